@@ -1,0 +1,351 @@
+//! What the API shows and takes, as JSON. The command line's client reads the same types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    job::{JobId, Outcome, Phase},
+    units::Time,
+};
+
+/// A watch.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WatchView {
+    /// The source's name.
+    pub source: String,
+    /// The source's own id of the job.
+    pub job_id: JobId,
+    /// Where the watch stands.
+    pub phase: Phase,
+    /// The source's own last word; null before the first answer.
+    pub status: Option<String>,
+    /// What the terminal status means; null before the end.
+    pub outcome: Option<Outcome>,
+    /// The operation the job runs, as the source names it.
+    pub endpoint: Option<String>,
+    /// Labels given with the watch.
+    pub labels: BTreeMap<String, String>,
+    /// The job's own metadata, as the source told it.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// When it was registered.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Time,
+    /// When anything about it last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Time,
+    /// Status requests made for it.
+    pub polls: u64,
+    /// When it is looked at next; null when it is not being polled.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_poll_at: Option<Time>,
+    /// When its end was noticed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Time>,
+    /// The id of the event that its end made.
+    pub event_id: Option<String>,
+    /// Bytes of the stored job.
+    pub job_size: Option<u64>,
+    /// SHA-256 of the stored job, hexadecimal.
+    pub job_sha256: Option<String>,
+    /// What went wrong last, while it is being followed or why it was lost.
+    pub last_error: Option<String>,
+    /// Where its event goes.
+    pub deliveries: Vec<DeliveryBrief>,
+}
+
+/// A delivery as a watch shows it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeliveryBrief {
+    /// `dlv_…`
+    pub id: String,
+    /// The sink's name.
+    pub sink: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it is tried next; null when it is not pending.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_attempt_at: Option<Time>,
+    /// The HTTP status of the last attempt, when there was an answer.
+    pub last_status: Option<u16>,
+}
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// An attempt is due or under way.
+    Pending,
+    /// The sink took it.
+    Delivered,
+    /// Given up; it can be redelivered.
+    Dead,
+}
+
+impl DeliveryState {
+    /// The word used on every surface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// One event on its way to one sink.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeliveryView {
+    /// `dlv_…`
+    pub id: String,
+    /// The sink's name; `callback` for a webhook that the watch brought along.
+    pub sink: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// The event's id, the same on every attempt.
+    pub event_id: String,
+    /// `job.completed` … `job.lost`
+    pub event_type: String,
+    /// The source's name.
+    pub source: String,
+    /// The job.
+    pub job_id: JobId,
+    /// When the event was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Time,
+    /// When anything about it last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Time,
+    /// When it is tried next; null when it is not pending.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_attempt_at: Option<Time>,
+    /// The HTTP status of the last attempt, when there was an answer.
+    pub last_status: Option<u16>,
+    /// Why it is a dead letter, or what the last attempt came to.
+    pub reason: Option<String>,
+    /// How many attempts were made in all.
+    pub attempt_count: u32,
+    /// The latest attempts, oldest first.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// One attempt of a delivery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptView {
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Time,
+    /// How long it took in milliseconds.
+    pub duration_ms: u64,
+    /// The HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    /// What went wrong, when something did.
+    pub error: Option<String>,
+    /// The answer's body, at most its first KiB.
+    pub response: Option<String>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The entries, newest first.
+    pub data: Vec<T>,
+    /// Pass it as `cursor` for the next page; null on the last. A page may be short, even empty, and still
+    /// have a next one: a request looks at a bounded number of records.
+    pub next_cursor: Option<String>,
+}
+
+/// A sink's health.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SinkView {
+    /// Its name.
+    pub name: String,
+    /// `webhook` or `disk`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where it points: a URL without credentials and query, or a folder.
+    pub target: String,
+    /// Deliveries waiting or under way.
+    pub pending: u64,
+    /// Attempts under way.
+    pub in_flight: u64,
+    /// Deliveries that succeeded since the start.
+    pub delivered: u64,
+    /// Attempts that failed since the start.
+    pub failed: u64,
+    /// Deliveries given up since the start.
+    pub dead: u64,
+    /// When an attempt last succeeded.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_success_at: Option<Time>,
+    /// What the last failed attempt came to.
+    pub last_error: Option<String>,
+}
+
+/// A source's health.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SourceView {
+    /// Its name.
+    pub name: String,
+    /// Its profile.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its base URL.
+    pub base_url: String,
+    /// `ok`, `unauthorized`, `limited` or `failing`.
+    pub state: String,
+    /// Until when no request is sent, when it asked for patience or fails.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub paused_until: Option<Time>,
+    /// Watches that are being followed.
+    pub open_watches: u64,
+    /// Requests a second that may be sent.
+    pub max_requests_per_second: f64,
+    /// Requests sent since the start.
+    pub requests: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+/// The body of `POST /v1/watches`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchRequest {
+    /// The source's own id of the job.
+    #[schema(value_type = String)]
+    pub job_id: String,
+    /// The source's name; may be left out when it is `retab` or the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// At most 16 pairs, keys of at most 64 and values of at most 512 characters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The sinks its event goes to, instead of what the routes say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sinks: Option<Vec<String>>,
+    /// One more webhook, for this watch alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<CallbackRequest>,
+    /// How long to follow it (`2h`), or until when (RFC 3339), instead of the source's deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+}
+
+/// A webhook that a watch brings along.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallbackRequest {
+    /// http or https, to an address that is not loopback or private.
+    pub url: String,
+    /// The signing secret, `whsec_…`; never shown again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
+/// The body of `POST /v1/watches/batch`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRequest {
+    /// Up to 10 000 watches.
+    #[schema(value_type = Vec<WatchRequest>)]
+    pub watches: Vec<serde_json::Value>,
+}
+
+/// The answer to a batch.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BatchAnswer {
+    /// New, or finished and watched again.
+    pub accepted: u64,
+    /// Being watched already.
+    pub existing: u64,
+    /// Refused; the others were stored.
+    pub rejected: Vec<Rejected>,
+}
+
+/// One refused entry of a batch.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Rejected {
+    /// Its place in the request, from 0.
+    pub index: usize,
+    /// A word for programs.
+    pub code: String,
+    /// A sentence for people.
+    pub detail: String,
+}
+
+/// The body of `POST /v1/deliveries/redeliver`: which ones. Without `state` the dead letters.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedeliverRequest {
+    /// Only those in this state; dead letters when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<DeliveryState>,
+    /// Only those to this sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
+    /// Only those made at this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Time>,
+    /// Only those made before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Time>,
+}
+
+/// How many deliveries are sent again.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Redelivered {
+    /// The number.
+    pub count: u64,
+}
+
+/// The query of `GET /v1/deliveries`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryQuery {
+    /// Only those in this state.
+    pub state: Option<DeliveryState>,
+    /// Only those to this sink.
+    pub sink: Option<String>,
+    /// Only those of this source.
+    pub source: Option<String>,
+    /// Only those of this job.
+    pub job_id: Option<String>,
+    /// Only those made at this time or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Time>,
+    /// Entries a page, at most 1000; 100 when left out.
+    pub limit: Option<usize>,
+    /// From `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// `/readyz`: whether a job can be accepted durably.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Readiness {
+    /// `ready`, `degraded` (accepting, but a source or sink is in trouble) or `unavailable`.
+    pub status: String,
+    /// Why it is not `ready`.
+    pub reasons: Vec<String>,
+}
+
+/// An error, as RFC 9457 `application/problem+json`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A URI for the kind of error; `about:blank` says that the title is that of the HTTP status.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong and how to mend it.
+    pub detail: String,
+    /// A word for programs.
+    pub code: String,
+}

@@ -1,0 +1,53 @@
+//! The configuration: each stage declares its own part beside its code; this module gathers them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::ServerConfig,
+    deliver::{CallbackConfig, SinkConfig},
+    fanout::Route,
+    job::JobId,
+    store::StoreConfig,
+    telemetry::LogConfig,
+    upstream::SourceConfig,
+};
+
+/// Everything a configuration file can say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Job ids of the default source to watch from the start.
+    pub watch: Vec<JobId>,
+    /// The local HTTP API.
+    pub server: ServerConfig,
+    /// The store on disk.
+    pub store: StoreConfig,
+    /// What is logged.
+    pub log: LogConfig,
+    /// Webhooks that a watch brings along.
+    pub callbacks: CallbackConfig,
+    /// Upstream APIs by name; `retab` is there by default.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// Where events go, by name.
+    pub sinks: BTreeMap<String, SinkConfig>,
+    /// Which events go to which sinks.
+    pub routes: Vec<Route>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            watch: Vec::new(),
+            server: ServerConfig::default(),
+            store: StoreConfig::default(),
+            log: LogConfig::default(),
+            callbacks: CallbackConfig::default(),
+            sources: BTreeMap::from([("retab".to_owned(), SourceConfig::default())]),
+            sinks: BTreeMap::new(),
+            routes: Vec::new(),
+        }
+    }
+}

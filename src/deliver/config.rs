@@ -1,0 +1,241 @@
+//! `[sinks.NAME]` and `[callbacks]`: where events go.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{secret::Secret, units::Span};
+
+/// The name under which the webhooks that watches bring along are listed; no configured sink may have it.
+pub const CALLBACK_SINK: &str = "callback";
+
+/// One place where events go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SinkConfig {
+    /// An HTTP endpoint.
+    Webhook(WebhookConfig),
+    /// A folder.
+    Disk(DiskConfig),
+}
+
+impl SinkConfig {
+    /// The event types this sink takes, as patterns.
+    #[must_use]
+    pub fn events(&self) -> &[String] {
+        match self {
+            Self::Webhook(webhook) => &webhook.events,
+            Self::Disk(disk) => &disk.events,
+        }
+    }
+
+    /// When a failed delivery is tried again.
+    #[must_use]
+    pub fn retry(&self) -> &RetryConfig {
+        match self {
+            Self::Webhook(webhook) => &webhook.retry,
+            Self::Disk(disk) => &disk.retry,
+        }
+    }
+
+    /// Attempts under way at once.
+    #[must_use]
+    pub fn max_in_flight(&self) -> usize {
+        match self {
+            Self::Webhook(webhook) => webhook.max_in_flight,
+            Self::Disk(disk) => disk.max_in_flight,
+        }
+    }
+
+    /// `webhook` or `disk`.
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+            Self::Disk(_) => "disk",
+        }
+    }
+}
+
+/// What a sink is handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// The event with the job under `data`.
+    Envelope,
+    /// The job alone.
+    Raw,
+}
+
+/// When a failed delivery is tried again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryConfig {
+    /// The wait before each further attempt; after the last one the delivery is a dead letter.
+    pub schedule: Vec<Span>,
+    /// The share by which each wait is lengthened or shortened at random, from 0 to 1.
+    pub jitter: f64,
+}
+
+impl Default for RetryConfig {
+    /// The schedule that Standard Webhooks recommends and Svix uses: eight attempts in about 28 hours.
+    fn default() -> Self {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        Self {
+            schedule: [5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR]
+                .map(Span::secs)
+                .to_vec(),
+            jitter: 0.2,
+        }
+    }
+}
+
+/// An HTTP endpoint that events are posted to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where to post; http or https.
+    pub url: String,
+    /// The signing secret, `whsec_…`.
+    pub secret: Option<Secret>,
+    /// The file that holds the signing secret; read again when it changes.
+    pub secret_file: Option<PathBuf>,
+    /// Several signing secrets during a rotation: all of them sign.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    /// Headers added to every request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The event types it takes; `*` stands for anything.
+    #[serde(default = "every_event")]
+    pub events: Vec<String>,
+    /// What is posted.
+    #[serde(default = "envelope")]
+    pub format: Format,
+    /// The longest a whole exchange may take, the answer's body included.
+    #[serde(default = "fifteen_seconds")]
+    pub timeout: Span,
+    /// Requests under way at once.
+    #[serde(default = "sixteen")]
+    pub max_in_flight: usize,
+    /// When a failed delivery is tried again.
+    #[serde(default)]
+    pub retry: RetryConfig,
+}
+
+impl WebhookConfig {
+    /// A webhook with the defaults.
+    #[must_use]
+    pub fn to(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            secret: None,
+            secret_file: None,
+            secrets: Vec::new(),
+            headers: BTreeMap::new(),
+            events: every_event(),
+            format: envelope(),
+            timeout: fifteen_seconds(),
+            max_in_flight: sixteen(),
+            retry: RetryConfig::default(),
+        }
+    }
+}
+
+/// How a file on disk is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Zstandard; `.zst` is added to the name.
+    Zstd,
+}
+
+/// A folder that each finished job is written to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskConfig {
+    /// The folder; made when it is missing.
+    pub dir: PathBuf,
+    /// The file's path below the folder. `{source}` `{job_id}` `{outcome}` `{event_id}` `{yyyy}` `{mm}` `{dd}`
+    /// are filled in, made safe.
+    #[serde(default = "by_source_and_job")]
+    pub path: String,
+    /// The event types it takes; `*` stands for anything.
+    #[serde(default = "every_event")]
+    pub events: Vec<String>,
+    /// What is written.
+    #[serde(default = "raw")]
+    pub format: Format,
+    /// Compress the files.
+    pub compress: Option<Compression>,
+    /// Files written at once.
+    #[serde(default = "four")]
+    pub max_in_flight: usize,
+    /// When a failed write is tried again.
+    #[serde(default)]
+    pub retry: RetryConfig,
+}
+
+impl DiskConfig {
+    /// A folder with the defaults.
+    #[must_use]
+    pub fn to(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            path: by_source_and_job(),
+            events: every_event(),
+            format: raw(),
+            compress: None,
+            max_in_flight: four(),
+            retry: RetryConfig::default(),
+        }
+    }
+}
+
+/// Webhooks that a watch brings along.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallbackConfig {
+    /// Whether a watch may name its own webhook.
+    pub enabled: bool,
+    /// Address ranges opened to callbacks, which may otherwise not reach loopback or private networks.
+    #[schemars(with = "Vec<String>")]
+    pub allow: Vec<IpNet>,
+}
+
+impl Default for CallbackConfig {
+    fn default() -> Self {
+        Self { enabled: true, allow: Vec::new() }
+    }
+}
+
+fn every_event() -> Vec<String> {
+    vec!["job.*".to_owned()]
+}
+
+fn envelope() -> Format {
+    Format::Envelope
+}
+
+fn raw() -> Format {
+    Format::Raw
+}
+
+fn fifteen_seconds() -> Span {
+    Span::secs(15)
+}
+
+fn sixteen() -> usize {
+    16
+}
+
+fn four() -> usize {
+    4
+}
+
+fn by_source_and_job() -> String {
+    "{source}/{job_id}.json".to_owned()
+}

@@ -1,0 +1,299 @@
+//! The vocabulary: job ids, outcomes, phases, attempts and event ids. Pure; it knows no other module
+//! but the units.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+/// The longest job id in bytes.
+pub const MAX_JOB_ID: usize = 256;
+
+/// A job's id as its source gave it: 1 to 256 bytes, no control characters, nothing else assumed.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, ToSchema,
+)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 256, example = "job_V1St")]
+pub struct JobId(String);
+
+/// Why a text cannot be a job id.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadJobId {
+    /// Nothing there.
+    #[error("a job id cannot be empty")]
+    Empty,
+    /// Over [`MAX_JOB_ID`] bytes.
+    #[error("a job id has at most {MAX_JOB_ID} bytes; this one has {0}")]
+    TooLong(usize),
+    /// A control character.
+    #[error("a job id cannot hold control characters")]
+    Control,
+    /// `.` or `..`, which every URL parser resolves away, so no request could name the job.
+    #[error("`{0}` cannot be written as a segment of a URL, so it cannot be a job id")]
+    DotSegment(String),
+}
+
+impl JobId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = BadJobId;
+
+    fn try_from(text: String) -> Result<Self, BadJobId> {
+        match text.as_str() {
+            "" => Err(BadJobId::Empty),
+            _ if text.len() > MAX_JOB_ID => Err(BadJobId::TooLong(text.len())),
+            _ if text.chars().any(char::is_control) => Err(BadJobId::Control),
+            "." | ".." => Err(BadJobId::DotSegment(text)),
+            _ => Ok(Self(text)),
+        }
+    }
+}
+
+impl FromStr for JobId {
+    type Err = BadJobId;
+
+    fn from_str(text: &str) -> Result<Self, BadJobId> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a terminal status means.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The job has a result.
+    Completed,
+    /// The job ended with an error.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+    /// The source dropped it.
+    Expired,
+    /// Ours: it could not be followed to its end.
+    Lost,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of the documentation.
+    pub const ALL: [Self; 5] = [Self::Completed, Self::Failed, Self::Cancelled, Self::Expired, Self::Lost];
+
+    /// The word used on every surface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// The event's type, `job.completed` … `job.lost`.
+    #[must_use]
+    pub const fn event_type(self) -> &'static str {
+        match self {
+            Self::Completed => "job.completed",
+            Self::Failed => "job.failed",
+            Self::Cancelled => "job.cancelled",
+            Self::Expired => "job.expired",
+            Self::Lost => "job.lost",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a watch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Its status is being polled.
+    Watching,
+    /// A terminal status was seen; the full job is not stored yet.
+    Fetching,
+    /// The event is on its way to at least one sink.
+    Delivering,
+    /// Every delivery succeeded, or none was routed.
+    Done,
+    /// No delivery is pending and at least one is a dead letter.
+    Dead,
+}
+
+impl Phase {
+    /// The word used on every surface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Watching => "watching",
+            Self::Fetching => "fetching",
+            Self::Delivering => "delivering",
+            Self::Done => "done",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Nothing is left to do.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Dead)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which run of a job a terminal status belongs to: what the poll that saw the end said of it.
+///
+/// A retry in place keeps the job's id, so the id alone does not name a run. Timestamps are kept in a
+/// canonical form (milliseconds), so that a source which changes from epoch seconds to ISO 8601 still
+/// names the same run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When the run ended, as the source says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<String>,
+    /// How many times a worker took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt_count: Option<String>,
+    /// When the run started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// Counts the runs that we saw ourselves, for a source that says none of the above.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rerun: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+impl Attempt {
+    /// The source said nothing that would tell one run from another.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.completed_at.is_none() && self.attempt_count.is_none() && self.started_at.is_none()
+    }
+
+    /// Whether both name the same run. Only what both know is compared: a route that leaves a field out
+    /// does not make a new run.
+    #[must_use]
+    pub fn same_run(&self, other: &Self) -> bool {
+        fn agree(a: Option<&String>, b: Option<&String>) -> bool {
+            a.is_none() || b.is_none() || a == b
+        }
+        self.rerun == other.rerun
+            && agree(self.completed_at.as_ref(), other.completed_at.as_ref())
+            && agree(self.attempt_count.as_ref(), other.attempt_count.as_ref())
+            && agree(self.started_at.as_ref(), other.started_at.as_ref())
+    }
+}
+
+/// The id of the event that a job's run ended: a function of source, job, outcome and run, so that doing
+/// the step twice names the same event. Letters and digits only: Standard Webhooks forbids a dot.
+#[must_use]
+pub fn event_id(source: &str, job_id: &JobId, outcome: Outcome, attempt: &Attempt) -> String {
+    let mut hash = Sha256::new();
+    let rerun = attempt.rerun.to_string();
+    let parts: [Cow<'_, str>; 7] = [
+        source.into(),
+        job_id.as_str().into(),
+        outcome.as_str().into(),
+        attempt.completed_at.as_deref().unwrap_or_default().into(),
+        attempt.attempt_count.as_deref().unwrap_or_default().into(),
+        attempt.started_at.as_deref().unwrap_or_default().into(),
+        rerun.into(),
+    ];
+    for part in parts {
+        // Lengths keep ("ab", "c") and ("a", "bc") apart.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    format!("evt_{}", BASE32_NOPAD.encode(&hash.finalize()[..16]).to_ascii_lowercase())
+}
+
+/// Lower-case hexadecimal of a digest.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    HEXLOWER.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(completed: Option<&str>, count: Option<&str>, started: Option<&str>) -> Attempt {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        Attempt {
+            completed_at: own(completed),
+            attempt_count: own(count),
+            started_at: own(started),
+            rerun: 0,
+        }
+    }
+
+    #[test]
+    fn job_ids_are_bounded_and_nothing_else() {
+        for good in ["job_V1St", "../../etc/passwd", "a b%2f", "ü", &"x".repeat(256)] {
+            assert_eq!(good.parse::<JobId>().unwrap().as_str(), good);
+        }
+        assert_eq!("".parse::<JobId>(), Err(BadJobId::Empty));
+        assert_eq!("x".repeat(257).parse::<JobId>(), Err(BadJobId::TooLong(257)));
+        assert_eq!("a\nb".parse::<JobId>(), Err(BadJobId::Control));
+        assert!("..".parse::<JobId>().is_err());
+    }
+
+    #[test]
+    fn an_event_id_tells_runs_and_outcomes_apart() {
+        let job: JobId = "job_1".parse().unwrap();
+        let first = attempt(Some("1"), Some("1"), Some("0"));
+        let second = attempt(Some("2"), Some("2"), Some("1"));
+        let id = event_id("retab", &job, Outcome::Failed, &first);
+        assert_eq!(id, event_id("retab", &job, Outcome::Failed, &first));
+        assert_ne!(id, event_id("retab", &job, Outcome::Failed, &second));
+        assert_ne!(id, event_id("retab", &job, Outcome::Lost, &first));
+        assert_ne!(id, event_id("other", &job, Outcome::Failed, &first));
+        assert!(id.strip_prefix("evt_").unwrap().chars().all(|c| c.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn a_field_left_out_does_not_make_a_new_run() {
+        let full = attempt(Some("9"), Some("1"), Some("3"));
+        assert!(full.same_run(&attempt(Some("9"), None, Some("3"))));
+        assert!(!full.same_run(&attempt(Some("10"), None, Some("3"))));
+        assert!(!full.same_run(&attempt(Some("9"), Some("2"), Some("3"))));
+    }
+}

@@ -1,0 +1,5 @@
+//! When to look next.
+
+mod config;
+
+pub use config::{PollingConfig, Strategy};

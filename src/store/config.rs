@@ -1,0 +1,34 @@
+//! `[store]`: where watches are kept and for how long.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Size, Span};
+
+/// The store on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// The data folder; made when it is missing, used by one process at a time.
+    pub path: PathBuf,
+    /// Finished watches and their stored jobs are dropped after this.
+    pub retention: Span,
+    /// Memory for the database's page cache.
+    pub cache: Size,
+    /// New watches are refused (507) when less than this is free on the disk, or less than a tenth of a
+    /// smaller disk: what was accepted before must still find room to end.
+    pub min_free: Size,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("data"),
+            retention: Span::secs(7 * 24 * 3600),
+            cache: Size::mib(32),
+            min_free: Size::mib(64),
+        }
+    }
+}

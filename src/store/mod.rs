@@ -1,0 +1,5 @@
+//! What is kept on disk.
+
+mod config;
+
+pub use config::StoreConfig;

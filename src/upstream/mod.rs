@@ -1,0 +1,5 @@
+//! The client of a source.
+
+mod config;
+
+pub use config::{SourceConfig, SourceType};
