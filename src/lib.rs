@@ -14,6 +14,7 @@ pub mod upstream;
 
 pub mod clock;
 pub mod config;
+pub mod http_client;
 pub mod job;
 pub mod secret;
 pub mod telemetry;
