@@ -42,9 +42,8 @@ fn roots() -> &'static [Certificate] {
     ROOTS.get_or_init(|| {
         let system = rustls_native_certs::load_native_certs();
         let system = system.certs.iter().filter_map(|der| Certificate::from_der(der).ok());
-        let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-            .iter()
-            .filter_map(|der| Certificate::from_der(der).ok());
+        let mozilla =
+            webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
         system.chain(mozilla).collect()
     })
 }

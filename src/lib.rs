@@ -1,21 +1,33 @@
 //! Brings word when asynchronous jobs end.
 //!
 //! ```text
-//! caller ─▶ api ─▶ store ─▶ schedule ─▶ poll ─▶ fetch ─▶ fanout ─▶ deliver ─▶ webhook | disk
-//!                    ▲__________|_________|________|________|_________|
+//! caller ─▶ api ─▶ store ─▶ schedule ─▶ follow ─▶ poll ─▶ fetch ─▶ fanout ─▶ deliver ─▶ webhook | disk
+//!                    ▲__________|__________|________|________|________|_________|
 //! ```
+//!
+//! A caller hands a job id to the [`api`]; the [`store`] makes it a durable watch. For each source a task
+//! ([`follow`]) asks its [`schedule`] which watch is due: a due watch is looked at ([`poll`], through the client
+//! in [`upstream`]), one whose end was seen is fetched into the spool ([`fetch`]). The finished job becomes one
+//! event with its deliveries ([`fanout`] says to which sinks), and each sink's queue ([`deliver`]) hands it over.
+//! Stages talk through records of the store; what they tell each other directly is only a wake-up.
 
 pub mod api;
-pub mod deliver;
-pub mod fanout;
-pub mod schedule;
 pub mod store;
+pub mod schedule;
+pub mod follow;
 pub mod upstream;
+pub mod poll;
+pub mod fetch;
+pub mod fanout;
+pub mod deliver;
 
 pub mod clock;
 pub mod config;
+pub mod due_queue;
+pub mod glob;
 pub mod http_client;
 pub mod job;
+pub mod retry_after;
 pub mod secret;
 pub mod telemetry;
 pub mod units;

@@ -1,0 +1,172 @@
+//! What is due when: one entry a key, at most one run under way for each.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
+
+use tokio::time::Instant;
+
+/// Keys with the time at which each is due.
+#[derive(Debug)]
+pub struct DueQueue<K> {
+    due: BTreeSet<(Instant, K)>,
+    slots: HashMap<K, Slot>,
+    running: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// When it is due; while it runs, when it is due afterwards.
+    due: Option<Instant>,
+    running: bool,
+}
+
+impl<K> Default for DueQueue<K> {
+    fn default() -> Self {
+        Self { due: BTreeSet::new(), slots: HashMap::new(), running: 0 }
+    }
+}
+
+impl<K: Copy + Ord + Hash> DueQueue<K> {
+    /// Makes `key` due at `at`, instead of when it was due before. While it runs, it is due again afterwards.
+    pub fn schedule(&mut self, key: K, at: Instant) {
+        let slot = self.slots.entry(key).or_insert(Slot { due: None, running: false });
+        if let Some(before) = slot.due.replace(at)
+            && !slot.running
+        {
+            self.due.remove(&(before, key));
+        }
+        if !slot.running {
+            self.due.insert((at, key));
+        }
+    }
+
+    /// Forgets `key`. A run under way goes on, and nothing follows it.
+    pub fn remove(&mut self, key: K) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        if let Some(at) = slot.due.take() {
+            self.due.remove(&(at, key));
+        }
+        if !slot.running {
+            self.slots.remove(&key);
+        }
+    }
+
+    /// Takes the key that is due the longest; it counts as running until [`finish`](Self::finish).
+    pub fn take(&mut self, now: Instant) -> Option<K> {
+        let (at, key) = *self.due.first()?;
+        if at > now {
+            return None;
+        }
+        self.due.remove(&(at, key));
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.due = None;
+            slot.running = true;
+            self.running += 1;
+        }
+        Some(key)
+    }
+
+    /// Ends a run. The key stays when it was made due again meanwhile.
+    pub fn finish(&mut self, key: K) {
+        let Some(slot) = self.slots.get_mut(&key).filter(|slot| slot.running) else { return };
+        slot.running = false;
+        self.running -= 1;
+        match slot.due {
+            Some(at) => {
+                self.due.insert((at, key));
+            }
+            None => {
+                self.slots.remove(&key);
+            }
+        }
+    }
+
+    /// When the next key is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// When `key` is due, or due again after its run.
+    #[must_use]
+    pub fn due(&self, key: &K) -> Option<Instant> {
+        self.slots.get(key).and_then(|slot| slot.due)
+    }
+
+    /// Whether `key` is running.
+    #[must_use]
+    pub fn is_running(&self, key: &K) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.running)
+    }
+
+    /// How many run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many keys there are, running ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_run_a_key_and_the_latest_word_counts() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        let mut queue = DueQueue::default();
+        queue.schedule(1, later);
+        queue.schedule(1, now);
+        assert_eq!(queue.take(now), Some(1));
+        queue.schedule(1, now);
+        assert_eq!(queue.take(now), None, "a running key is not taken twice");
+        queue.finish(1);
+        assert_eq!(queue.take(now), Some(1));
+        queue.finish(1);
+        assert!(queue.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_nothing_runs_twice(steps in prop::collection::vec((0u8..4, 0u8..6, 0u64..20), 1..200)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let start = runtime.block_on(async { Instant::now() });
+            let mut queue = DueQueue::default();
+            let mut running = std::collections::BTreeSet::new();
+            let mut wanted = std::collections::BTreeSet::new();
+            for (what, key, at) in steps {
+                match what {
+                    0 | 1 => { queue.schedule(key, start + Duration::from_secs(at)); wanted.insert(key); }
+                    2 => if let Some(key) = queue.take(start + Duration::from_secs(at)) {
+                        prop_assert!(running.insert(key), "{key} runs twice");
+                        wanted.remove(&key);
+                    },
+                    _ => { queue.finish(key); running.remove(&key); }
+                }
+                prop_assert_eq!(queue.running(), running.len());
+            }
+            for key in running { queue.finish(key); }
+            let mut taken = std::collections::BTreeSet::new();
+            while let Some(key) = queue.take(start + Duration::from_secs(100)) { taken.insert(key); }
+            prop_assert_eq!(taken, wanted);
+        }
+    }
+}

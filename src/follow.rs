@@ -1,0 +1,301 @@
+//! One task a source: it asks the schedule what is due, and has it polled or fetched.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    select,
+    sync::Notify,
+    task::{Id, JoinError, JoinSet},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock,
+    fanout::Router,
+    fetch,
+    job::JobId,
+    poll,
+    schedule::{Next, Schedule, State, Task},
+    store::{Stage, Store, Watch},
+    telemetry::Metrics,
+    upstream::{Failure, Source},
+};
+
+/// 404 answers in a row after which a job is lost, once its grace is over. Retab's own waiter gives up at the
+/// third; a job can take a moment to be known, so one more is waited for.
+const MAX_NOT_FOUND: u32 = 4;
+
+/// Other 4xx answers in a row after which a job is lost.
+const MAX_REJECTED: u32 = 10;
+
+/// How often a refused key is looked at again.
+const KEY_CHECK: Duration = Duration::from_millis(500);
+
+/// A source with its open watches.
+pub struct Follower {
+    /// The client.
+    pub source: Source,
+    /// Where everything is recorded.
+    pub store: Store,
+    /// Which sinks an event goes to.
+    pub router: Arc<Router>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    schedule: Mutex<Schedule>,
+    wake: Notify,
+    unknown: Mutex<std::collections::BTreeSet<String>>,
+    last_error: Mutex<Option<String>>,
+}
+
+/// What a task means for its watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Carry it out again after a while.
+    Again,
+    /// The record moved on, and the store has told what is next.
+    Moved,
+}
+
+impl Follower {
+    /// A follower with an empty schedule.
+    #[must_use]
+    pub fn new(source: Source, store: Store, router: Arc<Router>, metrics: Arc<Metrics>) -> Self {
+        let config = &source.config;
+        let (rate, max) = (config.max_requests_per_second, config.max_in_flight);
+        let schedule = Schedule::new(&config.polling, rate, max, Instant::now());
+        Self {
+            schedule: Mutex::new(schedule),
+            source,
+            store,
+            router,
+            metrics,
+            wake: Notify::new(),
+            unknown: Mutex::default(),
+            last_error: Mutex::default(),
+        }
+    }
+
+    /// The schedule; hold it briefly.
+    pub fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a watch that is to be followed.
+    pub fn follow(&self, watch: &Watch) {
+        self.schedule().follow(watch, Instant::now(), clock::now());
+        self.wake.notify_one();
+    }
+
+    /// Lets a watch go.
+    pub fn unfollow(&self, number: u64) {
+        self.schedule().unfollow(number);
+    }
+
+    /// Makes a look due now. `false` when the watch is not being polled.
+    pub fn look_now(&self, number: u64) -> bool {
+        let polled = self.schedule().look_now(number, Instant::now());
+        self.wake.notify_one();
+        polled
+    }
+
+    /// What went wrong last at the source.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Follows until `stop`, then waits for what is under way.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        let mut running: HashMap<Id, (u64, Task)> = HashMap::new();
+        while !stop.is_cancelled() {
+            let next = self.schedule().next(Instant::now(), clock::now());
+            let until = match next {
+                Next::Run(number) => {
+                    self.start(number, &mut tasks, &mut running);
+                    continue;
+                }
+                Next::Overdue(number) => {
+                    let follower = Arc::clone(&self);
+                    tasks.spawn(async move {
+                        follower.give_up(number, "the deadline passed before the source answered").await;
+                        Step::Moved
+                    });
+                    continue;
+                }
+                Next::Wait(until) => until,
+            };
+            select! {
+                () = wait_until(self.key_check(until)) => self.look_at_key(),
+                () = self.wake.notified() => {}
+                Some(done) = tasks.join_next_with_id() => self.finish(done, &mut running),
+                () = stop.cancelled() => {}
+            }
+        }
+        while let Some(done) = tasks.join_next_with_id().await {
+            self.finish(done, &mut running);
+        }
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        number: u64,
+        tasks: &mut JoinSet<Step>,
+        running: &mut HashMap<Id, (u64, Task)>,
+    ) {
+        let task = self.schedule().entry(number).map(|(entry, _)| entry.task);
+        let Some(task) = task else {
+            return self.schedule().done(number, Task::Poll, false, Instant::now(), clock::now(), 0.0);
+        };
+        let follower = Arc::clone(self);
+        let handle = tasks.spawn(async move {
+            match task {
+                Task::Poll => poll::poll(&follower, number).await,
+                Task::Fetch => fetch::fetch(&follower, number).await,
+            }
+        });
+        running.insert(handle.id(), (number, task));
+    }
+
+    /// Ends a task. A panic in one job's work is that job's failure, not the end of the others.
+    fn finish(&self, done: Result<(Id, Step), JoinError>, running: &mut HashMap<Id, (u64, Task)>) {
+        let (id, step) = match done {
+            Ok((id, step)) => (id, step),
+            Err(error) => {
+                self.metrics.panics.inc();
+                (error.id(), Step::Again)
+            }
+        };
+        let Some((number, task)) = running.remove(&id) else { return };
+        let again = step == Step::Again;
+        self.schedule().done(number, task, again, Instant::now(), clock::now(), rand::random());
+    }
+
+    /// A refused key may have been replaced: look before the pause is over.
+    fn key_check(&self, until: Option<Instant>) -> Option<Instant> {
+        let refused = self.schedule().health.state() == State::Unauthorized;
+        let check = refused.then(|| Instant::now() + KEY_CHECK);
+        match (until, check) {
+            (Some(until), Some(check)) => Some(until.min(check)),
+            (until, check) => until.or(check),
+        }
+    }
+
+    fn look_at_key(&self) {
+        if self.schedule().health.state() == State::Unauthorized && self.source.key_changed() {
+            tracing::info!(source = self.source.name, "the key changed; the source is asked again");
+            self.schedule().health.try_again();
+        }
+    }
+
+    /// Waits for a further token of the budget.
+    pub(crate) async fn token(&self) {
+        loop {
+            let taken = self.schedule().take_token(Instant::now());
+            match taken {
+                Ok(()) => return,
+                Err(at) => sleep_until(at).await,
+            }
+        }
+    }
+
+    /// Takes note that the source answered about a job.
+    pub(crate) fn answered(&self, number: u64) {
+        let mut schedule = self.schedule();
+        if schedule.health.state() != State::Ok {
+            tracing::info!(source = self.source.name, "the source answers again");
+        }
+        schedule.health.answered();
+        if let Some(entry) = schedule.entry_mut(number) {
+            entry.not_found = 0;
+            entry.rejected = 0;
+            entry.last_error = None;
+        }
+    }
+
+    /// Takes note of a failure: what it means for the source, and whether the job is lost by it.
+    pub(crate) async fn failed(&self, number: u64, job_id: &JobId, failure: &Failure, epoch: u64) -> Step {
+        tracing::debug!(source = self.source.name, %job_id, error = %failure, "a request failed");
+        let reason = {
+            let mut schedule = self.schedule();
+            self.note_source(&mut schedule, failure, epoch);
+            let Some(entry) = schedule.entry_mut(number) else { return Step::Moved };
+            entry.last_error = Some(failure.to_string());
+            let wall = clock::now();
+            let grace = wall >= entry.registered_at.after(self.source.config.not_found_grace.0);
+            (entry.not_found, entry.rejected) = match failure {
+                Failure::NotFound => (entry.not_found + 1, 0),
+                Failure::Rejected(_) => (0, entry.rejected + 1),
+                _ => (0, 0),
+            };
+            match failure {
+                Failure::NotFound if entry.not_found >= MAX_NOT_FOUND && grace => {
+                    Some(format!("{failure} (the {}th time in a row)", entry.not_found))
+                }
+                Failure::Rejected(_) if entry.rejected >= MAX_REJECTED => {
+                    Some(format!("{failure} (the {}th time in a row)", entry.rejected))
+                }
+                Failure::TooLarge(_) => Some(failure.to_string()),
+                _ if wall >= entry.deadline => Some(format!("the deadline passed; last, {failure}")),
+                _ => None,
+            }
+        };
+        let Some(reason) = reason else { return Step::Again };
+        self.give_up(number, &reason).await;
+        Step::Moved
+    }
+
+    fn note_source(&self, schedule: &mut Schedule, failure: &Failure, epoch: u64) {
+        let (state, asked) = match failure {
+            Failure::Unauthorized(_) => (State::Unauthorized, None),
+            Failure::Limited { retry_after, .. } => (State::Limited, *retry_after),
+            Failure::Trouble(_) => (State::Failing, None),
+            Failure::NotFound | Failure::Rejected(_) | Failure::TooLarge(_) => {
+                return schedule.health.answered();
+            }
+        };
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
+        let before = schedule.health.state();
+        let pause = schedule.health.failed(state, asked, epoch, Instant::now(), rand::random());
+        if before != state && pause.is_some() {
+            let name = &self.source.name;
+            tracing::warn!(source = name, error = %failure, ?pause, "the source is {}", state.as_str());
+        }
+    }
+
+    /// Gives a job up: its event says that it is lost, and why.
+    pub(crate) async fn give_up(&self, number: u64, reason: &str) {
+        let polls = self.schedule().entry(number).map_or(0, |(entry, _)| entry.polls);
+        let router = Arc::clone(&self.router);
+        let route = move |watch: &Watch, end: &crate::store::End| router.sinks(watch, end);
+        self.store.lose(number, reason, polls, route, clock::now()).await;
+        if let Ok(Some(watch)) = self.store.watch(number)
+            && watch.stage == Stage::Ended
+        {
+            self.metrics.events.with_label_values(&[self.source.name.as_str(), "lost"]).inc();
+            tracing::warn!(source = self.source.name, job_id = %watch.job_id, reason, "the job is lost");
+        }
+    }
+
+    /// Warns once about a status word that nobody knows.
+    pub(crate) fn warn_unknown(&self, status: &str, job_id: &JobId) {
+        /// A source that makes up words must not fill the memory.
+        const MAX_WORDS: usize = 100;
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if unknown.len() < MAX_WORDS && unknown.insert(status.to_owned()) {
+            tracing::warn!(source = self.source.name, %job_id, status, "an unknown status; it counts as not finished");
+        }
+    }
+}
+
+async fn wait_until(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,120 @@
+//! A due watch → one light status request → what its record becomes.
+
+use bytes::Bytes;
+
+use crate::{
+    clock,
+    follow::{Follower, Step},
+    job::{JobId, Outcome},
+    store::{Ended, Observation},
+    units::Time,
+    upstream::{Answer, Class, Failure},
+};
+
+/// A status body over this is not kept for the event of a lost job.
+const MAX_KEPT_BODY: usize = 16 << 10;
+
+/// 404 answers before it is worth asking whether the route is missing, and not the job.
+const SUSPICIOUS: u32 = 3;
+
+/// Looks at one job.
+pub async fn poll(follower: &Follower, number: u64) -> Step {
+    let known = {
+        let mut schedule = follower.schedule();
+        let epoch = schedule.health.epoch();
+        schedule.entry_mut(number).map(|entry| {
+            entry.polls += 1;
+            (entry.job_id.clone(), entry.polls, entry.not_found, epoch)
+        })
+    };
+    let Some((job_id, polls, not_found, epoch)) = known else { return Step::Moved };
+    let result = ask(follower, &job_id, not_found).await;
+    let label = match &result {
+        Ok((answer, _)) => match answer.class {
+            Class::Ended(_) => "ended",
+            Class::Pending | Class::Unknown => "pending",
+        },
+        Err(failure) => failure.label(),
+    };
+    follower.metrics.polls.with_label_values(&[follower.source.name.as_str(), label]).inc();
+    match result {
+        Ok((answer, body)) => {
+            follower.answered(number);
+            tracing::debug!(source = follower.source.name, %job_id, status = answer.status, "looked");
+            take_in(follower, number, &job_id, polls, answer, &body).await
+        }
+        Err(failure) => follower.failed(number, &job_id, &failure, epoch).await,
+    }
+}
+
+/// The light status. A 404 may mean that the route is missing, not the job: then the heavier route tells.
+async fn ask(follower: &Follower, job_id: &JobId, not_found: u32) -> Result<(Answer, Bytes), Failure> {
+    let source = &follower.source;
+    let answer = source.status(job_id).await;
+    let doubtful = source.may_lack_status_route() || (not_found >= SUSPICIOUS && !source.uses_fallback());
+    match answer {
+        Err(Failure::NotFound) if doubtful => {
+            follower.token().await;
+            source.status_from_fallback(job_id).await
+        }
+        answer => answer,
+    }
+}
+
+async fn take_in(
+    follower: &Follower,
+    number: u64,
+    job_id: &JobId,
+    polls: u64,
+    answer: Answer,
+    body: &Bytes,
+) -> Step {
+    let now = clock::now();
+    let class = answer.class;
+    let seen = Observation {
+        status: answer.status,
+        endpoint: answer.endpoint,
+        metadata: answer.metadata,
+        body: (body.len() <= MAX_KEPT_BODY).then(|| String::from_utf8_lossy(body).into_owned()),
+        ended_at: answer.ended_at,
+        attempt: answer.attempt,
+    };
+    if let Class::Ended(outcome) = class {
+        return end(follower, number, outcome, &seen, polls, now).await;
+    }
+    if class == Class::Unknown {
+        follower.warn_unknown(&seen.status, job_id);
+    }
+    let (changed, overdue) = {
+        let mut schedule = follower.schedule();
+        let Some(entry) = schedule.entry_mut(number) else { return Step::Moved };
+        let changed = entry.status.as_ref() != Some(&seen.status);
+        entry.status = Some(seen.status.clone());
+        (changed, now >= entry.deadline)
+    };
+    // A status that stays the same is not written: a poll costs no disk.
+    if changed {
+        follower.store.observe(number, &seen, polls, now).await;
+    }
+    if overdue {
+        follower.give_up(number, &format!("the deadline passed while it was {}", seen.status)).await;
+        return Step::Moved;
+    }
+    Step::Again
+}
+
+async fn end(
+    follower: &Follower,
+    number: u64,
+    outcome: Outcome,
+    seen: &Observation,
+    polls: u64,
+    now: Time,
+) -> Step {
+    if let Ended::Fetch(_) = follower.store.end(number, outcome, seen, polls, now).await
+        && let Some(ended_at) = seen.ended_at
+    {
+        follower.metrics.detection_delay.observe(now.since(ended_at).as_secs_f64());
+    }
+    Step::Moved
+}

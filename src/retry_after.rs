@@ -1,0 +1,79 @@
+//! `Retry-After`, RFC 9110 section 10.2.3: what a server says of when to come again.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::units::Time;
+
+/// The longest wait that is read; whoever obeys it has a bound of its own that is far below.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Reads the value of a `Retry-After` header: whole seconds, or an HTTP date in any of the three forms of
+/// RFC 9110 section 5.6.7, taken relative to `now`; a date in the past is no wait.
+///
+/// `None` for anything else, a sign, a fraction and `inf` among them. A number too large to hold means the
+/// longest wait there is, not none.
+#[must_use]
+pub fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
+    let value = value.trim_matches([' ', '\t']);
+    if value.is_empty() {
+        return None;
+    }
+    if value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(value.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    let since_epoch = date.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = Time(i64::try_from(since_epoch.as_millis()).ok()?);
+    Some(at.since(now).min(LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110.
+    const EXAMPLE: Time = Time(784_111_777_000);
+
+    #[test]
+    fn seconds_and_all_three_dates_are_read() {
+        let minute_before = Time(EXAMPLE.0 - 60_000);
+        for (value, seconds) in [
+            ("0", 0),
+            ("120", 120),
+            (" 7\t", 7),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 60),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", 60),
+            ("Sun Nov  6 08:49:37 1994", 60),
+            ("Sun, 06 Nov 1994 08:40:00 GMT", 0),
+        ] {
+            let read = parse_retry_after(value, minute_before);
+            assert_eq!(read, Some(Duration::from_secs(seconds)), "{value}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_no_wait_and_a_huge_one_is_bounded() {
+        for value in ["", " ", "-1", "+1", "1.5", "inf", "NaN", "1e3", "0x10", "5s", "soon", "١٢"] {
+            assert_eq!(parse_retry_after(value, EXAMPLE), None, "{value}");
+        }
+        for value in ["18446744073709551615", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            assert_eq!(parse_retry_after(value, EXAMPLE), Some(LONGEST), "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(value in ".*", now in any::<i64>()) {
+            prop_assert!(parse_retry_after(&value, Time(now)).is_none_or(|wait| wait <= LONGEST));
+        }
+
+        #[test]
+        fn a_date_is_waited_for_to_the_second(ahead in 0_u64..10_000_000) {
+            let at = UNIX_EPOCH + Duration::from_millis(784_111_777_000) + Duration::from_secs(ahead);
+            let value = httpdate::fmt_http_date(at);
+            prop_assert_eq!(parse_retry_after(&value, EXAMPLE), Some(Duration::from_secs(ahead)));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Records as bytes: one version byte, then JSON.
+//!
+//! JSON because a record can be read by a person in trouble, and because fields can be added without a new
+//! version: a missing field takes its default, an unknown one is passed over. A change that this cannot carry
+//! takes the next version, and [`decode`] learns to lift the old one.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::StoreError;
+
+/// The version that is written.
+const VERSION: u8 = 1;
+
+pub(super) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![VERSION];
+    serde_json::to_writer(&mut bytes, record).map_err(|error| StoreError::Damaged(error.to_string()))?;
+    Ok(bytes)
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    match bytes.split_first() {
+        Some((&VERSION, json)) => serde_json::from_slice(json)
+            .map_err(|error| StoreError::Damaged(format!("a record cannot be read: {error}"))),
+        Some((version, _)) => Err(StoreError::Damaged(format!(
+            "a record has format {version}, and this version of tidings reads format {VERSION}; use the newer version that wrote it"
+        ))),
+        None => Err(StoreError::Damaged("a record is empty".to_owned())),
+    }
+}

@@ -1,0 +1,133 @@
+//! What delivering writes down: each attempt together with what is due next.
+
+use super::{
+    Delivery, DeliveryKey, Store, StoreError, Verdict, Watch,
+    following::{put_pending, settle},
+    keys,
+    record::Stage,
+    registering::load,
+    txn::Txn,
+};
+use crate::{
+    api::view::{AttemptView, DeliveryState},
+    units::Time,
+};
+
+/// Attempts that a delivery remembers in full.
+const MAX_ATTEMPTS: usize = 20;
+
+/// One attempt as it is recorded.
+#[derive(Clone, Debug)]
+pub struct AttemptDone {
+    /// The delivery's generation when the attempt began.
+    pub generation: u32,
+    /// What happened.
+    pub attempt: AttemptView,
+    /// What it means.
+    pub verdict: Verdict,
+}
+
+impl Store {
+    /// Records an attempt and what follows from it, in one write.
+    pub async fn attempted(&self, key: DeliveryKey, done: &AttemptDone, now: Time) {
+        self.write_surely(|| {
+            let done = done.clone();
+            move |txn| attempted(txn, key, done, now)
+        })
+        .await;
+    }
+
+    /// Sends deliveries again: same event, fresh schedule. Returns how many there were.
+    ///
+    /// # Errors
+    /// When it could not be stored; none is sent again then.
+    pub async fn redeliver(&self, keys: Vec<DeliveryKey>, now: Time) -> Result<u64, StoreError> {
+        self.write(move |txn| {
+            let mut count = 0;
+            for key in keys {
+                count += u64::from(redeliver(txn, key, now)?);
+                txn.end_operation()?;
+            }
+            Ok(count)
+        })
+        .await
+    }
+}
+
+fn attempted(txn: &mut Txn<'_>, key: DeliveryKey, done: AttemptDone, now: Time) -> Result<(), StoreError> {
+    // The watch may have been deleted while the attempt was under way.
+    let Some(mut delivery) = txn.read::<Delivery>(&key.key(keys::DELIVERY))? else { return Ok(()) };
+    if delivery.attempts.last() == Some(&done.attempt) {
+        // Written before a failure that kept the answer back.
+        return Ok(());
+    }
+    delivery.updated_at = now;
+    delivery.attempt_count += 1;
+    delivery.attempts.push(done.attempt);
+    if delivery.attempts.len() > MAX_ATTEMPTS {
+        delivery.attempts.remove(0);
+    }
+    if delivery.generation != done.generation {
+        // Redelivered meanwhile: the fresh schedule stands.
+        return put_pending(txn, key, &delivery);
+    }
+    delivery.step += 1;
+    match done.verdict {
+        Verdict::Retry(at) => {
+            delivery.next_attempt_at = at;
+            return put_pending(txn, key, &delivery);
+        }
+        Verdict::Delivered => {
+            delivery.state = DeliveryState::Delivered;
+            delivery.reason = None;
+        }
+        Verdict::Dead(reason) => {
+            delivery.state = DeliveryState::Dead;
+            delivery.reason = Some(reason);
+        }
+    }
+    txn.write(key.key(keys::DELIVERY), &delivery)?;
+    txn.delete(key.key(keys::PENDING));
+    let Some(mut watch) = load(txn, delivery.watch)? else { return Ok(()) };
+    watch.pending = watch.pending.saturating_sub(1);
+    if delivery.state == DeliveryState::Dead && is_latest(&watch, key) {
+        watch.dead += 1;
+    }
+    write_watch(txn, watch, now)
+}
+
+fn redeliver(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, StoreError> {
+    let Some(mut delivery) = txn.read::<Delivery>(&key.key(keys::DELIVERY))? else { return Ok(false) };
+    let Some(mut watch) = load(txn, delivery.watch)? else { return Ok(false) };
+    match delivery.state {
+        DeliveryState::Pending => {}
+        DeliveryState::Delivered => watch.pending += 1,
+        DeliveryState::Dead => {
+            watch.pending += 1;
+            if is_latest(&watch, key) {
+                watch.dead = watch.dead.saturating_sub(1);
+            }
+        }
+    }
+    delivery.state = DeliveryState::Pending;
+    delivery.step = 0;
+    delivery.generation += 1;
+    delivery.reason = None;
+    delivery.next_attempt_at = now;
+    delivery.updated_at = now;
+    put_pending(txn, key, &delivery)?;
+    write_watch(txn, watch, now)?;
+    Ok(true)
+}
+
+fn is_latest(watch: &Watch, key: DeliveryKey) -> bool {
+    watch.events.last() == Some(&key.event)
+}
+
+fn write_watch(txn: &mut Txn<'_>, mut watch: Watch, now: Time) -> Result<(), StoreError> {
+    if watch.stage == Stage::Ended {
+        return settle(txn, watch, now);
+    }
+    watch.updated_at = now;
+    txn.write(keys::watch(watch.number), &watch)
+}

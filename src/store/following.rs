@@ -1,0 +1,320 @@
+//! What following a job writes down: a status that changed, the end, the event.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Change, Delivery, DeliveryKey, End, Event, Stage, Store, StoreError, StoredJob, Watch, keys,
+    registering::load, removing, txn::Txn,
+};
+use crate::{
+    api::view::DeliveryState,
+    job::{Attempt, Outcome, event_id},
+    units::Time,
+};
+
+/// Settled events that a watch keeps for the runs before its last one.
+const MAX_EVENTS: usize = 8;
+
+/// What an answer of the source said about a job.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// The source's word.
+    pub status: String,
+    /// The operation the job runs.
+    pub endpoint: Option<String>,
+    /// The job's own metadata.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// The body it was read in, when it is small enough to keep.
+    pub body: Option<String>,
+    /// When the job ended, as the source says.
+    pub ended_at: Option<Time>,
+    /// Which run it speaks of.
+    pub attempt: Attempt,
+}
+
+/// What became of a watch whose end was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// A new end: its job is to be fetched.
+    Fetch(Box<Watch>),
+    /// The end was known already; the watch went back to where it was.
+    Known,
+    /// There is no such watch, or it is no longer watched.
+    Gone,
+}
+
+impl Store {
+    /// Records a status that is not terminal and differs from the one recorded.
+    pub async fn observe(&self, number: u64, seen: &Observation, polls: u64, now: Time) {
+        self.write_surely(|| {
+            let seen = seen.clone();
+            move |txn| {
+                let Some(mut watch) = watching(txn, number)? else { return Ok(()) };
+                watch.take_in(seen);
+                watch.seen_running = true;
+                watch.polls = polls;
+                watch.updated_at = now;
+                txn.write(keys::watch(number), &watch)
+            }
+        })
+        .await;
+    }
+
+    /// Records that a poll saw the end of a job. The run and so the event's id are fixed here.
+    pub async fn end(
+        &self,
+        number: u64,
+        outcome: Outcome,
+        seen: &Observation,
+        polls: u64,
+        now: Time,
+    ) -> Ended {
+        self.write_surely(|| {
+            let seen = seen.clone();
+            move |txn| end(txn, number, outcome, seen, polls, now)
+        })
+        .await
+    }
+
+    /// Records that a fetched job turned out not to have ended: a retry in place came between.
+    pub async fn resume_watching(&self, number: u64, now: Time) {
+        self.write_surely(|| {
+            move |txn| {
+                let Some(mut watch) = load(txn, number)?.filter(|watch| watch.stage == Stage::Fetching)
+                else {
+                    return Ok(());
+                };
+                watch.stage = Stage::Watching;
+                watch.ending = None;
+                watch.again = false;
+                watch.seen_running = true;
+                watch.updated_at = now;
+                txn.write(keys::watch(number), &watch)?;
+                txn.tell(Change::Follow(Box::new(watch)));
+                Ok(())
+            }
+        })
+        .await;
+    }
+
+    /// Makes the event of a job that was fetched, with a delivery to each sink that `route` names. `false` when
+    /// the watch is gone.
+    pub async fn fan_out<R>(&self, number: u64, job: &StoredJob, route: R, now: Time) -> bool
+    where
+        R: Fn(&Watch, &End) -> Vec<String> + Clone + Send + 'static,
+    {
+        self.write_surely(|| {
+            let (job, route) = (job.clone(), route.clone());
+            move |txn| {
+                let Some(mut watch) = load(txn, number)? else { return Ok(false) };
+                if watch.stage != Stage::Fetching {
+                    return Ok(true);
+                }
+                let Some(mut end) = watch.ending.take() else {
+                    return Err(StoreError::Damaged("a job is fetched without an end".to_owned()));
+                };
+                end.job = Some(job);
+                let sinks = route(&watch, &end);
+                make_event(txn, watch, end, &sinks, now)?;
+                Ok(true)
+            }
+        })
+        .await
+    }
+
+    /// Gives a job up and makes its `lost` event, unless an earlier end of the same run is known: then the
+    /// watch goes back to where it was.
+    pub async fn lose<R>(&self, number: u64, reason: &str, polls: u64, route: R, now: Time)
+    where
+        R: Fn(&Watch, &End) -> Vec<String> + Clone + Send + 'static,
+    {
+        self.write_surely(|| {
+            let (reason, route) = (reason.to_owned(), route.clone());
+            move |txn| {
+                let watch = load(txn, number)?.filter(|watch| watch.stage != Stage::Ended);
+                let Some(mut watch) = watch else { return Ok(()) };
+                watch.polls = watch.polls.max(polls);
+                watch.last_error = Some(reason.clone());
+                if watch.end.is_some() && !watch.seen_running && watch.stage == Stage::Watching {
+                    return restore(txn, watch, now);
+                }
+                let attempt = match watch.ending.take() {
+                    Some(ending) => ending.attempt,
+                    None => watch.fresh_attempt(Attempt::default()),
+                };
+                let end = End {
+                    event_id: event_id(&watch.source, &watch.job_id, Outcome::Lost, &attempt),
+                    outcome: Outcome::Lost,
+                    attempt,
+                    noticed_at: now,
+                    ended_at: None,
+                    reason: Some(reason),
+                    job: None,
+                };
+                if watch.end.as_ref().is_some_and(|known| known.event_id == end.event_id) {
+                    return restore(txn, watch, now);
+                }
+                let sinks = route(&watch, &end);
+                make_event(txn, watch, end, &sinks, now)
+            }
+        })
+        .await;
+    }
+}
+
+impl Watch {
+    fn take_in(&mut self, seen: Observation) {
+        self.status = Some(seen.status);
+        self.endpoint = seen.endpoint.or(self.endpoint.take());
+        self.metadata = seen.metadata.or(self.metadata.take());
+        self.last_body = seen.body.or(self.last_body.take());
+        self.last_error = None;
+    }
+
+    /// The run that ended now. For a source that says nothing about runs, seeing the job run again makes one.
+    fn fresh_attempt(&self, mut attempt: Attempt) -> Attempt {
+        if let Some(known) = &self.end
+            && attempt.is_silent()
+        {
+            attempt.rerun = known.attempt.rerun + u32::from(self.seen_running);
+        }
+        attempt
+    }
+}
+
+fn watching(txn: &Txn<'_>, number: u64) -> Result<Option<Watch>, StoreError> {
+    Ok(load(txn, number)?.filter(|watch| watch.stage == Stage::Watching))
+}
+
+fn end(
+    txn: &mut Txn<'_>,
+    number: u64,
+    outcome: Outcome,
+    seen: Observation,
+    polls: u64,
+    now: Time,
+) -> Result<Ended, StoreError> {
+    let Some(mut watch) = watching(txn, number)? else { return Ok(Ended::Gone) };
+    let attempt = watch.fresh_attempt(seen.attempt.clone());
+    let ended_at = seen.ended_at;
+    watch.polls = polls;
+    watch.updated_at = now;
+    let known = watch.end.as_ref().is_some_and(|known| {
+        // `completed` may turn into `expired` later: still the same run, and its news was told. A lost job
+        // that turns up after all is news.
+        known.outcome != Outcome::Lost && known.attempt.same_run(&attempt)
+    });
+    watch.take_in(seen);
+    if known {
+        restore(txn, watch, now)?;
+        return Ok(Ended::Known);
+    }
+    watch.stage = Stage::Fetching;
+    watch.ending = Some(End {
+        event_id: event_id(&watch.source, &watch.job_id, outcome, &attempt),
+        outcome,
+        attempt,
+        noticed_at: now,
+        ended_at,
+        reason: None,
+        job: None,
+    });
+    txn.write(keys::watch(number), &watch)?;
+    txn.tell(Change::Follow(Box::new(watch.clone())));
+    Ok(Ended::Fetch(Box::new(watch)))
+}
+
+/// Puts a watch back to where its last end had left it.
+fn restore(txn: &mut Txn<'_>, mut watch: Watch, now: Time) -> Result<(), StoreError> {
+    watch.ending = None;
+    watch.stage = Stage::Ended;
+    settle(txn, watch, now)
+}
+
+/// Writes a watch that has ended: it is no longer open, and closed once no delivery is pending.
+pub(super) fn settle(txn: &mut Txn<'_>, mut watch: Watch, now: Time) -> Result<(), StoreError> {
+    watch.updated_at = now;
+    txn.delete(keys::open(watch.number));
+    if let Some(at) = watch.closed_at.take() {
+        txn.delete(keys::closed(at, watch.number));
+    }
+    if watch.pending == 0 {
+        watch.closed_at = Some(now);
+        txn.put(keys::closed(now, watch.number), Vec::new());
+    }
+    txn.write(keys::watch(watch.number), &watch)?;
+    txn.tell(Change::Unfollow { source: watch.source, watch: watch.number });
+    txn.tell(Change::Settled { watch: watch.number });
+    Ok(())
+}
+
+fn make_event(
+    txn: &mut Txn<'_>,
+    mut watch: Watch,
+    end: End,
+    sinks: &[String],
+    now: Time,
+) -> Result<(), StoreError> {
+    let number = txn.next_number()?;
+    let event = Event {
+        watch: watch.number,
+        source: watch.source.clone(),
+        job_id: watch.job_id.clone(),
+        labels: watch.labels.clone(),
+        last_body: watch.last_body.clone().filter(|_| end.outcome == Outcome::Lost),
+        end: end.clone(),
+        created_at: now,
+    };
+    txn.write(keys::event(number), &event)?;
+    for sink in sinks {
+        let key = DeliveryKey::new(number, &end.event_id, sink);
+        let delivery = Delivery {
+            watch: watch.number,
+            sink: sink.clone(),
+            event_id: end.event_id.clone(),
+            outcome: end.outcome,
+            source: watch.source.clone(),
+            job_id: watch.job_id.clone(),
+            state: DeliveryState::Pending,
+            created_at: now,
+            updated_at: now,
+            next_attempt_at: now,
+            step: 0,
+            attempt_count: 0,
+            generation: 0,
+            attempts: Vec::new(),
+            reason: None,
+        };
+        put_pending(txn, key, &delivery)?;
+        watch.pending += 1;
+    }
+    watch.events.push(number);
+    watch.dead = 0;
+    watch.end = Some(end);
+    watch.seen_running = false;
+    removing::drop_old_events(txn, &mut watch, MAX_EVENTS)?;
+    if std::mem::take(&mut watch.again) {
+        watch.stage = Stage::Watching;
+        watch.registered_at = now;
+        watch.updated_at = now;
+        txn.write(keys::watch(watch.number), &watch)?;
+        txn.tell(Change::Settled { watch: watch.number });
+        txn.tell(Change::Follow(Box::new(watch)));
+        return Ok(());
+    }
+    watch.stage = Stage::Ended;
+    settle(txn, watch, now)
+}
+
+/// Writes a pending delivery with its index entry.
+pub(super) fn put_pending(
+    txn: &mut Txn<'_>,
+    key: DeliveryKey,
+    delivery: &Delivery,
+) -> Result<(), StoreError> {
+    txn.write(key.key(keys::DELIVERY), delivery)?;
+    let due = delivery.next_attempt_at;
+    txn.put(key.key(keys::PENDING), [&due.0.to_be_bytes(), delivery.sink.as_bytes()].concat());
+    txn.tell(Change::Deliver { sink: delivery.sink.clone(), key, due });
+    Ok(())
+}

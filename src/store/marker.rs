@@ -1,0 +1,204 @@
+//! Opening the database, and telling a new one, a whole one and a damaged one apart.
+//!
+//! A damaged sled file may open as an empty database without an error. So a random sentinel is written into the
+//! database and repeated in a marker file beside it, together with a number that the store's counter had reached:
+//! a database without the sentinel was emptied, one whose counter went back has lost its tail.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Database, OpenError, StoreConfig, StoreError, TIDY_EVERY_MS, contained, keys, make_private, sync_folder,
+};
+
+/// The marker's name in the data folder.
+const MARKER: &str = "tidings.json";
+
+/// The database's folder in the data folder.
+const DATABASE: &str = "db";
+
+/// How often the counter is carried over to the marker at the most.
+const CARRY_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a process that is just stopping may take to let go.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Marker {
+    /// What this folder is, for whoever finds it.
+    about: String,
+    /// The format of the folder.
+    format: u32,
+    /// The sentinel in the database.
+    sentinel: String,
+    /// A number the store's counter had reached.
+    reached: u64,
+}
+
+/// The format that this version reads and writes.
+const FORMAT: u32 = 1;
+
+/// Opens the database in `folder`, or makes it when there is neither a database nor a marker.
+pub(super) fn open(folder: &Path, config: &StoreConfig) -> Result<Database, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged { path: folder.to_owned(), reason };
+    let unusable =
+        |error: io::Error| OpenError::Folder { path: folder.to_owned(), reason: error.to_string() };
+    let marker = read_marker(folder).map_err(damaged)?;
+    let exists = folder.join(DATABASE).join("db").exists();
+    if marker.is_some() && !exists {
+        return Err(damaged(format!("{MARKER} says that there is a database, but {DATABASE}/db is missing")));
+    }
+    make_private(&folder.join(DATABASE)).map_err(unusable)?;
+    let database = open_database(folder, config).map_err(|error| match error {
+        StoreError::Damaged(reason) => damaged(reason),
+        StoreError::Unavailable(reason) | StoreError::Full(reason) => {
+            OpenError::Folder { path: folder.to_owned(), reason }
+        }
+    })?;
+    let sentinel = contained(|| Ok(database.db.get(keys::SENTINEL)?)).map_err(|e| damaged(e.to_string()))?;
+    let sentinel = sentinel.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let reached = reached(&database).map_err(|error| damaged(error.to_string()))?;
+    match (marker, sentinel) {
+        (Some(marker), Some(sentinel)) if marker.sentinel == sentinel && reached >= marker.reached => {}
+        (Some(marker), Some(sentinel)) if marker.sentinel == sentinel => {
+            return Err(damaged(format!(
+                "its last records are missing (record number {} was written, the newest found is {reached})",
+                marker.reached
+            )));
+        }
+        (Some(_), Some(_)) => return Err(damaged(format!("{MARKER} belongs to another database"))),
+        (Some(_), None) => return Err(damaged("it was emptied, or cannot be read".to_owned())),
+        // The process died between the first write and the marker.
+        (None, Some(sentinel)) => write_marker(folder, &Marker::new(sentinel, reached)).map_err(unusable)?,
+        (None, None) if database.db.is_empty() => create(folder, &database).map_err(unusable)?,
+        (None, None) => return Err(damaged(format!("{MARKER} and its mark in the database are missing"))),
+    }
+    Ok(database)
+}
+
+/// Opens it again after an error, with the same care.
+pub(super) fn reopen(folder: &Path, config: &StoreConfig) -> Result<Database, StoreError> {
+    open(folder, config).map_err(|error| StoreError::Unavailable(error.to_string()))
+}
+
+impl Marker {
+    fn new(sentinel: String, reached: u64) -> Self {
+        let about =
+            "The data folder of tidings. Keep it whole: this file tells a damaged database from a new one.";
+        Self { about: about.to_owned(), format: FORMAT, sentinel, reached }
+    }
+}
+
+/// Locks the folder for this process. The kernel drops the lock with the process, however it ends.
+pub(super) fn lock(folder: &Path) -> Result<fs::File, OpenError> {
+    let unusable =
+        |error: io::Error| OpenError::Folder { path: folder.to_owned(), reason: error.to_string() };
+    let path = folder.join("lock");
+    let file = fs::File::options().write(true).create(true).truncate(false).open(path).map_err(unusable)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::Error(error)) => return Err(unusable(error)),
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() > LOCK_PATIENCE => {
+                return Err(OpenError::InUse(folder.to_owned()));
+            }
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn open_database(folder: &Path, config: &StoreConfig) -> Result<Database, StoreError> {
+    let path = folder.join(DATABASE);
+    let db = contained(|| {
+        Ok(sled::Config::default()
+            .path(&path)
+            .cache_capacity(config.cache.0)
+            .flush_every_ms(Some(TIDY_EVERY_MS))
+            .open()?)
+    })?;
+    let file = fs::File::open(path.join("db"))?;
+    Ok(Database { db, file })
+}
+
+fn reached(database: &Database) -> Result<u64, StoreError> {
+    contained(|| Ok(database.db.get(keys::NEXT)?.and_then(|bytes| keys::number_of(&bytes)).unwrap_or(0)))
+}
+
+fn create(folder: &Path, database: &Database) -> io::Result<()> {
+    let sentinel = format!("{:032x}", rand::random::<u128>());
+    database.db.insert(keys::SENTINEL, sentinel.as_bytes()).map_err(io::Error::other)?;
+    database.db.flush().map_err(io::Error::other)?;
+    database.file.sync_data()?;
+    sync_folder(&folder.join(DATABASE))?;
+    write_marker(folder, &Marker::new(sentinel, 0))?;
+    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        // The folder's own name must last too. Its parent may belong to somebody else, then it is theirs to sync.
+        let _ = sync_folder(parent);
+    }
+    Ok(())
+}
+
+fn read_marker(folder: &Path) -> Result<Option<Marker>, String> {
+    let text = match fs::read_to_string(folder.join(MARKER)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{MARKER} cannot be read: {error}")),
+    };
+    let marker: Marker =
+        serde_json::from_str(&text).map_err(|error| format!("{MARKER} cannot be read: {error}"))?;
+    if marker.format > FORMAT {
+        return Err(format!(
+            "it has format {}, and this version of tidings knows formats up to {FORMAT}",
+            marker.format
+        ));
+    }
+    Ok(Some(marker))
+}
+
+fn write_marker(folder: &Path, marker: &Marker) -> io::Result<()> {
+    let beside = folder.join(format!("{MARKER}.new"));
+    let mut file = fs::File::create(&beside)?;
+    serde_json::to_writer_pretty(&mut file, marker)?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(&beside, folder.join(MARKER))?;
+    sync_folder(folder)
+}
+
+/// Carries the counter over to the marker now and then.
+pub(super) struct Carrier {
+    carried: u64,
+    next: Instant,
+}
+
+impl Carrier {
+    pub(super) fn new() -> Self {
+        Self { carried: 0, next: Instant::now() + CARRY_EVERY }
+    }
+
+    /// When the marker is behind the database and was not written lately, writes it.
+    ///
+    /// # Errors
+    /// When the marker cannot be written; the database is not harmed.
+    pub(super) fn carry(&mut self, folder: &Path, database: &Database) -> Result<(), StoreError> {
+        if Instant::now() < self.next {
+            return Ok(());
+        }
+        self.next = Instant::now() + CARRY_EVERY;
+        let reached = reached(database)?;
+        if reached != self.carried
+            && let Some(marker) = read_marker(folder).map_err(StoreError::Unavailable)?
+        {
+            write_marker(folder, &Marker { reached, ..marker })?;
+            self.carried = reached;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! Looking things up. Lists look at a bounded number of records and say where to go on.
+
+use super::{Delivery, DeliveryKey, Event, Store, StoreError, Watch, codec, keys};
+use crate::{
+    api::view::DeliveryState,
+    job::{JobId, Outcome, Phase},
+    units::Time,
+};
+
+/// Records that one page looks at, at the most.
+const MAX_LOOKED_AT: usize = 20_000;
+
+/// What is known of a job id.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Its watch.
+    Watch(Box<Watch>),
+    /// It was watched, finished, and dropped after retention.
+    Dropped,
+    /// Nothing.
+    Nothing,
+}
+
+/// One page, newest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listing<T> {
+    /// The entries.
+    pub entries: Vec<T>,
+    /// Where the next page begins; `None` on the last.
+    pub next: Option<Vec<u8>>,
+}
+
+/// Which watches to list.
+#[derive(Clone, Debug, Default)]
+pub struct WatchFilter {
+    /// Only these phases; all when empty.
+    pub phase: Option<Phase>,
+    /// Only this source.
+    pub source: Option<String>,
+    /// Only this last word.
+    pub status: Option<String>,
+    /// Only this outcome.
+    pub outcome: Option<Outcome>,
+    /// Every one of these labels.
+    pub labels: Vec<(String, String)>,
+}
+
+impl WatchFilter {
+    fn takes(&self, watch: &Watch) -> bool {
+        self.phase.is_none_or(|phase| phase == watch.phase())
+            && self.source.as_ref().is_none_or(|source| *source == watch.source)
+            && self.status.as_ref().is_none_or(|status| Some(status) == watch.status.as_ref())
+            && self
+                .outcome
+                .is_none_or(|outcome| watch.current_end().is_some_and(|end| end.outcome == outcome))
+            && self.labels.iter().all(|(key, value)| watch.labels.get(key) == Some(value))
+    }
+
+    /// Only open watches can match, so the short index of them will do.
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Some(Phase::Watching | Phase::Fetching))
+    }
+}
+
+/// Which deliveries to list.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Only this state.
+    pub state: Option<DeliveryState>,
+    /// Only this sink.
+    pub sink: Option<String>,
+    /// Only this source.
+    pub source: Option<String>,
+    /// Only this job.
+    pub job_id: Option<String>,
+    /// Only those made then or later.
+    pub since: Option<Time>,
+    /// Only those made before then.
+    pub until: Option<Time>,
+}
+
+impl DeliveryFilter {
+    fn takes(&self, delivery: &Delivery) -> bool {
+        self.state.is_none_or(|state| state == delivery.state)
+            && self.sink.as_ref().is_none_or(|sink| *sink == delivery.sink)
+            && self.source.as_ref().is_none_or(|source| *source == delivery.source)
+            && self.job_id.as_ref().is_none_or(|job| job == delivery.job_id.as_str())
+            && self.since.is_none_or(|since| delivery.created_at >= since)
+            && self.until.is_none_or(|until| delivery.created_at < until)
+    }
+
+    fn is_pending(&self) -> bool {
+        self.state == Some(DeliveryState::Pending)
+    }
+}
+
+impl Store {
+    /// What is known of a job id.
+    ///
+    /// # Errors
+    /// When the store cannot be read; so for all that follow.
+    pub fn find(&self, source: &str, job_id: &JobId) -> Result<Found, StoreError> {
+        self.read(|db| match db.get(keys::id(source, job_id))?.as_deref() {
+            Some([b'+', number @ ..]) => match keys::number_of(number) {
+                Some(number) => Ok(load(db, number)?.map_or(Found::Nothing, |w| Found::Watch(Box::new(w)))),
+                None => Err(StoreError::Damaged("an index entry has no number".to_owned())),
+            },
+            Some(_) => Ok(Found::Dropped),
+            None => Ok(Found::Nothing),
+        })
+    }
+
+    /// The watch with this number.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn watch(&self, number: u64) -> Result<Option<Watch>, StoreError> {
+        self.read(|db| load(db, number))
+    }
+
+    /// The event with this number.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
+        self.read(|db| db.get(keys::event(number))?.map(|bytes| codec::decode(&bytes)).transpose())
+    }
+
+    /// One delivery.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        self.read(|db| db.get(key.key(keys::DELIVERY))?.map(|bytes| codec::decode(&bytes)).transpose())
+    }
+
+    /// The deliveries of a watch's last event, and those of earlier ones that are still pending.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn deliveries_of(&self, watch: &Watch) -> Result<Vec<(DeliveryKey, Delivery)>, StoreError> {
+        self.read(|db| {
+            let mut deliveries = Vec::new();
+            for event in &watch.events {
+                for entry in db.scan_prefix(keys::deliveries_of(*event)) {
+                    let (key, value) = entry?;
+                    let delivery: Delivery = codec::decode(&value)?;
+                    if let Some(key) = DeliveryKey::of_stored(&key)
+                        && (Some(event) == watch.events.last() || delivery.state == DeliveryState::Pending)
+                    {
+                        deliveries.push((key, delivery));
+                    }
+                }
+            }
+            Ok(deliveries)
+        })
+    }
+
+    /// A page of watches, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn watches(
+        &self,
+        filter: &WatchFilter,
+        cursor: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Listing<Watch>, StoreError> {
+        let prefix = if filter.is_open() { keys::OPEN } else { keys::WATCH };
+        self.read(|db| {
+            page(db, prefix, cursor, limit, |key, _| {
+                let Some(number) = keys::number_of(key) else { return Ok(None) };
+                Ok(load(db, number)?.filter(|watch| filter.takes(watch)))
+            })
+        })
+    }
+
+    /// A page of deliveries, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn deliveries(
+        &self,
+        filter: &DeliveryFilter,
+        cursor: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Listing<(DeliveryKey, Delivery)>, StoreError> {
+        let prefix = if filter.is_pending() { keys::PENDING } else { keys::DELIVERY };
+        self.read(|db| {
+            page(db, prefix, cursor, limit, |key, _| {
+                let Some(key) = DeliveryKey::of_stored(key) else { return Ok(None) };
+                let Some(bytes) = db.get(key.key(keys::DELIVERY))? else { return Ok(None) };
+                let delivery: Delivery = codec::decode(&bytes)?;
+                Ok(Some((key, delivery)).filter(|(_, delivery)| filter.takes(delivery)))
+            })
+        })
+    }
+
+    /// Calls `each` with every watch that is being followed, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn each_open(&self, mut each: impl FnMut(Watch)) -> Result<(), StoreError> {
+        self.read(|db| {
+            for key in db.scan_prefix([keys::OPEN]).keys() {
+                if let Some(number) = keys::number_of(&key?)
+                    && let Some(watch) = load(db, number)?
+                {
+                    each(watch);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with every pending delivery: its sink, its key and when it is due.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn each_pending(&self, mut each: impl FnMut(&str, DeliveryKey, Time)) -> Result<(), StoreError> {
+        self.read(|db| {
+            for entry in db.scan_prefix([keys::PENDING]) {
+                let (key, value) = entry?;
+                if let Some(key) = DeliveryKey::of_stored(&key)
+                    && let Some((due, sink)) = value.split_first_chunk::<8>()
+                {
+                    each(&String::from_utf8_lossy(sink), key, Time(i64::from_be_bytes(*due)));
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn load(db: &sled::Db, number: u64) -> Result<Option<Watch>, StoreError> {
+    let bytes = db.get(keys::watch(number))?;
+    let watch = bytes.map(|bytes| codec::decode::<Watch>(&bytes)).transpose()?;
+    Ok(watch.map(|watch| Watch { number, ..watch }))
+}
+
+/// Walks the keys of `prefix` backwards from `cursor` and keeps what `pick` picks.
+fn page<T>(
+    db: &sled::Db,
+    prefix: u8,
+    cursor: Option<&[u8]>,
+    limit: usize,
+    mut pick: impl FnMut(&[u8], &[u8]) -> Result<Option<T>, StoreError>,
+) -> Result<Listing<T>, StoreError> {
+    // The cursor is the stored key without its prefix, so that it holds for either index of a kind.
+    let end = match cursor {
+        Some(cursor) => [&[prefix], cursor].concat(),
+        None => vec![prefix + 1],
+    };
+    let mut entries = Vec::new();
+    for (looked_at, entry) in db.range(vec![prefix]..end).rev().enumerate() {
+        let (key, value) = entry?;
+        if let Some(picked) = pick(&key, &value)? {
+            entries.push(picked);
+        }
+        if entries.len() == limit || looked_at + 1 == MAX_LOOKED_AT {
+            return Ok(Listing { entries, next: key.get(1..).map(<[u8]>::to_vec) });
+        }
+    }
+    Ok(Listing { entries, next: None })
+}

@@ -1,0 +1,282 @@
+//! What is stored: watches, events and deliveries.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::DeliveryKey;
+use crate::{
+    api::view::{AttemptView, DeliveryState},
+    job::{Attempt, JobId, Outcome, Phase},
+    secret::Secret,
+    units::Time,
+};
+
+/// A webhook that a watch brought along.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Callback {
+    /// Where to post.
+    pub url: String,
+    /// The signing secret.
+    #[serde(default, with = "exposed", skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+}
+
+/// The store is the one place that must write a callback's secret down: a restart would forget it otherwise.
+/// The data folder is readable by its owner alone.
+mod exposed {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::secret::Secret;
+
+    #[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+    pub(super) fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
+        secret.as_ref().map(Secret::expose).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+        Option::<Secret>::deserialize(from)
+    }
+}
+
+/// How far the following of a job has come. What comes after is told by its deliveries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Its status is polled.
+    #[default]
+    Watching,
+    /// A terminal status was seen, the full job is not stored yet.
+    Fetching,
+    /// It ended, and its event was made.
+    Ended,
+}
+
+/// The end of one run of a job, fixed by the poll that saw it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// What it means.
+    pub outcome: Outcome,
+    /// Which run.
+    pub attempt: Attempt,
+    /// The id of its event.
+    pub event_id: String,
+    /// When the end was noticed.
+    pub noticed_at: Time,
+    /// When the job ended, as its source says.
+    #[serde(default)]
+    pub ended_at: Option<Time>,
+    /// Why it was lost.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The stored job.
+    #[serde(default)]
+    pub job: Option<StoredJob>,
+}
+
+/// A job in the spool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredJob {
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+}
+
+/// The durable record that a job is being watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Its number, given once and never again; it is the key, not part of the record.
+    #[serde(skip)]
+    pub number: u64,
+    /// The source's name.
+    pub source: String,
+    /// The source's id of the job.
+    pub job_id: JobId,
+    /// Given with the watch.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The sinks its events go to, instead of what the routes say.
+    #[serde(default)]
+    pub sinks: Option<Vec<String>>,
+    /// One more webhook.
+    #[serde(default)]
+    pub callback: Option<Callback>,
+    /// When it was first registered.
+    pub created_at: Time,
+    /// When it was last registered; grace and deadline count from here.
+    pub registered_at: Time,
+    /// When the record last changed.
+    pub updated_at: Time,
+    /// When it is given up, if not by the source's own deadline.
+    #[serde(default)]
+    pub deadline: Option<Time>,
+    /// How far it has come.
+    pub stage: Stage,
+    /// The source's last word.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// The operation the job runs.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// The job's own metadata.
+    #[serde(default)]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// The status body in which `status` was read, for the event of a job that is lost.
+    #[serde(default)]
+    pub last_body: Option<String>,
+    /// Status requests made, as of the last write.
+    #[serde(default)]
+    pub polls: u64,
+    /// The end that is being fetched.
+    #[serde(default)]
+    pub ending: Option<End>,
+    /// The last end whose event was made; kept while the job is watched again.
+    #[serde(default)]
+    pub end: Option<End>,
+    /// A status that is not terminal was seen since it was last registered.
+    #[serde(default)]
+    pub seen_running: bool,
+    /// It was registered again while its job was fetched: look again afterwards.
+    #[serde(default)]
+    pub again: bool,
+    /// Its events, oldest first.
+    #[serde(default)]
+    pub events: Vec<u64>,
+    /// Deliveries that are pending, over all its events.
+    #[serde(default)]
+    pub pending: u32,
+    /// Dead letters of its last event.
+    #[serde(default)]
+    pub dead: u32,
+    /// When it became done or dead.
+    #[serde(default)]
+    pub closed_at: Option<Time>,
+    /// What went wrong last.
+    #[serde(default)]
+    pub last_error: Option<String>,
+}
+
+impl Watch {
+    /// Where it stands.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.stage {
+            Stage::Watching => Phase::Watching,
+            Stage::Fetching => Phase::Fetching,
+            Stage::Ended if self.pending > 0 => Phase::Delivering,
+            Stage::Ended if self.dead > 0 => Phase::Dead,
+            Stage::Ended => Phase::Done,
+        }
+    }
+
+    /// The end that callers see: none while the job is watched, even if an earlier run ended.
+    #[must_use]
+    pub fn current_end(&self) -> Option<&End> {
+        match self.stage {
+            Stage::Watching => None,
+            Stage::Fetching => self.ending.as_ref(),
+            Stage::Ended => self.end.as_ref(),
+        }
+    }
+}
+
+/// The news that one run of a job ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The watch's number.
+    pub watch: u64,
+    /// The source's name.
+    pub source: String,
+    /// The job.
+    pub job_id: JobId,
+    /// The labels as they were at the end.
+    pub labels: BTreeMap<String, String>,
+    /// The end.
+    pub end: End,
+    /// When the event was made.
+    pub created_at: Time,
+    /// For a lost job, the last status body.
+    #[serde(default)]
+    pub last_body: Option<String>,
+}
+
+/// One event on its way to one sink.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The watch's number.
+    pub watch: u64,
+    /// The sink's name.
+    pub sink: String,
+    /// The event's id.
+    pub event_id: String,
+    /// What the event says.
+    pub outcome: Outcome,
+    /// The source's name.
+    pub source: String,
+    /// The job.
+    pub job_id: JobId,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// When the event was made.
+    pub created_at: Time,
+    /// When the record last changed.
+    pub updated_at: Time,
+    /// When it is tried next; meaningless unless pending.
+    pub next_attempt_at: Time,
+    /// Attempts made in the present schedule.
+    #[serde(default)]
+    pub step: u32,
+    /// Attempts made in all.
+    #[serde(default)]
+    pub attempt_count: u32,
+    /// Counts the redeliveries, so that an attempt begun before one does not end it.
+    #[serde(default)]
+    pub generation: u32,
+    /// The latest attempts, oldest first.
+    #[serde(default)]
+    pub attempts: Vec<AttemptView>,
+    /// Why it is a dead letter.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What an attempt means for its delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The sink took it.
+    Delivered,
+    /// Try again at this time.
+    Retry(Time),
+    /// Give it up.
+    Dead(String),
+}
+
+/// Something became due. Told after it is on disk; losing the word costs time, never work, since the same is
+/// read from the store at the next start.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// This watch is to be followed: polled or fetched, by its stage.
+    Follow(Box<Watch>),
+    /// This watch is no longer followed.
+    Unfollow {
+        /// The source's name.
+        source: String,
+        /// The watch's number.
+        watch: u64,
+    },
+    /// This watch's job ended, or the watch is gone: whoever waits for it may look.
+    Settled {
+        /// The watch's number.
+        watch: u64,
+    },
+    /// This delivery is pending.
+    Deliver {
+        /// The sink's name.
+        sink: String,
+        /// Which delivery.
+        key: DeliveryKey,
+        /// When it is due.
+        due: Time,
+    },
+}

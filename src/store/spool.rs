@@ -1,0 +1,232 @@
+//! Job bodies on disk: one file an event, written beside its place, hashed on the way, synced and renamed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{StoreError, StoredJob, make_private, sync_folder};
+use crate::{job::hex, units::Size};
+
+/// The folder of job bodies. A file's name spells the watch and the event it belongs to, so that an orphan
+/// is known without an index.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    folder: PathBuf,
+    incoming: PathBuf,
+}
+
+impl Spool {
+    /// Opens the folder and removes what a killed process left half written.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        let incoming = folder.join("incoming");
+        make_private(&incoming)?;
+        for entry in fs::read_dir(&incoming)? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(Self { folder: folder.to_owned(), incoming })
+    }
+
+    /// Where the body of an event lies, or will lie.
+    #[must_use]
+    pub fn path(&self, watch: u64, event_id: &str) -> PathBuf {
+        self.folder.join(name(watch, event_id))
+    }
+
+    /// Begins to write the body of an event.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub async fn begin(&self, watch: u64, event_id: &str) -> io::Result<Incoming> {
+        let path = self.incoming.join(name(watch, event_id));
+        let file = tokio::fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .await?;
+        Ok(Incoming {
+            file,
+            path,
+            target: self.path(watch, event_id),
+            folder: self.folder.clone(),
+            hash: Sha256::new(),
+            size: 0,
+        })
+    }
+
+    /// What a body that is wholly there weighs; `None` when it is not. A file gets its name only after it is
+    /// complete, so one that a killed process left need not be fetched again.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub async fn finished(&self, watch: u64, event_id: &str) -> io::Result<Option<StoredJob>> {
+        let path = self.path(watch, event_id);
+        let measured = tokio::task::spawn_blocking(move || {
+            let mut file = match fs::File::open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let mut hash = Sha256::new();
+            let size = io::copy(&mut file, &mut hash)?;
+            Ok(Some(StoredJob { size, sha256: hex(&hash.finalize()) }))
+        });
+        measured.await.map_err(io::Error::other)?
+    }
+
+    /// Removes the body of an event; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub fn remove(&self, watch: u64, event_id: &str) -> io::Result<()> {
+        match fs::remove_file(self.path(watch, event_id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every body: its watch's number, its event's id and its size. Files that are none of ours are passed over.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn bodies(&self) -> io::Result<Vec<(u64, String, u64)>> {
+        let mut bodies = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let parts =
+                name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(|n| n.split_once('-'));
+            if let Some((number, event_id)) = parts
+                && let Ok(number) = u64::from_str_radix(number, 16)
+            {
+                bodies.push((number, event_id.to_owned(), entry.metadata().map_or(0, |data| data.len())));
+            }
+        }
+        Ok(bodies)
+    }
+}
+
+fn name(watch: u64, event_id: &str) -> String {
+    format!("{watch:016x}-{event_id}.json")
+}
+
+/// A body that is being written.
+pub struct Incoming {
+    file: tokio::fs::File,
+    path: PathBuf,
+    target: PathBuf,
+    folder: PathBuf,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Incoming {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes).await
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where the bytes lie until they get their name.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes through to the file, so that its content can be looked at before it gets its name.
+    ///
+    /// # Errors
+    /// When the bytes cannot be written.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().await
+    }
+
+    /// Syncs, gives the file its name, and syncs the name.
+    ///
+    /// # Errors
+    /// When any of it fails; the body is then not stored.
+    pub async fn finish(mut self) -> io::Result<StoredJob> {
+        self.file.flush().await?;
+        self.file.sync_data().await?;
+        let (path, target, folder) = (self.path, self.target, self.folder);
+        let named = tokio::task::spawn_blocking(move || {
+            fs::rename(&path, &target)?;
+            sync_folder(&folder)
+        });
+        named.await.map_err(io::Error::other)??;
+        Ok(StoredJob { size: self.size, sha256: hex(&self.hash.finalize()) })
+    }
+
+    /// Throws away what was written.
+    pub async fn discard(self) {
+        // What stays is swept at the next start.
+        let _ = tokio::fs::remove_file(&self.path).await;
+    }
+}
+
+/// The free space of the data folder's disk, looked at no more than once in a while.
+pub(super) struct FreeSpace {
+    folder: PathBuf,
+    min_free: u64,
+    looked: Mutex<Option<Instant>>,
+    free: AtomicU64,
+    needed: AtomicU64,
+}
+
+/// How long a look at the free space is good for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+impl FreeSpace {
+    pub(super) fn new(folder: &Path, min_free: Size) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            min_free: min_free.0,
+            looked: Mutex::new(None),
+            free: AtomicU64::new(u64::MAX),
+            needed: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+                let disk = rustix::fs::statvfs(&self.folder).map_err(io::Error::from)?;
+                self.free.store(disk.f_bavail.saturating_mul(disk.f_frsize), Ordering::Relaxed);
+                let tenth = disk.f_blocks.saturating_mul(disk.f_frsize) / 10;
+                self.needed.store(self.min_free.min(tenth), Ordering::Relaxed);
+                *looked = Some(Instant::now());
+            }
+        }
+        let (free, needed) = (self.free.load(Ordering::Relaxed), self.needed.load(Ordering::Relaxed));
+        if free < needed {
+            let (free, needed) = (free >> 10, needed >> 10);
+            return Err(StoreError::Full(format!(
+                "{free} KiB are free in {}, and {needed} KiB are kept for the watches already accepted \
+                 (store.min_free)",
+                self.folder.display()
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! One group commit: the operations of many callers, each whole, in batches of bounded size.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Change, StoreError, codec, keys};
+
+/// A batch of more than about this many random keys makes sled hold memory far beyond its cache (1 000 a batch:
+/// gigabytes; 100: as configured).
+const MAX_BATCH: usize = 100;
+
+type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Reads see what earlier operations of the same commit wrote.
+pub(super) struct Txn<'a> {
+    db: &'a sled::Db,
+    /// Whole operations, not in the database yet.
+    staged: Writes,
+    /// The operation under way.
+    current: Writes,
+    changes: Vec<Change>,
+    current_changes: Vec<Change>,
+}
+
+impl<'a> Txn<'a> {
+    pub(super) fn new(db: &'a sled::Db) -> Self {
+        Self {
+            db,
+            staged: Writes::new(),
+            current: Writes::new(),
+            changes: Vec::new(),
+            current_changes: Vec::new(),
+        }
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        for writes in [&self.current, &self.staged] {
+            if let Some(value) = writes.get(key) {
+                return Ok(value.clone());
+            }
+        }
+        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+    }
+
+    pub(super) fn read<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        self.get(key)?.map(|bytes| codec::decode(&bytes)).transpose()
+    }
+
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.current.insert(key, Some(value));
+    }
+
+    pub(super) fn write<T: Serialize>(&mut self, key: Vec<u8>, record: &T) -> Result<(), StoreError> {
+        self.put(key, codec::encode(record)?);
+        Ok(())
+    }
+
+    pub(super) fn delete(&mut self, key: Vec<u8>) {
+        self.current.insert(key, None);
+    }
+
+    pub(super) fn tell(&mut self, change: Change) {
+        self.current_changes.push(change);
+    }
+
+    /// The next number for a watch or an event. The counter is stored, so a number is never given twice, even
+    /// after its record was dropped.
+    pub(super) fn next_number(&mut self) -> Result<u64, StoreError> {
+        let next = self.get(keys::NEXT)?.and_then(|bytes| keys::number_of(&bytes)).unwrap_or(1);
+        self.put(keys::NEXT.to_vec(), (next + 1).to_be_bytes().to_vec());
+        Ok(next)
+    }
+
+    /// The keys and values under `prefix`, those of this commit included.
+    pub(super) fn scan(&self, prefix: &[u8]) -> Result<Writes, StoreError> {
+        let mut found = Writes::new();
+        for entry in self.db.scan_prefix(prefix) {
+            let (key, value) = entry?;
+            found.insert(key.to_vec(), Some(value.to_vec()));
+        }
+        for writes in [&self.staged, &self.current] {
+            let in_prefix = writes.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+            found.extend(in_prefix.map(|(key, value)| (key.clone(), value.clone())));
+        }
+        found.retain(|_, value| value.is_some());
+        Ok(found)
+    }
+
+    /// Ends an operation: all of its writes go into one batch, together with others while there is room.
+    pub(super) fn end_operation(&mut self) -> Result<(), StoreError> {
+        if self.staged.len() + self.current.len() > MAX_BATCH {
+            self.apply()?;
+        }
+        self.staged.append(&mut self.current);
+        self.changes.append(&mut self.current_changes);
+        Ok(())
+    }
+
+    /// Writes what is staged and hands over the changes to tell once all is durable.
+    pub(super) fn finish(mut self) -> Result<Vec<Change>, StoreError> {
+        self.end_operation()?;
+        self.apply()?;
+        Ok(self.changes)
+    }
+
+    fn apply(&mut self) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in std::mem::take(&mut self.staged) {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        Ok(self.db.apply_batch(batch)?)
+    }
+}

@@ -1,0 +1,225 @@
+//! The one thread that writes. Whoever wants something written sends a call; the thread takes all calls that
+//! wait, applies them, flushes, syncs the data file once, and only then answers everyone: group commit.
+
+use std::{
+    fs, io,
+    sync::{
+        Arc, PoisonError, Weak,
+        atomic::Ordering,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{Change, Shared, Store, StoreError, contained, marker, txn::Txn};
+
+/// Calls that share one sync at the most; keeps the first caller's wait bounded.
+const MAX_CALLS: usize = 2048;
+
+/// The wait before the first attempt to open a failed database again; doubled up to the last.
+const REOPEN_FIRST: Duration = Duration::from_millis(500);
+const REOPEN_LAST: Duration = Duration::from_secs(30);
+
+/// One caller's operations.
+pub(super) trait Call: Send {
+    fn apply(&mut self, txn: &mut Txn<'_>) -> Result<(), StoreError>;
+    fn answer(self: Box<Self>, result: Result<(), StoreError>);
+}
+
+struct Pending<F, T> {
+    operation: Option<F>,
+    value: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Call for Pending<F, T>
+where
+    F: FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send,
+    T: Send,
+{
+    fn apply(&mut self, txn: &mut Txn<'_>) -> Result<(), StoreError> {
+        if let Some(operation) = self.operation.take() {
+            self.value = Some(operation(txn)?);
+        }
+        txn.end_operation()
+    }
+
+    fn answer(self: Box<Self>, result: Result<(), StoreError>) {
+        let Self { value, reply, .. } = *self;
+        let unanswered = || StoreError::Unavailable("an operation was not carried out".to_owned());
+        // A caller that went away no longer cares; what it asked for is on disk all the same.
+        let _ = reply.send(result.and_then(|()| value.ok_or_else(unanswered)));
+    }
+}
+
+impl Store {
+    /// Carries out `operation` in a group commit and answers when it is durable.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let call = Pending { operation: Some(operation), value: None, reply };
+        let gone = || StoreError::Unavailable("the writer has stopped".to_owned());
+        self.calls.send(Box::new(call)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Carries out an operation that a stage must not lose: after a failure it waits until the store is
+    /// back and does it again. Every operation finds by itself what was already done.
+    pub(super) async fn write_surely<T, F>(&self, operation: impl Fn() -> F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let mut wait = REOPEN_FIRST;
+        loop {
+            match self.write(operation()).await {
+                Ok(value) => return value,
+                Err(error) => {
+                    tracing::warn!(%error, retry_in = ?wait, "a step could not be stored; it is tried again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(REOPEN_LAST);
+                }
+            }
+        }
+    }
+}
+
+/// Starts the thread. It ends when the last [`Store`] is gone.
+pub(super) fn start(shared: &Arc<Shared>) -> io::Result<mpsc::Sender<Box<dyn Call>>> {
+    let (calls, waiting) = mpsc::channel();
+    let shared = Arc::downgrade(shared);
+    thread::Builder::new().name("store-writer".to_owned()).spawn(move || run(&waiting, &shared))?;
+    Ok(calls)
+}
+
+fn run(waiting: &Receiver<Box<dyn Call>>, shared: &Weak<Shared>) {
+    let mut carrier = marker::Carrier::new();
+    let mut reopening = Reopening::default();
+    loop {
+        let first = match waiting.recv_timeout(reopening.patience()) {
+            Ok(call) => Some(call),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let Some(shared) = shared.upgrade() else { return };
+        reopening.attempt_when_due(&shared);
+        let Some(first) = first else {
+            carry(&mut carrier, &shared);
+            continue;
+        };
+        let mut calls = vec![first];
+        while calls.len() < MAX_CALLS
+            && let Ok(call) = waiting.try_recv()
+        {
+            calls.push(call);
+        }
+        commit(&shared, calls, &mut reopening);
+        carry(&mut carrier, &shared);
+    }
+}
+
+/// Applies, makes durable, answers, tells.
+fn commit(shared: &Shared, mut calls: Vec<Box<dyn Call>>, reopening: &mut Reopening) {
+    match make_durable(shared, &mut calls) {
+        Ok(changes) => {
+            if let Some(listener) = shared.listener.get() {
+                changes.into_iter().for_each(listener);
+            }
+            for call in calls {
+                call.answer(Ok(()));
+            }
+        }
+        Err(error) => {
+            if shared.healthy.swap(false, Ordering::AcqRel) {
+                tracing::error!(%error, "the store failed; new watches are refused until it is open again");
+                reopening.begin();
+            }
+            for call in calls {
+                call.answer(Err(error.clone()));
+            }
+        }
+    }
+}
+
+fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Vec<Change>, StoreError> {
+    let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+    let database = database.as_ref().filter(|_| shared.healthy.load(Ordering::Acquire));
+    let Some(database) = database else {
+        return Err(StoreError::Unavailable("it failed and is being opened again".to_owned()));
+    };
+    contained(|| {
+        let mut txn = Txn::new(&database.db);
+        for call in calls {
+            call.apply(&mut txn)?;
+        }
+        let changes = txn.finish()?;
+        database.db.flush()?;
+        sync(&database.file)?;
+        Ok(changes)
+    })
+}
+
+/// `flush()` alone leaves the blocks in flight and the file's length unsaved.
+fn sync(file: &fs::File) -> io::Result<()> {
+    file.sync_data()
+}
+
+fn carry(carrier: &mut marker::Carrier, shared: &Shared) {
+    let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(database) = &*database
+        && let Err(error) = carrier.carry(&shared.folder, database)
+    {
+        tracing::warn!(%error, "the marker beside the database could not be written");
+    }
+}
+
+/// A failed database on its way back.
+#[derive(Default)]
+struct Reopening {
+    due: Option<Instant>,
+    wait: Duration,
+}
+
+impl Reopening {
+    /// How long the writer may sleep when nobody calls.
+    fn patience(&self) -> Duration {
+        let idle = Duration::from_secs(10);
+        self.due.map_or(idle, |due| due.saturating_duration_since(Instant::now()).min(idle))
+    }
+
+    fn begin(&mut self) {
+        self.wait = REOPEN_FIRST;
+        self.due = Some(Instant::now() + self.wait);
+    }
+
+    fn attempt_when_due(&mut self, shared: &Shared) {
+        if self.due.is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        let mut database = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The lock on the folder goes with the old handle. A failed one may panic once more as it goes.
+        let old = database.take();
+        let _ = contained(|| {
+            drop(old);
+            Ok(())
+        });
+        match marker::reopen(&shared.folder, &shared.config) {
+            Ok(opened) => {
+                *database = Some(opened);
+                self.due = None;
+                shared.healthy.store(true, Ordering::Release);
+                tracing::info!("the store is open again");
+            }
+            Err(error) => {
+                self.wait = (self.wait * 2).min(REOPEN_LAST);
+                self.due = Some(Instant::now() + self.wait);
+                tracing::error!(%error, retry_in = ?self.wait, "the store cannot be opened again yet");
+            }
+        }
+    }
+}

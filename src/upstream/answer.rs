@@ -1,0 +1,178 @@
+//! Reading what a source says about a job, whichever generation of its API wrote it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Profile;
+use crate::{
+    job::{Attempt, Outcome},
+    units::Time,
+};
+
+/// Metadata over this many bytes is not kept: a record stays far from the size at which the store makes a
+/// file of it.
+const MAX_METADATA: usize = 16 << 10;
+
+/// A longer word is no status.
+const MAX_WORD: usize = 256;
+
+/// What a status word means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Not ended.
+    Pending,
+    /// Nobody knows this word; it counts as not ended.
+    Unknown,
+    /// Ended.
+    Ended(Outcome),
+}
+
+/// What a source said about a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The status word, untouched.
+    pub status: String,
+    /// What it means.
+    pub class: Class,
+    /// The operation the job runs.
+    pub endpoint: Option<String>,
+    /// The job's own metadata; values that are no strings are kept as JSON text.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Which run it speaks of.
+    pub attempt: Attempt,
+    /// When the job ended.
+    pub ended_at: Option<Time>,
+}
+
+impl Profile {
+    /// Reads a status body.
+    ///
+    /// # Errors
+    /// In words, when it is no JSON or has no status.
+    pub fn read(&self, body: &[u8]) -> Result<Answer, String> {
+        let json: Value =
+            serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"))?;
+        let status = json
+            .pointer(self.status_at)
+            .and_then(word)
+            .filter(|word| word.len() <= MAX_WORD)
+            .ok_or_else(|| format!("the answer has no status at `{}`", self.status_at))?;
+        let at = |pointer| json.pointer(pointer);
+        let ended_at = at(self.completed_at).and_then(instant);
+        Ok(Answer {
+            class: self.classify(&status),
+            endpoint: at(self.endpoint_at).and_then(word).filter(|word| word.len() <= MAX_WORD),
+            metadata: at(self.metadata_at).and_then(metadata),
+            attempt: Attempt {
+                completed_at: at(self.completed_at).and_then(discriminator),
+                attempt_count: at(self.attempt_count_at).and_then(word).filter(|word| word.len() <= MAX_WORD),
+                started_at: at(self.started_at).and_then(discriminator),
+                rerun: 0,
+            },
+            ended_at,
+            status,
+        })
+    }
+
+    /// What a status word means.
+    #[must_use]
+    pub fn classify(&self, status: &str) -> Class {
+        let terminal = self.terminal.iter().find(|(word, _)| word.eq_ignore_ascii_case(status));
+        match terminal {
+            Some((_, outcome)) => Class::Ended(*outcome),
+            None if self.pending.iter().any(|word| word.eq_ignore_ascii_case(status)) => Class::Pending,
+            None => Class::Unknown,
+        }
+    }
+}
+
+/// A value as a word; null and nothing are no word.
+fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// Epoch seconds (up to generation C of Retab's API) or ISO 8601 (from D).
+fn instant(value: &Value) -> Option<Time> {
+    match value {
+        Value::String(text) => Time::parse(text),
+        Value::Number(number) => {
+            let seconds = number.as_f64().filter(|seconds| seconds.is_finite() && *seconds > 0.0)?;
+            // No job ended after the year 5138, so a larger number counts milliseconds.
+            let millis = if seconds < 1e11 { seconds * 1000.0 } else { seconds };
+            #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
+            Some(Time(millis.round() as i64))
+        }
+        _ => None,
+    }
+}
+
+/// A timestamp in one form for both generations; one that cannot be read still tells runs apart as it is.
+fn discriminator(value: &Value) -> Option<String> {
+    match instant(value) {
+        Some(time) => Some(time.0.to_string()),
+        None => word(value).filter(|word| word.len() <= MAX_WORD),
+    }
+}
+
+fn metadata(value: &Value) -> Option<BTreeMap<String, String>> {
+    let pairs: BTreeMap<String, String> = value
+        .as_object()?
+        .iter()
+        .map(|(key, value)| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            (key.clone(), text)
+        })
+        .collect();
+    let size: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+    (size <= MAX_METADATA).then_some(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Answer, String> {
+        SourceTypeForTest.read(body.as_bytes())
+    }
+
+    #[expect(non_upper_case_globals, reason = "reads as the profile it is")]
+    static SourceTypeForTest: std::sync::LazyLock<Profile> =
+        std::sync::LazyLock::new(|| super::super::SourceType::Retab.profile().clone());
+
+    #[test]
+    fn both_generations_name_the_same_run() {
+        let epoch =
+            read(r#"{"status":"completed","completed_at":1772611219,"started_at":1772611202}"#).unwrap();
+        let iso = read(
+            r#"{"status":"completed","completed_at":"2026-03-04T08:00:19Z","started_at":"2026-03-04T08:00:02.000000+00:00","attempt_count":1}"#,
+        )
+        .unwrap();
+        assert!(epoch.attempt.same_run(&iso.attempt), "{epoch:?} {iso:?}");
+        assert_eq!(epoch.ended_at, iso.ended_at);
+        assert_eq!(epoch.class, Class::Ended(Outcome::Completed));
+    }
+
+    #[test]
+    fn missing_and_unknown_fields_are_accepted() {
+        let answer = read(r#"{"status":"in_progress","novel":[1],"metadata":{"a":"b","n":3}}"#).unwrap();
+        assert_eq!(answer.class, Class::Pending);
+        assert_eq!(answer.metadata.unwrap()["n"], "3");
+        assert!(answer.attempt.is_silent());
+        assert_eq!(read(r#"{"status":"paused_for_lunch"}"#).unwrap().class, Class::Unknown);
+    }
+
+    #[test]
+    fn what_is_no_status_is_an_error() {
+        for body in ["", "<html>", "[]", "{}", r#"{"status":null}"#, r#"{"status":""}"#, r#"{"status":{}}"#] {
+            assert!(read(body).is_err(), "{body}");
+        }
+        let deep = format!(r#"{{"status":"queued","x":{}1{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+        assert!(read(&deep).is_err(), "depth is bounded");
+    }
+}
