@@ -12,6 +12,8 @@ pub mod schedule;
 pub mod store;
 pub mod upstream;
 
+pub mod cli;
+
 pub mod clock;
 pub mod config;
 pub mod job;
