@@ -4,6 +4,7 @@ use std::{error::Error as _, time::Duration};
 
 use http::{Method, StatusCode, header};
 use reqwest::{Certificate, Response, redirect};
+use rustls::RootCertStore;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::target::{Path, Target};
@@ -270,9 +271,8 @@ fn root_cause(error: &reqwest::Error) -> String {
 /// for an https URL: a health check runs every few seconds.
 fn roots() -> Vec<Certificate> {
     let native = rustls_native_certs::load_native_certs().certs;
-    native
-        .iter()
-        .chain(webpki_root_certs::TLS_SERVER_ROOT_CERTS)
-        .filter_map(|der| Certificate::from_der(der).ok())
-        .collect()
+    let all = native.iter().chain(webpki_root_certs::TLS_SERVER_ROOT_CERTS);
+    // One odd certificate among those of the system would fail the whole client.
+    let sound = all.filter(|der| RootCertStore::empty().add((*der).clone()).is_ok());
+    sound.filter_map(|der| Certificate::from_der(der).ok()).collect()
 }

@@ -6,15 +6,16 @@ use clap_complete::Shell;
 
 use super::{Cli, exit::ExitStatus, output::Console};
 
+/// The long description of the command.
+pub(super) const ABOUT: &str =
+    "Prints a script that teaches a shell to complete the commands and flags of tidings.";
+
 /// The arguments of `tidings completions`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Prints a script that teaches a shell to complete the commands and flags of tidings.",
-    after_long_help = "Examples:\n  \
+#[command(after_long_help = "Examples:\n  \
         tidings completions bash > ~/.local/share/bash-completion/completions/tidings\n  \
         tidings completions zsh > ~/.zfunc/_tidings\n  \
-        tidings completions fish > ~/.config/fish/completions/tidings.fish"
-)]
+        tidings completions fish > ~/.config/fish/completions/tidings.fish")]
 pub struct CompletionsArgs {
     /// The shell
     pub shell: Shell,

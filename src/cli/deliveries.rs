@@ -16,17 +16,17 @@ use crate::{
     units::Time,
 };
 
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Lists the deliveries of the running daemon, newest first: one for each event and sink. With an \
+        id shows that one and its attempts.";
+
 /// The arguments of `tidings deliveries`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Lists the deliveries of the running daemon, newest first: one for each event and sink. With an \
-        id shows that one and its attempts.",
-    after_long_help = "Examples:\n  \
+#[command(after_long_help = "Examples:\n  \
         tidings deliveries --state dead\n  \
         tidings deliveries --sink app --since 1h --all --output json\n  \
         tidings deliveries dlv_4fzq\n\n\
-        Exit status: 0 done; 1 there is no such delivery, or the daemon cannot be asked; 2 bad usage."
-)]
+        Exit status: 0 done; 1 there is no such delivery, or the daemon cannot be asked; 2 bad usage.")]
 pub struct DeliveriesArgs {
     /// Show this delivery with its attempts
     #[arg(value_name = "DLV_ID", value_parser = args::name,

@@ -5,18 +5,18 @@ use clap::Args;
 
 use super::{Global, exit::ExitStatus};
 
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Shows what tidings does, without a key and without a network: starts a mock upstream, the \
+        daemon and a webhook receiver on loopback, watches a few jobs to their end, and prints what happened. \
+        Nothing is kept afterwards.";
+
 /// The arguments of `tidings demo`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Shows what tidings does, without a key and without a network: starts a mock upstream, the \
-        daemon and a webhook receiver on loopback, watches a few jobs to their end, and prints what happened. \
-        Nothing is kept afterwards.",
-    after_long_help = "Examples:\n  \
+#[command(after_long_help = "Examples:\n  \
         tidings demo\n  \
         tidings demo --jobs 50\n  \
         tidings demo --keep      # then try `tidings list` and `curl` from another terminal\n\n\
-        Exit status: 0 every job was delivered; 1 failure at run time; 2 bad usage."
-)]
+        Exit status: 0 every job was delivered; 1 failure at run time; 2 bad usage.")]
 pub struct DemoArgs {
     /// Leave it running afterwards, to try commands against it
     #[arg(long)]

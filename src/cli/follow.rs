@@ -166,6 +166,14 @@ fn share(open: usize, slots: usize) -> Duration {
     (ROUND * slots / open).max(SHORTEST)
 }
 
+/// `wait` with one unit.
+fn written(wait: Duration) -> String {
+    match (wait.as_secs(), wait.subsec_millis()) {
+        (seconds, 0) => format!("{seconds}s"),
+        _ => format!("{}ms", wait.as_millis()),
+    }
+}
+
 async fn look(client: Client, (path, patience): (Path, Duration), job: usize) -> Look {
     let started = Instant::now();
     let result = async {
@@ -209,7 +217,7 @@ impl<'a> Follower<'a> {
         let open = self.jobs.len() - self.tally.ended - self.tally.gone;
         let wait = share(open, self.limits.slots);
         let path = Path::of(&["v1", "watches", source, job_id.as_str(), "wait"]);
-        (path.with("timeout", &format!("{}ms", wait.as_millis())), wait + GRACE)
+        (path.with("timeout", &written(wait)), wait + GRACE)
     }
 
     fn take(&mut self, look: Look, progress: &mut Progress<'_, '_>) -> Result<()> {

@@ -23,18 +23,18 @@ use crate::{
 /// How long the stored job may make no progress on its way here.
 const STALL: Duration = Duration::from_mins(1);
 
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Shows one watch of the running daemon with its deliveries; with --job prints the finished job \
+        instead, byte for byte as the source gave it.";
+
 /// The arguments of `tidings get`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Shows one watch of the running daemon with its deliveries; with --job prints the finished job \
-        instead, byte for byte as the source gave it.",
-    after_long_help = "Examples:\n  \
+#[command(after_long_help = "Examples:\n  \
         tidings get job_V1St\n  \
         tidings get job_V1St --output json | jq .phase\n  \
         tidings get job_V1St --job > job_V1St.json\n\n\
         Exit status: 0 done; 1 there is no such watch, its job has not ended (with --job), or the daemon cannot \
-        be asked; 2 bad usage."
-)]
+        be asked; 2 bad usage.")]
 pub struct GetArgs {
     /// The job
     #[arg(value_name = "JOB_ID")]

@@ -12,11 +12,13 @@ use crate::api::view::Readiness;
 /// A daemon that needs longer to say that it is ready is not.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Asks the running daemon whether it is ready to accept jobs (`/readyz`) and says so by the exit \
+        status alone; only a failure is explained on stderr. Needs no token.";
+
 /// The arguments of `tidings healthcheck`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    long_about = "Asks the running daemon whether it is ready to accept jobs (`/readyz`) and says so by the exit \
-        status alone; only a failure is explained on stderr. Needs no token.",
     after_long_help = "Example, in a Dockerfile:\n  HEALTHCHECK --interval=10s CMD [\"tidings\", \"healthcheck\"]\n\n\
         Exit status: 0 ready; 1 not ready, or no answer within 3s."
 )]

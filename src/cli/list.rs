@@ -15,17 +15,17 @@ use crate::{
     units::Time,
 };
 
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Lists the watches of the running daemon, newest first. Filters add up: a watch is shown when \
+        it matches all of them.";
+
 /// The arguments of `tidings list`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Lists the watches of the running daemon, newest first. Filters add up: a watch is shown when \
-        it matches all of them.",
-    after_long_help = "Examples:\n  \
+#[command(after_long_help = "Examples:\n  \
         tidings list\n  \
         tidings list --phase dead --all\n  \
         tidings list --label team=billing --outcome failed --output json | jq -r '.[].job_id'\n\n\
-        Exit status: 0 done; 1 the daemon cannot be asked; 2 bad usage."
-)]
+        Exit status: 0 done; 1 the daemon cannot be asked; 2 bad usage.")]
 pub struct ListArgs {
     /// Only watches in this phase
     #[arg(long, value_parser = PossibleValuesParser::new(["watching", "fetching", "delivering", "done", "dead"]))]

@@ -131,22 +131,30 @@ fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon
+    #[command(long_about = run::ABOUT)]
     Run(run::RunArgs),
     /// See it work, without a key or a network
+    #[command(long_about = demo::ABOUT)]
     Demo(demo::DemoArgs),
     /// Run only the mock upstream, to try out integrations
     Mock(MockArgs),
     /// Register jobs with the running daemon
+    #[command(long_about = watch::ABOUT)]
     Watch(watch::WatchArgs),
     /// List watches
+    #[command(long_about = list::ABOUT)]
     List(list::ListArgs),
     /// Show a watch, or the job it brought in
+    #[command(long_about = get::ABOUT)]
     Get(get::GetArgs),
     /// End watches
+    #[command(long_about = unwatch::ABOUT)]
     Unwatch(unwatch::UnwatchArgs),
     /// List deliveries, or show one
+    #[command(long_about = deliveries::ABOUT)]
     Deliveries(deliveries::DeliveriesArgs),
     /// Send deliveries again
+    #[command(long_about = redeliver::ABOUT)]
     Redeliver(redeliver::RedeliverArgs),
     /// Show the sinks, or test one
     #[command(subcommand)]
@@ -155,8 +163,10 @@ pub enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Ask whether the daemon is ready, for a container's HEALTHCHECK
+    #[command(long_about = healthcheck::ABOUT)]
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print a completion script for a shell
+    #[command(long_about = completions::ABOUT)]
     Completions(completions::CompletionsArgs),
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use super::{
     args,
     client::Client,
-    exit::ExitStatus,
+    exit::{BadUsage, ExitStatus},
     output::{Console, count},
     target::Path,
 };
@@ -15,23 +15,22 @@ use crate::{
     units::Time,
 };
 
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Sends deliveries again: the ones named by id, or all that match the filters. The events keep \
+        their ids, so a receiver that has seen one knows it; the schedule of attempts starts afresh.\n\n\
+        With filters only dead letters are sent again, unless --state says otherwise.";
+
 /// The arguments of `tidings redeliver`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Sends deliveries again: the ones named by id, or all that match the filters. The events keep \
-        their ids, so a receiver that has seen one knows it; the schedule of attempts starts afresh.\n\n\
-        With filters only dead letters are sent again, unless --state says otherwise.",
-    after_long_help = "Examples:\n  \
+#[command(after_long_help = "Examples:\n  \
         tidings redeliver dlv_4fzq\n  \
         tidings redeliver --sink app --since 6h     # after an outage of the receiver\n  \
         tidings redeliver --all                     # every dead letter\n\n\
         Exit status: 0 done; 1 some delivery could not be sent again (the others are); 2 bad usage: nothing was \
-        named."
-)]
+        named.")]
 pub struct RedeliverArgs {
     /// The deliveries
     #[arg(value_name = "DLV_ID", value_parser = args::name,
-        required_unless_present_any = ["state", "sink", "since", "until", "all"],
         conflicts_with_all = ["state", "sink", "since", "until", "all"])]
     pub ids: Vec<String>,
 
@@ -56,11 +55,24 @@ pub struct RedeliverArgs {
     pub all: bool,
 }
 
+impl RedeliverArgs {
+    /// Everything is never meant by saying nothing.
+    fn names_nothing(&self) -> bool {
+        let filtered =
+            self.state.is_some() || self.sink.is_some() || self.since.is_some() || self.until.is_some();
+        self.ids.is_empty() && !filtered && !self.all
+    }
+}
+
 /// Sends deliveries again.
 ///
 /// # Errors
 /// When the daemon cannot be asked or the output is closed; a refusal of one delivery is a remark.
 pub async fn run(args: &RedeliverArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    if args.names_nothing() {
+        let text = "say which deliveries: by id, by --state, --sink, --since or --until, or --all for every dead letter";
+        return Err(BadUsage(text.to_owned()).into());
+    }
     if !args.ids.is_empty() {
         return by_id(&args.ids, client, console).await;
     }

@@ -8,14 +8,15 @@ use clap::Args;
 use super::{Global, exit::ExitStatus};
 use crate::job::JobId;
 
-/// The arguments of `tidings run`.
-#[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Starts the daemon: it watches jobs until they end and hands each one to the sinks.\n\n\
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Starts the daemon: it watches jobs until they end and hands each one to the sinks.\n\n\
         It stays in the foreground and logs to stderr. SIGTERM or Ctrl-C finishes what is in flight and stops; \
         a second one stops at once. What was acknowledged is on disk, so a restart goes on where it left off. \
-        Flags win over the environment, which wins over the configuration file.",
-    after_long_help = "Examples:\n  \
+        Flags win over the environment, which wins over the configuration file.";
+
+/// The arguments of `tidings run`.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
         # Watch two jobs, send their results to a local service, stop when both were delivered\n  \
         tidings run --once --watch job_1 --watch job_2 --webhook http://127.0.0.1:9000/hooks/jobs\n\n  \
         # Write every finished job into a folder\n  \
@@ -24,8 +25,7 @@ use crate::job::JobId;
         tidings run --config /etc/tidings/tidings.toml\n\n\
         Exit status: 0 stopped or done; 1 failure at run time; 2 bad usage or configuration, nothing was \
         started; with --once also 3 when every job ended but some outcome is not `completed`, 4 when a \
-        delivery became a dead letter."
-)]
+        delivery became a dead letter.")]
 pub struct RunArgs {
     /// Serve the API at this address, `unix:/path/to.sock` for a socket [default: 127.0.0.1:8787]
     #[arg(

@@ -22,12 +22,17 @@ use crate::{
 /// A test waits for the sink's own timeout, which the operator chose.
 const TEST_PATIENCE: Duration = Duration::from_mins(5);
 
+/// The long description of `sink test`.
+const ABOUT_TEST: &str = "Sends a `tidings.test` event to a sink, signed and guarded like any other, and prints what came \
+        of it. It is tried once and leaves no delivery behind.";
+
 /// `tidings sink …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum SinkCommand {
     /// Show the sinks and how they are doing
     List(SinkListArgs),
     /// Send a `tidings.test` event to a sink, now and once
+    #[command(long_about = ABOUT_TEST)]
     Test(SinkTestArgs),
 }
 
@@ -41,12 +46,8 @@ pub struct SinkListArgs {
 
 /// The arguments of `tidings sink test`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Sends a `tidings.test` event to a sink, signed and guarded like any other, and prints what came \
-        of it. It is tried once and leaves no delivery behind.",
-    after_long_help = "Example:\n  tidings sink test app\n\n\
-        Exit status: 0 the sink took it; 1 it did not, or the daemon cannot be asked; 2 bad usage."
-)]
+#[command(after_long_help = "Example:\n  tidings sink test app\n\n\
+        Exit status: 0 the sink took it; 1 it did not, or the daemon cannot be asked; 2 bad usage.")]
 pub struct SinkTestArgs {
     /// The sink
     #[arg(value_name = "NAME", value_parser = args::name)]

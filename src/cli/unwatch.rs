@@ -14,16 +14,16 @@ use super::{
 };
 use crate::job::JobId;
 
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Ends watches: their jobs are polled no more, and deliveries that are pending are dropped. The \
+        jobs themselves go on.";
+
 /// The arguments of `tidings unwatch`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Ends watches: their jobs are polled no more, and deliveries that are pending are dropped. The \
-        jobs themselves go on.",
-    after_long_help = "Examples:\n  \
+#[command(after_long_help = "Examples:\n  \
         tidings unwatch job_V1St\n  \
         tidings unwatch --source replicate 1a2b 3c4d\n\n\
-        Exit status: 0 done; 1 some watch could not be ended (the others were); 2 bad usage."
-)]
+        Exit status: 0 done; 1 some watch could not be ended (the others were); 2 bad usage.")]
 pub struct UnwatchArgs {
     /// The jobs
     #[arg(value_name = "JOB_ID", required = true)]

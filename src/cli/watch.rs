@@ -32,21 +32,21 @@ const CHUNK: usize = 1000;
 /// Bytes of one request, well under what the API takes: labels come with every job.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// The arguments of `tidings watch`.
-#[derive(Clone, Debug, Args)]
-#[command(
-    long_about = "Registers jobs with the running daemon. When the command returns they are on the daemon's disk: \
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Registers jobs with the running daemon. When the command returns they are on the daemon's disk: \
         neither a crash nor a restart loses them. Registering a job again is harmless; labels are merged.\n\n\
         With --wait follows the jobs until each one ended and its deliveries are settled; restarts of the daemon \
-        are sat out. A delivery that fails is tried for hours, so give a --timeout where that is too long.",
-    after_long_help = "Examples:\n  \
+        are sat out. A delivery that fails is tried for hours, so give a --timeout where that is too long.";
+
+/// The arguments of `tidings watch`.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
         tidings watch job_V1St --label team=billing\n  \
         tidings watch job_1 job_2 --wait --timeout 1h\n  \
         tidings watch - --wait < ids.txt      # one id a line; blank lines and # comments are skipped\n\n\
         Exit status: 0 done; 1 some job was refused or not followed to its end, or the daemon cannot be asked; 2 \
         bad usage; with --wait also 3 when every job ended but some outcome is not `completed`, 4 when a delivery \
-        became a dead letter."
-)]
+        became a dead letter.")]
 pub struct WatchArgs {
     /// The jobs; `-` reads ids from stdin, one a line
     #[arg(value_name = "JOB_ID", required = true)]
