@@ -21,6 +21,8 @@ pub mod fetch;
 pub mod fanout;
 pub mod deliver;
 
+pub mod cli;
+
 pub mod clock;
 pub mod config;
 pub mod due_queue;

@@ -1,0 +1,278 @@
+//! The client of the daemon's HTTP API that every client command goes through.
+
+use std::{error::Error as _, time::Duration};
+
+use http::{Method, StatusCode, header};
+use reqwest::{Certificate, Response, redirect};
+use rustls::RootCertStore;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::target::{Path, Target};
+use crate::{api::view::Problem, secret::Secret};
+
+/// How long a request may take that has no reason to take long: a batch shares one sync of the disk.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The longest answer read whole: a page holds at most 1000 entries.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// What a request to the daemon can come to.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody is there.
+    #[error(
+        "no daemon answers at {url}; start one with `tidings run`, or name it with --url or TIDINGS_URL ({cause})"
+    )]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// What the system says.
+        cause: String,
+    },
+    /// No answer in time.
+    #[error("the daemon at {url} did not answer within {after:?}")]
+    Slow {
+        /// Where.
+        url: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The exchange was cut short.
+    #[error("the connection to {url} broke: {cause}")]
+    Broken {
+        /// Where.
+        url: String,
+        /// What the system says.
+        cause: String,
+    },
+    /// The daemon said no, and why.
+    #[error("the daemon refused: {detail} ({code}){}", hint(*status))]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// A sentence for people.
+        detail: String,
+        /// A word for programs.
+        code: String,
+    },
+    /// An error that is not one of tidings.
+    #[error("{url} answered {status}, which is no answer of tidings; does another program listen there?")]
+    Foreign {
+        /// Where.
+        url: String,
+        /// The HTTP status.
+        status: StatusCode,
+    },
+    /// An answer in a shape that is not understood.
+    #[error("the answer of {url} cannot be read: {cause}; are client and daemon of the same version?")]
+    Unreadable {
+        /// Where.
+        url: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The client could not be built.
+    #[error("no HTTP client can be built: {0}")]
+    Setup(String),
+}
+
+fn hint(status: StatusCode) -> &'static str {
+    if status == StatusCode::UNAUTHORIZED {
+        "; give its token with --token-file or TIDINGS_TOKEN"
+    } else {
+        ""
+    }
+}
+
+impl ClientError {
+    /// Whether the same request may succeed a moment later: the daemon restarts, or is starting.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Slow { .. } | Self::Broken { .. } => true,
+            Self::Refused { status, .. } | Self::Foreign { status, .. } => {
+                matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
+            }
+            Self::Unreadable { .. } | Self::Setup(_) => false,
+        }
+    }
+
+    /// Whether the daemon does not know what was asked for.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if matches!(status.as_u16(), 404 | 410))
+    }
+}
+
+/// A client of one daemon. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    target: Target,
+    token: Option<Secret>,
+}
+
+impl Client {
+    /// A client of the daemon at `target`, sending `token` when there is one.
+    ///
+    /// # Errors
+    /// When the TLS library cannot be set up.
+    pub fn new(target: Target, token: Option<Secret>) -> Result<Self, ClientError> {
+        // Fails only when a provider is installed already, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
+            .tls_certs_only(if target.is_tls() { roots() } else { Vec::new() });
+        if let Some(path) = &target.socket {
+            builder = builder.unix_socket(path.clone());
+        }
+        let http = builder.build().map_err(|error| ClientError::Setup(root_cause(&error)))?;
+        Ok(Self { http, target, token })
+    }
+
+    /// Sends a request and returns the answer's head when it is a success.
+    ///
+    /// # Errors
+    /// Every [`ClientError`]; an answer that is no 2xx is one.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &Path,
+        body: Option<Vec<u8>>,
+        patience: Option<Duration>,
+    ) -> Result<Response, ClientError> {
+        let answer = self.ask(method, path, body, patience).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
+    }
+
+    /// Sends a request and returns the answer's head, whatever it says.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &Path,
+        body: Option<Vec<u8>>,
+        patience: Option<Duration>,
+    ) -> Result<Response, ClientError> {
+        let mut request = self.http.request(method, format!("{}{}", self.target.base, path.as_str()));
+        if let Some(patience) = patience {
+            request = request.timeout(patience);
+        }
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = body {
+            request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+        }
+        request.send().await.map_err(|error| self.explain(&error, patience))
+    }
+
+    /// `GET`, the answer's JSON as it came.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn text(&self, path: &Path) -> Result<String, ClientError> {
+        let answer = self.send(Method::GET, path, None, Some(PATIENCE)).await?;
+        self.read_text(answer).await
+    }
+
+    /// `GET`, the answer read as `T`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn get<T: DeserializeOwned>(&self, path: &Path) -> Result<T, ClientError> {
+        self.parse(&self.text(path).await?)
+    }
+
+    /// `POST` of `body` as JSON, or of nothing; the answer's head.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn post<B: Serialize>(&self, path: &Path, body: Option<&B>) -> Result<Response, ClientError> {
+        let body = body.map(serde_json::to_vec).transpose();
+        let body = body.map_err(|error| ClientError::Setup(error.to_string()))?;
+        self.send(Method::POST, path, body, Some(PATIENCE)).await
+    }
+
+    /// The rest of `answer` as text.
+    ///
+    /// # Errors
+    /// When the exchange breaks, or the text is no UTF-8 or too long.
+    pub async fn read_text(&self, mut answer: Response) -> Result<String, ClientError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.explain(&error, Some(PATIENCE)))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(self.unreadable(&"it is too long"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        String::from_utf8(body).map_err(|error| self.unreadable(&error))
+    }
+
+    /// `text` read as `T`.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreadable`] when it is something else.
+    pub fn parse<T: DeserializeOwned>(&self, text: &str) -> Result<T, ClientError> {
+        serde_json::from_str(text).map_err(|error| self.unreadable(&error))
+    }
+
+    /// What a failure of the HTTP library means to people.
+    #[must_use]
+    pub fn explain(&self, error: &reqwest::Error, patience: Option<Duration>) -> ClientError {
+        let url = self.target.shown.clone();
+        if error.is_connect() {
+            return ClientError::Unreachable { url, cause: root_cause(error) };
+        }
+        match patience {
+            Some(after) if error.is_timeout() => ClientError::Slow { url, after },
+            _ => ClientError::Broken { url, cause: root_cause(error) },
+        }
+    }
+
+    fn unreadable(&self, cause: &dyn std::fmt::Display) -> ClientError {
+        ClientError::Unreadable { url: self.target.shown.clone(), cause: cause.to_string() }
+    }
+
+    async fn refusal(&self, answer: Response) -> ClientError {
+        let status = answer.status();
+        let text = self.read_text(answer).await.unwrap_or_default();
+        match serde_json::from_str::<Problem>(&text) {
+            Ok(problem) => ClientError::Refused {
+                status,
+                detail: super::output::clean(&problem.detail),
+                code: super::output::clean(&problem.code),
+            },
+            Err(_) => ClientError::Foreign { url: self.target.shown.clone(), status },
+        }
+    }
+}
+
+/// The innermost reason; the layers above it only repeat that a request failed.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause = error.source();
+    let mut text = error.to_string();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
+}
+
+/// The certificate authorities of the system and, for an image that has none, those of Mozilla. Read only
+/// for an https URL: a health check runs every few seconds.
+fn roots() -> Vec<Certificate> {
+    let native = rustls_native_certs::load_native_certs().certs;
+    let all = native.iter().chain(webpki_root_certs::TLS_SERVER_ROOT_CERTS);
+    // One odd certificate among those of the system would fail the whole client.
+    let sound = all.filter(|der| RootCertStore::empty().add((*der).clone()).is_ok());
+    sound.filter_map(|der| Certificate::from_der(der).ok()).collect()
+}

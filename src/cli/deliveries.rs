@@ -1,0 +1,146 @@
+//! `tidings deliveries`: events on their way, delivered, or given up.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{
+    args::{self, Format, PageArgs},
+    client::Client,
+    exit::ExitStatus,
+    output::{Console, Listing, brief, relative, relative_or_dash, table},
+    target::Path,
+};
+use crate::{
+    api::view::{AttemptView, DeliveryState, DeliveryView},
+    clock,
+    units::Time,
+};
+
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Lists the deliveries of the running daemon, newest first: one for each event and sink. With an \
+        id shows that one and its attempts.";
+
+/// The arguments of `tidings deliveries`.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
+        tidings deliveries --state dead\n  \
+        tidings deliveries --sink app --since 1h --all --output json\n  \
+        tidings deliveries dlv_4fzq\n\n\
+        Exit status: 0 done; 1 there is no such delivery, or the daemon cannot be asked; 2 bad usage.")]
+pub struct DeliveriesArgs {
+    /// Show this delivery with its attempts
+    #[arg(value_name = "DLV_ID", value_parser = args::name,
+        conflicts_with_all = ["state", "sink", "source", "job_id", "since", "limit", "all"])]
+    pub id: Option<String>,
+
+    /// Only deliveries in this state
+    #[arg(long, value_enum)]
+    pub state: Option<DeliveryState>,
+
+    /// Only deliveries to this sink
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
+
+    /// Only deliveries of jobs of this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+
+    /// Only deliveries of this job
+    #[arg(long, value_name = "JOB_ID")]
+    pub job_id: Option<String>,
+
+    /// Only deliveries of events made since then: a time (RFC 3339), or how long ago (1h)
+    #[arg(long, value_name = "WHEN", value_parser = args::instant)]
+    pub since: Option<Time>,
+
+    /// How many to show.
+    #[command(flatten)]
+    pub pages: PageArgs,
+
+    /// How to print them; json is one array, or the one delivery
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Lists deliveries or shows one.
+///
+/// # Errors
+/// When the daemon fails or the output is closed.
+pub async fn run(args: &DeliveriesArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    if let Some(id) = &args.id {
+        let text = client.text(&Path::of(&["v1", "deliveries", id])).await?;
+        match args.output {
+            Format::Json => writeln!(console.out, "{}", text.trim_end())?,
+            Format::Table => {
+                console.out.write_all(describe(client.parse(&text)?, clock::now()).as_bytes())?;
+            }
+        }
+        return Ok(ExitStatus::Done);
+    }
+    let path = Path::of(&["v1", "deliveries"])
+        .maybe("state", args.state.map(DeliveryState::as_str))
+        .maybe("sink", args.sink.as_deref())
+        .maybe("source", args.source.as_deref())
+        .maybe("job_id", args.job_id.as_deref())
+        .maybe("since", args.since);
+    let headers =
+        &["DELIVERY", "SINK", "STATE", "EVENT", "SOURCE", "JOB", "ATTEMPTS", "LAST", "CREATED", "NEXT"];
+    let listing = Listing { path, what: "deliveries", headers, row };
+    listing.print(client, console, &args.pages, args.output).await?;
+    Ok(ExitStatus::Done)
+}
+
+fn row(client: &Client, text: &str, now: Time) -> Result<Vec<String>> {
+    let delivery: DeliveryView = client.parse(text)?;
+    Ok(vec![
+        delivery.id,
+        delivery.sink,
+        delivery.state.as_str().to_owned(),
+        delivery.event_type,
+        delivery.source,
+        delivery.job_id.to_string(),
+        delivery.attempt_count.to_string(),
+        delivery.last_status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
+        relative(delivery.created_at, now),
+        relative_or_dash(delivery.next_attempt_at, now),
+    ])
+}
+
+/// A delivery for people: its fields one a line, then its attempts.
+fn describe(delivery: DeliveryView, now: Time) -> String {
+    let when = |time: Time| format!("{time} ({})", relative(time, now));
+    let fields = [
+        ("delivery", Some(delivery.id)),
+        ("sink", Some(delivery.sink)),
+        ("state", Some(delivery.state.as_str().to_owned())),
+        ("event", Some(format!("{} {}", delivery.event_type, delivery.event_id))),
+        ("source", Some(delivery.source)),
+        ("job", Some(delivery.job_id.to_string())),
+        ("created", Some(when(delivery.created_at))),
+        ("next attempt", delivery.next_attempt_at.map(when)),
+        ("reason", delivery.reason),
+        ("attempts", Some(delivery.attempt_count.to_string())),
+    ];
+    let rows = fields.into_iter().filter_map(|(key, value)| value.map(|text| vec![key.to_owned(), text]));
+    let mut text = table(&[], rows.collect());
+    if !delivery.attempts.is_empty() {
+        text.push('\n');
+        let headers = ["AT", "TOOK", "STATUS", "ERROR", "ANSWER"];
+        text.push_str(&table(&headers, delivery.attempts.iter().map(attempt).collect()));
+    }
+    text
+}
+
+fn attempt(one: &AttemptView) -> Vec<String> {
+    let or_dash = |text: &Option<String>| match text.as_deref() {
+        None | Some("") => "-".to_owned(),
+        Some(text) => brief(text, 60),
+    };
+    vec![
+        one.at.to_string(),
+        format!("{}ms", one.duration_ms),
+        one.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
+        or_dash(&one.error),
+        or_dash(&one.response),
+    ]
+}

@@ -1,0 +1,139 @@
+//! `tidings get`: one watch, or the job it brought in.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use http::Method;
+
+use super::{
+    args::{self, DEFAULT_SOURCE, Format},
+    client::{Client, PATIENCE},
+    exit::ExitStatus,
+    output::{Console, relative, relative_or_dash, table},
+    target::Path,
+};
+use crate::{
+    api::view::WatchView,
+    clock,
+    job::JobId,
+    units::{Size, Time},
+};
+
+/// How long the stored job may make no progress on its way here.
+const STALL: Duration = Duration::from_mins(1);
+
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Shows one watch of the running daemon with its deliveries; with --job prints the finished job \
+        instead, byte for byte as the source gave it.";
+
+/// The arguments of `tidings get`.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
+        tidings get job_V1St\n  \
+        tidings get job_V1St --output json | jq .phase\n  \
+        tidings get job_V1St --job > job_V1St.json\n\n\
+        Exit status: 0 done; 1 there is no such watch, its job has not ended (with --job), or the daemon cannot \
+        be asked; 2 bad usage.")]
+pub struct GetArgs {
+    /// The job
+    #[arg(value_name = "JOB_ID")]
+    pub job_id: JobId,
+
+    /// The source the job belongs to
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE, value_parser = args::name)]
+    pub source: String,
+
+    /// Print the stored job itself, unchanged
+    #[arg(long, conflicts_with = "output")]
+    pub job: bool,
+
+    /// How to print the watch
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Shows a watch or its job.
+///
+/// # Errors
+/// When the daemon fails or the output is closed.
+pub async fn run(args: &GetArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let parts = ["v1", "watches", &args.source, args.job_id.as_str()];
+    if args.job {
+        let path = Path::of(&["v1", "watches", &args.source, args.job_id.as_str(), "job"]);
+        return print_job(&path, client, console).await;
+    }
+    let text = client.text(&Path::of(&parts)).await?;
+    match args.output {
+        Format::Json => writeln!(console.out, "{}", text.trim_end())?,
+        Format::Table => console.out.write_all(describe(&client.parse(&text)?, clock::now()).as_bytes())?,
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// Passes the job's bytes on as they come: it may be larger than the memory.
+async fn print_job(path: &Path, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let start = tokio::time::timeout(PATIENCE, client.send(Method::GET, path, None, None));
+    let mut answer = start.await.context("the daemon did not answer in time")??;
+    loop {
+        let next = tokio::time::timeout(STALL, answer.chunk()).await;
+        let next = next.context("the job stopped coming; what was printed is only its beginning")?;
+        let next = next.map_err(|error| client.explain(&error, None));
+        match next.context("what was printed is only the job's beginning")? {
+            Some(chunk) => console.out.write_all(&chunk)?,
+            None => return Ok(ExitStatus::Done),
+        }
+    }
+}
+
+/// A watch for people: its fields one a line, then its deliveries.
+fn describe(watch: &WatchView, now: Time) -> String {
+    let pairs = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    let when = |time: Time| format!("{time} ({})", relative(time, now));
+    let fields: [(&str, Option<String>); 15] = [
+        ("job", Some(watch.job_id.to_string())),
+        ("source", Some(watch.source.clone())),
+        ("phase", Some(watch.phase.to_string())),
+        ("status", watch.status.clone()),
+        ("outcome", watch.outcome.map(|outcome| outcome.to_string())),
+        ("endpoint", watch.endpoint.clone()),
+        ("labels", Some(pairs(&watch.labels))),
+        ("metadata", watch.metadata.as_ref().map(pairs)),
+        ("created", Some(when(watch.created_at))),
+        ("finished", watch.finished_at.map(when)),
+        ("polls", Some(watch.polls.to_string())),
+        ("next poll", watch.next_poll_at.map(when)),
+        ("event", watch.event_id.clone()),
+        ("job size", watch.job_size.map(|bytes| Size(bytes).to_string())),
+        ("last error", watch.last_error.clone()),
+    ];
+    let rows = fields
+        .into_iter()
+        .filter_map(|(key, value)| {
+            value.filter(|text| !text.is_empty()).map(|text| vec![key.to_owned(), text])
+        })
+        .collect();
+    let mut text = table(&[], rows);
+    if !watch.deliveries.is_empty() {
+        let _ = writeln!(text);
+        text.push_str(&deliveries(watch, now));
+    }
+    text
+}
+
+fn deliveries(watch: &WatchView, now: Time) -> String {
+    let row = |one: &crate::api::view::DeliveryBrief| {
+        vec![
+            one.id.clone(),
+            one.sink.clone(),
+            one.state.as_str().to_owned(),
+            one.attempts.to_string(),
+            one.last_status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
+            relative_or_dash(one.next_attempt_at, now),
+        ]
+    };
+    let headers = ["DELIVERY", "SINK", "STATE", "ATTEMPTS", "LAST STATUS", "NEXT ATTEMPT"];
+    table(&headers, watch.deliveries.iter().map(row).collect())
+}

@@ -1,0 +1,97 @@
+//! `tidings list`: the watches.
+
+use anyhow::Result;
+use clap::{Args, builder::PossibleValuesParser};
+
+use super::{
+    args::{self, Format, PageArgs},
+    client::Client,
+    exit::ExitStatus,
+    output::{Console, Listing, relative, relative_or_dash},
+    target::Path,
+};
+use crate::{
+    api::view::{DeliveryState, WatchView},
+    units::Time,
+};
+
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Lists the watches of the running daemon, newest first. Filters add up: a watch is shown when \
+        it matches all of them.";
+
+/// The arguments of `tidings list`.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
+        tidings list\n  \
+        tidings list --phase dead --all\n  \
+        tidings list --label team=billing --outcome failed --output json | jq -r '.[].job_id'\n\n\
+        Exit status: 0 done; 1 the daemon cannot be asked; 2 bad usage.")]
+pub struct ListArgs {
+    /// Only watches in this phase
+    #[arg(long, value_parser = PossibleValuesParser::new(["watching", "fetching", "delivering", "done", "dead"]))]
+    pub phase: Option<String>,
+
+    /// Only jobs of this source
+    #[arg(long, value_name = "NAME", value_parser = args::name)]
+    pub source: Option<String>,
+
+    /// Only jobs with this status, in the source's own word
+    #[arg(long, value_name = "WORD")]
+    pub status: Option<String>,
+
+    /// Only jobs that ended so
+    #[arg(long, value_parser = PossibleValuesParser::new(["completed", "failed", "cancelled", "expired", "lost"]))]
+    pub outcome: Option<String>,
+
+    /// Only watches with this label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = args::label)]
+    pub label: Vec<(String, String)>,
+
+    /// How many to show.
+    #[command(flatten)]
+    pub pages: PageArgs,
+
+    /// How to print them; json is one array
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Lists watches.
+///
+/// # Errors
+/// When the daemon fails or the output is closed.
+pub async fn run(args: &ListArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let mut path = Path::of(&["v1", "watches"])
+        .maybe("phase", args.phase.as_deref())
+        .maybe("source", args.source.as_deref())
+        .maybe("status", args.status.as_deref())
+        .maybe("outcome", args.outcome.as_deref());
+    for (key, value) in &args.label {
+        path = path.with(&format!("label.{key}"), value);
+    }
+    let headers =
+        &["JOB", "SOURCE", "PHASE", "STATUS", "OUTCOME", "POLLS", "DELIVERED", "CREATED", "NEXT POLL"];
+    let listing = Listing { path, what: "watches", headers, row };
+    listing.print(client, console, &args.pages, args.output).await?;
+    Ok(ExitStatus::Done)
+}
+
+fn row(client: &Client, text: &str, now: Time) -> Result<Vec<String>> {
+    let watch: WatchView = client.parse(text)?;
+    let delivered = watch.deliveries.iter().filter(|one| one.state == DeliveryState::Delivered).count();
+    let deliveries = match watch.deliveries.len() {
+        0 => "-".to_owned(),
+        all => format!("{delivered}/{all}"),
+    };
+    Ok(vec![
+        watch.job_id.to_string(),
+        watch.source,
+        watch.phase.to_string(),
+        watch.status.unwrap_or_else(|| "-".to_owned()),
+        watch.outcome.map_or("-", |outcome| outcome.as_str()).to_owned(),
+        watch.polls.to_string(),
+        deliveries,
+        relative(watch.created_at, now),
+        relative_or_dash(watch.next_poll_at, now),
+    ])
+}

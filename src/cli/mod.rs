@@ -1,0 +1,294 @@
+//! The command line: one file a command. Client commands go through the HTTP API like anyone else.
+
+pub mod args;
+pub mod client;
+pub mod completions;
+pub mod deliveries;
+pub mod demo;
+pub mod exit;
+pub mod follow;
+pub mod get;
+pub mod healthcheck;
+pub mod list;
+pub mod output;
+pub mod progress;
+pub mod redeliver;
+pub mod run;
+pub mod sink;
+pub mod target;
+pub mod unwatch;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+pub use exit::{BadUsage, ExitStatus};
+
+use crate::{
+    secret::{Secret, SecretSource},
+    telemetry::LogFormat,
+};
+use client::Client;
+use output::Console;
+use target::Target;
+
+/// Brings word when asynchronous jobs end.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "tidings",
+    version,
+    arg_required_else_help = true,
+    about = "Brings word when asynchronous jobs end",
+    long_about = "Brings word when asynchronous jobs end.\n\n\
+        `tidings run` is a daemon: it polls a jobs API, and hands each job that ended to webhooks or to disk. The \
+        other commands talk to a daemon that runs, or help to set one up. `tidings demo` shows all of it without \
+        a key.",
+    after_long_help = "Examples:\n  \
+        tidings demo\n  \
+        tidings run --out results\n  \
+        tidings watch job_1 job_2 --wait\n  \
+        tidings list --phase watching\n\n\
+        Exit status: 0 done; 1 failure at run time; 2 bad usage or configuration, nothing was started. \
+        `run --once` and `watch --wait`: 3 when every job ended but some outcome is not `completed`, 4 when a \
+        delivery became a dead letter.",
+    after_help = "Exit status: 0 done; 1 failure; 2 bad usage or configuration; 3 and 4 see `watch --help`"
+)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// Read this configuration file (TOML, YAML or JSON by its extension)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TIDINGS_CONFIG",
+        help_heading = "Global options",
+        long_help = "Read this configuration file (TOML, YAML or JSON by its extension). Without it \
+        ./tidings.toml, then /etc/tidings/tidings.toml, when there is one"
+    )]
+    pub config: Option<PathBuf>,
+
+    /// Ask the daemon at this address [default: the configured listen address]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "TIDINGS_URL",
+        help_heading = "Global options",
+        long_help = "Ask the daemon at this address: http://host:port, host:port or unix:/path/to.sock \
+        [default: the configured listen address]"
+    )]
+    pub url: Option<String>,
+
+    /// Show this bearer token to the daemon; --token-file keeps it out of the list of processes
+    #[arg(long, global = true, value_name = "TOKEN", env = "TIDINGS_TOKEN", hide_env_values = true,
+        help_heading = "Global options", value_parser = secret)]
+    pub token: Option<Secret>,
+
+    /// Show the bearer token in this file to the daemon
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TIDINGS_TOKEN_FILE",
+        help_heading = "Global options"
+    )]
+    pub token_file: Option<PathBuf>,
+
+    /// Write log lines like this
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Global options")]
+    pub log_format: Option<LogFormat>,
+
+    /// Log this much: error, warn, info, debug, trace, or a filter such as `info,tidings::deliver=debug`
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Global options")]
+    pub log_level: Option<String>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap calls it as a parser that can fail")]
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon
+    #[command(long_about = run::ABOUT)]
+    Run(run::RunArgs),
+    /// See it work, without a key or a network
+    #[command(long_about = demo::ABOUT)]
+    Demo(demo::DemoArgs),
+    /// Run only the mock upstream, to try out integrations
+    Mock(MockArgs),
+    /// Register jobs with the running daemon
+    #[command(long_about = watch::ABOUT)]
+    Watch(watch::WatchArgs),
+    /// List watches
+    #[command(long_about = list::ABOUT)]
+    List(list::ListArgs),
+    /// Show a watch, or the job it brought in
+    #[command(long_about = get::ABOUT)]
+    Get(get::GetArgs),
+    /// End watches
+    #[command(long_about = unwatch::ABOUT)]
+    Unwatch(unwatch::UnwatchArgs),
+    /// List deliveries, or show one
+    #[command(long_about = deliveries::ABOUT)]
+    Deliveries(deliveries::DeliveriesArgs),
+    /// Send deliveries again
+    #[command(long_about = redeliver::ABOUT)]
+    Redeliver(redeliver::RedeliverArgs),
+    /// Show the sinks, or test one
+    #[command(subcommand)]
+    Sink(sink::SinkCommand),
+    /// Check, show or describe the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Ask whether the daemon is ready, for a container's HEALTHCHECK
+    #[command(long_about = healthcheck::ABOUT)]
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Print a completion script for a shell
+    #[command(long_about = completions::ABOUT)]
+    Completions(completions::CompletionsArgs),
+}
+
+// ---- placeholders, to be replaced by `crate::mock::cli::MockArgs` and `crate::config::cli::ConfigCommand` ----
+
+/// The arguments of `tidings mock`.
+#[derive(Clone, Debug, Args)]
+pub struct MockArgs {}
+
+/// `tidings config …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Validate the configuration
+    Check,
+    /// Print the effective configuration
+    Show,
+    /// Print a JSON Schema of the configuration
+    Schema,
+}
+
+// ---- end of the placeholders ----
+
+/// What the configuration says of the daemon that client commands talk to.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// Where it listens.
+    pub listen: String,
+    /// The token it asks for.
+    pub token: Option<SecretSource>,
+}
+
+/// The one place where client commands learn the configured address. It is asked only when no URL is
+/// given, so that a broken configuration file stands in nobody's way who names the daemon.
+///
+/// # Errors
+/// When the configuration cannot be loaded.
+#[expect(clippy::unnecessary_wraps, reason = "loading the configuration can fail")]
+fn defaults(_global: &Global) -> Result<Defaults> {
+    Ok(Defaults { listen: "127.0.0.1:8787".to_owned(), token: None })
+}
+
+impl Global {
+    /// A client of the daemon that the flags, the environment or the configuration name.
+    ///
+    /// # Errors
+    /// When they contradict each other, or the configuration or the token's file cannot be read.
+    pub fn client(&self) -> Result<Client> {
+        // An empty variable is how many a script says "none".
+        let url = self.url.as_deref().filter(|url| !url.trim().is_empty());
+        let token = self.token.as_ref().filter(|token| !token.expose().is_empty());
+        let file = self.token_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+        if token.is_some() && file.is_some() {
+            let text = "give the daemon's token once: by --token or TIDINGS_TOKEN, or by --token-file or TIDINGS_TOKEN_FILE";
+            return Err(BadUsage(text.to_owned()).into());
+        }
+        let given = SecretSource::of(token, file);
+        let (address, source) = if let Some(url) = url {
+            (url.to_owned(), given)
+        } else {
+            let defaults = defaults(self)?;
+            // A configured token is for the configured address only.
+            (defaults.listen, given.or(defaults.token))
+        };
+        let token = source.map(|source| source.get()).transpose()?;
+        Ok(Client::new(Target::parse(&address)?, token)?)
+    }
+}
+
+impl Cli {
+    /// Whether the command serves requests itself and deserves every core, rather than asking a few things
+    /// of a daemon.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        matches!(self.command, Command::Run(_) | Command::Demo(_) | Command::Mock(_))
+    }
+
+    /// Does what was asked for, with the streams of the process.
+    ///
+    /// # Errors
+    /// When it fails; [`ExitStatus::of_error`] tells the status.
+    pub async fn execute(self) -> Result<ExitStatus> {
+        match self.command {
+            Command::Run(args) => return run::run(args, &self.global).await,
+            Command::Demo(args) => return demo::run(args, &self.global).await,
+            Command::Mock(_) | Command::Config(_) => anyhow::bail!("not wired yet"),
+            _ => {}
+        }
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let mut console = Console {
+            live: stdout.is_terminal() && stderr.is_terminal(),
+            out: &mut exit::Output(stdout.lock()),
+            err: &mut io::stderr(),
+            input: &mut io::BufReader::new(io::stdin()),
+        };
+        let status = self.ask(&mut console).await?;
+        console.out.flush()?;
+        Ok(status)
+    }
+
+    /// Does what a client command asks for.
+    ///
+    /// # Errors
+    /// When it fails; [`ExitStatus::of_error`] tells the status.
+    pub async fn ask(&self, console: &mut Console<'_>) -> Result<ExitStatus> {
+        if let Command::Completions(args) = &self.command {
+            return completions::run(args, console);
+        }
+        let client = self.global.client()?;
+        match &self.command {
+            Command::Watch(args) => watch::run(args, &client, console).await,
+            Command::List(args) => list::run(args, &client, console).await,
+            Command::Get(args) => get::run(args, &client, console).await,
+            Command::Unwatch(args) => unwatch::run(args, &client, console).await,
+            Command::Deliveries(args) => deliveries::run(args, &client, console).await,
+            Command::Redeliver(args) => redeliver::run(args, &client, console).await,
+            Command::Sink(command) => sink::run(command, &client, console).await,
+            Command::Healthcheck(_) => healthcheck::run(&client).await,
+            Command::Run(_)
+            | Command::Demo(_)
+            | Command::Mock(_)
+            | Command::Config(_)
+            | Command::Completions(_) => anyhow::bail!("this command asks nothing of a daemon"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `tidings redeliver`: sends deliveries again.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{
+    args,
+    client::Client,
+    exit::{BadUsage, ExitStatus},
+    output::{Console, count},
+    target::Path,
+};
+use crate::{
+    api::view::{DeliveryState, RedeliverRequest, Redelivered},
+    units::Time,
+};
+
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Sends deliveries again: the ones named by id, or all that match the filters. The events keep \
+        their ids, so a receiver that has seen one knows it; the schedule of attempts starts afresh.\n\n\
+        With filters only dead letters are sent again, unless --state says otherwise.";
+
+/// The arguments of `tidings redeliver`.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
+        tidings redeliver dlv_4fzq\n  \
+        tidings redeliver --sink app --since 6h     # after an outage of the receiver\n  \
+        tidings redeliver --all                     # every dead letter\n\n\
+        Exit status: 0 done; 1 some delivery could not be sent again (the others are); 2 bad usage: nothing was \
+        named.")]
+pub struct RedeliverArgs {
+    /// The deliveries
+    #[arg(value_name = "DLV_ID", value_parser = args::name,
+        conflicts_with_all = ["state", "sink", "since", "until", "all"])]
+    pub ids: Vec<String>,
+
+    /// All in this state [default: dead]
+    #[arg(long, value_enum)]
+    pub state: Option<DeliveryState>,
+
+    /// All to this sink
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
+
+    /// All of events made since then: a time (RFC 3339), or how long ago (6h)
+    #[arg(long, value_name = "WHEN", value_parser = args::instant)]
+    pub since: Option<Time>,
+
+    /// All of events made before then: a time (RFC 3339), or how long ago (1h)
+    #[arg(long, value_name = "WHEN", value_parser = args::instant)]
+    pub until: Option<Time>,
+
+    /// All of them, without another filter
+    #[arg(long)]
+    pub all: bool,
+}
+
+impl RedeliverArgs {
+    /// Everything is never meant by saying nothing.
+    fn names_nothing(&self) -> bool {
+        let filtered =
+            self.state.is_some() || self.sink.is_some() || self.since.is_some() || self.until.is_some();
+        self.ids.is_empty() && !filtered && !self.all
+    }
+}
+
+/// Sends deliveries again.
+///
+/// # Errors
+/// When the daemon cannot be asked or the output is closed; a refusal of one delivery is a remark.
+pub async fn run(args: &RedeliverArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    if args.names_nothing() {
+        let text = "say which deliveries: by id, by --state, --sink, --since or --until, or --all for every dead letter";
+        return Err(BadUsage(text.to_owned()).into());
+    }
+    if !args.ids.is_empty() {
+        return by_id(&args.ids, client, console).await;
+    }
+    let request = RedeliverRequest {
+        state: Some(args.state.unwrap_or(DeliveryState::Dead)),
+        sink: args.sink.clone(),
+        since: args.since,
+        until: args.until,
+    };
+    let answer = client.post(&Path::of(&["v1", "deliveries", "redeliver"]), Some(&request)).await?;
+    let done: Redelivered = client.parse(&client.read_text(answer).await?)?;
+    writeln!(console.out, "{} sent again", count(done.count, "delivery is", "deliveries are"))?;
+    Ok(ExitStatus::Done)
+}
+
+async fn by_id(ids: &[String], client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let mut status = ExitStatus::Done;
+    for id in ids {
+        let path = Path::of(&["v1", "deliveries", id, "redeliver"]);
+        match client.post(&path, None::<&()>).await {
+            Ok(_) => writeln!(console.out, "{id} is sent again")?,
+            Err(error) if error.may_pass() => return Err(error.into()),
+            Err(error) => {
+                console.note(&format!("{id}: {error}"));
+                status = ExitStatus::Failed;
+            }
+        }
+    }
+    Ok(status)
+}

@@ -1,0 +1,110 @@
+//! Usage, connections and errors.
+
+use clap::CommandFactory as _;
+
+use super::{
+    super::{client::Client, target::Target},
+    *,
+};
+
+#[test]
+fn the_tree_of_commands_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn bad_usage_is_told_by_the_parser() {
+    for bad in [
+        &["redeliver", "dlv_1", "--all"][..],
+        &["watch"],
+        &["watch", "job_1", "--label", "team"],
+        &["watch", "job_1", "--timeout", "5m"],
+        &["get", ".."],
+        &["get", "job_1", "--job", "--output", "json"],
+        &["list", "--phase", "sleeping"],
+        &["list", "--limit", "0"],
+        &["deliveries", "dlv_1", "--state", "dead"],
+        &["deliveries", "--since", "yesterday"],
+        &["run", "--watch", ""],
+    ] {
+        assert_eq!(parses(bad), 2, "{bad:?}");
+    }
+    for good in [
+        &["redeliver", "--sink", "app"][..],
+        &["redeliver", "dlv_1", "dlv_2"],
+        &["watch", "-", "--wait", "--timeout", "5m"],
+        &["list", "--url", "http://x"],
+        &["run", "--once", "--watch", "job_1", "--watch", "job_2", "--config", "c.toml"],
+    ] {
+        assert_eq!(parses(good), 0, "{good:?}");
+    }
+}
+
+#[tokio::test]
+async fn health_is_the_exit_status() {
+    let degraded = json!({"status": "degraded", "reasons": ["retab is failing"]});
+    let away = json!({"status": "unavailable", "reasons": ["the disk is full"]});
+    let stub = Stub::new(&[(200, degraded), (503, away)]).await;
+    let ran = stub.tidings(&["healthcheck"]).await;
+    assert_eq!((ran.status, ran.out.as_str(), ran.err.as_str()), (ExitStatus::Done, "", ""));
+    let ran = stub.tidings(&["healthcheck"]).await;
+    assert_eq!(ran.status, ExitStatus::Failed);
+    assert_eq!(ran.err, "the daemon is not ready: the disk is full");
+    assert_eq!(stub.lines(), ["GET /readyz", "GET /readyz"]);
+}
+
+#[tokio::test]
+async fn errors_say_what_to_do() {
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let ran = tidings(&["--url", &free.to_string(), "list"], "").await;
+    assert_eq!(ran.status, ExitStatus::Failed);
+    let message = format!("no daemon answers at http://{free}; start one with `tidings run`");
+    assert!(ran.err.starts_with(&message), "{}", ran.err);
+
+    let stub = Stub::new(&[problem(401, "unauthorized", "a token is needed"), (302, json!({}))]).await;
+    let ran = stub.tidings(&["list"]).await;
+    assert!(ran.err.starts_with("the daemon refused: a token is needed (unauthorized); give"), "{}", ran.err);
+    let ran = stub.tidings(&["list"]).await;
+    assert!(ran.err.contains("answered 302"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn a_token_is_given_once_and_never_shown() {
+    let args = ["--url", "http://127.0.0.1:1", "--token", "hunter2", "--token-file", "/nowhere", "list"];
+    let ran = tidings(&args, "").await;
+    assert_eq!(ran.status, ExitStatus::Usage);
+    assert!(!ran.err.contains("hunter2"));
+    let cli = Cli::try_parse_from(["tidings", "--token", "hunter2", "list"]).unwrap();
+    assert!(!format!("{cli:?}").contains("hunter2"));
+    assert!(BadUsage("x".to_owned()).to_string() == "x");
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_as_good_as_an_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let answers: Answers = Arc::new(Mutex::new((VecDeque::from([(200, "{}".to_owned())]), Vec::new())));
+    let app = Router::new().fallback(answer).with_state(answers);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let url = format!("unix:{}", path.display());
+    assert_eq!(tidings(&["--url", &url, "healthcheck"], "").await.status, ExitStatus::Done);
+    let ran = tidings(&["--url", "unix:/nowhere/at/all", "healthcheck"], "").await;
+    assert_eq!(ran.status, ExitStatus::Failed);
+    assert!(ran.err.contains("no daemon answers at unix:/nowhere/at/all"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn completions_need_no_daemon() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = tidings(&["completions", shell], "").await;
+        assert!(ran.out.contains("redeliver"), "{shell}");
+    }
+}
+
+#[test]
+fn an_https_daemon_can_be_asked() {
+    // Reads the certificates of the system, whichever they are.
+    let target = Target::parse("https://jobs.example.com").unwrap();
+    assert!(Client::new(target, None).is_ok());
+}

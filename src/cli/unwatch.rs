@@ -1,0 +1,69 @@
+//! `tidings unwatch`: ends watches.
+
+use anyhow::Result;
+use clap::Args;
+use http::Method;
+use serde_json::json;
+
+use super::{
+    args::{self, DEFAULT_SOURCE, Format},
+    client::{Client, PATIENCE},
+    exit::ExitStatus,
+    output::{Console, clean},
+    target::Path,
+};
+use crate::job::JobId;
+
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Ends watches: their jobs are polled no more, and deliveries that are pending are dropped. The \
+        jobs themselves go on.";
+
+/// The arguments of `tidings unwatch`.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
+        tidings unwatch job_V1St\n  \
+        tidings unwatch --source replicate 1a2b 3c4d\n\n\
+        Exit status: 0 done; 1 some watch could not be ended (the others were); 2 bad usage.")]
+pub struct UnwatchArgs {
+    /// The jobs
+    #[arg(value_name = "JOB_ID", required = true)]
+    pub job_ids: Vec<JobId>,
+
+    /// The source the jobs belong to
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE, value_parser = args::name)]
+    pub source: String,
+
+    /// How to print what was done; json is one array
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Ends watches, one after the other.
+///
+/// # Errors
+/// When the daemon cannot be asked or the output is closed; a refusal of one watch is a remark.
+pub async fn run(args: &UnwatchArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let mut status = ExitStatus::Done;
+    let mut results = Vec::new();
+    for job_id in &args.job_ids {
+        let path = Path::of(&["v1", "watches", &args.source, job_id.as_str()]);
+        let ended = match client.send(Method::DELETE, &path, None, Some(PATIENCE)).await {
+            Ok(_) => true,
+            Err(error) if error.may_pass() => return Err(error.into()),
+            Err(error) => {
+                console.note(&format!("{}: {error}", clean(job_id.as_str())));
+                status = ExitStatus::Failed;
+                false
+            }
+        };
+        match args.output {
+            Format::Json => results.push(json!({"source": args.source, "job_id": job_id, "ended": ended})),
+            Format::Table if ended => writeln!(console.out, "{} is watched no more", clean(job_id.as_str()))?,
+            Format::Table => {}
+        }
+    }
+    if args.output == Format::Json {
+        writeln!(console.out, "{}", serde_json::to_string(&results)?)?;
+    }
+    Ok(status)
+}

@@ -1,0 +1,311 @@
+//! `tidings watch`: registers jobs, and follows them to the end when asked to.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::BufRead,
+    path::PathBuf,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use http::StatusCode;
+
+use super::{
+    args::{self, DEFAULT_SOURCE},
+    client::Client,
+    exit::ExitStatus,
+    follow::{Followed, Limits, follow},
+    output::{Console, clean},
+    progress::Progress,
+    target::Path,
+};
+use crate::{
+    api::view::{BatchAnswer, BatchRequest, CallbackRequest, WatchRequest, WatchView},
+    job::JobId,
+    secret::SecretSource,
+    units::Span,
+};
+
+/// Jobs registered by one request.
+const CHUNK: usize = 1000;
+
+/// Bytes of one request, well under what the API takes: labels come with every job.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Registers jobs with the running daemon. When the command returns they are on the daemon's disk: \
+        neither a crash nor a restart loses them. Registering a job again is harmless; labels are merged.\n\n\
+        With --wait follows the jobs until each one ended and its deliveries are settled; restarts of the daemon \
+        are sat out. A delivery that fails is tried for hours, so give a --timeout where that is too long.";
+
+/// The arguments of `tidings watch`.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
+        tidings watch job_V1St --label team=billing\n  \
+        tidings watch job_1 job_2 --wait --timeout 1h\n  \
+        tidings watch - --wait < ids.txt      # one id a line; blank lines and # comments are skipped\n\n\
+        Exit status: 0 done; 1 some job was refused or not followed to its end, or the daemon cannot be asked; 2 \
+        bad usage; with --wait also 3 when every job ended but some outcome is not `completed`, 4 when a delivery \
+        became a dead letter.")]
+pub struct WatchArgs {
+    /// The jobs; `-` reads ids from stdin, one a line
+    #[arg(value_name = "JOB_ID", required = true)]
+    pub job_ids: Vec<String>,
+
+    /// The source the jobs belong to [default: retab, or the only one]
+    #[arg(long, value_name = "NAME", value_parser = args::name)]
+    pub source: Option<String>,
+
+    /// Label the watches; may be repeated. Labels choose routes and come with the event
+    #[arg(long, value_name = "KEY=VALUE", value_parser = args::label)]
+    pub label: Vec<(String, String)>,
+
+    /// Send the events to this sink instead of where the routes say; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub sink: Vec<String>,
+
+    /// Send the events to this URL too; it may not be a private address
+    #[arg(long, value_name = "URL")]
+    pub callback: Option<String>,
+
+    /// Sign what is sent to the callback with the secret in this file
+    #[arg(long, value_name = "FILE", requires = "callback")]
+    pub callback_secret_file: Option<PathBuf>,
+
+    /// Follow the jobs for this long (2h), or until then (RFC 3339); after that they are lost
+    #[arg(long, value_name = "WHEN")]
+    pub deadline: Option<String>,
+
+    /// Follow the jobs to their end and show how they fare
+    #[arg(long)]
+    pub wait: bool,
+
+    /// Stop waiting after this long; the daemon goes on
+    #[arg(long, value_name = "SPAN", requires = "wait")]
+    pub timeout: Option<Span>,
+}
+
+/// What came of registering.
+#[derive(Default)]
+struct Registered {
+    accepted: u64,
+    existing: u64,
+    rejected: u64,
+    to_follow: Vec<Followed>,
+    seen: HashSet<JobId>,
+}
+
+impl Registered {
+    fn follow(&mut self, source: &str, job_id: JobId) {
+        if self.seen.insert(job_id.clone()) {
+            self.to_follow.push(Followed { source: source.to_owned(), job_id });
+        }
+    }
+
+    fn reject(&mut self, console: &mut Console<'_>, job_id: &str, reason: &str) {
+        self.rejected += 1;
+        console.note(&format!("{} was refused: {}", clean(job_id), clean(reason)));
+    }
+}
+
+/// Registers jobs and follows them.
+///
+/// # Errors
+/// When the daemon cannot be asked, or the output is closed; a refusal of one job is a remark.
+pub async fn run(args: &WatchArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let registered = register(args, client, console).await?;
+    if registered.accepted + registered.existing > 1 || registered.rejected > 0 {
+        writeln!(console.out, "{} accepted, {} existing", registered.accepted, registered.existing)?;
+    }
+    let refused = if registered.rejected > 0 { ExitStatus::Failed } else { ExitStatus::Done };
+    if !args.wait || registered.to_follow.is_empty() {
+        return Ok(refused);
+    }
+    drop(registered.seen);
+    let limits = Limits { timeout: args.timeout.map(|span| span.0), ..Limits::default() };
+    let mut progress = Progress::new(console, registered.to_follow.len());
+    let tally = follow(client, registered.to_follow, &limits, &mut progress).await;
+    progress.finish()?;
+    let status = tally?.status();
+    // Status 3 and 4 say that every job ended, which is not known of one that was refused.
+    Ok(if refused == ExitStatus::Failed { refused } else { status })
+}
+
+async fn register(args: &WatchArgs, client: &Client, console: &mut Console<'_>) -> Result<Registered> {
+    let template = template(args)?;
+    let chunk_size = chunk_size(&template)?;
+    let mut registered = Registered::default();
+    let mut chunk: Vec<JobId> = Vec::new();
+    let mut first = true;
+    let mut ids = Ids::new(&args.job_ids);
+    loop {
+        let next = ids.next(console.input)?;
+        match &next {
+            Some(text) => match text.parse::<JobId>() {
+                Ok(job_id) => chunk.push(job_id),
+                Err(error) => registered.reject(console, text, &error.to_string()),
+            },
+            // One job alone is asked for alone: the answer says more.
+            None if first && chunk.len() == 1 => {
+                register_one(&template, &chunk[0], args, client, console, &mut registered).await?;
+                break;
+            }
+            None => {}
+        }
+        if chunk.len() >= chunk_size || (next.is_none() && !chunk.is_empty()) {
+            register_many(&template, std::mem::take(&mut chunk), args, client, console, &mut registered)
+                .await?;
+            first = false;
+        }
+        if next.is_none() {
+            break;
+        }
+    }
+    Ok(registered)
+}
+
+async fn register_one(
+    template: &WatchRequest,
+    job_id: &JobId,
+    args: &WatchArgs,
+    client: &Client,
+    console: &mut Console<'_>,
+    registered: &mut Registered,
+) -> Result<()> {
+    let request = WatchRequest { job_id: job_id.to_string(), ..template.clone() };
+    let answer = client.post(&Path::of(&["v1", "watches"]), Some(&request)).await?;
+    let is_new = answer.status() == StatusCode::ACCEPTED;
+    let watch: WatchView = client.parse(&client.read_text(answer).await?)?;
+    let word = if is_new { "accepted" } else { "existing" };
+    writeln!(console.out, "{} {word}", clean(job_id.as_str()))?;
+    *(if is_new { &mut registered.accepted } else { &mut registered.existing }) += 1;
+    if args.wait {
+        registered.follow(&watch.source, job_id.clone());
+    }
+    Ok(())
+}
+
+async fn register_many(
+    template: &WatchRequest,
+    chunk: Vec<JobId>,
+    args: &WatchArgs,
+    client: &Client,
+    console: &mut Console<'_>,
+    registered: &mut Registered,
+) -> Result<()> {
+    let watches = chunk
+        .iter()
+        .map(|job_id| serde_json::to_value(WatchRequest { job_id: job_id.to_string(), ..template.clone() }))
+        .collect::<Result<_, _>>()?;
+    let answer = client.post(&Path::of(&["v1", "watches", "batch"]), Some(&BatchRequest { watches })).await?;
+    let answer: BatchAnswer = client.parse(&client.read_text(answer).await?)?;
+    registered.accepted += answer.accepted;
+    registered.existing += answer.existing;
+    let rejected: HashSet<usize> = answer.rejected.iter().map(|one| one.index).collect();
+    for one in &answer.rejected {
+        let job_id = chunk.get(one.index).map_or("?", JobId::as_str);
+        registered.reject(console, job_id, &format!("{} ({})", one.detail, one.code));
+    }
+    if args.wait {
+        let source = args.source.as_deref().unwrap_or(DEFAULT_SOURCE);
+        for (index, job_id) in chunk.into_iter().enumerate() {
+            if !rejected.contains(&index) {
+                registered.follow(source, job_id);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What all requests have in common.
+fn template(args: &WatchArgs) -> Result<WatchRequest> {
+    let secret = SecretSource::of(None, args.callback_secret_file.as_deref());
+    let secret = secret.map(|source| source.get()).transpose()?;
+    Ok(WatchRequest {
+        job_id: String::new(),
+        source: args.source.clone(),
+        labels: args.label.iter().cloned().collect::<BTreeMap<_, _>>(),
+        sinks: if args.sink.is_empty() { None } else { Some(args.sink.clone()) },
+        callback: args
+            .callback
+            .clone()
+            .map(|url| CallbackRequest { url, secret: secret.map(|secret| secret.expose().to_owned()) }),
+        deadline: args.deadline.clone(),
+    })
+}
+
+/// How many jobs one request may hold: no id takes more than twice its bytes in JSON, as it holds no
+/// control characters.
+fn chunk_size(template: &WatchRequest) -> Result<usize> {
+    let entry = serde_json::to_vec(template)?.len() + 2 * crate::job::MAX_JOB_ID;
+    Ok((CHUNK_BYTES / entry).clamp(1, CHUNK))
+}
+
+/// The ids of the command line, those of stdin in the place of `-`.
+struct Ids<'a> {
+    given: std::slice::Iter<'a, String>,
+    reading: bool,
+}
+
+impl<'a> Ids<'a> {
+    fn new(given: &'a [String]) -> Self {
+        Self { given: given.iter(), reading: false }
+    }
+
+    fn next(&mut self, input: &mut dyn BufRead) -> Result<Option<String>> {
+        loop {
+            if self.reading {
+                let mut line = String::new();
+                if input.read_line(&mut line).context("stdin cannot be read")? == 0 {
+                    self.reading = false;
+                    continue;
+                }
+                let id = line.trim();
+                if !id.is_empty() && !id.starts_with('#') {
+                    return Ok(Some(id.to_owned()));
+                }
+                continue;
+            }
+            match self.given.next() {
+                Some(id) if id == "-" => self.reading = true,
+                id => return Ok(id.cloned()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(given: &[&str], mut input: &[u8]) -> Vec<String> {
+        let given: Vec<String> = given.iter().map(|&id| id.to_owned()).collect();
+        let mut ids = Ids::new(&given);
+        std::iter::from_fn(|| ids.next(&mut input).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_dash_stands_for_the_lines_of_stdin() {
+        let lines = b"job_1\r\n\n  # yesterday's\n  job 2  \n#x\njob_3";
+        assert_eq!(ids(&["a", "-", "b"], lines), ["a", "job_1", "job 2", "job_3", "b"]);
+        assert_eq!(ids(&["a"], lines), ["a"]);
+        assert!(ids(&["-"], b"").is_empty());
+    }
+
+    #[test]
+    fn heavy_labels_make_small_chunks() {
+        let mut request = WatchRequest {
+            job_id: String::new(),
+            source: None,
+            labels: BTreeMap::new(),
+            sinks: None,
+            callback: None,
+            deadline: None,
+        };
+        assert_eq!(chunk_size(&request).unwrap(), CHUNK);
+        request.labels = (0..16).map(|n| (n.to_string(), "ü".repeat(512))).collect();
+        let entries = chunk_size(&request).unwrap();
+        assert!(entries * serde_json::to_vec(&request).unwrap().len() < CHUNK_BYTES, "{entries}");
+        assert!(entries > 100);
+    }
+}
