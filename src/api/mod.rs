@@ -1,6 +1,132 @@
-//! The local HTTP API.
+//! The local HTTP API: where job ids come in, and where their state can be seen.
 
+mod access;
 mod config;
+mod convert;
+mod deliveries;
+mod health;
+mod problem;
+mod requests;
+mod server;
 pub mod view;
+mod waiters;
+mod watches;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+use tokio_util::sync::CancellationToken;
+use utoipa::{OpenApi as _, openapi::OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use config::ServerConfig;
+pub use server::{Bound, Listen};
+pub use waiters::Waiters;
+
+use crate::{
+    deliver::{Couriers, guard::Trust},
+    follow::Follower,
+    secret::SecretSource,
+    store::Store,
+    telemetry::Metrics,
+};
+
+/// What the handlers work on.
+pub struct App {
+    /// Where everything is recorded.
+    pub store: Store,
+    /// The sources by name.
+    pub followers: BTreeMap<String, Arc<Follower>>,
+    /// The sinks.
+    pub couriers: Couriers,
+    /// Who waits for which job.
+    pub waiters: Waiters,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The bearer token, if one is asked for.
+    pub token: Option<SecretSource>,
+    /// Further names of this server.
+    pub hosts: Vec<String>,
+    /// How far callbacks may reach; `None` when they are switched off.
+    pub callback_trust: Option<Trust>,
+    /// The open watches were read from the store.
+    pub loaded: AtomicBool,
+    /// The process is stopping.
+    pub stop: CancellationToken,
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "tidings",
+        description = "Hand in the ids of asynchronous jobs; their ends are brought to your sinks.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    components(schemas(view::Problem)),
+)]
+struct Document;
+
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(watches::register, watches::list))
+        .routes(routes!(watches::register_batch))
+        .routes(routes!(watches::get, watches::remove))
+        .routes(routes!(watches::wait))
+        .routes(routes!(watches::poll))
+        .routes(routes!(watches::job))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::redeliver_many))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::redeliver))
+        .routes(routes!(health::sinks))
+        .routes(routes!(health::test_sink))
+        .routes(routes!(health::sources))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+/// The OpenAPI 3.1 document of the API, made from the code.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    routes().into_openapi()
+}
+
+/// The whole API.
+pub fn router(app: &Arc<App>) -> Router {
+    let (router, document) = routes().split_for_parts();
+    let document = Arc::new(document);
+    router
+        .route("/openapi.json", get(move || async move { Json(Arc::clone(&document)) }))
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(app), access::check))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), count))
+        .with_state(Arc::clone(app))
+}
+
+/// Probes and metrics alone.
+pub fn admin_router(app: &Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .with_state(Arc::clone(app))
+}
+
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    app.metrics.api_requests.with_label_values(&[response.status().as_str()]).inc();
+    response
+}

@@ -1,0 +1,172 @@
+//! Who may use the API: the token, and the checks that keep a browser's pages out (DNS rebinding, cross-origin
+//! requests).
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::Response,
+};
+use subtle::ConstantTimeEq as _;
+
+use super::{App, problem::Problem};
+
+/// Where a request came in; known from its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// A TCP connection to this address of ours.
+    Tcp(IpAddr),
+    /// The unix socket, which no browser reaches.
+    Unix,
+}
+
+/// Routes that a probe asks without a token and under any name.
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
+pub(super) async fn check(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if !is_probe(request.uri().path()) {
+        let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Unix);
+        if let Door::Tcp(local) = door {
+            let host = host(&request)?;
+            if !is_ours(&host, local, &app.hosts) {
+                return Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "host_refused",
+                    format!("`{host}` is not a name of this server; use its address, or add the name to server.hosts"),
+                ));
+            }
+            check_origin(request.headers(), local, &app.hosts)?;
+        }
+        check_token(&app, request.headers())?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// The host that the request names, without its port.
+fn host(request: &Request) -> Result<String, Problem> {
+    let bad = |what: &str| Problem::bad_request("bad_host", format!("the request has {what}"));
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let authority = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().map_err(|_| bad("an unreadable Host header"))?,
+        (Some(_), Some(_)) => return Err(bad("two Host headers")),
+        (None, _) => request.uri().authority().map(http::uri::Authority::as_str).ok_or_else(|| bad("no Host header"))?,
+    };
+    let authority: http::uri::Authority = authority.parse().map_err(|_| bad("an unreadable Host header"))?;
+    Ok(authority.host().to_owned())
+}
+
+/// A name that leads here. A page that was rebound by DNS carries a name of its own, never an address.
+fn is_ours(host: &str, local: IpAddr, names: &[String]) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        let address = address.to_canonical();
+        return address.is_loopback() || address == local.to_canonical();
+    }
+    bare.eq_ignore_ascii_case("localhost") || names.iter().any(|name| name.eq_ignore_ascii_case(bare))
+}
+
+fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<(), Problem> {
+    let refused = |what: &str| {
+        Problem::new(
+            StatusCode::FORBIDDEN,
+            "cross_origin",
+            format!("{what}: this API does not answer pages of other origins"),
+        )
+    };
+    if let Some(site) = headers.get("sec-fetch-site")
+        && !matches!(site.as_bytes(), b"same-origin" | b"none")
+    {
+        return Err(refused("the browser says that the request comes from another site"));
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().ok().and_then(|text| url::Url::parse(text).ok());
+    let Some(origin) = origin.as_ref().filter(|origin| origin.has_host()) else {
+        return Err(refused("the request has an origin without a host"));
+    };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let port = origin.port_or_known_default();
+    let authority: Option<http::uri::Authority> = host.parse().ok();
+    let same_port = authority.is_some_and(|authority| {
+        authority.port_u16().or(Some(80)) == port || authority.port_u16().is_none() && port == Some(443)
+    });
+    let name = origin.host_str().unwrap_or_default();
+    let same_host = host.rsplit_once(':').map_or(host, |(name, _)| name).eq_ignore_ascii_case(name)
+        || host.eq_ignore_ascii_case(name);
+    if same_port && same_host && is_ours(name, local, names) {
+        return Ok(());
+    }
+    Err(refused("the request comes from another origin"))
+}
+
+fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(token) = &app.token else { return Ok(()) };
+    let unreadable = |error: crate::secret::SecretError| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "token_unreadable", error.to_string())
+    };
+    let token = token.get().map_err(unreadable)?;
+    let given = headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    let scheme = b"bearer ";
+    let bearer = given.len() >= scheme.len() && given[..scheme.len()].eq_ignore_ascii_case(scheme);
+    let given = if bearer { given[scheme.len()..].trim_ascii() } else { b"" };
+    if bearer && bool::from(given.ct_eq(token.expose().as_bytes())) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "send the token of this server as `Authorization: Bearer …`",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
+
+    #[test]
+    fn only_our_own_names_are_ours() {
+        let names = ["tidings.local".to_owned()];
+        for host in ["127.0.0.1", "localhost", "LOCALHOST", "localhost.", "[::1]", "10.1.2.3", "Tidings.Local", "127.9.9.9"] {
+            assert!(is_ours(host, LOCAL, &names), "{host}");
+        }
+        for host in ["evil.example", "10.1.2.4", "localhost.evil.example", "0.0.0.0", "[fe80::1]", "", "127.0.0.1.nip.io"] {
+            assert!(!is_ours(host, LOCAL, &names), "{host}");
+        }
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(k, v)| (k.parse().unwrap(), http::HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_refused() {
+        let host = ("host", "127.0.0.1:8787");
+        for fine in [
+            vec![host],
+            vec![host, ("origin", "http://127.0.0.1:8787")],
+            vec![host, ("sec-fetch-site", "same-origin")],
+            vec![host, ("sec-fetch-site", "none")],
+        ] {
+            assert!(check_origin(&headers(&fine), LOCAL, &[]).is_ok(), "{fine:?}");
+        }
+        for foreign in [
+            vec![host, ("origin", "http://evil.example")],
+            vec![host, ("origin", "null")],
+            vec![host, ("origin", "http://127.0.0.1:9999")],
+            vec![host, ("origin", "http://localhost:8787")],
+            vec![host, ("sec-fetch-site", "cross-site")],
+            vec![host, ("sec-fetch-site", "same-site")],
+        ] {
+            assert!(check_origin(&headers(&foreign), LOCAL, &[]).is_err(), "{foreign:?}");
+        }
+    }
+}

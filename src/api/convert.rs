@@ -1,0 +1,82 @@
+//! Records of the store as the API shows them.
+
+use super::{App, view::{DeliveryBrief, DeliveryView, WatchView}};
+use crate::{
+    api::view::DeliveryState,
+    clock,
+    store::{Delivery, DeliveryKey, StoreError, Watch},
+};
+
+impl App {
+    /// A watch with what is known of it beside its record: polls, the next look, the last error.
+    pub(super) fn view(&self, watch: &Watch) -> Result<WatchView, StoreError> {
+        let deliveries = self.store.deliveries_of(watch)?;
+        let end = watch.current_end();
+        let job = end.and_then(|end| end.job.as_ref());
+        let mut view = WatchView {
+            source: watch.source.clone(),
+            job_id: watch.job_id.clone(),
+            phase: watch.phase(),
+            status: watch.status.clone(),
+            outcome: end.map(|end| end.outcome),
+            endpoint: watch.endpoint.clone(),
+            labels: watch.labels.clone(),
+            metadata: watch.metadata.clone(),
+            created_at: watch.created_at,
+            updated_at: watch.updated_at,
+            polls: watch.polls,
+            next_poll_at: None,
+            finished_at: end.map(|end| end.noticed_at),
+            event_id: end.map(|end| end.event_id.clone()),
+            job_size: job.map(|job| job.size),
+            job_sha256: job.map(|job| job.sha256.clone()),
+            last_error: watch.last_error.clone(),
+            deliveries: deliveries.iter().map(|(key, delivery)| brief(*key, delivery)).collect(),
+        };
+        if let Some(follower) = self.followers.get(&watch.source)
+            && let Some((entry, due)) = follower.schedule().entry(watch.number)
+        {
+            let now = tokio::time::Instant::now();
+            view.polls = view.polls.max(entry.polls);
+            view.next_poll_at = due.map(|due| clock::now().after(due.saturating_duration_since(now)));
+            view.last_error = entry.last_error.clone().or(view.last_error);
+        }
+        Ok(view)
+    }
+}
+
+fn brief(key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
+    DeliveryBrief {
+        id: key.id(),
+        sink: delivery.sink.clone(),
+        state: delivery.state,
+        attempts: delivery.attempt_count,
+        next_attempt_at: next_attempt(delivery),
+        last_status: delivery.attempts.last().and_then(|attempt| attempt.status),
+    }
+}
+
+/// A delivery with its attempts.
+pub(super) fn delivery_view(key: DeliveryKey, delivery: Delivery) -> DeliveryView {
+    let last = delivery.attempts.last();
+    DeliveryView {
+        id: key.id(),
+        next_attempt_at: next_attempt(&delivery),
+        last_status: last.and_then(|attempt| attempt.status),
+        reason: delivery.reason.clone().or_else(|| last.and_then(|attempt| attempt.error.clone())),
+        event_type: delivery.outcome.event_type().to_owned(),
+        sink: delivery.sink,
+        state: delivery.state,
+        event_id: delivery.event_id,
+        source: delivery.source,
+        job_id: delivery.job_id,
+        created_at: delivery.created_at,
+        updated_at: delivery.updated_at,
+        attempt_count: delivery.attempt_count,
+        attempts: delivery.attempts,
+    }
+}
+
+fn next_attempt(delivery: &Delivery) -> Option<crate::units::Time> {
+    (delivery.state == DeliveryState::Pending).then_some(delivery.next_attempt_at)
+}

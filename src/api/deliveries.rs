@@ -1,0 +1,126 @@
+//! `/v1/deliveries`: what went where, and sending it again.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+
+use super::{
+    App,
+    convert::delivery_view,
+    problem::{Input, Name, Problem, Query, bad_parameter, unknown_parameter},
+    requests::{aside, cursor, cursor_text, limit},
+    view::{DeliveryQuery, DeliveryState, DeliveryView, Page, RedeliverRequest, Redelivered},
+};
+use crate::{
+    clock,
+    store::{DeliveryFilter, DeliveryKey},
+    units::Time,
+};
+
+/// Deliveries that are sent again in one durable commit.
+const CHUNK: usize = 1000;
+
+/// List deliveries, newest first.
+#[utoipa::path(
+    get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
+    responses((status = 200, body = Page<DeliveryView>))
+)]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query,
+) -> Result<Json<Page<DeliveryView>>, Problem> {
+    const KNOWN: &str = "state, sink, source, job_id, since, limit and cursor";
+    let mut filter = DeliveryFilter::default();
+    let (mut from, mut size) = (None, 100);
+    for (key, value) in query {
+        match key.as_str() {
+            "state" => {
+                let wanted = || bad_parameter(&key, &value, "pending, delivered or dead");
+                filter.state = Some(state(&value).ok_or_else(wanted)?);
+            }
+            "since" => {
+                let wanted = || bad_parameter(&key, &value, "a time like 2026-11-23T17:00:00Z");
+                filter.since = Some(Time::parse(&value).ok_or_else(wanted)?);
+            }
+            "sink" => filter.sink = Some(value),
+            "source" => filter.source = Some(value),
+            "job_id" => filter.job_id = Some(value),
+            "limit" => size = limit(&value)?,
+            "cursor" => from = Some(cursor(&value)?),
+            _ => return Err(unknown_parameter(&key, KNOWN)),
+        }
+    }
+    aside(&app, move |app| {
+        let listing = app.store.deliveries(&filter, from.as_deref(), size)?;
+        let data = listing.entries.into_iter().map(|(key, delivery)| delivery_view(key, delivery)).collect();
+        Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
+    })
+    .await
+}
+
+fn state(text: &str) -> Option<DeliveryState> {
+    let all = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
+    all.into_iter().find(|state| state.as_str() == text)
+}
+
+/// One delivery with its attempts.
+#[utoipa::path(
+    get, path = "/v1/deliveries/{id}", tag = "deliveries", params(("id" = String, Path)),
+    responses((status = 200, body = DeliveryView), (status = 404, body = super::view::Problem))
+)]
+pub(super) async fn get(State(app): State<Arc<App>>, Name(id): Name) -> Result<Json<DeliveryView>, Problem> {
+    let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
+    let delivery = app.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
+    Ok(Json(delivery_view(key, delivery)))
+}
+
+fn unknown(id: &str) -> Problem {
+    Problem::not_found("delivery_not_found", format!("there is no delivery `{id}`"))
+}
+
+/// Send a delivery again: the same event, a fresh schedule.
+#[utoipa::path(
+    post, path = "/v1/deliveries/{id}/redeliver", tag = "deliveries", params(("id" = String, Path)),
+    responses((status = 202, body = DeliveryView), (status = 404, body = super::view::Problem))
+)]
+pub(super) async fn redeliver(
+    State(app): State<Arc<App>>,
+    Name(id): Name,
+) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
+    let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
+    if app.store.redeliver(vec![key], clock::now()).await? == 0 {
+        return Err(unknown(&id));
+    }
+    let delivery = app.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
+    Ok((StatusCode::ACCEPTED, Json(delivery_view(key, delivery))))
+}
+
+/// Send many again: dead letters, unless `state` says otherwise.
+#[utoipa::path(
+    post, path = "/v1/deliveries/redeliver", tag = "deliveries", request_body = RedeliverRequest,
+    responses((status = 202, body = Redelivered))
+)]
+pub(super) async fn redeliver_many(
+    State(app): State<Arc<App>>,
+    Input(asked): Input<RedeliverRequest>,
+) -> Result<(StatusCode, Json<Redelivered>), Problem> {
+    let filter = DeliveryFilter {
+        state: Some(asked.state.unwrap_or(DeliveryState::Dead)),
+        sink: asked.sink,
+        since: asked.since,
+        until: asked.until,
+        ..DeliveryFilter::default()
+    };
+    let (mut from, mut count) = (None, 0);
+    loop {
+        let (filter, cursor) = (filter.clone(), from.take());
+        let listing =
+            aside(&app, move |app| Ok(app.store.deliveries(&filter, cursor.as_deref(), CHUNK)?)).await?;
+        let keys = listing.entries.into_iter().map(|(key, _)| key).collect();
+        count += app.store.redeliver(keys, clock::now()).await?;
+        match listing.next {
+            Some(next) => from = Some(next),
+            None => return Ok((StatusCode::ACCEPTED, Json(Redelivered { count }))),
+        }
+    }
+}

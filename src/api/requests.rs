@@ -1,0 +1,179 @@
+//! Checking what a caller asks for, before anything is stored.
+
+use std::sync::Arc;
+
+use serde::Deserialize as _;
+use url::Url;
+
+use super::{
+    App,
+    problem::{Problem, bad_parameter},
+    view::{CallbackRequest, WatchRequest},
+};
+use crate::{
+    deliver::{check_secret, guard::check_url},
+    secret::Secret,
+    store::{Callback, Registration},
+    units::{Span, Time},
+};
+
+/// Bounds of labels, as Retab's metadata has them.
+const MAX_LABELS: usize = 16;
+const MAX_LABEL_KEY: usize = 64;
+const MAX_LABEL_VALUE: usize = 512;
+
+/// The longest URL of a callback.
+const MAX_URL: usize = 2048;
+
+impl App {
+    /// A registration from a request that is right in every part.
+    pub(super) fn registration(&self, asked: WatchRequest, now: Time) -> Result<Registration, Problem> {
+        let source = self.source_name(asked.source)?;
+        check_labels(&asked.labels)?;
+        for sink in asked.sinks.iter().flatten() {
+            if !self.couriers.knows(sink) {
+                return Err(Problem::unprocessable(
+                    "unknown_sink",
+                    format!("there is no sink `{sink}`; there are {}", list(self.couriers.names())),
+                ));
+            }
+        }
+        Ok(Registration {
+            source,
+            job_id: asked.job_id.parse()?,
+            labels: asked.labels,
+            sinks: asked.sinks,
+            callback: asked.callback.map(|callback| self.callback(callback)).transpose()?,
+            deadline: asked.deadline.as_deref().map(|text| deadline(text, now)).transpose()?,
+            only_new: false,
+        })
+    }
+
+    /// The same from a value of a batch, so that one bad entry does not spoil the others.
+    pub(super) fn registration_of(&self, value: &serde_json::Value, now: Time) -> Result<Registration, Problem> {
+        let asked = WatchRequest::deserialize(value)
+            .map_err(|error| Problem::unprocessable("invalid_body", error.to_string()))?;
+        self.registration(asked, now)
+    }
+
+    /// The named source, or the one that a request without a name means.
+    pub(super) fn source_name(&self, asked: Option<String>) -> Result<String, Problem> {
+        let known = || list(self.followers.keys().map(String::as_str));
+        match asked {
+            Some(name) if self.followers.contains_key(&name) => Ok(name),
+            Some(name) => Err(Problem::unprocessable(
+                "unknown_source",
+                format!("there is no source `{name}`; there are {}", known()),
+            )),
+            None => self.default_source().map(str::to_owned).ok_or_else(|| {
+                Problem::unprocessable("source_missing", format!("name the source; there are {}", known()))
+            }),
+        }
+    }
+
+    /// The only source, or `retab` among several.
+    #[must_use]
+    pub fn default_source(&self) -> Option<&str> {
+        let mut names = self.followers.keys();
+        match (names.next(), names.next()) {
+            (Some(only), None) => Some(only),
+            _ => self.followers.contains_key("retab").then_some("retab"),
+        }
+    }
+
+    fn callback(&self, asked: CallbackRequest) -> Result<Callback, Problem> {
+        let Some(trust) = &self.callback_trust else {
+            return Err(Problem::unprocessable(
+                "callbacks_disabled",
+                "callbacks are switched off (callbacks.enabled); send the event to a sink instead",
+            ));
+        };
+        let refused = |detail: String| Problem::unprocessable("callback_refused", detail);
+        if asked.url.len() > MAX_URL {
+            return Err(refused(format!("a callback URL has at most {MAX_URL} bytes")));
+        }
+        let url = Url::parse(&asked.url).map_err(|error| refused(format!("the callback URL is none: {error}")))?;
+        check_url(&url, trust).map_err(|blocked| {
+            refused(format!("the callback URL is refused: {blocked}; callbacks.allow can open a range of addresses"))
+        })?;
+        let secret = asked.secret.map(Secret::new);
+        if let Some(secret) = &secret {
+            check_secret(secret).map_err(|error| refused(format!("the callback's secret is refused: {error}")))?;
+        }
+        Ok(Callback { url: asked.url, secret })
+    }
+}
+
+fn check_labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(), Problem> {
+    let refused = |detail: String| Err(Problem::unprocessable("invalid_labels", detail));
+    if labels.len() > MAX_LABELS {
+        return refused(format!("a watch has at most {MAX_LABELS} labels; these are {}", labels.len()));
+    }
+    for (key, value) in labels {
+        let (keys, values) = (key.chars().count(), value.chars().count());
+        if key.is_empty() || keys > MAX_LABEL_KEY {
+            return refused(format!("a label's key has 1 to {MAX_LABEL_KEY} characters; one has {keys}"));
+        }
+        if values > MAX_LABEL_VALUE {
+            return refused(format!(
+                "a label's value has at most {MAX_LABEL_VALUE} characters; that of `{key}` has {values}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A span from now, or an instant.
+fn deadline(text: &str, now: Time) -> Result<Time, Problem> {
+    let at = match text.parse::<Span>() {
+        Ok(span) => Some(now.after(span.0)),
+        Err(_) => Time::parse(text),
+    };
+    match at {
+        Some(at) if at > now => Ok(at),
+        Some(_) => Err(Problem::unprocessable("invalid_deadline", format!("the deadline `{text}` is over already"))),
+        None => Err(Problem::unprocessable(
+            "invalid_deadline",
+            format!("`{text}` is neither a span like 2h nor a time like 2026-11-23T17:00:00Z"),
+        )),
+    }
+}
+
+/// A page's size.
+pub(super) fn limit(text: &str) -> Result<usize, Problem> {
+    let limit = text.parse().ok().filter(|limit| (1..=1000).contains(limit));
+    limit.ok_or_else(|| bad_parameter("limit", text, "a number from 1 to 1000"))
+}
+
+/// Where a page begins.
+pub(super) fn cursor(text: &str) -> Result<Vec<u8>, Problem> {
+    let bytes = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).ok().filter(|bytes| bytes.len() <= 64);
+    bytes.ok_or_else(|| bad_parameter("cursor", text, "the `next_cursor` of a page before"))
+}
+
+/// A cursor as callers see it.
+pub(super) fn cursor_text(bytes: &[u8]) -> String {
+    data_encoding::BASE64URL_NOPAD.encode(bytes)
+}
+
+/// Names for a message.
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Runs a read that may take a while where it holds up nobody.
+pub(super) async fn aside<T: Send + 'static>(
+    app: &Arc<App>,
+    read: impl FnOnce(&App) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let app = Arc::clone(app);
+    let done = tokio::task::spawn_blocking(move || read(&app)).await;
+    done.unwrap_or_else(|error| {
+        Err(Problem::new(
+            http::StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            format!("the request could not be carried out: {error}"),
+        ))
+    })
+}

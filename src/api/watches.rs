@@ -1,0 +1,310 @@
+//! `/v1/watches`: the way in, and the state of what came in.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use tokio_util::io::ReaderStream;
+
+use super::{
+    App,
+    problem::{Input, Named, Problem, Query, bad_parameter, unknown_parameter},
+    requests::{aside, cursor, cursor_text, limit},
+    view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
+};
+use crate::{
+    clock,
+    job::{Outcome, Phase},
+    store::{Found, Registered, Registration, Watch, WatchFilter},
+    units::Span,
+};
+
+/// Watches that one batch may hold.
+const MAX_BATCH: usize = 10_000;
+
+/// The longest wait of one request.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// Watch a job.
+///
+/// When this answers, the watch is on disk: a crash afterwards loses nothing.
+#[utoipa::path(
+    post, path = "/v1/watches", tag = "watches", request_body = WatchRequest,
+    responses(
+        (status = 202, body = WatchView, description = "It is new, or was finished and is watched again"),
+        (status = 200, body = WatchView, description = "It is being watched already; labels were merged, the rest replaced"),
+        (status = 422, body = super::view::Problem, description = "Something in it is not right; nothing was stored"),
+        (status = 507, body = super::view::Problem, description = "The disk is full"),
+    )
+)]
+pub(super) async fn register(
+    State(app): State<Arc<App>>,
+    Input(asked): Input<WatchRequest>,
+) -> Result<(StatusCode, Json<WatchView>), Problem> {
+    let now = clock::now();
+    let registration = app.registration(asked, now)?;
+    app.store.check_space()?;
+    let registered = app.store.register(vec![registration], now).await?.pop();
+    match registered {
+        Some(Registered::New(watch) | Registered::Again(watch)) => {
+            Ok((StatusCode::ACCEPTED, Json(app.view(&watch)?)))
+        }
+        Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(app.view(&watch)?))),
+        Some(Registered::TooManyLabels) | None => Err(too_many_labels()),
+    }
+}
+
+fn too_many_labels() -> Problem {
+    Problem::unprocessable("invalid_labels", "with the labels that the watch has already there are more than 16")
+}
+
+/// Watch many jobs, in one durable commit.
+#[utoipa::path(
+    post, path = "/v1/watches/batch", tag = "watches", request_body = BatchRequest,
+    responses(
+        (status = 200, body = BatchAnswer, description = "What became of each; those accepted are on disk"),
+        (status = 422, body = super::view::Problem, description = "It is no batch; nothing was stored"),
+    )
+)]
+pub(super) async fn register_batch(
+    State(app): State<Arc<App>>,
+    Input(batch): Input<BatchRequest>,
+) -> Result<Json<BatchAnswer>, Problem> {
+    if batch.watches.len() > MAX_BATCH {
+        let detail = format!("a batch holds at most {MAX_BATCH} watches; this one has {}", batch.watches.len());
+        return Err(Problem::unprocessable("batch_too_large", detail));
+    }
+    let now = clock::now();
+    let mut rejected = Vec::new();
+    let mut indices = Vec::new();
+    let mut registrations: Vec<Registration> = Vec::new();
+    for (index, value) in batch.watches.iter().enumerate() {
+        match app.registration_of(value, now) {
+            Ok(registration) => {
+                indices.push(index);
+                registrations.push(registration);
+            }
+            Err(problem) => rejected.push(reject(index, &problem)),
+        }
+    }
+    app.store.check_space()?;
+    let mut answer = BatchAnswer { accepted: 0, existing: 0, rejected: Vec::new() };
+    for (index, registered) in indices.into_iter().zip(app.store.register(registrations, now).await?) {
+        match registered {
+            Registered::New(_) | Registered::Again(_) => answer.accepted += 1,
+            Registered::Existing(_) => answer.existing += 1,
+            Registered::TooManyLabels => rejected.push(reject(index, &too_many_labels())),
+        }
+    }
+    rejected.sort_by_key(|rejected| rejected.index);
+    answer.rejected = rejected;
+    Ok(Json(answer))
+}
+
+fn reject(index: usize, problem: &Problem) -> Rejected {
+    Rejected { index, code: problem.code().to_owned(), detail: problem.detail().to_owned() }
+}
+
+/// List watches, newest first.
+#[utoipa::path(
+    get, path = "/v1/watches", tag = "watches",
+    params(
+        ("phase" = Option<Phase>, Query, description = "Only those in this phase"),
+        ("source" = Option<String>, Query, description = "Only those of this source"),
+        ("status" = Option<String>, Query, description = "Only those with this last status"),
+        ("outcome" = Option<Outcome>, Query, description = "Only those with this outcome"),
+        ("label.KEY" = Option<String>, Query, description = "Only those whose label KEY has this value"),
+        ("limit" = Option<usize>, Query, description = "Entries a page, at most 1000; 100 when left out"),
+        ("cursor" = Option<String>, Query, description = "From `next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<WatchView>))
+)]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query,
+) -> Result<Json<Page<WatchView>>, Problem> {
+    const KNOWN: &str = "phase, source, status, outcome, label.KEY, limit and cursor";
+    let mut filter = WatchFilter::default();
+    let (mut from, mut size) = (None, 100);
+    for (key, value) in query {
+        match key.as_str() {
+            "phase" => filter.phase = Some(word(&key, &value)?),
+            "outcome" => filter.outcome = Some(word(&key, &value)?),
+            "source" => filter.source = Some(value),
+            "status" => filter.status = Some(value),
+            "limit" => size = limit(&value)?,
+            "cursor" => from = Some(cursor(&value)?),
+            _ => match key.strip_prefix("label.") {
+                Some(label) => filter.labels.push((label.to_owned(), value)),
+                None => return Err(unknown_parameter(&key, KNOWN)),
+            },
+        }
+    }
+    aside(&app, move |app| {
+        let listing = app.store.watches(&filter, from.as_deref(), size)?;
+        let data = listing.entries.iter().map(|watch| app.view(watch)).collect::<Result<_, _>>()?;
+        Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
+    })
+    .await
+}
+
+/// One of the words of an enumeration.
+fn word<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Problem> {
+    serde_json::from_value(text.into()).map_err(|error| {
+        Problem::bad_request("bad_parameter", format!("`{name}`: {error}"))
+    })
+}
+
+/// One watch.
+#[utoipa::path(
+    get, path = "/v1/watches/{source}/{job_id}", tag = "watches",
+    params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
+    responses((status = 200, body = WatchView), (status = 404, body = super::view::Problem))
+)]
+pub(super) async fn get(State(app): State<Arc<App>>, named: Named) -> Result<Json<WatchView>, Problem> {
+    let watch = find(&app, &named)?;
+    Ok(Json(app.view(&watch)?))
+}
+
+fn find(app: &App, named: &Named) -> Result<Watch, Problem> {
+    match app.store.find(&named.source, &named.job_id)? {
+        Found::Watch(watch) => Ok(*watch),
+        Found::Dropped | Found::Nothing => Err(Problem::no_watch(&named.source, &named.job_id)),
+    }
+}
+
+/// End a watch: no more polls, and its pending deliveries are dropped.
+#[utoipa::path(
+    delete, path = "/v1/watches/{source}/{job_id}", tag = "watches",
+    params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
+    responses((status = 204), (status = 404, body = super::view::Problem))
+)]
+pub(super) async fn remove(State(app): State<Arc<App>>, named: Named) -> Result<StatusCode, Problem> {
+    match app.store.remove(&named.source, &named.job_id).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Problem::no_watch(&named.source, &named.job_id)),
+    }
+}
+
+/// Look at a job now.
+#[utoipa::path(
+    post, path = "/v1/watches/{source}/{job_id}/poll", tag = "watches",
+    params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
+    responses(
+        (status = 202, body = WatchView, description = "A look is due now, if the job is still being polled"),
+        (status = 404, body = super::view::Problem),
+    )
+)]
+pub(super) async fn poll(
+    State(app): State<Arc<App>>,
+    named: Named,
+) -> Result<(StatusCode, Json<WatchView>), Problem> {
+    let watch = find(&app, &named)?;
+    if let Some(follower) = app.followers.get(&watch.source) {
+        follower.look_now(watch.number);
+    }
+    Ok((StatusCode::ACCEPTED, Json(app.view(&watch)?)))
+}
+
+/// Wait until a job ended and was stored.
+#[utoipa::path(
+    get, path = "/v1/watches/{source}/{job_id}/wait", tag = "watches",
+    params(
+        ("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded"),
+        ("timeout" = Option<String>, Query, description = "At most 5m; 30s when left out"),
+    ),
+    responses(
+        (status = 200, body = WatchView, description = "It ended"),
+        (status = 202, body = WatchView, description = "The time ran out"),
+        (status = 404, body = super::view::Problem),
+    )
+)]
+pub(super) async fn wait(
+    State(app): State<Arc<App>>,
+    named: Named,
+    Query(query): Query,
+) -> Result<(StatusCode, Json<WatchView>), Problem> {
+    let mut patience = Duration::from_secs(30);
+    for (key, value) in query {
+        if key != "timeout" {
+            return Err(unknown_parameter(&key, "timeout"));
+        }
+        let wanted = || bad_parameter("timeout", &value, "a span like 30s, at most 5m");
+        let span: Span = value.parse().map_err(|_| wanted())?;
+        patience = Some(span.0).filter(|patience| *patience <= MAX_WAIT).ok_or_else(wanted)?;
+    }
+    let number = find(&app, &named)?.number;
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        // Armed before the record is read, so that no end is missed in between.
+        let settled = app.waiters.wait(number);
+        let watch = find(&app, &named)?;
+        if !matches!(watch.phase(), Phase::Watching | Phase::Fetching) {
+            return Ok((StatusCode::OK, Json(app.view(&watch)?)));
+        }
+        let stopped = app.stop.cancelled();
+        let in_time = tokio::select! {
+            done = tokio::time::timeout_at(deadline, settled) => done.is_ok(),
+            () = stopped => false,
+        };
+        if !in_time {
+            return Ok((StatusCode::ACCEPTED, Json(app.view(&find(&app, &named)?)?)));
+        }
+    }
+}
+
+/// The full job: the upstream's bytes, unchanged.
+#[utoipa::path(
+    get, path = "/v1/watches/{source}/{job_id}/job", tag = "watches",
+    params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
+    responses(
+        (status = 200, content_type = "application/json", description = "The job as its source gave it, with an ETag"),
+        (status = 304, description = "It is the one that If-None-Match names"),
+        (status = 404, body = super::view::Problem, description = "No such watch, or the job was lost"),
+        (status = 409, body = super::view::Problem, description = "It has not ended"),
+        (status = 410, body = super::view::Problem, description = "It was dropped after retention"),
+    )
+)]
+pub(super) async fn job(
+    State(app): State<Arc<App>>,
+    named: Named,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let gone = || {
+        let detail = format!("the job `{}` was dropped after retention", named.job_id);
+        Problem::new(StatusCode::GONE, "job_dropped", detail)
+    };
+    let watch = match app.store.find(&named.source, &named.job_id)? {
+        Found::Watch(watch) => watch,
+        Found::Dropped => return Err(gone()),
+        Found::Nothing => return Err(Problem::no_watch(&named.source, &named.job_id)),
+    };
+    if matches!(watch.phase(), Phase::Watching | Phase::Fetching) {
+        let detail = format!("the job `{}` has not ended yet; it is {}", named.job_id, watch.phase());
+        return Err(Problem::new(StatusCode::CONFLICT, "job_not_ended", detail));
+    }
+    let Some((event_id, job)) =
+        watch.end.as_ref().and_then(|end| end.job.as_ref().map(|job| (&end.event_id, job)))
+    else {
+        let reason = watch.end.as_ref().and_then(|end| end.reason.as_deref()).unwrap_or("it could not be followed");
+        return Err(Problem::not_found("job_lost", format!("the job `{}` was lost: {reason}", named.job_id)));
+    };
+    let etag = format!("\"{}\"", job.sha256);
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    if known.is_some_and(|known| known == "*" || known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let path = app.store.spool().path(watch.number, event_id);
+    let file = tokio::fs::File::open(path).await.map_err(|_| gone())?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::CONTENT_LENGTH, job.size.to_string()),
+        (header::ETAG, etag),
+    ];
+    Ok((headers, Body::from_stream(ReaderStream::with_capacity(file, 64 << 10))).into_response())
+}
