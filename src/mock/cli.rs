@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::{Cut, Down, Endings, Faults, JobPlan, Lag, Mock, MockConfig, RateLimit, Timestamps, job::Ending};
 use crate::units::{Size, Span};
 
-/// Arguments of `tidings mock`: a pretend Retab Jobs API, for trying out integrations.
+/// A pretend Retab Jobs API on loopback, for trying out integrations.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_long_help = "\
 A job can ask for its own fate in its metadata, which wins over the flags:
@@ -63,7 +63,7 @@ pub struct MockArgs {
 #[command(next_help_heading = "Faults")]
 pub struct FaultArgs {
     /// The only key that is let in (`Api-Key` or `Authorization: Bearer`); anybody when not given
-    #[arg(long, value_name = "KEY", env = "TIDINGS_MOCK_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
     /// Share of the requests that is answered 500
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]

@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(counters.requests(None, None), 4);
         assert_eq!(counters.requests(Some("c"), None), 0);
         assert_eq!(counters.peak(), 2);
-        assert_eq!(counters.busiest(Duration::from_secs(3600)), 4);
+        assert_eq!(counters.busiest(Duration::from_hours(1)), 4);
         assert_eq!(counters.log().len(), 4);
         counters.reset();
         assert_eq!((counters.requests(None, None), counters.peak()), (0, 0));

@@ -186,15 +186,11 @@ impl JobPlan {
     /// Names the key whose value cannot be read.
     pub fn heed_metadata(&mut self) -> Result<(), String> {
         let Some(metadata) = &self.metadata else { return Ok(()) };
-        let wish = |key: &str| metadata.get(key);
-        fn read<T: FromStr<Err = String>>(key: &str, text: Option<&String>) -> Result<Option<T>, String> {
-            text.map(|text| text.parse().map_err(|error| format!("metadata.{key}: {error}"))).transpose()
-        }
-        let duration: Option<Span> = read("mock_duration", wish("mock_duration"))?;
-        let ending = read("mock_outcome", wish("mock_outcome"))?;
-        let retry_ending = read("mock_retry_outcome", wish("mock_retry_outcome"))?;
-        let size = read("mock_size", wish("mock_size"))?;
-        let word = wish("mock_status").cloned();
+        let duration = wish::<Span>(metadata, "mock_duration")?;
+        let ending = wish(metadata, "mock_outcome")?;
+        let retry_ending = wish(metadata, "mock_retry_outcome")?;
+        let size = wish(metadata, "mock_size")?;
+        let word = metadata.get("mock_status").cloned();
         self.duration = self.duration.or(duration.map(|span| span.0));
         self.ending = self.ending.or(ending);
         self.retry_ending = self.retry_ending.or(retry_ending);
@@ -202,6 +198,14 @@ impl JobPlan {
         self.word = self.word.take().or(word);
         Ok(())
     }
+}
+
+fn wish<T>(metadata: &BTreeMap<String, String>, key: &str) -> Result<Option<T>, String>
+where
+    T: FromStr<Err = String>,
+{
+    let text = metadata.get(key);
+    text.map(|text| text.parse().map_err(|error| format!("metadata.{key}: {error}"))).transpose()
 }
 
 /// What the mock does with a job whose plan says nothing.

@@ -124,7 +124,7 @@ fn draws_depend_on_seed_id_and_run_and_on_nothing_else() {
     let mix: Endings = "completed=1,failed=1".parse().unwrap();
     let end = |seed, id: &str| {
         let life = Life::new(&JobPlan::new(), id, T0, Defaults { seed, ..defaults(&mix) });
-        let moment = life.at(T0.after(Duration::from_secs(60)));
+        let moment = life.at(T0.after(Duration::from_mins(1)));
         (moment.status.to_owned(), moment.completed_at)
     };
     let names: Vec<_> = (0..200).map(|n| format!("job_{n}")).collect();

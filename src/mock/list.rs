@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::{
     payload::Payload,
     refusal::Refusal,
-    render::{self, Page, Show},
+    render::{self, Page, Show, Warn},
     routes::flag,
     state::{Job, Jobs, Shared, lock},
 };
@@ -33,8 +33,7 @@ impl<'a> Query<'a> {
         let show = Show {
             request: flag(params, "include_request")?,
             response: flag(params, "include_response")?,
-            warnings: true,
-            late: false,
+            warnings: Warn::Nothing,
         };
         let most = if show.response { 20 } else { 100 };
         let limit = match text("limit") {

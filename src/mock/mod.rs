@@ -39,7 +39,7 @@ pub use self::{
     render::Timestamps,
 };
 use self::{
-    render::Show,
+    render::{Show, Warn},
     server::Server,
     state::{Shared, lock},
 };
@@ -163,7 +163,7 @@ impl Mock {
         let payload = {
             let mut jobs = lock(&self.shared.jobs);
             let job = jobs.get_mut(id)?;
-            let show = Show { response: true, warnings: true, ..Show::default() };
+            let show = Show { response: true, warnings: Warn::Nothing, ..Show::default() };
             render::job(job, &job.life.at(self.shared.now()), self.shared.timestamps(), show)
         };
         Some(payload.collect())

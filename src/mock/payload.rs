@@ -99,7 +99,7 @@ impl Payload {
 
 fn filler(len: u64) -> impl Iterator<Item = Bytes> + Send {
     let blocks = (0..len.div_ceil(BLOCK as u64))
-        .flat_map(|number| [Bytes::from(format!("{number:0width$}", width = STAMP)), NOISE.clone()]);
+        .flat_map(|number| [Bytes::from(format!("{number:0STAMP$}")), NOISE.clone()]);
     let mut left = len;
     blocks.map_while(move |mut chunk| {
         let take = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());

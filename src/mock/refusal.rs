@@ -68,6 +68,11 @@ impl Refusal {
         Self::text(StatusCode::NOT_FOUND, "Not Found")
     }
 
+    /// No such method on this route.
+    pub fn unknown_method() -> Self {
+        Self::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+    }
+
     /// `{"detail":{"code","message","details":{"error"}}}` with the generic code.
     pub fn http(status: StatusCode, message: &str, error: &str) -> Self {
         let detail = Coded { code: "HTTP_EXCEPTION", message, details: Why { error } };

@@ -28,10 +28,19 @@ pub enum Timestamps {
 pub(super) struct Show {
     pub request: bool,
     pub response: bool,
-    /// `warnings` is there even when there are none.
-    pub warnings: bool,
-    /// Warns that handing over is late.
-    pub late: bool,
+    pub warnings: Warn,
+}
+
+/// What a route does about `warnings`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Warn {
+    /// It has no such field.
+    #[default]
+    Never,
+    /// It has the field, without a warning in it.
+    Nothing,
+    /// It warns that handing over is late.
+    Late,
 }
 
 #[derive(Serialize)]
@@ -108,7 +117,8 @@ struct Head<'a> {
 pub(super) fn job(job: &Job, moment: &Moment<'_>, form: Timestamps, show: Show) -> Payload {
     let iso = form == Timestamps::Iso;
     let status_is = |ending: Ending| moment.status == ending.as_str();
-    let late = [Warning { code: "dispatch_delayed", message: "Stored; start is delayed.", details: None }];
+    let late = show.warnings == Warn::Late;
+    let warning = [Warning { code: "dispatch_delayed", message: "Stored; start is delayed.", details: None }];
     let head = Head {
         id: &job.id,
         object: "job",
@@ -120,7 +130,8 @@ pub(super) fn job(job: &Job, moment: &Moment<'_>, form: Timestamps, show: Show) 
             message: "The model did not answer in time.",
             details: Details { stage: "extract", timeout_s: 300 },
         }),
-        warnings: (show.late || (iso && show.warnings)).then(|| Warnings(show.late.then_some(late))),
+        warnings: (late || (iso && show.warnings == Warn::Nothing))
+            .then(|| Warnings(late.then_some(warning))),
         created_at: form.stamp(moment.created_at),
         started_at: moment.started_at.map(|at| form.stamp(at)),
         completed_at: moment.completed_at.map(|at| form.stamp(at)),

@@ -24,7 +24,7 @@ use super::{
     list,
     payload::Payload,
     refusal::{Refusal, answer},
-    render::{self, Show},
+    render::{self, Show, Warn},
     state::{Shared, lock},
 };
 
@@ -47,6 +47,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
             .route("/jobs/{id}/status", get(status))
             .route("/jobs/{id}/cancel", post(cancel))
             .route("/jobs/{id}/retry", post(retry))
+            .method_not_allowed_fallback(async || Refusal::unknown_method())
     };
     Router::new()
         .merge(jobs())
@@ -159,8 +160,7 @@ async fn retrieve(
     let show = Show {
         request: flag(&params, "include_request")?,
         response: flag(&params, "include_response")?,
-        warnings: true,
-        late: false,
+        warnings: Warn::Nothing,
     };
     let exact = if show.response {
         raw(&shared, &id, |raw| raw.full.clone())
@@ -183,8 +183,9 @@ async fn create(State(shared): Held, body: Bytes) -> Result<Response, Refusal> {
     let plan = read_create(&body)?;
     let late = lock(&shared.faults).late_dispatch;
     let job = shared.make(plan);
-    let show = Show { request: true, response: true, warnings: true, late };
-    let status = if late { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let (status, warnings) =
+        if late { (StatusCode::ACCEPTED, Warn::Late) } else { (StatusCode::OK, Warn::Nothing) };
+    let show = Show { request: true, response: true, warnings };
     Ok(answer(status, render::job(&job, &job.life.fresh(), shared.timestamps(), show), None))
 }
 
@@ -249,7 +250,7 @@ fn change(shared: &Shared, id: &str, kind: Kind) -> Result<Payload, Refusal> {
         return Err(Refusal::http(StatusCode::BAD_REQUEST, "Bad Request", &error));
     }
     let moment = if kind == Kind::Retry { job.life.fresh() } else { job.life.at(now) };
-    let show = Show { response: true, warnings: true, ..Show::default() };
+    let show = Show { response: true, warnings: Warn::Nothing, ..Show::default() };
     Ok(render::job(job, &moment, shared.timestamps(), show))
 }
 

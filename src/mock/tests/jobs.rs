@@ -237,4 +237,5 @@ async fn ids_may_hold_anything() {
     let (code, body) = bench.text("/v1/jobs/job_none/status").await;
     assert_eq!((code, body.as_str()), (404, r#"{"detail":"Job not found"}"#));
     assert_eq!(bench.text("/v2/jobs").await, (404, r#"{"detail":"Not Found"}"#.to_owned()));
+    assert_eq!(bench.post("/v1/jobs/job_none/status", "").await.status(), 405);
 }
