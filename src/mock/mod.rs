@@ -1,1 +1,243 @@
-//! The mock upstream.
+//! A mock upstream that speaks the Retab Jobs API, for `tidings mock`, `tidings demo` and tests.
+//!
+//! Jobs need nobody to move them along: what a job looks like is a function of its creation, its plan and
+//! the instant of the question. Everything random is drawn from a seed.
+//!
+//! ```text
+//! server ─▶ routes (gate: counters, faults) ─▶ state ─▶ job ─▶ render ─▶ payload
+//! ```
+
+pub mod cli;
+
+mod counters;
+mod faults;
+mod job;
+mod list;
+mod payload;
+mod refusal;
+mod render;
+mod routes;
+mod server;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+pub use self::{
+    counters::{Kind, Seen},
+    faults::{Cut, Down, Faults, Lag, RateLimit, Raw},
+    job::{Ending, Endings, FAILURE_CODE, JobPlan},
+    render::Timestamps,
+};
+use self::{
+    render::{Show, Warn},
+    server::Server,
+    state::{Shared, lock},
+};
+use crate::units::Size;
+
+/// What a mock starts with.
+#[derive(Clone, Debug)]
+pub struct MockConfig {
+    /// Which generation of the API it speaks.
+    pub timestamps: Timestamps,
+    /// How long a job takes that says nothing else.
+    pub duration: Duration,
+    /// By what share (0 to 1) that varies either way.
+    pub jitter: f64,
+    /// How a job ends that says nothing else.
+    pub endings: Endings,
+    /// The size of `response.body`; small when absent.
+    pub size: Option<Size>,
+    /// How long after its start a finished job turns `expired`.
+    pub retention: Duration,
+    /// What everything random is drawn from.
+    pub seed: u64,
+    /// Beyond so many jobs the oldest are forgotten.
+    pub max_jobs: usize,
+    /// What goes wrong from the start.
+    pub faults: Faults,
+}
+
+impl Default for MockConfig {
+    fn default() -> Self {
+        Self {
+            timestamps: Timestamps::Iso,
+            duration: Duration::from_secs(2),
+            jitter: 0.2,
+            endings: Endings::always(Ending::Completed),
+            size: None,
+            retention: Duration::from_hours(7 * 24),
+            seed: 0,
+            max_jobs: 200_000,
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// A running mock. Dropping it closes the port and every connection.
+#[derive(Debug)]
+pub struct Mock {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+    server: Mutex<Option<Server>>,
+}
+
+impl Mock {
+    /// Listens on `listen` (port 0 picks a free one) and serves until stopped or dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be bound.
+    pub async fn start(config: MockConfig, listen: SocketAddr) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(config));
+        let (server, addr) = Server::start(Arc::clone(&shared), listen).await?;
+        Ok(Self { shared, addr, server: Mutex::new(Some(server)) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The base URL to configure, without `/v1`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Creates a job without a request and gives its id. A `mock_…` key of its metadata that cannot be read is
+    /// passed over, where a request would be refused.
+    pub fn add_job(&self, mut plan: JobPlan) -> String {
+        if let Err(error) = plan.heed_metadata() {
+            tracing::warn!(error, "the mock passed over a wish");
+        }
+        self.shared.make(plan).id.to_string()
+    }
+
+    /// Changes the faults in force, at once and for connections that are open too.
+    pub fn set(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut lock(&self.shared.faults));
+    }
+
+    /// Answers for this id with exact bytes from now on.
+    pub fn set_raw(&self, id: &str, raw: Raw) {
+        self.set(|faults| {
+            faults.raw.insert(id.to_owned(), raw);
+        });
+    }
+
+    /// Speaks this generation of the API from now on.
+    pub fn set_timestamps(&self, timestamps: Timestamps) {
+        self.shared.set_timestamps(timestamps);
+    }
+
+    /// Moves the mock's own clock forward, so that jobs end without anybody waiting for them.
+    pub fn advance(&self, span: Duration) {
+        self.shared.advance(span);
+    }
+
+    /// The status word of a job now.
+    #[must_use]
+    pub fn status(&self, id: &str) -> Option<String> {
+        let mut jobs = lock(&self.shared.jobs);
+        Some(jobs.get_mut(id)?.life.at(self.shared.now()).status.to_owned())
+    }
+
+    /// The bytes a retrieve with the response would answer now, faults aside. Held in memory as a whole.
+    #[must_use]
+    pub fn full_body(&self, id: &str) -> Option<Bytes> {
+        if let Some(full) = lock(&self.shared.faults).raw.get(id).and_then(|raw| raw.full.clone()) {
+            return Some(full);
+        }
+        let payload = {
+            let mut jobs = lock(&self.shared.jobs);
+            let job = jobs.get_mut(id)?;
+            let show = Show { response: true, warnings: Warn::Nothing, ..Show::default() };
+            render::job(job, &job.life.at(self.shared.now()), self.shared.timestamps(), show)
+        };
+        Some(payload.collect())
+    }
+
+    /// How many requests came, for this job or all, on this route or all. Refused ones count.
+    #[must_use]
+    pub fn requests(&self, job: Option<&str>, kind: Option<Kind>) -> u64 {
+        self.shared.counters.requests(job, kind)
+    }
+
+    /// How many requests came in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.requests(None, None)
+    }
+
+    /// How many answers had this HTTP status; 0 stands for connections that were closed instead.
+    #[must_use]
+    pub fn answers(&self, code: u16) -> u64 {
+        self.shared.counters.answers(code)
+    }
+
+    /// The most requests that were being answered at the same time, bodies included.
+    #[must_use]
+    pub fn peak(&self) -> usize {
+        self.shared.counters.peak()
+    }
+
+    /// The latest requests (up to 100 000), oldest first.
+    #[must_use]
+    pub fn log(&self) -> Vec<Seen> {
+        self.shared.counters.log()
+    }
+
+    /// The most requests within any stretch of time of this length, as far as the log reaches.
+    #[must_use]
+    pub fn busiest(&self, window: Duration) -> usize {
+        self.shared.counters.busiest(window)
+    }
+
+    /// Starts all counts anew.
+    pub fn reset_counters(&self) {
+        self.shared.counters.reset();
+    }
+
+    /// Closes the port and every connection at once, as if the machine were gone. Jobs, faults and counts stay.
+    pub async fn go_dark(&self) {
+        let server = lock(&self.server).take();
+        if let Some(mut server) = server {
+            server.abort().await;
+        }
+    }
+
+    /// Listens again, on the same port.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else took the port meanwhile.
+    pub async fn come_back(&self) -> io::Result<()> {
+        if lock(&self.server).is_some() {
+            return Ok(());
+        }
+        let (server, _) = Server::start(Arc::clone(&self.shared), self.addr).await?;
+        *lock(&self.server) = Some(server);
+        Ok(())
+    }
+
+    /// Takes no more requests, finishes those on their way (for up to two seconds), and returns when the port is
+    /// closed.
+    pub async fn stop(self) {
+        let server = lock(&self.server).take();
+        if let Some(server) = server {
+            server.stop().await;
+        }
+    }
+}

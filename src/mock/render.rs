@@ -1,0 +1,241 @@
+//! Jobs as JSON, in both generations. Structs rather than maps, because the order of keys is part of
+//! what a byte-faithful reader can see.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{
+    job::{Ending, FAILURE_CODE, Moment},
+    payload::Payload,
+    state::Job,
+};
+use crate::units::Time;
+
+/// How instants are written, and which other fields a job has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Timestamps {
+    /// Integer seconds, `organization_id`, envelopes with `has_more`: the API before May 2026.
+    Epoch,
+    /// ISO 8601 text, `attempt_count` and its companions, envelopes with `list_metadata`.
+    #[default]
+    Iso,
+}
+
+/// Which fields a route shows besides the life of the job.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Show {
+    pub request: bool,
+    pub response: bool,
+    pub warnings: Warn,
+}
+
+/// What a route does about `warnings`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Warn {
+    /// It has no such field.
+    #[default]
+    Never,
+    /// It has the field, without a warning in it.
+    Nothing,
+    /// It warns that handing over is late.
+    Late,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Stamp {
+    Seconds(i64),
+    Text(Time),
+}
+
+impl Timestamps {
+    fn stamp(self, time: Time) -> Stamp {
+        match self {
+            Self::Epoch => Stamp::Seconds(time.unix_seconds()),
+            Self::Iso => Stamp::Text(time),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Details {
+    stage: &'static str,
+    timeout_s: u32,
+}
+
+#[derive(Serialize)]
+struct JobError {
+    code: &'static str,
+    message: &'static str,
+    details: Details,
+}
+
+#[derive(Serialize)]
+struct Warning {
+    code: &'static str,
+    message: &'static str,
+    details: Option<()>,
+}
+
+/// `null` or the list.
+#[derive(Serialize)]
+struct Warnings(Option<[Warning; 1]>);
+
+#[derive(Serialize)]
+struct IsoTail {
+    cancelled: bool,
+    attempt_count: u32,
+    last_attempt_at: Option<Stamp>,
+    last_failure_code: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    id: &'a str,
+    object: &'static str,
+    status: &'a str,
+    endpoint: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a RawValue>,
+    error: Option<JobError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<Warnings>,
+    created_at: Stamp,
+    started_at: Option<Stamp>,
+    completed_at: Option<Stamp>,
+    expires_at: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization_id: Option<&'static str>,
+    metadata: Option<&'a BTreeMap<String, String>>,
+    #[serde(flatten)]
+    tail: Option<IsoTail>,
+}
+
+/// A job as the API shows it at that moment.
+pub(super) fn job(job: &Job, moment: &Moment<'_>, form: Timestamps, show: Show) -> Payload {
+    let iso = form == Timestamps::Iso;
+    let status_is = |ending: Ending| moment.status == ending.as_str();
+    let late = show.warnings == Warn::Late;
+    let warning = [Warning { code: "dispatch_delayed", message: "Stored; start is delayed.", details: None }];
+    let head = Head {
+        id: &job.id,
+        object: "job",
+        status: moment.status,
+        endpoint: &job.endpoint,
+        request: job.request.as_deref().filter(|_| show.request),
+        error: status_is(Ending::Failed).then_some(JobError {
+            code: FAILURE_CODE,
+            message: "The model did not answer in time.",
+            details: Details { stage: "extract", timeout_s: 300 },
+        }),
+        warnings: (late || (iso && show.warnings == Warn::Nothing))
+            .then(|| Warnings(late.then_some(warning))),
+        created_at: form.stamp(moment.created_at),
+        started_at: moment.started_at.map(|at| form.stamp(at)),
+        completed_at: moment.completed_at.map(|at| form.stamp(at)),
+        expires_at: form.stamp(moment.expires_at),
+        organization_id: (!iso).then_some("org_mock"),
+        metadata: job.metadata.as_ref(),
+        tail: iso.then(|| IsoTail {
+            cancelled: status_is(Ending::Cancelled),
+            attempt_count: moment.attempt_count,
+            last_attempt_at: moment.last_attempt_at.map(|at| form.stamp(at)),
+            last_failure_code: moment.last_failure_code,
+        }),
+    };
+    let mut text = json(&head);
+    if !show.response {
+        return Payload::default().text(text);
+    }
+    // The response may be huge, so it is appended to the text instead of being serialised with the rest.
+    text.pop();
+    text.extend_from_slice(b",\"response\":");
+    let payload = Payload::default().text(text);
+    if !status_is(Ending::Completed) {
+        return payload.text("null}");
+    }
+    payload.text("{\"status_code\":200,\"body\":").then(response_body(job)).text("}}")
+}
+
+/// What the job worked out: a body of the size asked for, or a small one in the shape of its endpoint.
+/// Both hold what a reader that rewrites JSON would spoil: odd spaces, a big integer, a trailing zero.
+fn response_body(job: &Job) -> Payload {
+    let name = job.id.strip_prefix("job_").unwrap_or(&job.id);
+    let id = json(&format!("extr_{name}"));
+    if let Some(size) = job.size {
+        let front = [b"{\"id\":", id.as_slice(), b",\"output\":{\"text\":\""].concat();
+        let back = "\"}}";
+        let overhead = (front.len() + back.len()) as u64;
+        return Payload::default().text(front).filler(size.0.saturating_sub(overhead)).text(back);
+    }
+    if job.endpoint.starts_with("/v1/documents/") {
+        return Payload::default().text(concat!(
+            r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"{\"total\":118.40}","#,
+            r#""parsed":{"total":118.40,"serial": 9007199254740993}},"finish_reason":"stop"}]}"#
+        ));
+    }
+    let front = [b"{\"id\":", id.as_slice()].concat();
+    Payload::default().text(front).text(concat!(
+        r#","file":{"id":"file_mock","filename":"invoice.pdf","mime_type":"application/pdf"},"#,
+        r#""model":"retab-small","n_consensus":1,"output":{"invoice_number":"204","total":118.40,"#,
+        r#""serial": 9007199254740993,"lines":[{"sku":"A1","qty":2}]},"#,
+        r#""consensus":{"choices":[],"likelihoods":null},"usage":{"credits":1.0}}"#
+    ))
+}
+
+#[derive(Serialize)]
+struct EpochEnvelope<'a> {
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+    has_more: bool,
+}
+
+#[derive(Serialize)]
+struct Cursors<'a> {
+    before: Option<&'a str>,
+    after: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct IsoEnvelope<'a> {
+    list_metadata: Cursors<'a>,
+}
+
+/// A page: its jobs, rendered, the ids at its ends, and whether there is more on either side.
+pub(super) struct Page<'a> {
+    pub jobs: Vec<Payload>,
+    pub ends: Option<(&'a str, &'a str)>,
+    pub newer: bool,
+    pub more: bool,
+}
+
+/// The envelope of a list.
+pub(super) fn list(page: Page<'_>, form: Timestamps) -> Payload {
+    let (first, last) = page.ends.unzip();
+    let (front, mut rest) = match form {
+        Timestamps::Epoch => (
+            r#"{"object":"list","data":["#,
+            json(&EpochEnvelope { first_id: first, last_id: last, has_more: page.more }),
+        ),
+        Timestamps::Iso => {
+            let cursors = Cursors { before: first.filter(|_| page.newer), after: last.filter(|_| page.more) };
+            (r#"{"data":["#, json(&IsoEnvelope { list_metadata: cursors }))
+        }
+    };
+    let mut payload = Payload::default().text(front);
+    for (index, job) in page.jobs.into_iter().enumerate() {
+        payload = payload.text(if index == 0 { "" } else { "," }).then(job);
+    }
+    // The envelope's own fields follow the data: its opening brace becomes the comma.
+    if let Some(brace) = rest.first_mut() {
+        *brace = b',';
+    }
+    payload.text("]").text(rest)
+}
+
+/// JSON text of what cannot fail to be JSON: plain structs with text keys.
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}

@@ -1,0 +1,220 @@
+//! What the mock holds: its clock, its jobs, its faults and its books.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use serde_json::value::RawValue;
+
+use super::{
+    MockConfig,
+    counters::Counters,
+    faults::{Faults, Lot},
+    job::{Defaults, JobPlan, Life, dice},
+    render::Timestamps,
+};
+use crate::{
+    clock,
+    units::{Size, Time},
+};
+
+/// What may follow `job_` in an id.
+const NANOID: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+
+/// A lock that outlives a panic of another holder: the mock has no invariant that one could break.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A job of the mock.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub id: Arc<str>,
+    pub endpoint: String,
+    pub request: Option<Box<RawValue>>,
+    pub metadata: Option<BTreeMap<String, String>>,
+    pub size: Option<Size>,
+    pub life: Life,
+    /// Reads so far, for the lag of fresh jobs.
+    pub reads: u32,
+    plan: JobPlan,
+}
+
+impl Job {
+    pub fn retry(&mut self, now: Time, defaults: Defaults<'_>) -> bool {
+        self.life.retry(&self.plan, &self.id, now, defaults)
+    }
+}
+
+/// All jobs, in the order they were made.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    by_id: HashMap<Arc<str>, u64>,
+    by_number: BTreeMap<u64, Job>,
+    made: u64,
+}
+
+impl Jobs {
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Job> {
+        self.by_number.get_mut(self.by_id.get(id)?)
+    }
+
+    /// Oldest first.
+    pub fn all(&self) -> impl Iterator<Item = (u64, &Job)> {
+        self.by_number.iter().map(|(&number, job)| (number, job))
+    }
+
+    fn insert(&mut self, job: Job, most: usize) {
+        if let Some(old) = self.by_id.insert(Arc::clone(&job.id), self.made) {
+            self.by_number.remove(&old);
+        }
+        self.by_number.insert(self.made, job);
+        self.made += 1;
+        while self.by_number.len() > most.max(1) {
+            let Some((_, oldest)) = self.by_number.pop_first() else { break };
+            self.by_id.remove(&oldest.id);
+        }
+    }
+}
+
+/// Everything the routes share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub config: MockConfig,
+    pub faults: Mutex<Faults>,
+    pub jobs: Mutex<Jobs>,
+    pub counters: Counters,
+    form: Mutex<Timestamps>,
+    dice: Mutex<StdRng>,
+    serial: AtomicU64,
+    started: Instant,
+    origin: Time,
+    skew_ms: AtomicI64,
+}
+
+impl Shared {
+    pub fn new(config: MockConfig) -> Self {
+        let started = Instant::now();
+        Self {
+            faults: Mutex::new(config.faults.clone()),
+            jobs: Mutex::default(),
+            counters: Counters::new(started),
+            form: Mutex::new(config.timestamps),
+            dice: Mutex::new(StdRng::seed_from_u64(config.seed)),
+            serial: AtomicU64::new(0),
+            started,
+            origin: clock::now(),
+            skew_ms: AtomicI64::new(0),
+            config,
+        }
+    }
+
+    /// The mock's own time: the wall clock when it started, from there on monotonic, plus what was skipped.
+    pub fn now(&self) -> Time {
+        let skew = self.skew_ms.load(Ordering::Relaxed);
+        Time(self.origin.after(self.started.elapsed()).0.saturating_add(skew))
+    }
+
+    pub fn advance(&self, span: Duration) {
+        self.skew_ms.fetch_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    pub fn timestamps(&self) -> Timestamps {
+        *lock(&self.form)
+    }
+
+    pub fn set_timestamps(&self, form: Timestamps) {
+        *lock(&self.form) = form;
+    }
+
+    pub fn defaults(&self) -> Defaults<'_> {
+        Defaults {
+            duration: self.config.duration,
+            jitter: self.config.jitter,
+            endings: &self.config.endings,
+            retention: self.config.retention,
+            seed: self.config.seed,
+        }
+    }
+
+    /// Makes a job of a plan whose metadata was heeded already.
+    pub fn make(&self, plan: JobPlan) -> Job {
+        let mut jobs = lock(&self.jobs);
+        let id: Arc<str> = match &plan.id {
+            Some(id) => Arc::from(id.as_str()),
+            None => nanoid(self.config.seed, jobs.made).into(),
+        };
+        let now = self.now();
+        let age = i64::try_from(plan.age.as_millis()).unwrap_or(i64::MAX);
+        let created = Time(now.0.saturating_sub(age));
+        let endpoint = plan.endpoint.clone().unwrap_or_else(|| match self.timestamps() {
+            Timestamps::Epoch => "/v1/documents/extract".to_owned(),
+            Timestamps::Iso => "/v1/extractions".to_owned(),
+        });
+        let job = Job {
+            endpoint,
+            request: plan.request.clone(),
+            metadata: plan.metadata.clone(),
+            size: plan.size.or(self.config.size),
+            life: Life::new(&plan, &id, created, self.defaults()),
+            reads: 0,
+            id,
+            plan,
+        };
+        jobs.insert(job.clone(), self.config.max_jobs);
+        job
+    }
+
+    /// What chance and order give the next request. Always two rolls, so that switching one fault on does
+    /// not change where another one strikes.
+    pub fn lot(&self) -> Lot {
+        let mut dice = lock(&self.dice);
+        Lot {
+            error: dice.random(),
+            drop: dice.random(),
+            serial: self.serial.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+}
+
+fn nanoid(seed: u64, number: u64) -> String {
+    let mut dice = dice(seed, &format!("id {number}"), 0);
+    let letters = std::iter::repeat_with(|| NANOID.choose(&mut dice).copied().unwrap_or(b'0'));
+    let mut id = "job_".to_owned();
+    id.extend(letters.take(21).map(char::from));
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_look_like_the_real_ones_and_repeat_with_the_seed() {
+        let id = nanoid(7, 0);
+        let tail = id.strip_prefix("job_").unwrap();
+        assert_eq!(tail.len(), 21);
+        assert!(tail.bytes().all(|b| NANOID.contains(&b)));
+        assert_eq!(id, nanoid(7, 0));
+        assert_ne!(id, nanoid(7, 1));
+        assert_ne!(id, nanoid(8, 0));
+    }
+
+    #[test]
+    fn the_oldest_jobs_make_room() {
+        let shared = Shared::new(MockConfig { max_jobs: 2, ..MockConfig::default() });
+        for id in ["a", "b", "c", "c"] {
+            shared.make(JobPlan::new().id(id));
+        }
+        let mut jobs = lock(&shared.jobs);
+        assert!(jobs.get_mut("a").is_none());
+        let kept: Vec<_> = jobs.all().map(|(_, job)| job.id.to_string()).collect();
+        assert_eq!(kept, ["b", "c"]);
+    }
+}
