@@ -1,6 +1,9 @@
 //! `tidings config …`.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use super::{ConfigError, Loaded, Loader, ShowFormat, schema, show};
 
@@ -52,7 +55,7 @@ impl ConfigCommand {
             }
             // It should show what is set also where the secrets are not.
             Self::Show { output } => match loader.without_secret_files().load() {
-                Ok(loaded) => match show(&loaded, *output) {
+                Ok(effective) => match show(&effective, *output) {
                     Ok(text) => Ok(text),
                     Err(reason) => return failed(err, &reason),
                 },
@@ -91,6 +94,7 @@ fn verdict(loaded: &Loaded) -> String {
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };
     let file = loaded.file.as_ref().map_or("no file: defaults".to_owned(), |file| file.display().to_string());
+    // Writing to a string cannot fail.
     let mut text = format!("the configuration is fine ({file})\n");
     let rows = [
         ("listens on", config.server.listen.clone()),
@@ -99,13 +103,14 @@ fn verdict(loaded: &Loaded) -> String {
         ("routes", config.routes.len().to_string()),
     ];
     for (what, is) in rows {
-        text.push_str(&format!("  {what:<12}{is}\n"));
+        let _ = writeln!(text, "  {what:<12}{is}");
     }
     for (name, source) in &config.sources {
         if source.api_key.is_none() && source.api_key_file.is_none() {
-            text.push_str(&format!(
-                "note: sources.{name} has no api_key or api_key_file; it is asked without one\n"
-            ));
+            let _ = writeln!(
+                text,
+                "note: sources.{name} has no api_key or api_key_file; it is asked without one"
+            );
         }
     }
     if config.sinks.is_empty() {

@@ -33,17 +33,17 @@ impl fmt::Display for Flaw {
             Self::UnknownKey { .. } => f.write_str("unknown key"),
             Self::Missing(key) => write!(f, "`{key}` is missing"),
             Self::Type { expected, found } => write!(f, "expected {expected}, found {found}"),
-            Self::Variant { found, known } => write!(f, "`{found}` is not one of {}", listed(known)),
+            Self::Variant { found, known } => write!(f, "`{found}` is not one of {}", listed(known, "or")),
             Self::Other(reason) => f.write_str(reason),
         }
     }
 }
 
-/// `a`, `b` or `c`, in backticks.
-pub(super) fn listed(words: &[impl AsRef<str>]) -> String {
+/// `a`, `b` or `c`, in backticks, with this word before the last.
+pub(super) fn listed(words: &[impl AsRef<str>], joint: &str) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
     match quoted.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some((last, rest)) if !rest.is_empty() => format!("{} {joint} {last}", rest.join(", ")),
         _ => quoted.join(""),
     }
 }
@@ -98,9 +98,8 @@ fn plain(expected: &str) -> String {
 fn kind_of(found: Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(_) => "true or false",
-        Unexpected::Unsigned(_) => "a whole number",
         Unexpected::Signed(n) if n < 0 => "a negative number",
-        Unexpected::Signed(_) => "a whole number",
+        Unexpected::Signed(_) | Unexpected::Unsigned(_) => "a whole number",
         Unexpected::Float(_) => "a number with a fraction",
         Unexpected::Str(_) | Unexpected::Char(_) => "text",
         Unexpected::Seq => "a list",

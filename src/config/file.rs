@@ -61,8 +61,9 @@ fn unreadable(path: &Path, error: &std::io::Error) -> String {
 fn read_toml(text: &str, shown: &Path) -> Result<Parsed, Problem> {
     let document = Document::parse(text).map_err(|error| {
         let at = error.span().map(|span| line_and_column(text, span.start));
-        let reason = error.message().lines().collect::<Vec<_>>().join("; ");
-        Problem::about_file(shown, at, format!("this is not TOML: {reason}"))
+        let reason = error.message().lines().collect::<Vec<_>>().join("; ").replace(", expected nothing", "");
+        let hint = if reason.starts_with("invalid ") { "; text has to be in quotes" } else { "" };
+        Problem::about_file(shown, at, format!("this is not TOML: {reason}{hint}"))
             .with_snippet(at.map(|at| snippet::masked(text, at)))
     })?;
     let mut positions = Positions::new();

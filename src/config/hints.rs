@@ -1,6 +1,6 @@
 //! Better hints for a key that is unknown because it stands in the wrong place.
 
-use super::{node::Origin, schema};
+use super::{node::Origin, problems::nearest, read::SECTIONS, schema};
 
 /// What a key at the top was probably meant to be: a variable with one `_` where two belong, or a key that
 /// lives in some table.
@@ -18,13 +18,17 @@ pub(super) fn for_unknown(
         let meant = meant.join("__").to_uppercase();
         return Some(format!("; did you mean TIDINGS_{meant} (two `_` between the parts)?"));
     }
+    // A slip of the finger is likelier than a wrong place.
+    if !nearest(name, SECTIONS).is_empty() {
+        return None;
+    }
     let homes: Vec<String> = known
         .iter()
         .filter(|key| key.len() > 1 && key.last().is_some_and(|last| last == name))
         .map(|key| key[..key.len() - 1].join("."))
         .collect();
     match homes.as_slice() {
-        [home] if !home.ends_with(".retry") => {
+        [home] if *home != "sinks.*.retry" => {
             Some(format!("; it belongs under [{}]", home.replace('*', "NAME")))
         }
         _ => None,

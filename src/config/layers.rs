@@ -49,7 +49,7 @@ impl Provider for Layer {
 /// All layers, and what of them could not be used.
 #[derive(Default)]
 pub(super) struct Layers {
-    layers: Vec<Layer>,
+    stack: Vec<Layer>,
     file: Option<(PathBuf, Positions)>,
     pub problems: Vec<Problem>,
 }
@@ -61,7 +61,7 @@ impl Layers {
         if matches!(values.get("$schema"), Some(Value::String(..))) {
             values.remove("$schema");
         }
-        self.layers.push(Layer { origin: Origin::File { path: shown.clone(), at: None }, values });
+        self.stack.push(Layer { origin: Origin::File { path: shown.clone(), at: None }, values });
         self.file = Some((shown, parsed.positions));
     }
 
@@ -128,13 +128,13 @@ impl Layers {
         let nested =
             path.iter().rev().fold(value, |value, key| Value::from(Dict::from([((*key).to_owned(), value)])));
         if let Value::Dict(_, values) = nested {
-            self.layers.push(Layer { origin, values });
+            self.stack.push(Layer { origin, values });
         }
     }
 
     /// Whether any layer says something of sources, and whether any speaks of `retab`.
     fn names_only_other_sources(&self) -> bool {
-        let sources = || self.layers.iter().filter_map(|layer| layer.values.get("sources"));
+        let sources = || self.stack.iter().filter_map(|layer| layer.values.get("sources"));
         let named = sources().any(|sources| sources.as_dict().is_some_and(|names| !names.is_empty()));
         named && !sources().any(|s| s.as_dict().is_some_and(|names| names.contains_key("retab")))
     }
@@ -146,10 +146,10 @@ impl Layers {
             let retab = Dict::from([("retab".to_owned(), Value::from(Dict::new()))]);
             base.insert("sources".to_owned(), Value::from(retab));
         }
-        self.layers.insert(0, Layer { origin: Origin::Default, values: base });
+        self.stack.insert(0, Layer { origin: Origin::Default, values: base });
         let origins: BTreeMap<String, Origin> =
-            self.layers.iter().map(|layer| (layer.origin.to_string(), layer.origin.clone())).collect();
-        let figment = self.layers.into_iter().fold(Figment::new(), Figment::merge);
+            self.stack.iter().map(|layer| (layer.origin.to_string(), layer.origin.clone())).collect();
+        let figment = self.stack.into_iter().fold(Figment::new(), Figment::merge);
         // None of our layers can fail; an empty configuration is the only sensible answer if one did.
         let mut merged = figment.data().unwrap_or_default();
         let values = merged.remove(&Profile::Default).unwrap_or_default();

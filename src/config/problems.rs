@@ -92,12 +92,12 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
             let distance = strsim::damerau_levenshtein(&wanted, &other);
             let longest = wanted.chars().count().max(other.chars().count());
             // A third of the letters may differ; a word that begins with the other is near as well.
-            let prefix = wanted.len().min(other.len()) >= 4
+            let prefix = wanted.len().min(other.len()) >= 3
                 && (other.starts_with(&wanted) || wanted.starts_with(&other));
             (distance * 3 <= longest || prefix).then_some((distance, candidate))
         })
         .collect();
-    near.sort();
+    near.sort_unstable();
     let best = near.first().map_or(0, |(distance, _)| *distance);
     near.into_iter().filter(|(distance, _)| *distance <= best + 1).map(|(_, name)| name).take(2).collect()
 }
@@ -111,7 +111,7 @@ fn folded(name: &str) -> String {
 pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match nearest(name, known).as_slice() {
         [] => String::new(),
-        near => format!("; did you mean {}?", super::de::listed(near)),
+        near => format!("; did you mean {}?", super::de::listed(near, "or")),
     }
 }
 

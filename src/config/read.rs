@@ -19,7 +19,9 @@ use crate::deliver::SinkConfig;
 /// Mistakes in one part after which the rest of it is left alone.
 const MOST_MISTAKES: usize = 200;
 
-const SECTIONS: [&str; 8] = ["watch", "server", "store", "log", "callbacks", "sources", "sinks", "routes"];
+/// The keys at the top.
+pub(super) const SECTIONS: [&str; 8] =
+    ["watch", "server", "store", "log", "callbacks", "sources", "sinks", "routes"];
 
 /// The configuration as far as it can be read; what cannot be is in `problems` and has its default.
 pub(super) fn config(mut tree: Node, problems: &mut Vec<Problem>) -> Config {
@@ -45,7 +47,7 @@ pub(super) fn config(mut tree: Node, problems: &mut Vec<Problem>) -> Config {
         store: reader.section("store"),
         log: reader.section("log"),
         callbacks: reader.section("callbacks"),
-        sources: reader.named("sources", |reader, path| reader.part(path)),
+        sources: reader.named("sources", Reader::part),
         sinks: reader.named("sinks", Reader::sink),
         routes: reader.routes(),
     }
@@ -125,13 +127,13 @@ impl Reader<'_> {
                     let hint = did_you_mean(&kind, kinds);
                     self.problem(
                         tag,
-                        format!("`{kind}` is not a kind of sink{hint}; there are {}", listed(&kinds)),
+                        format!("`{kind}` is not a kind of sink; there are {}{hint}", listed(&kinds, "and")),
                     );
                     None
                 }
             },
             Some(_) => {
-                self.problem(tag, format!("expected {} in quotes", listed(&kinds)));
+                self.problem(tag, format!("expected {} in quotes", listed(&kinds, "or")));
                 None
             }
             None => {

@@ -20,13 +20,17 @@ pub use server::ListenAddress;
 pub(super) struct Checker<'a> {
     tree: &'a Node,
     problems: Vec<Problem>,
+    /// The keys whose values could not be read.
+    unread: Vec<KeyPath>,
     /// The folder that secret files are looked for from; `None` takes them for granted.
     secrets_from: Option<PathBuf>,
 }
 
 impl<'a> Checker<'a> {
     pub(super) fn new(tree: &'a Node, problems: Vec<Problem>) -> Self {
-        Self { tree, problems, secrets_from: None }
+        let unread =
+            problems.iter().map(|problem| problem.key.clone()).filter(|key| !key.0.is_empty()).collect();
+        Self { tree, problems, unread, secrets_from: None }
     }
 
     pub(super) fn with_secret_files(mut self, directory: &Path) -> Self {
@@ -53,17 +57,19 @@ impl<'a> Checker<'a> {
         self.routes(config);
     }
 
-    /// Whether the value at `path` was reported already, or its place in a list can no longer be told.
+    /// Whether the value at `path` could not be read, or its place in its list cannot be told because another
+    /// item of it could not. Routes keep their places.
     fn is_spoilt(&self, path: &KeyPath) -> bool {
-        let list = path.list();
-        self.problems.iter().any(|problem| {
-            !problem.key.0.is_empty()
-                && (path.within(&problem.key) || list.as_ref().is_some_and(|list| problem.key.within(list)))
+        let list = path.list().filter(|list| list.0.len() > 1 || *list == KeyPath::dotted("watch"));
+        self.unread.iter().any(|unread| {
+            let item_of = unread.list().filter(|list| list.0.len() + 1 == unread.0.len());
+            path.within(unread) || (list.is_some() && item_of == list)
         })
     }
 
+    /// Adds a mistake, unless the value was reported already.
     fn report(&mut self, path: &KeyPath, reason: impl Into<String>) {
-        if !self.is_spoilt(path) {
+        if !self.is_spoilt(path) && !self.problems.iter().any(|problem| problem.key == *path) {
             let origin = self.tree.origin_of(path);
             self.problems.push(Problem::new(origin, path.clone(), reason));
         }

@@ -38,12 +38,10 @@ impl FromStr for ListenAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = PathBuf::from(path);
-            return match path.is_absolute() && path.file_name().is_some() {
-                true => Ok(Self::Unix(path)),
-                false => {
-                    Err("a unix socket is written with its full path, unix:/run/tidings/api.sock".to_owned())
-                }
-            };
+            if path.is_absolute() && path.file_name().is_some() {
+                return Ok(Self::Unix(path));
+            }
+            return Err("a unix socket is written with its full path, unix:/run/tidings/api.sock".to_owned());
         }
         text.parse().map(Self::Tcp).map_err(|_| {
             let hint = match text.rsplit_once(':') {

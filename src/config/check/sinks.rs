@@ -1,6 +1,6 @@
 //! `[sinks.NAME]` and `[[routes]]`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use super::{
     Checker,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The longest wait between two attempts.
-const LONGEST_WAIT: Span = Span(Duration::from_secs(30 * 24 * 3600));
+const LONGEST_WAIT: Span = Span::secs(30 * 24 * 3600);
 
 impl Checker<'_> {
     pub(super) fn sink(&mut self, name: &str, sink: &SinkConfig) {
@@ -85,13 +85,17 @@ impl Checker<'_> {
             let path = KeyPath::dotted("routes").join(index);
             if route.to.is_empty() && !self.is_spoilt(&path.join("to")) {
                 let at = if tree.get(&path.join("to")).is_some() { path.join("to") } else { path.clone() };
-                self.report_route(&at, "`to` names no sink, so its events would go nowhere");
+                self.report(&at, "`to` names no sink, so its events would go nowhere");
             }
             for (at, name) in route.to.iter().enumerate() {
                 if !sinks.contains(&name.as_str()) {
                     let hint = did_you_mean(name, sinks.iter().copied());
-                    let there = if sinks.is_empty() { "none".to_owned() } else { listed(&sinks) };
-                    let reason = format!("there is no sink `{name}`{hint}; there is {there}");
+                    let there = match sinks.as_slice() {
+                        [] => "none is configured at all".to_owned(),
+                        [only] => format!("there is `{only}`"),
+                        _ => format!("there are {}", listed(&sinks, "and")),
+                    };
+                    let reason = format!("there is no sink `{name}`, {there}{hint}");
                     self.report(&path.join("to").join(at), reason);
                 }
             }
@@ -102,15 +106,6 @@ impl Checker<'_> {
                     self.report(&path.join("when").join("source").join(at), reason);
                 }
             }
-        }
-    }
-
-    /// A mistake of a route as a whole; those of other routes do not hide it.
-    fn report_route(&mut self, path: &KeyPath, reason: &str) {
-        let known = self.problems.iter().any(|problem| problem.key.within(path));
-        if !known {
-            let origin = self.tree.origin_of(path);
-            self.problems.push(super::Problem::new(origin, path.clone(), reason));
         }
     }
 }

@@ -25,10 +25,10 @@ const RESERVED: [&str; 8] = [
 const PLACEHOLDERS: [&str; 7] = ["source", "job_id", "outcome", "event_id", "yyyy", "mm", "dd"];
 
 pub(super) fn no_control(text: &str) -> Result<(), String> {
-    match text.chars().any(char::is_control) {
-        true => Err("it holds a line break or another control character".to_owned()),
-        false => Ok(()),
+    if text.chars().any(char::is_control) {
+        return Err("it holds a line break or another control character".to_owned());
     }
+    Ok(())
 }
 
 /// An http or https URL without credentials.
@@ -95,8 +95,8 @@ pub(super) fn event_pattern(pattern: &str) -> Result<(), String> {
     }
     let hint = did_you_mean(pattern, known);
     Err(format!(
-        "`{pattern}` matches no event{hint}; there are {} and patterns such as `job.*`",
-        listed(&known)
+        "`{pattern}` matches no event; there are {}, and patterns such as `job.*`{hint}",
+        listed(&known, "and")
     ))
 }
 
@@ -137,7 +137,10 @@ pub(super) fn disk_path(path: &str) -> Result<(), String> {
         };
         if !PLACEHOLDERS.contains(&name) {
             let hint = did_you_mean(name, PLACEHOLDERS);
-            return Err(format!("`{{{name}}}` is not known{hint}; there are {}", listed(&PLACEHOLDERS)));
+            return Err(format!(
+                "`{{{name}}}` is not known; there are {}{hint}",
+                listed(&PLACEHOLDERS, "and")
+            ));
         }
         rest = after;
     }

@@ -76,7 +76,7 @@ fn mistakes_of_flags_name_the_flag() {
         listen: Some("nowhere".into()),
         webhook: Some("not a url".into()),
         out: Some("".into()),
-        watch: vec!["".into()],
+        watch: vec![String::new()],
         log_level: Some("debg".into()),
         ..FlagOverrides::default()
     };
@@ -126,7 +126,7 @@ proptest! {
     fn any_unknown_key_is_refused_with_its_name(key in "[a-z_]{1,20}", value in any::<i64>()) {
         let known = load(&format!("[store]\n{key} = {value}\n"), &[]);
         let message = known.unwrap_err().to_string();
-        let expected = format!("store.{}", key);
+        let expected = format!("store.{key}");
         prop_assert!(message.contains(&expected), "{}", message);
     }
 
