@@ -1,4 +1,30 @@
-//! The configuration: each stage declares its own part beside its code; this module gathers them.
+//! The configuration: each stage declares its own part beside its code; this module gathers them, reads
+//! them from the layers (defaults < file < environment < flags) and checks them.
+//!
+//! ```text
+//! file ─┐
+//! environment ─┼▶ layers (figment) ─▶ node (a tree with origins) ─▶ read (types) ─▶ check ─▶ Loaded
+//! flags ─┘
+//! ```
+//!
+//! Every step goes on after a mistake, so that all of them are reported at once.
+
+mod check;
+pub mod cli;
+mod de;
+mod file;
+mod hints;
+mod layers;
+mod load;
+mod node;
+mod path;
+mod problems;
+mod read;
+mod schema;
+mod show;
+mod snippet;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +40,14 @@ use crate::{
     telemetry::LogConfig,
     upstream::SourceConfig,
 };
+
+pub use check::ListenAddress;
+pub use load::{FlagOverrides, Loaded, Loader};
+pub use node::Origin;
+pub use path::{KeyPath, Step};
+pub use problems::{ConfigError, Problem, nearest};
+pub use schema::schema;
+pub use show::{ShowFormat, redacted, redacted_url, show};
 
 /// Everything a configuration file can say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

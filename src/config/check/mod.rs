@@ -1,0 +1,151 @@
+//! What no type can tell: whether the parts of a configuration fit one another and the machine.
+
+mod server;
+mod sinks;
+mod sources;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use self::text::no_control;
+use super::{Config, node::Node, path::KeyPath, problems::Problem};
+use crate::{
+    secret::{Secret, SecretSource},
+    units::Span,
+};
+
+pub use server::ListenAddress;
+
+/// Collects the mistakes of a configuration. A value that could not be read is not judged as well.
+pub(super) struct Checker<'a> {
+    tree: &'a Node,
+    problems: Vec<Problem>,
+    /// The keys whose values could not be read.
+    unread: Vec<KeyPath>,
+    /// The folder that secret files are looked for from; `None` takes them for granted.
+    secrets_from: Option<PathBuf>,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(tree: &'a Node, problems: Vec<Problem>) -> Self {
+        let unread =
+            problems.iter().map(|problem| problem.key.clone()).filter(|key| !key.0.is_empty()).collect();
+        Self { tree, problems, unread, secrets_from: None }
+    }
+
+    pub(super) fn with_secret_files(mut self, directory: &Path) -> Self {
+        self.secrets_from = Some(directory.to_owned());
+        self
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    pub(super) fn check(&mut self, config: &Config) {
+        self.server(&config.server);
+        self.store(&config.store);
+        self.log(&config.log);
+        for (name, source) in &config.sources {
+            self.source(name, source);
+        }
+        self.names("sources");
+        for (name, sink) in &config.sinks {
+            self.sink(name, sink);
+        }
+        self.names("sinks");
+        self.routes(config);
+    }
+
+    /// Whether the value at `path` could not be read, or its place in its list cannot be told because another
+    /// item of it could not. Routes keep their places.
+    fn is_spoilt(&self, path: &KeyPath) -> bool {
+        let list = path.list().filter(|list| list.0.len() > 1 || *list == KeyPath::dotted("watch"));
+        self.unread.iter().any(|unread| {
+            let item_of = unread.list().filter(|list| list.0.len() + 1 == unread.0.len());
+            path.within(unread) || (list.is_some() && item_of == list)
+        })
+    }
+
+    /// Adds a mistake, unless the value was reported already.
+    fn report(&mut self, path: &KeyPath, reason: impl Into<String>) {
+        if !self.is_spoilt(path) && !self.problems.iter().any(|problem| problem.key == *path) {
+            let origin = self.tree.origin_of(path);
+            self.problems.push(Problem::new(origin, path.clone(), reason));
+        }
+    }
+
+    fn require(&mut self, path: &KeyPath, verdict: Result<(), String>) {
+        if let Err(reason) = verdict {
+            self.report(path, reason);
+        }
+    }
+
+    fn at_least_one(&mut self, path: &KeyPath, n: usize) {
+        if n == 0 {
+            self.report(path, "it has to be at least 1");
+        }
+    }
+
+    fn not_zero(&mut self, path: &KeyPath, span: Span) {
+        if span.0.is_zero() {
+            self.report(path, "it has to be longer than 0");
+        }
+    }
+
+    /// The names of sources and sinks are part of paths and of metrics.
+    fn names(&mut self, section: &str) {
+        let path = KeyPath::dotted(section);
+        let tree = self.tree;
+        for (name, _) in tree.get(&path).into_iter().flat_map(Node::entries) {
+            let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
+                self.report(&path.join(name), "a name has 1 to 64 of the characters a-z, 0-9, _ and -");
+            } else if section == "sinks" && name == crate::deliver::CALLBACK_SINK {
+                let reason = "this name is kept for the webhooks that watches bring along; take another";
+                self.report(&path.join(name), reason);
+            }
+        }
+    }
+
+    /// `x` and `x_file` below `table`: not both, and usable.
+    fn secret(
+        &mut self,
+        table: &KeyPath,
+        key: &str,
+        inline: Option<&Secret>,
+        file: Option<&Path>,
+        judge: fn(&Secret) -> Result<(), String>,
+    ) {
+        let (key, key_file) = (table.join(key), table.join(format!("{key}_file").as_str()));
+        if let Some(secret) = inline {
+            self.require(&key, judge(secret));
+        }
+        let Some(file) = file else { return };
+        if inline.is_some() {
+            let other = self.tree.origin_of(&key).brief();
+            self.report(&key_file, format!("`{key}` is set as well ({other}); keep one of the two"));
+        }
+        if let Some(directory) = self.secrets_from.clone() {
+            let path = directory.join(file);
+            let found = SecretSource::of(None, Some(&path)).map(|source| source.get());
+            let verdict = match found {
+                Some(Ok(secret)) => {
+                    judge(&secret).map_err(|reason| format!("in {}: {reason}", file.display()))
+                }
+                Some(Err(_)) if !path.exists() => Err(format!("there is no file {}", file.display())),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Ok(()),
+            };
+            self.require(&key_file, verdict);
+        }
+    }
+}
+
+/// A secret that goes into a header.
+fn header_secret(secret: &Secret) -> Result<(), String> {
+    if secret.expose().trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    no_control(secret.expose())
+}

@@ -1,0 +1,111 @@
+//! `[sinks.NAME]` and `[[routes]]`.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Checker,
+    text::{disk_path, event_pattern, header_name, header_value, matches, signing_secret, web_url},
+};
+use crate::{
+    config::{Config, de::listed, node::Node, path::KeyPath, problems::did_you_mean},
+    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig},
+    units::Span,
+};
+
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Span = Span::secs(30 * 24 * 3600);
+
+impl Checker<'_> {
+    pub(super) fn sink(&mut self, name: &str, sink: &SinkConfig) {
+        let path = KeyPath::dotted("sinks").join(name);
+        for (index, pattern) in sink.events().iter().enumerate() {
+            self.require(&path.join("events").join(index), event_pattern(pattern));
+        }
+        if sink.events().is_empty() {
+            self.report(
+                &path.join("events"),
+                "it is empty, so nothing would ever be sent; leave it out for every event",
+            );
+        }
+        self.at_least_one(&path.join("max_in_flight"), sink.max_in_flight());
+        self.retry(&path.join("retry"), sink.retry());
+        match sink {
+            SinkConfig::Webhook(webhook) => self.webhook(&path, webhook),
+            SinkConfig::Disk(disk) => self.disk(&path, disk),
+        }
+    }
+
+    fn retry(&mut self, path: &KeyPath, retry: &RetryConfig) {
+        if !(0.0..=1.0).contains(&retry.jitter) {
+            self.report(&path.join("jitter"), "it is a share from 0 to 1");
+        }
+        for (index, wait) in retry.schedule.iter().enumerate() {
+            if *wait > LONGEST_WAIT {
+                self.report(&path.join("schedule").join(index), format!("a wait is at most {LONGEST_WAIT}"));
+            }
+        }
+    }
+
+    fn webhook(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
+        let hint = "use `headers`, for example Authorization";
+        self.require(&path.join("url"), web_url(&webhook.url, hint).map(drop));
+        let file = webhook.secret_file.as_deref();
+        self.secret(path, "secret", webhook.secret.as_ref(), file, signing_secret);
+        for (index, secret) in webhook.secrets.iter().enumerate() {
+            self.require(&path.join("secrets").join(index), signing_secret(secret));
+        }
+        let mut seen = BTreeSet::new();
+        for (name, value) in &webhook.headers {
+            let at = path.join("headers").join(name);
+            self.require(&at, header_name(name).and_then(|()| header_value(value)));
+            if !seen.insert(name.to_ascii_lowercase()) {
+                self.report(&at, "the same header is given twice; upper and lower case are alike");
+            }
+        }
+        self.not_zero(&path.join("timeout"), webhook.timeout);
+    }
+
+    fn disk(&mut self, path: &KeyPath, disk: &DiskConfig) {
+        if disk.dir.as_os_str().is_empty() {
+            self.report(&path.join("dir"), "it is empty; name a folder");
+        }
+        self.require(&path.join("path"), disk_path(&disk.path));
+    }
+
+    pub(super) fn routes(&mut self, config: &Config) {
+        let tree = self.tree;
+        // One whose own keys are wrong is there all the same.
+        let sinks: Vec<&str> = tree
+            .get(&KeyPath::dotted("sinks"))
+            .into_iter()
+            .flat_map(Node::entries)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        for (index, route) in config.routes.iter().enumerate() {
+            let path = KeyPath::dotted("routes").join(index);
+            if route.to.is_empty() && !self.is_spoilt(&path.join("to")) {
+                let at = if tree.get(&path.join("to")).is_some() { path.join("to") } else { path.clone() };
+                self.report(&at, "`to` names no sink, so its events would go nowhere");
+            }
+            for (at, name) in route.to.iter().enumerate() {
+                if !sinks.contains(&name.as_str()) {
+                    let hint = did_you_mean(name, sinks.iter().copied());
+                    let there = match sinks.as_slice() {
+                        [] => "none is configured at all".to_owned(),
+                        [only] => format!("there is `{only}`"),
+                        _ => format!("there are {}", listed(&sinks, "and")),
+                    };
+                    let reason = format!("there is no sink `{name}`, {there}{hint}");
+                    self.report(&path.join("to").join(at), reason);
+                }
+            }
+            for (at, pattern) in route.when.source.iter().enumerate() {
+                if !config.sources.keys().any(|name| matches(pattern, name)) {
+                    let hint = did_you_mean(pattern, config.sources.keys().map(String::as_str));
+                    let reason = format!("`{pattern}` matches no source{hint}");
+                    self.report(&path.join("when").join("source").join(at), reason);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The configuration file: found, read, and turned into values that know their lines.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use figment::value::{Dict, Value};
+use toml_edit::{Document, Item, TableLike};
+
+use super::{
+    node::Origin,
+    path::{KeyPath, Step},
+    problems::Problem,
+    snippet,
+};
+
+/// Line and column, from one, of every key of a file.
+pub(super) type Positions = BTreeMap<KeyPath, (usize, usize)>;
+
+/// Why a file that was named cannot be read, in most cases.
+pub(super) const NOT_THERE: &str = "there is no such file";
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    pub values: Dict,
+    pub positions: Positions,
+}
+
+/// Reads `path`, which messages call `shown`.
+pub(super) fn read(path: &Path, shown: &Path) -> Result<Parsed, Problem> {
+    let fail = |reason: String| Problem::about_file(shown, None, reason);
+    let bytes = fs::read(path).map_err(|error| fail(unreadable(path, &error)))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        fail(format!("it is not UTF-8 text; byte {} is the first bad one", error.utf8_error().valid_up_to()))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    match extension.as_deref() {
+        Some("toml") | None => read_toml(text, shown),
+        Some("yaml" | "yml") => read_yaml(text, shown),
+        Some("json") => read_json(text, shown),
+        Some(other) => Err(fail(format!(
+            "`.{other}` does not tell the format; name the file .toml, .yaml, .yml or .json"
+        ))),
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return NOT_THERE.to_owned();
+    }
+    if path.is_dir() {
+        return "it is a folder; name the file in it".to_owned();
+    }
+    format!("it cannot be read: {error}")
+}
+
+fn read_toml(text: &str, shown: &Path) -> Result<Parsed, Problem> {
+    let document = Document::parse(text).map_err(|error| {
+        let at = error.span().map(|span| line_and_column(text, span.start));
+        let reason = error.message().lines().collect::<Vec<_>>().join("; ").replace(", expected nothing", "");
+        let hint = if reason.starts_with("invalid ") { "; text has to be in quotes" } else { "" };
+        Problem::about_file(shown, at, format!("this is not TOML: {reason}{hint}"))
+            .with_snippet(at.map(|at| snippet::masked(text, at)))
+    })?;
+    let mut positions = Positions::new();
+    let values = from_table(document.as_table(), &KeyPath::default(), text, &mut positions);
+    Ok(Parsed { values, positions })
+}
+
+fn from_table(table: &dyn TableLike, path: &KeyPath, text: &str, positions: &mut Positions) -> Dict {
+    let mut values = Dict::new();
+    for (name, item) in table.iter() {
+        let below = path.join(name);
+        let key = table.key(name).and_then(toml_edit::Key::span);
+        // A header names its table better than the first dotted key below it does.
+        let span = if item.is_table() { item.span().or(key) } else { key };
+        if let Some(span) = span {
+            positions.insert(below.clone(), line_and_column(text, span.start));
+        }
+        if let Some(value) = from_item(item, &below, text, positions) {
+            values.insert(name.to_owned(), value);
+        }
+    }
+    values
+}
+
+fn from_item(item: &Item, path: &KeyPath, text: &str, positions: &mut Positions) -> Option<Value> {
+    match item {
+        Item::None => None,
+        Item::Value(value) => Some(from_value(value, path, text, positions)),
+        Item::Table(table) => Some(Value::from(from_table(table, path, text, positions))),
+        Item::ArrayOfTables(tables) => {
+            let tables = tables.iter().enumerate().map(|(index, table)| {
+                let below = path.join(index);
+                if let Some(span) = table.span() {
+                    positions.insert(below.clone(), line_and_column(text, span.start));
+                }
+                Value::from(from_table(table, &below, text, positions))
+            });
+            Some(Value::from(tables.collect::<Vec<_>>()))
+        }
+    }
+}
+
+fn from_value(value: &toml_edit::Value, path: &KeyPath, text: &str, positions: &mut Positions) -> Value {
+    match value {
+        toml_edit::Value::String(value) => Value::from(value.value().clone()),
+        toml_edit::Value::Integer(value) => Value::from(*value.value()),
+        toml_edit::Value::Float(value) => Value::from(*value.value()),
+        toml_edit::Value::Boolean(value) => Value::from(*value.value()),
+        toml_edit::Value::Datetime(value) => Value::from(value.value().to_string()),
+        toml_edit::Value::Array(items) => {
+            let items = items.iter().enumerate().map(|(index, item)| {
+                let below = path.join(index);
+                if let Some(span) = item.span() {
+                    positions.insert(below.clone(), line_and_column(text, span.start));
+                }
+                from_value(item, &below, text, positions)
+            });
+            Value::from(items.collect::<Vec<_>>())
+        }
+        toml_edit::Value::InlineTable(table) => Value::from(from_table(table, path, text, positions)),
+    }
+}
+
+/// The value that a bare TOML text stands for, when it stands for one that is not text.
+pub(super) fn toml_value(text: &str) -> Option<Value> {
+    let document = format!("value = {}", text.trim());
+    let document = Document::parse(document).ok()?;
+    // A line break could smuggle a second key in.
+    if document.as_table().len() != 1 {
+        return None;
+    }
+    let value = document.as_table().get("value")?.as_value()?;
+    Some(from_value(value, &KeyPath::default(), "", &mut Positions::new()))
+}
+
+fn read_yaml(text: &str, shown: &Path) -> Result<Parsed, Problem> {
+    let value: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(|error| {
+        let at = error.location().map(|at| (at.line(), at.column()));
+        let reason = error.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
+        Problem::about_file(shown, at, format!("this is not YAML: {reason}"))
+            .with_snippet(at.map(|at| snippet::masked(text, at)))
+    })?;
+    top_level(from_yaml(value), text, shown)
+}
+
+fn from_yaml(value: serde_yaml_ng::Value) -> Option<Value> {
+    use serde_yaml_ng::Value as Yaml;
+    Some(match value {
+        // `server:` with everything below it commented out says nothing.
+        Yaml::Null => return None,
+        Yaml::Bool(value) => Value::from(value),
+        Yaml::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(value), ..) => Value::from(value),
+            (_, Some(value), _) => Value::from(value),
+            (.., value) => Value::from(value.unwrap_or(f64::NAN)),
+        },
+        Yaml::String(text) => Value::from(text),
+        Yaml::Sequence(items) => Value::from(items.into_iter().filter_map(from_yaml).collect::<Vec<_>>()),
+        Yaml::Mapping(entries) => {
+            let entries = entries.into_iter().filter_map(|(key, value)| {
+                let key = match key {
+                    Yaml::String(key) => key,
+                    other => serde_yaml_ng::to_string(&other).ok()?.trim().to_owned(),
+                };
+                Some((key, from_yaml(value)?))
+            });
+            Value::from(entries.collect::<Dict>())
+        }
+        Yaml::Tagged(tagged) => return from_yaml(tagged.value),
+    })
+}
+
+fn read_json(text: &str, shown: &Path) -> Result<Parsed, Problem> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
+        let at = (error.line(), error.column().max(1));
+        let reason = error.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
+        Problem::about_file(shown, Some(at), format!("this is not JSON: {reason}"))
+            .with_snippet(Some(snippet::masked(text, at)))
+    })?;
+    top_level(from_json(value), text, shown)
+}
+
+fn from_json(value: serde_json::Value) -> Option<Value> {
+    use serde_json::Value as Json;
+    Some(match value {
+        Json::Null => return None,
+        Json::Bool(value) => Value::from(value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(value), ..) => Value::from(value),
+            (_, Some(value), _) => Value::from(value),
+            (.., value) => Value::from(value.unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::from(text),
+        Json::Array(items) => Value::from(items.into_iter().filter_map(from_json).collect::<Vec<_>>()),
+        Json::Object(entries) => {
+            let entries = entries.into_iter().filter_map(|(key, value)| Some((key, from_json(value)?)));
+            Value::from(entries.collect::<Dict>())
+        }
+    })
+}
+
+fn top_level(value: Option<Value>, text: &str, shown: &Path) -> Result<Parsed, Problem> {
+    match value {
+        None => Ok(Parsed::default()),
+        Some(Value::Dict(_, values)) => {
+            let mut positions = Positions::new();
+            locate(&values, &KeyPath::default(), text, &mut positions);
+            Ok(Parsed { values, positions })
+        }
+        Some(_) => {
+            Err(Problem::about_file(shown, Some((1, 1)), "the file has to hold a table of keys at its top"))
+        }
+    }
+}
+
+/// Neither YAML nor JSON tells where its values stand, so their keys are looked for: one after the other,
+/// each below and further in than the one that holds it. A key that is not found that way (several on a
+/// line, an item of a list) has no line rather than a wrong one.
+fn locate(values: &Dict, path: &KeyPath, text: &str, positions: &mut Positions) {
+    let lines: Vec<&str> = text.lines().collect();
+    locate_within(values, path, &lines, (0, lines.len()), positions);
+}
+
+fn locate_within(
+    values: &Dict,
+    path: &KeyPath,
+    lines: &[&str],
+    (from, to): (usize, usize),
+    positions: &mut Positions,
+) {
+    let keys = |line: &usize| key_on(lines[*line]).map(|(indent, key)| (*line, indent, key));
+    let Some(outer) = (from..to).filter_map(|line| keys(&line)).map(|(_, indent, _)| indent).min() else {
+        return;
+    };
+    for (name, value) in values {
+        let Some((line, ..)) = (from..to)
+            .filter_map(|line| keys(&line))
+            .find(|(_, indent, key)| *indent == outer && key == name)
+        else {
+            continue;
+        };
+        let below = path.join(name);
+        positions.insert(below.clone(), (line + 1, outer + 1));
+        if let Value::Dict(_, entries) = value {
+            let end = (line + 1..to)
+                .find(|at| key_on(lines[*at]).is_some_and(|(indent, _)| indent <= outer))
+                .unwrap_or(to);
+            locate_within(entries, &below, lines, (line + 1, end), positions);
+        }
+    }
+}
+
+/// The indent and the key of a line such as `  "name": …`.
+fn key_on(line: &str) -> Option<(usize, &str)> {
+    let rest = line.trim_start();
+    let indent = line.len() - rest.len();
+    let (key, _) = rest.split_once(':')?;
+    let key = key.trim_end();
+    let bare = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
+    let plain = !bare.is_empty() && !bare.contains(['"', '{', '[', ',', '#', ' ']);
+    (plain && !key.starts_with('-')).then_some((indent, bare))
+}
+
+/// Line and column, in characters and from one, of a byte of `text`.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at.min(text.len())).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+/// The origin of what a file says at `path`.
+pub(super) fn origin(file: &Path, positions: &Positions, path: &KeyPath) -> Origin {
+    let mut at = positions.get(path).copied();
+    // An item of a list in YAML or JSON: the line of the list.
+    if at.is_none() && matches!(path.0.last(), Some(Step::Index(_))) {
+        at = path.list().and_then(|list| positions.get(&list).copied());
+    }
+    Origin::File { path: PathBuf::from(file), at }
+}

@@ -1,0 +1,187 @@
+//! From a file, the environment and the flags to a checked configuration.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Config, check, file,
+    layers::Layers,
+    node::Origin,
+    path::KeyPath,
+    problems::{ConfigError, Problem},
+    read,
+};
+use crate::telemetry::LogFormat;
+
+/// The file in the working folder that is used when none is named.
+const LOCAL_FILE: &str = "tidings.toml";
+
+/// The file that is used when there is no other.
+const SYSTEM_FILE: &str = "/etc/tidings/tidings.toml";
+
+/// What the command line says; it overrides everything else.
+#[derive(Clone, Debug, Default)]
+pub struct FlagOverrides {
+    /// `--config`: the file.
+    pub config: Option<PathBuf>,
+    /// `--listen`: `server.listen`.
+    pub listen: Option<String>,
+    /// `--data-dir`: `store.path`.
+    pub data_dir: Option<PathBuf>,
+    /// `--webhook`: the URL of the sink named `webhook`.
+    pub webhook: Option<String>,
+    /// `--out`: the folder of the sink named `disk`.
+    pub out: Option<PathBuf>,
+    /// `--watch`: takes the place of `watch`, as every later layer does.
+    pub watch: Vec<String>,
+    /// `--log-level`: `log.level`.
+    pub log_level: Option<String>,
+    /// `--log-format`: `log.format`.
+    pub log_format: Option<LogFormat>,
+}
+
+/// Finds, merges, reads and checks a configuration.
+///
+/// Everything it looks at is handed to it, so that a test is not at the mercy of the process it runs in.
+///
+/// The source `retab` is built in: it is there even when no layer mentions it, unless the others name
+/// sources and `retab` is not among them. Then only the named ones exist.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    flags: FlagOverrides,
+    environment: BTreeMap<String, OsString>,
+    directory: PathBuf,
+    system_file: PathBuf,
+    secret_files: bool,
+}
+
+/// A configuration that can be started with.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What holds.
+    pub config: Config,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// Where each value was set that is not a default. A list is one value unless it holds tables.
+    pub origins: BTreeMap<KeyPath, Origin>,
+}
+
+impl Loaded {
+    /// Where the value at `path` was set.
+    #[must_use]
+    pub fn origin(&self, path: &KeyPath) -> Origin {
+        let mut path = Some(path.clone());
+        while let Some(at) = path {
+            // A variable may have set a whole table at once.
+            if let Some(origin) = self.origins.get(&at) {
+                return origin.clone();
+            }
+            path = at.parent();
+        }
+        Origin::Default
+    }
+}
+
+impl Loader {
+    /// A loader for these flags, this environment and this working folder.
+    pub fn new<N, V>(
+        flags: FlagOverrides,
+        environment: impl IntoIterator<Item = (N, V)>,
+        directory: impl Into<PathBuf>,
+    ) -> Self
+    where
+        N: Into<String>,
+        V: Into<OsString>,
+    {
+        Self {
+            flags,
+            environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            directory: directory.into(),
+            system_file: PathBuf::from(SYSTEM_FILE),
+            secret_files: true,
+        }
+    }
+
+    /// A loader for these flags and the environment and working folder of this process.
+    #[must_use]
+    pub fn from_process(flags: FlagOverrides) -> Self {
+        // A variable whose name is not UTF-8 cannot be one of ours.
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        // Relative to "." is relative to the working folder, whatever its name.
+        Self::new(flags, environment, ".")
+    }
+
+    /// Takes secret files for granted: for a check on a machine that does not have them.
+    #[must_use]
+    pub fn without_secret_files(mut self) -> Self {
+        self.secret_files = false;
+        self
+    }
+
+    /// Another place for the file that is used when there is no other.
+    #[must_use]
+    pub fn with_system_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.system_file = path.into();
+        self
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// Every mistake that was found. One in the file's syntax stands alone, for what it hides is unknown.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let mut layers = Layers::default();
+        let file = self.file();
+        if let Some(shown) = &file {
+            let parsed = file::read(&self.directory.join(shown), shown)
+                .map_err(|problem| ConfigError::new(vec![self.naming_the_cause(problem)]))?;
+            layers.add_file(shown.clone(), parsed);
+        }
+        layers.add_environment(&self.environment);
+        layers.add_flags(&self.flags);
+        let (tree, mut problems) = layers.merge();
+        let origins = tree.origins();
+        let config = read::config(tree.clone(), &mut problems);
+        let mut checker = check::Checker::new(&tree, problems);
+        if self.secret_files {
+            checker = checker.with_secret_files(&self.directory);
+        }
+        checker.check(&config);
+        let problems = checker.into_problems();
+        if problems.is_empty() {
+            Ok(Loaded { config, file, origins })
+        } else {
+            Err(ConfigError::new(problems))
+        }
+    }
+
+    /// The file to read: the one that was named, or the first that is there.
+    fn file(&self) -> Option<PathBuf> {
+        if let Some(named) = self.flags.config.clone().or_else(|| self.named_by_environment()) {
+            return Some(named);
+        }
+        let there = |path: &Path| self.directory.join(path).exists();
+        [PathBuf::from(LOCAL_FILE), self.system_file.clone()].into_iter().find(|path| there(path))
+    }
+
+    fn named_by_environment(&self) -> Option<PathBuf> {
+        self.environment.get("TIDINGS_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    /// Adds to a problem with the file who asked for that file.
+    fn naming_the_cause(&self, mut problem: Problem) -> Problem {
+        if problem.reason == file::NOT_THERE {
+            let cause = match (&self.flags.config, self.named_by_environment()) {
+                (Some(_), _) => "; --config names it",
+                (None, Some(_)) => "; TIDINGS_CONFIG names it",
+                (None, None) => "",
+            };
+            problem.reason.push_str(cause);
+        }
+        problem
+    }
+}

@@ -1,0 +1,123 @@
+//! The effective configuration for people and scripts: secrets struck out, and where each value was set.
+
+use serde_json::{Map, Value, json};
+use toml_edit::{DocumentMut, Item, Table};
+use url::Url;
+
+use super::{Config, Loaded, path::KeyPath};
+use crate::{deliver::SinkConfig, secret::REDACTED};
+
+/// How the effective configuration is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ShowFormat {
+    /// A configuration file, with the origin of each value as a comment.
+    #[default]
+    Toml,
+    /// One object: each key's path with `value` and `origin`.
+    Json,
+}
+
+/// The effective configuration as text, secrets redacted.
+///
+/// # Errors
+/// When a value cannot be written, which no configuration that was loaded brings about.
+pub fn show(loaded: &Loaded, format: ShowFormat) -> Result<String, String> {
+    let config = redacted(&loaded.config);
+    match format {
+        ShowFormat::Toml => toml(&config, loaded),
+        ShowFormat::Json => json(&config, loaded),
+    }
+}
+
+/// The configuration without anything that might be secret: keys and tokens hide themselves, the values of
+/// headers and the credentials and queries of URLs are struck out here.
+#[must_use]
+pub fn redacted(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.server.proxy = config.server.proxy.as_deref().map(redacted_url);
+    for source in config.sources.values_mut() {
+        source.base_url = source.base_url.as_deref().map(redacted_url);
+    }
+    for sink in config.sinks.values_mut() {
+        if let SinkConfig::Webhook(webhook) = sink {
+            webhook.url = redacted_url(&webhook.url);
+            for value in webhook.headers.values_mut() {
+                REDACTED.clone_into(value);
+            }
+        }
+    }
+    config
+}
+
+/// A URL without credentials and query.
+#[must_use]
+pub fn redacted_url(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else { return REDACTED.to_owned() };
+    let clean = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    if clean && url.fragment().is_none() {
+        return text.to_owned();
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // Neither fails for a URL with a host, and one without has no credentials.
+        let _ = url.set_username("redacted");
+        let _ = url.set_password(None);
+    }
+    if url.query().is_some() {
+        url.set_query(Some("redacted"));
+    }
+    url.set_fragment(None);
+    url.into()
+}
+
+fn toml(config: &Config, loaded: &Loaded) -> Result<String, String> {
+    let text = toml::to_string(config).map_err(|error| error.to_string())?;
+    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
+    comment(document.as_table_mut(), &KeyPath::default(), loaded);
+    Ok(document.to_string())
+}
+
+/// Writes the origin behind each value of a table and of those below it.
+fn comment(table: &mut Table, path: &KeyPath, loaded: &Loaded) {
+    for (key, item) in table.iter_mut() {
+        let below = path.join(key.get());
+        match item {
+            Item::Value(value) => {
+                value.decor_mut().set_suffix(format!(" # {}", loaded.origin(&below).brief()));
+            }
+            Item::Table(table) => comment(table, &below, loaded),
+            Item::ArrayOfTables(tables) => {
+                for (index, table) in tables.iter_mut().enumerate() {
+                    comment(table, &below.join(index), loaded);
+                }
+            }
+            Item::None => {}
+        }
+    }
+}
+
+fn json(config: &Config, loaded: &Loaded) -> Result<String, String> {
+    let value = serde_json::to_value(config).map_err(|error| error.to_string())?;
+    let mut flat = Map::new();
+    flatten(&value, &KeyPath::default(), loaded, &mut flat);
+    serde_json::to_string_pretty(&flat).map(|text| text + "\n").map_err(|error| error.to_string())
+}
+
+fn flatten(value: &Value, path: &KeyPath, loaded: &Loaded, flat: &mut Map<String, Value>) {
+    match value {
+        Value::Null => {}
+        Value::Object(entries) if !entries.is_empty() => {
+            for (key, value) in entries {
+                flatten(value, &path.join(key), loaded, flat);
+            }
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, value) in items.iter().enumerate() {
+                flatten(value, &path.join(index), loaded, flat);
+            }
+        }
+        value => {
+            let origin = loaded.origin(path).brief();
+            flat.insert(path.to_string(), json!({ "value": value, "origin": origin }));
+        }
+    }
+}

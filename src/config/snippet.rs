@@ -1,0 +1,83 @@
+//! The line of a syntax error with a caret under the spot, without what might be a secret: a forgotten
+//! quote is the commonest mistake beside a pasted key.
+
+/// Keys whose values may be shown when a line does not parse.
+const HARMLESS: [&str; 24] = [
+    "listen",
+    "admin_listen",
+    "drain",
+    "path",
+    "retention",
+    "cache",
+    "min_free",
+    "level",
+    "format",
+    "enabled",
+    "type",
+    "timeout",
+    "max_requests_per_second",
+    "max_in_flight",
+    "max_job_size",
+    "min_interval",
+    "max_interval",
+    "interval",
+    "deadline",
+    "strategy",
+    "events",
+    "schedule",
+    "jitter",
+    "to",
+];
+
+/// The line at `at` and a caret below the column.
+pub(super) fn masked(text: &str, (line, column): (usize, usize)) -> String {
+    let shown = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let shown: String = mask(shown).chars().map(|c| if c == '\t' { ' ' } else { c }).take(160).collect();
+    let number = line.to_string();
+    let gutter = " ".repeat(number.len());
+    let caret = " ".repeat(column.saturating_sub(1).min(160));
+    format!("{gutter} |\n{number} | {shown}\n{gutter} | {caret}^")
+}
+
+/// The line with letters and digits of its value struck out, unless the key is known to be harmless.
+fn mask(line: &str) -> String {
+    let trimmed = line.trim();
+    let is_header = trimmed.starts_with('[') && !trimmed.contains(['"', '\'', ',', '=']);
+    if trimmed.starts_with('#') || is_header {
+        return line.to_owned();
+    }
+    let Some(at) = line.find(['=', ':']) else {
+        return strike(line);
+    };
+    let (key, value) = line.split_at(at);
+    let name = key.trim().trim_matches(['"', '\'']);
+    let name = name.rsplit('.').next().unwrap_or(name);
+    if HARMLESS.contains(&name) && !value.contains(['{', '@']) {
+        return line.to_owned();
+    }
+    let plain = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if plain { format!("{key}{}", strike(value)) } else { strike(line) }
+}
+
+fn strike(text: &str) -> String {
+    text.chars().map(|c| if c.is_alphanumeric() || "_-+/".contains(c) { '*' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_line_shows_its_shape_and_no_secret() {
+        insta::assert_snapshot!(masked("a\napi_key = sk-live_1 \"x\"", (2, 11)), @r#"
+          |
+        2 | api_key = ********* "*"
+          |           ^
+        "#);
+        assert!(masked("listen = 127.0.0.1", (1, 10)).contains("127.0.0.1"));
+        for line in ["whsec_abc", "app = { secret = \"whsec_abc", "  \"whsec_abc", "server.token = whsec_abc"]
+        {
+            assert!(!masked(line, (1, 1)).contains("abc"), "{line}");
+        }
+    }
+}
