@@ -9,7 +9,7 @@ use std::{
 use tokio::{
     select,
     sync::Notify,
-    task::{Id, JoinError, JoinSet},
+    task::{AbortHandle, Id, JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,13 @@ pub struct Follower {
     wake: Notify,
     unknown: Mutex<std::collections::BTreeSet<String>>,
     last_error: Mutex<Option<String>>,
+}
+
+/// A task under way.
+struct Run {
+    number: u64,
+    task: Task,
+    handle: AbortHandle,
 }
 
 /// What a task means for its watch.
@@ -112,7 +119,7 @@ impl Follower {
     /// Follows until `stop`, then waits for what is under way.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
-        let mut running: HashMap<Id, (u64, Task)> = HashMap::new();
+        let mut running: HashMap<Id, Run> = HashMap::new();
         while !stop.is_cancelled() {
             let next = self.schedule().next(Instant::now(), clock::now());
             let until = match next {
@@ -137,17 +144,14 @@ impl Follower {
                 () = stop.cancelled() => {}
             }
         }
+        // A look that is cut short costs nothing; a job that is being stored is worth the wait.
+        running.values().filter(|run| run.task == Task::Poll).for_each(|run| run.handle.abort());
         while let Some(done) = tasks.join_next_with_id().await {
             self.finish(done, &mut running);
         }
     }
 
-    fn start(
-        self: &Arc<Self>,
-        number: u64,
-        tasks: &mut JoinSet<Step>,
-        running: &mut HashMap<Id, (u64, Task)>,
-    ) {
+    fn start(self: &Arc<Self>, number: u64, tasks: &mut JoinSet<Step>, running: &mut HashMap<Id, Run>) {
         let task = self.schedule().entry(number).map(|(entry, _)| entry.task);
         let Some(task) = task else {
             return self.schedule().done(number, Task::Poll, false, Instant::now(), clock::now(), 0.0);
@@ -159,19 +163,21 @@ impl Follower {
                 Task::Fetch => fetch::fetch(&follower, number).await,
             }
         });
-        running.insert(handle.id(), (number, task));
+        running.insert(handle.id(), Run { number, task, handle });
     }
 
     /// Ends a task. A panic in one job's work is that job's failure, not the end of the others.
-    fn finish(&self, done: Result<(Id, Step), JoinError>, running: &mut HashMap<Id, (u64, Task)>) {
+    fn finish(&self, done: Result<(Id, Step), JoinError>, running: &mut HashMap<Id, Run>) {
         let (id, step) = match done {
             Ok((id, step)) => (id, step),
             Err(error) => {
-                self.metrics.panics.inc();
+                if error.is_panic() {
+                    self.metrics.panics.inc();
+                }
                 (error.id(), Step::Again)
             }
         };
-        let Some((number, task)) = running.remove(&id) else { return };
+        let Some(Run { number, task, .. }) = running.remove(&id) else { return };
         let again = step == Step::Again;
         self.schedule().done(number, task, again, Instant::now(), clock::now(), rand::random());
     }

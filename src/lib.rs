@@ -21,7 +21,9 @@ pub mod fetch;
 pub mod fanout;
 pub mod deliver;
 
+pub mod app;
 pub mod cli;
+pub mod lifecycle;
 
 pub mod clock;
 pub mod config;

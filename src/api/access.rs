@@ -11,7 +11,7 @@ use axum::{
 };
 use subtle::ConstantTimeEq as _;
 
-use super::{App, problem::Problem};
+use super::{Api, problem::Problem};
 
 /// Where a request came in; known from its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ fn is_probe(path: &str) -> bool {
 }
 
 pub(super) async fn check(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
@@ -36,16 +36,18 @@ pub(super) async fn check(
         let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Unix);
         if let Door::Tcp(local) = door {
             let host = host(&request)?;
-            if !is_ours(&host, local, &app.hosts) {
+            if !is_ours(&host, local, &api.hosts) {
                 return Err(Problem::new(
                     StatusCode::FORBIDDEN,
                     "host_refused",
-                    format!("`{host}` is not a name of this server; use its address, or add the name to server.hosts"),
+                    format!(
+                        "`{host}` is not a name of this server; use its address, or add the name to server.hosts"
+                    ),
                 ));
             }
-            check_origin(request.headers(), local, &app.hosts)?;
+            check_origin(request.headers(), local, &api.hosts)?;
         }
-        check_token(&app, request.headers())?;
+        check_token(&api, request.headers())?;
     }
     Ok(next.run(request).await)
 }
@@ -57,7 +59,11 @@ fn host(request: &Request) -> Result<String, Problem> {
     let authority = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().map_err(|_| bad("an unreadable Host header"))?,
         (Some(_), Some(_)) => return Err(bad("two Host headers")),
-        (None, _) => request.uri().authority().map(http::uri::Authority::as_str).ok_or_else(|| bad("no Host header"))?,
+        (None, _) => request
+            .uri()
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .ok_or_else(|| bad("no Host header"))?,
     };
     let authority: http::uri::Authority = authority.parse().map_err(|_| bad("an unreadable Host header"))?;
     Ok(authority.host().to_owned())
@@ -106,8 +112,8 @@ fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<
     Err(refused("the request comes from another origin"))
 }
 
-fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(token) = &app.token else { return Ok(()) };
+fn check_token(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(token) = &api.token else { return Ok(()) };
     let unreadable = |error: crate::secret::SecretError| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "token_unreadable", error.to_string())
     };
@@ -135,10 +141,27 @@ mod tests {
     #[test]
     fn only_our_own_names_are_ours() {
         let names = ["tidings.local".to_owned()];
-        for host in ["127.0.0.1", "localhost", "LOCALHOST", "localhost.", "[::1]", "10.1.2.3", "Tidings.Local", "127.9.9.9"] {
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "[::1]",
+            "10.1.2.3",
+            "Tidings.Local",
+            "127.9.9.9",
+        ] {
             assert!(is_ours(host, LOCAL, &names), "{host}");
         }
-        for host in ["evil.example", "10.1.2.4", "localhost.evil.example", "0.0.0.0", "[fe80::1]", "", "127.0.0.1.nip.io"] {
+        for host in [
+            "evil.example",
+            "10.1.2.4",
+            "localhost.evil.example",
+            "0.0.0.0",
+            "[fe80::1]",
+            "",
+            "127.0.0.1.nip.io",
+        ] {
             assert!(!is_ours(host, LOCAL, &names), "{host}");
         }
     }

@@ -1,15 +1,18 @@
 //! Records of the store as the API shows them.
 
-use super::{App, view::{DeliveryBrief, DeliveryView, WatchView}};
+use super::{
+    Api,
+    view::{DeliveryBrief, DeliveryView, WatchView},
+};
 use crate::{
     api::view::DeliveryState,
     clock,
     store::{Delivery, DeliveryKey, StoreError, Watch},
 };
 
-impl App {
+impl Api {
     /// A watch with what is known of it beside its record: polls, the next look, the last error.
-    pub(super) fn view(&self, watch: &Watch) -> Result<WatchView, StoreError> {
+    pub(crate) fn view(&self, watch: &Watch) -> Result<WatchView, StoreError> {
         let deliveries = self.store.deliveries_of(watch)?;
         let end = watch.current_end();
         let job = end.and_then(|end| end.job.as_ref());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State, http::StatusCode};
 
 use super::{
-    App,
+    Api,
     convert::delivery_view,
     problem::{Input, Name, Problem, Query, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
@@ -26,7 +26,7 @@ const CHUNK: usize = 1000;
     responses((status = 200, body = Page<DeliveryView>))
 )]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     Query(query): Query,
 ) -> Result<Json<Page<DeliveryView>>, Problem> {
     const KNOWN: &str = "state, sink, source, job_id, since, limit and cursor";
@@ -50,8 +50,8 @@ pub(super) async fn list(
             _ => return Err(unknown_parameter(&key, KNOWN)),
         }
     }
-    aside(&app, move |app| {
-        let listing = app.store.deliveries(&filter, from.as_deref(), size)?;
+    aside(&api, move |api| {
+        let listing = api.store.deliveries(&filter, from.as_deref(), size)?;
         let data = listing.entries.into_iter().map(|(key, delivery)| delivery_view(key, delivery)).collect();
         Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
     })
@@ -68,9 +68,9 @@ fn state(text: &str) -> Option<DeliveryState> {
     get, path = "/v1/deliveries/{id}", tag = "deliveries", params(("id" = String, Path)),
     responses((status = 200, body = DeliveryView), (status = 404, body = super::view::Problem))
 )]
-pub(super) async fn get(State(app): State<Arc<App>>, Name(id): Name) -> Result<Json<DeliveryView>, Problem> {
+pub(super) async fn get(State(api): State<Arc<Api>>, Name(id): Name) -> Result<Json<DeliveryView>, Problem> {
     let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
-    let delivery = app.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
+    let delivery = api.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
     Ok(Json(delivery_view(key, delivery)))
 }
 
@@ -84,14 +84,14 @@ fn unknown(id: &str) -> Problem {
     responses((status = 202, body = DeliveryView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn redeliver(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     Name(id): Name,
 ) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
-    if app.store.redeliver(vec![key], clock::now()).await? == 0 {
+    if api.store.redeliver(vec![key], clock::now()).await? == 0 {
         return Err(unknown(&id));
     }
-    let delivery = app.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
+    let delivery = api.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
     Ok((StatusCode::ACCEPTED, Json(delivery_view(key, delivery))))
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn redeliver(
     responses((status = 202, body = Redelivered))
 )]
 pub(super) async fn redeliver_many(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     Input(asked): Input<RedeliverRequest>,
 ) -> Result<(StatusCode, Json<Redelivered>), Problem> {
     let filter = DeliveryFilter {
@@ -115,9 +115,9 @@ pub(super) async fn redeliver_many(
     loop {
         let (filter, cursor) = (filter.clone(), from.take());
         let listing =
-            aside(&app, move |app| Ok(app.store.deliveries(&filter, cursor.as_deref(), CHUNK)?)).await?;
+            aside(&api, move |api| Ok(api.store.deliveries(&filter, cursor.as_deref(), CHUNK)?)).await?;
         let keys = listing.entries.into_iter().map(|(key, _)| key).collect();
-        count += app.store.redeliver(keys, clock::now()).await?;
+        count += api.store.redeliver(keys, clock::now()).await?;
         match listing.next {
             Some(next) => from = Some(next),
             None => return Ok((StatusCode::ACCEPTED, Json(Redelivered { count }))),

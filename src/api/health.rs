@@ -1,6 +1,6 @@
 //! Probes, metrics, sinks and sources: how everything is doing.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    App,
+    Api,
     problem::{Name, Problem},
     requests::list,
     view::{AttemptView, Readiness, SinkView, SourceView},
@@ -31,25 +31,25 @@ pub(super) async fn healthz() -> &'static str {
         (status = 503, body = Readiness, description = "Jobs are not accepted"),
     )
 )]
-pub(super) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
+pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
     let mut broken = Vec::new();
-    if !app.loaded.load(Ordering::Acquire) {
+    if !*api.loaded.borrow() {
         broken.push("the store is being loaded".to_owned());
     }
-    if app.stop.is_cancelled() {
+    if api.stop.is_cancelled() {
         broken.push("it is stopping".to_owned());
     }
-    if !app.store.is_healthy() {
+    if !api.store.is_healthy() {
         broken.push("the store failed and is being opened again".to_owned());
     }
-    if let Err(error) = app.store.check_space() {
+    if let Err(error) = api.store.check_space() {
         broken.push(error.to_string());
     }
     if !broken.is_empty() {
         let answer = Readiness { status: "unavailable".to_owned(), reasons: broken };
         return (StatusCode::SERVICE_UNAVAILABLE, Json(answer));
     }
-    let reasons: Vec<String> = app
+    let reasons: Vec<String> = api
         .followers
         .values()
         .filter_map(|follower| {
@@ -65,26 +65,27 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Rea
 
 /// Counters and gauges in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    for follower in app.followers.values() {
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    for follower in api.followers.values() {
         let (watching, fetching) = follower.schedule().open();
         let name = follower.source.name.as_str();
-        let gauge = |phase| app.metrics.open_watches.with_label_values(&[name, phase]);
+        let gauge = |phase| api.metrics.open_watches.with_label_values(&[name, phase]);
         gauge("watching").set(i64::try_from(watching).unwrap_or(i64::MAX));
         gauge("fetching").set(i64::try_from(fetching).unwrap_or(i64::MAX));
     }
-    for sink in app.couriers.views() {
+    for sink in api.couriers.views() {
         let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
-        app.metrics.pending.with_label_values(&[sink.name.as_str()]).set(pending);
+        api.metrics.pending.with_label_values(&[sink.name.as_str()]).set(pending);
     }
-    app.metrics.store_healthy.set(i64::from(app.store.is_healthy()));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render()).into_response()
+    api.metrics.store_healthy.set(i64::from(api.store.is_healthy()));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.metrics.render())
+        .into_response()
 }
 
 /// The sinks and how they do.
 #[utoipa::path(get, path = "/v1/sinks", tag = "sinks", responses((status = 200, body = Vec<SinkView>)))]
-pub(super) async fn sinks(State(app): State<Arc<App>>) -> Json<Vec<SinkView>> {
-    Json(app.couriers.views())
+pub(super) async fn sinks(State(api): State<Arc<Api>>) -> Json<Vec<SinkView>> {
+    Json(api.couriers.views())
 }
 
 /// Send a `tidings.test` event to a sink, once, and tell what came of it.
@@ -93,11 +94,11 @@ pub(super) async fn sinks(State(app): State<Arc<App>>) -> Json<Vec<SinkView>> {
     responses((status = 200, body = AttemptView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn test_sink(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     Name(name): Name,
 ) -> Result<Json<AttemptView>, Problem> {
-    let attempt = app.couriers.test(&name).await.ok_or_else(|| {
-        let known = list(app.couriers.names());
+    let attempt = api.couriers.test(&name).await.ok_or_else(|| {
+        let known = list(api.couriers.names());
         Problem::not_found("sink_not_found", format!("there is no sink `{name}`; there are {known}"))
     })?;
     Ok(Json(attempt))
@@ -105,9 +106,9 @@ pub(super) async fn test_sink(
 
 /// The sources and how they do.
 #[utoipa::path(get, path = "/v1/sources", tag = "sources", responses((status = 200, body = Vec<SourceView>)))]
-pub(super) async fn sources(State(app): State<Arc<App>>) -> Json<Vec<SourceView>> {
+pub(super) async fn sources(State(api): State<Arc<Api>>) -> Json<Vec<SourceView>> {
     let now = tokio::time::Instant::now();
-    let views = app.followers.values().map(|follower| {
+    let views = api.followers.values().map(|follower| {
         let source = &follower.source;
         let (state, paused, open) = {
             let schedule = follower.schedule();

@@ -12,10 +12,7 @@ pub mod view;
 mod waiters;
 mod watches;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -24,6 +21,7 @@ use axum::{
     response::Response,
     routing::get,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -41,7 +39,7 @@ use crate::{
 };
 
 /// What the handlers work on.
-pub struct App {
+pub struct Api {
     /// Where everything is recorded.
     pub store: Store,
     /// The sources by name.
@@ -59,7 +57,7 @@ pub struct App {
     /// How far callbacks may reach; `None` when they are switched off.
     pub callback_trust: Option<Trust>,
     /// The open watches were read from the store.
-    pub loaded: AtomicBool,
+    pub loaded: watch::Sender<bool>,
     /// The process is stopping.
     pub stop: CancellationToken,
 }
@@ -71,11 +69,11 @@ pub struct App {
         description = "Hand in the ids of asynchronous jobs; their ends are brought to your sinks.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    components(schemas(view::Problem)),
+    components(schemas(view::Problem))
 )]
 struct Document;
 
-fn routes() -> OpenApiRouter<Arc<App>> {
+fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(watches::register, watches::list))
         .routes(routes!(watches::register_batch))
@@ -102,31 +100,31 @@ pub fn openapi() -> OpenApi {
 }
 
 /// The whole API.
-pub fn router(app: &Arc<App>) -> Router {
+pub fn router(api: &Arc<Api>) -> Router {
     let (router, document) = routes().split_for_parts();
     let document = Arc::new(document);
     router
         .route("/openapi.json", get(move || async move { Json(Arc::clone(&document)) }))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(app), access::check))
-        .layer(middleware::from_fn_with_state(Arc::clone(app), count))
-        .with_state(Arc::clone(app))
+        .layer(middleware::from_fn_with_state(Arc::clone(api), access::check))
+        .layer(middleware::from_fn_with_state(Arc::clone(api), count))
+        .with_state(Arc::clone(api))
 }
 
 /// Probes and metrics alone.
-pub fn admin_router(app: &Arc<App>) -> Router {
+pub fn admin_router(api: &Arc<Api>) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
-        .with_state(Arc::clone(app))
+        .with_state(Arc::clone(api))
 }
 
-async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
-    app.metrics.api_requests.with_label_values(&[response.status().as_str()]).inc();
+    api.metrics.api_requests.with_label_values(&[response.status().as_str()]).inc();
     response
 }

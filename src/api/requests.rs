@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 use url::Url;
 
 use super::{
-    App,
+    Api,
     problem::{Problem, bad_parameter},
     view::{CallbackRequest, WatchRequest},
 };
@@ -25,7 +25,7 @@ const MAX_LABEL_VALUE: usize = 512;
 /// The longest URL of a callback.
 const MAX_URL: usize = 2048;
 
-impl App {
+impl Api {
     /// A registration from a request that is right in every part.
     pub(super) fn registration(&self, asked: WatchRequest, now: Time) -> Result<Registration, Problem> {
         let source = self.source_name(asked.source)?;
@@ -50,7 +50,11 @@ impl App {
     }
 
     /// The same from a value of a batch, so that one bad entry does not spoil the others.
-    pub(super) fn registration_of(&self, value: &serde_json::Value, now: Time) -> Result<Registration, Problem> {
+    pub(super) fn registration_of(
+        &self,
+        value: &serde_json::Value,
+        now: Time,
+    ) -> Result<Registration, Problem> {
         let asked = WatchRequest::deserialize(value)
             .map_err(|error| Problem::unprocessable("invalid_body", error.to_string()))?;
         self.registration(asked, now)
@@ -92,13 +96,17 @@ impl App {
         if asked.url.len() > MAX_URL {
             return Err(refused(format!("a callback URL has at most {MAX_URL} bytes")));
         }
-        let url = Url::parse(&asked.url).map_err(|error| refused(format!("the callback URL is none: {error}")))?;
+        let url =
+            Url::parse(&asked.url).map_err(|error| refused(format!("the callback URL is none: {error}")))?;
         check_url(&url, trust).map_err(|blocked| {
-            refused(format!("the callback URL is refused: {blocked}; callbacks.allow can open a range of addresses"))
+            refused(format!(
+                "the callback URL is refused: {blocked}; callbacks.allow can open a range of addresses"
+            ))
         })?;
         let secret = asked.secret.map(Secret::new);
         if let Some(secret) = &secret {
-            check_secret(secret).map_err(|error| refused(format!("the callback's secret is refused: {error}")))?;
+            check_secret(secret)
+                .map_err(|error| refused(format!("the callback's secret is refused: {error}")))?;
         }
         Ok(Callback { url: asked.url, secret })
     }
@@ -131,7 +139,9 @@ fn deadline(text: &str, now: Time) -> Result<Time, Problem> {
     };
     match at {
         Some(at) if at > now => Ok(at),
-        Some(_) => Err(Problem::unprocessable("invalid_deadline", format!("the deadline `{text}` is over already"))),
+        Some(_) => {
+            Err(Problem::unprocessable("invalid_deadline", format!("the deadline `{text}` is over already")))
+        }
         None => Err(Problem::unprocessable(
             "invalid_deadline",
             format!("`{text}` is neither a span like 2h nor a time like 2026-11-23T17:00:00Z"),
@@ -164,11 +174,11 @@ pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 /// Runs a read that may take a while where it holds up nobody.
 pub(super) async fn aside<T: Send + 'static>(
-    app: &Arc<App>,
-    read: impl FnOnce(&App) -> Result<T, Problem> + Send + 'static,
+    api: &Arc<Api>,
+    read: impl FnOnce(&Api) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let app = Arc::clone(app);
-    let done = tokio::task::spawn_blocking(move || read(&app)).await;
+    let api = Arc::clone(api);
+    let done = tokio::task::spawn_blocking(move || read(&api)).await;
     done.unwrap_or_else(|error| {
         Err(Problem::new(
             http::StatusCode::INTERNAL_SERVER_ERROR,

@@ -110,7 +110,10 @@ impl Bound {
             Listen::Unix(path) => {
                 if fs::exists(path)? {
                     if tokio::net::UnixStream::connect(path).await.is_ok() {
-                        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+                        return Err(io::Error::new(
+                            io::ErrorKind::AddrInUse,
+                            "another process listens there",
+                        ));
                     }
                     fs::remove_file(path)?;
                 }
@@ -170,7 +173,8 @@ impl Bound {
             Socket::Tcp(socket) => {
                 let (stream, _) = socket.accept().await?;
                 stream.set_nodelay(true)?;
-                let local = stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+                let local =
+                    stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
                 Ok((Box::new(stream), Door::Tcp(local)))
             }
             Socket::Unix(socket) => Ok((Box::new(socket.accept().await?.0), Door::Unix)),

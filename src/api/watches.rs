@@ -12,7 +12,7 @@ use axum::{
 use tokio_util::io::ReaderStream;
 
 use super::{
-    App,
+    Api,
     problem::{Input, Named, Problem, Query, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
     view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
@@ -43,24 +43,27 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
     )
 )]
 pub(super) async fn register(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     Input(asked): Input<WatchRequest>,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
     let now = clock::now();
-    let registration = app.registration(asked, now)?;
-    app.store.check_space()?;
-    let registered = app.store.register(vec![registration], now).await?.pop();
+    let registration = api.registration(asked, now)?;
+    api.store.check_space()?;
+    let registered = api.store.register(vec![registration], now).await?.pop();
     match registered {
         Some(Registered::New(watch) | Registered::Again(watch)) => {
-            Ok((StatusCode::ACCEPTED, Json(app.view(&watch)?)))
+            Ok((StatusCode::ACCEPTED, Json(api.view(&watch)?)))
         }
-        Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(app.view(&watch)?))),
+        Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(api.view(&watch)?))),
         Some(Registered::TooManyLabels) | None => Err(too_many_labels()),
     }
 }
 
 fn too_many_labels() -> Problem {
-    Problem::unprocessable("invalid_labels", "with the labels that the watch has already there are more than 16")
+    Problem::unprocessable(
+        "invalid_labels",
+        "with the labels that the watch has already there are more than 16",
+    )
 }
 
 /// Watch many jobs, in one durable commit.
@@ -72,11 +75,12 @@ fn too_many_labels() -> Problem {
     )
 )]
 pub(super) async fn register_batch(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     Input(batch): Input<BatchRequest>,
 ) -> Result<Json<BatchAnswer>, Problem> {
     if batch.watches.len() > MAX_BATCH {
-        let detail = format!("a batch holds at most {MAX_BATCH} watches; this one has {}", batch.watches.len());
+        let detail =
+            format!("a batch holds at most {MAX_BATCH} watches; this one has {}", batch.watches.len());
         return Err(Problem::unprocessable("batch_too_large", detail));
     }
     let now = clock::now();
@@ -84,7 +88,7 @@ pub(super) async fn register_batch(
     let mut indices = Vec::new();
     let mut registrations: Vec<Registration> = Vec::new();
     for (index, value) in batch.watches.iter().enumerate() {
-        match app.registration_of(value, now) {
+        match api.registration_of(value, now) {
             Ok(registration) => {
                 indices.push(index);
                 registrations.push(registration);
@@ -92,9 +96,9 @@ pub(super) async fn register_batch(
             Err(problem) => rejected.push(reject(index, &problem)),
         }
     }
-    app.store.check_space()?;
+    api.store.check_space()?;
     let mut answer = BatchAnswer { accepted: 0, existing: 0, rejected: Vec::new() };
-    for (index, registered) in indices.into_iter().zip(app.store.register(registrations, now).await?) {
+    for (index, registered) in indices.into_iter().zip(api.store.register(registrations, now).await?) {
         match registered {
             Registered::New(_) | Registered::Again(_) => answer.accepted += 1,
             Registered::Existing(_) => answer.existing += 1,
@@ -125,7 +129,7 @@ fn reject(index: usize, problem: &Problem) -> Rejected {
     responses((status = 200, body = Page<WatchView>))
 )]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     Query(query): Query,
 ) -> Result<Json<Page<WatchView>>, Problem> {
     const KNOWN: &str = "phase, source, status, outcome, label.KEY, limit and cursor";
@@ -145,9 +149,9 @@ pub(super) async fn list(
             },
         }
     }
-    aside(&app, move |app| {
-        let listing = app.store.watches(&filter, from.as_deref(), size)?;
-        let data = listing.entries.iter().map(|watch| app.view(watch)).collect::<Result<_, _>>()?;
+    aside(&api, move |api| {
+        let listing = api.store.watches(&filter, from.as_deref(), size)?;
+        let data = listing.entries.iter().map(|watch| api.view(watch)).collect::<Result<_, _>>()?;
         Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
     })
     .await
@@ -155,9 +159,8 @@ pub(super) async fn list(
 
 /// One of the words of an enumeration.
 fn word<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Problem> {
-    serde_json::from_value(text.into()).map_err(|error| {
-        Problem::bad_request("bad_parameter", format!("`{name}`: {error}"))
-    })
+    serde_json::from_value(text.into())
+        .map_err(|error| Problem::bad_request("bad_parameter", format!("`{name}`: {error}")))
 }
 
 /// One watch.
@@ -166,13 +169,13 @@ fn word<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Pro
     params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
     responses((status = 200, body = WatchView), (status = 404, body = super::view::Problem))
 )]
-pub(super) async fn get(State(app): State<Arc<App>>, named: Named) -> Result<Json<WatchView>, Problem> {
-    let watch = find(&app, &named)?;
-    Ok(Json(app.view(&watch)?))
+pub(super) async fn get(State(api): State<Arc<Api>>, named: Named) -> Result<Json<WatchView>, Problem> {
+    let watch = find(&api, &named)?;
+    Ok(Json(api.view(&watch)?))
 }
 
-fn find(app: &App, named: &Named) -> Result<Watch, Problem> {
-    match app.store.find(&named.source, &named.job_id)? {
+fn find(api: &Api, named: &Named) -> Result<Watch, Problem> {
+    match api.store.find(&named.source, &named.job_id)? {
         Found::Watch(watch) => Ok(*watch),
         Found::Dropped | Found::Nothing => Err(Problem::no_watch(&named.source, &named.job_id)),
     }
@@ -184,8 +187,8 @@ fn find(app: &App, named: &Named) -> Result<Watch, Problem> {
     params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
     responses((status = 204), (status = 404, body = super::view::Problem))
 )]
-pub(super) async fn remove(State(app): State<Arc<App>>, named: Named) -> Result<StatusCode, Problem> {
-    match app.store.remove(&named.source, &named.job_id).await? {
+pub(super) async fn remove(State(api): State<Arc<Api>>, named: Named) -> Result<StatusCode, Problem> {
+    match api.store.remove(&named.source, &named.job_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Problem::no_watch(&named.source, &named.job_id)),
     }
@@ -201,14 +204,14 @@ pub(super) async fn remove(State(app): State<Arc<App>>, named: Named) -> Result<
     )
 )]
 pub(super) async fn poll(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     named: Named,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
-    let watch = find(&app, &named)?;
-    if let Some(follower) = app.followers.get(&watch.source) {
+    let watch = find(&api, &named)?;
+    if let Some(follower) = api.followers.get(&watch.source) {
         follower.look_now(watch.number);
     }
-    Ok((StatusCode::ACCEPTED, Json(app.view(&watch)?)))
+    Ok((StatusCode::ACCEPTED, Json(api.view(&watch)?)))
 }
 
 /// Wait until a job ended and was stored.
@@ -225,7 +228,7 @@ pub(super) async fn poll(
     )
 )]
 pub(super) async fn wait(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     named: Named,
     Query(query): Query,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
@@ -238,22 +241,22 @@ pub(super) async fn wait(
         let span: Span = value.parse().map_err(|_| wanted())?;
         patience = Some(span.0).filter(|patience| *patience <= MAX_WAIT).ok_or_else(wanted)?;
     }
-    let number = find(&app, &named)?.number;
+    let number = find(&api, &named)?.number;
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         // Armed before the record is read, so that no end is missed in between.
-        let settled = app.waiters.wait(number);
-        let watch = find(&app, &named)?;
+        let settled = api.waiters.wait(number);
+        let watch = find(&api, &named)?;
         if !matches!(watch.phase(), Phase::Watching | Phase::Fetching) {
-            return Ok((StatusCode::OK, Json(app.view(&watch)?)));
+            return Ok((StatusCode::OK, Json(api.view(&watch)?)));
         }
-        let stopped = app.stop.cancelled();
+        let stopped = api.stop.cancelled();
         let in_time = tokio::select! {
             done = tokio::time::timeout_at(deadline, settled) => done.is_ok(),
             () = stopped => false,
         };
         if !in_time {
-            return Ok((StatusCode::ACCEPTED, Json(app.view(&find(&app, &named)?)?)));
+            return Ok((StatusCode::ACCEPTED, Json(api.view(&find(&api, &named)?)?)));
         }
     }
 }
@@ -271,7 +274,7 @@ pub(super) async fn wait(
     )
 )]
 pub(super) async fn job(
-    State(app): State<Arc<App>>,
+    State(api): State<Arc<Api>>,
     named: Named,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -279,7 +282,7 @@ pub(super) async fn job(
         let detail = format!("the job `{}` was dropped after retention", named.job_id);
         Problem::new(StatusCode::GONE, "job_dropped", detail)
     };
-    let watch = match app.store.find(&named.source, &named.job_id)? {
+    let watch = match api.store.find(&named.source, &named.job_id)? {
         Found::Watch(watch) => watch,
         Found::Dropped => return Err(gone()),
         Found::Nothing => return Err(Problem::no_watch(&named.source, &named.job_id)),
@@ -291,15 +294,18 @@ pub(super) async fn job(
     let Some((event_id, job)) =
         watch.end.as_ref().and_then(|end| end.job.as_ref().map(|job| (&end.event_id, job)))
     else {
-        let reason = watch.end.as_ref().and_then(|end| end.reason.as_deref()).unwrap_or("it could not be followed");
+        let reason =
+            watch.end.as_ref().and_then(|end| end.reason.as_deref()).unwrap_or("it could not be followed");
         return Err(Problem::not_found("job_lost", format!("the job `{}` was lost: {reason}", named.job_id)));
     };
     let etag = format!("\"{}\"", job.sha256);
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    if known.is_some_and(|known| known == "*" || known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)) {
+    if known.is_some_and(|known| {
+        known == "*" || known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
+    }) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let path = app.store.spool().path(watch.number, event_id);
+    let path = api.store.spool().path(watch.number, event_id);
     let file = tokio::fs::File::open(path).await.map_err(|_| gone())?;
     let headers = [
         (header::CONTENT_TYPE, "application/json".to_owned()),

@@ -1,9 +1,36 @@
 //! `tidings demo`: everything at once on loopback, to see what it does.
 
-use anyhow::Result;
-use clap::Args;
+use std::{
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
-use super::{Global, exit::ExitStatus};
+use anyhow::Result;
+use axum::http::{HeaderMap, StatusCode};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use clap::Args;
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use super::{
+    Global,
+    exit::{ExitStatus, Output},
+    progress::summary,
+};
+use crate::{
+    app::App,
+    config::Config,
+    deliver::{DiskConfig, SinkConfig, WebhookConfig, sign},
+    job::JobId,
+    lifecycle,
+    mock::{Ending, JobPlan, Mock, MockConfig},
+    secret::Secret,
+    telemetry::{self, LogConfig},
+};
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Shows what tidings does, without a key and without a network: starts a mock upstream, the \
@@ -31,7 +58,125 @@ pub struct DemoArgs {
 ///
 /// # Errors
 /// When a part of it cannot start or fails.
-#[expect(clippy::unused_async, reason = "wired together with the app")]
-pub async fn run(_args: DemoArgs, _global: &Global) -> Result<ExitStatus> {
-    anyhow::bail!("not wired yet")
+pub async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
+    telemetry::start_logging(&LogConfig {
+        level: global.log_level.clone().unwrap_or_else(|| "warn".to_owned()),
+        format: global.log_format.unwrap_or_default(),
+    });
+    let folder = tempfile::Builder::new().prefix("tidings-demo-").tempdir()?;
+    let mock = Mock::start(MockConfig::default(), LOOPBACK).await?;
+    let receiver = TcpListener::bind(LOOPBACK).await?;
+    let hook = format!("http://{}/hooks/jobs", receiver.local_addr()?);
+    let secret = format!("whsec_{}", STANDARD.encode(rand::random::<[u8; 32]>()));
+    let app = App::bind(config(&mock, &hook, &secret, folder.path()), true).await?;
+    let handle = app.handle();
+    lifecycle::stop_on_signals(handle.stopping())?;
+    let api = app.addr().map(ToString::to_string).unwrap_or_default();
+    say(&format!(
+        "mock upstream   {}\ndaemon          http://{api}\nreceiver        {hook}\n",
+        mock.base_url()
+    ))?;
+    tokio::spawn(receive(receiver, secret));
+    let daemon = tokio::spawn(app.run());
+    handle.loaded().await;
+    let ids = create(&mock, args.jobs)?;
+    handle.watch(&ids, false).await?;
+    let source = handle.default_source();
+    let mut waits: FuturesUnordered<_> =
+        ids.iter().map(|id| handle.finished(&source, id).map(move |watch| (id, watch))).collect();
+    let mut all = true;
+    while let Some((id, watch)) = waits.next().await {
+        match watch? {
+            Some(watch) => say(&format!("watch    {}", summary(&handle.view(&watch)?)))?,
+            None => {
+                all = false;
+                say(&format!("watch    {id} is not done"))?;
+            }
+        }
+    }
+    if all {
+        let asked = mock.requests(None, None);
+        say(&format!(
+            "\n{} jobs ended and were delivered; the upstream was asked {asked} times.",
+            ids.len()
+        ))?;
+    }
+    if args.keep && all {
+        say(&format!(
+            "\nEverything is left running. From another terminal:\n  \
+             tidings --url http://{api} list\n  \
+             tidings --url http://{api} deliveries\n  \
+             curl http://{api}/v1/watches\nCtrl-C ends it."
+        ))?;
+        handle.stopping().cancelled().await;
+    }
+    handle.stop();
+    daemon.await??;
+    mock.stop().await;
+    Ok(if all { ExitStatus::Done } else { ExitStatus::Failed })
+}
+
+/// Any free port of this machine alone.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = Output(io::stdout());
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+fn config(mock: &Mock, hook: &str, secret: &str, folder: &Path) -> Config {
+    let mut webhook = WebhookConfig::to(hook);
+    webhook.secret = Some(Secret::new(secret));
+    let mut config = Config::default();
+    LOOPBACK.to_string().clone_into(&mut config.server.listen);
+    config.store.path = folder.join("data");
+    config.sinks.insert("receiver".to_owned(), SinkConfig::Webhook(webhook));
+    config.sinks.insert("folder".to_owned(), SinkConfig::Disk(DiskConfig::to(folder.join("out"))));
+    if let Some(source) = config.sources.get_mut("retab") {
+        source.base_url = Some(mock.base_url());
+    }
+    config
+}
+
+/// Jobs of a few seconds; every fourth fails.
+fn create(mock: &Mock, count: u32) -> Result<Vec<JobId>> {
+    let plan = |index: u32| {
+        let ending = if index % 4 == 3 { Ending::Failed } else { Ending::Completed };
+        JobPlan::new().lasting(Duration::from_millis(400 + u64::from(index % 8) * 350)).ending(ending)
+    };
+    (0..count).map(|index| Ok(mock.add_job(plan(index)).parse()?)).collect()
+}
+
+/// The receiver: it checks the signature and says what came.
+async fn receive(listener: TcpListener, secret: String) {
+    let taken = move |headers: HeaderMap, body: Bytes| {
+        let line = describe(&headers, &body, &secret);
+        async move {
+            // Nobody reads along: the demonstration goes on all the same.
+            let _ = say(&line);
+            StatusCode::NO_CONTENT
+        }
+    };
+    let router = axum::Router::new().route("/hooks/jobs", axum::routing::post(taken));
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the receiver ended");
+    }
+}
+
+fn describe(headers: &HeaderMap, body: &[u8], secret: &str) -> String {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("?");
+    let event: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
+    let expected =
+        sign::signature(&Secret::new(secret), header("webhook-id"), header("webhook-timestamp"), body);
+    let genuine = expected.is_ok_and(|expected| header("webhook-signature") == expected);
+    let signature = if genuine { "signature checked" } else { "SIGNATURE WRONG" };
+    format!(
+        "webhook  {} of {} ({} bytes, {}, {signature})",
+        text("type"),
+        text("job_id"),
+        body.len(),
+        text("id")
+    )
 }

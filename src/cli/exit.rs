@@ -32,6 +32,18 @@ impl ExitStatus {
         self as u8
     }
 
+    /// The status with this number; a failure for one that has no meaning.
+    #[must_use]
+    pub const fn of_code(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            2 => Self::Usage,
+            3 => Self::NotCompleted,
+            4 => Self::DeadLetter,
+            _ => Self::Failed,
+        }
+    }
+
     /// The status that an error ends the process with.
     #[must_use]
     pub fn of_error(error: &anyhow::Error) -> Self {

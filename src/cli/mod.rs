@@ -33,6 +33,8 @@ use clap::{Args, Parser, Subcommand};
 pub use exit::{BadUsage, ExitStatus};
 
 use crate::{
+    config::{FlagOverrides, Loader, cli::ConfigCommand},
+    mock::{self, cli::MockArgs},
     secret::{Secret, SecretSource},
     telemetry::LogFormat,
 };
@@ -170,25 +172,6 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-// ---- placeholders, to be replaced by `crate::mock::cli::MockArgs` and `crate::config::cli::ConfigCommand` ----
-
-/// The arguments of `tidings mock`.
-#[derive(Clone, Debug, Args)]
-pub struct MockArgs {}
-
-/// `tidings config …`
-#[derive(Clone, Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// Validate the configuration
-    Check,
-    /// Print the effective configuration
-    Show,
-    /// Print a JSON Schema of the configuration
-    Schema,
-}
-
-// ---- end of the placeholders ----
-
 /// What the configuration says of the daemon that client commands talk to.
 #[derive(Clone, Debug)]
 pub struct Defaults {
@@ -203,12 +186,32 @@ pub struct Defaults {
 ///
 /// # Errors
 /// When the configuration cannot be loaded.
-#[expect(clippy::unnecessary_wraps, reason = "loading the configuration can fail")]
-fn defaults(_global: &Global) -> Result<Defaults> {
-    Ok(Defaults { listen: "127.0.0.1:8787".to_owned(), token: None })
+fn defaults(global: &Global) -> Result<Defaults> {
+    // A client needs none of the daemon's secrets but the token, and may not be allowed to see them.
+    let loader = global.loader(global.overrides()).without_secret_files();
+    let server = loader.load().map_err(|error| BadUsage(error.to_string()))?.config.server;
+    let token = SecretSource::of(server.token.as_ref(), server.token_file.as_deref());
+    Ok(Defaults { listen: server.listen, token })
 }
 
 impl Global {
+    /// What the flags that every command takes say of the configuration.
+    #[must_use]
+    pub fn overrides(&self) -> FlagOverrides {
+        FlagOverrides {
+            config: self.config.clone(),
+            log_level: self.log_level.clone(),
+            log_format: self.log_format,
+            ..FlagOverrides::default()
+        }
+    }
+
+    /// The loader of the configuration of this process.
+    #[must_use]
+    pub fn loader(&self, flags: FlagOverrides) -> Loader {
+        Loader::from_process(flags)
+    }
+
     /// A client of the daemon that the flags, the environment or the configuration name.
     ///
     /// # Errors
@@ -251,7 +254,12 @@ impl Cli {
         match self.command {
             Command::Run(args) => return run::run(args, &self.global).await,
             Command::Demo(args) => return demo::run(args, &self.global).await,
-            Command::Mock(_) | Command::Config(_) => anyhow::bail!("not wired yet"),
+            Command::Mock(args) => return mock::cli::run(args).await.map(|()| ExitStatus::Done),
+            Command::Config(command) => {
+                let loader = self.global.loader(self.global.overrides());
+                let status = command.run(loader, &mut exit::Output(io::stdout()), &mut io::stderr());
+                return Ok(ExitStatus::of_code(status));
+            }
             _ => {}
         }
         let (stdout, stderr) = (io::stdout(), io::stderr());

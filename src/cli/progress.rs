@@ -181,7 +181,7 @@ fn state(watch: &WatchView) -> String {
 }
 
 /// `job_1 completed (3 polls, 1 delivery)`.
-fn summary(watch: &WatchView) -> String {
+pub(super) fn summary(watch: &WatchView) -> String {
     let mut parts = vec![
         count(watch.polls, "poll", "polls"),
         count(watch.deliveries.len() as u64, "delivery", "deliveries"),

@@ -1,12 +1,21 @@
 //! `tidings run`: the daemon.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 use clap::Args;
+use futures_util::future::try_join_all;
 
-use super::{Global, exit::ExitStatus};
-use crate::job::JobId;
+use super::{
+    Global,
+    exit::{BadUsage, ExitStatus, Output},
+    output::clean,
+    progress::summary,
+};
+use crate::{app::App, config::FlagOverrides, job::JobId, lifecycle, telemetry};
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Starts the daemon: it watches jobs until they end and hands each one to the sinks.\n\n\
@@ -71,7 +80,72 @@ pub struct RunArgs {
 ///
 /// # Errors
 /// When it cannot start, or ends by a failure.
-#[expect(clippy::unused_async, reason = "wired together with the app")]
-pub async fn run(_args: RunArgs, _global: &Global) -> Result<ExitStatus> {
-    anyhow::bail!("not wired yet")
+pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
+    let loaded = global.loader(args.overrides(global)).load().map_err(|error| BadUsage(error.to_string()))?;
+    telemetry::start_logging(&loaded.config.log);
+    let config = loaded.config;
+    if args.once && config.watch.is_empty() {
+        let text =
+            "--once has nothing to watch; name jobs with --watch, or with `watch` in the configuration";
+        return Err(BadUsage(text.to_owned()).into());
+    }
+    let file = loaded.file.map(|path| path.display().to_string());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = file, data = %config.store.path.display(), "starting");
+    if config.sinks.is_empty() {
+        tracing::info!("no sink is configured; finished jobs are kept for callbacks and for GET …/job only");
+    }
+    let ids = config.watch.clone();
+    // A run that ends by itself needs no port of its own, unless somebody wants to look on.
+    let app = App::bind(config, !args.once || args.listen.is_some()).await?;
+    lifecycle::stop_on_signals(app.handle().stopping())?;
+    if args.once {
+        return once(app, &ids).await;
+    }
+    app.run().await?;
+    Ok(ExitStatus::Done)
+}
+
+/// Follows the given jobs to their end, and stops.
+async fn once(app: App, ids: &[JobId]) -> Result<ExitStatus> {
+    let handle = app.handle();
+    let daemon = tokio::spawn(app.run());
+    handle.loaded().await;
+    // Those that ended before are looked at again: a retry may have begun a new run.
+    handle.watch(ids, false).await?;
+    let source = handle.default_source();
+    let waits = ids.iter().map(|id| handle.finished(&source, id));
+    let watches = try_join_all(waits).await?;
+    let interrupted = handle.stopping().is_cancelled();
+    handle.stop();
+    daemon.await??;
+    let mut status = ExitStatus::Done;
+    let mut out = Output(io::stdout());
+    for (id, watch) in ids.iter().zip(watches) {
+        match watch {
+            Some(watch) => {
+                let view = handle.view(&watch)?;
+                writeln!(out, "{}", summary(&view))?;
+                status = status.max(ExitStatus::of_watch(&view));
+            }
+            None => writeln!(out, "{} is not done", clean(id.as_str()))?,
+        }
+    }
+    out.flush()?;
+    if interrupted {
+        anyhow::bail!("stopped before every job was delivered; what is left goes on at the next start");
+    }
+    Ok(status)
+}
+
+impl RunArgs {
+    fn overrides(&self, global: &Global) -> FlagOverrides {
+        FlagOverrides {
+            listen: self.listen.clone(),
+            data_dir: self.data_dir.clone(),
+            webhook: self.webhook.clone(),
+            out: self.out.clone(),
+            watch: self.watch.iter().map(ToString::to_string).collect(),
+            ..global.overrides()
+        }
+    }
 }

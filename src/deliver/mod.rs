@@ -1,7 +1,30 @@
 //! Events on their way to their sinks.
+//!
+//! ```text
+//! couriers ─▶ courier (a queue a sink) ─▶ parcel ─▶ envelope ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ retry
+//! ```
 
 mod config;
+mod couriers;
+mod courier;
+pub mod parcel;
+pub mod envelope;
+mod sink;
+mod webhook;
+pub mod sign;
+pub mod guard;
+mod disk;
+pub mod report;
+pub mod retry;
 
 pub use config::{
     CALLBACK_SINK, CallbackConfig, Compression, DiskConfig, Format, RetryConfig, SinkConfig, WebhookConfig,
 };
+pub use courier::Courier;
+pub use couriers::{Carrier, Couriers};
+pub use disk::Disk;
+pub use parcel::{Body, Parcel, Subject};
+pub use report::Report;
+pub use sign::check_secret;
+pub use sink::{Sink, SinkError};
+pub use webhook::{Callbacks, Webhook};

@@ -1,0 +1,394 @@
+//! The only place that wires the stages together.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, Api, Bound, Listen, Waiters, view::WatchView},
+    clock,
+    config::Config,
+    deliver::{Couriers, SinkError, guard::Trust},
+    fanout::Router,
+    follow::Follower,
+    job::JobId,
+    secret::SecretSource,
+    store::{Change, Found, OpenError, Registered, Registration, Store, StoreError, Watch},
+    telemetry::Metrics,
+    upstream::{Source, SourceError},
+};
+
+/// How often finished watches are looked at for retention, at the least.
+const RETENTION_ROUND: Duration = Duration::from_secs(60);
+
+/// Why it could not start. Nothing was started then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A source.
+    #[error("the source `{name}` cannot be set up")]
+    Source {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: SourceError,
+    },
+    /// A sink.
+    #[error("the sink `{name}` cannot be set up")]
+    Sink {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: SinkError,
+    },
+    /// An address.
+    #[error("`{address}` cannot be listened on; choose another with --listen")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// An address that is none; the configuration has been checked for that.
+    #[error("{0}")]
+    Address(String),
+}
+
+/// A stage that ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+#[error("{stage} ended unexpectedly; the process ends too, so that it can be started again: {reason}")]
+pub struct StageDied {
+    stage: &'static str,
+    reason: String,
+}
+
+/// The daemon, with its listeners bound and nothing running yet.
+pub struct App {
+    config: Config,
+    api: Arc<Api>,
+    listener: Option<Bound>,
+    admin: Option<Bound>,
+}
+
+/// What a process keeps in hand while the daemon runs.
+#[derive(Clone)]
+pub struct Handle {
+    api: Arc<Api>,
+}
+
+impl App {
+    /// Opens the store and binds the listeners. With `serve` false the local API is not served.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn bind(config: Config, serve: bool) -> Result<Self, StartError> {
+        let listener = match serve {
+            true => Some(bind(&config.server.listen).await?),
+            false => None,
+        };
+        let admin = match &config.server.admin_listen {
+            Some(address) if serve => Some(bind(address).await?),
+            _ => None,
+        };
+        let opened = config.store.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(&opened)).await;
+        let store = store.map_err(|error| StartError::Address(error.to_string()))??;
+        let api = Arc::new(assemble(&config, store)?);
+        Ok(Self { config, api, listener, admin })
+    }
+
+    /// Where the API listens, with the port that the system chose.
+    #[must_use]
+    pub fn addr(&self) -> Option<&Listen> {
+        self.listener.as_ref().map(|bound| &bound.address)
+    }
+
+    /// Where the admin listener listens.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<&Listen> {
+        self.admin.as_ref().map(|bound| &bound.address)
+    }
+
+    /// What a process keeps in hand while the daemon runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { api: Arc::clone(&self.api) }
+    }
+
+    /// Runs until it is told to stop, then finishes what is in flight within the drain time.
+    ///
+    /// # Errors
+    /// When a stage ended on its own.
+    pub async fn run(self) -> Result<(), StageDied> {
+        let Self { config, api, listener, admin } = self;
+        listen_to_changes(&api);
+        let mut stages = Stages::default();
+        let routes = [(listener, api::router(&api)), (admin, api::admin_router(&api))];
+        for (bound, router) in routes {
+            if let Some(bound) = bound {
+                tracing::info!(address = %bound.address, "listening");
+                stages.start("a listener", bound.serve(router, api.stop.clone()));
+            }
+        }
+        load(&api, &config).await?;
+        for follower in api.followers.values() {
+            stages.start("a source", Arc::clone(follower).run(api.stop.clone()));
+        }
+        for courier in api.couriers.all() {
+            stages.start("a sink", Arc::clone(courier).run(api.stop.clone()));
+        }
+        stages.start("retention", retain(Arc::clone(&api), config.store.retention.0));
+        let died = stages.until_stopped(&api.stop).await;
+        api.stop.cancel();
+        if timeout(config.server.drain.0, stages.finish()).await.is_err() {
+            tracing::warn!("the drain time is over; what was under way is picked up at the next start");
+        }
+        api.report_left();
+        died.map_or(Ok(()), Err)
+    }
+}
+
+/// The tasks of the stages, each with a name for the log.
+#[derive(Default)]
+struct Stages {
+    tasks: JoinSet<&'static str>,
+}
+
+impl Stages {
+    fn start(&mut self, name: &'static str, stage: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            stage.await;
+            name
+        });
+    }
+
+    /// Waits for `stop`, or for a stage to end before that.
+    async fn until_stopped(&mut self, stop: &CancellationToken) -> Option<StageDied> {
+        let ended = tokio::select! {
+            () = stop.cancelled() => return None,
+            ended = self.tasks.join_next() => ended?,
+        };
+        if stop.is_cancelled() {
+            return None;
+        }
+        let died = match ended {
+            Ok(stage) => StageDied { stage, reason: "it returned".to_owned() },
+            Err(error) => StageDied { stage: "a stage", reason: error.to_string() },
+        };
+        tracing::error!("{died}");
+        Some(died)
+    }
+
+    async fn finish(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn bind(address: &str) -> Result<Bound, StartError> {
+    let listen: Listen = address.parse().map_err(StartError::Address)?;
+    let failed = |source| StartError::Listen { address: address.to_owned(), source };
+    Bound::bind(&listen).await.map_err(failed)
+}
+
+fn assemble(config: &Config, store: Store) -> Result<Api, StartError> {
+    let metrics = Arc::new(Metrics::new());
+    let proxy = config.server.proxy.as_deref();
+    let trust = config.callbacks.enabled.then(|| Trust::Callback { allow: config.callbacks.allow.clone() });
+    let couriers = Couriers::open(&config.sinks, trust.as_ref(), proxy, &store, &metrics)
+        .map_err(|(name, source)| StartError::Sink { name, source })?;
+    let router = Arc::new(Router::new(&config.sinks, &config.routes));
+    let mut followers = BTreeMap::new();
+    for (name, source) in &config.sources {
+        let source = Source::new(name, source, proxy)
+            .map_err(|error| StartError::Source { name: name.clone(), source: error })?;
+        let follower = Follower::new(source, store.clone(), Arc::clone(&router), Arc::clone(&metrics));
+        followers.insert(name.clone(), Arc::new(follower));
+    }
+    Ok(Api {
+        store,
+        followers,
+        couriers,
+        waiters: Waiters::default(),
+        metrics,
+        token: SecretSource::of(config.server.token.as_ref(), config.server.token_file.as_deref()),
+        hosts: config.server.hosts.clone(),
+        callback_trust: trust,
+        loaded: watch::Sender::new(false),
+        stop: CancellationToken::new(),
+    })
+}
+
+/// Passes on what the store tells. Set up before anything is read from it, so that nothing falls in between.
+fn listen_to_changes(api: &Arc<Api>) {
+    // The store must not keep itself alive through its own listener.
+    let weak: Weak<Api> = Arc::downgrade(api);
+    api.store.on_change(move |change| {
+        let Some(api) = weak.upgrade() else { return };
+        match change {
+            Change::Follow(watch) => api.follow(&watch),
+            Change::Unfollow { source, watch } => {
+                if let Some(follower) = api.followers.get(&source) {
+                    follower.unfollow(watch);
+                }
+            }
+            Change::Settled { watch } => api.waiters.settled(watch),
+            Change::Deliver { sink, key, due } => api.couriers.schedule(&sink, key, due),
+        }
+    });
+}
+
+/// Takes up everything that is open, and the jobs that the configuration names.
+async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
+    let died = |reason: String| StageDied { stage: "the start", reason };
+    let loading = Arc::clone(api);
+    let loaded = tokio::task::spawn_blocking(move || -> Result<(u64, u64, usize), StoreError> {
+        let (mut watches, mut deliveries) = (0, 0);
+        loading.store.each_open(|watch| {
+            loading.follow(&watch);
+            watches += 1;
+        })?;
+        loading.store.each_pending(|sink, key, due| {
+            loading.couriers.schedule(sink, key, due);
+            deliveries += 1;
+        })?;
+        Ok((watches, deliveries, loading.store.sweep_spool()?))
+    });
+    let (watches, deliveries, orphans) =
+        loaded.await.map_err(|error| died(error.to_string()))?.map_err(|error| died(error.to_string()))?;
+    tracing::info!(watches, deliveries, orphans, "took up what was open");
+    let handle = Handle { api: Arc::clone(api) };
+    handle.watch(&config.watch, true).await.map_err(|error| died(error.to_string()))?;
+    api.loaded.send_replace(true);
+    Ok(())
+}
+
+/// Drops finished watches after retention.
+async fn retain(api: Arc<Api>, retention: Duration) {
+    let round = (retention / 10).clamp(Duration::from_millis(100), RETENTION_ROUND);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(round) => {}
+            () = api.stop.cancelled() => return,
+        }
+        let now = clock::now();
+        let before = crate::units::Time(
+            now.0.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX)),
+        );
+        loop {
+            match api.store.drop_finished(before, now).await {
+                Ok(removed) if removed.watches > 0 => {
+                    tracing::info!(watches = removed.watches, "dropped finished watches after retention");
+                    if !removed.more {
+                        break;
+                    }
+                }
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "finished watches could not be dropped yet");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Api {
+    fn follow(&self, watch: &Watch) {
+        match self.followers.get(&watch.source) {
+            Some(follower) => follower.follow(watch),
+            None => tracing::warn!(
+                source = watch.source, job_id = %watch.job_id,
+                "a watch waits for a source that is not configured"
+            ),
+        }
+    }
+
+    /// One line for whoever reads the log of a stopped daemon.
+    fn report_left(&self) {
+        let watches: usize = self
+            .followers
+            .values()
+            .map(|follower| {
+                let (watching, fetching) = follower.schedule().open();
+                watching + fetching
+            })
+            .sum();
+        let deliveries: u64 = self.couriers.views().iter().map(|sink| sink.pending).sum();
+        tracing::info!(watches, deliveries, "stopped; what is left is on disk and goes on at the next start");
+    }
+}
+
+impl Handle {
+    /// Tells the daemon to stop.
+    pub fn stop(&self) {
+        self.api.stop.cancel();
+    }
+
+    /// The token that tells that it is stopping.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.api.stop.clone()
+    }
+
+    /// Waits until everything that was open is taken up.
+    pub async fn loaded(&self) {
+        // The sender lives in the API, which this handle holds.
+        let _ = self.api.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
+    /// The source of a job that comes without one.
+    #[must_use]
+    pub fn default_source(&self) -> String {
+        self.api.default_source().unwrap_or("retab").to_owned()
+    }
+
+    /// A watch as the API shows it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn view(&self, watch: &Watch) -> Result<WatchView, StoreError> {
+        self.api.view(watch)
+    }
+
+    /// Watches jobs of the default source.
+    ///
+    /// # Errors
+    /// When they could not be stored.
+    pub async fn watch(&self, ids: &[JobId], only_new: bool) -> Result<Vec<Registered>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let source = self.default_source();
+        let registration = |id: &JobId| Registration { only_new, ..Registration::new(&source, id.clone()) };
+        self.api.store.register(ids.iter().map(registration).collect(), clock::now()).await
+    }
+
+    /// Waits until a watch has nothing left to do; `None` when it is gone or the daemon stops first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn finished(&self, source: &str, job_id: &JobId) -> Result<Option<Watch>, StoreError> {
+        loop {
+            let Found::Watch(watch) = self.api.store.find(source, job_id)? else { return Ok(None) };
+            let settled = self.api.waiters.wait(watch.number);
+            // Read after arming, so that nothing is missed in between.
+            match self.api.store.watch(watch.number)? {
+                Some(watch) if watch.phase().is_final() => return Ok(Some(watch)),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+            tokio::select! {
+                () = settled => {}
+                () = self.api.stop.cancelled() => return Ok(None),
+            }
+        }
+    }
+}

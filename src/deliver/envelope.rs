@@ -1,0 +1,207 @@
+//! What a sink is handed, as bytes: the job alone or the envelope around it. The job's bytes are spliced in
+//! as they are, so key order, white space, big integers and floats survive.
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{self, Read},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use serde_json::Value;
+
+use super::{
+    Format,
+    parcel::{Body, Parcel},
+};
+
+/// How much of a body is in memory at once.
+pub const CHUNK: usize = 64 * 1024;
+
+/// The bytes of one delivery: what goes before the job, the job, and what goes after.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    head: Bytes,
+    body: Body,
+    tail: Bytes,
+}
+
+/// The stored job cannot be read, or is not what was stored.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored job cannot be read: {}", super::report::plain(.0))]
+pub struct PayloadError(#[from] io::Error);
+
+impl Payload {
+    /// The bytes of `parcel` in `format`.
+    #[must_use]
+    pub fn of(parcel: &Parcel, format: Format) -> Self {
+        // An empty body would leave `"data":` without a value.
+        let body = if parcel.body.is_empty() {
+            Body::Inline(Bytes::from_static(b"null"))
+        } else {
+            parcel.body.clone()
+        };
+        match format {
+            Format::Envelope => Self { head: head(parcel).into(), body, tail: Bytes::from_static(b"}") },
+            Format::Raw => Self { head: Bytes::new(), body, tail: Bytes::new() },
+        }
+    }
+
+    /// Bytes in all.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.head.len() as u64 + self.body.len() + self.tail.len() as u64
+    }
+
+    /// Never: even a job that is not there is `null`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether all of it is in memory, so that reading it waits for no disk.
+    #[must_use]
+    pub fn is_inline(&self) -> bool {
+        !matches!(self.body, Body::File { .. })
+    }
+
+    /// Reads it from the start; blocking. The reader ends after [`Self::len`] bytes or with an error.
+    ///
+    /// # Errors
+    /// When the stored job is gone or has another size than it was stored with.
+    pub fn reader(&self) -> Result<impl Read + Send + use<>, PayloadError> {
+        let body: Box<dyn Read + Send> = match &self.body {
+            Body::File { path, size } => {
+                let file = File::open(path)?;
+                same_size(file.metadata()?.len(), *size)?;
+                Box::new(Exact { file, left: *size })
+            }
+            Body::Inline(bytes) => Box::new(io::Cursor::new(bytes.clone())),
+            Body::Null => Box::new(io::empty()),
+        };
+        Ok(io::Cursor::new(self.head.clone()).chain(body).chain(io::Cursor::new(self.tail.clone())))
+    }
+
+    /// Streams it from the start in chunks of at most [`CHUNK`] bytes, or what is in memory as it is.
+    ///
+    /// # Errors
+    /// When the stored job is gone or has another size than it was stored with.
+    pub async fn stream(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Bytes, PayloadError>> + Send + use<>, PayloadError> {
+        let mut parts = vec![Part::Bytes(self.tail.clone())];
+        match &self.body {
+            Body::File { path, size } => {
+                let mut file = tokio::fs::File::open(path).await?;
+                file.set_max_buf_size(CHUNK);
+                same_size(file.metadata().await?.len(), *size)?;
+                parts.push(Part::File(file, *size));
+            }
+            Body::Inline(bytes) => parts.push(Part::Bytes(bytes.clone())),
+            Body::Null => {}
+        }
+        parts.push(Part::Bytes(self.head.clone()));
+        Ok(stream::try_unfold(parts, next_chunk))
+    }
+}
+
+/// What is still to be streamed; the last one comes first.
+enum Part {
+    Bytes(Bytes),
+    File(tokio::fs::File, u64),
+}
+
+async fn next_chunk(mut parts: Vec<Part>) -> Result<Option<(Bytes, Vec<Part>)>, PayloadError> {
+    while let Some(part) = parts.pop() {
+        match part {
+            Part::Bytes(bytes) if bytes.is_empty() => {}
+            Part::Bytes(bytes) => return Ok(Some((bytes, parts))),
+            Part::File(_, 0) => {}
+            Part::File(mut file, left) => {
+                let chunk = read_chunk(&mut file, left).await?;
+                parts.push(Part::File(file, left - chunk.len() as u64));
+                return Ok(Some((chunk, parts)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn read_chunk(file: &mut tokio::fs::File, left: u64) -> Result<Bytes, PayloadError> {
+    // Imported here because its `chain` would stand in the way of the blocking reader's.
+    use tokio::io::AsyncReadExt as _;
+    let room = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+    let mut chunk = Vec::with_capacity(room);
+    if file.take(room as u64).read_buf(&mut chunk).await? == 0 {
+        return Err(cut_short().into());
+    }
+    Ok(chunk.into())
+}
+
+/// A file that ends early is an error, not a shorter payload.
+struct Exact {
+    file: File,
+    left: u64,
+}
+
+impl Read for Exact {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if room == 0 {
+            return Ok(0);
+        }
+        let read = self.file.read(&mut buffer[..room])?;
+        if read == 0 {
+            return Err(cut_short());
+        }
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+fn same_size(found: u64, stored: u64) -> io::Result<()> {
+    if found == stored {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has {found} bytes, stored were {stored}")))
+}
+
+fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut short")
+}
+
+/// The envelope up to the job: `{"type":…,"data":`.
+fn head(parcel: &Parcel) -> String {
+    let mut head = String::from("{");
+    text(&mut head, "type", &parcel.event_type);
+    text(&mut head, "timestamp", &parcel.time.to_string());
+    text(&mut head, "id", &parcel.event_id);
+    if let Some(subject) = &parcel.subject {
+        text(&mut head, "source", &subject.source);
+        text(&mut head, "job_id", subject.job_id.as_str());
+        text(&mut head, "outcome", subject.outcome.as_str());
+        head.push_str("\"labels\":{");
+        for (key, value) in &subject.labels {
+            text(&mut head, key, value);
+        }
+        if head.ends_with(',') {
+            head.pop();
+        }
+        head.push_str("},");
+        if let (crate::job::Outcome::Lost, Some(reason)) = (subject.outcome, &subject.reason) {
+            text(&mut head, "reason", reason);
+        }
+    }
+    head.push_str("\"data\":");
+    head
+}
+
+/// `"key":"value",`. `Value` prints JSON and, unlike a serializer, has no error to handle.
+fn text(out: &mut String, key: &str, value: &str) {
+    // Writing to a string cannot fail.
+    let _ = write!(out, "{}:{},", Value::from(key), Value::from(value));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! Which addresses a webhook may reach.
+//!
+//! A callback's URL is a caller's word, so it may not be turned against the network that this program sits in
+//! (SSRF). The addresses are judged where the connection is made, in the client's resolver, so a name that
+//! answers differently the second time (DNS rebinding) gains nothing. A literal address never reaches the
+//! resolver; [`check_url`] judges it and is asked before every attempt.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+mod ranges;
+
+/// How far a URL's addresses are trusted.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// A caller named the URL: global addresses alone.
+    Callback {
+        /// Ranges opened by the configuration. An IPv4 range also opens the IPv6 forms that embed it.
+        allow: Vec<IpNet>,
+    },
+    /// The operator wrote the URL into the configuration: everything but link-local and cloud metadata
+    /// addresses, and those too as a literal.
+    Operator,
+}
+
+/// Why a URL or an address is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Blocked {
+    /// An address out of bounds. It is not named: behind a name it would tell a caller about a network that
+    /// is not the caller's.
+    #[error("blocked address: {0}")]
+    Address(&'static str),
+    /// Neither http nor https.
+    #[error("the scheme `{0}` is not http or https")]
+    Scheme(String),
+    /// Credentials in the URL of a callback.
+    #[error("a callback URL cannot hold a user name or a password")]
+    Credentials,
+    /// No host.
+    #[error("the URL names no host")]
+    NoHost,
+}
+
+/// Judges one address.
+///
+/// # Errors
+/// When `trust` does not reach that far.
+pub fn verdict(ip: IpAddr, trust: &Trust) -> Result<(), Blocked> {
+    match trust {
+        Trust::Operator => match ranges::metadata(ip) {
+            Some(range) => Err(Blocked::Address(range)),
+            None => Ok(()),
+        },
+        Trust::Callback { allow } => {
+            let opened = |ip: IpAddr| allow.iter().any(|net| net.contains(&ip));
+            if opened(ip) {
+                return Ok(());
+            }
+            match ranges::not_global(ip) {
+                ranges::Place::Global => Ok(()),
+                ranges::Place::Blocked(range) => Err(Blocked::Address(range)),
+                ranges::Place::Embeds(inner) if opened(inner.into()) => Ok(()),
+                ranges::Place::Embeds(inner) => match ranges::not_global_v4(inner) {
+                    Some(range) => Err(Blocked::Address(range)),
+                    None => Ok(()),
+                },
+            }
+        }
+    }
+}
+
+/// Judges what a URL says without asking the DNS: its scheme, its credentials and a literal address in
+/// whatever spelling, which the URL parser has brought to the one form (WHATWG URL, "host parsing").
+///
+/// # Errors
+/// When `trust` does not reach that far.
+pub fn check_url(url: &Url, trust: &Trust) -> Result<(), Blocked> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Blocked::Scheme(url.scheme().to_owned()));
+    }
+    let literal = match url.host() {
+        None | Some(Host::Domain("")) => return Err(Blocked::NoHost),
+        Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
+        Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
+        Some(Host::Domain(name)) => {
+            if matches!(trust, Trust::Callback { .. }) && is_localhost(name) {
+                loopback(trust)?;
+            }
+            None
+        }
+    };
+    // The operator's own literal is taken at its word.
+    let Trust::Callback { .. } = trust else { return Ok(()) };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Blocked::Credentials);
+    }
+    literal.map_or(Ok(()), |ip| verdict(ip, trust))
+}
+
+/// `localhost` and all names below it are loopback, whatever a DNS server says (RFC 6761 section 6.3).
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    last.eq_ignore_ascii_case("localhost")
+}
+
+/// The loopback addresses that `trust` reaches.
+fn loopback(trust: &Trust) -> Result<Vec<IpAddr>, Blocked> {
+    let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let open: Vec<_> = both.into_iter().filter(|ip| verdict(*ip, trust).is_ok()).collect();
+    if open.is_empty() { Err(Blocked::Address("loopback")) } else { Ok(open) }
+}
+
+/// Why a name did not lead to an address that may be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// An address of the name is out of bounds.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
+    /// The lookup failed.
+    #[error("name not found")]
+    Lookup(#[source] std::io::Error),
+    /// The lookup gave no address.
+    #[error("name not found")]
+    NoAddress,
+}
+
+/// A resolver for reqwest that refuses a whole name when one of its addresses is out of bounds: a name that
+/// mixes public and private addresses is an attack or a mistake.
+#[derive(Clone, Debug)]
+pub struct GuardedResolver {
+    trust: Arc<Trust>,
+}
+
+impl GuardedResolver {
+    /// A resolver that lets through what `trust` reaches.
+    #[must_use]
+    pub fn new(trust: Arc<Trust>) -> Self {
+        Self { trust }
+    }
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let trust = Arc::clone(&self.trust);
+        Box::pin(async move {
+            let addresses = lookup(name.as_str(), &trust).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The addresses of a name, all of them within bounds. The port is 0, for the client to fill in.
+async fn lookup(name: &str, trust: &Trust) -> Result<Vec<SocketAddr>, ResolveError> {
+    if matches!(trust, Trust::Callback { .. }) && is_localhost(name) {
+        let addresses = loopback(trust)?;
+        return Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect());
+    }
+    let found = tokio::net::lookup_host((name, 0)).await.map_err(ResolveError::Lookup)?;
+    all_within(found.collect(), trust)
+}
+
+fn all_within(found: Vec<SocketAddr>, trust: &Trust) -> Result<Vec<SocketAddr>, ResolveError> {
+    if found.is_empty() {
+        return Err(ResolveError::NoAddress);
+    }
+    for address in &found {
+        verdict(address.ip(), trust)?;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What is handed to a sink: the event and where its bytes are.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bytes::Bytes;
+
+use crate::{
+    job::{JobId, Outcome},
+    units::Time,
+};
+
+/// The type of the event that `sink test` sends.
+pub const TEST_EVENT: &str = "tidings.test";
+
+/// One event on its way to one sink.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// `evt_…`, the same on every attempt.
+    pub event_id: String,
+    /// `job.completed` … `job.lost`, or [`TEST_EVENT`].
+    pub event_type: String,
+    /// When the job ended; the same on every attempt.
+    pub time: Time,
+    /// The job it is about; `None` for a test event.
+    pub subject: Option<Subject>,
+    /// What the sink is handed, or what the envelope is put around.
+    pub body: Body,
+}
+
+/// The job that an event is about.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The source's name.
+    pub source: String,
+    /// The source's own id of the job.
+    pub job_id: JobId,
+    /// What its end means.
+    pub outcome: Outcome,
+    /// Labels of the watch.
+    pub labels: BTreeMap<String, String>,
+    /// Why it was lost; told for [`Outcome::Lost`] alone.
+    pub reason: Option<String>,
+}
+
+/// The bytes of a job, passed on unchanged and never parsed.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// In the spool. The size is part of the promise: a file that has another one is not sent.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Its bytes.
+        size: u64,
+    },
+    /// In memory.
+    Inline(Bytes),
+    /// There are none: the job was lost before anything was known.
+    Null,
+}
+
+impl Parcel {
+    /// The event of a job's end.
+    #[must_use]
+    pub fn job(event_id: String, time: Time, subject: Subject, body: Body) -> Self {
+        let event_type = subject.outcome.event_type().to_owned();
+        Self { event_id, event_type, time, subject: Some(subject), body }
+    }
+
+    /// The event of `sink test`: about no job, its data a sentence for people.
+    #[must_use]
+    pub fn test(event_id: String, time: Time, message: &str) -> Self {
+        let message = serde_json::Value::from(message);
+        let body = Body::Inline(Bytes::from(format!("{{\"message\":{message}}}")));
+        Self { event_id, event_type: TEST_EVENT.to_owned(), time, subject: None, body }
+    }
+}
+
+impl Body {
+    /// How many bytes there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::File { size, .. } => *size,
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Null => 0,
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
