@@ -1,0 +1,66 @@
+//! What every flow needs: a daemon (in this process, or as the real binary), receivers, a client.
+//!
+//! Nothing here sleeps to wait for something: [`eventually`] looks again until a condition holds and fails after
+//! [`PATIENCE`], which a passing test never uses up.
+
+#![allow(dead_code, reason = "each flow uses a part of it")]
+
+mod daemon;
+mod process;
+mod receiver;
+
+use std::{fmt::Debug, future::Future, time::Duration};
+
+pub use daemon::{Daemon, Sinks, config, segment};
+pub use process::{Process, binary, once};
+pub use receiver::{Receiver, Reply, Request};
+use tidings::{
+    job::JobId,
+    mock::{Mock, MockConfig},
+};
+
+/// After this a condition will not come true any more.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Any free port of this machine alone.
+pub const LOOPBACK: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Looks again and again until `probe` finds something.
+pub async fn eventually<T, F, P>(what: &str, mut probe: P) -> T
+where
+    P: FnMut() -> F,
+    F: Future<Output = Option<T>>,
+{
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A mock upstream whose jobs take 100 ms unless they say otherwise.
+pub async fn mock() -> Mock {
+    let config =
+        MockConfig { duration: Duration::from_millis(100), jitter: 0.0, ..MockConfig::default() };
+    Mock::start(config, LOOPBACK).await.unwrap()
+}
+
+/// A job id.
+pub fn id(text: impl AsRef<str>) -> JobId {
+    text.as_ref().parse().unwrap()
+}
+
+/// A client as an application would have one.
+pub fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Shows what was not expected.
+pub fn show(value: &impl Debug) -> String {
+    format!("{value:#?}")
+}

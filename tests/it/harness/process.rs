@@ -1,0 +1,101 @@
+//! The daemon as the real binary.
+
+use std::{
+    path::Path,
+    process::{Output, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use super::{eventually, http};
+
+/// The binary with an environment in which nothing of ours is set.
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.env_clear().kill_on_drop(true);
+    command
+}
+
+/// Runs `tidings` with these arguments in `folder` until it ends.
+pub async fn once(folder: &Path, args: &[&str]) -> Output {
+    binary().args(args).current_dir(folder).stdin(Stdio::null()).output().await.unwrap()
+}
+
+/// A running `tidings run`.
+pub struct Process {
+    pub url: String,
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts `tidings run` in `folder` with these arguments, on any free port, and waits until it is ready.
+    pub async fn run(folder: &Path, args: &[&str]) -> Self {
+        let mut command = binary();
+        command.arg("run").args(["--listen", "127.0.0.1:0"]).args(args).current_dir(folder);
+        let process = Self::spawn(command).await;
+        let http = http();
+        eventually("it is ready", || async {
+            let answer = http.get(format!("{}/readyz", process.url)).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+        process
+    }
+
+    async fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log: Arc<Mutex<String>> = Arc::default();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let written = Arc::clone(&log);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut log = written.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let address = eventually("it says where it listens", || async {
+            let log = log.lock().unwrap().clone();
+            let line = log.lines().find(|line| line.contains("listening"))?.to_owned();
+            let at = line.find("address=")? + "address=".len();
+            Some(line[at..].split_whitespace().next()?.to_owned())
+        })
+        .await;
+        Self { url: format!("http://{address}"), child, log }
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Ends it as an out-of-memory killer would.
+    pub async fn kill(mut self) -> String {
+        self.child.kill().await.unwrap();
+        self.log()
+    }
+
+    /// Sends SIGTERM and waits: the exit status, and what it logged.
+    pub async fn terminate(mut self) -> (Option<i32>, String) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it stops").unwrap();
+        (status.code(), self.log())
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+}
