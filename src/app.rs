@@ -302,13 +302,11 @@ async fn retain(api: Arc<Api>, retention: Duration) {
 
 impl Api {
     fn follow(&self, watch: &Watch) {
-        match self.followers.get(&watch.source) {
-            Some(follower) => follower.follow(watch),
-            None => tracing::warn!(
-                source = watch.source, job_id = %watch.job_id,
-                "a watch waits for a source that is not configured"
-            ),
+        if let Some(follower) = self.followers.get(&watch.source) {
+            return follower.follow(watch);
         }
+        let source = &watch.source;
+        tracing::warn!(source, job_id = %watch.job_id, "a watch waits for a source that is not configured");
     }
 
     /// One line for whoever reads the log of a stopped daemon.

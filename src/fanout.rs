@@ -124,6 +124,7 @@ mod tests {
         Router::new(&sinks, &routes)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better at the call")]
     fn watch(more: serde_json::Value) -> Watch {
         let mut json = serde_json::json!({
             "source": "retab", "job_id": "job_1", "created_at": "2026-01-01T00:00:00Z",

@@ -93,7 +93,7 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(health::metrics))
 }
 
-/// The OpenAPI 3.1 document of the API, made from the code.
+/// The `OpenAPI` 3.1 document of the API, made from the code.
 #[must_use]
 pub fn openapi() -> OpenApi {
     routes().into_openapi()

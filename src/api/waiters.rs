@@ -24,8 +24,7 @@ impl Waiters {
             }
             Arc::clone(waiting.entry(watch).or_default())
         };
-        let armed = notify.notified_owned();
-        async move { armed.await }
+        notify.notified_owned()
     }
 
     /// Wakes everyone who waits for this watch.

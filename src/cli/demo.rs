@@ -86,12 +86,11 @@ pub async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
         ids.iter().map(|id| handle.finished(&source, id).map(move |watch| (id, watch))).collect();
     let mut all = true;
     while let Some((id, watch)) = waits.next().await {
-        match watch? {
-            Some(watch) => say(&format!("watch    {}", summary(&handle.view(&watch)?)))?,
-            None => {
-                all = false;
-                say(&format!("watch    {id} is not done"))?;
-            }
+        if let Some(watch) = watch? {
+            say(&format!("watch    {}", summary(&handle.view(&watch)?)))?;
+        } else {
+            all = false;
+            say(&format!("watch    {id} is not done"))?;
         }
     }
     if all {

@@ -1,6 +1,7 @@
 //! One attempt at writing an event into a folder: beside its place, synced, renamed, the folder synced.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -96,7 +97,8 @@ fn escaped(value: &str) -> String {
         if plain {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped
@@ -228,7 +230,7 @@ mod tests {
             let report = sink.attempt(&parcel("job_1"), Time(0)).await;
             assert_eq!(report.error, None);
             let path = folder.path().join("out/retab/job_1.json");
-            assert_eq!(files(folder.path()), [path.clone()]);
+            assert_eq!(files(folder.path()), std::slice::from_ref(&path));
             assert_eq!(fs::read(&path).unwrap(), JOB);
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
             assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);

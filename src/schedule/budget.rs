@@ -63,7 +63,7 @@ mod tests {
             for (i, from) in taken.iter().enumerate() {
                 for (j, to) in taken.iter().enumerate().skip(i) {
                     let allowed = (*to - *from).as_secs_f64() * rate + (rate / 10.0).max(1.0);
-                    prop_assert!(((j - i + 1) as f64) <= allowed + 1e-6);
+                    prop_assert!(f64::from(u32::try_from(j - i + 1).unwrap()) <= allowed + 1e-6);
                 }
             }
         }

@@ -36,8 +36,8 @@ pub fn resumed_wait(config: &PollingConfig, age: Duration) -> Duration {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-    use crate::units::Span;
+    use super::{Duration, PollingConfig, next_wait, resumed_wait};
+    use crate::{schedule::Strategy as Polling, units::Span};
 
     proptest! {
         #[test]
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn fixed_is_fixed() {
-        let config = PollingConfig { strategy: Strategy::Fixed, ..PollingConfig::default() };
+        let config = PollingConfig { strategy: Polling::Fixed, ..PollingConfig::default() };
         assert_eq!(next_wait(&config, Some(Duration::from_secs(9)), 0.7), Duration::from_secs(2));
     }
 }

@@ -37,7 +37,7 @@ const BLOCKED_V4: &[V4] = &[
     ([168, 63, 129, 16], 32, "cloud metadata"),
 ];
 
-/// What lies inside 2000::/3, the global unicast space; everything outside of it is refused anyway.
+/// What lies inside `2000::/3`, the global unicast space; everything outside of it is refused anyway.
 const BLOCKED_V6: &[V6] = &[
     // Teredo (2001::/32) hides an IPv4 address that its relay picks; with it goes the whole block of
     // protocol assignments.
@@ -113,6 +113,7 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         Ipv4Addr::new(a, b, c, d)
     };
+    #[expect(clippy::match_same_arms, reason = "each form is named with its source")]
     match [a, b, c, d, e, f] {
         // Mapped ::ffff:0:0/96 (RFC 4291 2.5.5.2) and translated ::ffff:0:0:0/96 (RFC 2765 2.1).
         [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0xffff, 0] => Some(v4(g, h)),

@@ -3,7 +3,7 @@
 //! Nothing here sleeps to wait for something: [`eventually`] looks again until a condition holds and fails after
 //! [`PATIENCE`], which a passing test never uses up.
 
-#![allow(dead_code, reason = "each flow uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each flow uses a part of it")]
 
 mod daemon;
 mod process;
@@ -44,8 +44,7 @@ where
 
 /// A mock upstream whose jobs take 100 ms unless they say otherwise.
 pub async fn mock() -> Mock {
-    let config =
-        MockConfig { duration: Duration::from_millis(100), jitter: 0.0, ..MockConfig::default() };
+    let config = MockConfig { duration: Duration::from_millis(100), jitter: 0.0, ..MockConfig::default() };
     Mock::start(config, LOOPBACK).await.unwrap()
 }
 

@@ -88,7 +88,8 @@ impl Process {
     pub async fn terminate(mut self) -> (Option<i32>, String) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it stops").unwrap();
+        let status =
+            tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it stops").unwrap();
         (status.code(), self.log())
     }
 
