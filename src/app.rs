@@ -14,7 +14,7 @@ use crate::{
     api::{self, Api, Bound, Listen, Waiters, view::WatchView},
     clock,
     config::Config,
-    deliver::{Couriers, SinkError, guard::Trust},
+    deliver::{Callbacks, Couriers, SinkError},
     fanout::Router,
     follow::Follower,
     job::JobId,
@@ -42,13 +42,8 @@ pub enum StartError {
         source: SourceError,
     },
     /// A sink.
-    #[error("the sink `{name}` cannot be set up")]
-    Sink {
-        /// Its name.
-        name: String,
-        /// Why.
-        source: SinkError,
-    },
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// An address.
     #[error("`{address}` cannot be listened on; choose another with --listen")]
     Listen {
@@ -201,9 +196,8 @@ async fn bind(address: &str) -> Result<Bound, StartError> {
 fn assemble(config: &Config, store: Store) -> Result<Api, StartError> {
     let metrics = Arc::new(Metrics::new());
     let proxy = config.server.proxy.as_deref();
-    let trust = config.callbacks.enabled.then(|| Trust::Callback { allow: config.callbacks.allow.clone() });
-    let couriers = Couriers::open(&config.sinks, trust.as_ref(), proxy, &store, &metrics)
-        .map_err(|(name, source)| StartError::Sink { name, source })?;
+    let callbacks = config.callbacks.enabled.then(|| Callbacks::new(&config.callbacks)).transpose()?;
+    let couriers = Couriers::open(&config.sinks, callbacks.as_ref(), proxy, &store, &metrics)?;
     let router = Arc::new(Router::new(&config.sinks, &config.routes));
     let mut followers = BTreeMap::new();
     for (name, source) in &config.sources {
@@ -220,7 +214,7 @@ fn assemble(config: &Config, store: Store) -> Result<Api, StartError> {
         metrics,
         token: SecretSource::of(config.server.token.as_ref(), config.server.token_file.as_deref()),
         hosts: config.server.hosts.clone(),
-        callback_trust: trust,
+        callbacks,
         loaded: watch::Sender::new(false),
         stop: CancellationToken::new(),
     })
@@ -233,7 +227,9 @@ fn listen_to_changes(api: &Arc<Api>) {
     api.store.on_change(move |change| {
         let Some(api) = weak.upgrade() else { return };
         match change {
-            Change::Follow(watch) => api.follow(&watch),
+            Change::Follow(watch) => {
+                api.follow(&watch);
+            }
             Change::Unfollow { source, watch } => {
                 if let Some(follower) = api.followers.get(&source) {
                     follower.unfollow(watch);
@@ -249,29 +245,42 @@ fn listen_to_changes(api: &Arc<Api>) {
 async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
     let died = |reason: String| StageDied { stage: "the start", reason };
     let loading = Arc::clone(api);
-    let loaded = tokio::task::spawn_blocking(move || -> Result<(u64, u64, usize), StoreError> {
+    let loaded = tokio::task::spawn_blocking(move || -> Result<(u64, u64), StoreError> {
         let (mut watches, mut deliveries) = (0, 0);
+        let mut orphaned: BTreeMap<String, u64> = BTreeMap::new();
         loading.store.each_open(|watch| {
-            loading.follow(&watch);
             watches += 1;
+            if !loading.follow(&watch) {
+                *orphaned.entry(watch.source).or_default() += 1;
+            }
         })?;
+        for (source, watches) in orphaned {
+            tracing::warn!(source, watches, "watches wait for a source that is not configured");
+        }
         loading.store.each_pending(|sink, key, due| {
             loading.couriers.schedule(sink, key, due);
             deliveries += 1;
         })?;
-        Ok((watches, deliveries, loading.store.sweep_spool()?))
+        Ok((watches, deliveries))
     });
-    let (watches, deliveries, orphans) =
+    let (watches, deliveries) =
         loaded.await.map_err(|error| died(error.to_string()))?.map_err(|error| died(error.to_string()))?;
-    tracing::info!(watches, deliveries, orphans, "took up what was open");
+    tracing::info!(watches, deliveries, "took up what was open");
     let handle = Handle { api: Arc::clone(api) };
     handle.watch(&config.watch, true).await.map_err(|error| died(error.to_string()))?;
     api.loaded.send_replace(true);
     Ok(())
 }
 
-/// Drops finished watches after retention.
+/// Drops finished watches after retention, and first what a killed process left in the spool.
 async fn retain(api: Arc<Api>, retention: Duration) {
+    let sweeping = Arc::clone(&api);
+    match tokio::task::spawn_blocking(move || sweeping.store.sweep_spool()).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(orphans)) => tracing::info!(orphans, "removed stored jobs that belong to no watch"),
+        Ok(Err(error)) => tracing::warn!(%error, "the spool could not be swept; the next start does"),
+        Err(error) => tracing::warn!(%error, "the spool could not be swept; the next start does"),
+    }
     let round = (retention / 10).clamp(Duration::from_millis(100), RETENTION_ROUND);
     loop {
         tokio::select! {
@@ -301,12 +310,13 @@ async fn retain(api: Arc<Api>, retention: Duration) {
 }
 
 impl Api {
-    fn follow(&self, watch: &Watch) {
-        if let Some(follower) = self.followers.get(&watch.source) {
-            return follower.follow(watch);
+    /// `false` when its source is not configured: then it waits in the store.
+    fn follow(&self, watch: &Watch) -> bool {
+        let follower = self.followers.get(&watch.source);
+        if let Some(follower) = follower {
+            follower.follow(watch);
         }
-        let source = &watch.source;
-        tracing::warn!(source, job_id = %watch.job_id, "a watch waits for a source that is not configured");
+        follower.is_some()
     }
 
     /// One line for whoever reads the log of a stopped daemon.

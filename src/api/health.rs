@@ -13,7 +13,7 @@ use super::{
     Api,
     problem::{Name, Problem},
     requests::list,
-    view::{AttemptView, Readiness, SinkView, SourceView},
+    view::{AttemptView, Page, Readiness, SinkView, SourceView},
 };
 use crate::{clock, schedule::State as SourceState};
 
@@ -83,9 +83,9 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
 }
 
 /// The sinks and how they do.
-#[utoipa::path(get, path = "/v1/sinks", tag = "sinks", responses((status = 200, body = Vec<SinkView>)))]
-pub(super) async fn sinks(State(api): State<Arc<Api>>) -> Json<Vec<SinkView>> {
-    Json(api.couriers.views())
+#[utoipa::path(get, path = "/v1/sinks", tag = "sinks", responses((status = 200, body = Page<SinkView>)))]
+pub(super) async fn sinks(State(api): State<Arc<Api>>) -> Json<Page<SinkView>> {
+    Json(Page { data: api.couriers.views(), next_cursor: None })
 }
 
 /// Send a `tidings.test` event to a sink, once, and tell what came of it.
@@ -105,8 +105,8 @@ pub(super) async fn test_sink(
 }
 
 /// The sources and how they do.
-#[utoipa::path(get, path = "/v1/sources", tag = "sources", responses((status = 200, body = Vec<SourceView>)))]
-pub(super) async fn sources(State(api): State<Arc<Api>>) -> Json<Vec<SourceView>> {
+#[utoipa::path(get, path = "/v1/sources", tag = "sources", responses((status = 200, body = Page<SourceView>)))]
+pub(super) async fn sources(State(api): State<Arc<Api>>) -> Json<Page<SourceView>> {
     let now = tokio::time::Instant::now();
     let views = api.followers.values().map(|follower| {
         let source = &follower.source;
@@ -127,5 +127,5 @@ pub(super) async fn sources(State(api): State<Arc<Api>>) -> Json<Vec<SourceView>
             last_error: follower.last_error(),
         }
     });
-    Json(views.collect())
+    Json(Page { data: views.collect(), next_cursor: None })
 }

@@ -31,7 +31,7 @@ pub use server::{Bound, Listen};
 pub use waiters::Waiters;
 
 use crate::{
-    deliver::{Couriers, guard::Trust},
+    deliver::{Callbacks, Couriers},
     follow::Follower,
     secret::SecretSource,
     store::Store,
@@ -54,8 +54,8 @@ pub struct Api {
     pub token: Option<SecretSource>,
     /// Further names of this server.
     pub hosts: Vec<String>,
-    /// How far callbacks may reach; `None` when they are switched off.
-    pub callback_trust: Option<Trust>,
+    /// The webhooks that watches bring along; `None` when they are switched off.
+    pub callbacks: Option<Callbacks>,
     /// The open watches were read from the store.
     pub loaded: watch::Sender<bool>,
     /// The process is stopping.

@@ -89,7 +89,9 @@ impl From<StoreError> for Problem {
         let (status, code) = match &error {
             StoreError::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             StoreError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
-            StoreError::Damaged(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_damaged"),
+            StoreError::Damaged(_) | StoreError::Record(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_damaged")
+            }
         };
         Self::new(status, code, error.to_string())
     }

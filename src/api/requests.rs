@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde::Deserialize as _;
-use url::Url;
 
 use super::{
     Api,
@@ -11,7 +10,7 @@ use super::{
     view::{CallbackRequest, WatchRequest},
 };
 use crate::{
-    deliver::{check_secret, guard::check_url},
+    deliver::check_secret,
     secret::Secret,
     store::{Callback, Registration},
     units::{Span, Time},
@@ -86,7 +85,7 @@ impl Api {
     }
 
     fn callback(&self, asked: CallbackRequest) -> Result<Callback, Problem> {
-        let Some(trust) = &self.callback_trust else {
+        let Some(callbacks) = &self.callbacks else {
             return Err(Problem::unprocessable(
                 "callbacks_disabled",
                 "callbacks are switched off (callbacks.enabled); send the event to a sink instead",
@@ -96,11 +95,9 @@ impl Api {
         if asked.url.len() > MAX_URL {
             return Err(refused(format!("a callback URL has at most {MAX_URL} bytes")));
         }
-        let url =
-            Url::parse(&asked.url).map_err(|error| refused(format!("the callback URL is none: {error}")))?;
-        check_url(&url, trust).map_err(|blocked| {
+        callbacks.check(&asked.url).map_err(|reason| {
             refused(format!(
-                "the callback URL is refused: {blocked}; callbacks.allow can open a range of addresses"
+                "the callback URL is refused: {reason}; callbacks.allow can open a range of addresses"
             ))
         })?;
         let secret = asked.secret.map(Secret::new);

@@ -18,7 +18,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Body, Carrier, Parcel, Report, RetryConfig, Subject, report::Verdict as Attempted, retry::next_attempt,
+    Body, Carrier, Parcel, Report, RetryConfig, Subject, Webhook, report::Verdict as Attempted,
+    retry::next_attempt,
 };
 use crate::{
     api::view::{AttemptView, DeliveryState, SinkView},
@@ -200,7 +201,7 @@ impl Courier {
         let Some(callback) = self.store.watch(event.watch)?.and_then(|watch| watch.callback) else {
             return Ok(Report::refused("the watch names no callback"));
         };
-        Ok(match callbacks.to(&callback.url, callback.secret.as_ref()) {
+        Ok(match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
             Ok(webhook) => webhook.attempt(&parcel, now).await,
             Err(error) => Report::refused(error.to_string()),
         })

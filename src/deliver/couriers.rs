@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{CALLBACK_SINK, Callbacks, Courier, RetryConfig, Sink, SinkConfig, SinkError, guard::Trust};
+use super::{CALLBACK_SINK, Callbacks, Courier, RetryConfig, Sink, SinkConfig, SinkError};
 use crate::{
     api::view::{AttemptView, SinkView},
     store::{DeliveryKey, Store},
@@ -51,30 +51,29 @@ impl Carrier {
 }
 
 impl Couriers {
-    /// Opens every sink. `callbacks` says how far callbacks may reach, when they are switched on.
+    /// Opens every sink, and the callbacks when they are switched on.
     ///
     /// # Errors
-    /// When a sink cannot be set up: its name, and why.
+    /// When a sink cannot be set up.
     pub fn open(
         sinks: &BTreeMap<String, SinkConfig>,
-        callbacks: Option<&Trust>,
+        callbacks: Option<&Callbacks>,
         proxy: Option<&str>,
         store: &Store,
         metrics: &Arc<Metrics>,
-    ) -> Result<Self, (String, SinkError)> {
+    ) -> Result<Self, SinkError> {
         let mut by_name = BTreeMap::new();
         for (name, config) in sinks {
-            let sink = Sink::open(config, proxy).map_err(|error| (name.clone(), error))?;
+            let sink = Sink::open(name, config, proxy)?;
             let (store, metrics) = (store.clone(), Arc::clone(metrics));
             let (retry, max) = (config.retry(), config.max_in_flight());
             let courier = Courier::new(name, Carrier::Sink(sink), retry, max, store, metrics);
             by_name.insert(name.clone(), Arc::new(courier));
         }
-        if let Some(trust) = callbacks {
+        if let Some(callbacks) = callbacks {
             let name = CALLBACK_SINK;
-            let callbacks = Callbacks::new(trust.clone()).map_err(|error| (name.to_owned(), error))?;
             let (store, metrics) = (store.clone(), Arc::clone(metrics));
-            let (carrier, retry) = (Carrier::Callbacks(callbacks), RetryConfig::default());
+            let (carrier, retry) = (Carrier::Callbacks(callbacks.clone()), RetryConfig::default());
             let courier = Courier::new(name, carrier, &retry, MAX_CALLBACKS, store, metrics);
             by_name.insert(name.to_owned(), Arc::new(courier));
         }

@@ -22,7 +22,6 @@ pub use config::{
 };
 pub use courier::Courier;
 pub use couriers::{Carrier, Couriers};
-pub use disk::Disk;
 pub use parcel::{Body, Parcel, Subject};
 pub use report::Report;
 pub use sign::check_secret;

@@ -121,6 +121,8 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
     #[test]
@@ -136,6 +138,4 @@ mod tests {
         assert_eq!(find::<rustls::Error>(&outer), Some(&inner));
         assert!(find::<fmt::Error>(&outer).is_none());
     }
-
-    use std::fmt;
 }

@@ -6,7 +6,7 @@ use super::RetryConfig;
 use crate::units::Time;
 
 /// The longest `Retry-After` that is obeyed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// When the attempt after `attempts_made` is due, or `None` when the schedule is used up.
 ///
@@ -68,8 +68,8 @@ mod tests {
         let config = config(&[5_000], 0.0);
         let after = |seconds| next_attempt(&config, 1, Some(Duration::from_secs(seconds)), NOW, 0.5);
         assert_eq!(after(1), Some(NOW.after(Duration::from_secs(5))));
-        assert_eq!(after(60), Some(NOW.after(Duration::from_secs(60))));
-        assert_eq!(after(u64::MAX), Some(NOW.after(Duration::from_secs(86_400))));
+        assert_eq!(after(60), Some(NOW.after(Duration::from_mins(1))));
+        assert_eq!(after(u64::MAX), Some(NOW.after(Duration::from_hours(24))));
         assert_eq!(next_attempt(&config, 2, Some(Duration::from_secs(1)), NOW, 0.5), None);
     }
 

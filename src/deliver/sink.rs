@@ -1,46 +1,48 @@
-//! The kinds of sinks.
+//! A place where events go, whatever its kind.
 
-use super::{Disk, SinkConfig, Webhook, parcel::Parcel, report::Report, sign::SignError};
+use super::{SinkConfig, disk::Disk, parcel::Parcel, report::Report, webhook::Webhook};
 use crate::units::Time;
 
-/// Why a sink cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    /// The URL.
-    #[error("its URL cannot be used: {0}")]
-    Url(String),
-    /// A header.
-    #[error("its header `{0}` cannot be sent")]
-    Header(String),
-    /// A secret.
-    #[error("its secret cannot be used: {0}")]
-    Secret(#[from] SignError),
-    /// The client.
-    #[error("no HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
-}
-
-/// One place where events go.
+/// A sink that is ready to take events.
+#[derive(Clone, Debug)]
 pub enum Sink {
     /// An HTTP endpoint.
-    Webhook(Box<Webhook>),
+    Webhook(Webhook),
     /// A folder.
     Disk(Disk),
 }
 
+/// A sink that cannot be used as it is configured.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sinks.{sink}.{key}: {reason}")]
+pub struct SinkError {
+    /// The sink's name.
+    pub sink: String,
+    /// The key below it.
+    pub key: &'static str,
+    /// What is wrong with it; no secret is in it.
+    pub reason: String,
+}
+
+impl SinkError {
+    pub(super) fn new(sink: &str, key: &'static str, reason: impl Into<String>) -> Self {
+        Self { sink: sink.to_owned(), key, reason: reason.into() }
+    }
+}
+
 impl Sink {
-    /// Sets a sink up; sends and writes nothing.
+    /// Opens the sink `name`; nothing is sent or written. `proxy` is that of `server.proxy`.
     ///
     /// # Errors
-    /// When the configuration cannot be used.
-    pub fn open(config: &SinkConfig, proxy: Option<&str>) -> Result<Self, SinkError> {
-        Ok(match config {
-            SinkConfig::Webhook(webhook) => Self::Webhook(Box::new(Webhook::new(webhook, proxy)?)),
-            SinkConfig::Disk(disk) => Self::Disk(Disk::new(disk)),
-        })
+    /// When it cannot be used as it is configured.
+    pub fn open(name: &str, config: &SinkConfig, proxy: Option<&str>) -> Result<Self, SinkError> {
+        match config {
+            SinkConfig::Webhook(webhook) => Webhook::new(name, webhook, proxy).map(Self::Webhook),
+            SinkConfig::Disk(disk) => Disk::new(name, disk).map(Self::Disk),
+        }
     }
 
-    /// Hands an event over once.
+    /// Hands `parcel` over once; `now` is the instant of this attempt.
     pub async fn attempt(&self, parcel: &Parcel, now: Time) -> Report {
         match self {
             Self::Webhook(webhook) => webhook.attempt(parcel, now).await,
@@ -48,7 +50,7 @@ impl Sink {
         }
     }
 
-    /// Where it points: a URL without credentials and query, or a folder.
+    /// Where it points, fit to be shown: a URL without credentials and query, or a folder.
     #[must_use]
     pub fn target(&self) -> String {
         match self {

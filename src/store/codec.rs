@@ -13,17 +13,18 @@ const VERSION: u8 = 1;
 
 pub(super) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
     let mut bytes = vec![VERSION];
-    serde_json::to_writer(&mut bytes, record).map_err(|error| StoreError::Damaged(error.to_string()))?;
+    serde_json::to_writer(&mut bytes, record).map_err(|error| StoreError::Record(error.to_string()))?;
     Ok(bytes)
 }
 
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
     match bytes.split_first() {
-        Some((&VERSION, json)) => serde_json::from_slice(json)
-            .map_err(|error| StoreError::Damaged(format!("a record cannot be read: {error}"))),
-        Some((version, _)) => Err(StoreError::Damaged(format!(
-            "a record has format {version}, and this version of tidings reads format {VERSION}; use the newer version that wrote it"
+        Some((&VERSION, json)) => {
+            serde_json::from_slice(json).map_err(|error| StoreError::Record(error.to_string()))
+        }
+        Some((version, _)) => Err(StoreError::Record(format!(
+            "it has format {version}, and this version of tidings reads format {VERSION}; use the newer version that wrote it"
         ))),
-        None => Err(StoreError::Damaged("a record is empty".to_owned())),
+        None => Err(StoreError::Record("it is empty".to_owned())),
     }
 }

@@ -111,7 +111,7 @@ impl Store {
                     return Ok(true);
                 }
                 let Some(mut end) = watch.ending.take() else {
-                    return Err(StoreError::Damaged("a job is fetched without an end".to_owned()));
+                    return Err(StoreError::Record("a job is fetched without an end".to_owned()));
                 };
                 end.job = Some(job);
                 let sinks = route(&watch, &end);

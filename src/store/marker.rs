@@ -56,7 +56,7 @@ pub(super) fn open(folder: &Path, config: &StoreConfig) -> Result<Database, Open
     }
     make_private(&folder.join(DATABASE)).map_err(unusable)?;
     let database = open_database(folder, config).map_err(|error| match error {
-        StoreError::Damaged(reason) => damaged(reason),
+        StoreError::Damaged(reason) | StoreError::Record(reason) => damaged(reason),
         StoreError::Unavailable(reason) | StoreError::Full(reason) => {
             OpenError::Folder { path: folder.to_owned(), reason }
         }

@@ -58,9 +58,12 @@ pub enum StoreError {
     /// It failed and is being opened again.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// A record or the database cannot be read.
+    /// The database cannot be read.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// One record cannot be read; the others are not touched by that.
+    #[error("a record of the store cannot be read: {0}")]
+    Record(String),
 }
 
 impl From<sled::Error> for StoreError {

@@ -103,7 +103,7 @@ impl Store {
         self.read(|db| match db.get(keys::id(source, job_id))?.as_deref() {
             Some([b'+', number @ ..]) => match keys::number_of(number) {
                 Some(number) => Ok(load(db, number)?.map_or(Found::Nothing, |w| Found::Watch(Box::new(w)))),
-                None => Err(StoreError::Damaged("an index entry has no number".to_owned())),
+                None => Err(StoreError::Record("an index entry has no number".to_owned())),
             },
             Some(_) => Ok(Found::Dropped),
             None => Ok(Found::Nothing),

@@ -157,7 +157,7 @@ pub(super) fn find(txn: &Txn<'_>, source: &str, job_id: &JobId) -> Result<Option
     match txn.get(&keys::id(source, job_id))?.as_deref() {
         Some([b'+', number @ ..]) => match keys::number_of(number) {
             Some(number) => load(txn, number),
-            None => Err(StoreError::Damaged("an index entry has no number".to_owned())),
+            None => Err(StoreError::Record("an index entry has no number".to_owned())),
         },
         _ => Ok(None),
     }

@@ -31,7 +31,7 @@ pub(super) trait Call: Send {
 
 struct Pending<F, T> {
     operation: Option<F>,
-    value: Option<T>,
+    value: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -41,8 +41,15 @@ where
     T: Send,
 {
     fn apply(&mut self, txn: &mut Txn<'_>) -> Result<(), StoreError> {
-        if let Some(operation) = self.operation.take() {
-            self.value = Some(operation(txn)?);
+        let Some(operation) = self.operation.take() else { return Ok(()) };
+        match operation(txn) {
+            Ok(value) => self.value = Some(Ok(value)),
+            // One record that cannot be read is its own caller's trouble, not that of all others.
+            Err(error @ StoreError::Record(_)) => {
+                txn.abandon_operation();
+                self.value = Some(Err(error));
+            }
+            Err(error) => return Err(error),
         }
         txn.end_operation()
     }
@@ -51,7 +58,7 @@ where
         let Self { value, reply, .. } = *self;
         let unanswered = || StoreError::Unavailable("an operation was not carried out".to_owned());
         // A caller that went away no longer cares; what it asked for is on disk all the same.
-        let _ = reply.send(result.and_then(|()| value.ok_or_else(unanswered)));
+        let _ = reply.send(result.and_then(|()| value.unwrap_or_else(|| Err(unanswered()))));
     }
 }
 

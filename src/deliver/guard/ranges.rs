@@ -108,21 +108,20 @@ pub(super) fn not_global(ip: IpAddr) -> Place {
 
 /// The IPv4 address that an IPv6 address is a form of.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = ip.segments();
-    let v4 = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Ipv4Addr::new(a, b, c, d)
+    let groups = ip.segments();
+    let at = |first: usize| {
+        let ([a, b], [c, d]) = (groups[first].to_be_bytes(), groups[first + 1].to_be_bytes());
+        Some(Ipv4Addr::new(a, b, c, d))
     };
-    #[expect(clippy::match_same_arms, reason = "each form is named with its source")]
-    match [a, b, c, d, e, f] {
-        // Mapped ::ffff:0:0/96 (RFC 4291 2.5.5.2) and translated ::ffff:0:0:0/96 (RFC 2765 2.1).
-        [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0xffff, 0] => Some(v4(g, h)),
-        // NAT64 64:ff9b::/96 (RFC 6052 2.1).
-        [0x64, 0xff9b, 0, 0, 0, 0] => Some(v4(g, h)),
+    match groups {
         // 6to4 2002::/16 (RFC 3056 2).
-        [0x2002, high, low, ..] => Some(v4(high, low)),
-        // ISATAP interface ids (RFC 5214 6.1).
-        [.., 0 | 0x200, 0x5efe] => Some(v4(g, h)),
+        [0x2002, ..] => at(1),
+        // Mapped ::ffff:0:0/96 (RFC 4291 2.5.5.2), translated ::ffff:0:0:0/96 (RFC 2765 2.1), NAT64
+        // 64:ff9b::/96 (RFC 6052 2.1) and ISATAP interface ids (RFC 5214 6.1).
+        [0, 0, 0, 0, 0, 0xffff, ..]
+        | [0, 0, 0, 0, 0xffff, 0, ..]
+        | [0x64, 0xff9b, 0, 0, 0, 0, ..]
+        | [.., 0 | 0x200, 0x5efe, _, _] => at(6),
         _ => None,
     }
 }

@@ -1,0 +1,160 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+};
+
+use super::*;
+use crate::{
+    deliver::{
+        parcel::{Body, Subject},
+        report::Verdict,
+    },
+    job::Outcome,
+};
+
+const JOB: &str = "{ \"a\":1e-400 }\n";
+
+fn parcel(job_id: &str, body: Body) -> Parcel {
+    let subject = Subject {
+        source: "retab".to_owned(),
+        job_id: job_id.parse().unwrap(),
+        outcome: Outcome::Completed,
+        labels: BTreeMap::new(),
+        reason: None,
+    };
+    Parcel::job("evt_1".to_owned(), Time(1_779_883_200_500), subject, body)
+}
+
+fn small(job_id: &str) -> Parcel {
+    parcel(job_id, Body::Inline(JOB.into()))
+}
+
+fn disk(config: &DiskConfig) -> Disk {
+    Disk::new("archive", config).unwrap()
+}
+
+async fn write(disk: &Disk, parcel: &Parcel) -> Result<(), String> {
+    let report = disk.attempt(parcel, Time(0)).await;
+    assert_eq!(report.verdict == Verdict::Delivered, report.error.is_none());
+    report.error.map_or(Ok(()), Err)
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_job_is_written_whole_and_for_the_owner_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("deep/out");
+    let disk = disk(&DiskConfig::to(&dir));
+    for _ in 0..2 {
+        write(&disk, &small("job_1")).await.unwrap();
+        assert_eq!(fs::read_to_string(dir.join("retab/job_1.json")).unwrap(), JOB);
+    }
+    assert_eq!(names(&dir.join("retab")), ["job_1.json"]);
+    assert_eq!(mode(&dir.join("retab/job_1.json")), 0o600);
+    for folder in ["deep", "deep/out", "deep/out/retab"] {
+        assert_eq!(mode(&root.path().join(folder)), 0o700, "{folder}");
+    }
+    assert_eq!(disk.target(), dir.display().to_string());
+}
+
+#[tokio::test]
+async fn no_id_leaves_the_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("out");
+    let disk = disk(&DiskConfig::to(&dir));
+    let long = "/../".repeat(64);
+    for id in ["../../etc/passwd", "/etc/passwd", "...", "a/../../b", &long] {
+        write(&disk, &small(id)).await.unwrap();
+    }
+    assert_eq!(names(root.path()), ["out"]);
+    assert_eq!(names(&dir), ["retab"]);
+    assert_eq!(names(&dir.join("retab")).len(), 5);
+}
+
+#[tokio::test]
+async fn a_planted_link_is_not_followed() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, elsewhere) = (root.path().join("out"), root.path().join("elsewhere"));
+    fs::create_dir(&dir).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, dir.join("retab")).unwrap();
+    let config = DiskConfig::to(&dir);
+    let error = write(&disk(&config), &small("job_1")).await.unwrap_err();
+    assert!(error.starts_with(&format!("cannot write {}/retab/job_1.json: ", dir.display())), "{error}");
+    assert!(names(&elsewhere).is_empty());
+
+    // A link in the place of the temporary file or of the target is replaced, not written through.
+    let victim = elsewhere.join("victim");
+    fs::write(&victim, "safe").unwrap();
+    let flat = DiskConfig { path: "{job_id}".to_owned(), ..config };
+    symlink(&victim, dir.join("job_1")).unwrap();
+    symlink(&victim, dir.join(temporary_name("evt_1", "job_1"))).unwrap();
+    write(&disk(&flat), &small("job_1")).await.unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "safe");
+    assert_eq!(fs::read_to_string(dir.join("job_1")).unwrap(), JOB);
+}
+
+#[tokio::test]
+async fn a_leftover_of_a_crash_is_overwritten() {
+    let root = tempfile::tempdir().unwrap();
+    let config = DiskConfig { path: "{event_id}".to_owned(), ..DiskConfig::to(root.path()) };
+    fs::write(root.path().join(temporary_name("evt_1", "evt_1")), "x".repeat(9999)).unwrap();
+    write(&disk(&config), &small("job_1")).await.unwrap();
+    assert_eq!(names(root.path()), ["evt_1"]);
+    assert_eq!(fs::read_to_string(root.path().join("evt_1")).unwrap(), JOB);
+}
+
+#[tokio::test]
+async fn a_failed_write_is_readable_and_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let taken = root.path().join("taken");
+    fs::write(&taken, "a file").unwrap();
+    let error = write(&disk(&DiskConfig::to(&taken)), &small("job_1")).await.unwrap_err();
+    assert_eq!(error, format!("cannot write {}/retab/job_1.json: Not a directory", taken.display()));
+
+    let dir = root.path().join("out");
+    fs::create_dir_all(dir.join("retab/job_1.json/full")).unwrap();
+    let error = write(&disk(&DiskConfig::to(&dir)), &small("job_1")).await.unwrap_err();
+    assert!(error.ends_with("Is a directory"), "{error}");
+    assert_eq!(names(&dir.join("retab")), ["job_1.json"]);
+
+    let gone = Body::File { path: root.path().join("gone"), size: 1 };
+    let error = write(&disk(&DiskConfig::to(&dir)), &parcel("job_2", gone)).await.unwrap_err();
+    assert!(error.ends_with("the stored job cannot be read: No such file or directory"), "{error}");
+}
+
+#[tokio::test]
+async fn a_compressed_file_is_the_same_every_time() {
+    let root = tempfile::tempdir().unwrap();
+    let spooled = root.path().join("job");
+    let job = "{\"n\":[1,2,3]}".repeat(50_000);
+    fs::write(&spooled, &job).unwrap();
+    let body = Body::File { path: spooled, size: job.len() as u64 };
+    let config = DiskConfig { compress: Some(Compression::Zstd), ..DiskConfig::to(root.path().join("out")) };
+    let disk = disk(&config);
+    let parcel = parcel("job_1", body);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        write(&disk, &parcel).await.unwrap();
+        seen.push(fs::read(root.path().join("out/retab/job_1.json.zst")).unwrap());
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].len() < job.len() / 10);
+    assert!(zstd::decode_all(&seen[0][..]).unwrap() == job.as_bytes(), "the job's bytes were changed");
+}
+
+#[test]
+fn a_bad_template_names_its_key() {
+    let config = DiskConfig { path: "{job}".to_owned(), ..DiskConfig::to("out") };
+    let error = Disk::new("archive", &config).unwrap_err().to_string();
+    assert!(error.starts_with("sinks.archive.path: `{job}` is unknown; there are {source}"), "{error}");
+}
