@@ -3,4 +3,7 @@
 
 mod harness;
 
+mod attempts;
 mod happy;
+mod lost;
+mod upstream;
