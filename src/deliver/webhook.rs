@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use reqwest::{Body, Client, Response};
 use sha2::{Digest as _, Sha256};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use url::Url;
 
 use super::{
@@ -102,16 +102,19 @@ impl Webhook {
         let headers = self.event_headers(parcel, &payload, now).await?;
         let stream = payload.stream().await.map_err(|error| error.to_string())?;
         let request = self.client.post(self.url.clone()).headers(headers).body(Body::wrap_stream(stream));
-        let exchange = async {
-            let response = request.send().await.map_err(|error| class(&error))?;
-            let verdict = judge(&response, clock::now());
-            let status = response.status().as_u16();
-            let error = complaint(&response);
-            let response = first_of(response).await?;
-            Ok(Report { status: Some(status), error, response, duration: Duration::ZERO, verdict })
+        let deadline = tokio::time::Instant::now() + self.timeout.0;
+        let late = |_| format!("timed out after {}", self.timeout);
+        let answer = timeout_at(deadline, request.send()).await.map_err(late)?;
+        let answer = answer.map_err(|error| class(&error))?;
+        let verdict = judge(&answer, clock::now());
+        let (status, error) = (Some(answer.status().as_u16()), complaint(&answer));
+        let response = match timeout_at(deadline, first_of(answer)).await.map_err(late).flatten() {
+            Ok(text) => text,
+            // Only a whole answer is a success; a refusal counts by its head alone.
+            Err(broken) if verdict == Verdict::Delivered => return Err(broken),
+            Err(_) => None,
         };
-        let late = |_| Err(format!("timed out after {}", self.timeout));
-        timeout(self.timeout.0, exchange).await.unwrap_or_else(late)
+        Ok(Report { status, error, response, duration: Duration::ZERO, verdict })
     }
 
     async fn event_headers(

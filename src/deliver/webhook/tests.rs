@@ -300,6 +300,24 @@ async fn no_secret_of_a_url_is_told() {
     assert_eq!(webhook.target(), format!("http://127.0.0.1:{port}/hook"));
 }
 
+#[tokio::test]
+async fn a_refusal_counts_even_when_its_body_never_comes() {
+    let gone = Raw::answering("HTTP/1.1 410 Gone\r\nContent-Length: 900\r\n\r\nhalf").await;
+    let report = attempt(&gone.url()).await;
+    assert_eq!((report.status, report.error.as_deref()), (Some(410), Some("answered 410")));
+    assert!(matches!(report.verdict, Verdict::Dead { .. }), "{report:?}");
+    let stuck = Raw::start(|mut stream| async move {
+        request(&mut stream).await;
+        let head = b"HTTP/1.1 429 X\r\nRetry-After: 60\r\nContent-Length: 900\r\n\r\nhalf";
+        stream.write_all(head).await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let report = brief(&stuck.url()).await;
+    let asked = Verdict::Retry { not_before: Some(Duration::from_secs(60)) };
+    assert_eq!((report.status, report.verdict), (Some(429), asked));
+}
+
 /// The server's port closes when its task is gone, a moment after the server itself.
 async fn eventually_refused(webhook: &Webhook) -> Report {
     let deadline = Instant::now() + Duration::from_secs(10);
