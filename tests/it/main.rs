@@ -4,6 +4,8 @@
 mod harness;
 
 mod attempts;
+mod delivery;
 mod happy;
 mod lost;
+mod registering;
 mod upstream;
