@@ -213,10 +213,11 @@ impl Follower {
     /// Takes note that the source answered about a job.
     pub(crate) fn answered(&self, number: u64) {
         let mut schedule = self.schedule();
-        if schedule.health.state() != State::Ok {
+        let before = schedule.health.state();
+        schedule.health.answered(Instant::now());
+        if before != State::Ok && schedule.health.state() == State::Ok {
             tracing::info!(source = self.source.name, "the source answers again");
         }
-        schedule.health.answered();
         if let Some(entry) = schedule.entry_mut(number) {
             entry.not_found = 0;
             entry.rejected = 0;
@@ -262,7 +263,7 @@ impl Follower {
             Failure::Limited { retry_after, .. } => (State::Limited, *retry_after),
             Failure::Trouble(_) => (State::Failing, None),
             Failure::NotFound | Failure::Rejected(_) | Failure::TooLarge(_) => {
-                return schedule.health.answered();
+                return schedule.health.answered(Instant::now());
             }
         };
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());

@@ -42,12 +42,15 @@ impl State {
 /// The health of a source, with the pause that follows from it.
 ///
 /// While it is not ok, one request at a time goes out when the pause is over: a probe. Any answer that is not
-/// a failure makes it ok at once.
+/// a failure makes it ok at once, but for a pause that the source asked for: that one is kept to its end, whatever
+/// it still answers to requests that were under way.
 #[derive(Debug)]
 pub struct Health {
     state: State,
     failures: u32,
     paused_until: Option<Instant>,
+    /// The end of the pause that the source asked for.
+    asked_until: Option<Instant>,
     /// Counts the changes, so that requests sent before one cannot count as another.
     epoch: u64,
     longest: Duration,
@@ -61,6 +64,7 @@ impl Health {
             state: State::Ok,
             failures: 0,
             paused_until: None,
+            asked_until: None,
             epoch: 0,
             longest: longest.max(UNAUTHORIZED_PAUSE),
         }
@@ -91,7 +95,10 @@ impl Health {
     }
 
     /// The source answered. A probe that is answered ends the trouble.
-    pub fn answered(&mut self) {
+    pub fn answered(&mut self, now: Instant) {
+        if self.asked_until.is_some_and(|until| until > now) {
+            return;
+        }
         if self.state != State::Ok {
             self.state = State::Ok;
             self.epoch += 1;
@@ -112,8 +119,8 @@ impl Health {
         // A longer wish counts, whoever brings it.
         let asked = asked.map(|asked| asked.min(MAX_RETRY_AFTER));
         if epoch != self.epoch {
-            let until = asked.map(|asked| now + asked);
-            self.paused_until = self.paused_until.max(until);
+            self.asked_until = self.asked_until.max(asked.map(|asked| now + asked));
+            self.paused_until = self.paused_until.max(self.asked_until);
             return None;
         }
         self.epoch += 1;
@@ -124,13 +131,14 @@ impl Health {
         let jittered = backoff.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
         // Never earlier than asked; a little later, so that many clients do not come back at once.
         let pause = asked.map_or(jittered, |asked| asked + FIRST_PAUSE.mul_f64(random.clamp(0.0, 1.0)));
-        self.paused_until = Some(now + pause);
+        self.asked_until = self.asked_until.max(asked.map(|asked| now + asked));
+        self.paused_until = self.asked_until.max(Some(now + pause));
         Some(pause)
     }
 
-    /// The reason for the pause may be gone: let one request through.
+    /// The reason for the pause may be gone: let one request through, unless the source asked for the pause.
     pub fn try_again(&mut self) {
-        self.paused_until = None;
+        self.paused_until = self.asked_until;
     }
 }
 
@@ -151,9 +159,30 @@ mod tests {
         }
         assert!(health.paused_until(now).unwrap() - now <= FIRST_PAUSE);
         assert_eq!(health.allowance(32), 1, "one probe at a time");
-        health.answered();
+        health.answered(now);
         assert_eq!((health.state(), health.allowance(32)), (State::Ok, 32));
         assert_eq!(health.paused_until(now), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_does_not_cut_short_what_was_asked_for() {
+        const ASKED: Duration = Duration::from_secs(60);
+        let now = Instant::now();
+        let mut health = Health::new(LONGEST);
+        health.failed(State::Limited, Some(ASKED), 0, now, 0.0);
+        health.answered(now);
+        health.try_again();
+        assert_eq!((health.state(), health.paused_until(now)), (State::Limited, Some(now + ASKED)));
+        let later = now + ASKED;
+        assert_eq!(health.paused_until(later), None);
+        health.answered(later);
+        assert_eq!((health.state(), health.allowance(32)), (State::Ok, 32));
+        // The wish counts, too, when the trouble was known already.
+        let epoch = health.epoch();
+        health.failed(State::Failing, None, epoch, later, 0.0);
+        health.failed(State::Limited, Some(ASKED), epoch, later, 0.0);
+        health.answered(later);
+        assert_eq!(health.paused_until(later), Some(later + ASKED));
     }
 
     #[tokio::test]

@@ -3,4 +3,9 @@
 
 mod harness;
 
+mod attempts;
+mod delivery;
 mod happy;
+mod lost;
+mod registering;
+mod upstream;
