@@ -37,7 +37,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::units::Span;
+    use crate::{schedule::Strategy, units::Span};
 
     proptest! {
         #[test]
