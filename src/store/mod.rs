@@ -28,6 +28,9 @@ mod spool;
 mod txn;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     any::Any,
     fs, io,
