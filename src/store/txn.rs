@@ -97,6 +97,12 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
+    /// Forgets the operation under way.
+    pub(super) fn abandon(&mut self) {
+        self.current.clear();
+        self.current_changes.clear();
+    }
+
     /// Writes what is staged and hands over the changes to tell once all is durable.
     pub(super) fn finish(mut self) -> Result<Vec<Change>, StoreError> {
         self.end_operation()?;
