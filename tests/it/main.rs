@@ -3,4 +3,8 @@
 
 mod harness;
 
+mod crash;
+mod full_disk;
 mod happy;
+mod memory;
+mod process;
