@@ -108,6 +108,7 @@ impl Store {
             move |txn| {
                 let Some(mut watch) = load(txn, number)? else { return Ok(false) };
                 if watch.stage != Stage::Fetching {
+                    tell_again(txn, watch);
                     return Ok(true);
                 }
                 let Some(mut end) = watch.ending.take() else {
@@ -131,8 +132,11 @@ impl Store {
         self.write_surely(|| {
             let (reason, route) = (reason.to_owned(), route.clone());
             move |txn| {
-                let watch = load(txn, number)?.filter(|watch| watch.stage != Stage::Ended);
-                let Some(mut watch) = watch else { return Ok(()) };
+                let Some(mut watch) = load(txn, number)? else { return Ok(()) };
+                if watch.stage == Stage::Ended {
+                    tell_again(txn, watch);
+                    return Ok(());
+                }
                 watch.polls = watch.polls.max(polls);
                 watch.last_error = Some(reason.clone());
                 if watch.end.is_some() && !watch.seen_running && watch.stage == Stage::Watching {
@@ -194,7 +198,14 @@ fn end(
     polls: u64,
     now: Time,
 ) -> Result<Ended, StoreError> {
-    let Some(mut watch) = watching(txn, number)? else { return Ok(Ended::Gone) };
+    let mut watch = match load(txn, number)? {
+        Some(watch) if watch.stage == Stage::Watching => watch,
+        Some(watch) => {
+            tell_again(txn, watch);
+            return Ok(Ended::Gone);
+        }
+        None => return Ok(Ended::Gone),
+    };
     let attempt = watch.fresh_attempt(seen.attempt.clone());
     let ended_at = seen.ended_at;
     watch.polls = polls;
@@ -222,6 +233,16 @@ fn end(
     txn.write(keys::watch(number), &watch)?;
     txn.tell(Change::Follow(Box::new(watch.clone())));
     Ok(Ended::Fetch(Box::new(watch)))
+}
+
+/// Tells where a watch stands. A step that finds itself done already may have been done by a commit that failed
+/// after its writes reached the disk, and that nobody was told of.
+fn tell_again(txn: &mut Txn<'_>, watch: Watch) {
+    if watch.stage != Stage::Ended {
+        return txn.tell(Change::Follow(Box::new(watch)));
+    }
+    txn.tell(Change::Unfollow { source: watch.source, watch: watch.number });
+    txn.tell(Change::Settled { watch: watch.number });
 }
 
 /// Puts a watch back to where its last end had left it.

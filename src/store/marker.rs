@@ -54,6 +54,10 @@ pub(super) fn open(folder: &Path, config: &StoreConfig) -> Result<Database, Open
     if marker.is_some() && !exists {
         return Err(damaged(format!("{MARKER} says that there is a database, but {DATABASE}/db is missing")));
     }
+    // sled would fill an empty file with a new database before anyone could look for the sentinel.
+    if marker.is_some() && fs::metadata(folder.join(DATABASE).join("db")).is_ok_and(|file| file.len() == 0) {
+        return Err(damaged("it was emptied".to_owned()));
+    }
     make_private(&folder.join(DATABASE)).map_err(unusable)?;
     let database = open_database(folder, config).map_err(|error| match error {
         StoreError::Damaged(reason) | StoreError::Record(reason) => damaged(reason),
@@ -183,6 +187,11 @@ impl Carrier {
         Self { carried: 0, next: Instant::now() + CARRY_EVERY }
     }
 
+    #[cfg(test)]
+    pub(super) fn at_once() -> Self {
+        Self { carried: 0, next: Instant::now() }
+    }
+
     /// When the marker is behind the database and was not written lately, writes it.
     ///
     /// # Errors
@@ -193,12 +202,27 @@ impl Carrier {
         }
         self.next = Instant::now() + CARRY_EVERY;
         let reached = reached(database)?;
-        if reached != self.carried
-            && let Some(marker) = read_marker(folder).map_err(StoreError::Unavailable)?
-        {
-            write_marker(folder, &Marker { reached, ..marker })?;
+        if reached != self.carried {
+            write_reached(folder, reached)?;
             self.carried = reached;
         }
         Ok(())
     }
+}
+
+/// Carries the counter over at a clean end, so that whatever is lost while nothing runs is noticed.
+///
+/// # Errors
+/// When the marker cannot be written; the database is not harmed.
+pub(super) fn carry_last(folder: &Path, database: &Database) -> Result<(), StoreError> {
+    write_reached(folder, reached(database)?)
+}
+
+fn write_reached(folder: &Path, reached: u64) -> Result<(), StoreError> {
+    if let Some(marker) = read_marker(folder).map_err(StoreError::Unavailable)?
+        && marker.reached != reached
+    {
+        write_marker(folder, &Marker { reached, ..marker })?;
+    }
+    Ok(())
 }

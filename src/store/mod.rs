@@ -28,6 +28,9 @@ mod spool;
 mod txn;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     any::Any,
     fs, io,
@@ -104,8 +107,8 @@ pub enum OpenError {
     },
     /// It holds something that is not, or no longer, a whole store.
     #[error(
-        "the store in {} is damaged: {reason}. Nothing was changed or replaced. Restore the folder from a backup, \
-         or move it away to begin with an empty one",
+        "the store in {} is damaged: {reason}. It was not replaced by an empty one. Restore the folder from a \
+         backup, or move it away to begin anew",
         path.display()
     )]
     Damaged {
@@ -127,8 +130,6 @@ pub struct Store {
 
 struct Shared {
     folder: PathBuf,
-    /// Held for as long as the store is open: one process a folder.
-    _lock: fs::File,
     config: StoreConfig,
     /// `None` while it has failed and is not open again.
     database: RwLock<Option<Database>>,
@@ -136,6 +137,20 @@ struct Shared {
     listener: OnceLock<Listener>,
     spool: Spool,
     space: spool::FreeSpace,
+    /// One process a folder. The last field, so that it is let go only after the database is closed.
+    _lock: fs::File,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let healthy = *self.healthy.get_mut();
+        let database = self.database.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = database.as_ref().filter(|_| healthy)
+            && let Err(error) = marker::carry_last(&self.folder, database)
+        {
+            tracing::debug!(%error, "the marker beside the database could not be written");
+        }
+    }
 }
 
 /// An open database and the descriptor that makes its writes durable.
@@ -159,12 +174,12 @@ impl Store {
         let shared = Arc::new(Shared {
             space: spool::FreeSpace::new(&folder, config.min_free),
             folder,
-            _lock: lock,
             config: config.clone(),
             database: RwLock::new(Some(database)),
             healthy: AtomicBool::new(true),
             listener: OnceLock::new(),
             spool,
+            _lock: lock,
         });
         let calls = writer::start(&shared).map_err(|error| OpenError::Folder {
             path: shared.folder.clone(),

@@ -200,36 +200,43 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn each_open(&self, mut each: impl FnMut(Watch)) -> Result<(), StoreError> {
-        self.read(|db| {
-            for key in db.scan_prefix([keys::OPEN]).keys() {
-                if let Some(number) = keys::number_of(&key?)
-                    && let Some(watch) = load(db, number)?
-                {
-                    each(watch);
-                }
-            }
-            Ok(())
-        })
+    pub fn each_open(&self, each: impl FnMut(Watch)) -> Result<(), StoreError> {
+        self.read(|db| each_open(db, each))
     }
 
     /// Calls `each` with every pending delivery: its sink, its key and when it is due.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn each_pending(&self, mut each: impl FnMut(&str, DeliveryKey, Time)) -> Result<(), StoreError> {
-        self.read(|db| {
-            for entry in db.scan_prefix([keys::PENDING]) {
-                let (key, value) = entry?;
-                if let Some(key) = DeliveryKey::of_stored(&key)
-                    && let Some((due, sink)) = value.split_first_chunk::<8>()
-                {
-                    each(&String::from_utf8_lossy(sink), key, Time(i64::from_be_bytes(*due)));
-                }
-            }
-            Ok(())
-        })
+    pub fn each_pending(&self, each: impl FnMut(&str, DeliveryKey, Time)) -> Result<(), StoreError> {
+        self.read(|db| each_pending(db, each))
     }
+}
+
+pub(super) fn each_open(db: &sled::Db, mut each: impl FnMut(Watch)) -> Result<(), StoreError> {
+    for key in db.scan_prefix([keys::OPEN]).keys() {
+        if let Some(number) = keys::number_of(&key?)
+            && let Some(watch) = load(db, number)?
+        {
+            each(watch);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn each_pending(
+    db: &sled::Db,
+    mut each: impl FnMut(&str, DeliveryKey, Time),
+) -> Result<(), StoreError> {
+    for entry in db.scan_prefix([keys::PENDING]) {
+        let (key, value) = entry?;
+        if let Some(key) = DeliveryKey::of_stored(&key)
+            && let Some((due, sink)) = value.split_first_chunk::<8>()
+        {
+            each(&String::from_utf8_lossy(sink), key, Time(i64::from_be_bytes(*due)));
+        }
+    }
+    Ok(())
 }
 
 fn load(db: &sled::Db, number: u64) -> Result<Option<Watch>, StoreError> {

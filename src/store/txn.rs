@@ -121,3 +121,58 @@ impl<'a> Txn<'a> {
         Ok(self.db.apply_batch(batch)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_batch_is_larger_than_bounded_and_no_operation_is_split() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = sled::Config::default().path(folder.path()).open().unwrap();
+        let mut txn = Txn::new(&db);
+        let key = |operation: u32, part: u32| [operation.to_be_bytes(), part.to_be_bytes()].concat();
+        let mut applied = 0;
+        for operation in 0..1000_u32 {
+            let parts = operation % 7;
+            for part in 0..parts {
+                txn.put(key(operation, part), vec![1]);
+            }
+            txn.end_operation().unwrap();
+            let staged = txn.staged.len();
+            assert!(staged <= MAX_BATCH, "{staged} writes are staged");
+            let now = db.len();
+            assert!(now - applied <= MAX_BATCH, "a batch of {}", now - applied);
+            applied = now;
+            if let Some(Ok((last, _))) = db.iter().next_back() {
+                let (operation, _) = last.split_first_chunk::<4>().unwrap();
+                let operation = u32::from_be_bytes(*operation);
+                assert_eq!(db.scan_prefix(operation.to_be_bytes()).count(), operation as usize % 7);
+            }
+        }
+        txn.finish().unwrap();
+        assert_eq!(db.len(), (0..1000).map(|operation| operation % 7).sum::<usize>());
+    }
+
+    #[test]
+    fn an_operation_sees_what_those_before_it_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = sled::Config::default().path(folder.path()).open().unwrap();
+        db.insert("a1", "old").unwrap();
+        db.insert("a2", "old").unwrap();
+        let mut txn = Txn::new(&db);
+        txn.put(b"a1".to_vec(), b"staged".to_vec());
+        txn.delete(b"a2".to_vec());
+        txn.end_operation().unwrap();
+        assert_eq!(txn.get(b"a1").unwrap().as_deref(), Some(b"staged".as_slice()));
+        assert_eq!(txn.get(b"a2").unwrap(), None);
+        txn.put(b"a3".to_vec(), b"current".to_vec());
+        let found = txn.scan(b"a").unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [b"a1", b"a3"]);
+        assert_eq!(db.get("a1").unwrap().as_deref(), Some(b"old".as_slice()), "nothing is applied yet");
+        assert_eq!((txn.next_number().unwrap(), txn.next_number().unwrap()), (1, 2));
+        txn.finish().unwrap();
+        assert_eq!(db.scan_prefix("a").count(), 2);
+        assert_eq!(Txn::new(&db).next_number().unwrap(), 3);
+    }
+}

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Change, Shared, Store, StoreError, contained, marker, txn::Txn};
+use super::{Change, Shared, Store, StoreError, contained, marker, read, txn::Txn};
 
 /// Calls that share one sync at the most; keeps the first caller's wait bounded.
 const MAX_CALLS: usize = 2048;
@@ -176,12 +176,34 @@ fn sync(file: &fs::File) -> io::Result<()> {
     file.sync_data()
 }
 
-fn carry(carrier: &mut marker::Carrier, shared: &Shared) {
+pub(super) fn carry(carrier: &mut marker::Carrier, shared: &Shared) {
+    // What a failed database counts may never have reached the disk, and a marker that is ahead of the disk would
+    // make a whole store look damaged.
+    if !shared.healthy.load(Ordering::Acquire) {
+        return;
+    }
     let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
     if let Some(database) = &*database
         && let Err(error) = carrier.carry(&shared.folder, database)
     {
         tracing::warn!(%error, "the marker beside the database could not be written");
+    }
+}
+
+/// A commit that failed may have reached the disk all the same, and nobody was told of it: tells everything that
+/// is open, as at the start.
+fn tell_open(shared: &Shared) {
+    let Some(listener) = shared.listener.get() else { return };
+    let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+    let Some(database) = &*database else { return };
+    let told = contained(|| {
+        read::each_open(&database.db, |watch| listener(Change::Follow(Box::new(watch))))?;
+        read::each_pending(&database.db, |sink, key, due| {
+            listener(Change::Deliver { sink: sink.to_owned(), key, due });
+        })
+    });
+    if let Err(error) = told {
+        tracing::error!(%error, "what is open could not be read; a restart takes it up");
     }
 }
 
@@ -218,9 +240,11 @@ impl Reopening {
         match marker::reopen(&shared.folder, &shared.config) {
             Ok(opened) => {
                 *database = Some(opened);
+                drop(database);
                 self.due = None;
                 shared.healthy.store(true, Ordering::Release);
                 tracing::info!("the store is open again");
+                tell_open(shared);
             }
             Err(error) => {
                 self.wait = (self.wait * 2).min(REOPEN_LAST);

@@ -4,8 +4,12 @@
 mod harness;
 
 mod attempts;
+mod crash;
 mod delivery;
+mod full_disk;
 mod happy;
 mod lost;
+mod memory;
+mod process;
 mod registering;
 mod upstream;

@@ -12,7 +12,7 @@ mod receiver;
 use std::{fmt::Debug, future::Future, time::Duration};
 
 pub use daemon::{Daemon, Sinks, config, segment};
-pub use process::{Process, binary, once};
+pub use process::{Process, binary, once, write_config};
 pub use receiver::{Receiver, Reply, Request};
 use tidings::{
     job::JobId,

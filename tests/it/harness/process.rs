@@ -47,7 +47,7 @@ impl Process {
         process
     }
 
-    async fn spawn(mut command: Command) -> Self {
+    pub async fn spawn(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log: Arc<Mutex<String>> = Arc::default();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -99,4 +99,49 @@ impl Process {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
     }
+}
+
+/// Beside [`Process::run`]: for what happens around a start and an end.
+impl Process {
+    /// Starts it like [`Process::run`], without waiting until it is ready.
+    pub async fn start(folder: &Path, args: &[&str]) -> Self {
+        let mut command = binary();
+        command.arg("run").args(["--listen", "127.0.0.1:0"]).args(args).current_dir(folder);
+        Self::spawn(command).await
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until it ended by itself: the exit status, and what it logged.
+    pub async fn ended(mut self) -> (Option<i32>, String) {
+        let status =
+            tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+        (status.code(), self.log())
+    }
+
+    /// The most resident memory since the last [`Process::reset_peak`], in bytes.
+    pub fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// Lets the kernel measure the peak anew.
+    pub fn reset_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+}
+
+/// Writes `tidings.toml` into `folder`: quick polls of this upstream, everything in `folder`, and `more`.
+pub fn write_config(folder: &Path, base_url: &str, more: &str) {
+    let text = format!(
+        "[store]\npath = \"data\"\n\n[sources.retab]\nbase_url = \"{base_url}\"\n\
+         max_requests_per_second = 2000\nnot_found_grace = \"300ms\"\n\n\
+         [sources.retab.polling]\nmin_interval = \"20ms\"\nmax_interval = \"100ms\"\n\n{more}"
+    );
+    std::fs::write(folder.join("tidings.toml"), text).unwrap();
 }

@@ -1,0 +1,180 @@
+//! The named operations, the traps of the library below, and the format on disk.
+
+mod delivering;
+mod failing;
+mod following;
+mod format;
+mod opening;
+mod reading;
+mod registering;
+mod traps;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use super::*;
+use crate::{
+    api::view::AttemptView,
+    job::{Attempt, JobId, Outcome},
+    units::{Size, Time},
+};
+
+/// An instant of the tests' own clock.
+fn at(seconds: i64) -> Time {
+    Time(1_800_000_000_000 + seconds * 1000)
+}
+
+fn id(text: impl AsRef<str>) -> JobId {
+    text.as_ref().parse().unwrap()
+}
+
+fn config(folder: &Path) -> StoreConfig {
+    StoreConfig { path: folder.to_owned(), cache: Size::mib(4), min_free: Size(0), ..StoreConfig::default() }
+}
+
+/// A store in a folder of its own, with what it told.
+struct Bench {
+    store: Store,
+    told: Arc<Mutex<Vec<Change>>>,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::open(tempfile::tempdir().unwrap())
+    }
+
+    fn open(folder: tempfile::TempDir) -> Self {
+        let store = Store::open(&config(folder.path())).unwrap();
+        let told: Arc<Mutex<Vec<Change>>> = Arc::default();
+        let listener = Arc::clone(&told);
+        store.on_change(move |change| listener.lock().unwrap().push(change));
+        Self { store, told, folder }
+    }
+
+    /// Closes it and waits until the folder is let go.
+    fn close(self) -> tempfile::TempDir {
+        let Self { store, folder, .. } = self;
+        drop(store);
+        drop(marker::lock(folder.path()).unwrap());
+        folder
+    }
+
+    fn reopen(self) -> Self {
+        Self::open(self.close())
+    }
+
+    /// What was told since the last time.
+    fn told(&self) -> Vec<Change> {
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+
+    async fn register(&self, registration: Registration, now: Time) -> Registered {
+        let mut registered = self.store.register(vec![registration], now).await.unwrap();
+        assert_eq!(registered.len(), 1);
+        registered.remove(0)
+    }
+
+    /// A new watch of this job.
+    async fn watch(&self, job: &str) -> Watch {
+        match self.register(Registration::new("retab", id(job)), at(0)).await {
+            Registered::New(watch) | Registered::Again(watch) => watch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn read(&self, number: u64) -> Watch {
+        self.store.watch(number).unwrap().unwrap()
+    }
+
+    /// Stores a body and makes the event of an end that was seen.
+    async fn fan_out(&self, watch: &Watch, sinks: &[&str], now: Time) {
+        let event_id = &watch.ending.as_ref().unwrap().event_id;
+        let mut incoming = self.store.spool().begin(watch.number, event_id).await.unwrap();
+        incoming.write(BODY).await.unwrap();
+        let job = incoming.finish().await.unwrap();
+        assert!(self.store.fan_out(watch.number, &job, to(sinks), now).await);
+    }
+
+    /// Brings a watch to its end, with an event that goes to `sinks`.
+    async fn finish(&self, job: &str, sinks: &[&str]) -> Watch {
+        let watch = self.watch(job).await;
+        let Ended::Fetch(watch) =
+            self.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 3, at(10)).await
+        else {
+            panic!("a new end")
+        };
+        self.fan_out(&watch, sinks, at(11)).await;
+        self.read(watch.number)
+    }
+
+    /// The deliveries that a start would take up.
+    fn pending(&self) -> Vec<(String, DeliveryKey, Time)> {
+        let mut pending = Vec::new();
+        self.store.each_pending(|sink, key, due| pending.push((sink.to_owned(), key, due))).unwrap();
+        pending
+    }
+
+    /// The watches that a start would take up.
+    fn open_watches(&self) -> Vec<Watch> {
+        let mut open = Vec::new();
+        self.store.each_open(|watch| open.push(watch)).unwrap();
+        open
+    }
+
+    fn key(&self, watch: &Watch, sink: &str) -> DeliveryKey {
+        let deliveries = self.store.deliveries_of(watch).unwrap();
+        deliveries.into_iter().find(|(_, delivery)| delivery.sink == sink).unwrap().0
+    }
+}
+
+const BODY: &[u8] = br#"{"status":"completed","n":1e-400}"#;
+
+/// A status answer of the run with this number.
+fn seen(status: &str, run: u32) -> Observation {
+    Observation {
+        status: status.to_owned(),
+        attempt: Attempt { attempt_count: Some(run.to_string()), ..Attempt::default() },
+        ended_at: Some(at(9)),
+        body: Some(format!("{{\"status\":\"{status}\"}}")),
+        ..Observation::default()
+    }
+}
+
+/// A status answer of a source that says nothing about runs.
+fn silent(status: &str) -> Observation {
+    Observation { attempt: Attempt::default(), ..seen(status, 0) }
+}
+
+/// A route to these sinks.
+fn to(sinks: &[&str]) -> impl Fn(&Watch, &End) -> Vec<String> + Clone + Send + 'static {
+    let sinks: Vec<String> = sinks.iter().map(ToString::to_string).collect();
+    move |_, _| sinks.clone()
+}
+
+/// An attempt of this generation at that time.
+fn attempt(generation: u32, now: Time, verdict: Verdict) -> AttemptDone {
+    let status = if verdict == Verdict::Delivered { 204 } else { 503 };
+    let attempt = AttemptView { at: now, duration_ms: 5, status: Some(status), error: None, response: None };
+    AttemptDone { generation, attempt, verdict }
+}
+
+fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Looks again until `probe` finds something; a passing test never uses the patience up.
+async fn eventually<T>(what: &str, probe: impl Fn() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

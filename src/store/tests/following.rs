@@ -1,0 +1,183 @@
+//! From a status to an event.
+
+use super::*;
+use crate::job::Phase;
+
+#[tokio::test]
+async fn an_observation_is_taken_in_and_marks_the_run_as_seen() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    let more = Observation {
+        endpoint: Some("/v1/extractions".to_owned()),
+        metadata: Some(labels([("order", "204")])),
+        ..seen("in_progress", 1)
+    };
+    bench.store.observe(watch.number, &more, 2, at(1)).await;
+    // What a later answer leaves out stays.
+    bench.store.observe(watch.number, &Observation { body: None, ..seen("odd", 1) }, 3, at(2)).await;
+    let watch = bench.read(watch.number);
+    assert_eq!((watch.status.as_deref(), watch.polls, watch.seen_running), (Some("odd"), 3, true));
+    assert_eq!(watch.endpoint.as_deref(), Some("/v1/extractions"));
+    assert_eq!(watch.metadata, Some(labels([("order", "204")])));
+    assert_eq!(watch.last_body.as_deref(), Some(r#"{"status":"in_progress"}"#));
+}
+
+#[tokio::test]
+async fn an_end_makes_one_event_with_a_delivery_to_each_sink() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.told();
+    let ended = bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 4, at(10)).await;
+    let Ended::Fetch(fetching) = ended else { panic!("a new end") };
+    assert_eq!((fetching.phase(), bench.told()), (Phase::Fetching, vec![Change::Follow(fetching.clone())]));
+    assert_eq!(bench.open_watches(), [*fetching.clone()]);
+    bench.fan_out(&fetching, &["app", "disk"], at(11)).await;
+    let watch = bench.read(watch.number);
+    assert_eq!((watch.phase(), watch.pending, watch.ending.as_ref()), (Phase::Delivering, 2, None));
+    let end = watch.current_end().unwrap();
+    assert_eq!((end.outcome, end.job.as_ref().unwrap().size), (Outcome::Failed, BODY.len() as u64));
+    assert_eq!(Some(&end.event_id), fetching.ending.as_ref().map(|ending| &ending.event_id));
+    assert_eq!(bench.store.event(watch.events[0]).unwrap().unwrap().end, *end);
+    assert!(bench.open_watches().is_empty());
+    let sinks: Vec<_> = bench.pending().into_iter().map(|(sink, _, due)| (sink, due)).collect();
+    assert_eq!(sinks.len(), 2);
+    assert!(sinks.contains(&("app".to_owned(), at(11))) && sinks.contains(&("disk".to_owned(), at(11))));
+    let told = bench.told();
+    let due = told.iter().filter(|change| matches!(change, Change::Deliver { .. })).count();
+    assert_eq!((due, told.contains(&Change::Settled { watch: watch.number })), (2, true), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_step_done_twice_makes_one_event() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
+    let again = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(2)).await;
+    assert_eq!(again, Ended::Gone);
+    let fetching = bench.read(watch.number);
+    bench.fan_out(&fetching, &["app"], at(3)).await;
+    let job = StoredJob { size: 1, sha256: "other".to_owned() };
+    assert!(bench.store.fan_out(watch.number, &job, to(&["app"]), at(4)).await);
+    bench.store.lose(watch.number, "too late", 9, to(&["app"]), at(5)).await;
+    let watch = bench.read(watch.number);
+    assert_eq!((watch.events.len(), bench.pending().len(), watch.polls), (1, 1, 1));
+    assert!(!bench.store.fan_out(999, &job, to(&["app"]), at(6)).await, "there is no such watch");
+}
+
+#[tokio::test]
+async fn a_run_that_was_told_makes_no_second_event_and_a_new_run_does() {
+    let bench = Bench::new();
+    let done = bench.finish("job_1", &[]).await;
+    bench.watch("job_1").await;
+    // The same run, its data gone by now, and a route that leaves a field out.
+    let same = Observation { attempt: Attempt::default(), ..seen("expired", 1) };
+    assert_eq!(bench.store.end(done.number, Outcome::Expired, &same, 5, at(20)).await, Ended::Known);
+    let back = bench.read(done.number);
+    assert_eq!((back.phase(), back.end.as_ref()), (Phase::Done, done.end.as_ref()));
+    assert_eq!((back.events.as_slice(), bench.open_watches().len()), (done.events.as_slice(), 0));
+    bench.watch("job_1").await;
+    let ended = bench.store.end(done.number, Outcome::Completed, &seen("completed", 2), 6, at(30)).await;
+    let Ended::Fetch(fetching) = ended else { panic!("a second run") };
+    bench.fan_out(&fetching, &[], at(31)).await;
+    let second = bench.read(done.number);
+    assert_eq!(second.events.len(), 2);
+    assert_ne!(second.end.unwrap().event_id, done.end.unwrap().event_id);
+}
+
+#[tokio::test]
+async fn a_silent_source_has_a_new_run_only_after_it_was_seen_running() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    let gone = silent("completed");
+    let end = |now| bench.store.end(watch.number, Outcome::Completed, &gone, 1, now);
+    let Ended::Fetch(first) = end(at(1)).await else { panic!("the first run") };
+    bench.fan_out(&first, &[], at(2)).await;
+    bench.watch("job_1").await;
+    assert_eq!(end(at(3)).await, Ended::Known);
+    bench.watch("job_1").await;
+    bench.store.observe(watch.number, &silent("queued"), 2, at(4)).await;
+    let Ended::Fetch(second) = end(at(5)).await else { panic!("it ran again") };
+    let ids = [&first, &second].map(|watch| watch.ending.as_ref().unwrap().event_id.clone());
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.store.observe(watch.number, &seen("queued", 0), 2, at(1)).await;
+    bench.store.lose(watch.number, "nobody knows it", 7, to(&["app"]), at(2)).await;
+    let lost = bench.read(watch.number);
+    let end = lost.current_end().unwrap();
+    assert_eq!((end.outcome, end.reason.as_deref()), (Outcome::Lost, Some("nobody knows it")));
+    assert_eq!((lost.phase(), lost.polls, end.job.as_ref()), (Phase::Delivering, 7, None));
+    let event = bench.store.event(lost.events[0]).unwrap().unwrap();
+    assert_eq!(event.last_body.as_deref(), Some(r#"{"status":"queued"}"#));
+    bench.watch("job_1").await;
+    // Lost once more is no news.
+    bench.store.lose(watch.number, "still nobody", 8, to(&["app"]), at(3)).await;
+    assert_eq!(bench.read(watch.number).events.len(), 1);
+    bench.watch("job_1").await;
+    let ended = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 9, at(4)).await;
+    assert!(matches!(ended, Ended::Fetch(_)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_job_lost_while_it_is_watched_again_goes_back_to_its_end() {
+    let bench = Bench::new();
+    let done = bench.finish("job_1", &[]).await;
+    bench.watch("job_1").await;
+    bench.store.lose(done.number, "forgotten by its source", 9, to(&["app"]), at(40)).await;
+    let back = bench.read(done.number);
+    assert_eq!((back.phase(), back.end.as_ref(), back.events.len()), (Phase::Done, done.end.as_ref(), 1));
+    assert_eq!(back.closed_at, Some(at(40)));
+}
+
+#[tokio::test]
+async fn a_fetched_job_that_runs_again_is_watched_on() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
+    bench.store.resume_watching(watch.number, at(2)).await;
+    let watch = bench.read(watch.number);
+    assert_eq!((watch.stage, watch.ending.as_ref(), watch.seen_running), (Stage::Watching, None, true));
+    assert_eq!(bench.told().last(), Some(&Change::Follow(Box::new(watch))));
+}
+
+#[tokio::test]
+async fn a_job_registered_while_it_is_fetched_is_watched_again_afterwards() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
+    let again = bench.register(Registration::new("retab", id("job_1")), at(2)).await;
+    let Registered::Existing(fetching) = again else { panic!("it is being watched: {again:?}") };
+    bench.fan_out(&fetching, &["app"], at(3)).await;
+    let watch = bench.read(watch.number);
+    assert_eq!((watch.stage, watch.events.len(), watch.registered_at), (Stage::Watching, 1, at(3)));
+    assert_eq!(bench.open_watches(), [watch]);
+}
+
+#[tokio::test]
+async fn a_watch_keeps_a_bounded_number_of_settled_events() {
+    let bench = Bench::new();
+    let number = bench.finish("job_1", &["app"]).await.number;
+    for run in 2..=12 {
+        bench.watch("job_1").await;
+        let ended =
+            bench.store.end(number, Outcome::Completed, &seen("completed", run), 1, at(run.into())).await;
+        let Ended::Fetch(watch) = ended else { panic!("run {run}") };
+        bench.fan_out(&watch, &[], at(run.into())).await;
+    }
+    // The first event is the oldest, and it stays because its delivery is still to be made.
+    let watch = bench.read(number);
+    assert_eq!((watch.events.len(), watch.phase(), bench.pending().len()), (12, Phase::Delivering, 1));
+    let key = bench.pending()[0].1;
+    bench.store.attempted(key, &attempt(0, at(50), Verdict::Delivered), at(50)).await;
+    bench.watch("job_1").await;
+    let ended = bench.store.end(number, Outcome::Completed, &seen("completed", 13), 1, at(60)).await;
+    let Ended::Fetch(watch) = ended else { panic!("run 13") };
+    bench.fan_out(&watch, &[], at(60)).await;
+    let watch = bench.read(number);
+    assert_eq!(watch.events.len(), 8);
+    assert_eq!(bench.store.delivery(key).unwrap(), None);
+}

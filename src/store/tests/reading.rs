@@ -1,0 +1,121 @@
+//! Lists, page by page.
+
+use super::*;
+use crate::{api::view::DeliveryState, job::Phase};
+
+/// Every page of watches, and how many pages there were.
+fn walk(store: &Store, filter: &WatchFilter, limit: usize) -> (Vec<String>, usize) {
+    let (mut names, mut pages, mut cursor) = (Vec::new(), 0, None);
+    loop {
+        let page = store.watches(filter, cursor.as_deref(), limit).unwrap();
+        assert!(page.entries.len() <= limit);
+        names.extend(page.entries.into_iter().map(|watch| watch.job_id.to_string()));
+        pages += 1;
+        cursor = page.next;
+        if cursor.is_none() {
+            return (names, pages);
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_hold_every_watch_once_newest_first() {
+    let bench = Bench::new();
+    let all: Vec<String> = (0..25).map(|n| format!("job_{n}")).collect();
+    for job in &all {
+        bench.watch(job).await;
+    }
+    let newest_first: Vec<String> = all.iter().rev().cloned().collect();
+    for limit in [1, 4, 25, 1000] {
+        let (names, pages) = walk(&bench.store, &WatchFilter::default(), limit);
+        assert_eq!(names, newest_first, "{limit} a page");
+        assert!(pages >= 25_usize.div_ceil(limit), "{pages} pages of {limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_walk_misses_nothing_when_records_come_and_go_meanwhile() {
+    let bench = Bench::new();
+    for n in 0..6 {
+        bench.watch(&format!("job_{n}")).await;
+    }
+    let first = bench.store.watches(&WatchFilter::default(), None, 2).unwrap();
+    bench.watch("later").await;
+    // The very record that the cursor names goes away.
+    assert!(bench.store.remove("retab", &first.entries[1].job_id).await.unwrap());
+    let rest = bench.store.watches(&WatchFilter::default(), first.next.as_deref(), 100).unwrap();
+    let names: Vec<&str> = rest.entries.iter().map(|watch| watch.job_id.as_str()).collect();
+    assert_eq!(names, ["job_3", "job_2", "job_1", "job_0"]);
+}
+
+#[tokio::test]
+async fn every_filter_of_watches_holds() {
+    let bench = Bench::new();
+    let labelled =
+        Registration { labels: labels([("team", "a")]), ..Registration::new("other", id("labelled")) };
+    bench.register(labelled, at(0)).await;
+    let running = bench.watch("running").await;
+    bench.store.observe(running.number, &seen("in_progress", 1), 1, at(1)).await;
+    let fetching = bench.watch("fetching").await;
+    bench.store.end(fetching.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
+    bench.finish("done", &[]).await;
+    bench.finish("delivering", &["app"]).await;
+    let names = |filter: WatchFilter| walk(&bench.store, &filter, 10).0;
+    let phase = |phase| WatchFilter { phase: Some(phase), ..WatchFilter::default() };
+    assert_eq!(names(phase(Phase::Watching)), ["running", "labelled"]);
+    assert_eq!(names(phase(Phase::Fetching)), ["fetching"]);
+    assert_eq!(names(phase(Phase::Delivering)), ["delivering"]);
+    assert_eq!(names(phase(Phase::Done)), ["done"]);
+    assert!(names(phase(Phase::Dead)).is_empty());
+    let none = WatchFilter::default;
+    assert_eq!(names(WatchFilter { source: Some("other".to_owned()), ..none() }), ["labelled"]);
+    assert_eq!(names(WatchFilter { status: Some("in_progress".to_owned()), ..none() }), ["running"]);
+    assert_eq!(names(WatchFilter { outcome: Some(Outcome::Failed), ..none() }), ["fetching"]);
+    let team = |value: &str| WatchFilter { labels: vec![("team".to_owned(), value.to_owned())], ..none() };
+    assert_eq!((names(team("a")), names(team("b"))), (vec!["labelled".to_owned()], Vec::new()));
+}
+
+#[tokio::test]
+async fn every_filter_of_deliveries_holds_on_either_index() {
+    let bench = Bench::new();
+    for (n, job) in ["one", "two", "three"].into_iter().enumerate() {
+        let watch = bench.finish(job, &["app", "disk"]).await;
+        let verdict = if n == 0 { Verdict::Dead("no".to_owned()) } else { Verdict::Delivered };
+        bench.store.attempted(bench.key(&watch, "disk"), &attempt(0, at(12), verdict), at(12)).await;
+    }
+    let names = |filter: &DeliveryFilter, limit: usize| {
+        let (mut names, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = bench.store.deliveries(filter, cursor.as_deref(), limit).unwrap();
+            names.extend(page.entries.into_iter().map(|(_, one)| format!("{} {}", one.job_id, one.sink)));
+            cursor = page.next;
+            if cursor.is_none() {
+                return names;
+            }
+        }
+    };
+    let none = DeliveryFilter::default;
+    let state = |state| DeliveryFilter { state: Some(state), ..none() };
+    for limit in [1, 2, 100] {
+        assert_eq!(names(&none(), limit).len(), 6, "{limit} a page");
+        assert_eq!(names(&state(DeliveryState::Pending), limit), ["three app", "two app", "one app"]);
+        assert_eq!(names(&state(DeliveryState::Delivered), limit), ["three disk", "two disk"]);
+        assert_eq!(names(&state(DeliveryState::Dead), limit), ["one disk"]);
+    }
+    let job = DeliveryFilter { job_id: Some("two".to_owned()), ..none() };
+    assert_eq!(names(&DeliveryFilter { sink: Some("app".to_owned()), ..job.clone() }, 9), ["two app"]);
+    assert_eq!(names(&job, 9).len(), 2);
+    assert_eq!(names(&DeliveryFilter { since: Some(at(11)), ..none() }, 9).len(), 6);
+    assert_eq!(names(&DeliveryFilter { until: Some(at(11)), ..none() }, 9).len(), 0);
+    assert_eq!(names(&DeliveryFilter { source: Some("other".to_owned()), ..none() }, 9).len(), 0);
+}
+
+#[tokio::test]
+async fn an_invented_cursor_finds_less_and_breaks_nothing() {
+    let bench = Bench::new();
+    bench.watch("job_1").await;
+    let with = |cursor: &[u8]| bench.store.watches(&WatchFilter::default(), Some(cursor), 10).unwrap();
+    assert_eq!(with(&[]).entries.len(), 0);
+    assert_eq!(with(&[0xff; 300]).entries.len(), 1);
+    assert_eq!(with(&[0]).entries.len(), 0);
+}

@@ -1,0 +1,87 @@
+//! A large job goes through without being held in memory.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{Router, body::Body, extract::State, http::HeaderMap, http::StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tidings::{
+    mock::JobPlan,
+    units::{Size, Span},
+};
+use tokio::net::TcpListener;
+
+use crate::harness::{LOOPBACK, Process, eventually, http, mock, write_config};
+
+const LARGE: u64 = 64 << 20;
+const MOST_GROWTH: u64 = 24 << 20;
+
+/// What came of a request: its event's id, how many bytes, and their hash.
+type Came = Arc<Mutex<Vec<(String, u64, Vec<u8>)>>>;
+
+async fn count(State(came): State<Came>, headers: HeaderMap, mut body: Body) -> StatusCode {
+    let (mut bytes, mut hash) = (0, Sha256::new());
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(data) = frame.into_data() {
+            bytes += data.len() as u64;
+            hash.update(&data);
+        }
+    }
+    let event = headers["webhook-id"].to_str().unwrap().to_owned();
+    came.lock().unwrap().push((event, bytes, hash.finalize().to_vec()));
+    StatusCode::NO_CONTENT
+}
+
+/// A receiver that keeps nothing of what it is sent.
+async fn receiver() -> (String, Came) {
+    let came = Came::default();
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let router = Router::new().fallback(count).with_state(Arc::clone(&came));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (url, came)
+}
+
+async fn through(process: &Process, job: &str) -> serde_json::Value {
+    let http = http();
+    let body = json!({"job_id": job});
+    let answer = http.post(format!("{}/v1/watches", process.url)).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    eventually(&format!("{job} is delivered"), || async {
+        let url = format!("{}/v1/watches/retab/{job}", process.url);
+        let watch: serde_json::Value = http.get(url).send().await.unwrap().json().await.unwrap();
+        (watch["phase"] == "done").then_some(watch)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_job_passes_through_in_bounded_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, came) = receiver().await;
+    let mock = mock().await;
+    let sinks = format!(
+        "[sinks.app]\ntype = \"webhook\"\nurl = \"{url}\"\nformat = \"raw\"\ntimeout = \"{}\"\n\n\
+         [sinks.disk]\ntype = \"disk\"\ndir = \"out\"\n",
+        Span::secs(60)
+    );
+    write_config(folder.path(), &mock.base_url(), &sinks);
+    let process = Process::run(folder.path(), &[]).await;
+    // What a first job brings along (connections, threads, buffers) is no part of the question.
+    through(&process, &mock.add_job(JobPlan::new())).await;
+    let before = process.rss();
+    process.reset_peak();
+    let job = mock.add_job(JobPlan::new().size(Size(LARGE)));
+    let watch = through(&process, &job).await;
+    let growth = process.peak().saturating_sub(before);
+    println!("{} MiB went through; resident memory grew by at most {} KiB", LARGE >> 20, growth >> 10);
+    let bytes = mock.full_body(&job).unwrap();
+    assert!(bytes.len() as u64 > LARGE && watch["job_size"] == bytes.len(), "{}", watch["job_size"]);
+    assert!(std::fs::read(folder.path().join(format!("out/retab/{job}.json"))).unwrap() == bytes);
+    let hash = Sha256::digest(&bytes).to_vec();
+    let event = watch["event_id"].as_str().unwrap().to_owned();
+    assert_eq!(came.lock().unwrap().last(), Some(&(event, bytes.len() as u64, hash)));
+    assert!(growth < MOST_GROWTH, "it grew by {} KiB", growth >> 10);
+    assert_eq!(process.terminate().await.0, Some(0));
+}
