@@ -3,5 +3,6 @@
 
 mod harness;
 
+mod docs;
 mod happy;
 mod signatures;
