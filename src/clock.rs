@@ -6,6 +6,7 @@ use crate::units::Time;
 
 /// The present instant.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn now() -> Time {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))

@@ -19,6 +19,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 ///
 /// # Errors
 /// When `proxy` is not a URL.
+#[expect(clippy::disallowed_methods, reason = "this is the one place for outgoing requests")]
 pub fn builder(proxy: Option<&str>) -> reqwest::Result<ClientBuilder> {
     // Only the first call installs it; a second provider in the same process would be a bug elsewhere.
     let _ = rustls::crypto::ring::default_provider().install_default();

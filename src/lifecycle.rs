@@ -24,6 +24,7 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
         stop.cancel();
         let name = next().await;
         tracing::warn!("{name} again: ending at once");
+        #[expect(clippy::disallowed_methods, reason = "a second signal asks for just that")]
         std::process::exit(1);
     });
     Ok(())

@@ -123,6 +123,7 @@ impl Client {
     pub fn new(target: Target, token: Option<Secret>) -> Result<Self, ClientError> {
         // Fails only when a provider is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        #[expect(clippy::disallowed_methods, reason = "a client of our own daemon, maybe over a socket")]
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())

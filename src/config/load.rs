@@ -107,6 +107,7 @@ impl Loader {
 
     /// A loader for these flags and the environment and working folder of this process.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn from_process(flags: FlagOverrides) -> Self {
         // A variable whose name is not UTF-8 cannot be one of ours.
         let environment =

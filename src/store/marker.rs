@@ -100,6 +100,7 @@ impl Marker {
 }
 
 /// Locks the folder for this process. The kernel drops the lock with the process, however it ends.
+#[expect(clippy::disallowed_methods, reason = "opening the store blocks its thread anyway")]
 pub(super) fn lock(folder: &Path) -> Result<fs::File, OpenError> {
     let unusable =
         |error: io::Error| OpenError::Folder { path: folder.to_owned(), reason: error.to_string() };

@@ -21,6 +21,7 @@ struct Bench {
 }
 
 impl Bench {
+    #[expect(clippy::disallowed_methods, reason = "a client that knows nothing of tidings")]
     async fn new(config: MockConfig) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mock = Mock::start(config, ANY).await.unwrap();

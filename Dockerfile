@@ -1,0 +1,44 @@
+# syntax=docker/dockerfile:1
+# One static binary and nothing else: glibc is linked in, so no musl and no libc in the image.
+
+FROM rust:1.95-bookworm AS build
+ARG TARGETARCH=amd64
+WORKDIR /build
+RUN case "$TARGETARCH" in \
+        amd64) echo x86_64-unknown-linux-gnu ;; \
+        arm64) echo aarch64-unknown-linux-gnu ;; \
+        *) echo "no target for $TARGETARCH" >&2; exit 1 ;; \
+    esac > target-triple \
+    && rustup target add "$(cat target-triple)" \
+    && mkdir empty
+ENV RUSTFLAGS="-C target-feature=+crt-static"
+
+# The dependencies alone: this layer is built again only when Cargo.toml or Cargo.lock changes.
+COPY Cargo.toml Cargo.lock ./
+# Cargo wants a file for every bench that Cargo.toml names, so they are stubs too.
+RUN mkdir src benches && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
+    && sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"/\1/p' Cargo.toml > bench-names \
+    && while read -r bench; do echo 'fn main() {}' > "benches/$bench.rs"; done < bench-names \
+    && cargo build --locked --release --bin tidings --target "$(cat target-triple)" \
+    && rm -r src
+
+COPY src src
+# cargo goes by the time of a file, and a copied one may be older than the stub that was built.
+RUN touch src/lib.rs src/main.rs \
+    && cargo build --locked --release --bin tidings --target "$(cat target-triple)" \
+    && cp "target/$(cat target-triple)/release/tidings" tidings \
+    && ./tidings --version
+
+FROM scratch
+LABEL org.opencontainers.image.title="tidings" \
+      org.opencontainers.image.description="Brings word when asynchronous jobs end" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+COPY --from=build /build/tidings /tidings
+COPY --from=build --chown=65532:65532 /build/empty /data
+USER 65532:65532
+WORKDIR /data
+VOLUME ["/data"]
+EXPOSE 8787
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/tidings", "healthcheck"]
+ENTRYPOINT ["/tidings"]
+CMD ["run"]
