@@ -118,8 +118,11 @@ async fn an_outage_loses_nothing_and_is_probed_gently() {
         daemon.until(job, "is seen", |watch| !watch["status"].is_null()).await;
     }
     mock.go_dark().await;
+    source(&daemon, "failing").await;
+    // A second look, so that no request under way when the trouble began is taken for a probe.
+    let since = Instant::now();
     let failing = source(&daemon, "failing").await;
-    let (since, sent) = (Instant::now(), failing["requests"].as_u64().unwrap());
+    let sent = failing["requests"].as_u64().unwrap();
     assert!(failing["last_error"].as_str().unwrap().contains("connection"), "{failing}");
     eventually("it is probed four times", || async {
         let (_, sources) = daemon.get("/v1/sources").await;

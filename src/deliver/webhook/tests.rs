@@ -3,7 +3,7 @@ use std::{
     io::Write as _,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -124,13 +124,11 @@ const RETRY: Verdict = Verdict::Retry { not_before: None };
 
 #[tokio::test]
 async fn a_2xx_is_a_success_and_the_request_is_complete() {
-    let seen: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
-    let kept = Arc::clone(&seen);
+    let (keep, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let server = Raw::start(move |mut stream| {
-        let kept = Arc::clone(&kept);
+        let keep = keep.clone();
         async move {
-            let request = request(&mut stream).await;
-            kept.lock().unwrap().push(request);
+            keep.send(request(&mut stream).await).unwrap();
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         }
     })
@@ -141,7 +139,7 @@ async fn a_2xx_is_a_success_and_the_request_is_complete() {
     let report = webhook.attempt(&small(), Time(1_700_000_000_999)).await;
     assert_eq!((report.verdict, report.status, report.error), (Verdict::Delivered, Some(204), None));
     assert_eq!(report.response, None);
-    let (head, body) = seen.lock().unwrap().pop().unwrap();
+    let (head, body) = seen.recv().await.unwrap();
     let agent = format!("user-agent: tidings/{}\r\n", env!("CARGO_PKG_VERSION"));
     for line in [
         "POST /hook HTTP/1.1\r\n",
