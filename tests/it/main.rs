@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod api;
 mod attempts;
 mod crash;
 mod delivery;
@@ -11,6 +12,7 @@ mod full_disk;
 mod happy;
 mod lost;
 mod memory;
+mod openapi;
 mod process;
 mod registering;
 mod signatures;
