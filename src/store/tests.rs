@@ -33,12 +33,7 @@ fn id(text: impl AsRef<str>) -> JobId {
 }
 
 fn config(folder: &Path) -> StoreConfig {
-    StoreConfig {
-        path: folder.to_owned(),
-        cache: Size::mib(4),
-        min_free: Size(0),
-        ..StoreConfig::default()
-    }
+    StoreConfig { path: folder.to_owned(), cache: Size::mib(4), min_free: Size(0), ..StoreConfig::default() }
 }
 
 /// A store in a folder of its own, with what it told.

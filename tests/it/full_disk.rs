@@ -13,7 +13,9 @@ use crate::harness::{Receiver, binary, eventually, http, mock, write_config};
 async fn on_a_small_disk(folder: &std::path::Path) -> Option<(tokio::process::Child, String, PathBuf)> {
     let mut command = tokio::process::Command::new("unshare");
     command.args(["--mount", "--map-root-user", "sh", "-c"]);
-    command.arg(r#"mkdir -p data && mount -t tmpfs -o size=24m none data && exec "$0" run --listen 127.0.0.1:0"#);
+    command.arg(
+        r#"mkdir -p data && mount -t tmpfs -o size=24m none data && exec "$0" run --listen 127.0.0.1:0"#,
+    );
     command.arg(binary().as_std().get_program()).current_dir(folder).kill_on_drop(true);
     let spawned = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = match spawned {

@@ -9,7 +9,9 @@ async fn each_outcome_reaches_every_sink_with_the_upstreams_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let (mock, receiver) = (mock().await, Receiver::start().await);
     let out = folder.path().join("out");
-    let daemon = Daemon::start(config(folder.path(), &mock).webhook("app", &receiver.url(), 3).disk("disk", &out)).await;
+    let daemon =
+        Daemon::start(config(folder.path(), &mock).webhook("app", &receiver.url(), 3).disk("disk", &out))
+            .await;
     for ending in [Ending::Completed, Ending::Failed, Ending::Cancelled, Ending::Expired] {
         let job = mock.add_job(JobPlan::new().ending(ending));
         let fresh = daemon.watch(&job).await;

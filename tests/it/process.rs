@@ -91,7 +91,11 @@ async fn a_delivery_in_flight_is_finished_before_the_end() {
         .json()
         .await
         .unwrap();
-    assert_eq!((&watch["phase"], &watch["deliveries"][0]["attempts"]), (&json!("done"), &json!(1)), "{watch}");
+    assert_eq!(
+        (&watch["phase"], &watch["deliveries"][0]["attempts"]),
+        (&json!("done"), &json!(1)),
+        "{watch}"
+    );
     assert_eq!(gate.entered.available_permits(), 0);
     assert_eq!(process.terminate().await.0, Some(0));
 }
@@ -107,8 +111,10 @@ async fn a_second_signal_ends_at_once() {
     register(&process.url, &mock.add_job(JobPlan::new())).await;
     gate.entered.acquire().await.unwrap().forget();
     process.signal(Signal::INT);
-    eventually("it says that it stops", || async { process.log().contains("SIGINT: stopping").then_some(()) })
-        .await;
+    eventually("it says that it stops", || async {
+        process.log().contains("SIGINT: stopping").then_some(())
+    })
+    .await;
     process.signal(Signal::TERM);
     let (status, log) = process.ended().await;
     assert_eq!(status, Some(1), "{log}");
@@ -155,7 +161,11 @@ async fn bad_configuration_starts_nothing() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("lissten") && said.contains("tidings.toml"), "{said}");
     let output = once(folder.path(), &["run", "--config", "nowhere.toml"]).await;
-    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("nowhere.toml"), "{}", show(&output));
+    assert!(
+        output.status.code() == Some(2) && text(&output.stderr).contains("nowhere.toml"),
+        "{}",
+        show(&output)
+    );
     assert!(!folder.path().join("data").exists() && mock.total() == 0);
 }
 
@@ -248,7 +258,8 @@ async fn no_secret_is_ever_shown_whichever_way_it_came() {
         write_config(folder.path(), &mock.base_url(), &more);
         let path = folder.path().join("tidings.toml");
         let config = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, config.replace("[sources.retab]\n", &format!("[sources.retab]\n{key}\n"))).unwrap();
+        std::fs::write(&path, config.replace("[sources.retab]\n", &format!("[sources.retab]\n{key}\n")))
+            .unwrap();
         let process = Process::run(folder.path(), &[]).await;
         let mut shown = used(&process, &mock.add_job(JobPlan::new()), &receiver).await;
         // What goes wrong is where a secret slips out.
@@ -285,7 +296,8 @@ async fn used(process: &Process, job: &str, receiver: &Receiver) -> Vec<String> 
     assert!(events.iter().all(|event| event.header("webhook-signature").starts_with("v1,")));
     assert_eq!(events.iter().filter(|event| event.header("x-team") == HEADER).count(), 1);
     let watch = format!("/v1/watches/retab/{job}");
-    let rest = ["/v1/watches", "/v1/deliveries", "/v1/sinks", "/v1/sources", "/metrics", "/openapi.json", "/readyz"];
+    let rest =
+        ["/v1/watches", "/v1/deliveries", "/v1/sinks", "/v1/sources", "/metrics", "/openapi.json", "/readyz"];
     for path in rest.into_iter().chain([watch.as_str()]) {
         let answer = http.get(format!("{}{path}", process.url)).bearer_auth(TOKEN).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");

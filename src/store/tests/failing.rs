@@ -100,7 +100,8 @@ fn trap_7_a_full_disk_refuses_writes_and_comes_back_when_there_is_room() {
         return;
     }
     let output = child.unwrap();
-    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 

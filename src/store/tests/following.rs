@@ -101,7 +101,6 @@ async fn a_silent_source_has_a_new_run_only_after_it_was_seen_running() {
     assert_ne!(ids[0], ids[1]);
 }
 
-
 #[tokio::test]
 async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all() {
     let bench = Bench::new();
@@ -164,7 +163,8 @@ async fn a_watch_keeps_a_bounded_number_of_settled_events() {
     let number = bench.finish("job_1", &["app"]).await.number;
     for run in 2..=12 {
         bench.watch("job_1").await;
-        let ended = bench.store.end(number, Outcome::Completed, &seen("completed", run), 1, at(run.into())).await;
+        let ended =
+            bench.store.end(number, Outcome::Completed, &seen("completed", run), 1, at(run.into())).await;
         let Ended::Fetch(watch) = ended else { panic!("run {run}") };
         bench.fan_out(&watch, &[], at(run.into())).await;
     }

@@ -49,7 +49,10 @@ async fn write_anew() {
     bench.store.attempted(key, &attempt(0, at(20), Verdict::Retry(at(25))), at(20)).await;
     let dead = bench.finish("dead", &["app"]).await;
     let key = bench.key(&dead, "app");
-    bench.store.attempted(key, &attempt(0, at(20), Verdict::Dead("the last attempt failed".to_owned())), at(20)).await;
+    bench
+        .store
+        .attempted(key, &attempt(0, at(20), Verdict::Dead("the last attempt failed".to_owned())), at(20))
+        .await;
     let lost = bench.watch("lost").await;
     bench.store.lose(lost.number, "nobody knows it", 4, to(&[]), at(30)).await;
     let folder = bench.close();
@@ -72,13 +75,15 @@ async fn a_data_folder_of_the_first_format_is_read_whole() {
         other => panic!("{job}: {other:?}"),
     };
     let phases = ["open", "fetching", "done", "pending", "dead", "lost"].map(|job| find(job).phase());
-    let expected = [Phase::Watching, Phase::Fetching, Phase::Done, Phase::Delivering, Phase::Dead, Phase::Done];
+    let expected =
+        [Phase::Watching, Phase::Fetching, Phase::Done, Phase::Delivering, Phase::Dead, Phase::Done];
     assert_eq!(phases, expected);
     let open = find("open");
     assert_eq!((open.labels, open.deadline), (labels([("team", "billing")]), Some(at(3600))));
     let secret = open.callback.unwrap().secret.unwrap();
     assert_eq!(secret.expose(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-    let mut followed: Vec<_> = bench.open_watches().into_iter().map(|watch| watch.job_id.to_string()).collect();
+    let mut followed: Vec<_> =
+        bench.open_watches().into_iter().map(|watch| watch.job_id.to_string()).collect();
     followed.sort();
     assert_eq!(followed, ["fetching", "open"]);
     let done = find("done");
@@ -86,7 +91,10 @@ async fn a_data_folder_of_the_first_format_is_read_whole() {
     // An event's id is a function of the job's run: it may never change, or receivers see old news as new.
     assert_eq!(end.event_id, "evt_vxdrpsvgo4zkwoybp4iirco3py");
     let body = bench.store.spool().path(done.number, &end.event_id);
-    assert_eq!((fs::read(body).unwrap().as_slice(), end.job.as_ref().unwrap().size), (BODY, BODY.len() as u64));
+    assert_eq!(
+        (fs::read(body).unwrap().as_slice(), end.job.as_ref().unwrap().size),
+        (BODY, BODY.len() as u64)
+    );
     let pending = find("pending");
     let key = bench.key(&pending, "app");
     assert_eq!(bench.pending(), [("app".to_owned(), key, at(25))]);

@@ -51,7 +51,8 @@ async fn a_walk_misses_nothing_when_records_come_and_go_meanwhile() {
 #[tokio::test]
 async fn every_filter_of_watches_holds() {
     let bench = Bench::new();
-    let labelled = Registration { labels: labels([("team", "a")]), ..Registration::new("other", id("labelled")) };
+    let labelled =
+        Registration { labels: labels([("team", "a")]), ..Registration::new("other", id("labelled")) };
     bench.register(labelled, at(0)).await;
     let running = bench.watch("running").await;
     bench.store.observe(running.number, &seen("in_progress", 1), 1, at(1)).await;

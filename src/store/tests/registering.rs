@@ -6,7 +6,8 @@ use crate::job::Phase;
 #[tokio::test]
 async fn a_new_watch_is_found_by_its_id_followed_and_there_after_a_restart() {
     let bench = Bench::new();
-    let asked = Registration { labels: labels([("team", "a")]), ..Registration::new("retab", id("job/1 ü")) };
+    let asked =
+        Registration { labels: labels([("team", "a")]), ..Registration::new("retab", id("job/1 ü")) };
     let Registered::New(watch) = bench.register(asked, at(0)).await else { panic!("it is new") };
     assert_eq!((watch.stage, watch.phase(), watch.created_at), (Stage::Watching, Phase::Watching, at(0)));
     assert_eq!(bench.told(), [Change::Follow(Box::new(watch.clone()))]);
@@ -111,7 +112,8 @@ async fn a_removed_watch_leaves_nothing_behind() {
     assert_eq!(bench.pending().len(), 1);
     assert!(!bench.store.remove("retab", &id("job_1")).await.unwrap());
     // Only what the other watch needs is left: its records, the sentinel and the counter.
-    let keys = bench.store.read(|db| Ok(db.iter().keys().map(|key| key.unwrap().to_vec()).collect::<Vec<_>>()));
+    let keys =
+        bench.store.read(|db| Ok(db.iter().keys().map(|key| key.unwrap().to_vec()).collect::<Vec<_>>()));
     let prefixes: Vec<u8> = keys.unwrap().iter().map(|key| key[0]).collect();
     assert_eq!(String::from_utf8(prefixes).unwrap(), "deimmqw");
     assert_eq!(bench.read(kept.number), kept);

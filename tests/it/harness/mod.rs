@@ -44,8 +44,7 @@ where
 
 /// A mock upstream whose jobs take 100 ms unless they say otherwise.
 pub async fn mock() -> Mock {
-    let config =
-        MockConfig { duration: Duration::from_millis(100), jitter: 0.0, ..MockConfig::default() };
+    let config = MockConfig { duration: Duration::from_millis(100), jitter: 0.0, ..MockConfig::default() };
     Mock::start(config, LOOPBACK).await.unwrap()
 }
 

@@ -88,7 +88,8 @@ impl Process {
     pub async fn terminate(mut self) -> (Option<i32>, String) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it stops").unwrap();
+        let status =
+            tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it stops").unwrap();
         (status.code(), self.log())
     }
 
@@ -117,7 +118,8 @@ impl Process {
 
     /// Waits until it ended by itself: the exit status, and what it logged.
     pub async fn ended(mut self) -> (Option<i32>, String) {
-        let status = tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+        let status =
+            tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
         (status.code(), self.log())
     }
 
