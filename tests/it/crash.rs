@@ -48,7 +48,7 @@ async fn nothing_that_was_acknowledged_is_lost_however_often_it_is_killed() {
     );
     write_config(folder.path(), &mock.base_url(), &sinks);
     let accepted: Arc<Mutex<Vec<String>>> = Arc::default();
-    let mut killed_at_work = 0;
+    let (client, mut killed_at_work) = (http(), 0);
     for round in 0..ROUNDS {
         if round % 8 == 7 {
             kill_while_it_starts(folder.path(), rng.random_range(0..150)).await;
@@ -59,7 +59,8 @@ async fn nothing_that_was_acknowledged_is_lost_however_often_it_is_killed() {
         let callers: Vec<_> = (0..CALLERS)
             .map(|caller| {
                 let plans = (0..JOBS).map(|n| plan(&mut rng, round, caller, n)).collect();
-                tokio::spawn(register(Arc::clone(&mock), process.url.clone(), plans, Arc::clone(&accepted)))
+                let (http, mock, accepted) = (client.clone(), Arc::clone(&mock), Arc::clone(&accepted));
+                tokio::spawn(register(http, mock, process.url.clone(), plans, accepted))
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(rng.random_range(5..600))).await;
@@ -73,8 +74,8 @@ async fn nothing_that_was_acknowledged_is_lost_however_often_it_is_killed() {
     }
     let accepted = accepted.lock().unwrap().clone();
     let process = Process::run(folder.path(), &[]).await;
-    settled(&process.url).await;
-    check(&process.url, &folder.path().join("out"), &mock, &receiver, &accepted).await;
+    settled(&client, &process.url).await;
+    check(&client, &process.url, &folder.path().join("out"), &mock, &receiver, &accepted).await;
     let again = receiver.requests().len() - accepted.len();
     println!(
         "{} jobs accepted over {ROUNDS} kills, {killed_at_work} of them with work under way; {again} requests \
@@ -94,8 +95,13 @@ fn plan(rng: &mut StdRng, round: usize, caller: usize, n: usize) -> JobPlan {
 }
 
 /// Registers job after job until the daemon is gone. Only what was answered counts.
-async fn register(mock: Arc<Mock>, url: String, plans: Vec<JobPlan>, accepted: Arc<Mutex<Vec<String>>>) {
-    let http = http();
+async fn register(
+    http: reqwest::Client,
+    mock: Arc<Mock>,
+    url: String,
+    plans: Vec<JobPlan>,
+    accepted: Arc<Mutex<Vec<String>>>,
+) {
     for plan in plans {
         let job = mock.add_job(plan);
         let body = json!({"job_id": job});
@@ -126,29 +132,36 @@ fn delivered(receiver: &Receiver) -> BTreeMap<String, BTreeSet<String>> {
     events
 }
 
-async fn get(url: &str) -> Value {
-    let answer = http().get(url).send().await.unwrap();
+async fn get(client: &reqwest::Client, url: &str) -> Value {
+    let answer = client.get(url).send().await.unwrap();
     assert!(answer.status().is_success(), "{}", answer.status());
     answer.json().await.unwrap()
 }
 
 /// Waits until nothing is watched, fetched or pending.
-async fn settled(url: &str) {
+async fn settled(client: &reqwest::Client, url: &str) {
     for open in ["watches?phase=watching", "watches?phase=fetching", "deliveries?state=pending"] {
         let page = format!("{url}/v1/{open}");
         eventually(&format!("no more {open}"), || async {
-            let page = get(&page).await;
+            let page = get(client, &page).await;
             page["data"].as_array().unwrap().is_empty().then_some(())
         })
         .await;
     }
 }
 
-async fn check(url: &str, out: &Path, mock: &Mock, receiver: &Receiver, accepted: &[String]) {
+async fn check(
+    client: &reqwest::Client,
+    url: &str,
+    out: &Path,
+    mock: &Mock,
+    receiver: &Receiver,
+    accepted: &[String],
+) {
     let events = delivered(receiver);
     let requests = receiver.requests();
     for job in accepted {
-        let watch = get(&format!("{url}/v1/watches/retab/{job}")).await;
+        let watch = get(client, &format!("{url}/v1/watches/retab/{job}")).await;
         assert_eq!((&watch["phase"], &watch["outcome"]), (&json!("done"), &json!("completed")), "{watch}");
         let bytes = mock.full_body(job).unwrap();
         let file = std::fs::read(out.join(format!("retab/{job}.json"))).unwrap_or_default();
