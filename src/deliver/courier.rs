@@ -191,7 +191,12 @@ impl Courier {
         let now = clock::now();
         let verdict = self.judge(&delivery, &report, now);
         self.count(&delivery, &report, &verdict, now);
-        let done = AttemptDone { generation: delivery.generation, attempt: view_of(&report, begun), verdict };
+        let done = AttemptDone {
+            generation: delivery.generation,
+            number: delivery.attempt_count + 1,
+            attempt: view_of(&report, begun),
+            verdict,
+        };
         self.store.attempted(key, &done, now).await;
         Ok(())
     }

@@ -21,6 +21,8 @@ const MAX_ATTEMPTS: usize = 20;
 pub struct AttemptDone {
     /// The delivery's generation when the attempt began.
     pub generation: u32,
+    /// Which attempt of the delivery it is, from 1.
+    pub number: u32,
     /// What happened.
     pub attempt: AttemptView,
     /// What it means.
@@ -57,7 +59,7 @@ impl Store {
 fn attempted(txn: &mut Txn<'_>, key: DeliveryKey, done: AttemptDone, now: Time) -> Result<(), StoreError> {
     // The watch may have been deleted while the attempt was under way.
     let Some(mut delivery) = txn.read::<Delivery>(&key.key(keys::DELIVERY))? else { return Ok(()) };
-    if delivery.attempts.last() == Some(&done.attempt) {
+    if delivery.attempt_count >= done.number {
         // Written before a failure that kept the answer back.
         return Ok(());
     }

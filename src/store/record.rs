@@ -39,6 +39,11 @@ mod exposed {
     }
 }
 
+/// Records are many and most of their fields are at their default most of the time: those are not written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// How far the following of a job has come. What comes after is told by its deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,13 +69,13 @@ pub struct End {
     /// When the end was noticed.
     pub noticed_at: Time,
     /// When the job ended, as its source says.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
     /// Why it was lost.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The stored job.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<StoredJob>,
 }
 
@@ -94,13 +99,13 @@ pub struct Watch {
     /// The source's id of the job.
     pub job_id: JobId,
     /// Given with the watch.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// The sinks its events go to, instead of what the routes say.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sinks: Option<Vec<String>>,
     /// One more webhook.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<Callback>,
     /// When it was first registered.
     pub created_at: Time,
@@ -109,51 +114,51 @@ pub struct Watch {
     /// When the record last changed.
     pub updated_at: Time,
     /// When it is given up, if not by the source's own deadline.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
     /// How far it has come.
     pub stage: Stage,
     /// The source's last word.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// The operation the job runs.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// The job's own metadata.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
     /// The status body in which `status` was read, for the event of a job that is lost.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_body: Option<String>,
     /// Status requests made, as of the last write.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub polls: u64,
     /// The end that is being fetched.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<End>,
     /// The last end whose event was made; kept while the job is watched again.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
     /// A status that is not terminal was seen since it was last registered.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub seen_running: bool,
     /// It was registered again while its job was fetched: look again afterwards.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub again: bool,
     /// Its events, oldest first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<u64>,
     /// Deliveries that are pending, over all its events.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub pending: u32,
     /// Dead letters of its last event.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub dead: u32,
     /// When it became done or dead.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<Time>,
     /// What went wrong last.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
 
@@ -197,7 +202,7 @@ pub struct Event {
     /// When the event was made.
     pub created_at: Time,
     /// For a lost job, the last status body.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_body: Option<String>,
 }
 
@@ -225,19 +230,19 @@ pub struct Delivery {
     /// When it is tried next; meaningless unless pending.
     pub next_attempt_at: Time,
     /// Attempts made in the present schedule.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub step: u32,
     /// Attempts made in all.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub attempt_count: u32,
     /// Counts the redeliveries, so that an attempt begun before one does not end it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub generation: u32,
     /// The latest attempts, oldest first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptView>,
     /// Why it is a dead letter.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 

@@ -160,7 +160,12 @@ fn to(sinks: &[&str]) -> impl Fn(&Watch, &End) -> Vec<String> + Clone + Send + '
 fn attempt(generation: u32, now: Time, verdict: Verdict) -> AttemptDone {
     let status = if verdict == Verdict::Delivered { 204 } else { 503 };
     let attempt = AttemptView { at: now, duration_ms: 5, status: Some(status), error: None, response: None };
-    AttemptDone { generation, attempt, verdict }
+    AttemptDone { generation, number: 1, attempt, verdict }
+}
+
+/// The same as a later attempt of its delivery.
+fn nth(number: u32, done: AttemptDone) -> AttemptDone {
+    AttemptDone { number, ..done }
 }
 
 fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {

@@ -157,11 +157,11 @@ async fn a_missing_status_route_is_remembered() {
     let first = flow.mock.add_job(JobPlan::new());
     flow.daemon.watch(&first).await;
     flow.done(&first).await;
-    assert_eq!(flow.mock.requests(None, Some(Kind::Status)), 1, "asked once");
+    assert_eq!(flow.mock.requests(None, Some(Kind::Status)), 2, "asked, and once more to be sure");
     let second = flow.mock.add_job(JobPlan::new());
     flow.daemon.watch(&second).await;
     flow.done(&second).await;
-    assert_eq!(flow.mock.requests(None, Some(Kind::Status)), 1, "and never again");
+    assert_eq!(flow.mock.requests(None, Some(Kind::Status)), 2, "and never again");
     assert!(flow.mock.requests(Some(&second), Some(Kind::Light)) > 0);
     assert_eq!(flow.mock.requests(None, Some(Kind::Full)), 2);
     flow.stop().await;
@@ -216,7 +216,7 @@ async fn an_answer_that_makes_no_sense_is_the_upstreams_trouble() {
             .await;
         assert_eq!(watch["phase"], "watching");
         eventually("the source is failing", || async {
-            (flow.daemon.get("/v1/sources").await.1[0]["state"] == "failing").then_some(())
+            (flow.daemon.get("/v1/sources").await.1["data"][0]["state"] == "failing").then_some(())
         })
         .await;
         flow.mock.set(|faults| faults.raw.clear());

@@ -28,7 +28,7 @@ fn with_source(mut config: Config, change: impl FnOnce(&mut tidings::upstream::S
 async fn source(daemon: &Daemon, state: &str) -> serde_json::Value {
     eventually(&format!("the source is {state}"), || async {
         let (_, sources) = daemon.get("/v1/sources").await;
-        (sources[0]["state"] == state).then(|| sources[0].clone())
+        (sources["data"][0]["state"] == state).then(|| sources["data"][0].clone())
     })
     .await
 }
@@ -121,15 +121,15 @@ async fn an_outage_loses_nothing_and_is_probed_gently() {
     // The first pause is at most 250 ms: behind a longer one no request of before the outage is under way.
     let failing = eventually("a probe has failed", || async {
         let (_, sources) = daemon.get("/v1/sources").await;
-        let until = Time::parse(sources[0]["paused_until"].as_str()?)?;
-        (until.since(tidings::clock::now()) > Duration::from_millis(300)).then(|| sources[0].clone())
+        let until = Time::parse(sources["data"][0]["paused_until"].as_str()?)?;
+        (until.since(tidings::clock::now()) > Duration::from_millis(300)).then(|| sources["data"][0].clone())
     })
     .await;
     let (since, sent) = (Instant::now(), failing["requests"].as_u64().unwrap());
     assert!(failing["last_error"].as_str().unwrap().contains("connection"), "{failing}");
     eventually("it is probed four times", || async {
         let (_, sources) = daemon.get("/v1/sources").await;
-        (sources[0]["requests"].as_u64().unwrap() >= sent + 4).then_some(())
+        (sources["data"][0]["requests"].as_u64().unwrap() >= sent + 4).then_some(())
     })
     .await;
     // Three whole pauses lie between four probes: at least 500 ms each, for all twenty watches together.

@@ -13,7 +13,7 @@ async fn a_failed_attempt_is_due_again_and_a_success_settles_the_watch() {
     assert_eq!(bench.told(), [Change::Deliver { sink: "app".to_owned(), key, due: at(17) }]);
     let bench = bench.reopen();
     assert_eq!(bench.pending(), [("app".to_owned(), key, at(17))]);
-    bench.store.attempted(key, &attempt(0, at(17), Verdict::Delivered), at(17)).await;
+    bench.store.attempted(key, &nth(2, attempt(0, at(17), Verdict::Delivered)), at(17)).await;
     let delivery = bench.store.delivery(key).unwrap().unwrap();
     assert_eq!((delivery.state, delivery.attempt_count, delivery.step), (DeliveryState::Delivered, 2, 2));
     let statuses: Vec<_> = delivery.attempts.iter().map(|attempt| attempt.status).collect();
@@ -67,7 +67,7 @@ async fn a_redelivery_has_the_same_event_and_a_fresh_schedule() {
     assert!(bench.told().contains(&Change::Deliver { sink: "app".to_owned(), key, due: at(20) }));
     // It is pending, so retention leaves it alone.
     assert_eq!(bench.store.drop_finished(at(100), at(100)).await.unwrap().watches, 0);
-    bench.store.attempted(key, &attempt(1, at(21), Verdict::Delivered), at(21)).await;
+    bench.store.attempted(key, &nth(2, attempt(1, at(21), Verdict::Delivered)), at(21)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Done);
 }
 
@@ -112,8 +112,9 @@ async fn a_delivery_remembers_a_bounded_number_of_attempts() {
     let bench = Bench::new();
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
-    for n in 0..25 {
-        bench.store.attempted(key, &attempt(0, at(n), Verdict::Retry(at(n + 1))), at(n)).await;
+    for (number, n) in (1..).zip(0..25) {
+        let done = nth(number, attempt(0, at(n), Verdict::Retry(at(n + 1))));
+        bench.store.attempted(key, &done, at(n)).await;
     }
     let delivery = bench.store.delivery(key).unwrap().unwrap();
     assert_eq!((delivery.attempt_count, delivery.attempts.len()), (25, 20));

@@ -105,7 +105,7 @@ async fn a_data_folder_of_the_first_format_is_read_whole() {
     assert_eq!(find("lost").end.unwrap().reason.as_deref(), Some("nobody knows it"));
     assert_eq!(bench.store.find("retab", &id("dropped")).unwrap(), Found::Dropped);
     // And it is not only read: what waits in it goes on.
-    bench.store.attempted(key, &attempt(0, at(50), Verdict::Delivered), at(50)).await;
+    bench.store.attempted(key, &nth(2, attempt(0, at(50), Verdict::Delivered)), at(50)).await;
     assert_eq!(bench.read(pending.number).phase(), Phase::Done);
     assert!(bench.watch("new").await.number > dead.watch);
 }
