@@ -9,7 +9,7 @@ use tidings::{
     units::{Size, Span, Time},
 };
 
-use crate::harness::{Daemon, Receiver, Sinks, config, eventually, mock};
+use crate::harness::{Daemon, Receiver, Request, Sinks, config, eventually, mock};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_hours(1);
@@ -195,8 +195,7 @@ async fn both_generations_of_the_api_are_read() {
             text => time(text).0,
         };
         let requests = flow.receiver.requests();
-        let event =
-            requests.iter().map(|request| request.json()).find(|event| event["job_id"] == *job).unwrap();
+        let event = requests.iter().map(Request::json).find(|event| event["job_id"] == *job).unwrap();
         assert_eq!(time(&event["timestamp"]).0, ended, "{timestamps:?}");
     }
     flow.stop().await;
