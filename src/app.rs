@@ -237,6 +237,7 @@ fn listen_to_changes(api: &Arc<Api>) {
             }
             Change::Settled { watch } => api.waiters.settled(watch),
             Change::Deliver { sink, key, due } => api.couriers.schedule(&sink, key, due),
+            Change::Drop { sink, key } => api.couriers.forget(&sink, key),
         }
     });
 }

@@ -212,13 +212,22 @@ impl Attempt {
     /// does not make a new run.
     #[must_use]
     pub fn same_run(&self, other: &Self) -> bool {
-        fn agree(a: Option<&String>, b: Option<&String>) -> bool {
-            a.is_none() || b.is_none() || a == b
+        fn agree(a: Option<&String>, b: Option<&String>, same: fn(&str, &str) -> bool) -> bool {
+            a.zip(b).is_none_or(|(a, b)| same(a, b))
         }
         self.rerun == other.rerun
-            && agree(self.completed_at.as_ref(), other.completed_at.as_ref())
-            && agree(self.attempt_count.as_ref(), other.attempt_count.as_ref())
-            && agree(self.started_at.as_ref(), other.started_at.as_ref())
+            && agree(self.completed_at.as_ref(), other.completed_at.as_ref(), same_instant)
+            && agree(self.attempt_count.as_ref(), other.attempt_count.as_ref(), |a, b| a == b)
+            && agree(self.started_at.as_ref(), other.started_at.as_ref(), same_instant)
+    }
+}
+
+/// Whether two timestamps in milliseconds name one instant. A generation of the API that counts whole seconds
+/// cuts off the fraction that another tells.
+fn same_instant(a: &str, b: &str) -> bool {
+    match (a.parse::<i64>(), b.parse::<i64>()) {
+        (Ok(a), Ok(b)) if a % 1000 == 0 || b % 1000 == 0 => a.div_euclid(1000) == b.div_euclid(1000),
+        _ => a == b,
     }
 }
 
@@ -295,5 +304,13 @@ mod tests {
         assert!(full.same_run(&attempt(Some("9"), None, Some("3"))));
         assert!(!full.same_run(&attempt(Some("10"), None, Some("3"))));
         assert!(!full.same_run(&attempt(Some("9"), Some("2"), Some("3"))));
+    }
+
+    #[test]
+    fn whole_seconds_and_fractions_name_the_same_instant() {
+        let at = |completed| attempt(Some(completed), None, None);
+        assert!(at("19123").same_run(&at("19000")));
+        assert!(!at("19123").same_run(&at("20000")));
+        assert!(!at("19123").same_run(&at("19124")), "two fractions are two instants");
     }
 }

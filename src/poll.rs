@@ -55,7 +55,13 @@ async fn ask(follower: &Follower, job_id: &JobId, not_found: u32) -> Result<(Ans
     match answer {
         Err(Failure::NotFound) if doubtful => {
             follower.token().await;
-            source.status_from_fallback(job_id).await
+            let answer = source.status_from_fallback(job_id).await?;
+            // The job may have become known in between: the light route is missing only if it still says 404.
+            follower.token().await;
+            if let Err(Failure::NotFound) = source.status(job_id).await {
+                source.lacks_status_route();
+            }
+            Ok(answer)
         }
         answer => answer,
     }

@@ -89,6 +89,11 @@ impl Courier {
         self.wake.notify_one();
     }
 
+    /// Forgets a delivery that is gone. An attempt under way goes on; the store finds that it no longer counts.
+    pub fn forget(&self, key: DeliveryKey) {
+        self.queue().remove(key);
+    }
+
     /// How the sink is doing.
     #[must_use]
     pub fn view(&self) -> SinkView {

@@ -108,6 +108,13 @@ impl Couriers {
         }
     }
 
+    /// Forgets a delivery that is gone.
+    pub fn forget(&self, sink: &str, key: DeliveryKey) {
+        if let Some(courier) = self.by_name.get(sink) {
+            courier.forget(key);
+        }
+    }
+
     /// How the sinks are doing.
     #[must_use]
     pub fn views(&self) -> Vec<SinkView> {

@@ -279,4 +279,11 @@ pub enum Change {
         /// When it is due.
         due: Time,
     },
+    /// This delivery is gone with its watch.
+    Drop {
+        /// The sink's name.
+        sink: String,
+        /// Which delivery.
+        key: DeliveryKey,
+    },
 }

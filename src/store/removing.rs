@@ -1,7 +1,7 @@
 //! The way out: watches that a caller ended, and finished ones after retention.
 
 use super::{
-    Change, Delivery, DeliveryKey, Event, Store, StoreError, Watch, keys, registering::find,
+    Change, Delivery, DeliveryKey, Event, Store, StoreError, Watch, codec, keys, registering::find,
     registering::load, txn::Txn,
 };
 use crate::{api::view::DeliveryState, job::JobId, units::Time};
@@ -148,11 +148,12 @@ fn drop_event(txn: &mut Txn<'_>, watch: u64, event: u64) -> Result<Option<(u64, 
     let key = keys::event(event);
     let record = txn.read::<Event>(&key)?;
     txn.delete(key);
-    for delivery in txn.scan(&keys::deliveries_of(event))?.into_keys() {
-        if let Some(key) = DeliveryKey::of_stored(&delivery) {
+    for (stored, value) in txn.scan(&keys::deliveries_of(event))? {
+        if let (Some(key), Some(value)) = (DeliveryKey::of_stored(&stored), value) {
             txn.delete(key.key(keys::PENDING));
+            txn.tell(Change::Drop { sink: codec::decode::<Delivery>(&value)?.sink, key });
         }
-        txn.delete(delivery);
+        txn.delete(stored);
     }
     Ok(record.map(|record| (watch, record.end.event_id)))
 }
@@ -163,7 +164,7 @@ pub(super) fn drop_old_events(txn: &mut Txn<'_>, watch: &mut Watch, keep: usize)
     while watch.events.len() > keep {
         let oldest = watch.events[0];
         for value in txn.scan(&keys::deliveries_of(oldest))?.into_values().flatten() {
-            if super::codec::decode::<Delivery>(&value)?.state == DeliveryState::Pending {
+            if codec::decode::<Delivery>(&value)?.state == DeliveryState::Pending {
                 return Ok(());
             }
         }

@@ -187,20 +187,22 @@ impl Source {
         answer
     }
 
-    /// Asks the heavier route for the status, after the light one answered 404. When it knows the job, the
-    /// light route is missing: that is remembered.
+    /// Asks the heavier route for the status, after the light one answered 404.
     ///
     /// # Errors
     /// See [`Failure`].
     pub async fn status_from_fallback(&self, job_id: &JobId) -> Result<(Answer, Bytes), Failure> {
-        let answer = self.status_at(self.profile.fallback_status_path, job_id).await;
-        if answer.is_ok() && !self.fallback.swap(true, Ordering::Relaxed) {
+        self.status_at(self.profile.fallback_status_path, job_id).await
+    }
+
+    /// Remembers that the light route is missing.
+    pub fn lacks_status_route(&self) {
+        if !self.fallback.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 source = self.name,
                 "the source has no light status route; its jobs are looked at with the full route from now on"
             );
         }
-        answer
     }
 
     async fn status_at(&self, path: &str, job_id: &JobId) -> Result<(Answer, Bytes), Failure> {

@@ -49,9 +49,11 @@ impl Flow {
         job
     }
 
-    /// The first delivery of a watch, with its attempts.
+    /// The delivery of a watch to `app`, with its attempts.
     async fn delivery(&self, watch: &Value) -> Value {
-        let id = watch["deliveries"][0]["id"].as_str().unwrap();
+        let to_app = |brief: &&Value| brief["sink"] == "app";
+        let brief = watch["deliveries"].as_array().unwrap().iter().find(to_app).unwrap();
+        let id = brief["id"].as_str().unwrap();
         let (status, delivery) = self.daemon.get(&format!("/v1/deliveries/{id}")).await;
         assert_eq!((status, &delivery["event_id"]), (200, &watch["event_id"]));
         delivery
@@ -162,10 +164,9 @@ async fn an_answer_that_breaks_off_is_no_success() {
     let watch = flow.daemon.finished(&job).await;
     assert_eq!(watch["phase"], "dead", "{watch}");
     let delivery = flow.delivery(&watch).await;
-    let broken = ["connection reset", "connection closed before the answer was complete"];
-    let errors = each(&delivery, "error");
-    assert!(errors.iter().all(|error| broken.contains(&error.as_str().unwrap())), "{delivery}");
-    assert_eq!(errors.len(), 2);
+    assert_eq!(each(&delivery, "status"), [&Value::Null; 2], "half an answer is none");
+    // Which part of the exchange the reset strikes, and so its words, is up to the network.
+    assert!(each(&delivery, "error").iter().all(|error| error.is_string()), "{delivery}");
     server.abort();
     flow.stop().await;
 }

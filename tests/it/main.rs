@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod api;
 mod attempts;
 mod crash;
 mod delivery;
@@ -16,6 +17,7 @@ mod full_disk;
 mod happy;
 mod lost;
 mod memory;
+mod openapi;
 mod process;
 mod registering;
 mod signatures;

@@ -172,7 +172,7 @@ async fn odd_ids_go_the_whole_way() {
 async fn a_restart_goes_on_with_the_same_events() {
     let folder = tempfile::tempdir().unwrap();
     let (mock, app) = (mock().await, Receiver::start().await);
-    let config = config(folder.path(), &mock).webhook("app", &app.url(), 200);
+    let config = config(folder.path(), &mock).webhook("app", &app.url(), 5000);
     let daemon = Daemon::start(config.clone()).await;
     app.always(Reply::status(503));
     let ended = mock.add_job(JobPlan::new());
