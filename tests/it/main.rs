@@ -1,6 +1,11 @@
 //! The program from the outside: the real binary or `App`, a real upstream (the mock server), real receivers,
 //! real files. One file a flow.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests stand outside: a clock, an environment and clients of their own"
+)]
+
 mod harness;
 
 mod api;

@@ -54,7 +54,6 @@ pub fn id(text: impl AsRef<str>) -> JobId {
 }
 
 /// A client as an application would have one.
-#[expect(clippy::disallowed_methods, reason = "a client that knows nothing of tidings")]
 pub fn http() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
