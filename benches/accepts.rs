@@ -65,7 +65,11 @@ where
     let took = begun.elapsed();
     waits.sort_unstable();
     let at = |share: usize| waits[(waits.len() * share / 100).min(waits.len() - 1)];
-    Row { rate: waits.len() as f64 / took.as_secs_f64(), p50: at(50), p99: at(99) }
+    Row {
+        rate: f64::from(u32::try_from(waits.len()).unwrap()) / took.as_secs_f64(),
+        p50: at(50),
+        p99: at(99),
+    }
 }
 
 /// Ids that are as good as random as keys.
@@ -126,7 +130,7 @@ async fn store(folder: &Path, callers: usize) -> Row {
 async fn http(folder: &Path, callers: usize) -> Row {
     let upstream = Mock::start(MockConfig::default(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
     let mut config = Config::default();
-    config.server.listen = "127.0.0.1:0".to_owned();
+    "127.0.0.1:0".clone_into(&mut config.server.listen);
     config.store.path = folder.join("daemon");
     let source = config.sources.get_mut("retab").unwrap();
     source.base_url = Some(upstream.base_url());
@@ -140,7 +144,7 @@ async fn http(folder: &Path, callers: usize) -> Row {
     let handle = app.handle();
     let running = tokio::spawn(app.run());
     handle.loaded().await;
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = tidings::http_client::builder(None).unwrap().build().unwrap();
     let row = measure(callers, move |n| {
         let post = client.post(&url).header("content-type", "application/json");
         let post = post.body(format!("{{\"job_id\":\"{}\",\"labels\":{{\"team\":\"billing\"}}}}", job(n)));

@@ -1,6 +1,8 @@
 //! Resident memory of the real binary: idle, with 100 000 watches, and after a restart with them.
 //! `cargo bench --bench footprint`
 
+#![expect(clippy::disallowed_methods, reason = "it waits for the process to settle before it is measured")]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},
@@ -52,7 +54,7 @@ impl Daemon {
     }
 
     fn print(&self, what: &str) {
-        let (mib, took) = (self.rss() as f64 / f64::from(1 << 20), self.took);
+        let (mib, took) = (f64::from(u32::try_from(self.rss() >> 10).unwrap()) / 1024.0, self.took);
         println!("| {what:<36} | {mib:>8.1} | {:>9.2} |", took.as_secs_f64());
     }
 }
@@ -96,7 +98,7 @@ fn main() {
     // What starts up lazily has started.
     std::thread::sleep(Duration::from_secs(2));
     daemon.print("idle");
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = tidings::http_client::builder(None).unwrap().build().unwrap();
     let begun = Instant::now();
     runtime.block_on(register_all(&client, &daemon.url));
     let took = begun.elapsed().as_secs_f64();

@@ -80,11 +80,14 @@ pub struct Handle {
 }
 
 impl App {
-    /// Opens the store and binds the listeners. With `serve` false the local API is not served.
+    /// Opens the store and binds the listeners, in this order: whoever starts the same daemon twice is told so. With `serve` false the local API is not served.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn bind(config: Config, serve: bool) -> Result<Self, StartError> {
+        let opened = config.store.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(&opened)).await;
+        let store = store.map_err(|error| StartError::Address(error.to_string()))??;
         let listener = match serve {
             true => Some(bind(&config.server.listen).await?),
             false => None,
@@ -93,9 +96,6 @@ impl App {
             Some(address) if serve => Some(bind(address).await?),
             _ => None,
         };
-        let opened = config.store.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(&opened)).await;
-        let store = store.map_err(|error| StartError::Address(error.to_string()))??;
         let api = Arc::new(assemble(&config, store)?);
         Ok(Self { config, api, listener, admin })
     }

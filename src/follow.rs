@@ -269,9 +269,11 @@ impl Follower {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
         let before = schedule.health.state();
         let pause = schedule.health.failed(state, asked, epoch, Instant::now(), rand::random());
-        if before != state && pause.is_some() {
-            let name = &self.source.name;
-            tracing::warn!(source = name, error = %failure, ?pause, "the source is {}", state.as_str());
+        if before != state
+            && let Some(pause) = pause
+        {
+            let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(source = self.source.name, error = %failure, pause_ms, "the source is {}", state.as_str());
         }
     }
 

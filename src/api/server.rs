@@ -33,6 +33,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// The largest head of a request.
 const MAX_HEAD: usize = 64 << 10;
 
+/// How long a port may be held by a process that is just going away.
+const BIND_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Connections at once; a further one waits to be accepted.
 const MAX_CONNECTIONS: usize = 4096;
 
@@ -103,7 +106,7 @@ impl Bound {
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => {
-                let socket = TcpListener::bind(address).await?;
+                let socket = bind_patiently(*address).await?;
                 let address = Listen::Tcp(socket.local_addr()?);
                 Ok(Self { socket: Socket::Tcp(socket), address })
             }
@@ -178,6 +181,21 @@ impl Bound {
                 Ok((Box::new(stream), Door::Tcp(local)))
             }
             Socket::Unix(socket) => Ok((Box::new(socket.accept().await?.0), Door::Unix)),
+        }
+    }
+}
+
+/// A process that was killed a moment ago may still hold the port while it is cleared away.
+async fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+    let deadline = tokio::time::Instant::now() + BIND_PATIENCE;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            bound => return bound,
         }
     }
 }

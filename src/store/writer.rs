@@ -14,6 +14,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use crate::units::Span;
+
 use super::{Change, Shared, Store, StoreError, contained, marker, read, txn::Txn};
 
 /// Calls that share one sync at the most; keeps the first caller's wait bounded.
@@ -87,7 +89,7 @@ impl Store {
             match self.write(operation()).await {
                 Ok(value) => return value,
                 Err(error) => {
-                    tracing::warn!(%error, retry_in = ?wait, "a step could not be stored; it is tried again");
+                    tracing::warn!(%error, retry_in = %Span(wait), "a step could not be stored; it is tried again");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(REOPEN_LAST);
                 }
@@ -249,7 +251,7 @@ impl Reopening {
             Err(error) => {
                 self.wait = (self.wait * 2).min(REOPEN_LAST);
                 self.due = Some(Instant::now() + self.wait);
-                tracing::error!(%error, retry_in = ?self.wait, "the store cannot be opened again yet");
+                tracing::error!(%error, retry_in = %Span(self.wait), "the store cannot be opened again yet");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The OpenAPI document is made from the code; here every route is asked for real, and what it answers is held
+//! The `OpenAPI` document is made from the code; here every route is asked for real, and what it answers is held
 //! against what the document says of it.
 
 use std::collections::BTreeSet;
@@ -18,11 +18,7 @@ fn schema(document: &Value, asked: &Asked, status: u16, content_type: &str) -> O
     assert!(answer.is_object(), "{method} {path} answers {status}, which is not documented");
     let media = content_type.split(';').next().unwrap();
     let content = &answer["content"];
-    let Some(schema) =
-        content.get(media).or_else(|| content.get("application/json")).and_then(|c| c.get("schema"))
-    else {
-        return None;
-    };
+    let schema = content.get(media).or_else(|| content.get("application/json"))?.get("schema")?;
     Some(json!({ "allOf": [schema], "components": document["components"] }))
 }
 
