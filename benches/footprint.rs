@@ -109,8 +109,11 @@ fn main() {
     std::thread::sleep(Duration::from_secs(2));
     daemon.print("100 000 watches, after kill -9");
     drop(daemon);
-    println!("100 000 watches were registered in {took:.2} s, {:.0} a second", WATCHES as f64 / took);
+    println!(
+        "100 000 watches were registered in {took:.2} s, {:.0} a second",
+        f64::from(u32::try_from(WATCHES).unwrap()) / took
+    );
     let size: u64 = fs::metadata(folder.join("data/db/db")).unwrap().len();
-    println!("the database holds them in {:.1} MiB", size as f64 / f64::from(1 << 20));
+    println!("the database holds them in {:.1} MiB", f64::from(u32::try_from(size >> 10).unwrap()) / 1024.0);
     let _ = fs::remove_dir_all(&folder);
 }
