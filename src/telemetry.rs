@@ -26,7 +26,7 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,tidings::deliver=debug`.
-    /// `RUST_LOG` overrides it.
+    /// `RUST_LOG` overrides it, and `--log-level` that.
     pub level: String,
     /// `text` or `json`.
     pub format: LogFormat,
@@ -38,11 +38,15 @@ impl Default for LogConfig {
     }
 }
 
-/// Starts to log to stderr. Only the first call of a process counts.
-pub fn start_logging(config: &LogConfig) {
-    let filter = EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(&config.level))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts to log to stderr. Only the first call of a process counts. `flag` is the level that the command line
+/// names; it wins over `RUST_LOG`, which wins over the configuration.
+pub fn start_logging(config: &LogConfig, flag: Option<&str>) {
+    let environment = || EnvFilter::try_from_default_env().ok();
+    let filter = flag
+        .and_then(|level| EnvFilter::try_new(level).ok())
+        .or_else(environment)
+        .or_else(|| EnvFilter::try_new(&config.level).ok())
+        .unwrap_or_else(|| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A second subscriber in one process is a test's own affair.

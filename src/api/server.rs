@@ -53,15 +53,22 @@ impl std::str::FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return match path.is_empty() {
-                true => Err("`unix:` needs a path, as in unix:/run/tidings/api.sock".to_owned()),
-                false => Ok(Self::Unix(PathBuf::from(path))),
-            };
+            let path = PathBuf::from(path);
+            if path.file_name().is_some() {
+                return Ok(Self::Unix(path));
+            }
+            return Err("a unix socket is written with its path, unix:/run/tidings/api.sock".to_owned());
         }
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let named = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()).map(local);
         named.or_else(|| text.parse().ok()).map(Self::Tcp).ok_or_else(|| {
-            format!("`{text}` is not an address; write it like 127.0.0.1:8787, [::1]:8787 or unix:/run/tidings/api.sock")
+            let hint = match text.rsplit_once(':') {
+                Some(("" | "*", port)) => {
+                    format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface")
+                }
+                _ => "write it like 127.0.0.1:8787, [::1]:8787 or unix:/run/tidings/api.sock".to_owned(),
+            };
+            format!("`{text}` is not an address to listen on; {hint}")
         })
     }
 }

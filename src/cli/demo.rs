@@ -59,10 +59,8 @@ pub struct DemoArgs {
 /// # Errors
 /// When a part of it cannot start or fails.
 pub async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
-    telemetry::start_logging(&LogConfig {
-        level: global.log_level.clone().unwrap_or_else(|| "warn".to_owned()),
-        format: global.log_format.unwrap_or_default(),
-    });
+    let quiet = LogConfig { level: "warn".to_owned(), format: global.log_format.unwrap_or_default() };
+    telemetry::start_logging(&quiet, global.log_level.as_deref());
     let folder = tempfile::Builder::new().prefix("tidings-demo-").tempdir()?;
     let mock = Mock::start(MockConfig::default(), LOOPBACK).await?;
     let receiver = TcpListener::bind(LOOPBACK).await?;

@@ -82,7 +82,7 @@ pub struct RunArgs {
 /// When it cannot start, or ends by a failure.
 pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     let loaded = global.loader(args.overrides(global)).load().map_err(|error| BadUsage(error.to_string()))?;
-    telemetry::start_logging(&loaded.config.log);
+    telemetry::start_logging(&loaded.config.log, global.log_level.as_deref());
     let config = loaded.config;
     if args.once && config.watch.is_empty() {
         let text =
@@ -93,6 +93,15 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = file, data = %config.store.path.display(), "starting");
     if config.sinks.is_empty() {
         tracing::info!("no sink is configured; finished jobs are kept for callbacks and for GET …/job only");
+    }
+    for (name, source) in &config.sources {
+        // A server of one's own may ask for no key; the public one does.
+        if source.base_url.is_none() && source.api_key.is_none() && source.api_key_file.is_none() {
+            tracing::warn!(
+                source = name,
+                "no key is configured; set RETAB_API_KEY or sources.{name}.api_key_file"
+            );
+        }
     }
     let ids = config.watch.clone();
     // A run that ends by itself needs no port of its own, unless somebody wants to look on.

@@ -41,7 +41,6 @@ use crate::{
     upstream::SourceConfig,
 };
 
-pub use check::ListenAddress;
 pub use load::{FlagOverrides, Loaded, Loader};
 pub use node::Origin;
 pub use path::{KeyPath, Step};

@@ -14,8 +14,6 @@ use crate::{
     units::Span,
 };
 
-pub use server::ListenAddress;
-
 /// Collects the mistakes of a configuration. A value that could not be read is not judged as well.
 pub(super) struct Checker<'a> {
     tree: &'a Node,

@@ -1,65 +1,19 @@
 //! `[server]`, `[store]` and `[log]`.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
-
 use tracing_subscriber::EnvFilter;
 
 use super::{Checker, header_secret, text::any_web_url};
 use crate::{
-    api::ServerConfig,
+    api::{Listen, ServerConfig},
     config::{path::KeyPath, problems::nearest},
     store::StoreConfig,
     telemetry::LogConfig,
 };
 
-/// Where the API can be listened on: `127.0.0.1:8787`, `[::1]:8787` or `unix:/run/tidings/api.sock`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// An address and a port.
-    Tcp(SocketAddr),
-    /// A socket in the file system.
-    Unix(PathBuf),
-}
-
-impl ListenAddress {
-    /// Whether only this machine can reach it.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Self::Unix(_) => true,
-        }
-    }
-}
-
-impl FromStr for ListenAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = PathBuf::from(path);
-            if path.is_absolute() && path.file_name().is_some() {
-                return Ok(Self::Unix(path));
-            }
-            return Err("a unix socket is written with its full path, unix:/run/tidings/api.sock".to_owned());
-        }
-        text.parse().map(Self::Tcp).map_err(|_| {
-            let hint = match text.rsplit_once(':') {
-                Some(("localhost", port)) => format!("write 127.0.0.1:{port}"),
-                Some(("" | "*", port)) => {
-                    format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface")
-                }
-                _ => "write it like 127.0.0.1:8787, [::1]:8787 or unix:/run/tidings/api.sock".to_owned(),
-            };
-            format!("`{text}` is not an address to listen on; {hint}")
-        })
-    }
-}
-
 impl Checker<'_> {
     pub(super) fn server(&mut self, server: &ServerConfig) {
         let path = KeyPath::dotted("server");
-        let listen = server.listen.parse::<ListenAddress>();
+        let listen = server.listen.parse::<Listen>();
         let has_token = server.token.is_some() || server.token_file.is_some();
         let token_is_known =
             !self.is_spoilt(&path.join("token")) && !self.is_spoilt(&path.join("token_file"));
@@ -71,7 +25,7 @@ impl Checker<'_> {
             ),
             Ok(_) => {}
         }
-        let admin = server.admin_listen.as_ref().map(|text| text.parse::<ListenAddress>());
+        let admin = server.admin_listen.as_ref().map(|text| text.parse::<Listen>());
         match admin {
             Some(Err(reason)) => self.report(&path.join("admin_listen"), reason),
             Some(Ok(address)) if Ok(&address) == listen.as_ref() && !has_port_zero(&address) => {
@@ -121,6 +75,6 @@ impl Checker<'_> {
     }
 }
 
-fn has_port_zero(address: &ListenAddress) -> bool {
-    matches!(address, ListenAddress::Tcp(address) if address.port() == 0)
+fn has_port_zero(address: &Listen) -> bool {
+    matches!(address, Listen::Tcp(address) if address.port() == 0)
 }

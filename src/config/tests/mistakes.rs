@@ -36,7 +36,7 @@ mistakes! {
     secret_files_that_are_missing: "[server]\ntoken_file = \"nowhere/token\"\n[sinks.app]\ntype = \"webhook\"\nurl = \"https://example.com\"\nsecret_file = \"nowhere/secret\"\n", NO_VARIABLES;
     routes: &format!("{HOOK}[[routes]]\nto = [\"ap\"]\n[[routes]]\nto = []\n[[routes]]\nwhen = {{ outcome = [\"done\"], source = [\"retap\"] }}\n"), NO_VARIABLES;
     names: "[sources.Retab]\n[sinks.callback]\ntype = \"disk\"\ndir = \"out\"\n[sinks.\"a b\"]\ntype = \"disk\"\ndir = \"out\"\n", NO_VARIABLES;
-    listening: "[server]\nlisten = \"0.0.0.0:8787\"\nadmin_listen = \"localhost:9464\"\nproxy = \"proxy:3128\"\nhosts = [\"https://a/\"]\n", NO_VARIABLES;
+    listening: "[server]\nlisten = \"0.0.0.0:8787\"\nadmin_listen = \":9464\"\nproxy = \"proxy:3128\"\nhosts = [\"https://a/\"]\n", NO_VARIABLES;
     a_listen_address_of_the_environment: "", [("TIDINGS_SERVER__LISTEN", ":8787")];
     urls: "[sources.retab]\nbase_url = \"ftp://example.com\"\n[sinks.a]\ntype = \"webhook\"\nurl = \"https://user:topsecret@example.com\"\n[sinks.b]\ntype = \"webhook\"\nurl = \"example.com/hook\"\n[sinks.c]\ntype = \"webhook\"\nurl = \"http://\"\n", NO_VARIABLES;
     headers: &format!("{HOOK}[sinks.app.headers]\n\"Content-Type\" = \"a\"\nwebhook-id = \"a\"\n\"a b\" = \"c\"\nX-Key = \"top\\nsecret\"\nx-one = \"1\"\nX-One = \"1\"\n"), NO_VARIABLES;
