@@ -5,7 +5,7 @@ use std::{
     hash::Hash,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// Keys with the time at which each is due.
 #[derive(Debug)]
@@ -117,6 +117,14 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+}
+
+/// Waits for what is due next; for ever when nothing is.
+pub async fn wait_until(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

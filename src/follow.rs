@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
+    due_queue::wait_until,
     fanout::Router,
     fetch,
     job::JobId,
@@ -299,12 +300,5 @@ impl Follower {
         if unknown.len() < MAX_WORDS && unknown.insert(status.to_owned()) {
             tracing::warn!(source = self.source.name, %job_id, status, "an unknown status; it counts as not finished");
         }
-    }
-}
-
-async fn wait_until(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }

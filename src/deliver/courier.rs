@@ -13,7 +13,7 @@ use tokio::{
     select,
     sync::Notify,
     task::{Id, JoinError, JoinSet},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     api::view::{AttemptView, DeliveryState, SinkView},
     clock,
-    due_queue::DueQueue,
+    due_queue::{DueQueue, wait_until},
     job::Outcome,
     store::{AttemptDone, Delivery, DeliveryKey, Event, Store, StoreError, Verdict, panic_text},
     telemetry::Metrics,
@@ -295,12 +295,5 @@ fn view_of(report: &Report, at: Time) -> AttemptView {
         status: report.status,
         error: report.error.clone(),
         response: report.response.clone(),
-    }
-}
-
-async fn wait_until(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }
