@@ -258,6 +258,7 @@ async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
         for (source, watches) in orphaned {
             tracing::warn!(source, watches, "watches wait for a source that is not configured");
         }
+        loading.couriers.restore_pauses()?;
         loading.store.each_pending(|sink, key, due| {
             loading.couriers.schedule(sink, key, due);
             deliveries += 1;

@@ -101,6 +101,11 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
         self.slots.get(key).is_some_and(|slot| slot.running)
     }
 
+    /// Every key, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.slots.keys()
+    }
+
     /// How many run.
     #[must_use]
     pub fn running(&self) -> usize {

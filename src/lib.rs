@@ -25,6 +25,7 @@ pub mod app;
 pub mod cli;
 pub mod lifecycle;
 
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod due_queue;

@@ -3,8 +3,8 @@
 use std::io::IsTerminal as _;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -74,8 +74,18 @@ pub struct Metrics {
     pub events: IntCounterVec,
     /// Attempts to deliver, by sink and result.
     pub attempts: IntCounterVec,
+    /// How long attempts to deliver take, by sink.
+    pub attempt_seconds: HistogramVec,
     /// Deliveries that are pending, by sink.
     pub pending: IntGaugeVec,
+    /// The age of the oldest event that is pending, by sink.
+    pub oldest_pending: GaugeVec,
+    /// 1 while the breaker is open or half-open, by sink.
+    pub breaker_open: IntGaugeVec,
+    /// How often the breaker opened, by sink.
+    pub breaker_opened: IntCounterVec,
+    /// 1 while paused, by sink.
+    pub paused: IntGaugeVec,
     /// From the end of a job, as its source says, to our noticing it.
     pub detection_delay: Histogram,
     /// Requests to the local API, by status class.
@@ -134,6 +144,39 @@ impl Metrics {
                 "Deliveries that wait or are under way.",
                 &["sink"],
             ),
+            attempt_seconds: known(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "tidings_delivery_attempt_seconds",
+                        "How long an attempt to deliver takes, the answer included.",
+                    ),
+                    &["sink"],
+                ),
+            ),
+            oldest_pending: known(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "tidings_oldest_pending_delivery_seconds",
+                        "The age of the oldest event that waits or is under way; 0 when none does.",
+                    ),
+                    &["sink"],
+                ),
+            ),
+            breaker_open: gauges(
+                &registry,
+                "tidings_sink_breaker_open",
+                "1 while the circuit breaker is open or half-open.",
+                &["sink"],
+            ),
+            breaker_opened: counters(
+                &registry,
+                "tidings_sink_breaker_opened_total",
+                "How often the circuit breaker opened.",
+                &["sink"],
+            ),
+            paused: gauges(&registry, "tidings_sink_paused", "1 while the sink is paused.", &["sink"]),
             detection_delay: known(&registry, Histogram::with_opts(delay)),
             api_requests: counters(
                 &registry,

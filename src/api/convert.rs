@@ -59,14 +59,20 @@ fn brief(key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
     }
 }
 
-/// A delivery with its attempts.
-pub(super) fn delivery_view(key: DeliveryKey, delivery: Delivery) -> DeliveryView {
+/// A delivery with its attempts. One that waits for a sink which is not configured says so.
+pub(super) fn delivery_view(api: &Api, key: DeliveryKey, delivery: Delivery) -> DeliveryView {
     let last = delivery.attempts.last();
+    let waits = delivery.state == DeliveryState::Pending && !api.couriers.serves(&delivery.sink);
+    let waiting = waits.then(|| {
+        format!("the sink `{}` is not configured; this waits in the store until it is", delivery.sink)
+    });
     DeliveryView {
         id: key.id(),
-        next_attempt_at: next_attempt(&delivery),
+        next_attempt_at: if waits { None } else { next_attempt(&delivery) },
         last_status: last.and_then(|attempt| attempt.status),
-        reason: delivery.reason.clone().or_else(|| last.and_then(|attempt| attempt.error.clone())),
+        reason: waiting
+            .or_else(|| delivery.reason.clone())
+            .or_else(|| last.and_then(|attempt| attempt.error.clone())),
         event_type: delivery.outcome.event_type().to_owned(),
         sink: delivery.sink,
         state: delivery.state,

@@ -52,7 +52,8 @@ pub(super) async fn list(
     }
     aside(&api, move |api| {
         let listing = api.store.deliveries(&filter, from.as_deref(), size)?;
-        let data = listing.entries.into_iter().map(|(key, delivery)| delivery_view(key, delivery)).collect();
+        let data =
+            listing.entries.into_iter().map(|(key, delivery)| delivery_view(api, key, delivery)).collect();
         Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
     })
     .await
@@ -71,7 +72,7 @@ fn state(text: &str) -> Option<DeliveryState> {
 pub(super) async fn get(State(api): State<Arc<Api>>, Name(id): Name) -> Result<Json<DeliveryView>, Problem> {
     let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
     let delivery = api.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
-    Ok(Json(delivery_view(key, delivery)))
+    Ok(Json(delivery_view(&api, key, delivery)))
 }
 
 fn unknown(id: &str) -> Problem {
@@ -92,7 +93,7 @@ pub(super) async fn redeliver(
         return Err(unknown(&id));
     }
     let delivery = api.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
-    Ok((StatusCode::ACCEPTED, Json(delivery_view(key, delivery))))
+    Ok((StatusCode::ACCEPTED, Json(delivery_view(&api, key, delivery))))
 }
 
 /// Send many again: dead letters, unless `state` says otherwise.

@@ -1,4 +1,4 @@
-//! Probes, metrics, sinks and sources: how everything is doing.
+//! Probes, metrics and sources: how everything is doing.
 
 use std::sync::Arc;
 
@@ -11,9 +11,7 @@ use axum::{
 
 use super::{
     Api,
-    problem::{Name, Problem},
-    requests::list,
-    view::{AttemptView, Page, Readiness, SinkView, SourceView},
+    view::{BreakerState, Page, Readiness, SinkState, SourceView},
 };
 use crate::{clock, schedule::State as SourceState};
 
@@ -27,7 +25,7 @@ pub(super) async fn healthz() -> &'static str {
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     responses(
-        (status = 200, body = Readiness, description = "Jobs are accepted; `degraded` when a source is in trouble"),
+        (status = 200, body = Readiness, description = "Jobs are accepted; `degraded` when a source or a sink is in trouble"),
         (status = 503, body = Readiness, description = "Jobs are not accepted"),
     )
 )]
@@ -49,16 +47,16 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
         let answer = Readiness { status: "unavailable".to_owned(), reasons: broken };
         return (StatusCode::SERVICE_UNAVAILABLE, Json(answer));
     }
-    let reasons: Vec<String> = api
-        .followers
-        .values()
-        .filter_map(|follower| {
-            let state = follower.schedule().health.state();
-            let error = follower.last_error().unwrap_or_default();
-            (state != SourceState::Ok)
-                .then(|| format!("source `{}` is {}: {error}", follower.source.name, state.as_str()))
-        })
-        .collect();
+    let sources = api.followers.values().filter_map(|follower| {
+        let state = follower.schedule().health.state();
+        let error = follower.last_error().unwrap_or_default();
+        (state != SourceState::Ok)
+            .then(|| format!("source `{}` is {}: {error}", follower.source.name, state.as_str()))
+    });
+    let sinks = api.couriers.views().into_iter().filter(|sink| sink.state == SinkState::Failing);
+    let sinks =
+        sinks.map(|sink| format!("sink `{}` is failing: {}", sink.name, sink.last_error.unwrap_or_default()));
+    let reasons: Vec<String> = sources.chain(sinks).collect();
     let status = if reasons.is_empty() { "ready" } else { "degraded" };
     (StatusCode::OK, Json(Readiness { status: status.to_owned(), reasons }))
 }
@@ -75,33 +73,17 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     }
     for sink in api.couriers.views() {
         let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
-        api.metrics.pending.with_label_values(&[sink.name.as_str()]).set(pending);
+        let name = [sink.name.as_str()];
+        api.metrics.pending.with_label_values(&name).set(pending);
+        let age = sink.oldest_pending_at.map_or(0.0, |made| clock::now().since(made).as_secs_f64());
+        api.metrics.oldest_pending.with_label_values(&name).set(age);
+        let open = i64::from(sink.breaker != BreakerState::Closed);
+        api.metrics.breaker_open.with_label_values(&name).set(open);
+        api.metrics.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));
     }
     api.metrics.store_healthy.set(i64::from(api.store.is_healthy()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.metrics.render())
         .into_response()
-}
-
-/// The sinks and how they do.
-#[utoipa::path(get, path = "/v1/sinks", tag = "sinks", responses((status = 200, body = Page<SinkView>)))]
-pub(super) async fn sinks(State(api): State<Arc<Api>>) -> Json<Page<SinkView>> {
-    Json(Page { data: api.couriers.views(), next_cursor: None })
-}
-
-/// Send a `tidings.test` event to a sink, once, and tell what came of it.
-#[utoipa::path(
-    post, path = "/v1/sinks/{name}/test", tag = "sinks", params(("name" = String, Path)),
-    responses((status = 200, body = AttemptView), (status = 404, body = super::view::Problem))
-)]
-pub(super) async fn test_sink(
-    State(api): State<Arc<Api>>,
-    Name(name): Name,
-) -> Result<Json<AttemptView>, Problem> {
-    let attempt = api.couriers.test(&name).await.ok_or_else(|| {
-        let known = list(api.couriers.names());
-        Problem::not_found("sink_not_found", format!("there is no sink `{name}`; there are {known}"))
-    })?;
-    Ok(Json(attempt))
 }
 
 /// The sources and how they do.

@@ -8,6 +8,7 @@ mod health;
 mod problem;
 mod requests;
 mod server;
+mod sinks;
 pub mod view;
 mod waiters;
 mod watches;
@@ -85,8 +86,10 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(deliveries::redeliver_many))
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::redeliver))
-        .routes(routes!(health::sinks))
-        .routes(routes!(health::test_sink))
+        .routes(routes!(sinks::list_all))
+        .routes(routes!(sinks::test))
+        .routes(routes!(sinks::pause))
+        .routes(routes!(sinks::resume))
         .routes(routes!(health::sources))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -11,7 +11,7 @@ use super::{
     args::{self, Format},
     client::Client,
     exit::ExitStatus,
-    output::{Console, brief, clean, relative_or_dash, table},
+    output::{Console, brief, clean, count, relative, relative_or_dash, table},
     target::Path,
 };
 use crate::{
@@ -26,6 +26,11 @@ const TEST_PATIENCE: Duration = Duration::from_mins(5);
 const ABOUT_TEST: &str = "Sends a `tidings.test` event to a sink, signed and guarded like any other, and prints what came \
         of it. It is tried once and leaves no delivery behind.";
 
+/// The long description of `sink pause`.
+const ABOUT_PAUSE: &str = "Stops handing deliveries to a sink, for example while its receiver is being repaired. Attempts under \
+        way go on, what comes in is kept, and nothing becomes a dead letter meanwhile. It holds over a restart of the \
+        daemon, until `tidings sink resume`.";
+
 /// `tidings sink …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum SinkCommand {
@@ -34,6 +39,11 @@ pub enum SinkCommand {
     /// Send a `tidings.test` event to a sink, now and once
     #[command(long_about = ABOUT_TEST)]
     Test(SinkTestArgs),
+    /// Stop handing deliveries to a sink; they are kept until it is resumed
+    #[command(long_about = ABOUT_PAUSE)]
+    Pause(SinkNameArgs),
+    /// Let a paused sink go on, with everything that came in meanwhile
+    Resume(SinkNameArgs),
 }
 
 /// The arguments of `tidings sink list`.
@@ -42,6 +52,14 @@ pub struct SinkListArgs {
     /// How to print them
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
+}
+
+/// The arguments of `tidings sink pause` and `resume`.
+#[derive(Clone, Debug, Args)]
+pub struct SinkNameArgs {
+    /// The sink
+    #[arg(value_name = "NAME", value_parser = args::name)]
+    pub name: String,
 }
 
 /// The arguments of `tidings sink test`.
@@ -74,6 +92,8 @@ pub async fn run(command: &SinkCommand, client: &Client, console: &mut Console<'
     match command {
         SinkCommand::List(args) => list(args, client, console).await,
         SinkCommand::Test(args) => test(args, client, console).await,
+        SinkCommand::Pause(args) => pause(&args.name, true, client, console).await,
+        SinkCommand::Resume(args) => pause(&args.name, false, client, console).await,
     }
 }
 
@@ -94,11 +114,14 @@ async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -
             sink.name,
             sink.kind,
             sink.target,
+            sink.state.as_str().to_owned(),
             sink.pending.to_string(),
+            sink.oldest_pending_at.map_or_else(|| "-".to_owned(), |made| relative(made, now)),
             sink.in_flight.to_string(),
             sink.delivered.to_string(),
             sink.failed.to_string(),
             sink.dead.to_string(),
+            sink.success_share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0)),
             relative_or_dash(sink.last_success_at, now),
             sink.last_error.map_or_else(|| "-".to_owned(), |error| brief(&error, 60)),
         ]
@@ -107,15 +130,30 @@ async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -
         "SINK",
         "TYPE",
         "TARGET",
+        "STATE",
         "PENDING",
+        "OLDEST",
         "IN FLIGHT",
         "DELIVERED",
         "FAILED",
         "DEAD",
+        "TAKEN",
         "LAST SUCCESS",
         "LAST ERROR",
     ];
     console.out.write_all(table(&headers, rows.collect()).as_bytes())?;
+    Ok(ExitStatus::Done)
+}
+
+async fn pause(name: &str, paused: bool, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let path = Path::of(&["v1", "sinks", name, if paused { "pause" } else { "resume" }]);
+    let answer = client.post(&path, None::<&()>).await?;
+    let sink: SinkView = client.parse(&client.read_text(answer).await?)?;
+    let pending = count(sink.pending, "delivery", "deliveries");
+    match paused {
+        true => writeln!(console.out, "{name} is paused; {pending} wait until `tidings sink resume {name}`")?,
+        false => writeln!(console.out, "{name} goes on, with {pending} pending")?,
+    }
     Ok(ExitStatus::Done)
 }
 

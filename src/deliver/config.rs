@@ -49,6 +49,24 @@ impl SinkConfig {
         }
     }
 
+    /// Attempts a second, over all deliveries.
+    #[must_use]
+    pub fn max_per_second(&self) -> Option<f64> {
+        match self {
+            Self::Webhook(webhook) => webhook.max_per_second,
+            Self::Disk(disk) => disk.max_per_second,
+        }
+    }
+
+    /// Whether the events of one job go one after another.
+    #[must_use]
+    pub fn ordered(&self) -> bool {
+        match self {
+            Self::Webhook(webhook) => webhook.ordered,
+            Self::Disk(disk) => disk.ordered,
+        }
+    }
+
     /// `webhook` or `disk`.
     #[must_use]
     pub const fn type_name(&self) -> &'static str {
@@ -121,6 +139,12 @@ pub struct WebhookConfig {
     /// Requests under way at once.
     #[serde(default = "sixteen")]
     pub max_in_flight: usize,
+    /// Attempts a second at the most, over all deliveries; unlimited when left out.
+    pub max_per_second: Option<f64>,
+    /// Hand over the events of one job one after another, in the order in which they were made: a later one waits
+    /// until those before it are delivered or dead letters.
+    #[serde(default)]
+    pub ordered: bool,
     /// When a failed delivery is tried again.
     #[serde(default)]
     pub retry: RetryConfig,
@@ -140,6 +164,8 @@ impl WebhookConfig {
             format: envelope(),
             timeout: fifteen_seconds(),
             max_in_flight: sixteen(),
+            max_per_second: None,
+            ordered: false,
             retry: RetryConfig::default(),
         }
     }
@@ -174,6 +200,12 @@ pub struct DiskConfig {
     /// Files written at once.
     #[serde(default = "four")]
     pub max_in_flight: usize,
+    /// Files a second at the most, over all deliveries; unlimited when left out.
+    pub max_per_second: Option<f64>,
+    /// Hand over the events of one job one after another, in the order in which they were made: a later one waits
+    /// until those before it are delivered or dead letters.
+    #[serde(default)]
+    pub ordered: bool,
     /// When a failed write is tried again.
     #[serde(default)]
     pub retry: RetryConfig,
@@ -190,6 +222,8 @@ impl DiskConfig {
             format: raw(),
             compress: None,
             max_in_flight: four(),
+            max_per_second: None,
+            ordered: false,
             retry: RetryConfig::default(),
         }
     }

@@ -1,4 +1,5 @@
-//! One sink's queue: what is due is attempted, what an attempt came to is recorded together with what follows.
+//! One sink's task: what its queue says is due is attempted, what an attempt came to is recorded together with
+//! what follows.
 
 use std::{
     collections::HashMap,
@@ -18,15 +19,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Body, Carrier, Parcel, Report, RetryConfig, Subject, Webhook, report::Verdict as Attempted,
-    retry::next_attempt,
+    Body, Callbacks, Carrier, Parcel, Report, Subject, Webhook,
+    origins::Origins,
+    queue::{Gate, Limits, Next, Queue},
+    report::Verdict as Attempted,
+    retry::{next_attempt, span},
+    tally::Tally,
 };
 use crate::{
-    api::view::{AttemptView, DeliveryState, SinkView},
+    api::view::{AttemptView, DeliveryState, SinkState, SinkView},
     clock,
-    due_queue::{DueQueue, wait_until},
+    due_queue::wait_until,
     job::Outcome,
-    store::{AttemptDone, Delivery, DeliveryKey, Event, Store, StoreError, Verdict, panic_text},
+    store::{AttemptDone, Callback, Delivery, DeliveryKey, Event, Store, StoreError, Verdict, panic_text},
     telemetry::Metrics,
     units::Time,
 };
@@ -34,49 +39,33 @@ use crate::{
 /// The wait before a delivery is looked at again when the store could not be read.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The wait before a delivery that has to wait for another one is looked at again, should nobody wake it before.
+const TURN_PATIENCE: Duration = Duration::from_secs(30);
+
 /// One sink with its deliveries.
 pub struct Courier {
     /// The sink's name.
     pub name: String,
     carrier: Carrier,
-    retry: RetryConfig,
-    max_in_flight: usize,
     store: Store,
     metrics: Arc<Metrics>,
-    queue: Mutex<DueQueue<DeliveryKey>>,
+    queue: Mutex<Queue>,
+    origins: Mutex<Origins>,
     wake: Notify,
     tally: Mutex<Tally>,
-}
-
-/// What came of the attempts since the start.
-#[derive(Clone, Debug, Default)]
-struct Tally {
-    delivered: u64,
-    failed: u64,
-    dead: u64,
-    last_success_at: Option<Time>,
-    last_error: Option<String>,
 }
 
 impl Courier {
     /// A sink with an empty queue.
     #[must_use]
-    pub fn new(
-        name: &str,
-        carrier: Carrier,
-        retry: &RetryConfig,
-        max_in_flight: usize,
-        store: Store,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(name: &str, carrier: Carrier, limits: Limits, store: Store, metrics: Arc<Metrics>) -> Self {
         Self {
             name: name.to_owned(),
             carrier,
-            retry: retry.clone(),
-            max_in_flight,
             store,
             metrics,
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new(limits, Instant::now())),
+            origins: Mutex::default(),
             wake: Notify::new(),
             tally: Mutex::default(),
         }
@@ -91,26 +80,39 @@ impl Courier {
 
     /// Forgets a delivery that is gone. An attempt under way goes on; the store finds that it no longer counts.
     pub fn forget(&self, key: DeliveryKey) {
-        self.queue().remove(key);
+        self.queue().forget(key);
+    }
+
+    /// Stops taking deliveries from `since` on, or goes on. Attempts under way go on.
+    pub fn pause(&self, since: Option<Time>) {
+        self.tally().paused_at = since;
+        self.queue().pause(since.is_some());
+        self.wake.notify_one();
     }
 
     /// How the sink is doing.
     #[must_use]
     pub fn view(&self) -> SinkView {
-        let tally = self.tally().clone();
-        let queue = self.queue();
-        SinkView {
-            name: self.name.clone(),
-            kind: self.carrier.kind().to_owned(),
-            target: self.carrier.target(),
-            pending: queue.len() as u64,
-            in_flight: queue.running() as u64,
-            delivered: tally.delivered,
-            failed: tally.failed,
-            dead: tally.dead,
-            last_success_at: tally.last_success_at,
-            last_error: tally.last_error,
-        }
+        let (now, wall) = (Instant::now(), clock::now());
+        let (state, oldest, mut view) = {
+            let queue = self.queue();
+            let (pending, in_flight) = queue.counts();
+            let breaker = queue.breaker();
+            let failing = breaker.state() != crate::api::view::BreakerState::Closed;
+            let view = SinkView {
+                pending: pending as u64,
+                in_flight: in_flight as u64,
+                breaker: breaker.state(),
+                next_probe_at: breaker.probe_at().map(|at| wall.after(at.saturating_duration_since(now))),
+                success_share: breaker.success_share(now),
+                ..SinkView::new(&self.name, self.carrier.kind(), &self.carrier.target())
+            };
+            (if failing { SinkState::Failing } else { SinkState::Ok }, queue.oldest(), view)
+        };
+        self.tally().show(&mut view);
+        view.state = if view.paused_at.is_some() { SinkState::Paused } else { state };
+        view.oldest_pending_at = oldest.and_then(|key| made_at(&self.store, key));
+        view
     }
 
     /// Sends a test event, once, outside the queue.
@@ -130,16 +132,15 @@ impl Courier {
         let mut tasks = JoinSet::new();
         let mut running: HashMap<Id, DeliveryKey> = HashMap::new();
         while !stop.is_cancelled() {
-            let until = {
-                let mut queue = self.queue();
-                while queue.running() < self.max_in_flight
-                    && let Some(key) = queue.take(Instant::now())
-                {
+            let next = self.queue().next(Instant::now());
+            let until = match next {
+                Next::Take(key) => {
                     let courier = Arc::clone(&self);
                     let task = tasks.spawn(async move { courier.deliver(key).await });
                     running.insert(task.id(), key);
+                    continue;
                 }
-                queue.next_due().filter(|_| queue.running() < self.max_in_flight)
+                Next::Wait(until) => until,
             };
             select! {
                 () = wait_until(until) => {}
@@ -166,31 +167,35 @@ impl Courier {
             }
         };
         let Some(key) = running.remove(&id) else { return };
-        let mut queue = self.queue();
-        if kept && queue.due(&key).is_none() {
-            queue.schedule(key, Instant::now() + STORE_PATIENCE);
-        }
-        queue.finish(key);
+        let now = Instant::now();
+        self.queue().finish(key, kept.then(|| now + STORE_PATIENCE), now);
     }
 
-    /// One attempt, and what follows from it.
+    /// One delivery that is due: an attempt, if the sink may be asked, and what follows from it.
     async fn deliver(&self, key: DeliveryKey) -> Result<(), StoreError> {
         let Some(delivery) = self.store.delivery(key)?.filter(|d| d.state == DeliveryState::Pending) else {
             return Ok(());
         };
+        if !self.may_go(key, &delivery).await? {
+            return Ok(());
+        }
         let Some(event) = self.store.event(key.event)? else { return Ok(()) };
         let begun = clock::now();
-        let attempt = AssertUnwindSafe(self.attempt(&event, begun)).catch_unwind();
+        let attempt = AssertUnwindSafe(self.attempt(key, &event, begun)).catch_unwind();
         let report = match attempt.await {
-            Ok(report) => report?,
+            Ok(Ok(Some(report))) => report,
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
             Err(panic) => {
                 self.metrics.panics.inc();
                 Report::refused(format!("an internal error: {}", panic_text(&*panic)))
             }
         };
         let now = clock::now();
+        self.learn(key, &report);
         let verdict = self.judge(&delivery, &report, now);
         self.count(&delivery, &report, &verdict, now);
+        let ended = !matches!(verdict, Verdict::Retry(_));
         let done = AttemptDone {
             generation: delivery.generation,
             number: delivery.attempt_count + 1,
@@ -198,23 +203,120 @@ impl Courier {
             verdict,
         };
         self.store.attempted(key, &done, now).await;
+        if ended { self.let_next_go(&delivery) } else { Ok(()) }
+    }
+
+    /// Whether a due delivery may be attempted now. One that may not comes back by itself, or is given up.
+    async fn may_go(&self, key: DeliveryKey, delivery: &Delivery) -> Result<bool, StoreError> {
+        let ordered = self.queue().limits().ordered;
+        if ordered && self.store.first_pending(delivery.watch, &self.name, Some(key.event))?.is_some() {
+            self.queue().put_off(key, Instant::now() + TURN_PATIENCE);
+            return Ok(false);
+        }
+        let now = clock::now();
+        let gate = {
+            let mut queue = self.queue();
+            let span = span(&queue.limits().retry);
+            queue.gate(key, now.since(delivery.begun_at()), span, Instant::now())
+        };
+        if gate == Gate::Over {
+            let error = self.tally().last_error.clone().unwrap_or_default();
+            let reason =
+                format!("the sink kept failing until the schedule was over; the last failure: {error}");
+            self.tally().dead += 1;
+            let (sink, source, job_id) = (&self.name, &delivery.source, &delivery.job_id);
+            let event_id = &delivery.event_id;
+            tracing::error!(sink, source, %job_id, event_id, reason, "a delivery became a dead letter");
+            self.metrics.attempts.with_label_values(&[sink.as_str(), "given_up"]).inc();
+            self.store.give_up(key, delivery.generation, &reason, now).await;
+            self.let_next_go(delivery)?;
+        }
+        Ok(gate == Gate::Open)
+    }
+
+    /// Wakes the delivery that waited for this one to end.
+    fn let_next_go(&self, delivery: &Delivery) -> Result<(), StoreError> {
+        if self.queue().limits().ordered
+            && let Some(next) = self.store.first_pending(delivery.watch, &self.name, None)?
+        {
+            self.schedule(next, clock::now());
+        }
         Ok(())
     }
 
-    async fn attempt(&self, event: &Event, now: Time) -> Result<Report, StoreError> {
+    /// One attempt; `None` when the delivery waits for its turn.
+    async fn attempt(
+        &self,
+        key: DeliveryKey,
+        event: &Event,
+        now: Time,
+    ) -> Result<Option<Report>, StoreError> {
         let parcel = parcel(event, &self.store);
-        let callbacks = match &self.carrier {
-            Carrier::Sink(sink) => return Ok(sink.attempt(&parcel, now).await),
-            Carrier::Callbacks(callbacks) => callbacks,
+        match &self.carrier {
+            Carrier::Sink(sink) => Ok(Some(sink.attempt(&parcel, now).await)),
+            Carrier::Callbacks(callbacks) => {
+                // Read afresh: a callback that was given again replaces the one before.
+                let callback = self.store.watch(event.watch)?.and_then(|watch| watch.callback);
+                Ok(match callback {
+                    Some(callback) => self.call_back(callbacks, &callback, key, &parcel, now).await,
+                    None => Some(Report::refused("the watch names no callback")),
+                })
+            }
+        }
+    }
+
+    async fn call_back(
+        &self,
+        callbacks: &Callbacks,
+        callback: &Callback,
+        key: DeliveryKey,
+        parcel: &Parcel,
+        now: Time,
+    ) -> Option<Report> {
+        let webhook = match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
+            Ok(webhook) => webhook,
+            Err(error) => return Some(Report::refused(error.to_string())),
         };
-        // Read afresh: a callback that was given again replaces the one before.
-        let Some(callback) = self.store.watch(event.watch)?.and_then(|watch| watch.callback) else {
-            return Ok(Report::refused("the watch names no callback"));
-        };
-        Ok(match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
-            Ok(webhook) => webhook.attempt(&parcel, now).await,
-            Err(error) => Report::refused(error.to_string()),
-        })
+        let origin = webhook.origin();
+        if !self.origins().enter(&origin, key) {
+            self.queue().put_off(key, Instant::now() + TURN_PATIENCE);
+            return None;
+        }
+        let attempt = AssertUnwindSafe(webhook.attempt(parcel, now)).catch_unwind().await;
+        if let Some(next) = self.origins().leave(&origin, key) {
+            self.schedule(next, clock::now());
+        }
+        match attempt {
+            Ok(report) => Some(report),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// What an attempt says about the sink as a whole.
+    fn learn(&self, key: DeliveryKey, report: &Report) {
+        let now = Instant::now();
+        let mut queue = self.queue();
+        match &report.verdict {
+            Attempted::Delivered if queue.taken(now) => {
+                tracing::info!(sink = self.name, "the sink works again; its breaker is closed");
+            }
+            Attempted::Retry { .. } if queue.failed(key, now, rand::random()) => {
+                self.metrics.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
+                let error = report.error.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    sink = self.name,
+                    error,
+                    "the sink keeps failing; its breaker is open: one delivery at a time finds out whether it works again"
+                );
+            }
+            _ => {}
+        }
+        if let (Some(429), Attempted::Retry { not_before: Some(wait) }) = (report.status, &report.verdict) {
+            queue.keep_quiet(*wait, now);
+        }
+        drop(queue);
+        // What was held may go, or the wait has become another.
+        self.wake.notify_one();
     }
 
     fn judge(&self, delivery: &Delivery, report: &Report, now: Time) -> Verdict {
@@ -222,7 +324,8 @@ impl Courier {
             Attempted::Delivered => Verdict::Delivered,
             Attempted::Dead { reason } => Verdict::Dead(reason.clone()),
             Attempted::Retry { not_before } => {
-                let next = next_attempt(&self.retry, delivery.step + 1, *not_before, now, rand::random());
+                let retry = self.queue().limits().retry.clone();
+                let next = next_attempt(&retry, delivery.step + 1, *not_before, now, rand::random());
                 let error = report.error.as_deref().unwrap_or("it failed");
                 next.map_or_else(
                     || Verdict::Dead(format!("the last attempt failed: {error}")),
@@ -236,38 +339,39 @@ impl Courier {
         let (sink, source, job_id) = (&self.name, &delivery.source, &delivery.job_id);
         let (event_id, attempt) = (&delivery.event_id, delivery.attempt_count + 1);
         let error = report.error.as_deref().unwrap_or_default();
-        let mut tally = self.tally();
-        let result = match verdict {
+        let result = self.tally().count(verdict, error, now);
+        match verdict {
             Verdict::Delivered => {
-                tally.delivered += 1;
-                tally.last_success_at = Some(now);
                 tracing::debug!(sink, source, %job_id, event_id, attempt, "delivered");
-                "delivered"
             }
             Verdict::Retry(next) => {
-                tally.failed += 1;
-                tally.last_error = Some(error.to_owned());
                 tracing::warn!(sink, source, %job_id, event_id, attempt, error, %next, "an attempt to deliver failed");
-                "failed"
             }
             Verdict::Dead(reason) => {
-                tally.failed += 1;
-                tally.dead += 1;
-                tally.last_error = Some(error.to_owned());
                 tracing::error!(sink, source, %job_id, event_id, attempt, reason, "a delivery became a dead letter");
-                "dead"
             }
-        };
+        }
         self.metrics.attempts.with_label_values(&[sink.as_str(), result]).inc();
+        let seconds = report.duration.as_secs_f64();
+        self.metrics.attempt_seconds.with_label_values(&[sink.as_str()]).observe(seconds);
     }
 
-    fn queue(&self) -> MutexGuard<'_, DueQueue<DeliveryKey>> {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn origins(&self) -> MutexGuard<'_, Origins> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// When the event of a delivery was made; `None` when it is gone or the store cannot be read now.
+pub(super) fn made_at(store: &Store, key: DeliveryKey) -> Option<Time> {
+    store.delivery(key).ok().flatten().map(|delivery| delivery.created_at)
 }
 
 /// An event with the bytes that belong to it.

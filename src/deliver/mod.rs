@@ -1,12 +1,16 @@
 //! Events on their way to their sinks.
 //!
 //! ```text
-//! couriers ─▶ courier (a queue a sink) ─▶ parcel ─▶ envelope ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ retry
+//! couriers ─▶ courier (queue, breaker) ─▶ parcel ─▶ envelope ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ retry
 //! ```
 
 mod config;
 mod couriers;
 mod courier;
+pub mod queue;
+pub mod breaker;
+mod origins;
+mod tally;
 pub mod parcel;
 pub mod envelope;
 mod sink;

@@ -29,6 +29,12 @@ pub fn next_attempt(
     Some(now.after(wait.max(asked)))
 }
 
+/// How long a whole schedule is, without jitter.
+#[must_use]
+pub fn span(config: &RetryConfig) -> Duration {
+    config.schedule.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.0))
+}
+
 /// `step` × (1 ± `jitter`). The conversion is the checked one: a float that is not finite, or too large for
 /// a duration, leaves the step as it is.
 fn jittered(step: Duration, jitter: f64, random: f64) -> Duration {

@@ -3,7 +3,6 @@
 //! [`Schedule`] is a record with pure transitions: it takes the time and the randomness as arguments and does no
 //! I/O. The task that drives it is in [`crate::follow`].
 
-mod budget;
 mod config;
 mod health;
 mod policy;
@@ -15,12 +14,12 @@ use std::{
 
 use tokio::time::Instant;
 
-pub use budget::Budget;
 pub use config::{PollingConfig, Strategy};
 pub use health::{Health, State};
 pub use policy::{next_wait, resumed_wait};
 
 use crate::{
+    budget::Budget,
     due_queue::DueQueue,
     job::JobId,
     store::{Stage, Watch},

@@ -39,6 +39,46 @@ impl Store {
         .await;
     }
 
+    /// Gives a delivery up without a further attempt, unless it was sent again since.
+    pub async fn give_up(&self, key: DeliveryKey, generation: u32, reason: &str, now: Time) {
+        self.write_surely(|| {
+            let reason = reason.to_owned();
+            move |txn| {
+                let Some(delivery) = txn.read::<Delivery>(&key.key(keys::DELIVERY))? else { return Ok(()) };
+                if delivery.state != DeliveryState::Pending || delivery.generation != generation {
+                    return Ok(());
+                }
+                conclude(txn, key, delivery, Some(reason), now)
+            }
+        })
+        .await;
+    }
+
+    /// The first pending delivery to `sink` among the events of a watch: those before the event `before`, or all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn first_pending(
+        &self,
+        watch: u64,
+        sink: &str,
+        before: Option<u64>,
+    ) -> Result<Option<DeliveryKey>, StoreError> {
+        let Some(watch) = self.watch(watch)? else { return Ok(None) };
+        self.read(|db| {
+            let events = watch.events.iter().filter(|event| before.is_none_or(|before| **event < before));
+            for event in events {
+                for entry in db.scan_prefix(keys::numbered(keys::PENDING, *event)) {
+                    let (key, value) = entry?;
+                    if value.get(8..) == Some(sink.as_bytes()) {
+                        return Ok(DeliveryKey::of_stored(&key));
+                    }
+                }
+            }
+            Ok(None)
+        })
+    }
+
     /// Sends deliveries again: same event, fresh schedule. Returns how many there were.
     ///
     /// # Errors
@@ -77,17 +117,24 @@ fn attempted(txn: &mut Txn<'_>, key: DeliveryKey, done: AttemptDone, now: Time) 
     match done.verdict {
         Verdict::Retry(at) => {
             delivery.next_attempt_at = at;
-            return put_pending(txn, key, &delivery);
+            put_pending(txn, key, &delivery)
         }
-        Verdict::Delivered => {
-            delivery.state = DeliveryState::Delivered;
-            delivery.reason = None;
-        }
-        Verdict::Dead(reason) => {
-            delivery.state = DeliveryState::Dead;
-            delivery.reason = Some(reason);
-        }
+        Verdict::Delivered => conclude(txn, key, delivery, None, now),
+        Verdict::Dead(reason) => conclude(txn, key, delivery, Some(reason), now),
     }
+}
+
+/// Ends a delivery: delivered, or dead for a reason.
+fn conclude(
+    txn: &mut Txn<'_>,
+    key: DeliveryKey,
+    mut delivery: Delivery,
+    dead: Option<String>,
+    now: Time,
+) -> Result<(), StoreError> {
+    delivery.state = if dead.is_some() { DeliveryState::Dead } else { DeliveryState::Delivered };
+    delivery.reason = dead;
+    delivery.updated_at = now;
     txn.write(key.key(keys::DELIVERY), &delivery)?;
     txn.delete(key.key(keys::PENDING));
     let Some(mut watch) = load(txn, delivery.watch)? else { return Ok(()) };
@@ -115,6 +162,7 @@ fn redeliver(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, Sto
     delivery.step = 0;
     delivery.generation += 1;
     delivery.reason = None;
+    delivery.redelivered_at = Some(now);
     delivery.next_attempt_at = now;
     delivery.updated_at = now;
     put_pending(txn, key, &delivery)?;

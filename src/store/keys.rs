@@ -10,6 +10,7 @@
 //! | `d` | event number, tag of the sink | [`Delivery`](super::Delivery) |
 //! | `q` | the same | due time and sink: the delivery is pending |
 //! | `r` | closing time, watch number | nothing: the watch is finished |
+//! | `s` | name of a sink | since when it is paused |
 //! | `t` | dropping time, source, NUL, job id | nothing: remembered for its `410` |
 
 use data_encoding::BASE32_NOPAD;
@@ -22,6 +23,7 @@ pub(super) const OPEN: u8 = b'o';
 pub(super) const DELIVERY: u8 = b'd';
 pub(super) const PENDING: u8 = b'q';
 pub(super) const CLOSED: u8 = b'r';
+pub(super) const PAUSED: u8 = b's';
 pub(super) const DROPPED: u8 = b't';
 
 /// Random at creation and repeated in the marker beside the database.
@@ -127,6 +129,15 @@ fn push_id(key: &mut Vec<u8>, source: &str, job_id: &JobId) {
 /// Times before 1970 would sort behind all others; nothing here is that old.
 fn time_bytes(time: Time) -> [u8; 8] {
     u64::try_from(time.0).unwrap_or(0).to_be_bytes()
+}
+
+/// A time as it is stored alone.
+pub(super) fn time_of(value: &[u8]) -> Option<Time> {
+    value.try_into().ok().map(|bytes| Time(i64::from_be_bytes(bytes)))
+}
+
+pub(super) fn paused(sink: &str) -> Vec<u8> {
+    [&[PAUSED], sink.as_bytes()].concat()
 }
 
 pub(super) fn closed(at: Time, watch: u64) -> Vec<u8> {

@@ -20,6 +20,7 @@ mod delivering;
 mod following;
 mod keys;
 mod marker;
+mod pausing;
 mod read;
 mod record;
 mod registering;

@@ -94,6 +94,8 @@ async fn every_route_answers_as_documented() {
         (200, Asked("GET", "/v1/sinks", "/v1/sinks".to_owned(), None)),
         (200, Asked("POST", "/v1/sinks/{name}/test", "/v1/sinks/app/test".to_owned(), None)),
         (404, Asked("POST", "/v1/sinks/{name}/test", "/v1/sinks/none/test".to_owned(), None)),
+        (200, Asked("POST", "/v1/sinks/{name}/pause", "/v1/sinks/app/pause".to_owned(), None)),
+        (200, Asked("POST", "/v1/sinks/{name}/resume", "/v1/sinks/app/resume".to_owned(), None)),
         (200, Asked("GET", "/v1/sources", "/v1/sources".to_owned(), None)),
         (200, Asked("GET", "/healthz", "/healthz".to_owned(), None)),
         (200, Asked("GET", "/readyz", "/readyz".to_owned(), None)),

@@ -28,6 +28,9 @@ impl Checker<'_> {
             );
         }
         self.at_least_one(&path.join("max_in_flight"), sink.max_in_flight());
+        if sink.max_per_second().is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
+            self.report(&path.join("max_per_second"), "it is a number above 0; leave it out for no limit");
+        }
         self.retry(&path.join("retry"), sink.retry());
         match sink {
             SinkConfig::Webhook(webhook) => self.webhook(&path, webhook),

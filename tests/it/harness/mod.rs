@@ -6,12 +6,14 @@
 #![allow(dead_code, unused_imports, reason = "each flow uses a part of it")]
 
 mod daemon;
+mod flow;
 mod process;
 mod receiver;
 
 use std::{fmt::Debug, future::Future, time::Duration};
 
 pub use daemon::{Daemon, Sinks, config, segment};
+pub use flow::{Flow, webhook};
 pub use process::{Process, binary, once, write_config};
 pub use receiver::{Receiver, Reply, Request};
 use tidings::{

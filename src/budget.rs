@@ -1,4 +1,4 @@
-//! How many requests a source may be sent: a token bucket over all of its watches.
+//! How many requests a source, or a sink, may be sent: a token bucket.
 
 use std::time::Duration;
 

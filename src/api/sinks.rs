@@ -1,0 +1,56 @@
+//! `/v1/sinks`: how the sinks are, a test event, pausing and resuming.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+
+use super::{
+    Api,
+    problem::{Name, Problem},
+    requests::list,
+    view::{AttemptView, Page, SinkView},
+};
+
+/// The sinks and how they do.
+#[utoipa::path(get, path = "/v1/sinks", tag = "sinks", responses((status = 200, body = Page<SinkView>)))]
+pub(super) async fn list_all(State(api): State<Arc<Api>>) -> Json<Page<SinkView>> {
+    Json(Page { data: api.couriers.views(), next_cursor: None })
+}
+
+/// Send a `tidings.test` event to a sink, once, and tell what came of it.
+#[utoipa::path(
+    post, path = "/v1/sinks/{name}/test", tag = "sinks", params(("name" = String, Path)),
+    responses((status = 200, body = AttemptView), (status = 404, body = super::view::Problem))
+)]
+pub(super) async fn test(
+    State(api): State<Arc<Api>>,
+    Name(name): Name,
+) -> Result<Json<AttemptView>, Problem> {
+    let attempt = api.couriers.test(&name).await.ok_or_else(|| no_sink(&api, &name))?;
+    Ok(Json(attempt))
+}
+
+/// Stop handing deliveries to a sink. What comes in meanwhile is kept; it holds over a restart.
+#[utoipa::path(
+    post, path = "/v1/sinks/{name}/pause", tag = "sinks", params(("name" = String, Path)),
+    responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
+)]
+pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
+    let view = api.couriers.pause(&name, true).await?;
+    view.map(Json).ok_or_else(|| no_sink(&api, &name))
+}
+
+/// Let a paused sink go on, with everything that came in meanwhile.
+#[utoipa::path(
+    post, path = "/v1/sinks/{name}/resume", tag = "sinks", params(("name" = String, Path)),
+    responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
+)]
+pub(super) async fn resume(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
+    let view = api.couriers.pause(&name, false).await?;
+    view.map(Json).ok_or_else(|| no_sink(&api, &name))
+}
+
+fn no_sink(api: &Api, name: &str) -> Problem {
+    let known = list(api.couriers.names());
+    Problem::not_found("sink_not_found", format!("there is no sink `{name}`; there are {known}"))
+}

@@ -1,0 +1,280 @@
+//! A circuit breaker: a sink that keeps failing is asked now and then, by one real delivery at a time, instead of
+//! by all of them. Pure: the present and the randomness are arguments.
+//!
+//! ```text
+//! closed ──half of the attempts of a minute failed, of ten at the least──▶ open
+//!    ▲                                                                      │ a pause
+//!    └────the probe was taken──── half-open ◀──one delivery is the probe────┘
+//!                                     └──────the probe failed: the next pause──▶ open
+//! ```
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+use super::RetryConfig;
+use crate::{api::view::BreakerState, store::DeliveryKey};
+
+/// The stretch of time over which the share of failures is taken.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// Attempts in the window below which nothing is concluded.
+pub const MIN_ATTEMPTS: u32 = 10;
+
+/// The share of failed attempts from which on the breaker opens.
+pub const FAILURE_SHARE: f64 = 0.5;
+
+/// Pauses follow the sink's own retry schedule, within these bounds.
+const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+
+/// The pause of a sink that has no retry schedule.
+const USUAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// The window is kept in slots of this length.
+const SLOT: Duration = Duration::from_secs(5);
+
+/// What came of the attempts of a slot.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    begun: Instant,
+    taken: u32,
+    failed: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open { until: Instant },
+    HalfOpen { probe: DeliveryKey },
+}
+
+/// Whether an attempt may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// It may.
+    Attempt,
+    /// Not before then; `None` while a probe is under way.
+    Hold(Option<Instant>),
+}
+
+/// The breaker of one sink.
+#[derive(Debug)]
+pub struct Breaker {
+    slots: VecDeque<Slot>,
+    state: State,
+    /// Failed probes in a row.
+    failed_probes: usize,
+    last_failure: Option<Instant>,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { slots: VecDeque::new(), state: State::Closed, failed_probes: 0, last_failure: None }
+    }
+}
+
+impl Breaker {
+    /// Asks for an attempt with `key`. When a pause is over, the first to ask is the probe.
+    pub fn pass(&mut self, key: DeliveryKey, now: Instant) -> Pass {
+        match self.state {
+            State::Closed => Pass::Attempt,
+            State::Open { until } if now < until => Pass::Hold(Some(until)),
+            State::Open { .. } => {
+                self.state = State::HalfOpen { probe: key };
+                Pass::Attempt
+            }
+            State::HalfOpen { probe } if probe == key => Pass::Attempt,
+            State::HalfOpen { .. } => Pass::Hold(None),
+        }
+    }
+
+    /// Takes note that the sink took a delivery. `true` when that closed the breaker.
+    pub fn taken(&mut self, now: Instant) -> bool {
+        let closed = self.state != State::Closed;
+        if closed {
+            *self = Self { last_failure: self.last_failure, ..Self::default() };
+        }
+        self.slot(now).taken += 1;
+        closed
+    }
+
+    /// Takes note of an attempt with `key` that failed; `random` lies in [0, 1). `true` when the breaker, closed
+    /// before, opened.
+    pub fn failed(&mut self, key: DeliveryKey, retry: &RetryConfig, now: Instant, random: f64) -> bool {
+        self.last_failure = Some(now);
+        self.slot(now).failed += 1;
+        match self.state {
+            State::Closed if self.is_too_much(now) => {
+                self.failed_probes = 0;
+                self.open(retry, now, random);
+                true
+            }
+            State::HalfOpen { probe } if probe == key => {
+                self.failed_probes += 1;
+                self.open(retry, now, random);
+                false
+            }
+            // An attempt that began before it opened says nothing new.
+            _ => false,
+        }
+    }
+
+    /// Takes note that an attempt with `key` told nothing about the sink. If it was the probe, the next is.
+    pub fn abandoned(&mut self, key: DeliveryKey, now: Instant) {
+        if self.state == (State::HalfOpen { probe: key }) {
+            self.state = State::Open { until: now };
+        }
+    }
+
+    fn open(&mut self, retry: &RetryConfig, now: Instant, random: f64) {
+        let step = retry.schedule.get(self.failed_probes).or(retry.schedule.last());
+        let pause = step.map_or(USUAL_PAUSE, |step| step.0).clamp(*PAUSE.start(), *PAUSE.end());
+        // Sinks that one outage struck do not all come back at the same instant.
+        self.state = State::Open { until: now + pause.mul_f64(1.0 + 0.2 * (random - 0.5)) };
+    }
+
+    fn slot(&mut self, now: Instant) -> &mut Slot {
+        while self.slots.front().is_some_and(|slot| now.saturating_duration_since(slot.begun) >= WINDOW) {
+            self.slots.pop_front();
+        }
+        if self.slots.back().is_none_or(|slot| now.saturating_duration_since(slot.begun) >= SLOT) {
+            self.slots.push_back(Slot { begun: now, taken: 0, failed: 0 });
+        }
+        let last = self.slots.len() - 1;
+        &mut self.slots[last]
+    }
+
+    fn counts(&self, now: Instant) -> (u32, u32) {
+        let recent = self.slots.iter().filter(|slot| now.saturating_duration_since(slot.begun) < WINDOW);
+        recent.fold((0, 0), |(taken, failed), slot| (taken + slot.taken, failed + slot.failed))
+    }
+
+    fn is_too_much(&self, now: Instant) -> bool {
+        let (taken, failed) = self.counts(now);
+        taken + failed >= MIN_ATTEMPTS && f64::from(failed) >= FAILURE_SHARE * f64::from(taken + failed)
+    }
+
+    /// The share of attempts that succeeded in the last minute; `None` without any.
+    #[must_use]
+    pub fn success_share(&self, now: Instant) -> Option<f64> {
+        let (taken, failed) = self.counts(now);
+        (taken + failed > 0).then(|| f64::from(taken) / f64::from(taken + failed))
+    }
+
+    /// When the last attempt failed.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<Instant> {
+        self.last_failure
+    }
+
+    /// When a probe may be made; `None` unless it is open.
+    #[must_use]
+    pub fn probe_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Open { until } => Some(until),
+            State::Closed | State::HalfOpen { .. } => None,
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        match self.state {
+            State::Closed => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::units::Span;
+
+    fn key(event: u64) -> DeliveryKey {
+        DeliveryKey::new(event, "evt", "app")
+    }
+
+    fn retry() -> RetryConfig {
+        RetryConfig { schedule: vec![Span::secs(2), Span::secs(300)], jitter: 0.0 }
+    }
+
+    /// A breaker that has just opened.
+    fn open(now: Instant) -> Breaker {
+        let mut breaker = Breaker::default();
+        let opened: Vec<bool> = (0..10).map(|event| breaker.failed(key(event), &retry(), now, 0.5)).collect();
+        assert_eq!(opened.iter().position(|opened| *opened), Some(9), "at the tenth failure");
+        breaker
+    }
+
+    #[test]
+    fn half_of_the_attempts_of_a_minute_open_it_and_less_does_not() {
+        let start = Instant::now();
+        for (taken, failed, opens) in [(0, 9, false), (0, 10, true), (10, 9, false), (10, 10, true)] {
+            let mut breaker = Breaker::default();
+            (0..taken).for_each(|_| assert!(!breaker.taken(start)));
+            let opened = (0..failed).any(|event| breaker.failed(key(event), &retry(), start, 0.5));
+            assert_eq!(opened, opens, "{taken} taken, {failed} failed");
+        }
+        let mut slow = Breaker::default();
+        let opened = (0..100).any(|event| {
+            let now = start + Duration::from_secs(7) * u32::try_from(event).unwrap();
+            slow.failed(key(event), &retry(), now, 0.5)
+        });
+        assert!(!opened, "nine failures a minute are too few to conclude anything");
+    }
+
+    #[test]
+    fn one_probe_a_pause_and_the_pauses_follow_the_schedule() {
+        let start = Instant::now();
+        let mut breaker = open(start);
+        let first = start + Duration::from_secs(2);
+        assert_eq!(breaker.pass(key(1), start), Pass::Hold(Some(first)));
+        assert_eq!(breaker.pass(key(1), first), Pass::Attempt);
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        assert_eq!(breaker.pass(key(2), first), Pass::Hold(None));
+        // One that was under way when it opened does not count as the probe.
+        assert!(!breaker.failed(key(9), &retry(), first, 0.5));
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        breaker.failed(key(1), &retry(), first, 0.5);
+        assert_eq!(breaker.probe_at(), Some(first + Duration::from_secs(60)), "300 s are cut to a minute");
+        let second = first + Duration::from_secs(60);
+        assert_eq!(breaker.pass(key(3), second), Pass::Attempt);
+        breaker.abandoned(key(3), second);
+        assert_eq!(breaker.pass(key(4), second), Pass::Attempt);
+        assert!(breaker.taken(second));
+        assert_eq!((breaker.state(), breaker.pass(key(5), second)), (BreakerState::Closed, Pass::Attempt));
+        assert_eq!(breaker.success_share(second), Some(1.0));
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_lets_more_than_one_through_while_it_is_not_closed(
+            steps in prop::collection::vec((0u64..30_000, 0u64..5, 0u8..4), 1..200), random in 0.0..1.0f64,
+        ) {
+            let mut now = Instant::now();
+            let mut breaker = open(now);
+            let mut probe: Option<DeliveryKey> = None;
+            for (gap, event, what) in steps {
+                now += Duration::from_millis(gap);
+                let key = key(event);
+                match what {
+                    0 => if breaker.pass(key, now) == Pass::Attempt && breaker.state() == BreakerState::HalfOpen {
+                        prop_assert!(probe.is_none_or(|probe| probe == key));
+                        probe = Some(key);
+                    },
+                    1 => { breaker.failed(key, &retry(), now, random); }
+                    2 => { breaker.taken(now); }
+                    _ => breaker.abandoned(key, now),
+                }
+                if breaker.state() != BreakerState::HalfOpen { probe = None; }
+                if let Some(until) = breaker.probe_at() {
+                    prop_assert!(until <= now + PAUSE.end().mul_f64(1.1));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Callbacks share one queue but go to many receivers: one of them that hangs must not take all the room.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::store::DeliveryKey;
+
+/// Attempts under way at once to one origin.
+pub const MAX_PER_ORIGIN: usize = 8;
+
+#[derive(Debug, Default)]
+struct Lane {
+    running: BTreeSet<DeliveryKey>,
+    waiting: BTreeSet<DeliveryKey>,
+}
+
+/// The origins that attempts are under way to.
+#[derive(Debug, Default)]
+pub struct Origins {
+    lanes: HashMap<String, Lane>,
+}
+
+impl Origins {
+    /// Asks for an attempt at `origin`. When it is refused, [`leave`](Self::leave) names the delivery later.
+    pub fn enter(&mut self, origin: &str, key: DeliveryKey) -> bool {
+        let lane = self.lanes.entry(origin.to_owned()).or_default();
+        let free = lane.running.len() < MAX_PER_ORIGIN;
+        if free {
+            lane.waiting.remove(&key);
+            lane.running.insert(key);
+        } else {
+            lane.waiting.insert(key);
+        }
+        free
+    }
+
+    /// Ends an attempt. Returns the delivery of the oldest event that waits for the same origin.
+    pub fn leave(&mut self, origin: &str, key: DeliveryKey) -> Option<DeliveryKey> {
+        let lane = self.lanes.get_mut(origin)?;
+        lane.running.remove(&key);
+        let next = lane.waiting.pop_first();
+        if lane.running.is_empty() && lane.waiting.is_empty() {
+            self.lanes.remove(origin);
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(event: u64) -> DeliveryKey {
+        DeliveryKey::new(event, "evt", "callback")
+    }
+
+    #[test]
+    fn one_origin_has_its_share_and_the_oldest_goes_next() {
+        let mut origins = Origins::default();
+        let slow = "http://slow.example";
+        assert!((0..8).all(|event| origins.enter(slow, key(event))));
+        assert!(!origins.enter(slow, key(9)) && !origins.enter(slow, key(8)));
+        assert!(origins.enter("http://fast.example", key(10)));
+        assert_eq!(origins.leave(slow, key(0)), Some(key(8)));
+        assert!(origins.enter(slow, key(8)) && !origins.enter(slow, key(11)));
+        let left: Vec<_> = (1..=8).filter_map(|event| origins.leave(slow, key(event))).collect();
+        assert_eq!(left, [key(9), key(11)]);
+        assert_eq!(origins.leave("http://fast.example", key(10)), None);
+        assert!(origins.lanes.is_empty(), "{origins:?}");
+    }
+}

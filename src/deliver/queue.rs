@@ -1,0 +1,347 @@
+//! What to do next for a sink: which delivery is due, and whether the sink may be asked now.
+//!
+//! [`Queue`] is a record with pure transitions: the time and the randomness are arguments. The task that drives
+//! it is in [`super::courier`].
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    RetryConfig, SinkConfig,
+    breaker::{Breaker, Pass},
+};
+use crate::{budget::Budget, due_queue::DueQueue, store::DeliveryKey};
+
+/// The longest a whole sink keeps quiet because it answered 429; a single delivery waits as long as it was asked.
+const MAX_QUIET: Duration = Duration::from_secs(60);
+
+/// When a delivery whose time is over is looked at again while a probe is under way.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A wait beyond this need not be told apart from it.
+const LONG: Duration = Duration::from_hours(365 * 24);
+
+/// How a sink may be asked.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// When a failed delivery is tried again.
+    pub retry: RetryConfig,
+    /// Attempts under way at once.
+    pub max_in_flight: usize,
+    /// Attempts a second.
+    pub max_per_second: Option<f64>,
+    /// The events of one job go one after another.
+    pub ordered: bool,
+    /// Whether failures of some deliveries say something about the others.
+    pub breaker: bool,
+}
+
+impl From<&SinkConfig> for Limits {
+    fn from(config: &SinkConfig) -> Self {
+        Self {
+            retry: config.retry().clone(),
+            max_in_flight: config.max_in_flight(),
+            max_per_second: config.max_per_second(),
+            ordered: config.ordered(),
+            breaker: true,
+        }
+    }
+}
+
+/// What the driver is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Attempt this delivery, after [`Queue::gate`] was asked, and tell [`Queue::finish`] afterwards.
+    Take(DeliveryKey),
+    /// Nothing is to be done before this time, or before somebody calls.
+    Wait(Option<Instant>),
+}
+
+/// Whether a due delivery may go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It may.
+    Open,
+    /// The sink keeps failing: the delivery is held and comes back by itself.
+    Held,
+    /// The sink kept failing until the delivery's whole schedule was over.
+    Over,
+}
+
+/// The deliveries of one sink that are pending.
+#[derive(Debug)]
+pub struct Queue {
+    limits: Limits,
+    due: DueQueue<DeliveryKey>,
+    /// Those that would be attempted if the breaker were closed. Each is in `due` too, at the end of its schedule.
+    held: BTreeSet<DeliveryKey>,
+    breaker: Breaker,
+    rate: Option<Budget>,
+    paused: bool,
+    quiet_until: Option<Instant>,
+}
+
+impl Queue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            rate: limits.max_per_second.map(|rate| Budget::new(rate, now)),
+            limits,
+            due: DueQueue::default(),
+            held: BTreeSet::new(),
+            breaker: Breaker::default(),
+            paused: false,
+            quiet_until: None,
+        }
+    }
+
+    /// Makes a delivery due at `at`.
+    pub fn schedule(&mut self, key: DeliveryKey, at: Instant) {
+        self.held.remove(&key);
+        self.due.schedule(key, at);
+    }
+
+    /// Forgets a delivery that is gone.
+    pub fn forget(&mut self, key: DeliveryKey) {
+        self.held.remove(&key);
+        self.due.remove(key);
+    }
+
+    /// Stops taking deliveries, or goes on. Attempts under way go on.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now: Instant) -> Next {
+        if self.paused || self.due.running() >= self.limits.max_in_flight {
+            return Next::Wait(None);
+        }
+        if let Some(until) = self.quiet_until.filter(|until| *until > now) {
+            return Next::Wait(Some(until));
+        }
+        let probe_at = self.breaker.probe_at().filter(|_| !self.held.is_empty());
+        if probe_at.is_some_and(|at| at <= now)
+            && let Some(oldest) = self.held.pop_first()
+        {
+            self.due.schedule(oldest, now);
+        }
+        let Some(due) = self.due.next_due() else { return Next::Wait(None) };
+        if due > now {
+            return Next::Wait(Some(probe_at.map_or(due, |at| due.min(at))));
+        }
+        if let Some(Err(at)) = self.rate.as_mut().map(|rate| rate.take(now)) {
+            return Next::Wait(Some(at));
+        }
+        self.due.take(now).map_or(Next::Wait(None), Next::Take)
+    }
+
+    /// Asks for an attempt of a delivery that was taken. `age` is how long ago its schedule began, `span` how long
+    /// the schedule is.
+    ///
+    /// An open breaker saves requests; it does not change when a delivery is given up: one whose whole schedule
+    /// passed while the sink kept failing is over, one that the sink had no chance to refuse is not.
+    pub fn gate(&mut self, key: DeliveryKey, age: Duration, span: Duration, now: Instant) -> Gate {
+        let until = match self.breaker.pass(key, now) {
+            Pass::Attempt => return Gate::Open,
+            Pass::Hold(until) => until,
+        };
+        let failed_since =
+            self.breaker.last_failure().is_some_and(|at| now.saturating_duration_since(at) <= age);
+        if age >= span && failed_since {
+            return Gate::Over;
+        }
+        let left = now + span.saturating_sub(age).min(LONG);
+        self.held.insert(key);
+        self.due.schedule(key, left.max(until.unwrap_or(now + PROBE_PATIENCE)));
+        Gate::Held
+    }
+
+    /// Takes note that the sink took a delivery; what was held goes out. `true` when that closed the breaker.
+    pub fn taken(&mut self, now: Instant) -> bool {
+        let closed = self.limits.breaker && self.breaker.taken(now);
+        if closed {
+            for key in std::mem::take(&mut self.held) {
+                self.due.schedule(key, now);
+            }
+        }
+        closed
+    }
+
+    /// Takes note that the sink failed; `random` lies in [0, 1). `true` when the breaker, closed before, opened.
+    pub fn failed(&mut self, key: DeliveryKey, now: Instant, random: f64) -> bool {
+        self.limits.breaker && self.breaker.failed(key, &self.limits.retry, now, random)
+    }
+
+    /// Takes note that the sink asks for fewer requests: nothing goes to it for a while.
+    pub fn keep_quiet(&mut self, wait: Duration, now: Instant) {
+        let until = now + wait.min(MAX_QUIET);
+        self.quiet_until = self.quiet_until.max(Some(until));
+    }
+
+    /// Puts a delivery that was taken off without an attempt.
+    pub fn put_off(&mut self, key: DeliveryKey, at: Instant) {
+        self.due.schedule(key, at);
+    }
+
+    /// Ends what [`Next::Take`] began. With `again` the delivery is due then, unless something else made it due.
+    pub fn finish(&mut self, key: DeliveryKey, again: Option<Instant>, now: Instant) {
+        self.breaker.abandoned(key, now);
+        if let Some(at) = again
+            && self.due.due(&key).is_none()
+        {
+            self.due.schedule(key, at);
+        }
+        self.due.finish(key);
+    }
+
+    /// How a failed delivery is tried again.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The breaker.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Pending deliveries: in all, and of these under way.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.due.len(), self.due.running())
+    }
+
+    /// The delivery of the oldest event.
+    #[must_use]
+    pub fn oldest(&self) -> Option<DeliveryKey> {
+        self.due.keys().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::view::BreakerState, units::Span};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn key(event: u64) -> DeliveryKey {
+        DeliveryKey::new(event, "evt", "app")
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            retry: RetryConfig { schedule: vec![Span::secs(10)], jitter: 0.0 },
+            max_in_flight: 2,
+            max_per_second: None,
+            ordered: false,
+            breaker: true,
+        }
+    }
+
+    /// Lets ten deliveries fail, so that the breaker opens; the last one of `events` is a fresh one.
+    fn failing(now: Instant) -> Queue {
+        let mut queue = Queue::new(limits(), now);
+        for event in 0..10 {
+            queue.schedule(key(event), now);
+            assert_eq!(queue.next(now), Next::Take(key(event)));
+            assert_eq!(queue.gate(key(event), Duration::ZERO, HOUR, now), Gate::Open);
+            assert_eq!(queue.failed(key(event), now, 0.5), event == 9);
+            queue.finish(key(event), Some(now + HOUR), now);
+        }
+        queue
+    }
+
+    /// Takes what is due and asks for it.
+    fn ask(queue: &mut Queue, now: Instant, age: Duration, span: Duration) -> (DeliveryKey, Gate) {
+        let Next::Take(key) = queue.next(now) else { panic!("something is due") };
+        (key, queue.gate(key, age, span, now))
+    }
+
+    #[test]
+    fn it_takes_as_many_as_may_be_in_flight_and_none_while_paused() {
+        let now = Instant::now();
+        let mut queue = Queue::new(limits(), now);
+        (1..=3).for_each(|event| queue.schedule(key(event), now));
+        queue.pause(true);
+        assert_eq!(queue.next(now), Next::Wait(None));
+        queue.pause(false);
+        assert_eq!([queue.next(now), queue.next(now)], [Next::Take(key(1)), Next::Take(key(2))]);
+        assert_eq!(queue.next(now), Next::Wait(None));
+        assert_eq!((queue.counts(), queue.oldest()), ((3, 2), Some(key(1))));
+        queue.finish(key(1), None, now);
+        assert_eq!(queue.next(now), Next::Take(key(3)));
+    }
+
+    #[test]
+    fn a_rate_and_a_wish_for_fewer_requests_hold_for_the_whole_sink() {
+        let now = Instant::now();
+        let mut queue = Queue::new(Limits { max_per_second: Some(1.0), ..limits() }, now);
+        (1..=2).for_each(|event| queue.schedule(key(event), now));
+        assert_eq!(queue.next(now), Next::Take(key(1)));
+        let Next::Wait(Some(at)) = queue.next(now) else { panic!("one a second") };
+        assert!(at > now + Duration::from_millis(900));
+        queue.keep_quiet(HOUR, now);
+        assert_eq!(queue.next(at), Next::Wait(Some(now + MAX_QUIET)));
+        assert_eq!(queue.next(now + MAX_QUIET), Next::Take(key(2)));
+    }
+
+    #[test]
+    fn an_open_breaker_holds_what_is_due_and_a_success_lets_it_go() {
+        let start = Instant::now();
+        let mut queue = failing(start);
+        assert_eq!(queue.breaker().state(), BreakerState::Open);
+        for event in 20..23 {
+            queue.schedule(key(event), start);
+            assert_eq!(ask(&mut queue, start, Duration::ZERO, HOUR), (key(event), Gate::Held));
+            queue.finish(key(event), None, start);
+        }
+        let probe_at = start + Duration::from_secs(10);
+        assert_eq!(queue.next(start), Next::Wait(Some(probe_at)));
+        let age = Duration::from_secs(10);
+        assert_eq!(ask(&mut queue, probe_at, age, HOUR), (key(20), Gate::Open), "the oldest is the probe");
+        assert_eq!(queue.next(probe_at), Next::Wait(Some(start + HOUR)), "and the only one");
+        assert!(queue.taken(probe_at));
+        queue.finish(key(20), None, probe_at);
+        assert_eq!(ask(&mut queue, probe_at, age, HOUR), (key(21), Gate::Open));
+        assert_eq!(ask(&mut queue, probe_at, age, HOUR), (key(22), Gate::Open));
+    }
+
+    #[test]
+    fn a_delivery_is_over_with_its_schedule_if_the_sink_failed_meanwhile() {
+        let start = Instant::now();
+        let mut queue = failing(start);
+        let made = start + Duration::from_secs(1);
+        queue.schedule(key(20), made);
+        let span = Duration::from_secs(2);
+        assert_eq!(ask(&mut queue, made, Duration::ZERO, span), (key(20), Gate::Held));
+        queue.finish(key(20), None, made);
+        // Nothing failed since it was made, so it is the probe that decides.
+        let probe_at = start + Duration::from_secs(10);
+        queue.schedule(key(30), probe_at);
+        assert_eq!(ask(&mut queue, probe_at, Duration::from_secs(9), span), (key(20), Gate::Open));
+        assert_eq!(ask(&mut queue, probe_at, Duration::ZERO, span), (key(30), Gate::Held));
+        queue.finish(key(30), None, probe_at);
+        queue.failed(key(20), probe_at, 0.5);
+        queue.finish(key(20), Some(probe_at), probe_at);
+        assert_eq!(ask(&mut queue, probe_at, Duration::from_secs(9), span), (key(20), Gate::Over));
+        queue.finish(key(20), None, probe_at);
+        let later = probe_at + PROBE_PATIENCE;
+        assert_eq!(ask(&mut queue, later, PROBE_PATIENCE, span), (key(30), Gate::Over));
+    }
+
+    #[test]
+    fn a_probe_that_says_nothing_hands_on_to_the_next() {
+        let start = Instant::now();
+        let mut queue = failing(start);
+        let now = start + Duration::from_secs(11);
+        (20..22).for_each(|event| queue.schedule(key(event), now));
+        assert_eq!(ask(&mut queue, now, Duration::ZERO, HOUR), (key(20), Gate::Open));
+        queue.finish(key(20), None, now);
+        assert_eq!(ask(&mut queue, now, Duration::ZERO, HOUR), (key(21), Gate::Open));
+    }
+}

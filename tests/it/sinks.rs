@@ -1,0 +1,226 @@
+//! Sinks that fail for long, are paused, are taken out of the configuration, or want one thing after another.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidings::{
+    deliver::{SinkConfig, WebhookConfig},
+    mock::{Ending, JobPlan},
+    units::{Span, Time},
+};
+
+use crate::harness::{Flow, Receiver, Reply, eventually, webhook};
+
+fn at(attempt: &Value) -> Time {
+    Time::parse(attempt["at"].as_str().unwrap()).unwrap()
+}
+
+async fn breaker(flow: &Flow, state: &str) -> Value {
+    eventually(&format!("the breaker is {state}"), || async {
+        flow.sink("app").await.filter(|sink| sink["breaker"] == state)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_keeps_failing_is_probed_and_gets_everything_once_it_works() {
+    let flow = Flow::start(&[Span::secs(1); 20], |_| ()).await;
+    flow.receiver.always(Reply::status(500));
+    let jobs = flow.jobs(40).await;
+    let sink = breaker(&flow, "open").await;
+    assert_eq!((&sink["state"], &sink["last_error"]), (&"failing".into(), &"answered 500".into()));
+    assert_eq!(sink["success_share"], 0.0);
+    for job in &jobs {
+        flow.daemon.until(job, "ended", |watch| watch["phase"] == "delivering").await;
+    }
+    let (_, ready) = flow.daemon.get("/readyz").await;
+    assert_eq!(ready["status"], "degraded", "{ready}");
+    let (_, metrics) = flow.daemon.get_bytes("/metrics").await;
+    let metrics = String::from_utf8(metrics).unwrap();
+    for line in
+        ["tidings_sink_breaker_open{sink=\"app\"} 1", "tidings_sink_breaker_opened_total{sink=\"app\"} 1"]
+    {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    // Sixteen are in flight at once; without the breaker every one of the forty would be tried each second.
+    let before = flow.receiver.requests().len();
+    flow.receiver.at_least(before + 2).await;
+    let untried = flow.deliveries("state=pending").await;
+    let untried = untried.iter().filter(|delivery| delivery["attempt_count"] == 0).count();
+    assert!(untried >= 40 - (10 + 16) - 3, "{untried} of 40 were left alone");
+    flow.receiver.always(Reply::status(204));
+    for job in &jobs {
+        let watch = flow.daemon.finished(job).await;
+        assert_eq!(watch["phase"], "done", "{watch}");
+    }
+    assert_eq!(breaker(&flow, "closed").await["state"], "ok");
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_breaker_does_not_change_when_a_delivery_is_given_up() {
+    let flow = Flow::start(&[Span::millis(20); 2], |_| ()).await;
+    flow.receiver.always(Reply::status(500));
+    for job in flow.jobs(60).await {
+        let watch = flow.daemon.finished(&job).await;
+        assert_eq!(watch["phase"], "dead", "{watch}");
+    }
+    let dead = flow.deliveries("state=dead").await;
+    let over = |delivery: &&Value| delivery["reason"].as_str().unwrap().contains("kept failing until");
+    let over: Vec<&Value> = dead.iter().filter(over).collect();
+    assert!(dead.len() == 60 && !over.is_empty(), "{dead:#?}");
+    assert!(over[0]["reason"].as_str().unwrap().ends_with("answered 500"), "{}", over[0]);
+    assert!(flow.receiver.requests().len() < 180, "requests were saved");
+    // They are dead letters like any other.
+    flow.receiver.always(Reply::status(204));
+    let (_, answer) = flow.daemon.post("/v1/deliveries/redeliver", &json!({"sink": "app"})).await;
+    assert_eq!(answer["count"], 60);
+    eventually("all are delivered", || async {
+        (flow.deliveries("state=delivered").await.len() == 60).then_some(())
+    })
+    .await;
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_sink_keeps_what_comes_in_over_a_restart() {
+    let flow = Flow::start(&[], |_| ()).await;
+    let (status, sink) = flow.daemon.post("/v1/sinks/app/pause", &Value::Null).await;
+    assert_eq!((status, &sink["state"]), (200, &"paused".into()), "{sink}");
+    let jobs = flow.jobs(3).await;
+    for job in &jobs {
+        flow.daemon.until(job, "ended", |watch| watch["phase"] == "delivering").await;
+    }
+    let flow = flow.restart(|_| ()).await;
+    let again = flow.sink("app").await.unwrap();
+    assert_eq!((&again["state"], &again["pending"]), (&"paused".into(), &3.into()), "{again}");
+    assert_eq!(again["paused_at"], sink["paused_at"]);
+    let first = flow.deliveries("state=pending").await.last().unwrap()["created_at"].clone();
+    assert_eq!(again["oldest_pending_at"], first);
+    assert_eq!(flow.receiver.requests().len(), 0, "nothing went out");
+    let (status, sink) = flow.daemon.post("/v1/sinks/app/resume", &Value::Null).await;
+    assert_eq!((status, &sink["state"], &sink["paused_at"]), (200, &"ok".into(), &Value::Null));
+    for job in &jobs {
+        assert_eq!(flow.daemon.finished(job).await["phase"], "done");
+    }
+    let flow = flow.restart(|_| ()).await;
+    assert_eq!(flow.sink("app").await.unwrap()["state"], "ok", "it was resumed for good");
+    let (status, problem) = flow.daemon.post("/v1/sinks/nobody/pause", &Value::Null).await;
+    assert_eq!((status, &problem["code"]), (404, &"sink_not_found".into()));
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_to_a_sink_that_was_taken_out_wait_for_it() {
+    let flow = Flow::start(&[Span::millis(1); 9], |_| ()).await;
+    flow.daemon.post("/v1/sinks/app/pause", &Value::Null).await;
+    let job = flow.job().await;
+    flow.daemon.until(&job, "ended", |watch| watch["phase"] == "delivering").await;
+    let sinks = flow.config.sinks.clone();
+    let flow = flow.restart(|config| config.sinks.clear()).await;
+    let sink = flow.sink("app").await.unwrap();
+    assert_eq!((&sink["state"], &sink["pending"]), (&"not_configured".into(), &1.into()), "{sink}");
+    let delivery = flow.deliveries("sink=app&state=pending").await.remove(0);
+    assert!(delivery["reason"].as_str().unwrap().contains("`app` is not configured"), "{delivery}");
+    assert_eq!(delivery["next_attempt_at"], Value::Null);
+    let path = format!("/v1/deliveries/{}/redeliver", delivery["id"].as_str().unwrap());
+    let (status, again) = flow.daemon.post(&path, &Value::Null).await;
+    assert_eq!((status, &again["state"], &again["attempt_count"]), (202, &"pending".into(), &0.into()));
+    assert_eq!(flow.sink("app").await.unwrap()["pending"], 1);
+    let flow = flow.restart(|config| config.sinks = sinks).await;
+    flow.daemon.post("/v1/sinks/app/resume", &Value::Null).await;
+    assert_eq!(flow.daemon.finished(&job).await["phase"], "done");
+    assert_eq!(flow.receiver.requests().len(), 1);
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ordered_sink_gets_the_events_of_a_job_one_after_another() {
+    let flow = Flow::start(&[Span::millis(300); 9], |config| webhook(config, |app| app.ordered = true)).await;
+    flow.receiver.then([Reply::status(500)]);
+    let job = flow.mock.add_job(JobPlan::new().ending(Ending::Failed));
+    flow.daemon.watch(&job).await;
+    flow.receiver.at_least(1).await;
+    let url = format!("{}/v1/jobs/{job}/retry", flow.mock.base_url());
+    assert!(flow.daemon.http.post(url).send().await.unwrap().status().is_success());
+    flow.daemon.watch(&job).await;
+    assert_eq!(flow.daemon.finished(&job).await["outcome"], "completed");
+    let told: Vec<_> = flow.receiver.requests().iter().map(|told| told.json()["type"].clone()).collect();
+    assert_eq!(told, ["job.failed", "job.failed", "job.completed"]);
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_holds_over_all_deliveries_of_a_sink() {
+    let flow = Flow::start(&[], |config| webhook(config, |app| app.max_per_second = Some(4.0))).await;
+    for job in flow.jobs(5).await {
+        flow.daemon.finished(&job).await;
+    }
+    let mut times: Vec<Time> =
+        flow.deliveries("").await.iter().map(|delivery| at(&delivery["attempts"][0])).collect();
+    times.sort();
+    let took = times[4].since(times[0]);
+    assert!(took >= Duration::from_millis(990), "five at four a second in {took:?}");
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_asks_for_fewer_requests_is_left_alone_for_that_long() {
+    let flow = Flow::start(&[Span::millis(1); 3], |_| ()).await;
+    flow.receiver.then([Reply::Status(429, vec![("retry-after", "2".to_owned())])]);
+    let first = flow.job().await;
+    flow.receiver.at_least(1).await;
+    let (_, deliveries) = flow.daemon.get(&format!("/v1/deliveries?job_id={first}")).await;
+    flow.daemon.until(&first, "was refused", |watch| watch["deliveries"][0]["attempts"] == 1).await;
+    let second = flow.job().await;
+    for job in [&first, &second] {
+        assert_eq!(flow.daemon.finished(job).await["phase"], "done");
+    }
+    let of = async |job: &str| flow.deliveries(&format!("job_id={job}")).await.remove(0)["attempts"].clone();
+    let (refused, other) = (of(&first).await, of(&second).await);
+    assert!(at(&other[0]).since(at(&refused[0])) >= Duration::from_secs(2), "{deliveries} {other}");
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_that_hangs_leaves_room_for_the_others() {
+    let flow = Flow::start(&[], |config| {
+        config.sinks.clear();
+        config.callbacks.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let other = Receiver::start().await;
+    flow.receiver.always(Reply::Hang);
+    let register = async |url: String| {
+        let job = flow.mock.add_job(JobPlan::new());
+        let body = json!({"job_id": job, "callback": {"url": url}});
+        assert_eq!(flow.daemon.post("/v1/watches", &body).await.0, 202);
+        job
+    };
+    for _ in 0..40 {
+        register(flow.receiver.url()).await;
+    }
+    flow.receiver.at_least(8).await;
+    let job = register(other.url()).await;
+    assert_eq!(flow.daemon.finished(&job).await["phase"], "done");
+    assert_eq!((other.requests().len(), flow.receiver.requests().len()), (1, 8));
+    // Those that hang would use up the drain time.
+    drop(flow.receiver);
+    flow.daemon.handle.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_hangs_opens_its_own_breaker_alone() {
+    let other = Receiver::start().await;
+    let flow = Flow::start(&[Span::millis(50); 4], |config| {
+        webhook(config, |app| app.timeout = Span::millis(100));
+        config.sinks.insert("other".to_owned(), SinkConfig::Webhook(WebhookConfig::to(other.url())));
+    })
+    .await;
+    flow.receiver.always(Reply::Hang);
+    flow.jobs(20).await;
+    breaker(&flow, "open").await;
+    assert_eq!(flow.sink("other").await.unwrap()["breaker"], "closed");
+    other.at_least(20).await;
+    flow.stop().await;
+}
