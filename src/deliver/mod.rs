@@ -1,7 +1,7 @@
 //! Events on their way to their sinks.
 //!
 //! ```text
-//! couriers ─▶ courier (a queue a sink) ─▶ parcel ─▶ envelope ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ retry
+//! couriers ─▶ courier (a queue a sink) ─▶ parcel ─▶ encoding ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ retry
 //! ```
 
 mod config;
@@ -9,6 +9,9 @@ mod couriers;
 mod courier;
 pub mod parcel;
 pub mod envelope;
+mod cloudevents;
+pub mod body_template;
+pub mod encoding;
 mod sink;
 mod webhook;
 pub mod sign;
@@ -18,7 +21,8 @@ pub mod report;
 pub mod retry;
 
 pub use config::{
-    CALLBACK_SINK, CallbackConfig, Compression, DiskConfig, Format, RetryConfig, SinkConfig, WebhookConfig,
+    CALLBACK_SINK, CallbackConfig, Compression, DiskConfig, Format, Method, RetryConfig, SinkConfig,
+    WebhookConfig,
 };
 pub use courier::Courier;
 pub use couriers::{Carrier, Couriers};
