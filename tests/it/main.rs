@@ -10,6 +10,7 @@ mod harness;
 
 mod api;
 mod attempts;
+mod cloudevents;
 mod crash;
 mod delivery;
 mod docs;
