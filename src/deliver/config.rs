@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::envelope::Wrapping;
 use crate::{secret::Secret, units::Span};
 
 /// The name under which the webhooks that watches bring along are listed; no configured sink may have it.
@@ -85,6 +86,51 @@ pub enum Format {
     Envelope,
     /// The job alone.
     Raw,
+    /// A `CloudEvents` 1.0 event in JSON (structured mode) with the job under `data`.
+    #[serde(rename = "cloudevents")]
+    CloudEvents,
+    /// The job alone with a `CloudEvents` 1.0 event in the headers (binary mode).
+    #[serde(rename = "cloudevents-binary")]
+    CloudEventsBinary,
+    /// What `template` makes of the event.
+    Template,
+}
+
+impl Format {
+    /// What is put around the job; `None` for a template, which may do anything.
+    #[must_use]
+    pub const fn wrapping(self) -> Option<Wrapping> {
+        match self {
+            Self::Envelope => Some(Wrapping::Envelope),
+            Self::Raw => Some(Wrapping::Raw),
+            Self::CloudEvents => Some(Wrapping::CloudEvents),
+            Self::CloudEventsBinary => Some(Wrapping::CloudEventsBinary),
+            Self::Template => None,
+        }
+    }
+}
+
+/// The method of a webhook's requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// `POST`.
+    #[default]
+    Post,
+    /// `PUT`.
+    Put,
+    /// `PATCH`.
+    Patch,
+}
+
+impl From<Method> for http::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Post => Self::POST,
+            Method::Put => Self::PUT,
+            Method::Patch => Self::PATCH,
+        }
+    }
 }
 
 /// When a failed delivery is tried again.
@@ -111,7 +157,7 @@ impl Default for RetryConfig {
     }
 }
 
-/// An HTTP endpoint that events are posted to.
+/// An HTTP endpoint that events are sent to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
@@ -130,9 +176,19 @@ pub struct WebhookConfig {
     /// The event types it takes; `*` stands for anything.
     #[serde(default = "every_event")]
     pub events: Vec<String>,
-    /// What is posted.
+    /// What is sent.
     #[serde(default = "envelope")]
     pub format: Format,
+    /// With `format = "template"`: the body as a Jinja template over the event.
+    pub template: Option<String>,
+    /// The file that holds the template; read for every attempt, so a change of it needs no restart.
+    pub template_file: Option<PathBuf>,
+    /// With `format = "template"`: the media type of the body, `application/json` when it is left out. What is JSON by it is
+    /// checked before it is sent.
+    pub content_type: Option<String>,
+    /// The method of the requests.
+    #[serde(default)]
+    pub method: Method,
     /// The longest a whole exchange may take, the answer's body included.
     #[serde(default = "fifteen_seconds")]
     pub timeout: Span,
@@ -162,6 +218,10 @@ impl WebhookConfig {
             headers: BTreeMap::new(),
             events: every_event(),
             format: envelope(),
+            template: None,
+            template_file: None,
+            content_type: None,
+            method: Method::Post,
             timeout: fifteen_seconds(),
             max_in_flight: sixteen(),
             max_per_second: None,
@@ -192,7 +252,7 @@ pub struct DiskConfig {
     /// The event types it takes; `*` stands for anything.
     #[serde(default = "every_event")]
     pub events: Vec<String>,
-    /// What is written.
+    /// What is written: `envelope`, `raw` or `cloudevents`.
     #[serde(default = "raw")]
     pub format: Format,
     /// Compress the files.

@@ -22,8 +22,9 @@ use rustix::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Compression, DiskConfig, Format,
-    envelope::{CHUNK, Payload, PayloadError},
+    Compression, DiskConfig,
+    encoding::written,
+    envelope::{CHUNK, Payload, PayloadError, Wrapping},
     parcel::Parcel,
     report::{Report, plain},
     sink::SinkError,
@@ -50,7 +51,7 @@ pub struct Disk {
 struct Inner {
     dir: PathBuf,
     template: Template,
-    format: Format,
+    wrapping: Wrapping,
     compress: Option<Compression>,
     /// Held while folders are made: who finds a folder there may rely on its entry being flushed.
     folders: Mutex<()>,
@@ -60,7 +61,7 @@ impl Disk {
     /// The folder of a configured sink; it is made with the first file.
     ///
     /// # Errors
-    /// When the path template is none, or could lead out of the folder.
+    /// When the path template is none, or could lead out of the folder, or the format is none for a file.
     pub fn new(name: &str, config: &DiskConfig) -> Result<Self, SinkError> {
         let template =
             Template::parse(&config.path).map_err(|reason| SinkError::new(name, "path", reason))?;
@@ -70,7 +71,7 @@ impl Disk {
         let inner = Inner {
             dir: config.dir.clone(),
             template,
-            format: config.format,
+            wrapping: written(config.format).map_err(|reason| SinkError::new(name, "format", reason))?,
             compress: config.compress,
             folders: Mutex::new(()),
         };
@@ -137,7 +138,7 @@ impl Inner {
     }
 
     fn write(&self, parcel: &Parcel) -> Result<(), WriteError> {
-        let payload = Payload::of(parcel, self.format);
+        let payload = Payload::of(parcel, self.wrapping);
         let mut reader = payload.reader().map_err(WriteError::Payload)?;
         let (folders, name) = self.place(parcel);
         let folder = self.open_folder(&folders)?;

@@ -1,4 +1,4 @@
-//! What a sink is handed, as bytes: the job alone or the envelope around it. The job's bytes are spliced in
+//! What a sink is handed, as bytes: the job alone or what is put around it. The job's bytes are spliced in
 //! as they are, so key order, white space, big integers and floats survive.
 
 use std::{
@@ -9,19 +9,35 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use serde_json::Value;
 
 use super::{
-    Format,
+    cloudevents,
     parcel::{Body, Parcel},
 };
 
 /// How much of a body is in memory at once.
 pub const CHUNK: usize = 64 * 1024;
 
-/// The bytes of one delivery: what goes before the job, the job, and what goes after.
+/// What is put around a job's bytes, which themselves are not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapping {
+    /// The event as JSON with the job under `data`.
+    Envelope,
+    /// Nothing.
+    Raw,
+    /// `CloudEvents`, structured mode: the event as JSON with the job under `data`.
+    CloudEvents,
+    /// `CloudEvents`, binary mode: the event in headers.
+    CloudEventsBinary,
+}
+
+/// The bytes of one delivery: what goes before the job, the job, and what goes after; and the headers that tell what it
+/// is.
 #[derive(Clone, Debug)]
 pub struct Payload {
+    headers: HeaderMap,
     head: Bytes,
     body: Body,
     tail: Bytes,
@@ -33,19 +49,43 @@ pub struct Payload {
 pub struct PayloadError(#[from] io::Error);
 
 impl Payload {
-    /// The bytes of `parcel` in `format`.
+    /// The bytes of `parcel` in this wrapping.
     #[must_use]
-    pub fn of(parcel: &Parcel, format: Format) -> Self {
-        // An empty body would leave `"data":` without a value.
-        let body = if parcel.body.is_empty() {
-            Body::Inline(Bytes::from_static(b"null"))
-        } else {
-            parcel.body.clone()
+    pub fn of(parcel: &Parcel, wrapping: Wrapping) -> Self {
+        let has_data = !parcel.body.is_empty();
+        let body = match wrapping {
+            // An empty body would be no JSON, and would leave `"data":` without a value.
+            Wrapping::Envelope | Wrapping::Raw if !has_data => Body::Inline(Bytes::from_static(b"null")),
+            _ => parcel.body.clone(),
         };
-        match format {
-            Format::Envelope => Self { head: head(parcel).into(), body, tail: Bytes::from_static(b"}") },
-            Format::Raw => Self { head: Bytes::new(), body, tail: Bytes::new() },
-        }
+        let headers = match wrapping {
+            Wrapping::Envelope | Wrapping::Raw => typed(HeaderValue::from_static("application/json")),
+            Wrapping::CloudEvents => typed(HeaderValue::from_static(cloudevents::STRUCTURED)),
+            Wrapping::CloudEventsBinary => cloudevents::headers(parcel, has_data),
+        };
+        let head = match wrapping {
+            Wrapping::Envelope => head(parcel),
+            Wrapping::CloudEvents => cloudevents::structured(parcel, has_data),
+            Wrapping::Raw | Wrapping::CloudEventsBinary => String::new(),
+        };
+        let tail = match wrapping {
+            Wrapping::Envelope => "}",
+            Wrapping::CloudEvents if has_data => "}",
+            _ => "",
+        };
+        Self { headers, head: head.into(), body, tail: Bytes::from_static(tail.as_bytes()) }
+    }
+
+    /// A text that holds all there is to send.
+    #[must_use]
+    pub fn text(content_type: HeaderValue, text: String) -> Self {
+        Self { headers: typed(content_type), head: text.into(), body: Body::Null, tail: Bytes::new() }
+    }
+
+    /// The headers that belong to these bytes: `content-type` unless there are none, and the `ce-` headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     /// Bytes in all.
@@ -54,7 +94,7 @@ impl Payload {
         self.head.len() as u64 + self.body.len() + self.tail.len() as u64
     }
 
-    /// Never: even a job that is not there is `null`.
+    /// Whether there is nothing to send but headers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -169,6 +209,10 @@ fn same_size(found: u64, stored: u64) -> io::Result<()> {
 
 fn cut_short() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut short")
+}
+
+fn typed(content_type: HeaderValue) -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, content_type)])
 }
 
 /// The envelope up to the job: `{"type":…,"data":`.

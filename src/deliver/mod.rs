@@ -1,7 +1,7 @@
 //! Events on their way to their sinks.
 //!
 //! ```text
-//! couriers ─▶ courier (queue, breaker) ─▶ parcel ─▶ envelope ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ retry
+//! couriers ─▶ courier (queue, breaker) ─▶ parcel ─▶ encoding ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ retry
 //! ```
 
 mod config;
@@ -13,6 +13,9 @@ mod origins;
 mod tally;
 pub mod parcel;
 pub mod envelope;
+mod cloudevents;
+pub mod body_template;
+pub mod encoding;
 mod sink;
 mod webhook;
 pub mod sign;
@@ -22,7 +25,8 @@ pub mod report;
 pub mod retry;
 
 pub use config::{
-    CALLBACK_SINK, CallbackConfig, Compression, DiskConfig, Format, RetryConfig, SinkConfig, WebhookConfig,
+    CALLBACK_SINK, CallbackConfig, Compression, DiskConfig, Format, Method, RetryConfig, SinkConfig,
+    WebhookConfig,
 };
 pub use courier::Courier;
 pub use couriers::{Carrier, Couriers};

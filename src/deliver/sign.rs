@@ -165,7 +165,7 @@ mod tests {
     use crate::{
         clock,
         deliver::{
-            Format,
+            envelope::Wrapping,
             parcel::{Body, Parcel},
         },
         units::Time,
@@ -182,7 +182,7 @@ mod tests {
     fn raw(body: Body) -> Payload {
         let mut parcel = Parcel::test("evt_1".to_owned(), Time(0), "");
         parcel.body = body;
-        Payload::of(&parcel, Format::Raw)
+        Payload::of(&parcel, Wrapping::Raw)
     }
 
     #[test]

@@ -8,15 +8,16 @@ use std::{
 use futures_util::StreamExt as _;
 use reqwest::{
     Body as RequestBody, Client, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
-    CALLBACK_SINK, CallbackConfig, Format, WebhookConfig,
-    envelope::Payload,
+    CALLBACK_SINK, CallbackConfig, WebhookConfig,
+    encoding::Encoding,
+    envelope::{Payload, Wrapping},
     guard::{Blocked, GuardedResolver, Trust, check_url},
     parcel::Parcel,
     report::{Report, Verdict, class},
@@ -67,7 +68,8 @@ struct Inner {
     trust: Arc<Trust>,
     signer: Signer,
     headers: HeaderMap,
-    format: Format,
+    method: reqwest::Method,
+    encoding: Encoding,
     timeout: Duration,
 }
 
@@ -132,7 +134,8 @@ impl Webhook {
             trust,
             signer,
             headers: headers(config).map_err(|reason| bad("headers", reason))?,
-            format: config.format,
+            method: config.method.into(),
+            encoding: Encoding::of(name, config)?,
             timeout: config.timeout.0,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -152,7 +155,8 @@ impl Webhook {
             trust: Arc::clone(&callbacks.trust),
             signer: Signer::new(secrets).map_err(|error| bad("secret", error.to_string()))?,
             headers: HeaderMap::new(),
-            format: defaults.format,
+            method: defaults.method.into(),
+            encoding: Encoding::Wrapped(Wrapping::Envelope),
             timeout: defaults.timeout.0,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -201,19 +205,19 @@ impl Inner {
     }
 
     async fn request(&self, parcel: &Parcel, now: Time, ended: CancellationToken) -> Result<Request, String> {
-        let payload = Payload::of(parcel, self.format);
+        let payload = self.encoding.payload(parcel).await?;
         let timestamp = now.unix_seconds();
         let signature = self.signature(&parcel.event_id, timestamp, &payload).await?;
         let length = payload.len();
         let stream = payload.stream().await.map_err(|error| error.to_string())?;
         let body = RequestBody::wrap_stream(stream.take_until(ended.cancelled_owned()));
-        let mut request = Request::new(reqwest::Method::POST, self.url.clone());
+        let mut request = Request::new(self.method.clone(), self.url.clone());
         *request.body_mut() = Some(body);
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
         let value =
             |text: &str| HeaderValue::from_str(text).map_err(|_| "the event id is no header".to_owned());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(payload.headers().clone());
         // A stream of unknown length would be sent chunked, which many receivers refuse.
         headers.insert(CONTENT_LENGTH, length.into());
         headers.insert("webhook-id", value(&parcel.event_id)?);

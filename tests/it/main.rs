@@ -10,9 +10,11 @@ mod harness;
 
 mod api;
 mod attempts;
+mod cloudevents;
 mod crash;
 mod delivery;
 mod docs;
+mod formats;
 mod full_disk;
 mod happy;
 mod lost;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{Config, de::listed, node::Node, path::KeyPath, problems::did_you_mean},
-    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig},
+    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, encoding},
     units::Span,
 };
 
@@ -65,6 +65,9 @@ impl Checker<'_> {
                 self.report(&at, "the same header is given twice; upper and lower case are alike");
             }
         }
+        for (key, reason) in encoding::flaws(webhook, self.secrets_from.as_deref()) {
+            self.report(&path.join(key), reason);
+        }
         self.not_zero(&path.join("timeout"), webhook.timeout);
     }
 
@@ -73,6 +76,7 @@ impl Checker<'_> {
             self.report(&path.join("dir"), "it is empty; name a folder");
         }
         self.require(&path.join("path"), disk_path(&disk.path));
+        self.require(&path.join("format"), encoding::written(disk.format).map(drop));
     }
 
     pub(super) fn routes(&mut self, config: &Config) {

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use futures_util::TryStreamExt as _;
+use proptest::prelude::*;
 
 use super::*;
 use crate::{deliver::parcel::Subject, job::Outcome, units::Time};
@@ -40,7 +41,7 @@ async fn an_envelope_has_the_order_of_the_contract_and_the_jobs_bytes() {
     let labels = [("team", "bil\"ling"), ("a", "ü\n")];
     let payload = Payload::of(
         &parcel(Outcome::Completed, &labels, Some("not told"), Body::Inline(job.into())),
-        Format::Envelope,
+        Wrapping::Envelope,
     );
     let expected = format!(
         r#"{{"type":"job.completed","timestamp":"2026-05-27T12:00:00.500Z","id":"evt_1","source":"retab","job_id":"job_\"1\"","outcome":"completed","labels":{{"a":"ü\n","team":"bil\"ling"}},"data":{job}}}"#
@@ -55,17 +56,17 @@ async fn an_envelope_has_the_order_of_the_contract_and_the_jobs_bytes() {
 fn a_lost_job_says_why_and_may_have_no_data() {
     let parcel = parcel(Outcome::Lost, &[], Some("past its deadline"), Body::Null);
     assert_eq!(
-        read(&Payload::of(&parcel, Format::Envelope)),
+        read(&Payload::of(&parcel, Wrapping::Envelope)),
         r#"{"type":"job.lost","timestamp":"2026-05-27T12:00:00.500Z","id":"evt_1","source":"retab","job_id":"job_\"1\"","outcome":"lost","labels":{},"reason":"past its deadline","data":null}"#
     );
-    assert_eq!(read(&Payload::of(&parcel, Format::Raw)), "null");
+    assert_eq!(read(&Payload::of(&parcel, Wrapping::Raw)), "null");
 }
 
 #[test]
 fn a_test_event_is_about_no_job() {
     let parcel = Parcel::test("evt_t".to_owned(), NOON, "it \"works\"");
     assert_eq!(
-        read(&Payload::of(&parcel, Format::Envelope)),
+        read(&Payload::of(&parcel, Wrapping::Envelope)),
         r#"{"type":"tidings.test","timestamp":"2026-05-27T12:00:00.500Z","id":"evt_t","data":{"message":"it \"works\""}}"#
     );
 }
@@ -75,12 +76,12 @@ async fn a_file_is_streamed_in_bounded_chunks() {
     let folder = tempfile::tempdir().unwrap();
     let job: Vec<u8> = (0..300_000_u32).map(|n| b'0' + u8::try_from(n % 10).unwrap()).collect();
     let body = spooled(folder.path(), &job, 300_000);
-    let raw = Payload::of(&parcel(Outcome::Failed, &[], None, body.clone()), Format::Raw);
+    let raw = Payload::of(&parcel(Outcome::Failed, &[], None, body.clone()), Wrapping::Raw);
     let chunks = streamed(&raw).await.unwrap();
     assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK), "a chunk is too large");
     assert_eq!(chunks.concat(), job);
     assert_eq!(read(&raw).as_bytes(), job);
-    let envelope = Payload::of(&parcel(Outcome::Failed, &[], None, body), Format::Envelope);
+    let envelope = Payload::of(&parcel(Outcome::Failed, &[], None, body), Wrapping::Envelope);
     assert_eq!(streamed(&envelope).await.unwrap().concat().len() as u64, envelope.len());
 }
 
@@ -89,12 +90,48 @@ async fn a_file_of_another_size_is_not_sent() {
     let folder = tempfile::tempdir().unwrap();
     for size in [1, 4, 9] {
         let body = spooled(folder.path(), b"12345", size);
-        let payload = Payload::of(&parcel(Outcome::Failed, &[], None, body), Format::Raw);
+        let payload = Payload::of(&parcel(Outcome::Failed, &[], None, body), Wrapping::Raw);
         let error = streamed(&payload).await.unwrap_err().to_string();
         assert_eq!(error, format!("the stored job cannot be read: it has 5 bytes, stored were {size}"));
         assert!(payload.reader().is_err());
     }
     let gone = Body::File { path: folder.path().join("gone"), size: 3 };
-    let payload = Payload::of(&parcel(Outcome::Failed, &[], None, gone), Format::Raw);
+    let payload = Payload::of(&parcel(Outcome::Failed, &[], None, gone), Wrapping::Raw);
     assert!(streamed(&payload).await.unwrap_err().to_string().contains("No such file"));
+}
+
+fn any_wrapping() -> impl Strategy<Value = Wrapping> {
+    proptest::sample::select(vec![
+        Wrapping::Envelope,
+        Wrapping::Raw,
+        Wrapping::CloudEvents,
+        Wrapping::CloudEventsBinary,
+    ])
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_of_a_job_come_out_unchanged(job in proptest::collection::vec(any::<u8>(), 1..200), wrapping in any_wrapping()) {
+        let payload = Payload::of(&parcel(Outcome::Completed, &[], None, Body::Inline(job.clone().into())), wrapping);
+        let mut bytes = Vec::new();
+        payload.reader().unwrap().read_to_end(&mut bytes).unwrap();
+        prop_assert_eq!(bytes.len() as u64, payload.len());
+        let (before, after) = match wrapping {
+            Wrapping::Raw | Wrapping::CloudEventsBinary => (&b""[..], &b""[..]),
+            Wrapping::Envelope | Wrapping::CloudEvents => (&b"\"data\":"[..], &b"}"[..]),
+        };
+        let tail = [before, &job, after].concat();
+        prop_assert!(bytes.ends_with(&tail));
+    }
+}
+
+#[tokio::test]
+async fn a_cloudevent_without_a_job_is_whole() {
+    let lost = parcel(Outcome::Lost, &[], Some("gone"), Body::Null);
+    let structured = Payload::of(&lost, Wrapping::CloudEvents);
+    let event: Value = serde_json::from_str(&read(&structured)).unwrap();
+    assert_eq!((&event["reason"], event.get("data")), (&"gone".into(), None));
+    let binary = Payload::of(&lost, Wrapping::CloudEventsBinary);
+    assert!(binary.is_empty() && streamed(&binary).await.unwrap().is_empty());
+    assert_eq!(binary.headers()["ce-reason"], "gone");
 }

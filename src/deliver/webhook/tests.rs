@@ -156,7 +156,7 @@ async fn a_large_raw_job_is_streamed_from_its_file_and_signed() {
     let (url, task) = receiver("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
     let mut config = WebhookConfig::to(url);
     config.secret = Some(Secret::new(KEY));
-    config.format = Format::Raw;
+    config.format = crate::deliver::Format::Raw;
     let file = Body::File { path: path.clone(), size: job.len() as u64 };
     let report = webhook(&config).attempt(&parcel(file.clone()), clock::now()).await;
     assert_eq!(report.verdict, Verdict::Delivered);
