@@ -67,7 +67,7 @@ pub(super) fn delivery_view(key: DeliveryKey, delivery: Delivery) -> DeliveryVie
         next_attempt_at: next_attempt(&delivery),
         last_status: last.and_then(|attempt| attempt.status),
         reason: delivery.reason.clone().or_else(|| last.and_then(|attempt| attempt.error.clone())),
-        event_type: delivery.outcome.event_type().to_owned(),
+        event_type: delivery.event_type.as_str().to_owned(),
         sink: delivery.sink,
         state: delivery.state,
         event_id: delivery.event_id,

@@ -25,7 +25,6 @@ use crate::{
     api::view::{AttemptView, DeliveryState, SinkView},
     clock,
     due_queue::{DueQueue, wait_until},
-    job::Outcome,
     store::{AttemptDone, Delivery, DeliveryKey, Event, Store, StoreError, Verdict, panic_text},
     telemetry::Metrics,
     units::Time,
@@ -272,20 +271,23 @@ impl Courier {
 
 /// An event with the bytes that belong to it.
 fn parcel(event: &Event, store: &Store) -> Parcel {
-    let end = &event.end;
-    let body = match (&end.job, &event.last_body) {
-        (Some(job), _) => Body::File { path: store.spool().path(event.watch, &end.event_id), size: job.size },
+    let news = &event.news;
+    let body = match (news.job(), &event.last_body) {
+        (Some(job), _) => {
+            Body::File { path: store.spool().path(event.watch, news.event_id()), size: job.size }
+        }
         (None, Some(body)) => Body::Inline(Bytes::from(body.clone())),
         (None, None) => Body::Null,
     };
     let subject = Subject {
         source: event.source.clone(),
         job_id: event.job_id.clone(),
-        outcome: end.outcome,
+        outcome: news.event_type().outcome(),
+        status: news.status().map(str::to_owned),
         labels: event.labels.clone(),
-        reason: end.reason.clone().filter(|_| end.outcome == Outcome::Lost),
+        reason: news.reason().map(str::to_owned),
     };
-    Parcel::job(end.event_id.clone(), end.ended_at.unwrap_or(end.noticed_at), subject, body)
+    Parcel::job(news.event_id().to_owned(), news.event_type(), news.time(), subject, body)
 }
 
 fn view_of(report: &Report, at: Time) -> AttemptView {
