@@ -1,6 +1,9 @@
 //! One finished job becomes one event with its deliveries: which sinks get it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     deliver::{CALLBACK_SINK, SinkConfig},
     glob,
-    job::Outcome,
-    store::{End, Watch},
+    job::{EventType, Outcome},
+    store::Watch,
 };
 
 /// `[[routes]]`: which events go to which sinks. Without any route every sink gets every event it takes.
@@ -40,23 +43,164 @@ pub struct When {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// What routing looks at: what an event says, and what is known of its job.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// What the event says.
+    pub event: EventType,
+    /// The source's name.
+    pub source: &'a str,
+    /// The source's own last word.
+    pub status: Option<&'a str>,
+    /// The operation the job ran.
+    pub endpoint: Option<&'a str>,
+    /// Labels given with the watch.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The job's own metadata.
+    pub metadata: Option<&'a BTreeMap<String, String>>,
+    /// The sinks that the watch names, instead of what the routes say.
+    pub sinks: Option<&'a [String]>,
+    /// Whether the watch brought a webhook of its own.
+    pub callback: bool,
+}
+
+impl<'a> Facts<'a> {
+    /// What is known of the job of `watch`.
+    #[must_use]
+    pub fn of(watch: &'a Watch, event: EventType) -> Self {
+        Self {
+            event,
+            source: &watch.source,
+            status: watch.status.as_deref(),
+            endpoint: watch.endpoint.as_deref(),
+            labels: &watch.labels,
+            metadata: watch.metadata.as_ref(),
+            sinks: watch.sinks.as_deref(),
+            callback: watch.callback.is_some(),
+        }
+    }
+}
+
+/// The first condition of a route that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// Its key below `when`.
+    pub key: String,
+    /// What it asks for.
+    pub wanted: String,
+    /// What there is.
+    pub found: Option<String>,
+}
+
 impl When {
-    fn holds(&self, watch: &Watch, end: &End) -> bool {
-        let any = |patterns: &[String], word: Option<&str>| {
-            patterns.is_empty()
-                || word.is_some_and(|word| patterns.iter().any(|pattern| glob::matches(pattern, word)))
-        };
-        let all = |patterns: &BTreeMap<String, String>, pairs: Option<&BTreeMap<String, String>>| {
-            patterns.iter().all(|(key, pattern)| {
-                pairs.and_then(|pairs| pairs.get(key)).is_some_and(|value| glob::matches(pattern, value))
-            })
-        };
-        (self.outcome.is_empty() || self.outcome.contains(&end.outcome))
-            && any(&self.status, watch.status.as_deref())
-            && any(&self.source, Some(&watch.source))
-            && any(&self.endpoint, watch.endpoint.as_deref())
-            && all(&self.labels, Some(&watch.labels))
-            && all(&self.metadata, watch.metadata.as_ref())
+    /// The first condition that does not hold; `None` when all of them do.
+    fn unmet(&self, facts: &Facts<'_>) -> Option<Unmet> {
+        let outcomes: Vec<&str> = self.outcome.iter().map(|outcome| outcome.as_str()).collect();
+        let outcome = facts.event.outcome().map(Outcome::as_str);
+        unmet_list("outcome", &outcomes, outcome)
+            .or_else(|| unmet_list("status", &self.status, facts.status))
+            .or_else(|| unmet_list("source", &self.source, Some(facts.source)))
+            .or_else(|| unmet_list("endpoint", &self.endpoint, facts.endpoint))
+            .or_else(|| unmet_pair("labels", &self.labels, Some(facts.labels)))
+            .or_else(|| unmet_pair("metadata", &self.metadata, facts.metadata))
+    }
+}
+
+fn unmet_list<T: AsRef<str>>(key: &str, patterns: &[T], word: Option<&str>) -> Option<Unmet> {
+    let holds = patterns.is_empty()
+        || word.is_some_and(|word| patterns.iter().any(|pattern| glob::matches(pattern.as_ref(), word)));
+    (!holds).then(|| Unmet {
+        key: key.to_owned(),
+        wanted: patterns.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("` or `"),
+        found: word.map(str::to_owned),
+    })
+}
+
+fn unmet_pair(
+    key: &str,
+    patterns: &BTreeMap<String, String>,
+    pairs: Option<&BTreeMap<String, String>>,
+) -> Option<Unmet> {
+    patterns.iter().find_map(|(name, pattern)| {
+        let value = pairs.and_then(|pairs| pairs.get(name));
+        let holds = value.is_some_and(|value| glob::matches(pattern, value));
+        (!holds).then(|| Unmet {
+            key: format!("{key}.{name}"),
+            wanted: pattern.clone(),
+            found: value.cloned(),
+        })
+    })
+}
+
+/// Whether a sink gets an event, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The sink's name; [`CALLBACK_SINK`] for the webhook that a watch brought.
+    pub sink: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a sink gets an event, or does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It does: the watch names it.
+    Named,
+    /// It does: the watch brought it along.
+    Brought,
+    /// It does: there are no routes, so every sink gets what it takes.
+    Unrouted,
+    /// It does: this route, counted from 0, leads to it.
+    Route(usize),
+    /// Its `events` do not take this type.
+    NotTaken(Vec<String>),
+    /// The watch names others.
+    NotNamed,
+    /// A callback gets ends alone.
+    EndsOnly,
+    /// No route that holds leads to it; those that would, each with what does not hold.
+    NoRoute(Vec<(usize, Unmet)>),
+}
+
+impl Decision {
+    /// Whether the sink gets it.
+    #[must_use]
+    pub const fn gets(&self) -> bool {
+        matches!(self.reason, Reason::Named | Reason::Brought | Reason::Unrouted | Reason::Route(_))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named => f.write_str("the watch names it"),
+            Self::Brought => f.write_str("the watch brought it along"),
+            Self::Unrouted => f.write_str("there are no routes, and its events take it"),
+            Self::Route(index) => write!(f, "routes[{index}] leads to it"),
+            Self::NotTaken(events) => {
+                write!(f, "its events take only `{}`", events.join("`, `"))
+            }
+            Self::NotNamed => f.write_str("the watch names other sinks"),
+            Self::EndsOnly => f.write_str("a callback gets the ends of jobs alone"),
+            Self::NoRoute(routes) if routes.is_empty() => f.write_str("no route leads to it"),
+            Self::NoRoute(routes) => {
+                for (nth, (index, unmet)) in routes.iter().enumerate() {
+                    let comma = if nth == 0 { "" } else { "; " };
+                    write!(f, "{comma}routes[{index}].when.{unmet}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} wants `{}`, ", self.key, self.wanted)?;
+        match &self.found {
+            Some(found) => write!(f, "not `{found}`"),
+            None => f.write_str("and there is none"),
+        }
     }
 }
 
@@ -64,7 +208,7 @@ impl When {
 #[derive(Clone, Debug)]
 pub struct Router {
     /// Names with the event types each takes.
-    sinks: Vec<(String, Vec<String>)>,
+    sinks: BTreeMap<String, Vec<String>>,
     routes: Vec<Route>,
 }
 
@@ -76,42 +220,74 @@ impl Router {
         Self { sinks, routes: routes.to_vec() }
     }
 
-    /// The sinks for the end of a watch's job: those the watch named, else those its routes lead to, and its own
-    /// callback. A sink's `events` filter what routes bring it; what a watch names it gets.
+    /// The sinks for an event of a watch's job, sorted by name.
     #[must_use]
-    pub fn sinks(&self, watch: &Watch, end: &End) -> Vec<String> {
-        let mut names = match &watch.sinks {
-            Some(named) => named.clone(),
-            None => self.routed(watch, end),
-        };
-        if watch.callback.is_some() {
-            names.push(CALLBACK_SINK.to_owned());
-        }
-        names.sort();
-        names.dedup();
-        names
+    pub fn sinks(&self, watch: &Watch, event: EventType) -> Vec<String> {
+        let decisions = self.explain(&Facts::of(watch, event)).into_iter();
+        decisions.filter(Decision::gets).map(|decision| decision.sink).collect()
     }
 
-    fn routed(&self, watch: &Watch, end: &End) -> Vec<String> {
-        let routed = |name: &String| {
-            self.routes.is_empty()
-                || self.routes.iter().any(|route| route.to.contains(name) && route.when.holds(watch, end))
-        };
-        let takes =
-            |events: &[String]| events.iter().any(|pattern| glob::matches(pattern, end.outcome.event_type()));
-        let taken = self.sinks.iter().filter(|(name, events)| takes(events) && routed(name));
-        taken.map(|(name, _)| name.clone()).collect()
+    /// Decides about every sink, sorted by name: those that the watch names get it, else those that its routes
+    /// lead to, and its own callback. A sink's `events` filter what routes bring it; an end that a watch names it
+    /// for it gets all the same.
+    #[must_use]
+    pub fn explain(&self, facts: &Facts<'_>) -> Vec<Decision> {
+        let mut names: BTreeSet<&str> = self.sinks.keys().map(String::as_str).collect();
+        names.extend(facts.sinks.into_iter().flatten().map(String::as_str));
+        let mut decisions: Vec<Decision> = names
+            .into_iter()
+            .map(|name| Decision { sink: name.to_owned(), reason: self.decide(name, facts) })
+            .collect();
+        if facts.callback {
+            let is_end = facts.event.outcome().is_some();
+            let reason = if is_end { Reason::Brought } else { Reason::EndsOnly };
+            decisions.push(Decision { sink: CALLBACK_SINK.to_owned(), reason });
+            decisions.sort_by(|a, b| a.sink.cmp(&b.sink));
+        }
+        decisions
     }
+
+    fn decide(&self, name: &str, facts: &Facts<'_>) -> Reason {
+        // One that a watch names may have gone from the configuration; its deliveries wait for it.
+        let events = self.sinks.get(name).map(Vec::as_slice).unwrap_or_default();
+        let not_taken = || Reason::NotTaken(events.to_vec());
+        let is_end = facts.event.outcome().is_some();
+        match facts.sinks {
+            Some(named) if !named.iter().any(|named| named == name) => return Reason::NotNamed,
+            // A watch that names a sink must not flood it with what it never asked for.
+            Some(_) if !is_end && !takes(events, facts.event) => return not_taken(),
+            Some(_) => return Reason::Named,
+            None if !takes(events, facts.event) => return not_taken(),
+            None if self.routes.is_empty() => return Reason::Unrouted,
+            None => {}
+        }
+        let mut unmet = Vec::new();
+        for (index, route) in self.routes.iter().enumerate().filter(|(_, route)| names(route, name)) {
+            match route.when.unmet(facts) {
+                None => return Reason::Route(index),
+                Some(condition) => unmet.push((index, condition)),
+            }
+        }
+        Reason::NoRoute(unmet)
+    }
+}
+
+fn names(route: &Route, sink: &str) -> bool {
+    route.to.iter().any(|to| to == sink)
+}
+
+/// Whether a sink's `events` take a type. Patterns stand for ends; progress goes only to who names it.
+fn takes(events: &[String], event: EventType) -> bool {
+    events.iter().any(|pattern| match event {
+        EventType::Ended(_) => glob::matches(pattern, event.as_str()),
+        EventType::Progress(_) => pattern == event.as_str(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        deliver::{DiskConfig, WebhookConfig},
-        job::Attempt,
-        units::Time,
-    };
+    use crate::deliver::{DiskConfig, WebhookConfig};
 
     fn router(routes: serde_json::Value) -> Router {
         let mut failures = DiskConfig::to("out");
@@ -135,38 +311,30 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    fn end(outcome: Outcome) -> End {
-        End {
-            outcome,
-            attempt: Attempt::default(),
-            event_id: "evt_1".to_owned(),
-            noticed_at: Time(0),
-            ended_at: None,
-            reason: None,
-            job: None,
-        }
+    fn end(outcome: Outcome) -> EventType {
+        EventType::Ended(outcome)
     }
 
     #[test]
     fn without_routes_every_sink_gets_what_it_takes() {
         let router = router(serde_json::json!([]));
         let watch = watch(serde_json::json!({}));
-        assert_eq!(router.sinks(&watch, &end(Outcome::Completed)), ["app"]);
-        assert_eq!(router.sinks(&watch, &end(Outcome::Failed)), ["app", "failures"]);
+        assert_eq!(router.sinks(&watch, end(Outcome::Completed)), ["app"]);
+        assert_eq!(router.sinks(&watch, end(Outcome::Failed)), ["app", "failures"]);
     }
 
     #[test]
     fn every_condition_of_a_route_must_hold() {
         let when = serde_json::json!({"outcome": ["completed"], "endpoint": ["/v1/*"], "labels": {"team": "billing"}, "metadata": {"order": "*"}});
         let router = router(serde_json::json!([{"when": when, "to": ["app"]}]));
-        assert_eq!(router.sinks(&watch(serde_json::json!({})), &end(Outcome::Completed)), ["app"]);
-        assert!(router.sinks(&watch(serde_json::json!({})), &end(Outcome::Failed)).is_empty());
+        assert_eq!(router.sinks(&watch(serde_json::json!({})), end(Outcome::Completed)), ["app"]);
+        assert!(router.sinks(&watch(serde_json::json!({})), end(Outcome::Failed)).is_empty());
         for other in [
             serde_json::json!({"endpoint": "/v2/x"}),
             serde_json::json!({"labels": {"team": "sales"}}),
             serde_json::json!({"metadata": null}),
         ] {
-            assert!(router.sinks(&watch(other), &end(Outcome::Completed)).is_empty());
+            assert!(router.sinks(&watch(other), end(Outcome::Completed)).is_empty());
         }
     }
 
@@ -174,6 +342,66 @@ mod tests {
     fn a_watch_names_its_own_sinks_and_callback() {
         let router = router(serde_json::json!([]));
         let own = watch(serde_json::json!({"sinks": ["failures"], "callback": {"url": "http://x.example"}}));
-        assert_eq!(router.sinks(&own, &end(Outcome::Completed)), ["callback", "failures"]);
+        assert_eq!(router.sinks(&own, end(Outcome::Completed)), ["callback", "failures"]);
+    }
+
+    #[test]
+    fn progress_goes_only_to_who_names_it() {
+        let mut chatty = WebhookConfig::to("http://127.0.0.1/");
+        chatty.events = vec!["job.started".to_owned()];
+        let mut all = WebhookConfig::to("http://127.0.0.1/");
+        all.events = vec!["*".to_owned(), "job.updated".to_owned()];
+        let sinks = BTreeMap::from([
+            ("all".to_owned(), SinkConfig::Webhook(all)),
+            ("app".to_owned(), SinkConfig::Webhook(WebhookConfig::to("http://127.0.0.1/"))),
+            ("chatty".to_owned(), SinkConfig::Webhook(chatty)),
+        ]);
+        let router = Router::new(&sinks, &[]);
+        let plain = watch(serde_json::json!({}));
+        assert_eq!(router.sinks(&plain, EventType::STARTED), ["chatty"]);
+        assert_eq!(router.sinks(&plain, EventType::UPDATED), ["all"]);
+        assert_eq!(router.sinks(&plain, end(Outcome::Completed)), ["all", "app"]);
+        let own =
+            watch(serde_json::json!({"sinks": ["app", "chatty"], "callback": {"url": "http://x.example"}}));
+        assert_eq!(router.sinks(&own, EventType::STARTED), ["chatty"], "an override does not flood");
+        assert!(router.sinks(&own, EventType::UPDATED).is_empty());
+        let routes: Vec<Route> = serde_json::from_value(serde_json::json!([
+            {"when": {"outcome": ["completed"]}, "to": ["chatty"]},
+            {"when": {"status": ["in_*"]}, "to": ["all"]},
+        ]))
+        .unwrap();
+        let router = Router::new(&sinks, &routes);
+        let busy = watch(serde_json::json!({"status": "in_progress"}));
+        assert!(router.sinks(&busy, EventType::STARTED).is_empty(), "progress has no outcome");
+        assert_eq!(router.sinks(&busy, EventType::UPDATED), ["all"]);
+        assert!(router.sinks(&plain, EventType::UPDATED).is_empty());
+    }
+
+    #[test]
+    fn a_decision_names_the_route_or_what_stood_in_its_way() {
+        let router = router(serde_json::json!([
+            {"when": {"labels": {"team": "sales"}}, "to": ["app"]},
+            {"when": {"source": ["re*"], "metadata": {"order": "2*"}}, "to": ["failures"]},
+        ]));
+        let explain = |event, watch: &Watch| {
+            let decisions = router.explain(&Facts::of(watch, event)).into_iter();
+            decisions.map(|one| format!("{} {} {}", one.sink, one.gets(), one.reason)).collect::<Vec<_>>()
+        };
+        let billing = watch(serde_json::json!({}));
+        assert_eq!(
+            explain(end(Outcome::Failed), &billing),
+            [
+                "app false routes[0].when.labels.team wants `sales`, not `billing`",
+                "failures true routes[1] leads to it"
+            ]
+        );
+        assert_eq!(
+            explain(end(Outcome::Completed), &watch(serde_json::json!({"sinks": ["app"]}))),
+            ["app true the watch names it", "failures false the watch names other sinks"]
+        );
+        assert_eq!(
+            explain(EventType::STARTED, &billing),
+            ["app false its events take only `job.*`", "failures false its events take only `job.failed`"]
+        );
     }
 }

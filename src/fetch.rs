@@ -1,12 +1,13 @@
 //! A job whose end was seen → the full job, streamed into the spool → its event.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, io, path::Path};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::{
     clock,
     follow::{Follower, Step},
+    job::EventType,
     store::{End, Incoming, Stage, StoredJob, Watch},
     upstream::{Class, Failure, Profile},
 };
@@ -153,16 +154,14 @@ impl<'de> Visitor<'de> for Field<'_> {
 }
 
 async fn make_event(follower: &Follower, watch: &Watch, end: &End, job: &StoredJob) {
-    let router = Arc::clone(&follower.router);
-    let route = move |watch: &Watch, end: &End| router.sinks(watch, end);
-    let made = follower.store.fan_out(watch.number, job, route, clock::now()).await;
+    let made = follower.store.fan_out(watch.number, job, follower.route(), clock::now()).await;
     if !made {
         // The watch was deleted meanwhile, and with it everything that would have read the body.
         let _ = follower.store.spool().remove(watch.number, &end.event_id);
         return;
     }
     let outcome = end.outcome.as_str();
-    follower.metrics.events.with_label_values(&[follower.source.name.as_str(), outcome]).inc();
+    follower.count(EventType::Ended(end.outcome));
     tracing::info!(
         source = watch.source, job_id = %watch.job_id, outcome, event_id = end.event_id, bytes = job.size,
         polls = watch.polls, "the job ended"

@@ -19,7 +19,7 @@ use crate::{
     due_queue::wait_until,
     fanout::Router,
     fetch,
-    job::JobId,
+    job::{EventType, JobId, Outcome},
     poll,
     schedule::{Next, Schedule, State, Task},
     store::{Stage, Store, Watch},
@@ -278,16 +278,25 @@ impl Follower {
         }
     }
 
+    /// The sinks for an event, decided with the record that is being written.
+    pub(crate) fn route(&self) -> impl Fn(&Watch, EventType) -> Vec<String> + Clone + Send + use<> {
+        let router = Arc::clone(&self.router);
+        move |watch, event| router.sinks(watch, event)
+    }
+
+    /// Counts an event that was made.
+    pub(crate) fn count(&self, event: EventType) {
+        self.metrics.events.with_label_values(&[self.source.name.as_str(), event.word()]).inc();
+    }
+
     /// Gives a job up: its event says that it is lost, and why.
     pub(crate) async fn give_up(&self, number: u64, reason: &str) {
         let polls = self.schedule().entry(number).map_or(0, |(entry, _)| entry.polls);
-        let router = Arc::clone(&self.router);
-        let route = move |watch: &Watch, end: &crate::store::End| router.sinks(watch, end);
-        self.store.lose(number, reason, polls, route, clock::now()).await;
+        self.store.lose(number, reason, polls, self.route(), clock::now()).await;
         if let Ok(Some(watch)) = self.store.watch(number)
             && watch.stage == Stage::Ended
         {
-            self.metrics.events.with_label_values(&[self.source.name.as_str(), "lost"]).inc();
+            self.count(EventType::Ended(Outcome::Lost));
             tracing::warn!(source = self.source.name, job_id = %watch.job_id, reason, "the job is lost");
         }
     }

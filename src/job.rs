@@ -1,7 +1,7 @@
 //! The vocabulary: job ids, outcomes, phases, attempts and event ids. Pure; it knows no other module
 //! but the units.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use schemars::JsonSchema;
@@ -113,23 +113,119 @@ impl Outcome {
             Self::Lost => "lost",
         }
     }
-
-    /// The event's type, `job.completed` … `job.lost`.
-    #[must_use]
-    pub const fn event_type(self) -> &'static str {
-        match self {
-            Self::Completed => "job.completed",
-            Self::Failed => "job.failed",
-            Self::Cancelled => "job.cancelled",
-            Self::Expired => "job.expired",
-            Self::Lost => "job.lost",
-        }
-    }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// What happens to a job before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// A run was found at work for the first time.
+    Started,
+    /// The status changed to another word that is not terminal.
+    Updated,
+}
+
+/// What an event says of its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum EventType {
+    /// A run ended: `job.completed` … `job.lost`.
+    Ended(Outcome),
+    /// It came on: `job.started`, `job.updated`. Made only for a sink that asks for it.
+    Progress(Progress),
+}
+
+/// A word or a type that no event has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no event `{0}`")]
+pub struct NoSuchEvent(String);
+
+impl EventType {
+    /// Every type, in the order of the documentation.
+    pub const ALL: [Self; 7] = [
+        Self::Ended(Outcome::Completed),
+        Self::Ended(Outcome::Failed),
+        Self::Ended(Outcome::Cancelled),
+        Self::Ended(Outcome::Expired),
+        Self::Ended(Outcome::Lost),
+        Self::STARTED,
+        Self::UPDATED,
+    ];
+
+    /// `job.started`
+    pub const STARTED: Self = Self::Progress(Progress::Started);
+
+    /// `job.updated`
+    pub const UPDATED: Self = Self::Progress(Progress::Updated);
+
+    /// The type as every surface writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended(Outcome::Completed) => "job.completed",
+            Self::Ended(Outcome::Failed) => "job.failed",
+            Self::Ended(Outcome::Cancelled) => "job.cancelled",
+            Self::Ended(Outcome::Expired) => "job.expired",
+            Self::Ended(Outcome::Lost) => "job.lost",
+            Self::Progress(Progress::Started) => "job.started",
+            Self::Progress(Progress::Updated) => "job.updated",
+        }
+    }
+
+    /// The type without `job.`: an outcome, `started` or `updated`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ended(outcome) => outcome.as_str(),
+            Self::Progress(Progress::Started) => "started",
+            Self::Progress(Progress::Updated) => "updated",
+        }
+    }
+
+    /// The outcome of an end; a job that comes on has none yet.
+    #[must_use]
+    pub const fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Ended(outcome) => Some(outcome),
+            Self::Progress(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Reads the type with or without `job.`.
+impl FromStr for EventType {
+    type Err = NoSuchEvent;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchEvent> {
+        let word = text.strip_prefix("job.").unwrap_or(text);
+        Self::ALL.into_iter().find(|event| event.word() == word).ok_or_else(|| NoSuchEvent(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for EventType {
+    type Error = NoSuchEvent;
+
+    fn try_from(text: String) -> Result<Self, NoSuchEvent> {
+        text.parse()
+    }
+}
+
+/// The word alone, which is what records have held from the start.
+impl From<EventType> for String {
+    fn from(event: EventType) -> Self {
+        event.word().to_owned()
     }
 }
 
@@ -235,17 +331,27 @@ fn same_instant(a: &str, b: &str) -> bool {
 /// the step twice names the same event. Letters and digits only: Standard Webhooks forbids a dot.
 #[must_use]
 pub fn event_id(source: &str, job_id: &JobId, outcome: Outcome, attempt: &Attempt) -> String {
+    digest_id(&[
+        source,
+        job_id.as_str(),
+        outcome.as_str(),
+        attempt.completed_at.as_deref().unwrap_or_default(),
+        attempt.attempt_count.as_deref().unwrap_or_default(),
+        attempt.started_at.as_deref().unwrap_or_default(),
+        &attempt.rerun.to_string(),
+    ])
+}
+
+/// The id of the event that a job came on: a function of source, job, type, the watch's number and which of
+/// the watch's progress events it is, from 1.
+#[must_use]
+pub fn progress_id(source: &str, job_id: &JobId, progress: Progress, watch: u64, nth: u64) -> String {
+    let word = EventType::Progress(progress).word();
+    digest_id(&[source, job_id.as_str(), word, &watch.to_string(), &nth.to_string()])
+}
+
+fn digest_id(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
-    let rerun = attempt.rerun.to_string();
-    let parts: [Cow<'_, str>; 7] = [
-        source.into(),
-        job_id.as_str().into(),
-        outcome.as_str().into(),
-        attempt.completed_at.as_deref().unwrap_or_default().into(),
-        attempt.attempt_count.as_deref().unwrap_or_default().into(),
-        attempt.started_at.as_deref().unwrap_or_default().into(),
-        rerun.into(),
-    ];
     for part in parts {
         // Lengths keep ("ab", "c") and ("a", "bc") apart.
         hash.update((part.len() as u64).to_be_bytes());
@@ -295,6 +401,28 @@ mod tests {
         assert_ne!(id, event_id("retab", &job, Outcome::Failed, &second));
         assert_ne!(id, event_id("retab", &job, Outcome::Lost, &first));
         assert_ne!(id, event_id("other", &job, Outcome::Failed, &first));
+        assert!(id.strip_prefix("evt_").unwrap().chars().all(|c| c.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn an_event_type_is_stored_as_one_word_and_read_back() {
+        for event in EventType::ALL {
+            assert_eq!(serde_json::to_value(event).unwrap(), event.word());
+            assert_eq!(serde_json::from_value::<EventType>(event.word().into()).unwrap(), event);
+            assert_eq!(event.as_str().parse(), Ok(event));
+            assert_eq!(event.as_str(), format!("job.{}", event.word()));
+        }
+        assert!("job.job.failed".parse::<EventType>().is_err());
+    }
+
+    #[test]
+    fn the_ids_of_progress_tell_steps_and_watches_apart() {
+        let job: JobId = "job_1".parse().unwrap();
+        let id = progress_id("retab", &job, Progress::Updated, 7, 1);
+        assert_eq!(id, progress_id("retab", &job, Progress::Updated, 7, 1));
+        assert_ne!(id, progress_id("retab", &job, Progress::Started, 7, 1));
+        assert_ne!(id, progress_id("retab", &job, Progress::Updated, 7, 2));
+        assert_ne!(id, progress_id("retab", &job, Progress::Updated, 8, 1));
         assert!(id.strip_prefix("evt_").unwrap().chars().all(|c| c.is_ascii_alphanumeric()));
     }
 

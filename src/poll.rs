@@ -84,6 +84,7 @@ async fn take_in(
         body: (body.len() <= MAX_KEPT_BODY).then(|| String::from_utf8_lossy(body).into_owned()),
         ended_at: answer.ended_at,
         attempt: answer.attempt,
+        at_work: answer.at_work,
     };
     if let Class::Ended(outcome) = class {
         return end(follower, number, outcome, &seen, polls, now).await;
@@ -94,13 +95,17 @@ async fn take_in(
     let (changed, overdue) = {
         let mut schedule = follower.schedule();
         let Some(entry) = schedule.entry_mut(number) else { return Step::Moved };
-        let changed = entry.status.as_ref() != Some(&seen.status);
+        let changed = entry.status.as_ref() != Some(&seen.status) || entry.at_work != seen.at_work;
         entry.status = Some(seen.status.clone());
+        entry.at_work = seen.at_work;
         (changed, now >= entry.deadline)
     };
     // A status that stays the same is not written: a poll costs no disk.
     if changed {
-        follower.store.observe(number, &seen, polls, now).await;
+        let made = follower.store.observe(number, &seen, polls, follower.route(), now).await;
+        for event in made {
+            follower.count(event);
+        }
     }
     if overdue {
         follower.give_up(number, &format!("the deadline passed while it was {}", seen.status)).await;

@@ -70,7 +70,7 @@ pub struct Metrics {
     pub polls: IntCounterVec,
     /// Requests for full jobs by source and result.
     pub fetches: IntCounterVec,
-    /// Events made, by source and outcome.
+    /// Events made, by source and outcome, progress among them.
     pub events: IntCounterVec,
     /// Attempts to deliver, by sink and result.
     pub attempts: IntCounterVec,
@@ -131,7 +131,7 @@ impl Metrics {
                 "Requests for full jobs.",
                 &["source", "result"],
             ),
-            events: counters(&registry, "tidings_events_total", "Ends of jobs.", &["source", "outcome"]),
+            events: counters(&registry, "tidings_events_total", "Events made.", &["source", "outcome"]),
             attempts: counters(
                 &registry,
                 "tidings_delivery_attempts_total",

@@ -73,7 +73,7 @@ pub(super) fn delivery_view(api: &Api, key: DeliveryKey, delivery: Delivery) -> 
         reason: waiting
             .or_else(|| delivery.reason.clone())
             .or_else(|| last.and_then(|attempt| attempt.error.clone())),
-        event_type: delivery.outcome.event_type().to_owned(),
+        event_type: delivery.event_type.as_str().to_owned(),
         sink: delivery.sink,
         state: delivery.state,
         event_id: delivery.event_id,

@@ -108,7 +108,7 @@ pub struct DeliveryView {
     pub state: DeliveryState,
     /// The event's id, the same on every attempt.
     pub event_id: String,
-    /// `job.completed` … `job.lost`
+    /// `job.completed` … `job.lost`, `job.started`, `job.updated`
     pub event_type: String,
     /// The source's name.
     pub source: String,

@@ -21,7 +21,7 @@ use super::{
     parcel::{Parcel, Subject},
 };
 use crate::{
-    job::Outcome,
+    job::{EventType, Outcome},
     units::{Size, Time},
 };
 
@@ -47,8 +47,8 @@ const FUEL: u64 = 2_000_000;
 const MAX_REASON: usize = 300;
 
 /// What every template can use, whatever the event is about.
-const VARIABLES: [&str; 9] =
-    ["type", "timestamp", "id", "source", "job_id", "outcome", "labels", "reason", "data"];
+const VARIABLES: [&str; 10] =
+    ["type", "timestamp", "id", "source", "job_id", "outcome", "status", "labels", "reason", "data"];
 
 /// A template with where it comes from. Cheap to clone; clones take turns.
 #[derive(Clone, Debug)]
@@ -233,7 +233,8 @@ fn variables(parcel: &Parcel) -> Vec<(&'static str, Value)> {
         ("id", Value::from(&parcel.event_id)),
         ("source", of_job(|subject| &subject.source)),
         ("job_id", of_job(|subject| subject.job_id.as_str())),
-        ("outcome", of_job(|subject| subject.outcome.as_str())),
+        ("outcome", subject.map_or(Value::from("test"), |subject| subject.outcome.map(Outcome::as_str).into())),
+        ("status", Value::from(subject.and_then(|subject| subject.status.as_deref()))),
         ("labels", Value::from_pairs(labels.map(|(key, value)| (key.as_str(), value.as_str())))),
         ("reason", Value::from(subject.and_then(|subject| subject.reason.as_deref()))),
     ]
@@ -255,7 +256,7 @@ fn data(parcel: &Parcel) -> Result<Value, String> {
 
 /// An event as most are, of which only the job is not known.
 fn sample() -> Parcel {
-    let event_type = Outcome::Completed.event_type().to_owned();
+    let event_type = EventType::Ended(Outcome::Completed).as_str().to_owned();
     Parcel { event_type, ..Parcel::test("evt_1".to_owned(), Time(0), "") }
 }
 

@@ -48,7 +48,8 @@ fn attributes(parcel: &Parcel) -> Vec<(&'static str, String)> {
     ];
     if let Some(subject) = &parcel.subject {
         attributes.push(("subject", subject.job_id.as_str().to_owned()));
-        attributes.push(("outcome", subject.outcome.as_str().to_owned()));
+        attributes.extend(subject.outcome.map(|outcome| ("outcome", outcome.as_str().to_owned())));
+        attributes.extend(subject.status.as_deref().map(|status| ("status", printable(status))));
         if let Some(reason) = subject.reason.as_deref().map(printable).filter(|reason| !reason.is_empty()) {
             attributes.push(("reason", reason));
         }

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::{
     select,
@@ -19,8 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Body, Callbacks, Carrier, Parcel, Report, Subject, Webhook,
-    origins::Origins,
+    Carrier, Parcel, Report,
     queue::{Gate, Limits, Next, Queue},
     report::Verdict as Attempted,
     retry::{next_attempt, span},
@@ -30,8 +28,7 @@ use crate::{
     api::view::{AttemptView, DeliveryState, SinkState, SinkView},
     clock,
     due_queue::wait_until,
-    job::Outcome,
-    store::{AttemptDone, Callback, Delivery, DeliveryKey, Event, Store, StoreError, Verdict, panic_text},
+    store::{AttemptDone, Delivery, DeliveryKey, Store, StoreError, Verdict, panic_text},
     telemetry::Metrics,
     units::Time,
 };
@@ -50,7 +47,6 @@ pub struct Courier {
     store: Store,
     metrics: Arc<Metrics>,
     queue: Mutex<Queue>,
-    origins: Mutex<Origins>,
     wake: Notify,
     tally: Mutex<Tally>,
 }
@@ -65,7 +61,6 @@ impl Courier {
             store,
             metrics,
             queue: Mutex::new(Queue::new(limits, Instant::now())),
-            origins: Mutex::default(),
             wake: Notify::new(),
             tally: Mutex::default(),
         }
@@ -120,10 +115,7 @@ impl Courier {
         let now = clock::now();
         let id = format!("evt_test{:016x}", rand::random::<u64>());
         let parcel = Parcel::test(id, now, "If you can read this, tidings can reach this sink.");
-        let report = match &self.carrier {
-            Carrier::Sink(sink) => sink.attempt(&parcel, now).await,
-            Carrier::Callbacks(_) => Report::refused("callbacks have no address of their own to test"),
-        };
+        let report = self.carrier.test(&parcel, now).await;
         view_of(&report, now)
     }
 
@@ -181,10 +173,17 @@ impl Courier {
         }
         let Some(event) = self.store.event(key.event)? else { return Ok(()) };
         let begun = clock::now();
-        let attempt = AssertUnwindSafe(self.attempt(key, &event, begun)).catch_unwind();
-        let report = match attempt.await {
+        let attempt = AssertUnwindSafe(self.carrier.carry(&self.store, key, &event, begun)).catch_unwind();
+        let carried = attempt.await;
+        if let Some(next) = self.carrier.leave(key) {
+            self.schedule(next, clock::now());
+        }
+        let report = match carried {
             Ok(Ok(Some(report))) => report,
-            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(None)) => {
+                self.queue().put_off(key, Instant::now() + TURN_PATIENCE);
+                return Ok(());
+            }
             Ok(Err(error)) => return Err(error),
             Err(panic) => {
                 self.metrics.panics.inc();
@@ -242,54 +241,6 @@ impl Courier {
             self.schedule(next, clock::now());
         }
         Ok(())
-    }
-
-    /// One attempt; `None` when the delivery waits for its turn.
-    async fn attempt(
-        &self,
-        key: DeliveryKey,
-        event: &Event,
-        now: Time,
-    ) -> Result<Option<Report>, StoreError> {
-        let parcel = parcel(event, &self.store);
-        match &self.carrier {
-            Carrier::Sink(sink) => Ok(Some(sink.attempt(&parcel, now).await)),
-            Carrier::Callbacks(callbacks) => {
-                // Read afresh: a callback that was given again replaces the one before.
-                let callback = self.store.watch(event.watch)?.and_then(|watch| watch.callback);
-                Ok(match callback {
-                    Some(callback) => self.call_back(callbacks, &callback, key, &parcel, now).await,
-                    None => Some(Report::refused("the watch names no callback")),
-                })
-            }
-        }
-    }
-
-    async fn call_back(
-        &self,
-        callbacks: &Callbacks,
-        callback: &Callback,
-        key: DeliveryKey,
-        parcel: &Parcel,
-        now: Time,
-    ) -> Option<Report> {
-        let webhook = match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
-            Ok(webhook) => webhook,
-            Err(error) => return Some(Report::refused(error.to_string())),
-        };
-        let origin = webhook.origin();
-        if !self.origins().enter(&origin, key) {
-            self.queue().put_off(key, Instant::now() + TURN_PATIENCE);
-            return None;
-        }
-        let attempt = AssertUnwindSafe(webhook.attempt(parcel, now)).catch_unwind().await;
-        if let Some(next) = self.origins().leave(&origin, key) {
-            self.schedule(next, clock::now());
-        }
-        match attempt {
-            Ok(report) => Some(report),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
     }
 
     /// What an attempt says about the sink as a whole.
@@ -360,10 +311,6 @@ impl Courier {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn origins(&self) -> MutexGuard<'_, Origins> {
-        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -372,24 +319,6 @@ impl Courier {
 /// When the event of a delivery was made; `None` when it is gone or the store cannot be read now.
 pub(super) fn made_at(store: &Store, key: DeliveryKey) -> Option<Time> {
     store.delivery(key).ok().flatten().map(|delivery| delivery.created_at)
-}
-
-/// An event with the bytes that belong to it.
-fn parcel(event: &Event, store: &Store) -> Parcel {
-    let end = &event.end;
-    let body = match (&end.job, &event.last_body) {
-        (Some(job), _) => Body::File { path: store.spool().path(event.watch, &end.event_id), size: job.size },
-        (None, Some(body)) => Body::Inline(Bytes::from(body.clone())),
-        (None, None) => Body::Null,
-    };
-    let subject = Subject {
-        source: event.source.clone(),
-        job_id: event.job_id.clone(),
-        outcome: end.outcome,
-        labels: event.labels.clone(),
-        reason: end.reason.clone().filter(|_| end.outcome == Outcome::Lost),
-    };
-    Parcel::job(end.event_id.clone(), end.ended_at.unwrap_or(end.noticed_at), subject, body)
 }
 
 fn view_of(report: &Report, at: Time) -> AttemptView {

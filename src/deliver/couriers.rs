@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    CALLBACK_SINK, Callbacks, Courier, RetryConfig, Sink, SinkConfig, SinkError, courier::made_at,
+    CALLBACK_SINK, Callbacks, Carrier, Courier, RetryConfig, Sink, SinkConfig, SinkError, courier::made_at,
     queue::Limits,
 };
 use crate::{
@@ -26,34 +26,6 @@ pub struct Couriers {
     store: Store,
     /// Deliveries that wait for sinks which are not configured.
     missing: Mutex<BTreeMap<String, BTreeSet<DeliveryKey>>>,
-}
-
-/// What a courier carries events with.
-pub enum Carrier {
-    /// A configured sink.
-    Sink(Sink),
-    /// Webhooks that watches bring along.
-    Callbacks(Callbacks),
-}
-
-impl Carrier {
-    /// `webhook` or `disk`.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Sink(Sink::Disk(_)) => "disk",
-            Self::Sink(Sink::Webhook(_)) | Self::Callbacks(_) => "webhook",
-        }
-    }
-
-    /// Where it points, without credentials and query.
-    #[must_use]
-    pub fn target(&self) -> String {
-        match self {
-            Self::Sink(sink) => sink.target(),
-            Self::Callbacks(_) => "the callback of each watch".to_owned(),
-        }
-    }
 }
 
 impl Couriers {
@@ -77,7 +49,7 @@ impl Couriers {
             add(name, Carrier::Sink(Sink::open(name, config, proxy)?), Limits::from(config));
         }
         if let Some(callbacks) = callbacks {
-            add(CALLBACK_SINK, Carrier::Callbacks(callbacks.clone()), callback_limits());
+            add(CALLBACK_SINK, Carrier::Callbacks(callbacks.clone(), Mutex::default()), callback_limits());
         }
         Ok(Self { by_name, store: store.clone(), missing: Mutex::default() })
     }

@@ -224,7 +224,13 @@ fn head(parcel: &Parcel) -> String {
     if let Some(subject) = &parcel.subject {
         text(&mut head, "source", &subject.source);
         text(&mut head, "job_id", subject.job_id.as_str());
-        text(&mut head, "outcome", subject.outcome.as_str());
+        match subject.outcome {
+            Some(outcome) => text(&mut head, "outcome", outcome.as_str()),
+            None => head.push_str("\"outcome\":null,"),
+        }
+        if let Some(status) = &subject.status {
+            text(&mut head, "status", status);
+        }
         head.push_str("\"labels\":{");
         for (key, value) in &subject.labels {
             text(&mut head, key, value);
@@ -233,7 +239,7 @@ fn head(parcel: &Parcel) -> String {
             head.pop();
         }
         head.push_str("},");
-        if let (crate::job::Outcome::Lost, Some(reason)) = (subject.outcome, &subject.reason) {
+        if let (Some(crate::job::Outcome::Lost), Some(reason)) = (subject.outcome, &subject.reason) {
             text(&mut head, "reason", reason);
         }
     }

@@ -7,6 +7,7 @@
 mod config;
 mod couriers;
 mod courier;
+mod carrier;
 pub mod queue;
 pub mod breaker;
 mod origins;
@@ -29,7 +30,8 @@ pub use config::{
     WebhookConfig,
 };
 pub use courier::Courier;
-pub use couriers::{Carrier, Couriers};
+pub use carrier::Carrier;
+pub use couriers::Couriers;
 pub use parcel::{Body, Parcel, Subject};
 pub use report::Report;
 pub use sign::check_secret;

@@ -9,7 +9,7 @@ pub const MAX_PER_ORIGIN: usize = 8;
 
 #[derive(Debug, Default)]
 struct Lane {
-    running: BTreeSet<DeliveryKey>,
+    running: usize,
     waiting: BTreeSet<DeliveryKey>,
 }
 
@@ -17,29 +17,32 @@ struct Lane {
 #[derive(Debug, Default)]
 pub struct Origins {
     lanes: HashMap<String, Lane>,
+    /// Where each attempt under way goes.
+    running: HashMap<DeliveryKey, String>,
 }
 
 impl Origins {
     /// Asks for an attempt at `origin`. When it is refused, [`leave`](Self::leave) names the delivery later.
     pub fn enter(&mut self, origin: &str, key: DeliveryKey) -> bool {
         let lane = self.lanes.entry(origin.to_owned()).or_default();
-        let free = lane.running.len() < MAX_PER_ORIGIN;
-        if free {
-            lane.waiting.remove(&key);
-            lane.running.insert(key);
-        } else {
+        if lane.running == MAX_PER_ORIGIN {
             lane.waiting.insert(key);
+            return false;
         }
-        free
+        lane.waiting.remove(&key);
+        lane.running += 1;
+        self.running.insert(key, origin.to_owned());
+        true
     }
 
     /// Ends an attempt. Returns the delivery of the oldest event that waits for the same origin.
-    pub fn leave(&mut self, origin: &str, key: DeliveryKey) -> Option<DeliveryKey> {
-        let lane = self.lanes.get_mut(origin)?;
-        lane.running.remove(&key);
+    pub fn leave(&mut self, key: DeliveryKey) -> Option<DeliveryKey> {
+        let origin = self.running.remove(&key)?;
+        let lane = self.lanes.get_mut(&origin)?;
+        lane.running -= 1;
         let next = lane.waiting.pop_first();
-        if lane.running.is_empty() && lane.waiting.is_empty() {
-            self.lanes.remove(origin);
+        if lane.running == 0 && lane.waiting.is_empty() {
+            self.lanes.remove(&origin);
         }
         next
     }
@@ -60,11 +63,11 @@ mod tests {
         assert!((0..8).all(|event| origins.enter(slow, key(event))));
         assert!(!origins.enter(slow, key(9)) && !origins.enter(slow, key(8)));
         assert!(origins.enter("http://fast.example", key(10)));
-        assert_eq!(origins.leave(slow, key(0)), Some(key(8)));
+        assert_eq!(origins.leave(key(0)), Some(key(8)));
         assert!(origins.enter(slow, key(8)) && !origins.enter(slow, key(11)));
-        let left: Vec<_> = (1..=8).filter_map(|event| origins.leave(slow, key(event))).collect();
+        let left: Vec<_> = (1..=8).filter_map(|event| origins.leave(key(event))).collect();
         assert_eq!(left, [key(9), key(11)]);
-        assert_eq!(origins.leave("http://fast.example", key(10)), None);
-        assert!(origins.lanes.is_empty(), "{origins:?}");
+        assert_eq!(origins.leave(key(10)), None);
+        assert!(origins.lanes.is_empty() && origins.running.is_empty(), "{origins:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bytes::Bytes;
 
 use crate::{
-    job::{JobId, Outcome},
+    job::{EventType, JobId, Outcome},
     units::Time,
 };
 
@@ -17,9 +17,9 @@ pub const TEST_EVENT: &str = "tidings.test";
 pub struct Parcel {
     /// `evt_…`, the same on every attempt.
     pub event_id: String,
-    /// `job.completed` … `job.lost`, or [`TEST_EVENT`].
+    /// `job.completed` … `job.lost`, `job.started`, `job.updated`, or [`TEST_EVENT`].
     pub event_type: String,
-    /// When the job ended; the same on every attempt.
+    /// When the job ended, or its progress was noticed; the same on every attempt.
     pub time: Time,
     /// The job it is about; `None` for a test event.
     pub subject: Option<Subject>,
@@ -34,8 +34,10 @@ pub struct Subject {
     pub source: String,
     /// The source's own id of the job.
     pub job_id: JobId,
-    /// What its end means.
-    pub outcome: Outcome,
+    /// What its end means; `None` while it has not ended.
+    pub outcome: Option<Outcome>,
+    /// The source's own word; told only while it has not ended.
+    pub status: Option<String>,
     /// Labels of the watch.
     pub labels: BTreeMap<String, String>,
     /// Why it was lost; told for [`Outcome::Lost`] alone.
@@ -59,11 +61,16 @@ pub enum Body {
 }
 
 impl Parcel {
-    /// The event of a job's end.
+    /// The event of a job.
     #[must_use]
-    pub fn job(event_id: String, time: Time, subject: Subject, body: Body) -> Self {
-        let event_type = subject.outcome.event_type().to_owned();
-        Self { event_id, event_type, time, subject: Some(subject), body }
+    pub fn job(event_id: String, event: EventType, time: Time, subject: Subject, body: Body) -> Self {
+        Self { event_id, event_type: event.as_str().to_owned(), time, subject: Some(subject), body }
+    }
+
+    /// The event's type without `job.`, as file names have it.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        self.event_type.strip_prefix("job.").unwrap_or(&self.event_type)
     }
 
     /// The event of `sink test`: about no job, its data a sentence for people.

@@ -44,6 +44,8 @@ pub struct Entry {
     pub task: Task,
     /// The last status recorded.
     pub status: Option<String>,
+    /// Its run was seen at work.
+    pub at_work: bool,
     /// Status requests made.
     pub polls: u64,
     /// The wait before the last look.
@@ -114,6 +116,7 @@ impl Schedule {
             self.deadlines.remove(&(entry.deadline, watch.number));
             entry.deadline = deadline;
             entry.status.clone_from(&watch.status);
+            entry.at_work = watch.started.is_some();
             entry.registered_at = watch.registered_at;
             if entry.task == task {
                 self.deadlines.insert((deadline, watch.number));
@@ -128,6 +131,7 @@ impl Schedule {
             job_id: watch.job_id.clone(),
             task,
             status: watch.status.clone(),
+            at_work: watch.started.is_some(),
             polls,
             wait,
             registered_at: watch.registered_at,

@@ -139,8 +139,10 @@ fn conclude(
     txn.delete(key.key(keys::PENDING));
     let Some(mut watch) = load(txn, delivery.watch)? else { return Ok(()) };
     watch.pending = watch.pending.saturating_sub(1);
-    if delivery.state == DeliveryState::Dead && is_latest(&watch, key) {
-        watch.dead += 1;
+    if delivery.state == DeliveryState::Dead
+        && let Some(dead) = watch.dead_letters_of(key.event)
+    {
+        *dead += 1;
     }
     write_watch(txn, watch, now)
 }
@@ -153,8 +155,8 @@ fn redeliver(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, Sto
         DeliveryState::Delivered => watch.pending += 1,
         DeliveryState::Dead => {
             watch.pending += 1;
-            if is_latest(&watch, key) {
-                watch.dead = watch.dead.saturating_sub(1);
+            if let Some(dead) = watch.dead_letters_of(key.event) {
+                *dead = dead.saturating_sub(1);
             }
         }
     }
@@ -168,10 +170,6 @@ fn redeliver(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, Sto
     put_pending(txn, key, &delivery)?;
     write_watch(txn, watch, now)?;
     Ok(true)
-}
-
-fn is_latest(watch: &Watch, key: DeliveryKey) -> bool {
-    watch.events.last() == Some(&key.event)
 }
 
 fn write_watch(txn: &mut Txn<'_>, mut watch: Watch, now: Time) -> Result<(), StoreError> {

@@ -3,17 +3,24 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Change, Delivery, DeliveryKey, End, Event, Stage, Store, StoreError, StoredJob, Watch, keys,
+    Change, Delivery, DeliveryKey, End, Event, News, Stage, Step, Store, StoreError, StoredJob, Watch, keys,
     registering::load, removing, txn::Txn,
 };
 use crate::{
     api::view::DeliveryState,
-    job::{Attempt, Outcome, event_id},
+    job::{Attempt, EventType, Outcome, Progress, event_id, progress_id},
     units::Time,
 };
 
 /// Settled events that a watch keeps for the runs before its last one.
 const MAX_EVENTS: usize = 8;
+
+/// Delivered progress events that a watch keeps.
+const KEPT_PROGRESS: usize = 16;
+
+/// While so many progress events of a watch are undelivered no further one is made: a source that changes its
+/// word with every look must not fill the disk while a sink is down.
+const MAX_PROGRESS: usize = 256;
 
 /// What an answer of the source said about a job.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +37,8 @@ pub struct Observation {
     pub ended_at: Option<Time>,
     /// Which run it speaks of.
     pub attempt: Attempt,
+    /// The job is being worked on.
+    pub at_work: bool,
 }
 
 /// What became of a watch whose end was seen.
@@ -44,20 +53,37 @@ pub enum Ended {
 }
 
 impl Store {
-    /// Records a status that is not terminal and differs from the one recorded.
-    pub async fn observe(&self, number: u64, seen: &Observation, polls: u64, now: Time) {
+    /// Records a status that is not terminal and differs from the one recorded, or that the job is at work.
+    /// Makes the progress events that `route` leads to some sink, and tells which.
+    pub async fn observe<R>(
+        &self,
+        number: u64,
+        seen: &Observation,
+        polls: u64,
+        route: R,
+        now: Time,
+    ) -> Vec<EventType>
+    where
+        R: Fn(&Watch, EventType) -> Vec<String> + Clone + Send + 'static,
+    {
         self.write_surely(|| {
-            let seen = seen.clone();
+            let (seen, route) = (seen.clone(), route.clone());
             move |txn| {
-                let Some(mut watch) = watching(txn, number)? else { return Ok(()) };
+                let Some(mut watch) = load(txn, number)?.filter(|watch| watch.stage == Stage::Watching)
+                else {
+                    return Ok(Vec::new());
+                };
+                let news = watch.progress_seen(&seen);
                 watch.take_in(seen);
                 watch.seen_running = true;
                 watch.polls = polls;
                 watch.updated_at = now;
-                txn.write(keys::watch(number), &watch)
+                let made = make_progress(txn, &mut watch, &news, &route, now)?;
+                txn.write(keys::watch(number), &watch)?;
+                Ok(made)
             }
         })
-        .await;
+        .await
     }
 
     /// Records that a poll saw the end of a job. The run and so the event's id are fixed here.
@@ -87,6 +113,8 @@ impl Store {
                 watch.stage = Stage::Watching;
                 watch.ending = None;
                 watch.again = false;
+                // It runs anew; a source that tells runs apart says so itself.
+                watch.started = watch.started.filter(|run| !run.is_silent());
                 watch.seen_running = true;
                 watch.updated_at = now;
                 txn.write(keys::watch(number), &watch)?;
@@ -101,7 +129,7 @@ impl Store {
     /// the watch is gone.
     pub async fn fan_out<R>(&self, number: u64, job: &StoredJob, route: R, now: Time) -> bool
     where
-        R: Fn(&Watch, &End) -> Vec<String> + Clone + Send + 'static,
+        R: Fn(&Watch, EventType) -> Vec<String> + Clone + Send + 'static,
     {
         self.write_surely(|| {
             let (job, route) = (job.clone(), route.clone());
@@ -115,8 +143,8 @@ impl Store {
                     return Err(StoreError::Record("a job is fetched without an end".to_owned()));
                 };
                 end.job = Some(job);
-                let sinks = route(&watch, &end);
-                make_event(txn, watch, end, &sinks, now)?;
+                let sinks = route(&watch, EventType::Ended(end.outcome));
+                make_end(txn, watch, end, &sinks, now)?;
                 Ok(true)
             }
         })
@@ -127,7 +155,7 @@ impl Store {
     /// watch goes back to where it was.
     pub async fn lose<R>(&self, number: u64, reason: &str, polls: u64, route: R, now: Time)
     where
-        R: Fn(&Watch, &End) -> Vec<String> + Clone + Send + 'static,
+        R: Fn(&Watch, EventType) -> Vec<String> + Clone + Send + 'static,
     {
         self.write_surely(|| {
             let (reason, route) = (reason.to_owned(), route.clone());
@@ -158,8 +186,8 @@ impl Store {
                 if watch.end.as_ref().is_some_and(|known| known.event_id == end.event_id) {
                     return restore(txn, watch, now);
                 }
-                let sinks = route(&watch, &end);
-                make_event(txn, watch, end, &sinks, now)
+                let sinks = route(&watch, EventType::Ended(Outcome::Lost));
+                make_end(txn, watch, end, &sinks, now)
             }
         })
         .await;
@@ -175,6 +203,22 @@ impl Watch {
         self.last_error = None;
     }
 
+    /// What an answer that is not the end is news of, and takes note of which run is at work.
+    fn progress_seen(&mut self, seen: &Observation) -> Vec<Progress> {
+        let mut news = Vec::new();
+        if !seen.at_work {
+            // Back in the queue: what starts next is another run.
+            self.started = None;
+        } else if self.started.as_ref().is_none_or(|known| !known.same_run(&seen.attempt)) {
+            self.started = Some(seen.attempt.clone());
+            news.push(Progress::Started);
+        }
+        if self.status.as_ref().is_some_and(|known| *known != seen.status) {
+            news.push(Progress::Updated);
+        }
+        news
+    }
+
     /// The run that ended now. For a source that says nothing about runs, seeing the job run again makes one.
     fn fresh_attempt(&self, mut attempt: Attempt) -> Attempt {
         if let Some(known) = &self.end
@@ -184,10 +228,6 @@ impl Watch {
         }
         attempt
     }
-}
-
-fn watching(txn: &Txn<'_>, number: u64) -> Result<Option<Watch>, StoreError> {
-    Ok(load(txn, number)?.filter(|watch| watch.stage == Stage::Watching))
 }
 
 fn end(
@@ -269,49 +309,54 @@ pub(super) fn settle(txn: &mut Txn<'_>, mut watch: Watch, now: Time) -> Result<(
     Ok(())
 }
 
-fn make_event(
+/// Makes those of the progress events that go to some sink. The caller writes the watch.
+fn make_progress(
+    txn: &mut Txn<'_>,
+    watch: &mut Watch,
+    news: &[Progress],
+    route: &impl Fn(&Watch, EventType) -> Vec<String>,
+    now: Time,
+) -> Result<Vec<EventType>, StoreError> {
+    let mut made = Vec::new();
+    for &kind in news {
+        let sinks = route(watch, EventType::Progress(kind));
+        if sinks.is_empty() {
+            continue;
+        }
+        removing::drop_old_progress(txn, watch, KEPT_PROGRESS)?;
+        if watch.progress.len() >= MAX_PROGRESS {
+            tracing::warn!(source = watch.source, job_id = %watch.job_id, "no progress event is made: {MAX_PROGRESS} wait already");
+            break;
+        }
+        watch.steps += 1;
+        let step = Step {
+            kind,
+            status: watch.status.clone().unwrap_or_default(),
+            event_id: progress_id(&watch.source, &watch.job_id, kind, watch.number, watch.steps),
+            noticed_at: now,
+        };
+        let number = put_event(txn, watch, News::Progress(step), &sinks, now)?;
+        watch.progress.push(number);
+        made.push(EventType::Progress(kind));
+    }
+    Ok(made)
+}
+
+/// Makes the event of an end, and writes the watch.
+fn make_end(
     txn: &mut Txn<'_>,
     mut watch: Watch,
     end: End,
     sinks: &[String],
     now: Time,
 ) -> Result<(), StoreError> {
-    let number = txn.next_number()?;
-    let event = Event {
-        watch: watch.number,
-        source: watch.source.clone(),
-        job_id: watch.job_id.clone(),
-        labels: watch.labels.clone(),
-        last_body: watch.last_body.clone().filter(|_| end.outcome == Outcome::Lost),
-        end: end.clone(),
-        created_at: now,
-    };
-    txn.write(keys::event(number), &event)?;
-    for sink in sinks {
-        let key = DeliveryKey::new(number, &end.event_id, sink);
-        let delivery = Delivery {
-            watch: watch.number,
-            sink: sink.clone(),
-            event_id: end.event_id.clone(),
-            outcome: end.outcome,
-            source: watch.source.clone(),
-            job_id: watch.job_id.clone(),
-            state: DeliveryState::Pending,
-            created_at: now,
-            updated_at: now,
-            next_attempt_at: now,
-            redelivered_at: None,
-            step: 0,
-            attempt_count: 0,
-            generation: 0,
-            attempts: Vec::new(),
-            reason: None,
-        };
-        put_pending(txn, key, &delivery)?;
-        watch.pending += 1;
-    }
+    let number = put_event(txn, &mut watch, News::End(end.clone()), sinks, now)?;
     watch.events.push(number);
-    watch.dead = 0;
+    watch.dead = std::mem::take(&mut watch.dead_since);
+    if end.outcome != Outcome::Lost {
+        // A job that turns up after all is still in the run that was seen to start.
+        watch.started = None;
+    }
     watch.end = Some(end);
     watch.seen_running = false;
     removing::drop_old_events(txn, &mut watch, MAX_EVENTS)?;
@@ -326,6 +371,52 @@ fn make_event(
     }
     watch.stage = Stage::Ended;
     settle(txn, watch, now)
+}
+
+/// Writes an event with a pending delivery to each of `sinks`, and counts those in the watch.
+fn put_event(
+    txn: &mut Txn<'_>,
+    watch: &mut Watch,
+    news: News,
+    sinks: &[String],
+    now: Time,
+) -> Result<u64, StoreError> {
+    let number = txn.next_number()?;
+    let event_type = news.event_type();
+    let bodiless = news.job().is_none();
+    for sink in sinks {
+        let delivery = Delivery {
+            watch: watch.number,
+            sink: sink.clone(),
+            event_id: news.event_id().to_owned(),
+            event_type,
+            source: watch.source.clone(),
+            job_id: watch.job_id.clone(),
+            state: DeliveryState::Pending,
+            created_at: now,
+            updated_at: now,
+            next_attempt_at: now,
+            redelivered_at: None,
+            step: 0,
+            attempt_count: 0,
+            generation: 0,
+            attempts: Vec::new(),
+            reason: None,
+        };
+        put_pending(txn, DeliveryKey::new(number, news.event_id(), sink), &delivery)?;
+        watch.pending += 1;
+    }
+    let event = Event {
+        watch: watch.number,
+        source: watch.source.clone(),
+        job_id: watch.job_id.clone(),
+        labels: watch.labels.clone(),
+        last_body: watch.last_body.clone().filter(|_| bodiless),
+        news,
+        created_at: now,
+    };
+    txn.write(keys::event(number), &event)?;
+    Ok(number)
 }
 
 /// Writes a pending delivery with its index entry.

@@ -45,7 +45,7 @@ pub use delivering::AttemptDone;
 pub use following::{Ended, Observation};
 pub use keys::DeliveryKey;
 pub use read::{DeliveryFilter, Found, Listing, WatchFilter};
-pub use record::{Callback, Change, Delivery, End, Event, Stage, StoredJob, Verdict, Watch};
+pub use record::{Callback, Change, Delivery, End, Event, News, Stage, Step, StoredJob, Verdict, Watch};
 pub use registering::{Registered, Registration};
 pub use removing::Removed;
 pub use spool::{Incoming, Spool};

@@ -134,19 +134,20 @@ impl Store {
         self.read(|db| db.get(key.key(keys::DELIVERY))?.map(|bytes| codec::decode(&bytes)).transpose())
     }
 
-    /// The deliveries of a watch's last event, and those of earlier ones that are still pending.
+    /// The deliveries of the last run that ended and of the one under way, and those of earlier ones that are
+    /// still pending.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn deliveries_of(&self, watch: &Watch) -> Result<Vec<(DeliveryKey, Delivery)>, StoreError> {
         self.read(|db| {
             let mut deliveries = Vec::new();
-            for event in &watch.events {
-                for entry in db.scan_prefix(keys::deliveries_of(*event)) {
+            for event in watch.all_events() {
+                for entry in db.scan_prefix(keys::deliveries_of(event)) {
                     let (key, value) = entry?;
                     let delivery: Delivery = codec::decode(&value)?;
                     if let Some(key) = DeliveryKey::of_stored(&key)
-                        && (Some(event) == watch.events.last() || delivery.state == DeliveryState::Pending)
+                        && (watch.is_recent(event) || delivery.state == DeliveryState::Pending)
                     {
                         deliveries.push((key, delivery));
                     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::DeliveryKey;
 use crate::{
     api::view::{AttemptView, DeliveryState},
-    job::{Attempt, JobId, Outcome, Phase},
+    job::{Attempt, EventType, JobId, Outcome, Phase, Progress},
     secret::Secret,
     units::Time,
 };
@@ -79,6 +79,19 @@ pub struct End {
     pub job: Option<StoredJob>,
 }
 
+/// A step of a job on its way, as the poll that saw it made it an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Which kind of step.
+    pub kind: Progress,
+    /// The source's own word.
+    pub status: String,
+    /// The id of its event.
+    pub event_id: String,
+    /// When it was noticed.
+    pub noticed_at: Time,
+}
+
 /// A job in the spool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredJob {
@@ -145,15 +158,27 @@ pub struct Watch {
     /// It was registered again while its job was fetched: look again afterwards.
     #[serde(default, skip_serializing_if = "is_default")]
     pub again: bool,
-    /// Its events, oldest first.
+    /// The run that was found at work last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Attempt>,
+    /// The events of its ends, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<u64>,
+    /// The events of its progress, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub progress: Vec<u64>,
+    /// Progress events made so far.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub steps: u64,
     /// Deliveries that are pending, over all its events.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pending: u32,
-    /// Dead letters of its last event.
+    /// Dead letters of the last run that ended: of its end and of its progress.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dead: u32,
+    /// Dead letters of the progress since that end.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dead_since: u32,
     /// When it became done or dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<Time>,
@@ -170,7 +195,7 @@ impl Watch {
             Stage::Watching => Phase::Watching,
             Stage::Fetching => Phase::Fetching,
             Stage::Ended if self.pending > 0 => Phase::Delivering,
-            Stage::Ended if self.dead > 0 => Phase::Dead,
+            Stage::Ended if self.dead + self.dead_since > 0 => Phase::Dead,
             Stage::Ended => Phase::Done,
         }
     }
@@ -186,7 +211,43 @@ impl Watch {
     }
 }
 
-/// The news that one run of a job ended.
+impl Watch {
+    /// The numbers of all its events, oldest first.
+    #[must_use]
+    pub fn all_events(&self) -> Vec<u64> {
+        let mut numbers = [self.events.as_slice(), &self.progress].concat();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Whether an event belongs to the last run that ended, or to the one under way.
+    #[must_use]
+    pub fn is_recent(&self, event: u64) -> bool {
+        let before_last = self.events.len().checked_sub(2).map_or(0, |at| self.events[at]);
+        event > before_last
+    }
+
+    /// Where the dead letters of an event are counted; `None` for those of earlier runs, which no longer
+    /// matter for where the watch stands.
+    pub(super) fn dead_letters_of(&mut self, event: u64) -> Option<&mut u32> {
+        if self.events.last().is_none_or(|end| event > *end) {
+            return Some(&mut self.dead_since);
+        }
+        self.is_recent(event).then_some(&mut self.dead)
+    }
+}
+
+/// What an event tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum News {
+    /// One run of a job ended.
+    End(End),
+    /// A job came on.
+    Progress(Step),
+}
+
+/// The news of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// The watch's number.
@@ -195,15 +256,72 @@ pub struct Event {
     pub source: String,
     /// The job.
     pub job_id: JobId,
-    /// The labels as they were at the end.
+    /// The labels as they were when it was made.
     pub labels: BTreeMap<String, String>,
-    /// The end.
-    pub end: End,
+    /// What it tells.
+    #[serde(flatten)]
+    pub news: News,
     /// When the event was made.
     pub created_at: Time,
-    /// For a lost job, the last status body.
+    /// For a job that is lost or has not ended, the last status body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_body: Option<String>,
+}
+
+impl News {
+    /// What it says.
+    #[must_use]
+    pub const fn event_type(&self) -> EventType {
+        match self {
+            Self::End(end) => EventType::Ended(end.outcome),
+            Self::Progress(step) => EventType::Progress(step.kind),
+        }
+    }
+
+    /// The event's id.
+    #[must_use]
+    pub fn event_id(&self) -> &str {
+        match self {
+            Self::End(end) => &end.event_id,
+            Self::Progress(step) => &step.event_id,
+        }
+    }
+
+    /// When it happened: the end as the source tells it, or when it was noticed.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        match self {
+            Self::End(end) => end.ended_at.unwrap_or(end.noticed_at),
+            Self::Progress(step) => step.noticed_at,
+        }
+    }
+
+    /// The source's own word, for a job that has not ended.
+    #[must_use]
+    pub fn status(&self) -> Option<&str> {
+        match self {
+            Self::End(_) => None,
+            Self::Progress(step) => Some(&step.status),
+        }
+    }
+
+    /// Why a job was lost.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::End(end) if end.outcome == Outcome::Lost => end.reason.as_deref(),
+            Self::End(_) | Self::Progress(_) => None,
+        }
+    }
+
+    /// The stored job.
+    #[must_use]
+    pub fn job(&self) -> Option<&StoredJob> {
+        match self {
+            Self::End(end) => end.job.as_ref(),
+            Self::Progress(_) => None,
+        }
+    }
 }
 
 /// One event on its way to one sink.
@@ -215,8 +333,9 @@ pub struct Delivery {
     pub sink: String,
     /// The event's id.
     pub event_id: String,
-    /// What the event says.
-    pub outcome: Outcome,
+    /// What the event says. The name on disk is from before there was progress.
+    #[serde(rename = "outcome")]
+    pub event_type: EventType,
     /// The source's name.
     pub source: String,
     /// The job.

@@ -139,9 +139,13 @@ fn add(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Watch, Store
         end: None,
         seen_running: false,
         again: false,
+        started: None,
         events: Vec::new(),
+        progress: Vec::new(),
+        steps: 0,
         pending: 0,
         dead: 0,
+        dead_since: 0,
         closed_at: None,
         last_error: None,
     };

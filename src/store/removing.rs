@@ -1,7 +1,7 @@
 //! The way out: watches that a caller ended, and finished ones after retention.
 
 use super::{
-    Change, Delivery, DeliveryKey, Event, Store, StoreError, Watch, codec, keys, registering::find,
+    Change, Delivery, DeliveryKey, Event, News, Store, StoreError, Watch, codec, keys, registering::find,
     registering::load, txn::Txn,
 };
 use crate::{api::view::DeliveryState, job::JobId, units::Time};
@@ -128,8 +128,8 @@ fn first_numbers(db: &sled::Db, from: &[u8], to: &[u8]) -> Result<Vec<u64>, Stor
 /// Deletes a watch with its events and deliveries; the index entry of its id is the caller's.
 fn drop_watch(txn: &mut Txn<'_>, watch: Watch) -> Result<Vec<(u64, String)>, StoreError> {
     let mut bodies = Vec::new();
-    for event in &watch.events {
-        bodies.extend(drop_event(txn, watch.number, *event)?);
+    for event in watch.all_events() {
+        bodies.extend(drop_event(txn, watch.number, event)?);
     }
     if let Some(ending) = &watch.ending {
         bodies.push((watch.number, ending.event_id.clone()));
@@ -155,7 +155,10 @@ fn drop_event(txn: &mut Txn<'_>, watch: u64, event: u64) -> Result<Option<(u64, 
         }
         txn.delete(stored);
     }
-    Ok(record.map(|record| (watch, record.end.event_id)))
+    Ok(record.and_then(|record| match record.news {
+        News::End(end) => Some((watch, end.event_id)),
+        News::Progress(_) => None,
+    }))
 }
 
 /// Drops the oldest events of a watch that keeps being run again, as long as they are settled. Their bodies
@@ -163,13 +166,37 @@ fn drop_event(txn: &mut Txn<'_>, watch: u64, event: u64) -> Result<Option<(u64, 
 pub(super) fn drop_old_events(txn: &mut Txn<'_>, watch: &mut Watch, keep: usize) -> Result<(), StoreError> {
     while watch.events.len() > keep {
         let oldest = watch.events[0];
-        for value in txn.scan(&keys::deliveries_of(oldest))?.into_values().flatten() {
-            if codec::decode::<Delivery>(&value)?.state == DeliveryState::Pending {
-                return Ok(());
-            }
+        if any_delivery(txn, oldest, |state| state == DeliveryState::Pending)? {
+            return Ok(());
         }
         drop_event(txn, watch.number, oldest)?;
         watch.events.remove(0);
     }
     Ok(())
+}
+
+/// Drops the oldest progress events of a watch that every sink has taken, until `keep` are left. Dead letters
+/// stay, so there may be more.
+pub(super) fn drop_old_progress(txn: &mut Txn<'_>, watch: &mut Watch, keep: usize) -> Result<(), StoreError> {
+    let mut surplus = watch.progress.len().saturating_sub(keep);
+    let mut left = Vec::with_capacity(watch.progress.len());
+    for event in std::mem::take(&mut watch.progress) {
+        if surplus > 0 && !any_delivery(txn, event, |state| state != DeliveryState::Delivered)? {
+            drop_event(txn, watch.number, event)?;
+            surplus -= 1;
+        } else {
+            left.push(event);
+        }
+    }
+    watch.progress = left;
+    Ok(())
+}
+
+fn any_delivery(txn: &Txn<'_>, event: u64, is: fn(DeliveryState) -> bool) -> Result<bool, StoreError> {
+    for value in txn.scan(&keys::deliveries_of(event))?.into_values().flatten() {
+        if is(codec::decode::<Delivery>(&value)?.state) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -5,6 +5,7 @@ mod failing;
 mod following;
 mod format;
 mod opening;
+mod progress;
 mod reading;
 mod registering;
 mod traps;
@@ -19,7 +20,7 @@ use std::{
 use super::*;
 use crate::{
     api::view::AttemptView,
-    job::{Attempt, JobId, Outcome},
+    job::{Attempt, EventType, JobId, Outcome},
     units::{Size, Time},
 };
 
@@ -151,7 +152,7 @@ fn silent(status: &str) -> Observation {
 }
 
 /// A route to these sinks.
-fn to(sinks: &[&str]) -> impl Fn(&Watch, &End) -> Vec<String> + Clone + Send + 'static {
+fn to(sinks: &[&str]) -> impl Fn(&Watch, EventType) -> Vec<String> + Clone + Send + 'static {
     let sinks: Vec<String> = sinks.iter().map(ToString::to_string).collect();
     move |_, _| sinks.clone()
 }

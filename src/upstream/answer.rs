@@ -43,6 +43,8 @@ pub struct Answer {
     pub attempt: Attempt,
     /// When the job ended.
     pub ended_at: Option<Time>,
+    /// Its word says that it is being worked on, or it says when that began.
+    pub at_work: bool,
 }
 
 impl Profile {
@@ -60,6 +62,8 @@ impl Profile {
             .ok_or_else(|| format!("the answer has no status at `{}`", self.status_at))?;
         let at = |pointer| json.pointer(pointer);
         let ended_at = at(self.completed_at).and_then(instant);
+        let started_at = at(self.started_at).and_then(discriminator);
+        let is_running = self.running.iter().any(|word| word.eq_ignore_ascii_case(&status));
         Ok(Answer {
             class: self.classify(&status),
             endpoint: at(self.endpoint_at).and_then(word).filter(|word| word.len() <= MAX_WORD),
@@ -67,9 +71,10 @@ impl Profile {
             attempt: Attempt {
                 completed_at: at(self.completed_at).and_then(discriminator),
                 attempt_count: at(self.attempt_count_at).and_then(word).filter(|word| word.len() <= MAX_WORD),
-                started_at: at(self.started_at).and_then(discriminator),
+                started_at: started_at.clone(),
                 rerun: 0,
             },
+            at_work: is_running || started_at.is_some(),
             ended_at,
             status,
         })

@@ -34,6 +34,8 @@ pub struct Profile {
     pub started_at: &'static str,
     /// Status words of a job that has not ended. Words in neither list count as not ended, too.
     pub pending: &'static [&'static str],
+    /// Those of the words above that say that it is being worked on.
+    pub running: &'static [&'static str],
     /// Status words of a job that has ended.
     pub terminal: &'static [(&'static str, Outcome)],
 }
@@ -54,6 +56,7 @@ static RETAB: Profile = Profile {
     attempt_count_at: "/attempt_count",
     started_at: "/started_at",
     pending: &["validating", "queued", "in_progress"],
+    running: &["in_progress"],
     terminal: &[
         ("completed", Outcome::Completed),
         ("failed", Outcome::Failed),

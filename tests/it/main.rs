@@ -21,6 +21,7 @@ mod lost;
 mod memory;
 mod openapi;
 mod process;
+mod progress;
 mod registering;
 mod signatures;
 mod sinks;

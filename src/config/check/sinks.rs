@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config::{Config, de::listed, node::Node, path::KeyPath, problems::did_you_mean},
     deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, encoding},
+    job::EventType,
     units::Span,
 };
 
@@ -77,6 +78,16 @@ impl Checker<'_> {
         }
         self.require(&path.join("path"), disk_path(&disk.path));
         self.require(&path.join("format"), encoding::written(disk.format).map(drop));
+        let asks = |event: EventType| disk.events.iter().any(|pattern| pattern == event.as_str());
+        let tells = |value: &str| disk.path.contains(value);
+        if !tells("{event_id}")
+            && (asks(EventType::UPDATED) || asks(EventType::STARTED) && !tells("{outcome}"))
+        {
+            self.report(
+                &path.join("path"),
+                "a job has several events with `job.started` or `job.updated` in `events`, and one would overwrite another; put {event_id} into `path`",
+            );
+        }
     }
 
     pub(super) fn routes(&mut self, config: &Config) {

@@ -7,7 +7,10 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::super::{de::listed, problems::did_you_mean};
-use crate::{job::Outcome, secret::Secret};
+use crate::{
+    job::{EventType, Outcome},
+    secret::Secret,
+};
 
 /// Headers that every webhook request has already, or that belong to the connection.
 const RESERVED: [&str; 8] = [
@@ -87,10 +90,11 @@ pub(super) fn signing_secret(secret: &Secret) -> Result<(), String> {
     }
 }
 
-/// A pattern of event types has to match at least one.
+/// A pattern of event types has to match an end, or to be the name of a type.
 pub(super) fn event_pattern(pattern: &str) -> Result<(), String> {
-    let known = Outcome::ALL.map(Outcome::event_type);
-    if known.iter().any(|event| matches(pattern, event)) {
+    let known = EventType::ALL.map(EventType::as_str);
+    let ends = Outcome::ALL.map(|outcome| EventType::Ended(outcome).as_str());
+    if known.contains(&pattern) || ends.iter().any(|event| matches(pattern, event)) {
         return Ok(());
     }
     let hint = did_you_mean(pattern, known);

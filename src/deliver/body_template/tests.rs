@@ -11,14 +11,16 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 fn parcel(job_id: &str, reason: Option<&str>, body: Body) -> Parcel {
+    let outcome = if reason.is_some() { Outcome::Lost } else { Outcome::Completed };
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: job_id.parse().unwrap(),
-        outcome: if reason.is_some() { Outcome::Lost } else { Outcome::Completed },
+        outcome: Some(outcome),
+        status: None,
         labels: BTreeMap::from([("team".to_owned(), "bil\"ling".to_owned())]),
         reason: reason.map(str::to_owned),
     };
-    Parcel::job("evt_1".to_owned(), Time(1_779_883_200_500), subject, body)
+    Parcel::job("evt_1".to_owned(), EventType::Ended(outcome), Time(1_779_883_200_500), subject, body)
 }
 
 fn job(body: impl Into<Bytes>) -> Parcel {

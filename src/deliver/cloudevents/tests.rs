@@ -5,19 +5,21 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     deliver::parcel::{Body, Subject},
-    job::Outcome,
+    job::{EventType, Outcome},
     units::Time,
 };
 
 fn parcel(source: &str, job_id: &str, reason: Option<&str>) -> Parcel {
+    let outcome = if reason.is_some() { Outcome::Lost } else { Outcome::Failed };
     let subject = Subject {
         source: source.to_owned(),
         job_id: job_id.parse().unwrap(),
-        outcome: if reason.is_some() { Outcome::Lost } else { Outcome::Failed },
+        outcome: Some(outcome),
+        status: None,
         labels: BTreeMap::from([("Team".to_owned(), "billing".to_owned())]),
         reason: reason.map(str::to_owned),
     };
-    Parcel::job("evt_1".to_owned(), Time(1_779_883_200_500), subject, Body::Null)
+    Parcel::job("evt_1".to_owned(), EventType::Ended(outcome), Time(1_779_883_200_500), subject, Body::Null)
 }
 
 fn shown(headers: &HeaderMap) -> Vec<String> {

@@ -57,7 +57,7 @@ impl Value {
         match (self, &parcel.subject) {
             (Self::Source, Some(subject)) => escape(&subject.source),
             (Self::JobId, Some(subject)) => escape(subject.job_id.as_str()),
-            (Self::Outcome, Some(subject)) => escape(subject.outcome.as_str()),
+            (Self::Outcome, Some(_)) => escape(parcel.word()),
             // A test event is about no job; all of them share one file.
             (Self::Source, None) => TEST_EVENT.to_owned(),
             (Self::JobId | Self::Outcome, None) => "test".to_owned(),
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::{
         deliver::parcel::{Body, Subject},
-        job::Outcome,
+        job::{EventType, Outcome},
         units::Time,
     };
 
@@ -169,11 +169,13 @@ mod tests {
         let subject = Subject {
             source: "retab".to_owned(),
             job_id: job_id.parse().unwrap(),
-            outcome: Outcome::Failed,
+            outcome: Some(Outcome::Failed),
+            status: None,
             labels: BTreeMap::new(),
             reason: None,
         };
-        Parcel::job("evt_1".to_owned(), Time(1_779_883_200_500), subject, Body::Null)
+        let event = EventType::Ended(Outcome::Failed);
+        Parcel::job("evt_1".to_owned(), event, Time(1_779_883_200_500), subject, Body::Null)
     }
 
     fn filled(template: &str, job_id: &str) -> String {

@@ -10,7 +10,7 @@ use crate::{
         parcel::{Body, Subject},
         report::Verdict,
     },
-    job::Outcome,
+    job::{EventType, Outcome},
 };
 
 const JOB: &str = "{ \"a\":1e-400 }\n";
@@ -19,11 +19,13 @@ fn parcel(job_id: &str, body: Body) -> Parcel {
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: job_id.parse().unwrap(),
-        outcome: Outcome::Completed,
+        outcome: Some(Outcome::Completed),
+        status: None,
         labels: BTreeMap::new(),
         reason: None,
     };
-    Parcel::job("evt_1".to_owned(), Time(1_779_883_200_500), subject, body)
+    let event = EventType::Ended(Outcome::Completed);
+    Parcel::job("evt_1".to_owned(), event, Time(1_779_883_200_500), subject, body)
 }
 
 fn small(job_id: &str) -> Parcel {

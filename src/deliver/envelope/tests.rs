@@ -4,7 +4,11 @@ use futures_util::TryStreamExt as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{deliver::parcel::Subject, job::Outcome, units::Time};
+use crate::{
+    deliver::parcel::Subject,
+    job::{EventType, Outcome},
+    units::Time,
+};
 
 const NOON: Time = Time(1_779_883_200_500);
 
@@ -12,11 +16,12 @@ fn parcel(outcome: Outcome, labels: &[(&str, &str)], reason: Option<&str>, body:
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: "job_\"1\"".parse().unwrap(),
-        outcome,
+        outcome: Some(outcome),
+        status: None,
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
         reason: reason.map(str::to_owned),
     };
-    Parcel::job("evt_1".to_owned(), NOON, subject, body)
+    Parcel::job("evt_1".to_owned(), EventType::Ended(outcome), NOON, subject, body)
 }
 
 async fn streamed(payload: &Payload) -> Result<Vec<Bytes>, PayloadError> {
@@ -60,6 +65,18 @@ fn a_lost_job_says_why_and_may_have_no_data() {
         r#"{"type":"job.lost","timestamp":"2026-05-27T12:00:00.500Z","id":"evt_1","source":"retab","job_id":"job_\"1\"","outcome":"lost","labels":{},"reason":"past its deadline","data":null}"#
     );
     assert_eq!(read(&Payload::of(&parcel, Wrapping::Raw)), "null");
+}
+
+#[test]
+fn progress_has_a_status_and_no_outcome() {
+    let mut parcel = parcel(Outcome::Failed, &[], None, Body::Inline("{\"a\":1}".into()));
+    parcel.event_type = EventType::STARTED.as_str().to_owned();
+    let subject = parcel.subject.as_mut().unwrap();
+    (subject.outcome, subject.status) = (None, Some("in_progress".to_owned()));
+    assert_eq!(
+        read(&Payload::of(&parcel, Wrapping::Envelope)),
+        r#"{"type":"job.started","timestamp":"2026-05-27T12:00:00.500Z","id":"evt_1","source":"retab","job_id":"job_\"1\"","outcome":null,"status":"in_progress","labels":{},"data":{"a":1}}"#
+    );
 }
 
 #[test]

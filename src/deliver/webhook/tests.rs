@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     clock,
     deliver::parcel::{Body, Subject},
-    job::Outcome,
+    job::{EventType, Outcome},
 };
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -21,11 +21,13 @@ fn parcel(body: Body) -> Parcel {
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: "job_1".parse().unwrap(),
-        outcome: Outcome::Completed,
+        outcome: Some(Outcome::Completed),
+        status: None,
         labels: std::collections::BTreeMap::new(),
         reason: None,
     };
-    Parcel::job("evt_1".to_owned(), Time(1_779_883_200_500), subject, body)
+    let event = EventType::Ended(Outcome::Completed);
+    Parcel::job("evt_1".to_owned(), event, Time(1_779_883_200_500), subject, body)
 }
 
 fn small() -> Parcel {

@@ -12,9 +12,9 @@ async fn an_observation_is_taken_in_and_marks_the_run_as_seen() {
         metadata: Some(labels([("order", "204")])),
         ..seen("in_progress", 1)
     };
-    bench.store.observe(watch.number, &more, 2, at(1)).await;
+    bench.store.observe(watch.number, &more, 2, to(&[]), at(1)).await;
     // What a later answer leaves out stays.
-    bench.store.observe(watch.number, &Observation { body: None, ..seen("odd", 1) }, 3, at(2)).await;
+    bench.store.observe(watch.number, &Observation { body: None, ..seen("odd", 1) }, 3, to(&[]), at(2)).await;
     let watch = bench.read(watch.number);
     assert_eq!((watch.status.as_deref(), watch.polls, watch.seen_running), (Some("odd"), 3, true));
     assert_eq!(watch.endpoint.as_deref(), Some("/v1/extractions"));
@@ -37,7 +37,7 @@ async fn an_end_makes_one_event_with_a_delivery_to_each_sink() {
     let end = watch.current_end().unwrap();
     assert_eq!((end.outcome, end.job.as_ref().unwrap().size), (Outcome::Failed, BODY.len() as u64));
     assert_eq!(Some(&end.event_id), fetching.ending.as_ref().map(|ending| &ending.event_id));
-    assert_eq!(bench.store.event(watch.events[0]).unwrap().unwrap().end, *end);
+    assert_eq!(bench.store.event(watch.events[0]).unwrap().unwrap().news, News::End(end.clone()));
     assert!(bench.open_watches().is_empty());
     let sinks: Vec<_> = bench.pending().into_iter().map(|(sink, _, due)| (sink, due)).collect();
     assert_eq!(sinks.len(), 2);
@@ -95,7 +95,7 @@ async fn a_silent_source_has_a_new_run_only_after_it_was_seen_running() {
     bench.watch("job_1").await;
     assert_eq!(end(at(3)).await, Ended::Known);
     bench.watch("job_1").await;
-    bench.store.observe(watch.number, &silent("queued"), 2, at(4)).await;
+    bench.store.observe(watch.number, &silent("queued"), 2, to(&[]), at(4)).await;
     let Ended::Fetch(second) = end(at(5)).await else { panic!("it ran again") };
     let ids = [&first, &second].map(|watch| watch.ending.as_ref().unwrap().event_id.clone());
     assert_ne!(ids[0], ids[1]);
@@ -105,7 +105,7 @@ async fn a_silent_source_has_a_new_run_only_after_it_was_seen_running() {
 async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all() {
     let bench = Bench::new();
     let watch = bench.watch("job_1").await;
-    bench.store.observe(watch.number, &seen("queued", 0), 2, at(1)).await;
+    bench.store.observe(watch.number, &seen("queued", 0), 2, to(&[]), at(1)).await;
     bench.store.lose(watch.number, "nobody knows it", 7, to(&["app"]), at(2)).await;
     let lost = bench.read(watch.number);
     let end = lost.current_end().unwrap();

@@ -40,7 +40,7 @@ async fn write_anew() {
         ..Registration::new("retab", id("open"))
     };
     let Registered::New(watch) = bench.register(open, at(0)).await else { panic!("new") };
-    bench.store.observe(watch.number, &seen("in_progress", 1), 2, at(1)).await;
+    bench.store.observe(watch.number, &seen("in_progress", 1), 2, to(&[]), at(1)).await;
     let fetching = bench.watch("fetching").await;
     bench.store.end(fetching.number, Outcome::Failed, &seen("failed", 1), 2, at(2)).await;
     bench.finish("done", &[]).await;

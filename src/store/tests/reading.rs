@@ -55,7 +55,7 @@ async fn every_filter_of_watches_holds() {
         Registration { labels: labels([("team", "a")]), ..Registration::new("other", id("labelled")) };
     bench.register(labelled, at(0)).await;
     let running = bench.watch("running").await;
-    bench.store.observe(running.number, &seen("in_progress", 1), 1, at(1)).await;
+    bench.store.observe(running.number, &seen("in_progress", 1), 1, to(&[]), at(1)).await;
     let fetching = bench.watch("fetching").await;
     bench.store.end(fetching.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
     bench.finish("done", &[]).await;

@@ -1,0 +1,159 @@
+//! What is made of a job on its way, for sinks that ask for it.
+
+use super::*;
+use crate::{api::view::DeliveryState, job::Phase};
+
+/// A status answer of a job that is being worked on.
+fn at_work(run: u32) -> Observation {
+    Observation { at_work: true, ..seen("in_progress", run) }
+}
+
+impl Bench {
+    /// Records a look, and tells what was made of it for one sink.
+    async fn look(&self, watch: &Watch, seen: &Observation, now: Time) -> Vec<&'static str> {
+        let made = self.store.observe(watch.number, seen, 1, to(&["app"]), now).await;
+        made.into_iter().map(EventType::as_str).collect()
+    }
+
+    fn news(&self, number: u64) -> News {
+        self.store.event(number).unwrap().unwrap().news
+    }
+
+    /// Ends a run, with no delivery of its end.
+    async fn end_run(&self, watch: &Watch, run: u32, now: Time) {
+        let ended = self.store.end(watch.number, Outcome::Failed, &seen("failed", run), 1, now).await;
+        let Ended::Fetch(watch) = ended else { panic!("run {run}: {ended:?}") };
+        self.fan_out(&watch, &[], now).await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_status_and_the_start_of_work_are_news() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    assert!(bench.look(&watch, &seen("validating", 1), at(1)).await.is_empty(), "a first word is no change");
+    assert_eq!(bench.look(&watch, &seen("queued", 1), at(2)).await, ["job.updated"]);
+    bench.told();
+    assert_eq!(bench.look(&watch, &at_work(1), at(3)).await, ["job.started", "job.updated"]);
+    assert_eq!(bench.told().len(), 2, "both deliveries are due");
+    assert!(bench.look(&watch, &at_work(1), at(4)).await.is_empty(), "the step done twice makes nothing");
+    let watch = bench.read(watch.number);
+    let [first, started, last] = watch.progress[..] else { panic!("{watch:?}") };
+    let News::Progress(step) = bench.news(started) else { panic!("progress") };
+    assert_eq!((step.status.as_str(), step.noticed_at), ("in_progress", at(3)));
+    let event = bench.store.event(started).unwrap().unwrap();
+    assert_eq!((event.news.time(), event.news.status()), (at(3), Some("in_progress")));
+    assert_eq!(event.last_body.as_deref(), Some(r#"{"status":"in_progress"}"#));
+    let mut ids: Vec<_> = [first, started, last].map(|event| bench.news(event).event_id().to_owned()).into();
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+    assert_eq!((watch.phase(), watch.pending, watch.events.len()), (Phase::Watching, 3, 0));
+    assert_eq!(bench.store.deliveries_of(&watch).unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn nothing_is_made_that_goes_nowhere() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.store.observe(watch.number, &seen("queued", 1), 1, to(&[]), at(1)).await;
+    assert!(bench.store.observe(watch.number, &at_work(1), 2, to(&[]), at(2)).await.is_empty());
+    let watch = bench.read(watch.number);
+    assert_eq!((watch.status.as_deref(), watch.progress.len(), watch.steps), (Some("in_progress"), 0, 0));
+}
+
+#[tokio::test]
+async fn a_run_starts_once_and_a_retry_in_place_is_another_run() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    assert_eq!(bench.look(&watch, &at_work(1), at(1)).await, ["job.started"]);
+    assert_eq!(bench.look(&watch, &seen("queued", 1), at(2)).await, ["job.updated"]);
+    assert_eq!(bench.look(&watch, &at_work(2), at(3)).await, ["job.started", "job.updated"]);
+    let other = Observation { status: "nearly_done".to_owned(), ..at_work(2) };
+    assert_eq!(bench.look(&watch, &other, at(4)).await, ["job.updated"]);
+    bench.end_run(&watch, 2, at(5)).await;
+    bench.watch("job_1").await;
+    assert_eq!(bench.look(&watch, &at_work(3), at(6)).await, ["job.started", "job.updated"]);
+}
+
+#[tokio::test]
+async fn a_job_that_was_lost_at_work_does_not_start_again() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.look(&watch, &at_work(1), at(1)).await;
+    bench.store.lose(watch.number, "past its deadline", 2, to(&[]), at(2)).await;
+    bench.watch("job_1").await;
+    assert!(bench.look(&watch, &at_work(1), at(3)).await.is_empty());
+}
+
+#[tokio::test]
+async fn progress_counts_for_where_its_own_run_stands() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.look(&watch, &at_work(1), at(1)).await;
+    bench.end_run(&watch, 1, at(2)).await;
+    assert_eq!(bench.read(watch.number).phase(), Phase::Delivering, "its start is still to be delivered");
+    let key = bench.pending()[0].1;
+    let dead = attempt(0, at(3), Verdict::Dead("no".to_owned()));
+    bench.store.attempted(key, &dead, at(3)).await;
+    let settled = bench.read(watch.number);
+    assert_eq!((settled.phase(), settled.dead, settled.dead_since), (Phase::Dead, 1, 0));
+    assert_eq!(settled.end.as_ref().unwrap().noticed_at, at(2), "the end is the end");
+    // A later run leaves it behind, and a redelivery of it no longer matters.
+    bench.watch("job_1").await;
+    bench.end_run(&watch, 2, at(4)).await;
+    assert_eq!(bench.read(watch.number).phase(), Phase::Done);
+    bench.store.redeliver(vec![key], at(5)).await.unwrap();
+    assert_eq!(bench.read(watch.number).phase(), Phase::Delivering);
+    let again = nth(2, attempt(1, at(6), Verdict::Dead("no".to_owned())));
+    bench.store.attempted(key, &again, at(6)).await;
+    assert_eq!(bench.read(watch.number).phase(), Phase::Done);
+}
+
+#[tokio::test]
+async fn dead_progress_before_the_end_is_told_at_the_end() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.look(&watch, &at_work(1), at(1)).await;
+    let key = bench.pending()[0].1;
+    bench.store.attempted(key, &attempt(0, at(2), Verdict::Dead("no".to_owned())), at(2)).await;
+    assert_eq!(bench.read(watch.number).dead_since, 1);
+    bench.end_run(&watch, 1, at(3)).await;
+    assert_eq!(bench.read(watch.number).phase(), Phase::Dead);
+    bench.store.redeliver(vec![key], at(4)).await.unwrap();
+    bench.store.attempted(key, &nth(2, attempt(1, at(5), Verdict::Delivered)), at(5)).await;
+    assert_eq!(bench.read(watch.number).phase(), Phase::Done);
+}
+
+#[tokio::test]
+async fn much_progress_pushes_out_no_end_and_no_dead_letter() {
+    let bench = Bench::new();
+    let end = bench.finish("job_1", &["app"]).await;
+    let dead_end = bench.key(&end, "app");
+    bench.store.attempted(dead_end, &attempt(0, at(12), Verdict::Dead("no".to_owned())), at(12)).await;
+    let watch = bench.watch("job_1").await;
+    let mut dead_step = None;
+    for turn in 0..60 {
+        let word = seen(if turn % 2 == 0 { "queued" } else { "paused" }, 2);
+        bench.look(&watch, &word, at(20 + turn)).await;
+        let key = bench.pending()[0].1;
+        let verdict = if turn == 0 { Verdict::Dead("no".to_owned()) } else { Verdict::Delivered };
+        bench.store.attempted(key, &attempt(0, at(20 + turn), verdict), at(20 + turn)).await;
+        dead_step = dead_step.or(Some(key));
+    }
+    let watch = bench.read(watch.number);
+    assert!(watch.progress.len() <= 18, "{} are kept", watch.progress.len());
+    for key in [dead_end, dead_step.unwrap()] {
+        assert_eq!(bench.store.delivery(key).unwrap().unwrap().state, DeliveryState::Dead);
+    }
+    assert_eq!(watch.events, end.events);
+    // Undelivered, it is bounded as well.
+    for turn in 0..300 {
+        bench.look(&watch, &seen(if turn % 2 == 0 { "queued" } else { "paused" }, 2), at(100 + turn)).await;
+    }
+    let watch = bench.read(watch.number);
+    assert_eq!(watch.progress.len(), 256);
+    let numbers = watch.all_events();
+    assert!(bench.store.remove("retab", &watch.job_id).await.unwrap());
+    assert!(numbers.iter().all(|number| bench.store.event(*number).unwrap().is_none()));
+    assert!(bench.pending().is_empty());
+}
