@@ -1,4 +1,4 @@
-//! What the real binary sends in both modes of CloudEvents, read by the CloudEvents SDK for Python.
+//! What the real binary sends in both modes of `CloudEvents`, read by their SDK for Python.
 //!
 //! It needs that library, so it runs only when asked for: `.ci/run` installs it and sets `CLOUDEVENTS_PYTHON` (an
 //! interpreter).
