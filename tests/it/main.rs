@@ -13,6 +13,7 @@ mod attempts;
 mod crash;
 mod delivery;
 mod docs;
+mod events;
 mod full_disk;
 mod happy;
 mod lost;
