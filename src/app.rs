@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -130,7 +134,10 @@ impl App {
         for (bound, router) in routes {
             if let Some(bound) = bound {
                 tracing::info!(address = %bound.address, "listening");
-                stages.start("a listener", bound.serve(router, api.stop.clone()));
+                stages.start(
+                    "a listener",
+                    bound.serve(router, config.server.write_timeout.0, api.stop.clone()),
+                );
             }
         }
         load(&api, &config).await?;
@@ -216,6 +223,8 @@ fn assemble(config: &Config, store: Store) -> Result<Api, StartError> {
         hosts: config.server.hosts.clone(),
         callbacks,
         loaded: watch::Sender::new(false),
+        streams: config.server.streams,
+        readers: Arc::new(Semaphore::new(config.server.streams.readers)),
         stop: CancellationToken::new(),
     })
 }

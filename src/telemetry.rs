@@ -90,6 +90,10 @@ pub struct Metrics {
     pub detection_delay: Histogram,
     /// Requests to the local API, by status class.
     pub api_requests: IntCounterVec,
+    /// Readers of the event stream.
+    pub event_readers: IntGauge,
+    /// Readers of the event stream that were dropped, by reason.
+    pub event_readers_dropped: IntCounterVec,
     /// 1 while the store takes writes.
     pub store_healthy: IntGauge,
     /// Panics that were contained.
@@ -183,6 +187,16 @@ impl Metrics {
                 "tidings_api_requests_total",
                 "Requests to the local API.",
                 &["status"],
+            ),
+            event_readers: known(
+                &registry,
+                IntGauge::new("tidings_event_readers", "Readers of the event stream."),
+            ),
+            event_readers_dropped: counters(
+                &registry,
+                "tidings_event_readers_dropped_total",
+                "Readers of the event stream that were dropped.",
+                &["reason"],
             ),
             store_healthy: known(
                 &registry,

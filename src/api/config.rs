@@ -1,6 +1,6 @@
 //! `[server]`: where the local API listens and who may use it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,8 +24,30 @@ pub struct ServerConfig {
     pub hosts: Vec<String>,
     /// How long a stop waits for what is in flight.
     pub drain: Span,
+    /// How long a client may take nothing of an answer before it is cut off.
+    pub write_timeout: Span,
     /// The proxy for outgoing requests. Proxy variables of the environment are ignored.
     pub proxy: Option<String>,
+    /// Not for the configuration: tests lower it.
+    #[serde(skip)]
+    pub streams: StreamLimits,
+}
+
+/// Bounds of those who follow `/v1/events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// How often a quiet stream shows that it is alive.
+    pub heartbeat: Duration,
+    /// A reader that falls behind by more events is dropped.
+    pub behind: u64,
+    /// Readers at once.
+    pub readers: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(15), behind: 1000, readers: 64 }
+    }
 }
 
 impl Default for ServerConfig {
@@ -37,7 +59,9 @@ impl Default for ServerConfig {
             admin_listen: None,
             hosts: Vec::new(),
             drain: Span::secs(25),
+            write_timeout: Span::secs(30),
             proxy: None,
+            streams: StreamLimits::default(),
         }
     }
 }

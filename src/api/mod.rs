@@ -4,7 +4,9 @@ mod access;
 mod config;
 mod convert;
 mod deliveries;
+mod events;
 mod health;
+mod patience;
 mod problem;
 mod requests;
 mod server;
@@ -22,12 +24,12 @@ use axum::{
     response::Response,
     routing::get,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use config::ServerConfig;
+pub use config::{ServerConfig, StreamLimits};
 pub use server::{Bound, Listen};
 pub use waiters::Waiters;
 
@@ -59,6 +61,10 @@ pub struct Api {
     pub callbacks: Option<Callbacks>,
     /// The open watches were read from the store.
     pub loaded: watch::Sender<bool>,
+    /// Bounds of those who follow the events.
+    pub streams: StreamLimits,
+    /// Places for them.
+    pub readers: Arc<Semaphore>,
     /// The process is stopping.
     pub stop: CancellationToken,
 }
@@ -90,6 +96,7 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(sinks::test))
         .routes(routes!(sinks::pause))
         .routes(routes!(sinks::resume))
+        .routes(routes!(events::follow))
         .routes(routes!(health::sources))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -5,7 +5,7 @@ use std::{
     fmt, fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -25,7 +25,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::access::Door;
+use super::{
+    access::Door,
+    patience::{Line, Patient},
+};
+use crate::units::Span;
 
 /// How long a connection may take for a request's headers, and how long it may lie idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
@@ -35,6 +39,9 @@ const MAX_HEAD: usize = 64 << 10;
 
 /// How long a port may be held by a process that is just going away.
 const BIND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a stop waits for the reader of an endless answer to take its end.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Connections at once; a further one waits to be accepted.
 const MAX_CONNECTIONS: usize = 4096;
@@ -138,7 +145,8 @@ impl Bound {
     }
 
     /// Serves `router` until `stop`, then lets requests under way finish.
-    pub async fn serve(self, router: Router, stop: CancellationToken) {
+    /// A client that takes nothing of its answer for `patience` is cut off.
+    pub async fn serve(self, router: Router, patience: Duration, stop: CancellationToken) {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
@@ -157,17 +165,31 @@ impl Bound {
                 }
             };
             let router = router.clone();
+            let line = Arc::new(Line::default());
+            let known = Arc::clone(&line);
             let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(door);
+                request.extensions_mut().insert(Arc::clone(&known));
                 let router = router.clone();
                 async move { Ok::<_, Infallible>(unfailing(router.oneshot(request.map(Body::new)).await)) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD);
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            let connection =
+                graceful.watch(http.serve_connection(
+                    TokioIo::new(Patient::new(stream, patience, Arc::clone(&line))),
+                    service,
+                ));
+            let stop = stop.clone();
             tokio::spawn(async move {
-                // A client that breaks off is its own affair.
-                let _ = connection.await;
+                select! {
+                    // A client that breaks off is its own affair.
+                    _ = connection => {}
+                    () = abandoned(&line, &stop) => {}
+                }
+                if line.stalled.load(Ordering::Acquire) {
+                    tracing::warn!(after = %Span(patience), "a client took nothing of its answer and was cut off");
+                }
                 drop(place);
             });
         }
@@ -189,6 +211,15 @@ impl Bound {
             }
             Socket::Unix(socket) => Ok((Box::new(socket.accept().await?.0), Door::Unix)),
         }
+    }
+}
+
+/// Waits until the daemon stops and the end of an endless answer is not taken.
+async fn abandoned(line: &Line, stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FAREWELL).await;
+    if !line.streaming.load(Ordering::Acquire) {
+        std::future::pending::<()>().await;
     }
 }
 

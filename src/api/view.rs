@@ -149,6 +149,37 @@ pub struct AttemptView {
     pub response: Option<String>,
 }
 
+/// An event as `/v1/events` tells it: the envelope without the job.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EventView {
+    /// `job.completed` … `job.lost`, `job.started`, `job.updated`
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// When the job ended, or its progress was noticed.
+    #[schema(value_type = String, format = DateTime)]
+    pub timestamp: Time,
+    /// `evt_…`, the same wherever the event goes.
+    pub id: String,
+    /// The source's name.
+    pub source: String,
+    /// The job.
+    pub job_id: JobId,
+    /// What its end means; null while it has not ended.
+    pub outcome: Option<Outcome>,
+    /// Labels of the watch.
+    pub labels: BTreeMap<String, String>,
+    /// The source's own word, while it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Why it was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Bytes of the stored job.
+    pub job_size: Option<u64>,
+    /// The path of the stored job in this API.
+    pub job: Option<String>,
+}
+
 /// One page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {

@@ -176,6 +176,22 @@ impl Client {
         request.send().await.map_err(|error| self.explain(&error, patience))
     }
 
+    /// Opens a stream of server-sent events, after the event with `last_id` when there is one.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn stream(&self, path: &Path, last_id: Option<&str>) -> Result<Response, ClientError> {
+        let mut request = self.http.get(format!("{}{}", self.target.base, path.as_str()));
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        let answer = request.send().await.map_err(|error| self.explain(&error, None))?;
+        if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
+    }
+
     /// `GET`, the answer's JSON as it came.
     ///
     /// # Errors

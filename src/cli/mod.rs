@@ -5,6 +5,7 @@ pub mod client;
 pub mod completions;
 pub mod deliveries;
 pub mod demo;
+pub mod events;
 pub mod exit;
 pub mod follow;
 pub mod get;
@@ -158,6 +159,9 @@ pub enum Command {
     /// Send deliveries again
     #[command(long_about = redeliver::ABOUT)]
     Redeliver(redeliver::RedeliverArgs),
+    /// Follow the events as they happen
+    #[command(long_about = events::ABOUT)]
+    Events(events::EventsArgs),
     /// Show the sinks, or test one
     #[command(subcommand)]
     Sink(sink::SinkCommand),
@@ -290,6 +294,7 @@ impl Cli {
             Command::Unwatch(args) => unwatch::run(args, &client, console).await,
             Command::Deliveries(args) => deliveries::run(args, &client, console).await,
             Command::Redeliver(args) => redeliver::run(args, &client, console).await,
+            Command::Events(args) => events::run(args, &client, console).await,
             Command::Sink(command) => sink::run(command, &client, console).await,
             Command::Healthcheck(_) => healthcheck::run(&client).await,
             Command::Run(_)

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{ConfigError, Loaded, Loader, ShowFormat, schema, show};
+use super::{ConfigError, Loaded, Loader, RouteArgs, ShowFormat, schema, show};
 
 /// Checks, shows or describes the configuration; starts nothing.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -36,6 +36,14 @@ pub enum ConfigCommand {
         #[arg(long, value_enum, default_value = "toml")]
         output: ShowFormat,
     },
+    /// Explain where an event would go.
+    ///
+    /// Describe an event; for each sink it says whether it would get it, and which route or which condition
+    /// decides that. Nothing is sent. Exit status: 0, also when the event goes nowhere; 2 for a name that is
+    /// not configured.
+    #[command(after_help = "Examples:\n  tidings config route --outcome failed --label team=billing\n  \
+        tidings config route --event job.updated --status in_progress --output json")]
+    Route(RouteArgs),
     /// Print the JSON Schema of the configuration file.
     ///
     /// Editors complete and check against it. TOML (taplo): `#:schema ./tidings.schema.json` in the first
@@ -61,6 +69,13 @@ impl ConfigCommand {
                 },
                 Err(error) => Err(error),
             },
+            Self::Route(route) => match loader.without_secret_files().load() {
+                Ok(loaded) => match route.explain(&loaded.config) {
+                    Ok(text) => Ok(text),
+                    Err(reason) => return misused(err, &reason),
+                },
+                Err(error) => Err(error),
+            },
             Self::Schema => Ok(format!("{:#}\n", schema())),
         };
         match text {
@@ -79,6 +94,11 @@ fn failed(err: &mut dyn Write, reason: &str) -> u8 {
     // Where stderr is gone there is nobody left to tell.
     let _ = writeln!(err, "{reason}");
     1
+}
+
+fn misused(err: &mut dyn Write, reason: &str) -> u8 {
+    let _ = writeln!(err, "{reason}");
+    2
 }
 
 fn refused(err: &mut dyn Write, error: &ConfigError) -> u8 {

@@ -20,6 +20,7 @@ mod node;
 mod path;
 mod problems;
 mod read;
+mod route;
 mod schema;
 mod show;
 mod snippet;
@@ -45,6 +46,7 @@ pub use load::{FlagOverrides, Loaded, Loader};
 pub use node::Origin;
 pub use path::{KeyPath, Step};
 pub use problems::{ConfigError, Problem, nearest};
+pub use route::RouteArgs;
 pub use schema::schema;
 pub use show::{ShowFormat, redacted, redacted_url, show};
 

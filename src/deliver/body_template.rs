@@ -233,7 +233,10 @@ fn variables(parcel: &Parcel) -> Vec<(&'static str, Value)> {
         ("id", Value::from(&parcel.event_id)),
         ("source", of_job(|subject| &subject.source)),
         ("job_id", of_job(|subject| subject.job_id.as_str())),
-        ("outcome", subject.map_or(Value::from("test"), |subject| subject.outcome.map(Outcome::as_str).into())),
+        (
+            "outcome",
+            subject.map_or(Value::from("test"), |subject| subject.outcome.map(Outcome::as_str).into()),
+        ),
         ("status", Value::from(subject.and_then(|subject| subject.status.as_deref()))),
         ("labels", Value::from_pairs(labels.map(|(key, value)| (key.as_str(), value.as_str())))),
         ("reason", Value::from(subject.and_then(|subject| subject.reason.as_deref()))),

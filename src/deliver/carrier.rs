@@ -73,9 +73,7 @@ impl Carrier {
     pub fn leave(&self, key: DeliveryKey) -> Option<DeliveryKey> {
         match self {
             Self::Sink(_) => None,
-            Self::Callbacks(_, origins) => {
-                origins.lock().unwrap_or_else(PoisonError::into_inner).leave(key)
-            }
+            Self::Callbacks(_, origins) => origins.lock().unwrap_or_else(PoisonError::into_inner).leave(key),
         }
     }
 

@@ -25,12 +25,12 @@ mod disk;
 pub mod report;
 pub mod retry;
 
+pub use carrier::Carrier;
 pub use config::{
     CALLBACK_SINK, CallbackConfig, Compression, DiskConfig, Format, Method, RetryConfig, SinkConfig,
     WebhookConfig,
 };
 pub use courier::Courier;
-pub use carrier::Carrier;
 pub use couriers::Couriers;
 pub use parcel::{Body, Parcel, Subject};
 pub use report::Report;

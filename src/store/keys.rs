@@ -20,6 +20,7 @@ use crate::{job::JobId, units::Time};
 
 pub(super) const WATCH: u8 = b'w';
 pub(super) const OPEN: u8 = b'o';
+pub(super) const EVENT: u8 = b'e';
 pub(super) const DELIVERY: u8 = b'd';
 pub(super) const PENDING: u8 = b'q';
 pub(super) const CLOSED: u8 = b'r';
@@ -101,7 +102,7 @@ pub(super) fn open(number: u64) -> Vec<u8> {
 }
 
 pub(super) fn event(number: u64) -> Vec<u8> {
-    numbered(b'e', number)
+    numbered(EVENT, number)
 }
 
 pub(super) fn deliveries_of(event: u64) -> Vec<u8> {

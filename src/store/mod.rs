@@ -40,11 +40,13 @@ use std::{
     sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicBool, mpsc},
 };
 
+use tokio::sync::watch;
+
 pub use config::StoreConfig;
 pub use delivering::AttemptDone;
 pub use following::{Ended, Observation};
 pub use keys::DeliveryKey;
-pub use read::{DeliveryFilter, Found, Listing, WatchFilter};
+pub use read::{DeliveryFilter, Found, Listing, Newest, WatchFilter};
 pub use record::{Callback, Change, Delivery, End, Event, News, Stage, Step, StoredJob, Verdict, Watch};
 pub use registering::{Registered, Registration};
 pub use removing::Removed;
@@ -136,6 +138,7 @@ struct Shared {
     database: RwLock<Option<Database>>,
     healthy: AtomicBool,
     listener: OnceLock<Listener>,
+    newest: watch::Sender<Newest>,
     spool: Spool,
     space: spool::FreeSpace,
     /// One process a folder. The last field, so that it is let go only after the database is closed.
@@ -172,6 +175,8 @@ impl Store {
         let lock = marker::lock(&folder)?;
         let spool = Spool::open(&folder.join("spool")).map_err(failed)?;
         let database = marker::open(&folder, config)?;
+        let newest = contained(|| read::newest_event(&database.db))
+            .map_err(|error| OpenError::Damaged { path: folder.clone(), reason: error.to_string() })?;
         let shared = Arc::new(Shared {
             space: spool::FreeSpace::new(&folder, config.min_free),
             folder,
@@ -179,6 +184,7 @@ impl Store {
             database: RwLock::new(Some(database)),
             healthy: AtomicBool::new(true),
             listener: OnceLock::new(),
+            newest: watch::Sender::new(Newest { number: newest, count: 0 }),
             spool,
             _lock: lock,
         });

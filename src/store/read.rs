@@ -30,6 +30,15 @@ pub struct Listing<T> {
     pub next: Option<Vec<u8>>,
 }
 
+/// The newest event that is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// Its number; 0 when there is none.
+    pub number: u64,
+    /// How many were made since the start.
+    pub count: u64,
+}
+
 /// Which watches to list.
 #[derive(Clone, Debug, Default)]
 pub struct WatchFilter {
@@ -126,6 +135,43 @@ impl Store {
         self.read(|db| db.get(keys::event(number))?.map(|bytes| codec::decode(&bytes)).transpose())
     }
 
+    /// The newest event, and word of each that follows once it is durable.
+    #[must_use]
+    pub fn newest_event(&self) -> tokio::sync::watch::Receiver<Newest> {
+        self.shared.newest.subscribe()
+    }
+
+    /// The events after number `after` up to `until`, oldest first: at most `limit`, and no further one once
+    /// their records have `bytes`. Empty when there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn events_after(
+        &self,
+        after: u64,
+        until: u64,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<(u64, Event)>, StoreError> {
+        self.read(|db| {
+            let (mut events, mut size) = (Vec::new(), 0);
+            if until <= after {
+                return Ok(events);
+            }
+            for entry in db.range(keys::event(after.saturating_add(1))..=keys::event(until)).take(limit) {
+                let (key, value) = entry?;
+                size += value.len();
+                if let Some(number) = keys::number_of(&key) {
+                    events.push((number, codec::decode(&value)?));
+                }
+                if size >= bytes {
+                    break;
+                }
+            }
+            Ok(events)
+        })
+    }
+
     /// One delivery.
     ///
     /// # Errors
@@ -212,6 +258,12 @@ impl Store {
     pub fn each_pending(&self, each: impl FnMut(&str, DeliveryKey, Time)) -> Result<(), StoreError> {
         self.read(|db| each_pending(db, each))
     }
+}
+
+/// The number of the newest event; 0 when there is none.
+pub(super) fn newest_event(db: &sled::Db) -> Result<u64, StoreError> {
+    let last = db.scan_prefix([keys::EVENT]).keys().next_back().transpose()?;
+    Ok(last.and_then(|key| keys::number_of(&key)).unwrap_or(0))
 }
 
 pub(super) fn each_open(db: &sled::Db, mut each: impl FnMut(Watch)) -> Result<(), StoreError> {

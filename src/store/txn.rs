@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Change, StoreError, codec, keys};
+use super::{Change, Newest, StoreError, codec, keys};
 
 /// A batch of more than about this many random keys makes sled hold memory far beyond its cache (1 000 a batch:
 /// gigabytes; 100: as configured).
@@ -21,6 +21,15 @@ pub(super) struct Txn<'a> {
     current: Writes,
     changes: Vec<Change>,
     current_changes: Vec<Change>,
+    /// The events that were written.
+    made: Newest,
+}
+
+/// What a commit comes to, to be told once it is durable.
+pub(super) struct Committed {
+    pub(super) changes: Vec<Change>,
+    /// How many events it made, and the number of the last.
+    pub(super) made: Newest,
 }
 
 impl<'a> Txn<'a> {
@@ -31,6 +40,7 @@ impl<'a> Txn<'a> {
             current: Writes::new(),
             changes: Vec::new(),
             current_changes: Vec::new(),
+            made: Newest::default(),
         }
     }
 
@@ -104,17 +114,25 @@ impl<'a> Txn<'a> {
     }
 
     /// Writes what is staged and hands over the changes to tell once all is durable.
-    pub(super) fn finish(mut self) -> Result<Vec<Change>, StoreError> {
+    pub(super) fn finish(mut self) -> Result<Committed, StoreError> {
         self.end_operation()?;
         self.apply()?;
-        Ok(self.changes)
+        Ok(Committed { changes: self.changes, made: self.made })
     }
 
     fn apply(&mut self) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
         for (key, value) in std::mem::take(&mut self.staged) {
             match value {
-                Some(value) => batch.insert(key, value),
+                Some(value) => {
+                    // Numbers only grow, and an event is written once.
+                    if key.first() == Some(&keys::EVENT)
+                        && let Some(number) = keys::number_of(&key)
+                    {
+                        self.made = Newest { number, count: self.made.count + 1 };
+                    }
+                    batch.insert(key, value);
+                }
                 None => batch.remove(key),
             }
         }

@@ -16,7 +16,10 @@ use tokio::sync::oneshot;
 
 use crate::units::Span;
 
-use super::{Change, Shared, Store, StoreError, contained, marker, read, txn::Txn};
+use super::{
+    Change, Newest, Shared, Store, StoreError, contained, marker, read,
+    txn::{Committed, Txn},
+};
 
 /// Calls that share one sync at the most; keeps the first caller's wait bounded.
 const MAX_CALLS: usize = 2048;
@@ -135,7 +138,12 @@ fn run(waiting: &Receiver<Box<dyn Call>>, shared: &Weak<Shared>) {
 /// Applies, makes durable, answers, tells.
 fn commit(shared: &Shared, mut calls: Vec<Box<dyn Call>>, reopening: &mut Reopening) {
     match make_durable(shared, &mut calls) {
-        Ok(changes) => {
+        Ok(Committed { changes, made }) => {
+            if made.count > 0 {
+                shared.newest.send_modify(|newest| {
+                    *newest = Newest { number: made.number, count: newest.count + made.count };
+                });
+            }
             if let Some(listener) = shared.listener.get() {
                 changes.into_iter().for_each(listener);
             }
@@ -155,7 +163,7 @@ fn commit(shared: &Shared, mut calls: Vec<Box<dyn Call>>, reopening: &mut Reopen
     }
 }
 
-fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Vec<Change>, StoreError> {
+fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Committed, StoreError> {
     let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
     let database = database.as_ref().filter(|_| shared.healthy.load(Ordering::Acquire));
     let Some(database) = database else {
@@ -166,10 +174,10 @@ fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Vec<Chan
         for call in calls {
             call.apply(&mut txn)?;
         }
-        let changes = txn.finish()?;
+        let committed = txn.finish()?;
         database.db.flush()?;
         sync(&database.file)?;
-        Ok(changes)
+        Ok(committed)
     })
 }
 
@@ -195,9 +203,13 @@ pub(super) fn carry(carrier: &mut marker::Carrier, shared: &Shared) {
 /// A commit that failed may have reached the disk all the same, and nobody was told of it: tells everything that
 /// is open, as at the start.
 fn tell_open(shared: &Shared) {
-    let Some(listener) = shared.listener.get() else { return };
     let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
     let Some(database) = &*database else { return };
+    match contained(|| read::newest_event(&database.db)) {
+        Ok(number) => shared.newest.send_modify(|newest| newest.number = newest.number.max(number)),
+        Err(error) => tracing::error!(%error, "the newest event could not be read; the next one shows it"),
+    }
+    let Some(listener) = shared.listener.get() else { return };
     let told = contained(|| {
         read::each_open(&database.db, |watch| listener(Change::Follow(Box::new(watch))))?;
         read::each_pending(&database.db, |sink, key, due| {

@@ -14,6 +14,7 @@ mod cloudevents;
 mod crash;
 mod delivery;
 mod docs;
+mod events;
 mod formats;
 mod full_disk;
 mod happy;

@@ -33,6 +33,7 @@ impl Checker<'_> {
             }
             _ => {}
         }
+        self.not_zero(&path.join("write_timeout"), server.write_timeout);
         self.secret(&path, "token", server.token.as_ref(), server.token_file.as_deref(), header_secret);
         for (index, host) in server.hosts.iter().enumerate() {
             if host.is_empty() || host.contains(['/', '@', ' ']) {

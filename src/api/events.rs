@@ -1,0 +1,272 @@
+//! `GET /v1/events`: the events as they happen, read from the store by each reader at its own pace. A reader
+//! holds its place and at most one page, whatever its client does.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering},
+};
+
+use axum::{
+    Extension,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::sse::{Event as Message, Sse},
+};
+use futures_util::{Stream, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::{
+    select,
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Api,
+    config::StreamLimits,
+    patience::Line,
+    problem::{Problem, Query, unknown_parameter},
+    requests::aside,
+    view::EventView,
+};
+use crate::{
+    store::{Event, Newest},
+    telemetry::Metrics,
+};
+
+/// Events read at once, and about how many bytes of them.
+const PAGE: usize = 100;
+const PAGE_BYTES: usize = 64 << 10;
+
+/// What a segment of a path holds as it is (RFC 3986, unreserved).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Which events a reader wants.
+#[derive(Clone, Debug, Default)]
+struct Filter {
+    source: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Filter {
+    fn of(query: Vec<(String, String)>) -> Result<Self, Problem> {
+        let mut filter = Self::default();
+        for (key, value) in query {
+            match key.strip_prefix("label.") {
+                Some(label) => drop(filter.labels.insert(label.to_owned(), value)),
+                None if key == "source" => filter.source = Some(value),
+                None => return Err(unknown_parameter(&key, "source and label.KEY")),
+            }
+        }
+        Ok(filter)
+    }
+
+    fn takes(&self, event: &Event) -> bool {
+        self.source.as_ref().is_none_or(|source| *source == event.source)
+            && self.labels.iter().all(|(key, value)| event.labels.get(key) == Some(value))
+    }
+}
+
+/// Follow the events.
+///
+/// Server-sent events: `id` is where the event stands (opaque), `event` its type, `data` one line of JSON: the
+/// envelope without the job. Without `Last-Event-ID` it begins with what happens from now on, with it after that
+/// event, or at the oldest that is kept. A comment comes every 15 seconds. A reader that falls more than 1000
+/// events behind is sent `event: dropped` and cut off; it may come back with its last id.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "events",
+    params(
+        ("source" = Option<String>, Query, description = "Only those of this source"),
+        ("label.KEY" = Option<String>, Query, description = "Only those whose label KEY has this value"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was read"),
+    ),
+    responses(
+        (status = 200, body = EventView, content_type = "text/event-stream"),
+        (status = 400, body = super::view::Problem),
+        (status = 503, body = super::view::Problem, description = "Too many readers"),
+    )
+)]
+pub(super) async fn follow(
+    State(api): State<Arc<Api>>,
+    line: Option<Extension<Arc<Line>>>,
+    headers: HeaderMap,
+    Query(query): Query,
+) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Problem> {
+    let filter = Filter::of(query)?;
+    let newest = api.store.newest_event();
+    let now = *newest.borrow();
+    let after = match headers.get("last-event-id") {
+        // One of a data folder that was replaced: there is nothing before now that it could mean.
+        Some(id) => last_id(id)?.min(now.number),
+        None => now.number,
+    };
+    let place = Place::take(&api, line.map(|Extension(line)| line))?;
+    let limits = api.streams;
+    let reader = Reader {
+        filter,
+        newest,
+        limits,
+        position: after,
+        goal: now,
+        caught_up: false,
+        // An id alone moves the client's place without being an event, so that it can come back from here.
+        page: VecDeque::from([Message::default().id(after.to_string())]),
+        beat: Instant::now() + limits.heartbeat,
+        over: false,
+        place,
+        api,
+    };
+    Ok(Sse::new(stream::unfold(reader, Reader::next)))
+}
+
+fn last_id(id: &http::HeaderValue) -> Result<u64, Problem> {
+    id.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(|| {
+        Problem::bad_request(
+            "bad_last_event_id",
+            "the header Last-Event-ID must be the id of an event of this stream",
+        )
+    })
+}
+
+/// A reader's place among the bounded number of them.
+struct Place {
+    metrics: Arc<Metrics>,
+    line: Option<Arc<Line>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(api: &Api, line: Option<Arc<Line>>) -> Result<Self, Problem> {
+        let permit = Arc::clone(&api.readers).try_acquire_owned().map_err(|_| {
+            let detail = format!("{} readers follow the events already", api.streams.readers);
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_readers", detail)
+        })?;
+        if let Some(line) = &line {
+            line.streaming.store(true, Ordering::Release);
+        }
+        api.metrics.event_readers.inc();
+        Ok(Self { metrics: Arc::clone(&api.metrics), line, _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.event_readers.dec();
+        if let Some(line) = &self.line {
+            line.streaming.store(false, Ordering::Release);
+            if line.stalled.load(Ordering::Acquire) {
+                self.metrics.event_readers_dropped.with_label_values(&["write_timeout"]).inc();
+            }
+        }
+    }
+}
+
+/// One client that follows the events.
+struct Reader {
+    api: Arc<Api>,
+    filter: Filter,
+    newest: watch::Receiver<Newest>,
+    limits: StreamLimits,
+    /// Everything up to here was looked at.
+    position: u64,
+    /// How far the present stretch goes.
+    goal: Newest,
+    /// It has been at the newest event; before that it is catching up and may take its time.
+    caught_up: bool,
+    page: VecDeque<Message>,
+    beat: Instant,
+    over: bool,
+    place: Place,
+}
+
+impl Reader {
+    /// The next message; it is asked for only when the client has taken what came before.
+    async fn next(mut self) -> Option<(Result<Message, Infallible>, Self)> {
+        let stop = self.api.stop.clone();
+        loop {
+            if let Some(message) = self.page.pop_front() {
+                self.beat = Instant::now() + self.limits.heartbeat;
+                return Some((Ok(message), self));
+            }
+            if self.over || stop.is_cancelled() {
+                return None;
+            }
+            let newest = *self.newest.borrow_and_update();
+            if self.caught_up && newest.count.saturating_sub(self.goal.count) > self.limits.behind {
+                self.drop_out();
+            } else if self.position < self.goal.number {
+                self.read().await;
+            } else if newest.number > self.goal.number {
+                self.goal = newest;
+            } else {
+                self.caught_up = true;
+                select! {
+                    // News for one that waited is no falling behind, however much it is.
+                    changed = self.newest.changed() => match changed {
+                        Ok(()) => self.goal = *self.newest.borrow_and_update(),
+                        Err(_) => self.over = true,
+                    },
+                    () = sleep_until(self.beat) => {
+                        self.page.push_back(Message::default().comment("").id(self.position.to_string()));
+                    }
+                    () = stop.cancelled() => return None,
+                }
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        let (after, until) = (self.position, self.goal.number);
+        let filter = self.filter.clone();
+        let read = aside(&self.api, move |api| {
+            let events = api.store.events_after(after, until, PAGE, PAGE_BYTES)?;
+            // A page that is empty although there should be more: those were dropped.
+            let position = events.last().map_or(until, |(number, _)| *number);
+            let wanted = events.into_iter().filter(|(_, event)| filter.takes(event));
+            Ok((position, wanted.map(|(number, event)| message(number, event)).collect()))
+        });
+        match read.await {
+            Ok((position, page)) => (self.position, self.page) = (position, page),
+            Err(problem) => {
+                tracing::warn!(error = problem.detail(), "a reader of the events is sent away");
+                self.over = true;
+            }
+        }
+    }
+
+    fn drop_out(&mut self) {
+        let reason = format!("the reader fell more than {} events behind", self.limits.behind);
+        tracing::warn!(reason, "a reader of the events was dropped");
+        self.place.metrics.event_readers_dropped.with_label_values(&["behind"]).inc();
+        let data = serde_json::json!({"code": "behind", "reason": reason}).to_string();
+        self.page.push_back(Message::default().event("dropped").data(data));
+        self.over = true;
+    }
+}
+
+fn message(number: u64, event: Event) -> Message {
+    let view = view(event);
+    // A record of texts and numbers is always JSON.
+    let data = serde_json::to_string(&view).unwrap_or_default();
+    Message::default().id(number.to_string()).event(view.event_type).data(data)
+}
+
+fn view(event: Event) -> EventView {
+    let news = event.news;
+    let job = news.job();
+    let segment = |text: &str| utf8_percent_encode(text, SEGMENT).to_string();
+    let path = format!("/v1/watches/{}/{}/job", segment(&event.source), segment(event.job_id.as_str()));
+    EventView {
+        event_type: news.event_type().as_str().to_owned(),
+        timestamp: news.time(),
+        id: news.event_id().to_owned(),
+        outcome: news.event_type().outcome(),
+        status: news.status().map(str::to_owned),
+        reason: news.reason().map(str::to_owned),
+        job_size: job.map(|job| job.size),
+        job: job.map(|_| path),
+        source: event.source,
+        job_id: event.job_id,
+        labels: event.labels,
+    }
+}
