@@ -185,7 +185,7 @@ impl Courier {
             Ok(report) => report?,
             Err(panic) => {
                 self.metrics.panics.inc();
-                Report::refused(format!("an internal error: {}", panic_text(&*panic)))
+                Report::broken(format!("an internal error: {}", panic_text(&*panic)))
             }
         };
         let now = clock::now();
@@ -294,6 +294,7 @@ fn view_of(report: &Report, at: Time) -> AttemptView {
         duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
         status: report.status,
         error: report.error.clone(),
+        error_class: report.error_class,
         response: report.response.clone(),
     }
 }

@@ -21,4 +21,5 @@ mod openapi;
 mod process;
 mod registering;
 mod signatures;
+mod transport;
 mod upstream;

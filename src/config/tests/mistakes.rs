@@ -44,6 +44,9 @@ mistakes! {
     intervals: "[sources.retab.polling]\nmin_interval = \"1m\"\ninterval = \"0s\"\n[sources.mine.polling]\nmax_interval = \"100ms\"\n", NO_VARIABLES;
     events: &format!("{HOOK}events = [\"job.done\", \"job.complete\", \"*.lost\"]\n[sinks.b]\ntype = \"disk\"\ndir = \"\"\nevents = []\n"), NO_VARIABLES;
     signing_secrets: &format!("{HOOK}secret = \"topsecret\"\nsecrets = [\"whsec_!topsecret\", \"whsec_dG9wc2VjcmV0\"]\n"), NO_VARIABLES;
+    asymmetric_secrets: &format!("{HOOK}secret = \"whpk_dG9wc2VjcmV0\"\nsecrets = [\"whsk_!topsecret\", \"whsk_dG9wc2VjcmV0\"]\nsecrets_file = \"nowhere/keys\"\n"), NO_VARIABLES;
+    credentials: &format!("{HOOK}bearer = \"topsecret\"\nbearer_file = \"nowhere/token\"\n[sinks.app.headers]\nauthorization = \"topsecret\"\nx-key = {{ file = \"nowhere/key\" }}\nx-none = {{ path = \"a\" }}\nx-list = [\"topsecret\"]\n"), NO_VARIABLES;
+    certificates: &format!("{HOOK}client_key_file = \"nowhere/key.pem\"\n[sinks.other]\ntype = \"webhook\"\nurl = \"https://example.com\"\nca_file = \"nowhere/ca.pem\"\n"), NO_VARIABLES;
     disk_paths: "[sinks.a]\ntype = \"disk\"\ndir = \"o\"\npath = \"{job}.json\"\n[sinks.b]\ntype = \"disk\"\ndir = \"o\"\npath = \"/{job_id}\"\n[sinks.c]\ntype = \"disk\"\ndir = \"o\"\npath = \"../{job_id}\"\n[sinks.d]\ntype = \"disk\"\ndir = \"o\"\npath = \"\"\n[sinks.e]\ntype = \"disk\"\ndir = \"o\"\npath = \"{job_id\"\n[sinks.f]\ntype = \"disk\"\ndir = \"o\"\npath = \"latest.json\"\n", NO_VARIABLES;
     log_levels: "[log]\nlevel = \"infoo\"\n", NO_VARIABLES;
     log_filters: "", [("TIDINGS_LOG__LEVEL", "tidings=loud")];

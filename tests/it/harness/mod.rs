@@ -8,6 +8,7 @@
 mod daemon;
 mod process;
 mod receiver;
+mod tls;
 
 use std::{fmt::Debug, future::Future, time::Duration};
 
@@ -18,6 +19,7 @@ use tidings::{
     job::JobId,
     mock::{Mock, MockConfig},
 };
+pub use tls::{Authority, Pair, TlsReceiver};
 
 /// After this a condition will not come true any more.
 pub const PATIENCE: Duration = Duration::from_secs(30);
