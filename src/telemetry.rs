@@ -74,6 +74,8 @@ pub struct Metrics {
     pub events: IntCounterVec,
     /// Attempts to deliver, by sink and result.
     pub attempts: IntCounterVec,
+    /// Attempts that failed, by sink and class of error.
+    pub failures: IntCounterVec,
     /// How long attempts to deliver take, by sink.
     pub attempt_seconds: HistogramVec,
     /// Deliveries that are pending, by sink.
@@ -147,6 +149,12 @@ impl Metrics {
                 "tidings_pending_deliveries",
                 "Deliveries that wait or are under way.",
                 &["sink"],
+            ),
+            failures: counters(
+                &registry,
+                "tidings_delivery_failures_total",
+                "Attempts to deliver that failed, by class of error.",
+                &["sink", "class"],
             ),
             attempt_seconds: known(
                 &registry,

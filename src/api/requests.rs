@@ -10,7 +10,7 @@ use super::{
     view::{CallbackRequest, WatchRequest},
 };
 use crate::{
-    deliver::check_secret,
+    deliver::{BadCallback, check_secret},
     secret::Secret,
     store::{Callback, Registration},
     units::{Span, Time},
@@ -95,10 +95,15 @@ impl Api {
         if asked.url.len() > MAX_URL {
             return Err(refused(format!("a callback URL has at most {MAX_URL} bytes")));
         }
-        callbacks.check(&asked.url).map_err(|reason| {
-            refused(format!(
-                "the callback URL is refused: {reason}; callbacks.allow can open a range of addresses"
-            ))
+        callbacks.check(&asked.url).map_err(|wrong| {
+            let detail = format!("the callback URL is refused: {wrong}");
+            match wrong {
+                BadCallback::Url(_) => refused(detail),
+                BadCallback::Blocked(_) => Problem::unprocessable(
+                    "callback_blocked",
+                    format!("{detail}; callbacks.allow can open a range of addresses"),
+                ),
+            }
         })?;
         let secret = asked.secret.map(Secret::new);
         if let Some(secret) = &secret {

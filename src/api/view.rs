@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
+    deliver::ErrorClass,
     job::{JobId, Outcome, Phase},
     units::Time,
 };
@@ -145,6 +146,9 @@ pub struct AttemptView {
     pub status: Option<u16>,
     /// What went wrong, when something did.
     pub error: Option<String>,
+    /// The kind of what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_class: Option<ErrorClass>,
     /// The answer's body, at most its first KiB.
     pub response: Option<String>,
 }

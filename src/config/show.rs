@@ -29,8 +29,8 @@ pub fn show(loaded: &Loaded, format: ShowFormat) -> Result<String, String> {
     }
 }
 
-/// The configuration without anything that might be secret: keys and tokens hide themselves, the values of
-/// headers and the credentials and queries of URLs are struck out here.
+/// The configuration without anything that might be secret: keys, tokens and the values of headers
+/// hide themselves, the credentials and queries of URLs are struck out here.
 #[must_use]
 pub fn redacted(config: &Config) -> Config {
     let mut config = config.clone();
@@ -41,9 +41,6 @@ pub fn redacted(config: &Config) -> Config {
     for sink in config.sinks.values_mut() {
         if let SinkConfig::Webhook(webhook) = sink {
             webhook.url = redacted_url(&webhook.url);
-            for value in webhook.headers.values_mut() {
-                REDACTED.clone_into(value);
-            }
         }
     }
     config

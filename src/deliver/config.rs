@@ -7,7 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Wrapping;
-use crate::{secret::Secret, units::Span};
+use crate::{
+    secret::{Secret, SecretValue},
+    units::Span,
+};
 
 /// The name under which the webhooks that watches bring along are listed; no configured sink may have it.
 pub const CALLBACK_SINK: &str = "callback";
@@ -15,6 +18,10 @@ pub const CALLBACK_SINK: &str = "callback";
 /// One place where events go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a few sinks in a process, and a box helps nobody who reads one"
+)]
 pub enum SinkConfig {
     /// An HTTP endpoint.
     Webhook(WebhookConfig),
@@ -163,16 +170,28 @@ impl Default for RetryConfig {
 pub struct WebhookConfig {
     /// Where to post; http or https.
     pub url: String,
-    /// The signing secret, `whsec_…`.
+    /// The signing secret: `whsec_…`, or `whsk_…` for ed25519.
     pub secret: Option<Secret>,
     /// The file that holds the signing secret; read again when it changes.
     pub secret_file: Option<PathBuf>,
     /// Several signing secrets during a rotation: all of them sign.
     #[serde(default)]
     pub secrets: Vec<Secret>,
-    /// Headers added to every request.
+    /// The file that holds several signing secrets, one a line; read again when it changes.
+    pub secrets_file: Option<PathBuf>,
+    /// Headers added to every request; a value is text or `{ file = "…" }`, read again when it changes.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, SecretValue>,
+    /// A token that is sent as `Authorization: Bearer …`.
+    pub bearer: Option<Secret>,
+    /// The file that holds the token; read again when it changes.
+    pub bearer_file: Option<PathBuf>,
+    /// Certificates in PEM that the receiver's may come from, beside the usual authorities; read again when it changes.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate in PEM, its chain after it, that is shown to the receiver; read again when it changes.
+    pub client_cert_file: Option<PathBuf>,
+    /// The private key of that certificate in PEM; read again when it changes.
+    pub client_key_file: Option<PathBuf>,
     /// The event types it takes; `*` stands for anything.
     #[serde(default = "every_event")]
     pub events: Vec<String>,
@@ -215,7 +234,13 @@ impl WebhookConfig {
             secret: None,
             secret_file: None,
             secrets: Vec::new(),
+            secrets_file: None,
             headers: BTreeMap::new(),
+            bearer: None,
+            bearer_file: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
             events: every_event(),
             format: envelope(),
             template: None,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Carrier, Parcel, Report,
     queue::{Gate, Limits, Next, Queue},
-    report::Verdict as Attempted,
+    report::{ErrorClass, Verdict as Attempted},
     retry::{next_attempt, span},
     tally::Tally,
 };
@@ -187,7 +187,7 @@ impl Courier {
             Ok(Err(error)) => return Err(error),
             Err(panic) => {
                 self.metrics.panics.inc();
-                Report::refused(format!("an internal error: {}", panic_text(&*panic)))
+                Report::broken(format!("an internal error: {}", panic_text(&*panic)))
             }
         };
         let now = clock::now();
@@ -251,7 +251,10 @@ impl Courier {
             Attempted::Delivered if queue.taken(now) => {
                 tracing::info!(sink = self.name, "the sink works again; its breaker is closed");
             }
-            Attempted::Retry { .. } if queue.failed(key, now, rand::random()) => {
+            Attempted::Retry { .. }
+                if report.error_class.is_none_or(ErrorClass::blames_sink)
+                    && queue.failed(key, now, rand::random()) =>
+            {
                 self.metrics.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
                 let error = report.error.as_deref().unwrap_or_default();
                 tracing::warn!(
@@ -303,6 +306,9 @@ impl Courier {
             }
         }
         self.metrics.attempts.with_label_values(&[sink.as_str(), result]).inc();
+        if let Some(class) = report.error_class {
+            self.metrics.failures.with_label_values(&[sink.as_str(), class.as_str()]).inc();
+        }
         let seconds = report.duration.as_secs_f64();
         self.metrics.attempt_seconds.with_label_values(&[sink.as_str()]).observe(seconds);
     }
@@ -327,6 +333,7 @@ fn view_of(report: &Report, at: Time) -> AttemptView {
         duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
         status: report.status,
         error: report.error.clone(),
+        error_class: report.error_class,
         response: report.response.clone(),
     }
 }

@@ -26,7 +26,7 @@ use super::{
     encoding::written,
     envelope::{CHUNK, Payload, PayloadError, Wrapping},
     parcel::Parcel,
-    report::{Report, plain},
+    report::{ErrorClass, Failure, Report, plain},
     sink::SinkError,
 };
 use crate::units::Time;
@@ -99,14 +99,14 @@ impl Disk {
         let began = Instant::now();
         let (inner, owned) = (Arc::clone(&self.inner), parcel.clone());
         let written = tokio::task::spawn_blocking(move || inner.write(&owned)).await;
-        let error = match written {
+        let (class, error) = match written {
             Ok(Ok(())) => return Report::delivered(began.elapsed()),
-            Ok(Err(WriteError::Payload(error))) => error.to_string(),
-            Ok(Err(WriteError::Io(error))) => plain(&error),
-            Err(_) => "the write was interrupted".to_owned(),
+            Ok(Err(WriteError::Payload(error))) => (ErrorClass::Payload, error.to_string()),
+            Ok(Err(WriteError::Io(error))) => (ErrorClass::Disk, plain(&error)),
+            Err(_) => (ErrorClass::Internal, "the write was interrupted".to_owned()),
         };
-        let path = self.path(parcel);
-        Report::failed(format!("cannot write {}: {error}", path.display()), began.elapsed())
+        let text = format!("cannot write {}: {error}", self.path(parcel).display());
+        Report::failed(Failure::new(class, text), began.elapsed())
     }
 }
 

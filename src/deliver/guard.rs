@@ -136,34 +136,60 @@ pub enum ResolveError {
 #[derive(Clone, Debug)]
 pub struct GuardedResolver {
     trust: Arc<Trust>,
+    names: Names,
+}
+
+/// Who knows the addresses of names.
+#[derive(Clone, Debug)]
+enum Names {
+    /// The system's resolver.
+    System,
+    /// A test, which answers each look-up with the next list.
+    #[cfg(test)]
+    Scripted(Arc<std::sync::Mutex<std::collections::VecDeque<Vec<SocketAddr>>>>),
 }
 
 impl GuardedResolver {
     /// A resolver that lets through what `trust` reaches.
     #[must_use]
     pub fn new(trust: Arc<Trust>) -> Self {
-        Self { trust }
+        Self { trust, names: Names::System }
+    }
+
+    /// A resolver that is told the answers of its look-ups.
+    #[cfg(test)]
+    pub(super) fn scripted(
+        trust: Arc<Trust>,
+        answers: Arc<std::sync::Mutex<std::collections::VecDeque<Vec<SocketAddr>>>>,
+    ) -> Self {
+        Self { trust, names: Names::Scripted(answers) }
     }
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let trust = Arc::clone(&self.trust);
+        let Self { trust, names } = self.clone();
         Box::pin(async move {
-            let addresses = lookup(name.as_str(), &trust).await?;
+            let addresses = lookup(name.as_str(), &trust, &names).await?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }
 
 /// The addresses of a name, all of them within bounds. The port is 0, for the client to fill in.
-async fn lookup(name: &str, trust: &Trust) -> Result<Vec<SocketAddr>, ResolveError> {
+async fn lookup(name: &str, trust: &Trust, names: &Names) -> Result<Vec<SocketAddr>, ResolveError> {
     if matches!(trust, Trust::Callback { .. }) && is_localhost(name) {
         let addresses = loopback(trust)?;
         return Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect());
     }
-    let found = tokio::net::lookup_host((name, 0)).await.map_err(ResolveError::Lookup)?;
-    all_within(found.collect(), trust)
+    let found = match names {
+        Names::System => tokio::net::lookup_host((name, 0)).await.map_err(ResolveError::Lookup)?.collect(),
+        #[cfg(test)]
+        Names::Scripted(answers) => {
+            answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front().unwrap_or_default()
+        }
+    };
+    all_within(found, trust)
 }
 
 fn all_within(found: Vec<SocketAddr>, trust: &Trust) -> Result<Vec<SocketAddr>, ResolveError> {

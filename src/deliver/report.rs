@@ -1,8 +1,16 @@
 //! What one attempt came to, and its errors in short words that hold no secret.
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
-use super::{envelope::PayloadError, guard::ResolveError};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    envelope::PayloadError,
+    guard::{Blocked, ResolveError},
+    sign::SignError,
+};
+use crate::secret::SecretError;
 
 /// What one attempt came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +19,8 @@ pub struct Report {
     pub status: Option<u16>,
     /// What went wrong, when something did. Short; no secret, credential or query of a URL is in it.
     pub error: Option<String>,
+    /// The kind of what went wrong.
+    pub error_class: Option<ErrorClass>,
     /// The answer's body, at most its first KiB.
     pub response: Option<String>,
     /// How long it took.
@@ -36,24 +46,146 @@ pub enum Verdict {
     },
 }
 
+/// What kind of failure an attempt met, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// The DNS knows no address of the receiver.
+    NameNotFound,
+    /// The receiver's address is out of bounds for this sink; nothing was sent.
+    Blocked,
+    /// No connection came about.
+    Connect,
+    /// The two sides agree on no encryption, or one does not trust the certificate of the other.
+    Tls,
+    /// It took too long.
+    Timeout,
+    /// The connection broke off before the answer was complete.
+    Reset,
+    /// What came back is not HTTP.
+    NotHttp,
+    /// An HTTP status other than 2xx.
+    Status,
+    /// The receiver points elsewhere; redirects are not followed.
+    Redirect,
+    /// The stored job cannot be read.
+    Payload,
+    /// A secret, a header or a certificate of the sink cannot be used.
+    Config,
+    /// The sink's folder cannot be written to.
+    Disk,
+    /// A fault of tidings itself.
+    Internal,
+}
+
+impl ErrorClass {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NameNotFound => "name_not_found",
+            Self::Blocked => "blocked",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::NotHttp => "not_http",
+            Self::Status => "status",
+            Self::Redirect => "redirect",
+            Self::Payload => "payload",
+            Self::Config => "config",
+            Self::Disk => "disk",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl ErrorClass {
+    /// Whether it says something about the sink, and not about this one event or about tidings.
+    #[must_use]
+    pub const fn blames_sink(self) -> bool {
+        !matches!(self, Self::Payload | Self::Internal)
+    }
+}
+
+impl fmt::Display for ErrorClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What went wrong with an attempt: its kind, and a short text without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) class: ErrorClass,
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn new(class: ErrorClass, text: impl Into<String>) -> Self {
+        Self { class, text: text.into() }
+    }
+}
+
+impl From<Blocked> for Failure {
+    fn from(blocked: Blocked) -> Self {
+        Self::new(ErrorClass::Blocked, blocked.to_string())
+    }
+}
+
+impl From<PayloadError> for Failure {
+    fn from(error: PayloadError) -> Self {
+        Self::new(ErrorClass::Payload, error.to_string())
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        Self::new(ErrorClass::Config, error.to_string())
+    }
+}
+
+impl From<SignError> for Failure {
+    fn from(error: SignError) -> Self {
+        let class = match error {
+            SignError::Source(_) | SignError::Secret(_) => ErrorClass::Config,
+            SignError::Payload(_) | SignError::Changed => ErrorClass::Payload,
+        };
+        Self::new(class, error.to_string())
+    }
+}
+
 impl Report {
     /// An attempt that succeeded.
     #[must_use]
     pub(super) fn delivered(duration: Duration) -> Self {
-        Self { status: None, error: None, response: None, duration, verdict: Verdict::Delivered }
+        let verdict = Verdict::Delivered;
+        Self { status: None, error: None, error_class: None, response: None, duration, verdict }
     }
 
-    /// An attempt that came to nothing before it began.
+    /// An attempt that came to nothing before it began, as the sink cannot be used.
     #[must_use]
     pub(super) fn refused(error: impl Into<String>) -> Self {
-        Self::failed(error, Duration::ZERO)
+        Self::failed(Failure::new(ErrorClass::Config, error), Duration::ZERO)
+    }
+
+    /// An attempt that a fault of ours ended.
+    #[must_use]
+    pub(super) fn broken(error: impl Into<String>) -> Self {
+        Self::failed(Failure::new(ErrorClass::Internal, error), Duration::ZERO)
     }
 
     /// An attempt that failed and got no answer.
     #[must_use]
-    pub(super) fn failed(error: impl Into<String>, duration: Duration) -> Self {
-        let verdict = Verdict::Retry { not_before: None };
-        Self { status: None, error: Some(error.into()), response: None, duration, verdict }
+    pub(super) fn failed(failure: Failure, duration: Duration) -> Self {
+        Self {
+            status: None,
+            error: Some(failure.text),
+            error_class: Some(failure.class),
+            response: None,
+            duration,
+            verdict: Verdict::Retry { not_before: None },
+        }
     }
 }
 
@@ -67,51 +199,55 @@ pub(super) fn plain(error: &io::Error) -> String {
 }
 
 /// What broke an exchange, judged by the types in the chain of errors, never by their text.
-pub(super) fn class(error: &reqwest::Error) -> String {
+pub(super) fn classify(error: &reqwest::Error) -> Failure {
+    use ErrorClass as Class;
     if let Some(stored) = find::<PayloadError>(error) {
-        return stored.to_string();
+        return Failure::new(Class::Payload, stored.to_string());
     }
     if let Some(resolve) = find::<ResolveError>(error) {
-        return resolve.to_string();
+        let blocked = matches!(resolve, ResolveError::Blocked(_));
+        return Failure::new(if blocked { Class::Blocked } else { Class::NameNotFound }, resolve.to_string());
     }
     if error.is_dns() {
-        return "name not found".to_owned();
+        return Failure::new(Class::NameNotFound, "name not found");
     }
     if let Some(tls) = find::<rustls::Error>(error) {
-        return format!("TLS: {tls}");
+        return Failure::new(Class::Tls, format!("TLS: {tls}"));
     }
     if error.is_timeout() {
-        return "timed out connecting".to_owned();
+        return Failure::new(Class::Timeout, "timed out connecting");
     }
-    if let Some(kind) = find::<io::Error>(error).and_then(|error| kind(error.kind())) {
-        return kind.to_owned();
+    if let Some((class, text)) = find::<io::Error>(error).and_then(|error| kind(error.kind())) {
+        return Failure::new(class, text);
     }
     match find::<hyper::Error>(error) {
-        Some(error) if error.is_incomplete_message() => "connection closed before the answer was complete",
-        Some(error) if error.is_parse() => "the answer is not HTTP",
-        _ if error.is_connect() => "cannot connect",
-        _ => "the exchange broke off",
+        Some(error) if error.is_incomplete_message() => Failure::new(Class::Reset, CUT_SHORT),
+        Some(error) if error.is_parse() => Failure::new(Class::NotHttp, "the answer is not HTTP"),
+        _ if error.is_connect() => Failure::new(Class::Connect, "cannot connect"),
+        _ => Failure::new(Class::Reset, "the exchange broke off"),
     }
-    .to_owned()
 }
 
-fn kind(kind: io::ErrorKind) -> Option<&'static str> {
-    match kind {
-        io::ErrorKind::ConnectionRefused => Some("connection refused"),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-            Some("connection reset")
+const CUT_SHORT: &str = "connection closed before the answer was complete";
+
+fn kind(kind: io::ErrorKind) -> Option<(ErrorClass, &'static str)> {
+    use io::ErrorKind as Kind;
+    Some(match kind {
+        Kind::ConnectionRefused => (ErrorClass::Connect, "connection refused"),
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => {
+            (ErrorClass::Reset, "connection reset")
         }
-        io::ErrorKind::HostUnreachable => Some("host unreachable"),
-        io::ErrorKind::NetworkUnreachable => Some("network unreachable"),
-        io::ErrorKind::TimedOut => Some("connection timed out"),
-        io::ErrorKind::UnexpectedEof => Some("connection closed before the answer was complete"),
-        _ => None,
-    }
+        Kind::HostUnreachable => (ErrorClass::Connect, "host unreachable"),
+        Kind::NetworkUnreachable => (ErrorClass::Connect, "network unreachable"),
+        Kind::TimedOut => (ErrorClass::Timeout, "connection timed out"),
+        Kind::UnexpectedEof => (ErrorClass::Reset, CUT_SHORT),
+        _ => return None,
+    })
 }
 
 /// The first error of type `T` in the chain. `io::Error` leaves the error that it wraps out of `source()`,
 /// so it is looked into by hand; the innermost one of its kind is the one that says something.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+pub(super) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let below = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => find::<T>(inner),
         None => error.source().and_then(find::<T>),
@@ -129,6 +265,13 @@ mod tests {
     fn io_errors_lose_their_number() {
         assert_eq!(plain(&io::Error::from_raw_os_error(28)), "No space left on device");
         assert_eq!(plain(&io::Error::other("odd")), "odd");
+    }
+
+    #[test]
+    fn every_class_is_written_as_it_is_named() {
+        for class in [ErrorClass::NameNotFound, ErrorClass::NotHttp, ErrorClass::Tls, ErrorClass::Internal] {
+            assert_eq!(serde_json::to_value(class).unwrap(), class.as_str());
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::{
 
 use futures_util::StreamExt as _;
 use reqwest::{
-    Body as RequestBody, Client, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+    Body as RequestBody, Request,
+    header::{CONTENT_LENGTH, HeaderValue},
 };
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -16,44 +16,33 @@ use url::Url;
 
 use super::{
     CALLBACK_SINK, CallbackConfig, WebhookConfig,
+    credentials::Credentials,
     encoding::Encoding,
     envelope::{Payload, Wrapping},
+    exchange::{Exchange, shown},
     guard::{Blocked, GuardedResolver, Trust, check_url},
     parcel::Parcel,
-    report::{Report, Verdict, class},
+    report::{ErrorClass, Failure, Report, classify},
     sign::{SignError, Signer},
     sink::SinkError,
+    tls::TlsFiles,
+    transport::{Route, Transport, TransportError, noticing_reuse},
 };
 use crate::{
-    http_client,
-    retry_after::parse_retry_after,
-    secret::{Secret, SecretSource},
+    secret::{Secret, SecretList, SecretSource},
     units::{Span, Time},
 };
-
-/// How much of an answer's body is kept.
-const MAX_RESPONSE: usize = 1024;
-
-/// How much of the receiver's words goes into a sentence of ours.
-const MAX_QUOTE: usize = 200;
 
 /// Connections that callbacks keep open to one host after use.
 const CALLBACK_IDLE: usize = 4;
 
-/// Headers that are ours to set, or that would change how the request is framed.
-const RESERVED: [&str; 11] = [
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "keep-alive",
-    "te",
-    "traceparent",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Connections that callbacks open, over all hosts, before those that are idle are let go. Every caller may name
+/// another host, and each open connection takes one of the process's descriptors.
+const CALLBACK_CONNECTIONS: usize = 256;
+
+/// A request over a kept connection that breaks off within this time, unanswered, is sent once more at once: the
+/// receiver had closed the connection, and nothing is wrong with it.
+const INSTANT: Duration = Duration::from_secs(1);
 
 /// An HTTP endpoint that events are posted to. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
@@ -64,10 +53,10 @@ pub struct Webhook {
 #[derive(Debug)]
 struct Inner {
     url: Url,
-    client: Client,
+    transport: Arc<Transport>,
     trust: Arc<Trust>,
     signer: Signer,
-    headers: HeaderMap,
+    credentials: Credentials,
     method: reqwest::Method,
     encoding: Encoding,
     timeout: Duration,
@@ -79,8 +68,19 @@ struct Inner {
 /// it never saw.
 #[derive(Clone, Debug)]
 pub struct Callbacks {
-    client: Client,
+    transport: Arc<Transport>,
     trust: Arc<Trust>,
+}
+
+/// Why a callback cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadCallback {
+    /// It is no URL that could be posted to.
+    #[error("{0}")]
+    Url(String),
+    /// Callbacks may not reach its address.
+    #[error(transparent)]
+    Blocked(Blocked),
 }
 
 impl Callbacks {
@@ -90,20 +90,34 @@ impl Callbacks {
     /// When the TLS library cannot be set up.
     pub fn new(config: &CallbackConfig) -> Result<Self, SinkError> {
         let trust = Arc::new(Trust::Callback { allow: config.allow.clone() });
-        let timeout = WebhookConfig::to("").timeout.0;
-        let client = client(None, &trust, CALLBACK_IDLE, timeout)
+        Self::resolving(GuardedResolver::new(Arc::clone(&trust)), trust)
+    }
+
+    fn resolving(resolver: GuardedResolver, trust: Arc<Trust>) -> Result<Self, SinkError> {
+        let route = Route {
+            proxy: None,
+            resolver,
+            idle: CALLBACK_IDLE,
+            timeout: WebhookConfig::to("").timeout.0,
+            retire_after: CALLBACK_CONNECTIONS,
+            tls: TlsFiles::default(),
+        };
+        let transport = Transport::new(route)
             .map_err(|_| SinkError::new(CALLBACK_SINK, "url", "the HTTP client cannot be set up"))?;
-        Ok(Self { client, trust })
+        Ok(Self { transport: Arc::new(transport), trust })
     }
 
     /// Whether a callback may name this URL, as far as that can be told without asking the DNS.
     ///
     /// # Errors
     /// What is wrong with it, in words for the caller.
-    pub fn check(&self, url: &str) -> Result<Url, String> {
-        let url = parse_url(url)?;
-        check_url(&url, &self.trust).map_err(|blocked| blocked.to_string())?;
-        Ok(url)
+    pub fn check(&self, url: &str) -> Result<Url, BadCallback> {
+        let url = parse_url(url).map_err(BadCallback::Url)?;
+        match check_url(&url, &self.trust) {
+            Ok(()) => Ok(url),
+            Err(blocked @ Blocked::Address(_)) => Err(BadCallback::Blocked(blocked)),
+            Err(other) => Err(BadCallback::Url(other.to_string())),
+        }
     }
 }
 
@@ -111,29 +125,31 @@ impl Webhook {
     /// The webhook of a configured sink.
     ///
     /// # Errors
-    /// When the URL, a header, a secret or `proxy` cannot be used; the error names the key.
+    /// When the URL, a header, a secret, a certificate or `proxy` cannot be used; the error names the key.
     pub fn new(name: &str, config: &WebhookConfig, proxy: Option<&str>) -> Result<Self, SinkError> {
         let bad = |key, reason: String| SinkError::new(name, key, reason);
         let trust = Arc::new(Trust::Operator);
         let url = parse_url(&config.url).map_err(|reason| bad("url", reason))?;
         check_url(&url, &trust).map_err(|blocked| bad("url", blocked.to_string()))?;
-        let first = SecretSource::of(config.secret.as_ref(), config.secret_file.as_deref());
-        let more = config.secrets.iter().cloned().map(SecretSource::Inline);
-        let key = match (&config.secret, &config.secret_file) {
-            (Some(_), _) => "secret",
-            (None, Some(_)) => "secret_file",
-            (None, None) => "secrets",
+        let route = Route {
+            proxy: proxy.map(str::to_owned),
+            resolver: GuardedResolver::new(Arc::clone(&trust)),
+            // More are never in use at once, so none that could be reused is closed.
+            idle: config.max_in_flight,
+            timeout: config.timeout.0,
+            retire_after: usize::MAX,
+            tls: TlsFiles::of(config).map_err(|error| bad(error.key, error.to_string()))?,
         };
-        let signer = Signer::new(first.into_iter().chain(more).collect())
-            .map_err(|error| bad(key, error.to_string()))?;
+        let transport = Transport::new(route).map_err(|error| match &error {
+            TransportError::Tls(tls) => bad(tls.key, tls.to_string()),
+            TransportError::Client(_) => bad("url", error.to_string()),
+        })?;
         let inner = Inner {
             url,
-            client: client(proxy, &trust, config.max_in_flight, config.timeout.0).map_err(|_| {
-                bad("url", "the HTTP client cannot be set up; is server.proxy a URL?".to_owned())
-            })?,
+            transport: Arc::new(transport),
             trust,
-            signer,
-            headers: headers(config).map_err(|reason| bad("headers", reason))?,
+            signer: signer(name, config)?,
+            credentials: Credentials::of(config).map_err(|(key, reason)| bad(key, reason))?,
             method: config.method.into(),
             encoding: Encoding::of(name, config)?,
             timeout: config.timeout.0,
@@ -151,10 +167,10 @@ impl Webhook {
         let secrets = secret.cloned().map(SecretSource::Inline).into_iter().collect();
         let inner = Inner {
             url: parse_url(url).map_err(|reason| bad("url", reason))?,
-            client: callbacks.client.clone(),
+            transport: Arc::clone(&callbacks.transport),
             trust: Arc::clone(&callbacks.trust),
-            signer: Signer::new(secrets).map_err(|error| bad("secret", error.to_string()))?,
-            headers: HeaderMap::new(),
+            signer: Signer::new(secrets, None).map_err(|error| bad("secret", error.to_string()))?,
+            credentials: Credentials::default(),
             method: defaults.method.into(),
             encoding: Encoding::Wrapped(Wrapping::Envelope),
             timeout: defaults.timeout.0,
@@ -183,40 +199,67 @@ impl Webhook {
 impl Inner {
     async fn attempt(&self, parcel: &Parcel, now: Time) -> Report {
         let began = Instant::now();
+        let mut exchange = Exchange::default();
+        let failure = self.exchange(&mut exchange, parcel, now).await.err();
+        exchange.report(failure, &self.url, now, began.elapsed())
+    }
+
+    async fn exchange(&self, exchange: &mut Exchange, parcel: &Parcel, now: Time) -> Result<(), Failure> {
         // Before every attempt: the client asks the resolver about names alone.
-        if let Err(blocked) = check_url(&self.url, &self.trust) {
-            return Report::failed(blocked.to_string(), began.elapsed());
-        }
+        check_url(&self.url, &self.trust)?;
         // Dropping it ends the request's body, which an answer that came early leaves behind unsent.
         let ended = CancellationToken::new();
         let _end = ended.clone().drop_guard();
-        let request = match self.request(parcel, now, ended).await {
-            Ok(request) => request,
-            Err(error) => return Report::failed(error, began.elapsed()),
-        };
-        let mut exchange = Exchange::default();
+        let request = self.request(parcel, now, ended.clone()).await?;
         // One deadline for everything, so a receiver that drips gains nothing.
-        let error = match tokio::time::timeout(self.timeout, exchange.run(&self.client, request)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(class(&error)),
-            Err(_) => Some(format!("timed out after {}", Span(self.timeout))),
-        };
-        exchange.report(error, &self.url, now, began.elapsed())
+        let late = |_| Failure::new(ErrorClass::Timeout, format!("timed out after {}", Span(self.timeout)));
+        let sent = self.send(exchange, request, parcel, now, ended);
+        tokio::time::timeout(self.timeout, sent).await.map_err(late)?
     }
 
-    async fn request(&self, parcel: &Parcel, now: Time, ended: CancellationToken) -> Result<Request, String> {
-        let payload = self.encoding.payload(parcel).await?;
+    /// Sends the request, and once more when all that failed was a kept connection. The receiver may have seen the
+    /// first: it is told the same event id by both.
+    async fn send(
+        &self,
+        exchange: &mut Exchange,
+        request: Request,
+        parcel: &Parcel,
+        now: Time,
+        ended: CancellationToken,
+    ) -> Result<(), Failure> {
+        let client = self.transport.client()?;
+        let began = Instant::now();
+        let (first, reused) = noticing_reuse(exchange.run(&client, request)).await;
+        let Err(failure) = first.map_err(|error| classify(&error)) else { return Ok(()) };
+        let stale = reused && failure.class == ErrorClass::Reset && began.elapsed() < INSTANT;
+        if !stale || !exchange.is_unanswered() {
+            return Err(failure);
+        }
+        let again = self.request(parcel, now, ended).await?;
+        exchange.run(&client, again).await.map_err(|error| classify(&error))
+    }
+
+    async fn request(
+        &self,
+        parcel: &Parcel,
+        now: Time,
+        ended: CancellationToken,
+    ) -> Result<Request, Failure> {
+        let unusable = |reason| Failure::new(ErrorClass::Payload, reason);
+        let payload = self.encoding.payload(parcel).await.map_err(unusable)?;
         let timestamp = now.unix_seconds();
         let signature = self.signature(&parcel.event_id, timestamp, &payload).await?;
         let length = payload.len();
-        let stream = payload.stream().await.map_err(|error| error.to_string())?;
+        let stream = payload.stream().await?;
         let body = RequestBody::wrap_stream(stream.take_until(ended.cancelled_owned()));
         let mut request = Request::new(self.method.clone(), self.url.clone());
         *request.body_mut() = Some(body);
         let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
-        let value =
-            |text: &str| HeaderValue::from_str(text).map_err(|_| "the event id is no header".to_owned());
+        *headers = self.credentials.headers()?;
+        let value = |text: &str| {
+            let wrong = |_| Failure::new(ErrorClass::Internal, "the event id is no header");
+            HeaderValue::from_str(text).map_err(wrong)
+        };
         headers.extend(payload.headers().clone());
         // A stream of unknown length would be sent chunked, which many receivers refuse.
         headers.insert(CONTENT_LENGTH, length.into());
@@ -230,7 +273,12 @@ impl Inner {
     }
 
     /// The signature, made where blocking on the disk and hashing half a gigabyte hurts nobody.
-    async fn signature(&self, id: &str, timestamp: i64, payload: &Payload) -> Result<Option<String>, String> {
+    async fn signature(
+        &self,
+        id: &str,
+        timestamp: i64,
+        payload: &Payload,
+    ) -> Result<Option<String>, Failure> {
         if self.signer.is_empty() {
             return Ok(None);
         }
@@ -238,92 +286,28 @@ impl Inner {
         let made: Result<String, SignError> =
             tokio::task::spawn_blocking(move || signer.sign(&id, timestamp, &payload))
                 .await
-                .map_err(|_| "signing was interrupted".to_owned())?;
-        made.map(Some).map_err(|error| error.to_string())
+                .map_err(|_| Failure::new(ErrorClass::Internal, "signing was interrupted"))?;
+        Ok(Some(made?))
     }
 }
 
-/// What came back so far. It outlives the deadline, so that a status is known although the body never ended.
-#[derive(Default)]
-struct Exchange {
-    status: Option<StatusCode>,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
-impl Exchange {
-    async fn run(&mut self, client: &Client, request: Request) -> Result<(), reqwest::Error> {
-        let mut response: Response = client.execute(request).await?;
-        self.status = Some(response.status());
-        self.headers = std::mem::take(response.headers_mut());
-        // An answer longer than what is kept costs its connection; reading on could take for ever.
-        while self.body.len() < MAX_RESPONSE
-            && let Some(chunk) = response.chunk().await?
-        {
-            let room = MAX_RESPONSE - self.body.len();
-            self.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        }
-        Ok(())
+/// Who signs for a configured sink. What receivers need to verify ed25519 signatures is told in the log.
+fn signer(name: &str, config: &WebhookConfig) -> Result<Signer, SinkError> {
+    let first = SecretSource::of(config.secret.as_ref(), config.secret_file.as_deref());
+    let more = config.secrets.iter().cloned().map(SecretSource::Inline);
+    let list = config.secrets_file.as_deref().map(SecretList::file);
+    let key = match (&config.secret, &config.secret_file, &list) {
+        (Some(_), ..) => "secret",
+        (_, Some(_), _) => "secret_file",
+        (.., Some(_)) => "secrets_file",
+        _ => "secrets",
+    };
+    let bad = |error: SignError| SinkError::new(name, key, error.to_string());
+    let signer = Signer::new(first.into_iter().chain(more).collect(), list).map_err(bad)?;
+    for public_key in signer.public_keys().map_err(bad)? {
+        tracing::info!(sink = name, public_key, "this key verifies the `v1a` signatures of the sink");
     }
-
-    fn report(self, error: Option<String>, url: &Url, now: Time, duration: Duration) -> Report {
-        let Some(status) = self.status else {
-            return Report::failed(error.unwrap_or_default(), duration);
-        };
-        let response = Some(readable(&self.body)).filter(|text| !text.is_empty());
-        let (error, verdict) = self.judge(status, error, response.as_deref(), url, now);
-        Report { status: Some(status.as_u16()), error, response, duration, verdict }
-    }
-
-    /// A status other than 2xx says all there is to say, whatever became of the body after it.
-    fn judge(
-        &self,
-        status: StatusCode,
-        error: Option<String>,
-        response: Option<&str>,
-        url: &Url,
-        now: Time,
-    ) -> (Option<String>, Verdict) {
-        let retry = Verdict::Retry { not_before: None };
-        let header = |name: HeaderName| self.headers.get(name)?.to_str().ok();
-        let answered = format!("answered {}", status.as_u16());
-        match status {
-            _ if status.is_success() && error.is_none() => (None, Verdict::Delivered),
-            _ if status.is_success() => (error, retry),
-            StatusCode::GONE => {
-                let said = response.map(|text| format!(": {}", quote(text))).unwrap_or_default();
-                (Some(answered.clone()), Verdict::Dead { reason: format!("{answered} Gone{said}") })
-            }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                let not_before = header(RETRY_AFTER).and_then(|value| parse_retry_after(value, now));
-                (Some(answered), Verdict::Retry { not_before })
-            }
-            _ if status.is_redirection() => match header(LOCATION).and_then(|to| url.join(to).ok()) {
-                Some(to) => (Some(format!("redirect to {} refused", quote(&shown(&to)))), retry),
-                None => (Some(answered), retry),
-            },
-            _ => (Some(answered), retry),
-        }
-    }
-}
-
-fn client(
-    proxy: Option<&str>,
-    trust: &Arc<Trust>,
-    idle: usize,
-    timeout: Duration,
-) -> reqwest::Result<Client> {
-    let builder = http_client::builder(proxy)?.pool_max_idle_per_host(idle);
-    // A receiver that stops reading would hold the connection of an attempt that is long over.
-    #[cfg(target_os = "linux")]
-    let builder = builder.tcp_user_timeout(timeout.max(Duration::from_secs(1)));
-    #[cfg(not(target_os = "linux"))]
-    let _ = timeout;
-    // Behind a proxy the resolver would judge the proxy's own address.
-    match proxy {
-        Some(_) => builder.build(),
-        None => builder.dns_resolver(GuardedResolver::new(Arc::clone(trust))).build(),
-    }
+    Ok(signer)
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -334,32 +318,6 @@ fn parse_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// A URL as it may be shown.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // Both fail for URLs that can hold no credentials, such as `mailto:`, and then there are none.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    url.into()
-}
-
-fn headers(config: &WebhookConfig) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &config.headers {
-        let key: HeaderName = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
-        if RESERVED.contains(&key.as_str()) || key.as_str().starts_with("webhook-") {
-            return Err(format!("`{name}` is set by tidings itself"));
-        }
-        let mut value: HeaderValue =
-            value.parse().map_err(|_| format!("the value of `{name}` cannot be sent in a header"))?;
-        value.set_sensitive(true);
-        headers.append(key, value);
-    }
-    Ok(headers)
-}
-
 /// W3C Trace Context, section 3.2: all attempts of an event are one trace, each is a span of it.
 fn traceparent(event_id: &str) -> String {
     let trace = Sha256::digest(event_id.as_bytes());
@@ -368,19 +326,7 @@ fn traceparent(event_id: &str) -> String {
     format!("00-{}-{span:016x}-01", data_encoding::HEXLOWER.encode(&trace[..16]))
 }
 
-/// The receiver's bytes as text: what is not UTF-8 replaced, control characters (which could drive a terminal)
-/// turned into spaces, not longer than the bytes were allowed to be.
-fn readable(bytes: &[u8]) -> String {
-    let keep = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
-    let mut text: String = String::from_utf8_lossy(bytes).chars().map(keep).collect();
-    text.truncate(text.floor_char_boundary(MAX_RESPONSE));
-    text.truncate(text.trim_end().len());
-    text
-}
-
-fn quote(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_QUOTE)]
-}
-
+#[cfg(test)]
+mod connections;
 #[cfg(test)]
 mod tests;

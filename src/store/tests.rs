@@ -160,7 +160,9 @@ fn to(sinks: &[&str]) -> impl Fn(&Watch, EventType) -> Vec<String> + Clone + Sen
 /// An attempt of this generation at that time.
 fn attempt(generation: u32, now: Time, verdict: Verdict) -> AttemptDone {
     let status = if verdict == Verdict::Delivered { 204 } else { 503 };
-    let attempt = AttemptView { at: now, duration_ms: 5, status: Some(status), error: None, response: None };
+    let status = Some(status);
+    let attempt =
+        AttemptView { at: now, duration_ms: 5, status, error: None, error_class: None, response: None };
     AttemptDone { generation, number: 1, attempt, verdict }
 }
 

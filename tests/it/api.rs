@@ -56,7 +56,7 @@ async fn bad_requests_are_told_and_store_nothing() {
         (
             &json!({"job_id": "a", "callback": {"url": "http://10.0.0.1/"}}).to_string(),
             422,
-            "callback_refused",
+            "callback_blocked",
         ),
         (
             &json!({"job_id": "a", "callback": {"url": "http://x.example", "secret": "short"}}).to_string(),

@@ -26,4 +26,5 @@ mod progress;
 mod registering;
 mod signatures;
 mod sinks;
+mod transport;
 mod upstream;

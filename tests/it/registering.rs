@@ -48,10 +48,17 @@ async fn a_callback_out_of_bounds_is_refused_and_nothing_is_stored() {
     let daemon = Daemon::start(config(folder.path(), &mock)).await;
     let job = mock.add_job(JobPlan::new());
     let local = callback.url().replace("127.0.0.1", "localhost");
-    for url in [callback.url().as_str(), &local, "ftp://example.com/", "http://169.254.169.254/", "no url"] {
+    for (url, code) in [
+        (callback.url().as_str(), "callback_blocked"),
+        (&local, "callback_blocked"),
+        ("http://169.254.169.254/", "callback_blocked"),
+        ("ftp://example.com/", "callback_refused"),
+        ("http://user@example.com/", "callback_refused"),
+        ("no url", "callback_refused"),
+    ] {
         let asked = json!({"job_id": job, "callback": {"url": url}});
         let (status, problem) = daemon.post("/v1/watches", &asked).await;
-        assert_eq!((status, &problem["code"]), (422, &"callback_refused".into()), "{url}");
+        assert_eq!((status, &problem["code"]), (422, &code.into()), "{url}");
     }
     let bad = json!({"job_id": job, "callback": {"url": "https://example.com/", "secret": "hunter2"}});
     let (status, problem) = daemon.post("/v1/watches", &bad).await;

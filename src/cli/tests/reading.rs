@@ -112,7 +112,9 @@ async fn redelivering_by_filter_means_dead_letters_unless_told_otherwise() {
 #[tokio::test]
 async fn sinks_are_listed_and_tested() {
     let sink = json!({"name": "app", "type": "webhook", "target": "http://127.0.0.1:9/", "pending": 1, "in_flight": 0,
-        "delivered": 7, "failed": 2, "dead": 0, "last_success_at": null, "last_error": null, "breaker": "closed"});
+        "delivered": 7, "failed": 2, "dead": 0, "last_success_at": null, "last_error": null, "breaker": "open",
+        "state": "failing", "next_probe_at": null, "paused_at": null, "success_share": 0.25,
+        "oldest_pending_at": "2026-11-23T17:00:00Z"});
     let attempt = |error: Value, status: u16| {
         (
             200,
@@ -127,7 +129,9 @@ async fn sinks_are_listed_and_tested() {
     ])
     .await;
     for _ in 0..2 {
-        assert!(stub.tidings(&["sink", "list"]).await.out.contains("app   webhook"), "bare or a page");
+        let table = stub.tidings(&["sink", "list"]).await.out;
+        assert!(table.contains("app   webhook"), "bare or a page");
+        assert!(table.contains("failing") && table.contains("25 %"), "{table}");
     }
     let ran = stub.tidings(&["sink", "test", "app"]).await;
     assert_eq!(

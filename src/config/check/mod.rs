@@ -124,19 +124,27 @@ impl<'a> Checker<'a> {
             let other = self.tree.origin_of(&key).brief();
             self.report(&key_file, format!("`{key}` is set as well ({other}); keep one of the two"));
         }
-        if let Some(directory) = self.secrets_from.clone() {
-            let path = directory.join(file);
-            let found = SecretSource::of(None, Some(&path)).map(|source| source.get());
-            let verdict = match found {
-                Some(Ok(secret)) => {
-                    judge(&secret).map_err(|reason| format!("in {}: {reason}", file.display()))
-                }
-                Some(Err(_)) if !path.exists() => Err(format!("there is no file {}", file.display())),
-                Some(Err(error)) => Err(error.to_string()),
-                None => Ok(()),
-            };
-            self.require(&key_file, verdict);
+        self.secret_file(&key_file, file, judge);
+    }
+
+    /// A file with one secret is there, and usable.
+    fn secret_file(&mut self, key: &KeyPath, file: &Path, judge: fn(&Secret) -> Result<(), String>) {
+        let Some(path) = self.found(key, file) else { return };
+        let verdict = match SecretSource::file(&path).get() {
+            Ok(secret) => judge(&secret).map_err(|reason| format!("in {}: {reason}", file.display())),
+            Err(error) => Err(error.to_string()),
+        };
+        self.require(key, verdict);
+    }
+
+    /// Where a file lies that `key` names; one that is missing is reported. `None` where files are taken for granted.
+    fn found(&mut self, key: &KeyPath, file: &Path) -> Option<PathBuf> {
+        let path = self.secrets_from.as_ref()?.join(file);
+        if path.exists() {
+            return Some(path);
         }
+        self.report(key, format!("there is no file {}", file.display()));
+        None
     }
 }
 

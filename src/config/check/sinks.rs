@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Checker,
+    Checker, header_secret,
     text::{disk_path, event_pattern, header_name, header_value, matches, signing_secret, web_url},
 };
 use crate::{
     config::{Config, de::listed, node::Node, path::KeyPath, problems::did_you_mean},
-    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, encoding},
+    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, encoding, tls::TlsFiles},
     job::EventType,
+    secret::{SecretList, SecretValue},
     units::Span,
 };
 
@@ -58,10 +59,69 @@ impl Checker<'_> {
         for (index, secret) in webhook.secrets.iter().enumerate() {
             self.require(&path.join("secrets").join(index), signing_secret(secret));
         }
+        self.secret_list(path, webhook);
+        self.webhook_headers(path, webhook);
+        self.webhook_tls(path, webhook);
+        self.not_zero(&path.join("timeout"), webhook.timeout);
+    }
+
+    /// `secrets_file`, beside which no other secret is given.
+    fn secret_list(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
+        let Some(file) = &webhook.secrets_file else { return };
+        let at = path.join("secrets_file");
+        if !webhook.secrets.is_empty() {
+            let other = self.tree.origin_of(&path.join("secrets")).brief();
+            self.report(&at, format!("`secrets` is set as well ({other}); keep one of the two"));
+        }
+        let Some(path) = self.found(&at, file) else { return };
+        let verdict = SecretList::file(&path).get().map_err(|error| error.to_string());
+        let verdict = verdict.and_then(|secrets| {
+            let judge =
+                |secret| signing_secret(secret).map_err(|reason| format!("in {}: {reason}", file.display()));
+            secrets.iter().try_for_each(judge)
+        });
+        self.require(&at, verdict);
+    }
+
+    fn webhook_tls(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
+        let files = match TlsFiles::of(webhook) {
+            Ok(files) => files,
+            Err(error) => return self.report(&path.join(error.key), error.to_string()),
+        };
+        let named = [
+            ("ca_file", &webhook.ca_file),
+            ("client_cert_file", &webhook.client_cert_file),
+            ("client_key_file", &webhook.client_key_file),
+        ];
+        let named = named.into_iter().filter_map(|(key, file)| Some((path.join(key), file.as_ref()?)));
+        let missing = named.filter(|(key, file)| self.found(key, file).is_none()).count();
+        if let Some(directory) = self.secrets_from.clone()
+            && missing == 0
+            && let Err(error) = files.below(&directory).check()
+        {
+            self.report(&path.join(error.key), error.to_string());
+        }
+    }
+
+    fn webhook_headers(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
+        self.secret(path, "bearer", webhook.bearer.as_ref(), webhook.bearer_file.as_deref(), header_secret);
         let mut seen = BTreeSet::new();
         for (name, value) in &webhook.headers {
             let at = path.join("headers").join(name);
-            self.require(&at, header_name(name).and_then(|()| header_value(value)));
+            self.require(&at, header_name(name));
+            match value {
+                SecretValue::Text(text) => self.require(&at, header_value(text.expose())),
+                SecretValue::File(secret) => {
+                    self.secret_file(&at, &secret.file, |s| header_value(s.expose()));
+                }
+            }
+            if name.eq_ignore_ascii_case("authorization") {
+                for key in ["bearer", "bearer_file"].map(|key| path.join(key)) {
+                    if self.tree.get(&key).is_some() {
+                        self.report(&key, "`headers` gives an authorization as well; keep one of the two");
+                    }
+                }
+            }
             if !seen.insert(name.to_ascii_lowercase()) {
                 self.report(&at, "the same header is given twice; upper and lower case are alike");
             }
@@ -69,7 +129,6 @@ impl Checker<'_> {
         for (key, reason) in encoding::flaws(webhook, self.secrets_from.as_deref()) {
             self.report(&path.join(key), reason);
         }
-        self.not_zero(&path.join("timeout"), webhook.timeout);
     }
 
     fn disk(&mut self, path: &KeyPath, disk: &DiskConfig) {

@@ -2,12 +2,12 @@
 
 use std::path::{Component, Path};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::super::{de::listed, problems::did_you_mean};
 use crate::{
+    deliver::check_secret,
     job::{EventType, Outcome},
     secret::Secret,
 };
@@ -75,19 +75,10 @@ pub(super) fn header_value(value: &str) -> Result<(), String> {
         .map_err(|_| "its value holds characters that no header can carry".to_owned())
 }
 
-/// `whsec_` and the base64 of 24 to 64 bytes.
+/// What signs: `whsec_` and the base64 of 24 to 64 bytes, or `whsk_` and that of an ed25519 key.
 pub(super) fn signing_secret(secret: &Secret) -> Result<(), String> {
     let hint = "make one with `echo \"whsec_$(openssl rand -base64 32)\"`";
-    let Some(key) = secret.expose().strip_prefix("whsec_") else {
-        return Err(format!("a signing secret begins with `whsec_`; {hint}"));
-    };
-    match BASE64_STANDARD.decode(key) {
-        Err(_) => Err(format!("what follows `whsec_` is not base64; {hint}")),
-        Ok(key) if !(24..=64).contains(&key.len()) => {
-            Err(format!("a signing secret has 24 to 64 bytes after decoding, this one {}; {hint}", key.len()))
-        }
-        Ok(_) => Ok(()),
-    }
+    check_secret(secret).map_err(|error| format!("{error}; {hint}"))
 }
 
 /// A pattern of event types has to match an end, or to be the name of a type.

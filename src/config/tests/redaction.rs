@@ -53,6 +53,12 @@ fn no_secret_is_said_whichever_way_it_came() {
             "[sinks.a]\ntype = \"webhook\"\nurl = \"https://e.com\"\nsecret_file = \"whsec\"\n".to_owned(),
             vec![],
         ),
+        (
+            format!(
+                "[sinks.a]\ntype = \"webhook\"\nurl = \"https://e.com\"\nbearer = \"{SECRET}\"\nsecrets_file = \"whsec\"\nheaders = {{ X-Key = {{ file = \"secret\" }}, X-Other = \"{SECRET}\" }}\n"
+            ),
+            vec![],
+        ),
         (String::new(), vec![("RETAB_API_KEY", SECRET), ("TIDINGS_SERVER__TOKEN", SECRET)]),
         (String::new(), vec![("TIDINGS_SOURCES__RETAB", "{ api_key = \"topsecret\" }")]),
     ];
@@ -82,6 +88,12 @@ fn no_mistake_tells_a_secret() {
         ),
         (
             "[sinks.a]\ntype = \"webhook\"\nurl = \"https://e.com\"\nsecret_file = \"secret\"\n".to_owned(),
+            vec![],
+        ),
+        (
+            format!(
+                "[sinks.a]\ntype = \"webhook\"\nurl = \"https://e.com\"\nbearer = \"{SECRET}\\n\"\nsecrets_file = \"secret\"\nclient_key_file = \"secret\"\nca_file = \"secret\"\nheaders = {{ X-Key = [\"{SECRET}\"], X-Two = {{ value = \"{SECRET}\" }}, X-Three = \"{SECRET}\\n\" }}\n"
+            ),
             vec![],
         ),
         (

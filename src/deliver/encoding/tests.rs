@@ -60,7 +60,10 @@ fn headers_of_cloudevents_are_not_given_twice() {
     let with = |format| {
         flawed(|config| {
             config.format = format;
-            config.headers.insert("CE-Id".to_owned(), "mine".to_owned());
+            config.headers.insert(
+                "CE-Id".to_owned(),
+                crate::secret::SecretValue::Text(crate::secret::Secret::new("mine")),
+            );
         })
     };
     assert_eq!(with(Format::Raw), []);

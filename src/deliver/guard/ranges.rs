@@ -133,7 +133,30 @@ pub(super) fn metadata(ip: IpAddr) -> Option<&'static str> {
         IpAddr::V6(ip) if METADATA_V6.contains(&ip) => Some("cloud metadata"),
         IpAddr::V6(ip) => {
             let link_local = ip.is_unicast_link_local().then_some("link-local");
-            link_local.or_else(|| range_v4(embedded(ip)?, METADATA_V4))
+            link_local.or_else(|| forms(ip).into_iter().find_map(|inner| range_v4(inner, METADATA_V4)))
         }
     }
+}
+
+/// Every IPv4 address that an IPv6 address may stand for, the forms among them that callbacks cannot use at all.
+fn forms(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let groups = ip.segments();
+    let last = Ipv4Addr::from_bits(u32::from(groups[6]) << 16 | u32::from(groups[7]));
+    let mut forms: Vec<Ipv4Addr> = embedded(ip).into_iter().collect();
+    match groups {
+        // Compatible ::/96 (RFC 4291 2.5.5.1).
+        [0, 0, 0, 0, 0, 0, ..] => forms.push(last),
+        // Local NAT64 64:ff9b:1::/48 (RFC 8215) with the address where RFC 6052 2.2 has it for a prefix of 48 bits, or
+        // at the end as for one of 96.
+        [0x64, 0xff9b, 1, high, low, next, ..] => {
+            let [_, c] = low.to_be_bytes();
+            let [d, _] = next.to_be_bytes();
+            let [a, b] = high.to_be_bytes();
+            forms.extend([last, Ipv4Addr::new(a, b, c, d)]);
+        }
+        // Teredo 2001::/32: the client's address, its bits turned over (RFC 4380 4).
+        [0x2001, 0, ..] => forms.push(Ipv4Addr::from_bits(!last.to_bits())),
+        _ => {}
+    }
+    forms
 }

@@ -99,6 +99,28 @@ const REFUSED_URLS: &[&str] = &[
     "http://0/",
     "http://①②⑦.0.0.1/",
     "http://%31%32%37.0.0.1/",
+    "http://017700000001/",
+    "http://127.0.1/",
+    "http://0x7f.1/",
+    "http://0x7f.0x0.0x0.0x1/",
+    "http://0300.0250.0.1/",
+    "http://3232235521/",
+    "http://10.1/",
+    "http://172.1048577/",
+    "http://0xa9.254.0xa9fe/",
+    "http://169.254.169.254./latest/meta-data/",
+    "http://[::127.0.0.1]/",
+    "http://[::7f00:1]/",
+    "http://[2002:7f00:1::]/",
+    "http://[64:ff9b::7f00:1]/",
+    "http://[64:ff9b:1::a9fe:a9fe]/",
+    "http://[2001:0:53aa:64c:0:0:80ff:fffe]/",
+    "http://example.com@127.0.0.1/",
+    "http://127.0.0.1:80@10.0.0.1/",
+    "http://127.0.0.1#@example.com/",
+    "http://127.0.0.1?@example.com/",
+    "http://127.0.0.1\\@example.com/",
+    "http://example.com:x@10.0.0.1/",
     "http://127。0。0。1/",
     "https://[::1]/",
     "https://[::ffff:127.0.0.1]/",
@@ -121,6 +143,21 @@ const REFUSED_URLS: &[&str] = &[
     "gopher://example.com/",
     "unix:/run/x.sock",
     "data:text/plain,x",
+];
+
+/// What is no URL at all, so that nobody gets to judge it.
+const UNREADABLE: &[&str] = &[
+    "http://[fe80::1%25eth0]/",
+    "http://[fe80::1%eth0]/",
+    "http://[::1%25lo]/",
+    "http://127.0.0.1%00.example.com/",
+    "http://256.0.0.1/",
+    "http://0x100000000/",
+    "http://1.2.3.4.5.6/",
+    "http://[127.0.0.1]/",
+    "http://127.0.0.1:99999/",
+    "http://exa mple.com/",
+    "http:///",
 ];
 
 const TAKEN: &[&str] = &[
@@ -160,7 +197,12 @@ const TAKEN: &[&str] = &[
 #[test]
 fn a_callback_reaches_public_addresses_alone() {
     let trust = callback(&[]);
-    for text in [REFUSED_V4, REFUSED_V6, REFUSED_URLS].concat() {
+    let refused = [REFUSED_V4, REFUSED_V6, REFUSED_URLS].concat();
+    assert!(refused.len() >= 120 && TAKEN.len() >= 30, "{} and {}", refused.len(), TAKEN.len());
+    for text in UNREADABLE {
+        assert!(Url::parse(text).is_err(), "{text} should be no URL");
+    }
+    for text in refused {
         assert!(judge(text, &trust).is_err(), "{text} should be refused");
     }
     for text in TAKEN {
@@ -199,6 +241,10 @@ fn the_operator_is_kept_from_metadata_unless_the_literal_is_written_down() {
         "192.0.0.192",
         "::ffff:169.254.169.254",
         "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "64:ff9b:1:a9fe:a9:fe00::",
+        "::169.254.169.254",
+        "2001:0:53aa:64c:0:0:5601:5601",
         "2002:a9fe:a9fe::",
     ] {
         assert!(judge(text, &Trust::Operator).is_err(), "{text} should be refused");
@@ -233,9 +279,10 @@ fn one_bad_address_spoils_the_name() {
 
 #[tokio::test]
 async fn localhost_is_loopback_without_a_lookup() {
+    let system = &Names::System;
     for name in ["localhost", "LOCALHOST.", "x.localhost"] {
-        assert!(lookup(name, &callback(&[])).await.is_err(), "{name}");
-        let open = lookup(name, &callback(&["127.0.0.0/8"])).await.unwrap();
+        assert!(lookup(name, &callback(&[]), system).await.is_err(), "{name}");
+        let open = lookup(name, &callback(&["127.0.0.0/8"]), system).await.unwrap();
         assert_eq!(open, ["127.0.0.1:0".parse().unwrap()], "{name}");
     }
 }

@@ -9,6 +9,7 @@ mod daemon;
 mod flow;
 mod process;
 mod receiver;
+mod tls;
 
 use std::{fmt::Debug, future::Future, time::Duration};
 
@@ -20,6 +21,7 @@ use tidings::{
     job::JobId,
     mock::{Mock, MockConfig},
 };
+pub use tls::{Authority, Pair, TlsReceiver};
 
 /// After this a condition will not come true any more.
 pub const PATIENCE: Duration = Duration::from_secs(30);

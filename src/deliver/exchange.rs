@@ -1,0 +1,131 @@
+//! One exchange over HTTP: what came back, and what it means.
+
+use std::time::Duration;
+
+use reqwest::{
+    Client, Request, Response, StatusCode,
+    header::{CONTENT_LENGTH, HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
+};
+use url::Url;
+
+use super::report::{ErrorClass, Failure, Report, Verdict};
+use crate::{retry_after::parse_retry_after, units::Time};
+
+/// How much of an answer's body is kept.
+pub(super) const MAX_RESPONSE: usize = 1024;
+
+/// How much of the receiver's words goes into a sentence of ours.
+const MAX_QUOTE: usize = 200;
+
+/// What came back so far. It outlives the deadline, so that a status is known although the body never ended.
+#[derive(Default)]
+pub(super) struct Exchange {
+    sent: String,
+    status: Option<StatusCode>,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Exchange {
+    /// Sends the request and reads what comes back.
+    pub(super) async fn run(&mut self, client: &Client, request: Request) -> Result<(), reqwest::Error> {
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        length.unwrap_or_default().clone_into(&mut self.sent);
+        let mut response: Response = client.execute(request).await?;
+        self.status = Some(response.status());
+        self.headers = std::mem::take(response.headers_mut());
+        // An answer longer than what is kept costs its connection; reading on could take for ever.
+        while self.body.len() < MAX_RESPONSE
+            && let Some(chunk) = response.chunk().await?
+        {
+            let room = MAX_RESPONSE - self.body.len();
+            self.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        }
+        Ok(())
+    }
+
+    /// Whether no status came back.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.status.is_none()
+    }
+
+    /// What the attempt came to. `failure` is what ended the exchange before its time.
+    pub(super) fn report(self, failure: Option<Failure>, url: &Url, now: Time, duration: Duration) -> Report {
+        let Some(status) = self.status else {
+            let unknown = || Failure::new(ErrorClass::Internal, "it ended without an answer");
+            return Report::failed(failure.unwrap_or_else(unknown), duration);
+        };
+        let response = Some(readable(&self.body)).filter(|text| !text.is_empty());
+        let (failure, verdict) = match failure {
+            None if status.is_success() => (None, Verdict::Delivered),
+            Some(failure) if status.is_success() => (Some(failure), Verdict::Retry { not_before: None }),
+            // A status other than 2xx says all there is to say, whatever became of the body after it.
+            _ => {
+                let (failure, verdict) = self.refusal(status, response.as_deref(), url, now);
+                (Some(failure), verdict)
+            }
+        };
+        let (error, error_class) = failure.map(|failure| (failure.text, failure.class)).unzip();
+        Report { status: Some(status.as_u16()), error, error_class, response, duration, verdict }
+    }
+
+    /// What a status other than 2xx leads to.
+    fn refusal(
+        &self,
+        status: StatusCode,
+        response: Option<&str>,
+        url: &Url,
+        now: Time,
+    ) -> (Failure, Verdict) {
+        let header = |name: HeaderName| self.headers.get(name)?.to_str().ok();
+        // RFC 9110 10.2.3: it may come with any status.
+        let not_before = header(RETRY_AFTER).and_then(|value| parse_retry_after(value, now));
+        let answered = format!("answered {}", status.as_u16());
+        let verdict = match (status, not_before) {
+            (StatusCode::GONE, _) => {
+                let said = response.map(|text| format!(": {}", quote(text))).unwrap_or_default();
+                Verdict::Dead { reason: format!("{answered} Gone{said}") }
+            }
+            // RFC 9110 15.5.14: a receiver for which it is too large only now says so by Retry-After. The same bytes
+            // would be refused again.
+            (StatusCode::PAYLOAD_TOO_LARGE, None) => {
+                Verdict::Dead { reason: format!("{answered} Content Too Large to {} bytes", self.sent) }
+            }
+            _ => Verdict::Retry { not_before },
+        };
+        let target = header(LOCATION).filter(|_| status.is_redirection()).and_then(|to| url.join(to).ok());
+        let failure = match target {
+            Some(to) => {
+                let text = format!("redirect to {} refused", quote(&shown(&to)));
+                Failure::new(ErrorClass::Redirect, text)
+            }
+            None => Failure::new(ErrorClass::Status, answered),
+        };
+        (failure, verdict)
+    }
+}
+
+/// A URL as it may be shown.
+pub(super) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // Both fail for URLs that can hold no credentials, such as `mailto:`, and then there are none.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    url.into()
+}
+
+/// The receiver's bytes as text: what is not UTF-8 replaced, control characters (which could drive a terminal)
+/// turned into spaces, not longer than the bytes were allowed to be.
+fn readable(bytes: &[u8]) -> String {
+    let keep = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    let mut text: String = String::from_utf8_lossy(bytes).chars().map(keep).collect();
+    text.truncate(text.floor_char_boundary(MAX_RESPONSE));
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn quote(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_QUOTE)]
+}
