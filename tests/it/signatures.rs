@@ -1,11 +1,16 @@
-//! What the real binary signs, verified by Standard Webhooks' own libraries in the receivers of `docs/examples`.
+//! What the real binary signs, verified in the receivers of `docs/examples`: by Standard Webhooks' own libraries, by
+//! those of Svix in their place, and, for ed25519, by Node itself.
 //!
 //! They need those libraries, so they run only when asked for: `.ci/run` installs them and sets
 //! `STANDARDWEBHOOKS_PYTHON` (an interpreter) and `NODE_PATH`.
 
 use std::{path::Path, process::Stdio};
 
-use tidings::mock::JobPlan;
+use tidings::{
+    deliver::sign::Signer,
+    mock::JobPlan,
+    secret::{Secret, SecretSource},
+};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -16,6 +21,7 @@ use crate::harness::{PATIENCE, Process, http, mock};
 
 const OLD: &str = "whsec_b2xkIHNlY3JldCBvZiB0aGUgcmVjZWl2ZXIsIDMyIGI=";
 const NEW: &str = "whsec_bmV3IHNlY3JldCBvZiB0aGUgcmVjZWl2ZXIsIDMyIGI=";
+const ED25519: &str = "whsk_ZWQyNTUxOSBzZWVkIG9mIHRoZSB0ZXN0cywgMzIgYiE=";
 
 /// A receiver of `docs/examples`, with what it prints.
 struct Example {
@@ -25,9 +31,28 @@ struct Example {
 }
 
 impl Example {
-    async fn start(mut command: Command, file: &str, secret: &str) -> Self {
+    /// Starts a receiver of `docs/examples` that knows one key.
+    async fn start(command: Command, file: &str, key: (&str, &str)) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(file);
-        command.arg(path).env("WEBHOOK_SECRET", secret).env("PORT", "0");
+        Self::run(command, &path, key).await
+    }
+
+    /// The same with another library, which has to be all that changes.
+    async fn with(command: Command, file: &str, swaps: [(&str, &str); 2], secret: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(file);
+        let mut text = std::fs::read_to_string(path).unwrap();
+        for (ours, theirs) in swaps {
+            assert_eq!(text.matches(ours).count(), 1, "{file} has `{ours}` once");
+            text = text.replace(ours, theirs);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(file);
+        std::fs::write(&path, text).unwrap();
+        Self::run(command, &path, ("WEBHOOK_SECRET", secret)).await
+    }
+
+    async fn run(mut command: Command, path: &Path, (variable, key): (&str, &str)) -> Self {
+        command.arg(path).env(variable, key).env("PORT", "0");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} starts: {error}"));
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -45,14 +70,14 @@ impl Example {
     }
 }
 
-/// Verifies what the binary sends to `receiver` with its two secrets, of which the receiver knows one, and that the
-/// receiver refuses the same with one byte changed.
-async fn verified(mut receiver: Example) {
+/// Verifies what the binary sends to `receiver` with its three secrets, of which the receiver knows one, and that the
+/// receiver refuses what `known` signed with one byte changed.
+async fn verified(mut receiver: Example, known: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock().await;
     let config = format!(
         "[sources.retab]\nbase_url = {:?}\napi_key = \"key\"\n\
-         [sinks.app]\ntype = \"webhook\"\nurl = {:?}\nsecrets = [{NEW:?}, {OLD:?}]\n",
+         [sinks.app]\ntype = \"webhook\"\nurl = {:?}\nsecrets = [{NEW:?}, {ED25519:?}, {OLD:?}]\n",
         mock.base_url(),
         receiver.url
     );
@@ -81,12 +106,7 @@ async fn verified(mut receiver: Example) {
     assert_eq!(receiver.line().await, format!("again {id}"));
 
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let signed = tidings::deliver::sign::signature(
-        &tidings::secret::Secret::new(OLD),
-        "evt_x",
-        &now.to_string(),
-        b"{}",
-    );
+    let signed = tidings::deliver::sign::signature(&Secret::new(known), "evt_x", &now.to_string(), b"{}");
     let forged = http()
         .post(&receiver.url)
         .header("webhook-id", "evt_x")
@@ -99,18 +119,64 @@ async fn verified(mut receiver: Example) {
     assert_eq!(forged.status(), 400);
     let line = receiver.line().await;
     assert!(line.starts_with("refused: "), "{line}");
-    assert_eq!(daemon.terminate().await.0, Some(0));
+    let (status, log) = daemon.terminate().await;
+    assert_eq!(status, Some(0));
+    assert!(log.contains(&public_key()), "receivers are told the public key: {log}");
+}
+
+/// The public key of [`ED25519`].
+fn public_key() -> String {
+    let signer = Signer::new(vec![SecretSource::Inline(Secret::new(ED25519))], None).unwrap();
+    signer.public_keys().unwrap().remove(0)
+}
+
+fn python() -> Command {
+    Command::new(std::env::var_os("STANDARDWEBHOOKS_PYTHON").unwrap_or_else(|| "python3".into()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python with standardwebhooks; .ci/run provides it"]
 async fn python_verifies_what_is_sent() {
-    let python = std::env::var_os("STANDARDWEBHOOKS_PYTHON").unwrap_or_else(|| "python3".into());
-    verified(Example::start(Command::new(python), "receiver.py", OLD).await).await;
+    verified(Example::start(python(), "receiver.py", ("WEBHOOK_SECRET", OLD)).await, OLD).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Node with standardwebhooks; .ci/run provides it"]
 async fn node_verifies_what_is_sent() {
-    verified(Example::start(Command::new("node"), "receiver.js", NEW).await).await;
+    verified(Example::start(Command::new("node"), "receiver.js", ("WEBHOOK_SECRET", NEW)).await, NEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with svix; .ci/run provides it"]
+async fn python_verifies_with_svix() {
+    // Theirs verifies and leaves the reading to the caller.
+    let swaps = [
+        ("from standardwebhooks import", "import json\nfrom svix.webhooks import"),
+        (
+            "event = webhook.verify(body, dict(self.headers))",
+            "webhook.verify(body, dict(self.headers)); event = json.loads(body)",
+        ),
+    ];
+    verified(Example::with(python(), "receiver.py", swaps, NEW).await, NEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node with svix; .ci/run provides it"]
+async fn node_verifies_with_svix() {
+    let swaps = [
+        ("require(\"standardwebhooks\")", "require(\"svix\")"),
+        (
+            "event = webhook.verify(Buffer.concat(chunks), request.headers);",
+            "const body = Buffer.concat(chunks); webhook.verify(body, request.headers); event = JSON.parse(body);",
+        ),
+    ];
+    verified(Example::with(Command::new("node"), "receiver.js", swaps, OLD).await, OLD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node; .ci/run provides it"]
+async fn node_verifies_ed25519() {
+    let key = ("WEBHOOK_PUBLIC_KEY", public_key());
+    let receiver = Example::start(Command::new("node"), "receiver-ed25519.js", (key.0, &key.1)).await;
+    verified(receiver, ED25519).await;
 }

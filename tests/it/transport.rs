@@ -18,7 +18,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::harness::{Authority, Daemon, LOOPBACK, Pair, Receiver, Reply, Sinks, TlsReceiver, config, mock};
+use crate::harness::{
+    Authority, Daemon, LOOPBACK, Pair, Receiver, Reply, Sinks, TlsReceiver, config, mock, once,
+};
 
 /// A daemon with one sink `app` at this address, set up by `change`.
 async fn daemon(folder: &Path, url: &str, change: impl FnOnce(&mut WebhookConfig)) -> Daemon {
@@ -275,4 +277,52 @@ async fn ed25519_and_hmac_sign_side_by_side_during_a_rotation() {
     let public = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
     public.verify_strict(&message, &signature).unwrap();
     daemon.stop().await;
+}
+
+/// The configurations of the document, with its folder of secrets and its receiver put in their places, deliver.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configurations_of_the_document_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let authority = Authority::new();
+    let receiver = TlsReceiver::start(&authority, Some(&authority), &["h2"]).await;
+    let client = authority.issue("tidings");
+    let secrets = format!("# new\nwhsk_{}\nwhsec_{}\n", "A".repeat(43), "A".repeat(32));
+    for (name, text) in [
+        ("company-ca.pem", authority.cert.as_str()),
+        ("tls.crt", &client.cert),
+        ("tls.key", &client.key),
+        ("app_token", "token"),
+        ("app_key", "key"),
+        ("app_signing", &secrets),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/webhooks.md")).unwrap();
+    let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut delivered = 0;
+    for block in blocks {
+        let block = block.replace("/run/secrets", folder.to_str().unwrap());
+        std::fs::write(folder.join("tidings.toml"), &block).unwrap();
+        let checked = once(folder, &["config", "check"]).await;
+        assert!(checked.status.success(), "{block}{}", String::from_utf8_lossy(&checked.stderr));
+        let mut parsed: Config = toml::from_str(&block).unwrap();
+        let Some(SinkConfig::Webhook(mut webhook)) = parsed.sinks.remove("app") else { continue };
+        webhook.url = receiver.url();
+        certificates(folder, &mut webhook);
+        webhook.ca_file = Some(folder.join("company-ca.pem"));
+        client.write(folder);
+        let mut config = config(folder, &mock().await);
+        config.sinks.insert("app".to_owned(), SinkConfig::Webhook(webhook));
+        let daemon = Daemon::start(config).await;
+        delivers(&daemon).await;
+        daemon.stop().await;
+        delivered += 1;
+    }
+    let seen = receiver.requests();
+    assert_eq!((delivered, seen.len()), (2, 2));
+    let signature = seen[0].headers["webhook-signature"].to_str().unwrap();
+    assert!(signature.starts_with("v1a,") && signature.contains(" v1,"), "{signature}");
+    let sent = ["authorization", "x-team", "x-key"].map(|name| seen[1].headers[name].to_str().unwrap());
+    assert_eq!(sent, ["Bearer token", "billing", "key"]);
 }
