@@ -21,7 +21,7 @@ use super::{
     Carrier, Parcel, Report,
     queue::{Gate, Limits, Next, Queue},
     report::{ErrorClass, Verdict as Attempted},
-    retry::{next_attempt, span},
+    retry::{next_attempt, time_left},
     tally::Tally,
 };
 use crate::{
@@ -215,8 +215,8 @@ impl Courier {
         let now = clock::now();
         let gate = {
             let mut queue = self.queue();
-            let span = span(&queue.limits().retry);
-            queue.gate(key, now.since(delivery.begun_at()), span, Instant::now())
+            let left = time_left(&queue.limits().retry, delivery.step);
+            queue.gate(key, left, Instant::now())
         };
         if gate == Gate::Over {
             let error = self.tally().last_error.clone().unwrap_or_default();

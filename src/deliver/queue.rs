@@ -3,7 +3,7 @@
 //! [`Queue`] is a record with pure transitions: the time and the randomness are arguments. The task that drives
 //! it is in [`super::courier`].
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -74,8 +74,9 @@ pub enum Gate {
 pub struct Queue {
     limits: Limits,
     due: DueQueue<DeliveryKey>,
-    /// Those that would be attempted if the breaker were closed. Each is in `due` too, at the end of its schedule.
-    held: BTreeSet<DeliveryKey>,
+    /// Those that would be attempted if the breaker were closed, each with the time since when. They are in `due`
+    /// too, at the end of their schedule.
+    held: BTreeMap<DeliveryKey, Instant>,
     breaker: Breaker,
     rate: Option<Budget>,
     paused: bool,
@@ -90,7 +91,7 @@ impl Queue {
             rate: limits.max_per_second.map(|rate| Budget::new(rate, now)),
             limits,
             due: DueQueue::default(),
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             breaker: Breaker::default(),
             paused: false,
             quiet_until: None,
@@ -124,9 +125,9 @@ impl Queue {
         }
         let probe_at = self.breaker.probe_at().filter(|_| !self.held.is_empty());
         if probe_at.is_some_and(|at| at <= now)
-            && let Some(oldest) = self.held.pop_first()
+            && let Some((oldest, _)) = self.held.first_key_value()
         {
-            self.due.schedule(oldest, now);
+            self.due.schedule(*oldest, now);
         }
         let Some(due) = self.due.next_due() else { return Next::Wait(None) };
         if due > now {
@@ -138,24 +139,25 @@ impl Queue {
         self.due.take(now).map_or(Next::Wait(None), Next::Take)
     }
 
-    /// Asks for an attempt of a delivery that was taken. `age` is how long ago its schedule began, `span` how long
-    /// the schedule is.
+    /// Asks for an attempt of a delivery that was taken; `left` is how long the rest of its schedule is.
     ///
-    /// An open breaker saves requests; it does not change when a delivery is given up: one whose whole schedule
-    /// passed while the sink kept failing is over, one that the sink had no chance to refuse is not.
-    pub fn gate(&mut self, key: DeliveryKey, age: Duration, span: Duration, now: Instant) -> Gate {
+    /// An open breaker saves requests; it does not change when a delivery is given up: one that was held for the
+    /// rest of its schedule, while the sink kept failing, is over.
+    pub fn gate(&mut self, key: DeliveryKey, left: Duration, now: Instant) -> Gate {
         let until = match self.breaker.pass(key, now) {
-            Pass::Attempt => return Gate::Open,
+            Pass::Attempt => {
+                self.held.remove(&key);
+                return Gate::Open;
+            }
             Pass::Hold(until) => until,
         };
-        let failed_since =
-            self.breaker.last_failure().is_some_and(|at| now.saturating_duration_since(at) <= age);
-        if age >= span && failed_since {
+        let since = *self.held.entry(key).or_insert(now);
+        let end = since + left.min(LONG);
+        if now >= end && self.breaker.last_failure().is_some_and(|at| at > since) {
+            self.held.remove(&key);
             return Gate::Over;
         }
-        let left = now + span.saturating_sub(age).min(LONG);
-        self.held.insert(key);
-        self.due.schedule(key, left.max(until.unwrap_or(now + PROBE_PATIENCE)));
+        self.due.schedule(key, end.max(until.unwrap_or(now + PROBE_PATIENCE)));
         Gate::Held
     }
 
@@ -163,7 +165,7 @@ impl Queue {
     pub fn taken(&mut self, now: Instant) -> bool {
         let closed = self.limits.breaker && self.breaker.taken(now);
         if closed {
-            for key in std::mem::take(&mut self.held) {
+            for key in std::mem::take(&mut self.held).into_keys() {
                 self.due.schedule(key, now);
             }
         }
@@ -249,7 +251,7 @@ mod tests {
         for event in 0..10 {
             queue.schedule(key(event), now);
             assert_eq!(queue.next(now), Next::Take(key(event)));
-            assert_eq!(queue.gate(key(event), Duration::ZERO, HOUR, now), Gate::Open);
+            assert_eq!(queue.gate(key(event), HOUR, now), Gate::Open);
             assert_eq!(queue.failed(key(event), now, 0.5), event == 9);
             queue.finish(key(event), Some(now + HOUR), now);
         }
@@ -257,9 +259,9 @@ mod tests {
     }
 
     /// Takes what is due and asks for it.
-    fn ask(queue: &mut Queue, now: Instant, age: Duration, span: Duration) -> (DeliveryKey, Gate) {
+    fn ask(queue: &mut Queue, now: Instant, left: Duration) -> (DeliveryKey, Gate) {
         let Next::Take(key) = queue.next(now) else { panic!("something is due") };
-        (key, queue.gate(key, age, span, now))
+        (key, queue.gate(key, left, now))
     }
 
     #[test]
@@ -297,41 +299,40 @@ mod tests {
         assert_eq!(queue.breaker().state(), BreakerState::Open);
         for event in 20..23 {
             queue.schedule(key(event), start);
-            assert_eq!(ask(&mut queue, start, Duration::ZERO, HOUR), (key(event), Gate::Held));
+            assert_eq!(ask(&mut queue, start, HOUR), (key(event), Gate::Held));
             queue.finish(key(event), None, start);
         }
         let probe_at = start + Duration::from_secs(10);
         assert_eq!(queue.next(start), Next::Wait(Some(probe_at)));
-        let age = Duration::from_secs(10);
-        assert_eq!(ask(&mut queue, probe_at, age, HOUR), (key(20), Gate::Open), "the oldest is the probe");
+        assert_eq!(ask(&mut queue, probe_at, HOUR), (key(20), Gate::Open), "the oldest is the probe");
         assert_eq!(queue.next(probe_at), Next::Wait(Some(start + HOUR)), "and the only one");
         assert!(queue.taken(probe_at));
         queue.finish(key(20), None, probe_at);
-        assert_eq!(ask(&mut queue, probe_at, age, HOUR), (key(21), Gate::Open));
-        assert_eq!(ask(&mut queue, probe_at, age, HOUR), (key(22), Gate::Open));
+        assert_eq!(ask(&mut queue, probe_at, HOUR), (key(21), Gate::Open));
+        assert_eq!(ask(&mut queue, probe_at, HOUR), (key(22), Gate::Open));
     }
 
     #[test]
-    fn a_delivery_is_over_with_its_schedule_if_the_sink_failed_meanwhile() {
+    fn a_delivery_is_over_once_it_was_held_for_the_rest_of_its_schedule() {
         let start = Instant::now();
         let mut queue = failing(start);
-        let made = start + Duration::from_secs(1);
-        queue.schedule(key(20), made);
-        let span = Duration::from_secs(2);
-        assert_eq!(ask(&mut queue, made, Duration::ZERO, span), (key(20), Gate::Held));
-        queue.finish(key(20), None, made);
-        // Nothing failed since it was made, so it is the probe that decides.
+        let (made, left) = (start + Duration::from_secs(1), Duration::from_secs(2));
+        for event in 20..22 {
+            queue.schedule(key(event), made);
+            assert_eq!(ask(&mut queue, made, left), (key(event), Gate::Held));
+            queue.finish(key(event), None, made);
+        }
+        // Nothing failed since they were made, so it is the probe that decides.
         let probe_at = start + Duration::from_secs(10);
-        queue.schedule(key(30), probe_at);
-        assert_eq!(ask(&mut queue, probe_at, Duration::from_secs(9), span), (key(20), Gate::Open));
-        assert_eq!(ask(&mut queue, probe_at, Duration::ZERO, span), (key(30), Gate::Held));
-        queue.finish(key(30), None, probe_at);
+        assert_eq!(ask(&mut queue, probe_at, left), (key(20), Gate::Open));
+        assert_eq!(ask(&mut queue, probe_at, left), (key(21), Gate::Held));
+        queue.finish(key(21), None, probe_at);
         queue.failed(key(20), probe_at, 0.5);
         queue.finish(key(20), Some(probe_at), probe_at);
-        assert_eq!(ask(&mut queue, probe_at, Duration::from_secs(9), span), (key(20), Gate::Over));
+        assert_eq!(ask(&mut queue, probe_at, left), (key(20), Gate::Held), "it is held anew");
         queue.finish(key(20), None, probe_at);
         let later = probe_at + PROBE_PATIENCE;
-        assert_eq!(ask(&mut queue, later, PROBE_PATIENCE, span), (key(30), Gate::Over));
+        assert_eq!(ask(&mut queue, later, left), (key(21), Gate::Over));
     }
 
     #[test]
@@ -340,8 +341,8 @@ mod tests {
         let mut queue = failing(start);
         let now = start + Duration::from_secs(11);
         (20..22).for_each(|event| queue.schedule(key(event), now));
-        assert_eq!(ask(&mut queue, now, Duration::ZERO, HOUR), (key(20), Gate::Open));
+        assert_eq!(ask(&mut queue, now, HOUR), (key(20), Gate::Open));
         queue.finish(key(20), None, now);
-        assert_eq!(ask(&mut queue, now, Duration::ZERO, HOUR), (key(21), Gate::Open));
+        assert_eq!(ask(&mut queue, now, HOUR), (key(21), Gate::Open));
     }
 }

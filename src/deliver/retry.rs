@@ -29,10 +29,11 @@ pub fn next_attempt(
     Some(now.after(wait.max(asked)))
 }
 
-/// How long a whole schedule is, without jitter.
+/// How long the rest of a schedule is after `attempts_made`, without jitter.
 #[must_use]
-pub fn span(config: &RetryConfig) -> Duration {
-    config.schedule.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.0))
+pub fn time_left(config: &RetryConfig, attempts_made: u32) -> Duration {
+    let made = usize::try_from(attempts_made).unwrap_or(usize::MAX);
+    config.schedule.iter().skip(made).fold(Duration::ZERO, |sum, step| sum.saturating_add(step.0))
 }
 
 /// `step` × (1 ± `jitter`). The conversion is the checked one: a float that is not finite, or too large for

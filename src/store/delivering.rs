@@ -164,7 +164,6 @@ fn redeliver(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, Sto
     delivery.step = 0;
     delivery.generation += 1;
     delivery.reason = None;
-    delivery.redelivered_at = Some(now);
     delivery.next_attempt_at = now;
     delivery.updated_at = now;
     put_pending(txn, key, &delivery)?;

@@ -396,7 +396,6 @@ fn put_event(
             created_at: now,
             updated_at: now,
             next_attempt_at: now,
-            redelivered_at: None,
             step: 0,
             attempt_count: 0,
             generation: 0,

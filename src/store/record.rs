@@ -348,9 +348,6 @@ pub struct Delivery {
     pub updated_at: Time,
     /// When it is tried next; meaningless unless pending.
     pub next_attempt_at: Time,
-    /// When its present schedule began, if it was sent again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redelivered_at: Option<Time>,
     /// Attempts made in the present schedule.
     #[serde(default, skip_serializing_if = "is_default")]
     pub step: u32,
@@ -366,14 +363,6 @@ pub struct Delivery {
     /// Why it is a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-}
-
-impl Delivery {
-    /// When its present schedule began.
-    #[must_use]
-    pub fn begun_at(&self) -> Time {
-        self.redelivered_at.unwrap_or(self.created_at)
-    }
 }
 
 /// What an attempt means for its delivery.

@@ -44,7 +44,8 @@ async fn nothing_that_was_acknowledged_is_lost_however_often_it_is_killed() {
         "[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nretry = {{ schedule = [{}], jitter = 0.2 }}\n\n\
          [sinks.disk]\ntype = \"disk\"\ndir = \"out\"\n",
         receiver.url(),
-        ["\"30ms\""; 20].join(", ")
+        // The last step is long: what a breaker holds meanwhile is not given up before it.
+        ["\"30ms\""; 20].join(", ") + ", \"1m\""
     );
     write_config(folder.path(), &mock.base_url(), &sinks);
     let accepted: Arc<Mutex<Vec<String>>> = Arc::default();
