@@ -3,11 +3,13 @@
 use std::io::IsTerminal as _;
 
 use prometheus::{
-    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::deliver::SinkMetrics;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 /// How log lines look.
@@ -64,6 +66,8 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) {
 /// What the process counts, for `/metrics`.
 pub struct Metrics {
     registry: Registry,
+    /// Of the sinks.
+    pub sinks: SinkMetrics,
     /// Watches being followed, by source and phase.
     pub open_watches: IntGaugeVec,
     /// Status requests by source and result.
@@ -72,22 +76,6 @@ pub struct Metrics {
     pub fetches: IntCounterVec,
     /// Events made, by source and outcome, progress among them.
     pub events: IntCounterVec,
-    /// Attempts to deliver, by sink and result.
-    pub attempts: IntCounterVec,
-    /// Attempts that failed, by sink and class of error.
-    pub failures: IntCounterVec,
-    /// How long attempts to deliver take, by sink.
-    pub attempt_seconds: HistogramVec,
-    /// Deliveries that are pending, by sink.
-    pub pending: IntGaugeVec,
-    /// The age of the oldest event that is pending, by sink.
-    pub oldest_pending: GaugeVec,
-    /// 1 while the breaker is open or half-open, by sink.
-    pub breaker_open: IntGaugeVec,
-    /// How often the breaker opened, by sink.
-    pub breaker_opened: IntCounterVec,
-    /// 1 while paused, by sink.
-    pub paused: IntGaugeVec,
     /// From the end of a job, as its source says, to our noticing it.
     pub detection_delay: Histogram,
     /// Requests to the local API, by status class.
@@ -124,6 +112,7 @@ impl Metrics {
         )
         .buckets(steps);
         Self {
+            sinks: SinkMetrics::new(&registry),
             open_watches: gauges(
                 &registry,
                 "tidings_open_watches",
@@ -138,64 +127,6 @@ impl Metrics {
                 &["source", "result"],
             ),
             events: counters(&registry, "tidings_events_total", "Events made.", &["source", "outcome"]),
-            attempts: counters(
-                &registry,
-                "tidings_delivery_attempts_total",
-                "Attempts to deliver an event.",
-                &["sink", "result"],
-            ),
-            pending: gauges(
-                &registry,
-                "tidings_pending_deliveries",
-                "Deliveries that wait or are under way.",
-                &["sink"],
-            ),
-            failures: counters(
-                &registry,
-                "tidings_delivery_failures_total",
-                "Attempts to deliver that failed, by class of error.",
-                &["sink", "class"],
-            ),
-            attempt_seconds: known(
-                &registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "tidings_delivery_attempt_seconds",
-                        "How long an attempt to deliver takes, the answer included.",
-                    ),
-                    &["sink"],
-                ),
-            ),
-            oldest_pending: known(
-                &registry,
-                GaugeVec::new(
-                    Opts::new(
-                        "tidings_oldest_pending_delivery_seconds",
-                        "The age of the oldest event that waits or is under way; 0 when none does.",
-                    ),
-                    &["sink"],
-                ),
-            ),
-            breaker_open: gauges(
-                &registry,
-                "tidings_sink_breaker_open",
-                "1 while the circuit breaker is open or half-open.",
-                &["sink"],
-            ),
-            breaker_opened: counters(
-                &registry,
-                "tidings_sink_breaker_opened_total",
-                "How often the circuit breaker opened.",
-                &["sink"],
-            ),
-            paused: gauges(&registry, "tidings_sink_paused", "1 while the sink is paused.", &["sink"]),
-            detection_delay: known(&registry, Histogram::with_opts(delay)),
-            api_requests: counters(
-                &registry,
-                "tidings_api_requests_total",
-                "Requests to the local API.",
-                &["status"],
-            ),
             event_readers: known(
                 &registry,
                 IntGauge::new("tidings_event_readers", "Readers of the event stream."),
@@ -205,6 +136,13 @@ impl Metrics {
                 "tidings_event_readers_dropped_total",
                 "Readers of the event stream that were dropped.",
                 &["reason"],
+            ),
+            detection_delay: known(&registry, Histogram::with_opts(delay)),
+            api_requests: counters(
+                &registry,
+                "tidings_api_requests_total",
+                "Requests to the local API.",
+                &["status"],
             ),
             store_healthy: known(
                 &registry,
@@ -228,15 +166,15 @@ impl Metrics {
     }
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(crate) fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     known(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+pub(crate) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     known(registry, IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
-fn known<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+pub(crate) fn known<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
     #[expect(clippy::expect_used, reason = "the names above are constants, and a test makes them all")]
     let collector = made.expect("a metric's name is valid");
     // Each name is registered once.

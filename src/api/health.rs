@@ -74,12 +74,12 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     for sink in api.couriers.views() {
         let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
         let name = [sink.name.as_str()];
-        api.metrics.pending.with_label_values(&name).set(pending);
+        api.metrics.sinks.pending.with_label_values(&name).set(pending);
         let age = sink.oldest_pending_at.map_or(0.0, |made| clock::now().since(made).as_secs_f64());
-        api.metrics.oldest_pending.with_label_values(&name).set(age);
+        api.metrics.sinks.oldest_pending.with_label_values(&name).set(age);
         let open = i64::from(sink.breaker != BreakerState::Closed);
-        api.metrics.breaker_open.with_label_values(&name).set(open);
-        api.metrics.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));
+        api.metrics.sinks.breaker_open.with_label_values(&name).set(open);
+        api.metrics.sinks.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));
     }
     api.metrics.store_healthy.set(i64::from(api.store.is_healthy()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.metrics.render())

@@ -226,7 +226,7 @@ impl Courier {
             let (sink, source, job_id) = (&self.name, &delivery.source, &delivery.job_id);
             let event_id = &delivery.event_id;
             tracing::error!(sink, source, %job_id, event_id, reason, "a delivery became a dead letter");
-            self.metrics.attempts.with_label_values(&[sink.as_str(), "given_up"]).inc();
+            self.metrics.sinks.attempts.with_label_values(&[sink.as_str(), "given_up"]).inc();
             self.store.give_up(key, delivery.generation, &reason, now).await;
             self.let_next_go(delivery)?;
         }
@@ -255,7 +255,7 @@ impl Courier {
                 if report.error_class.is_none_or(ErrorClass::blames_sink)
                     && queue.failed(key, now, rand::random()) =>
             {
-                self.metrics.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
+                self.metrics.sinks.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
                 let error = report.error.as_deref().unwrap_or_default();
                 tracing::warn!(
                     sink = self.name,
@@ -305,12 +305,12 @@ impl Courier {
                 tracing::error!(sink, source, %job_id, event_id, attempt, reason, "a delivery became a dead letter");
             }
         }
-        self.metrics.attempts.with_label_values(&[sink.as_str(), result]).inc();
+        self.metrics.sinks.attempts.with_label_values(&[sink.as_str(), result]).inc();
         if let Some(class) = report.error_class {
-            self.metrics.failures.with_label_values(&[sink.as_str(), class.as_str()]).inc();
+            self.metrics.sinks.failures.with_label_values(&[sink.as_str(), class.as_str()]).inc();
         }
         let seconds = report.duration.as_secs_f64();
-        self.metrics.attempt_seconds.with_label_values(&[sink.as_str()]).observe(seconds);
+        self.metrics.sinks.attempt_seconds.with_label_values(&[sink.as_str()]).observe(seconds);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

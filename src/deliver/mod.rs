@@ -12,6 +12,7 @@ pub mod queue;
 pub mod breaker;
 mod origins;
 mod tally;
+mod metrics;
 pub mod parcel;
 pub mod envelope;
 mod cloudevents;
@@ -36,6 +37,7 @@ pub use config::{
 };
 pub use courier::Courier;
 pub use couriers::Couriers;
+pub use metrics::SinkMetrics;
 pub use parcel::{Body, Parcel, Subject};
 pub use report::{ErrorClass, Report};
 pub use sign::check_secret;
