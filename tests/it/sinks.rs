@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings::{
+    config::Config,
     deliver::{SinkConfig, WebhookConfig},
     mock::{Ending, JobPlan},
     units::{Span, Time},
@@ -13,6 +14,30 @@ use crate::harness::{Flow, Receiver, Reply, eventually, webhook};
 
 fn at(attempt: &Value) -> Time {
     Time::parse(attempt["at"].as_str().unwrap()).unwrap()
+}
+
+/// The configuration that the document shows works as it stands, but for the address.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sink_of_the_document_delivers() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/delivery.md")).unwrap();
+    let block = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let shown: Config = toml::from_str(block).unwrap();
+    let flow = Flow::start(&[], |config| {
+        let url = webhook_url(config);
+        config.sinks = shown.sinks;
+        webhook(config, |app| app.url = url);
+    })
+    .await;
+    let job = flow.job().await;
+    assert_eq!(flow.daemon.finished(&job).await["phase"], "done");
+    assert_eq!(flow.receiver.requests().len(), 1);
+    flow.stop().await;
+}
+
+fn webhook_url(config: &mut Config) -> String {
+    let mut url = String::new();
+    webhook(config, |app| url.clone_from(&app.url));
+    url
 }
 
 async fn breaker(flow: &Flow, state: &str) -> Value {
