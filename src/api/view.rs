@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+mod sinks;
+
+pub use sinks::{BreakerState, SinkState, SinkView};
+
 use crate::{
     deliver::ErrorClass,
     job::{JobId, Outcome, Phase},
@@ -192,124 +196,6 @@ pub struct Page<T> {
     /// Pass it as `cursor` for the next page; null on the last. A page may be short, even empty, and still
     /// have a next one: a request looks at a bounded number of records.
     pub next_cursor: Option<String>,
-}
-
-/// How a sink is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SinkState {
-    /// It takes deliveries, as far as is known.
-    Ok,
-    /// It keeps failing: its breaker is not closed.
-    Failing,
-    /// It was paused: deliveries wait until it is resumed.
-    Paused,
-    /// Deliveries wait for it, but it is not in the configuration.
-    NotConfigured,
-}
-
-impl SinkState {
-    /// The word used on every surface.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failing => "failing",
-            Self::Paused => "paused",
-            Self::NotConfigured => "not_configured",
-        }
-    }
-}
-
-/// A sink's circuit breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum BreakerState {
-    /// Deliveries are attempted when they are due.
-    Closed,
-    /// The sink kept failing: nothing goes to it until the pause is over.
-    Open,
-    /// One delivery is under way to find out.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// The word used on every surface.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-        }
-    }
-}
-
-/// A sink's health.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct SinkView {
-    /// Its name.
-    pub name: String,
-    /// `webhook` or `disk`; `unknown` for one that is not configured.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Where it points: a URL without credentials and query, or a folder.
-    pub target: String,
-    /// How it is, in a word.
-    pub state: SinkState,
-    /// Whether deliveries are attempted when they are due.
-    pub breaker: BreakerState,
-    /// When the next delivery goes out to find out whether it works again; null unless the breaker is open.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub next_probe_at: Option<Time>,
-    /// Since when it is paused.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub paused_at: Option<Time>,
-    /// When the oldest event that still waits for it was made.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub oldest_pending_at: Option<Time>,
-    /// The share of attempts that succeeded in the last minute, from 0 to 1; null without any.
-    pub success_share: Option<f64>,
-    /// Deliveries waiting or under way.
-    pub pending: u64,
-    /// Attempts under way.
-    pub in_flight: u64,
-    /// Deliveries that succeeded since the start.
-    pub delivered: u64,
-    /// Attempts that failed since the start.
-    pub failed: u64,
-    /// Deliveries given up since the start.
-    pub dead: u64,
-    /// When an attempt last succeeded.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub last_success_at: Option<Time>,
-    /// What the last failed attempt came to.
-    pub last_error: Option<String>,
-}
-
-impl SinkView {
-    /// A sink of which nothing is known yet.
-    #[must_use]
-    pub fn new(name: &str, kind: &str, target: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-            target: target.to_owned(),
-            state: SinkState::Ok,
-            breaker: BreakerState::Closed,
-            next_probe_at: None,
-            paused_at: None,
-            oldest_pending_at: None,
-            success_share: None,
-            pending: 0,
-            in_flight: 0,
-            delivered: 0,
-            failed: 0,
-            dead: 0,
-            last_success_at: None,
-            last_error: None,
-        }
-    }
 }
 
 /// A source's health.
