@@ -151,7 +151,9 @@ async fn pause(name: &str, paused: bool, client: &Client, console: &mut Console<
     let sink: SinkView = client.parse(&client.read_text(answer).await?)?;
     let pending = count(sink.pending, "delivery", "deliveries");
     match paused {
-        true => writeln!(console.out, "{name} is paused; {pending} wait until `tidings sink resume {name}`")?,
+        true => {
+            writeln!(console.out, "{name} is paused and keeps {pending} until `tidings sink resume {name}`")?
+        }
         false => writeln!(console.out, "{name} goes on, with {pending} pending")?,
     }
     Ok(ExitStatus::Done)

@@ -21,6 +21,9 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// Attempts in the window below which nothing is concluded.
 pub const MIN_ATTEMPTS: u32 = 10;
 
+/// For how long attempts must have failed: many that fail in one instant are one incident.
+pub const MIN_TIME: Duration = Duration::from_secs(1);
+
 /// The share of failed attempts from which on the breaker opens.
 pub const FAILURE_SHARE: f64 = 0.5;
 
@@ -39,6 +42,7 @@ struct Slot {
     begun: Instant,
     taken: u32,
     failed: u32,
+    first_failure: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +106,9 @@ impl Breaker {
     /// before, opened.
     pub fn failed(&mut self, key: DeliveryKey, retry: &RetryConfig, now: Instant, random: f64) -> bool {
         self.last_failure = Some(now);
-        self.slot(now).failed += 1;
+        let slot = self.slot(now);
+        slot.failed += 1;
+        slot.first_failure.get_or_insert(now);
         match self.state {
             State::Closed if self.is_too_much(now) => {
                 self.failed_probes = 0;
@@ -138,7 +144,7 @@ impl Breaker {
             self.slots.pop_front();
         }
         if self.slots.back().is_none_or(|slot| now.saturating_duration_since(slot.begun) >= SLOT) {
-            self.slots.push_back(Slot { begun: now, taken: 0, failed: 0 });
+            self.slots.push_back(Slot { begun: now, taken: 0, failed: 0, first_failure: None });
         }
         let last = self.slots.len() - 1;
         &mut self.slots[last]
@@ -151,7 +157,11 @@ impl Breaker {
 
     fn is_too_much(&self, now: Instant) -> bool {
         let (taken, failed) = self.counts(now);
-        taken + failed >= MIN_ATTEMPTS && f64::from(failed) >= FAILURE_SHARE * f64::from(taken + failed)
+        let first = self.slots.iter().find_map(|slot| slot.first_failure);
+        let lasts = first.is_some_and(|first| now.saturating_duration_since(first) >= MIN_TIME);
+        lasts
+            && taken + failed >= MIN_ATTEMPTS
+            && f64::from(failed) >= FAILURE_SHARE * f64::from(taken + failed)
     }
 
     /// The share of attempts that succeeded in the last minute; `None` without any.
@@ -205,8 +215,9 @@ mod tests {
     /// A breaker that has just opened.
     fn open(now: Instant) -> Breaker {
         let mut breaker = Breaker::default();
-        let opened: Vec<bool> = (0..10).map(|event| breaker.failed(key(event), &retry(), now, 0.5)).collect();
-        assert_eq!(opened.iter().position(|opened| *opened), Some(9), "at the tenth failure");
+        let begun = now.checked_sub(MIN_TIME).unwrap();
+        assert!((0..20).all(|event| !breaker.failed(key(event), &retry(), begun, 0.5)), "all in one instant");
+        assert!(breaker.failed(key(20), &retry(), now, 0.5));
         breaker
     }
 
@@ -216,7 +227,11 @@ mod tests {
         for (taken, failed, opens) in [(0, 9, false), (0, 10, true), (10, 9, false), (10, 10, true)] {
             let mut breaker = Breaker::default();
             (0..taken).for_each(|_| assert!(!breaker.taken(start)));
-            let opened = (0..failed).any(|event| breaker.failed(key(event), &retry(), start, 0.5));
+            let later = start + MIN_TIME;
+            let opened = (0..failed).any(|event| {
+                let now = if event == 0 { start } else { later };
+                breaker.failed(key(event), &retry(), now, 0.5)
+            });
             assert_eq!(opened, opens, "{taken} taken, {failed} failed");
         }
         let mut slow = Breaker::default();

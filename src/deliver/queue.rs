@@ -1,7 +1,7 @@
 //! What to do next for a sink: which delivery is due, and whether the sink may be asked now.
 //!
 //! [`Queue`] is a record with pure transitions: the time and the randomness are arguments. The task that drives
-//! it is in [`super::courier`].
+//! it is the courier.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -247,13 +247,15 @@ mod tests {
 
     /// Lets ten deliveries fail, so that the breaker opens; the last one of `events` is a fresh one.
     fn failing(now: Instant) -> Queue {
-        let mut queue = Queue::new(limits(), now);
+        let begun = now.checked_sub(Duration::from_secs(1)).unwrap();
+        let mut queue = Queue::new(limits(), begun);
         for event in 0..10 {
-            queue.schedule(key(event), now);
-            assert_eq!(queue.next(now), Next::Take(key(event)));
-            assert_eq!(queue.gate(key(event), HOUR, now), Gate::Open);
-            assert_eq!(queue.failed(key(event), now, 0.5), event == 9);
-            queue.finish(key(event), Some(now + HOUR), now);
+            let at = if event == 0 { begun } else { now };
+            queue.schedule(key(event), at);
+            assert_eq!(queue.next(at), Next::Take(key(event)));
+            assert_eq!(queue.gate(key(event), HOUR, at), Gate::Open);
+            assert_eq!(queue.failed(key(event), at, 0.5), event == 9);
+            queue.finish(key(event), Some(now + HOUR), at);
         }
         queue
     }
