@@ -32,6 +32,7 @@ pub mod due_queue;
 pub mod glob;
 pub mod http_client;
 pub mod job;
+pub mod path_segment;
 pub mod retry_after;
 pub mod secret;
 pub mod telemetry;

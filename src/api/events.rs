@@ -14,7 +14,6 @@ use axum::{
     response::sse::{Event as Message, Sse},
 };
 use futures_util::{Stream, stream};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, watch},
@@ -30,6 +29,7 @@ use super::{
     view::EventView,
 };
 use crate::{
+    path_segment,
     store::{Event, Newest},
     telemetry::Metrics,
 };
@@ -37,9 +37,6 @@ use crate::{
 /// Events read at once, and about how many bytes of them.
 const PAGE: usize = 100;
 const PAGE_BYTES: usize = 64 << 10;
-
-/// What a segment of a path holds as it is (RFC 3986, unreserved).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Which events a reader wants.
 #[derive(Clone, Debug, Default)]
@@ -254,8 +251,11 @@ fn message(number: u64, event: Event) -> Message {
 fn view(event: Event) -> EventView {
     let news = event.news;
     let job = news.job();
-    let segment = |text: &str| utf8_percent_encode(text, SEGMENT).to_string();
-    let path = format!("/v1/watches/{}/{}/job", segment(&event.source), segment(event.job_id.as_str()));
+    let path = format!(
+        "/v1/watches/{}/{}/job",
+        path_segment::encode(&event.source),
+        path_segment::encode(event.job_id.as_str())
+    );
     EventView {
         event_type: news.event_type().as_str().to_owned(),
         timestamp: news.time(),

@@ -150,12 +150,11 @@ async fn pause(name: &str, paused: bool, client: &Client, console: &mut Console<
     let answer = client.post(&path, None::<&()>).await?;
     let sink: SinkView = client.parse(&client.read_text(answer).await?)?;
     let pending = count(sink.pending, "delivery", "deliveries");
-    match paused {
-        true => {
-            writeln!(console.out, "{name} is paused and keeps {pending} until `tidings sink resume {name}`")?
-        }
-        false => writeln!(console.out, "{name} goes on, with {pending} pending")?,
-    }
+    let said = match paused {
+        true => format!("{name} is paused and keeps {pending} until `tidings sink resume {name}`"),
+        false => format!("{name} goes on, with {pending} pending"),
+    };
+    writeln!(console.out, "{said}")?;
     Ok(ExitStatus::Done)
 }
 

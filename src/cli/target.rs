@@ -2,20 +2,10 @@
 
 use std::{fmt, path::PathBuf};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::{Host, Url};
 
 use super::exit::BadUsage;
-
-/// Everything but the unreserved characters of RFC 3986, so that a job id such as `a/b?c` stays one
-/// segment and means nothing to anybody on the way.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// `text` as one segment of a path, or as one key or value of a query.
-#[must_use]
-pub fn segment(text: &str) -> String {
-    utf8_percent_encode(text, RESERVED).to_string()
-}
+use crate::path_segment;
 
 /// A path with its query, put together piece by piece.
 #[derive(Clone, Debug)]
@@ -28,7 +18,7 @@ impl Path {
     /// The path made of `parts`, each of them one segment.
     #[must_use]
     pub fn of(parts: &[&str]) -> Self {
-        let text = parts.iter().fold(String::new(), |path, part| path + "/" + &segment(part));
+        let text = parts.iter().fold(String::new(), |path, part| path + "/" + &path_segment::encode(part));
         Self { text, has_query: false }
     }
 
@@ -36,9 +26,9 @@ impl Path {
     #[must_use]
     pub fn with(mut self, key: &str, value: &str) -> Self {
         self.text.push(if self.has_query { '&' } else { '?' });
-        self.text.push_str(&segment(key));
+        self.text.push_str(&path_segment::encode(key));
         self.text.push('=');
-        self.text.push_str(&segment(value));
+        self.text.push_str(&path_segment::encode(value));
         self.has_query = true;
         self
     }

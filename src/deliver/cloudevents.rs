@@ -6,10 +6,11 @@
 use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
 use super::parcel::{Parcel, TEST_EVENT};
+use crate::path_segment;
 
 /// The `content-type` of structured mode (JSON event format, section 3).
 pub const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
@@ -26,9 +27,6 @@ const MAX_REASON: usize = 512;
 /// What a header value may not hold as it is (HTTP binding 1.0.2, section 3.1.3.2); what is not ASCII never may.
 const IN_HEADERS: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// What a segment of a URI path may not hold as it is: all but the unreserved characters of RFC 3986.
-const IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
 /// The attributes of `parcel`'s event but for `datacontenttype`, in the order in which they are written.
 fn attributes(parcel: &Parcel) -> Vec<(&'static str, String)> {
     let kind = match parcel.event_type.as_str() {
@@ -36,7 +34,7 @@ fn attributes(parcel: &Parcel) -> Vec<(&'static str, String)> {
         kind => kind,
     };
     let source = match &parcel.subject {
-        Some(subject) => format!("/sources/{}", utf8_percent_encode(&subject.source, IN_PATHS)),
+        Some(subject) => format!("/sources/{}", path_segment::encode(&subject.source)),
         None => "/tidings".to_owned(),
     };
     let mut attributes = vec![

@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     StatusCode,
     header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER},
@@ -21,6 +20,7 @@ use super::{Answer, Profile, SourceConfig};
 use crate::{
     clock, http_client,
     job::JobId,
+    path_segment,
     retry_after::parse_retry_after,
     secret::{Secret, SecretError, SecretSource},
     units::{Size, Span},
@@ -28,9 +28,6 @@ use crate::{
 
 /// A status answer over this is not read to its end: it is no status.
 const MAX_STATUS_BODY: usize = 1 << 20;
-
-/// All that RFC 3986 does not call unreserved is encoded, so that an id stays one segment of the path.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A source that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -242,7 +239,7 @@ impl Source {
     }
 
     async fn send(&self, path: &str, job_id: &JobId) -> Result<reqwest::Response, Failure> {
-        let id = utf8_percent_encode(job_id.as_str(), SEGMENT).to_string();
+        let id = path_segment::encode(job_id.as_str());
         let url = format!("{}{}", self.base, path.replace("{id}", &id));
         let mut request = self.http.get(url).header(ACCEPT, "application/json");
         if let Some((name, value)) = self.credential()? {
