@@ -176,7 +176,7 @@ fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> 
 }
 
 /// Looks again until `probe` finds something; a passing test never uses the patience up.
-async fn eventually<T>(what: &str, probe: impl Fn() -> Option<T>) -> T {
+async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = probe() {
