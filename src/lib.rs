@@ -38,4 +38,5 @@ pub mod secret;
 pub mod telemetry;
 pub mod units;
 
+pub mod simulate;
 pub mod mock;

@@ -5,6 +5,7 @@
 
 mod config;
 mod health;
+pub mod learned;
 mod policy;
 
 use std::{

@@ -1,0 +1,126 @@
+//! One kind of job: its clocks, and how what is seen of a job goes into them.
+
+use super::{
+    bins::{age as sane, within},
+    clock::Clock,
+    forecast::{Forecast, Phases, Progress},
+};
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
+    /// By its own doing, well or badly: at this age in seconds, if the source told.
+    Finished(Option<f64>),
+    /// Cancelled, expired or lost: how long it would have taken is not known.
+    Dropped,
+}
+
+/// What was seen of one kind of job.
+#[derive(Clone, Debug, Default)]
+pub struct Kind {
+    total: Clock,
+    /// Queued and running, from the first job on that told when it started.
+    phases: Option<Box<[Clock; 2]>>,
+    /// Whether the phases pay, and when that was found out.
+    pays: Option<(f64, bool)>,
+    /// When it was last used, in seconds.
+    pub(super) used: f64,
+}
+
+impl Kind {
+    /// A job was seen alive. `before` is what was known, `now` what is known since.
+    pub fn alive(&mut self, before: Progress, now: Progress) {
+        let (from, to) = (sane(before.age), sane(now.age));
+        self.total.alive(from, to);
+        self.phases_alive(before, now);
+    }
+
+    fn phases_alive(&mut self, before: Progress, now: Progress) {
+        if now.started.is_some() && self.phases.is_none() {
+            self.phases = Some(Box::default());
+        }
+        let Some(phases) = &mut self.phases else { return };
+        let [queue, run] = &mut **phases;
+        let (from, to) = (sane(before.age), sane(now.age));
+        match (before.started, now.started) {
+            (None, None) => queue.alive(from, to),
+            (None, Some(start)) => {
+                queue.finish(from.min(sane(start)), sane(start));
+                run.alive(0.0, sane(to - start));
+            }
+            (Some(start), _) => run.alive(sane(from - start), sane(to - start)),
+        }
+    }
+
+    /// A job was seen to have ended. `now.age` is the age at which that was seen. Where the source does not tell the
+    /// age at the end, it lies between the two looks: `random` in [0, 1) says where.
+    pub fn ended(&mut self, before: Progress, now: Progress, end: End, random: f64) {
+        let End::Finished(at) = end else { return };
+        // A start that was seen only now bounds the end from below.
+        let from = sane(before.age).max(now.started.map_or(0.0, sane)).min(sane(now.age));
+        let at = at.map_or(from + (sane(now.age) - from) * within(random, 0.0, 1.0), sane);
+        self.total.finish(sane(before.age).min(at), at);
+        let Some(start) = now.started.map(sane) else { return };
+        self.phases_alive(before, Progress { age: before.age.max(start), started: Some(start) });
+        if let Some(phases) = &mut self.phases {
+            let known = sane(before.age.max(start) - start);
+            phases[1].finish(known.min(sane(at - start)), sane(at - start));
+        }
+    }
+
+    /// How many finishes it has learned from.
+    #[must_use]
+    pub fn finishes(&self) -> u64 {
+        self.total.finishes()
+    }
+
+    /// Its curves as of `now` (seconds on a clock that does not go back). `theta` says which costs less: one clock or
+    /// two. A new kind starts from its parent's curves.
+    pub fn forecast(&mut self, now: f64, theta: f64, parent: Option<&Forecast>) -> Forecast {
+        let total = self.total.curve(now, parent.map(|parent| &*parent.total));
+        let finishes = self.finishes() + parent.map_or(0, |parent| parent.finishes);
+        let Some(phases) = &mut self.phases else { return Forecast { total, phases: None, finishes } };
+        let inherited = parent.and_then(|parent| parent.phases.as_ref());
+        let [queue, run] = &mut **phases;
+        let phases = Phases {
+            queue: queue.curve(now, inherited.map(|phases| &*phases.queue)),
+            run: run.curve(now, inherited.map(|phases| &*phases.run)),
+        };
+        let known = self.pays.filter(|(at, _)| now - at < WEIGH_AFTER).map(|(_, pay)| pay);
+        let enough = run.finishes() > FEW;
+        let pay = known.unwrap_or_else(|| enough && phases.pay(&total, theta));
+        if known.is_none() {
+            self.pays = Some((now, pay));
+        }
+        Forecast { total, phases: pay.then_some(phases), finishes }
+    }
+
+    /// The clocks it has: one over the whole, and where known those of the queue and of the run.
+    pub fn clocks(&self) -> impl Iterator<Item = &Clock> {
+        std::iter::once(&self.total).chain(self.phases.iter().flat_map(|phases| phases.iter()))
+    }
+
+    /// A kind from its clocks as [`Kind::clocks`] gives them: one or three.
+    #[must_use]
+    pub fn from_clocks(clocks: Vec<Clock>) -> Option<Self> {
+        let mut clocks = clocks.into_iter();
+        let total = clocks.next()?;
+        let phases = match (clocks.next(), clocks.next(), clocks.next()) {
+            (None, ..) => None,
+            (Some(queue), Some(run), None) => Some(Box::new([queue, run])),
+            _ => return None,
+        };
+        Some(Self { total, phases, pays: None, used: 0.0 })
+    }
+
+    /// The memory it holds in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.clocks().map(Clock::bytes).sum::<usize>()
+    }
+}
+
+/// With no more finishes than this nobody can tell whether two clocks pay.
+const FEW: u64 = 50;
+/// Whether they pay is found out no more often than this, in seconds.
+const WEIGH_AFTER: f64 = 10.0;

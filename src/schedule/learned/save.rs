@@ -1,0 +1,216 @@
+//! A model as bytes, and back. A lost save costs nothing but requests, so a damaged one is simply refused.
+
+use std::fmt;
+
+use super::{
+    bins::BINS,
+    clock::Clock,
+    kind::Kind,
+    model::{Key, MAX_CLOCKS, Model},
+};
+
+/// The first bytes of a save: what it is, and the version of its form.
+const MAGIC: &[u8; 8] = b"tidecrv1";
+/// Counts are kept in steps of this part of a job.
+const STEPS: f64 = 16.0;
+/// The longest endpoint or label taken back, in bytes.
+const MAX_TEXT: usize = 4096;
+
+/// Why a save is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damaged {
+    /// It is something else, or of another version.
+    Unknown,
+    /// It is not what was written.
+    Checksum,
+    /// It ends too early or says what cannot be.
+    Content,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "these are no saved curves of this version",
+            Self::Checksum => "the saved curves are damaged: their checksum is wrong",
+            Self::Content => "the saved curves are damaged: they hold what cannot be",
+        })
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+/// The bytes of a model: about one kilobyte for each clock.
+#[must_use]
+pub fn save(model: &Model) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    write_kind(&mut bytes, model.parent());
+    let mut kinds: Vec<_> = model.kinds().collect();
+    // The order says which was used least recently.
+    kinds.sort_by(|a, b| a.1.used.total_cmp(&b.1.used));
+    write_number(&mut bytes, kinds.len() as u64);
+    for (key, kind) in kinds {
+        write_text(&mut bytes, Some(&key.endpoint));
+        write_text(&mut bytes, key.label.as_deref());
+        write_kind(&mut bytes, kind);
+    }
+    let sum = checksum(&bytes);
+    bytes.extend(sum.to_le_bytes());
+    bytes
+}
+
+/// The model of these bytes.
+///
+/// # Errors
+/// When they are not what [`save`] wrote.
+pub fn restore(bytes: &[u8]) -> Result<Model, Damaged> {
+    let content = bytes.strip_prefix(MAGIC).ok_or(Damaged::Unknown)?;
+    let (_, sum) = bytes.split_last_chunk::<8>().ok_or(Damaged::Content)?;
+    let (content, _) = content.split_last_chunk::<8>().ok_or(Damaged::Content)?;
+    if checksum(&bytes[..bytes.len() - 8]) != u64::from_le_bytes(*sum) {
+        return Err(Damaged::Checksum);
+    }
+    read(&mut Reader(content)).ok_or(Damaged::Content)
+}
+
+fn read(from: &mut Reader) -> Option<Model> {
+    let parent = from.kind()?;
+    let count = from.number().filter(|count| *count <= MAX_CLOCKS as u64)?;
+    let mut kinds = Vec::new();
+    for age in 0..count {
+        let length = from.number()?;
+        let endpoint = from.text(length)?;
+        let label = match from.number()? {
+            0 => None,
+            length => Some(from.text(length)?),
+        };
+        let key = Key { endpoint, label };
+        let mut kind = from.kind()?;
+        kind.used = small(age) - small(count);
+        kinds.push((key, kind));
+    }
+    from.0.is_empty().then(|| Model::from_parts(parent, kinds))
+}
+
+fn write_kind(bytes: &mut Vec<u8>, kind: &Kind) {
+    write_number(bytes, kind.clocks().count() as u64);
+    for clock in kind.clocks() {
+        write_number(bytes, clock.finishes());
+        for counts in clock.counts() {
+            write_values(bytes, counts.ends());
+            write_values(bytes, counts.alive_through());
+        }
+    }
+}
+
+/// Each value as its difference to the one before; a zero is followed by how many more of them there are.
+fn write_values(bytes: &mut Vec<u8>, values: impl Iterator<Item = f64>) {
+    let rounded: Vec<i64> = values.map(|value| round(value * STEPS)).collect();
+    let before = std::iter::once(&0).chain(&rounded);
+    let mut zeros = 0;
+    for step in rounded.iter().zip(before).map(|(now, before)| now - before) {
+        if step == 0 {
+            zeros += 1;
+            continue;
+        }
+        write_zeros(bytes, &mut zeros);
+        write_number(bytes, (step.unsigned_abs() << 1) | u64::from(step < 0));
+    }
+    write_zeros(bytes, &mut zeros);
+}
+
+fn write_zeros(bytes: &mut Vec<u8>, zeros: &mut u64) {
+    if *zeros > 0 {
+        write_number(bytes, 0);
+        write_number(bytes, *zeros - 1);
+        *zeros = 0;
+    }
+}
+
+/// None is zero; a text its length and one, then its bytes.
+fn write_text(bytes: &mut Vec<u8>, text: Option<&str>) {
+    write_number(bytes, text.map_or(0, |text| text.len() as u64 + 1));
+    bytes.extend(text.unwrap_or_default().bytes());
+}
+
+/// Seven bits a byte, the lowest first; the highest bit says that more follow (LEB128).
+fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+}
+
+/// What is left to read.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            number |= u64::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// A text of a length that was read as [`write_text`] wrote it, one too much.
+    fn text(&mut self, length: u64) -> Option<String> {
+        let length = usize::try_from(length.checked_sub(1)?).ok().filter(|length| *length <= MAX_TEXT)?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(std::str::from_utf8(text).ok()?.to_owned())
+    }
+
+    fn kind(&mut self) -> Option<Kind> {
+        let count = self.number().filter(|count| *count == 1 || *count == 3)?;
+        let clocks: Option<Vec<Clock>> = (0..count).map(|_| self.clock()).collect();
+        Kind::from_clocks(clocks?)
+    }
+
+    fn clock(&mut self) -> Option<Clock> {
+        let finishes = self.number()?;
+        let mut counts = || Some([self.values()?, self.values()?]);
+        Some(Clock::restore(finishes, &[counts()?, counts()?]))
+    }
+
+    /// As many values as there are bins, less the zeros at the end.
+    fn values(&mut self) -> Option<Vec<f64>> {
+        let (mut values, mut last) = (Vec::new(), 0_i64);
+        while values.len() < BINS {
+            let step = self.number()?;
+            if step == 0 {
+                let more = usize::try_from(self.number()?).ok().filter(|more| values.len() + more < BINS)?;
+                values.resize(values.len() + more + 1, small(last.unsigned_abs()) / STEPS);
+                continue;
+            }
+            let size = i64::try_from(step >> 1).ok().filter(|size| *size < 1 << 40)?;
+            last += if step & 1 == 1 { -size } else { size };
+            values.push(small(u64::try_from(last).ok()?) / STEPS);
+        }
+        let used = values.iter().rposition(|value| *value > 0.0).map_or(0, |last| last + 2);
+        values.truncate(used);
+        Some(values)
+    }
+}
+
+/// FNV-1a, 64 bits: it finds damage, not malice.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "weights are far below; the cast saturates")]
+fn round(value: f64) -> i64 {
+    value.round() as i64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+fn small(number: u64) -> f64 {
+    number as f64
+}

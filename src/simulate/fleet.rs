@@ -1,0 +1,167 @@
+//! Many jobs at a time under the learning policy, look by look: drift, mixed kinds, queues.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use crate::schedule::learned::{
+    decide::{Policy, Situation, decide, think_again},
+    forecast::{Forecast, Progress},
+    kind::End,
+    model::{Key, Model},
+};
+
+use super::{
+    random::Random,
+    truth::{Outcome, ROUND_TRIP},
+};
+
+/// One simulated job. All times are in seconds.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// When it was made.
+    pub made: f64,
+    /// Which of the kinds it is of.
+    pub kind: usize,
+    /// How long it is queued, where the source tells when it starts.
+    pub queued: Option<f64>,
+    /// How long it takes in all.
+    pub takes: f64,
+}
+
+/// What a job cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// When it was made.
+    pub made: f64,
+    /// Which of the kinds it was of.
+    pub kind: usize,
+    /// Looks and delay.
+    pub cost: Outcome,
+}
+
+/// What the simulated source and the policy do.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// What the operator says.
+    pub policy: Policy,
+    /// Whether the source tells when a job ended.
+    pub told: bool,
+    /// Whether jobs explore and waits are thought over.
+    pub alert: bool,
+    /// Curves to go by instead of learning, one a kind.
+    pub known: Option<Vec<Forecast>>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self { policy: Policy::default(), told: true, alert: true, known: None }
+    }
+}
+
+/// An open job as the poller sees it.
+struct Open {
+    job: Job,
+    situation: Situation,
+    polls: f64,
+    /// When the next look is, unless something learned says sooner.
+    due: f64,
+}
+
+/// Runs jobs, in the order in which they were made, through a model; what each of them cost.
+pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Random) -> Vec<Record> {
+    let keys: Vec<Key> = (0..16).map(|kind| Key { endpoint: kind.to_string(), label: None }).collect();
+    let mut open: Vec<Option<Open>> = Vec::with_capacity(jobs.len());
+    let mut due: BinaryHeap<Reverse<(u64, usize, bool)>> = BinaryHeap::new();
+    let mut records = Vec::new();
+    for (number, job) in jobs.iter().enumerate() {
+        due.push(Reverse((ticks(job.made), number, false)));
+        let luck = if setting.alert { random.unit() } else { 1.0 };
+        let situation = Situation { luck, jitter: random.unit(), ..Situation::default() };
+        open.push(Some(Open { job: job.clone(), situation, polls: 0.0, due: f64::INFINITY }));
+    }
+    while let Some(Reverse((at, number, look))) = due.pop() {
+        let Some(one) = open[number].as_mut() else { continue };
+        let (now, key) = (seconds(at), &keys[one.job.kind % keys.len()]);
+        if look && let Some(cost) = one.look(model, key, setting, now, random) {
+            records.push(Record { made: one.job.made, kind: one.job.kind, cost });
+            open[number] = None;
+            continue;
+        }
+        one.situation.now = now - one.job.made;
+        let found = match &setting.known {
+            Some(known) => decide(&known[one.job.kind], &setting.policy, &one.situation),
+            None => model.look(key, &setting.policy, &one.situation, now),
+        };
+        one.due = one.due.min(one.job.made + found.age);
+        let next = one.due;
+        let think = if setting.alert { think_again(now, next) } else { next };
+        due.push(Reverse((ticks(think), number, think >= next)));
+    }
+    records
+}
+
+impl Open {
+    /// Looks at the job; its cost if it has ended.
+    fn look(
+        &mut self,
+        model: &mut Model,
+        key: &Key,
+        setting: &Setting,
+        now: f64,
+        random: &mut Random,
+    ) -> Option<Outcome> {
+        let (age, before) = (now - self.job.made, self.situation.known);
+        let started = self.job.queued.filter(|queued| *queued <= age);
+        let seen = Progress { age, started };
+        self.polls += 1.0;
+        self.due = f64::INFINITY;
+        self.situation =
+            Situation { known: seen, looked: Some(age), jitter: random.unit(), ..self.situation };
+        let learns = setting.known.is_none();
+        if age < self.job.takes {
+            if learns {
+                model.alive(key, before, seen, now);
+            }
+            return None;
+        }
+        if learns {
+            let end = End::Finished(setting.told.then_some(self.job.takes));
+            model.ended(key, [before, seen], end, random.unit(), now);
+        }
+        Some(Outcome { polls: self.polls, delay: age - self.job.takes + ROUND_TRIP / 2.0 })
+    }
+}
+
+/// The mean over the jobs that a condition picks.
+#[must_use]
+pub fn mean_of(records: &[Record], pick: impl Fn(&Record) -> bool) -> Outcome {
+    let picked: Vec<Outcome> =
+        records.iter().filter(|record| pick(record)).map(|record| record.cost).collect();
+    Outcome::mean(&picked)
+}
+
+/// Jobs made at random at a rate (per second) from one time to another.
+pub fn arrivals(
+    (from, to): (f64, f64),
+    rate: f64,
+    random: &mut Random,
+    mut job: impl FnMut(f64, &mut Random) -> Job,
+) -> Vec<Job> {
+    let (mut jobs, mut at) = (Vec::new(), from);
+    loop {
+        at += random.exponential() / rate;
+        if at >= to {
+            return jobs;
+        }
+        jobs.push(job(at, random));
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "microseconds of a simulation")]
+fn ticks(seconds: f64) -> u64 {
+    (seconds * 1e6).ceil() as u64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds of a simulation")]
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / 1e6
+}

@@ -1,0 +1,13 @@
+//! What polling policies cost, without a network: the policy code of the program against known durations.
+
+pub mod distribution;
+pub mod random;
+pub mod truth;
+pub mod optimum;
+pub mod policies;
+pub mod fleet;
+pub mod compare;
+pub mod budget;
+pub mod phases;
+pub mod drift;
+pub mod table;

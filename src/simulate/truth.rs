@@ -1,0 +1,116 @@
+//! A known distribution in fine steps, and what a schedule of looks costs under it.
+
+use crate::schedule::learned::curve::Curve;
+
+use super::distribution::Distribution;
+
+/// The time between asking and hearing the answer, in seconds. The status is read half way.
+pub const ROUND_TRIP: f64 = 0.05;
+/// The least time between two looks in seconds.
+pub const LEAST_INTERVAL: f64 = 0.25;
+/// Jobs rarer than this are left out of a sum.
+const NEGLIGIBLE: f64 = 1e-9;
+/// The longest age computed with, in seconds: four months.
+const LONGEST: f64 = 1e7;
+
+/// The true survival curve of a distribution.
+pub type Truth = Curve<Vec<f64>>;
+
+/// The true curve in steps of a ten-thousandth of the age, five milliseconds at least.
+#[must_use]
+pub fn truth(distribution: &Distribution) -> Truth {
+    let end = distribution.longest().map_or(LONGEST, |longest| longest + 1.0);
+    let ages = std::iter::successors(Some(0.0_f64), |age| {
+        let rare = distribution.survival(*age) < NEGLIGIBLE / 10.0 || *age > end;
+        (!rare).then(|| age + (age * 1e-4).max(0.005))
+    });
+    let ages: Vec<f64> = ages.collect();
+    let survival: Vec<f64> = ages.iter().map(|age| distribution.survival(*age)).collect();
+    Curve::new(ages, survival)
+}
+
+/// What a policy costs per job.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Looks.
+    pub polls: f64,
+    /// Seconds from the end of a job to the answer that tells it, in the mean.
+    pub delay: f64,
+}
+
+impl Outcome {
+    /// Looks and delay in one figure, seconds: θ is what a look is worth.
+    #[must_use]
+    pub fn cost(&self, theta: f64) -> f64 {
+        theta * self.polls + self.delay
+    }
+
+    /// The mean of several.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    pub fn mean(all: &[Self]) -> Self {
+        let count = all.len().max(1) as f64;
+        let mean = |of: fn(&Self) -> f64| all.iter().map(of).sum::<f64>() / count;
+        Self { polls: mean(|one| one.polls), delay: mean(|one| one.delay) }
+    }
+}
+
+/// The looks of one policy: the ages at which the status is read, until hardly a job is left. `next` makes the next
+/// age from the last; the first is `first`.
+#[must_use]
+pub fn schedule(truth: &Truth, first: f64, mut next: impl FnMut(f64) -> f64) -> Vec<f64> {
+    let mut looks = Vec::new();
+    let mut age = first;
+    while looks.len() < 20_000_000 {
+        looks.push(age);
+        if truth.survival(age) < NEGLIGIBLE || age > LONGEST {
+            break;
+        }
+        age = next(age).max(age + 1e-3);
+    }
+    looks
+}
+
+/// What a schedule costs, exactly: N = Σ S(sₖ₋₁) and D = Σ ∫ (S(sₖ₋₁) − S(t)) dt, plus half a round trip.
+#[must_use]
+pub fn evaluate(truth: &Truth, looks: &[f64]) -> Outcome {
+    let (mut polls, mut delay, mut last) = (0.0, 0.0, (0.0, 1.0, 0.0));
+    for age in looks {
+        let (from, alive, passed) = last;
+        let (survival, integral) = (truth.survival(*age), truth.integral(*age));
+        polls += alive;
+        delay += (age - from) * alive - (integral - passed);
+        last = (*age, survival, integral);
+    }
+    Outcome { polls, delay: delay + ROUND_TRIP / 2.0 }
+}
+
+/// The delay in seconds that this share of the jobs stays below, over schedules that are equally likely.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a count")]
+pub fn percentile(truth: &Truth, schedules: &[Vec<f64>], share: f64) -> f64 {
+    let above = |delay: f64| {
+        let of = |looks: &Vec<f64>| {
+            let from = std::iter::once(&0.0).chain(looks);
+            let long = from.zip(looks).filter(|(from, to)| *to - *from > delay);
+            long.map(|(from, to)| truth.survival(*from) - truth.survival(to - delay)).sum::<f64>()
+        };
+        schedules.iter().map(of).sum::<f64>() / schedules.len().max(1) as f64
+    };
+    let (mut low, mut high) = (0.0, 1e4);
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        if above(middle) > 1.0 - share { low = middle } else { high = middle }
+    }
+    high + ROUND_TRIP / 2.0
+}
+
+/// The argument at which a rising or falling positive function takes a value, found by halving on a log scale.
+pub fn solve(low: f64, high: f64, rising: bool, mut reaches: impl FnMut(f64) -> bool) -> f64 {
+    let (mut low, mut high) = (low, high);
+    while high / low > 1.000_05 {
+        let middle = (low * high).sqrt();
+        if reaches(middle) == rising { high = middle } else { low = middle }
+    }
+    (low * high).sqrt()
+}
