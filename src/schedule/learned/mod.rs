@@ -7,10 +7,13 @@ pub mod bins;
 pub mod clock;
 pub mod counts;
 pub mod curve;
-pub mod hazard;
-pub mod forecast;
-pub mod kind;
 pub mod decide;
+pub mod forecast;
+pub mod hazard;
+pub mod kind;
+pub mod levels;
 pub mod model;
 pub mod save;
-pub mod levels;
+
+#[cfg(test)]
+mod tests;
