@@ -22,6 +22,7 @@ use crate::{
     fanout::Router,
     follow::Follower,
     job::JobId,
+    remember,
     secret::SecretSource,
     store::{Change, Found, OpenError, Registered, Registration, Store, StoreError, Watch},
     telemetry::Metrics,
@@ -147,6 +148,8 @@ impl App {
         for courier in api.couriers.all() {
             stages.start("a sink", Arc::clone(courier).run(api.stop.clone()));
         }
+        let followers = api.followers.clone();
+        stages.start("what was learned", remember::keep(api.store.clone(), followers, api.stop.clone()));
         stages.start("retention", retain(Arc::clone(&api), config.store.retention.0));
         let died = stages.until_stopped(&api.stop).await;
         api.stop.cancel();
@@ -258,6 +261,9 @@ async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
     let loaded = tokio::task::spawn_blocking(move || -> Result<(u64, u64), StoreError> {
         let (mut watches, mut deliveries) = (0, 0);
         let mut orphaned: BTreeMap<String, u64> = BTreeMap::new();
+        for follower in loading.followers.values() {
+            remember::take_up(&loading.store, follower);
+        }
         loading.store.each_open(|watch| {
             watches += 1;
             if !loading.follow(&watch) {

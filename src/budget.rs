@@ -8,18 +8,32 @@ use tokio::time::Instant;
 /// at the least), so that a burst after an outage or a restart stays close to the rate.
 #[derive(Debug)]
 pub struct Budget {
+    /// The rate that was configured, in requests per second.
+    full: f64,
+    /// The rate for now: less while the source asks for less.
     rate: f64,
     capacity: f64,
     tokens: f64,
     refilled: Instant,
+    /// Requests of late: each counts as one at first and fades over [`LATELY`].
+    lately: f64,
 }
+
+/// What is left of the rate after the source asked for less.
+const SHRINK: f64 = 0.7;
+/// The least share of the configured rate that is kept.
+const LEAST: f64 = 0.05;
+/// The share of the configured rate that comes back each second: 5 % in ten seconds.
+const GROWTH: f64 = 0.005;
+/// Over how many seconds the use is averaged.
+const LATELY: f64 = 10.0;
 
 impl Budget {
     /// A full bucket. `rate` is in requests per second and positive.
     #[must_use]
     pub fn new(rate: f64, now: Instant) -> Self {
         let capacity = (rate / 10.0).max(1.0);
-        Self { rate, capacity, tokens: capacity, refilled: now }
+        Self { full: rate, rate, capacity, tokens: capacity, refilled: now, lately: 0.0 }
     }
 
     /// Takes a token.
@@ -27,16 +41,37 @@ impl Budget {
     /// # Errors
     /// When there is none: the time at which there will be.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * self.rate).min(self.capacity);
-        self.refilled = self.refilled.max(now);
+        self.refill(now);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
+            self.lately += 1.0;
             return Ok(());
         }
         let missing = Duration::from_secs_f64((1.0 - self.tokens) / self.rate);
         // A timer may fire a hair early; a microsecond more saves an empty round.
         Err(now + missing + Duration::from_micros(1))
+    }
+
+    /// Takes note that the other side asks for less. The rate grows back by itself.
+    pub fn shrink(&mut self, now: Instant) {
+        self.refill(now);
+        self.rate = (self.rate * SHRINK).max(self.full * LEAST);
+    }
+
+    /// The rate for now in requests per second, and the share of it that was used of late (0 to 1).
+    #[must_use]
+    pub fn in_use(&self, now: Instant) -> (f64, f64) {
+        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        let rate = (self.rate + elapsed * self.full * GROWTH).min(self.full);
+        (rate, (self.lately * (-elapsed / LATELY).exp() / LATELY / rate).min(1.0))
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * self.rate).min(self.capacity);
+        self.rate = (self.rate + elapsed * self.full * GROWTH).min(self.full);
+        self.lately *= (-elapsed / LATELY).exp();
+        self.refilled = self.refilled.max(now);
     }
 }
 
@@ -73,5 +108,27 @@ mod tests {
             let at = loop { if let Err(at) = budget.take(now) { break at; } };
             prop_assert!(budget.take(at).is_ok());
         }
+    }
+
+    #[test]
+    fn a_shrunken_rate_grows_back() {
+        let start = Instant::now();
+        let mut budget = Budget::new(100.0, start);
+        for _ in 0..20 {
+            budget.shrink(start);
+        }
+        assert!((budget.in_use(start).0 - 5.0).abs() < 1e-9);
+        let mut taken = 0;
+        let after = |seconds: u64| start + Duration::from_secs(seconds);
+        assert!((budget.in_use(after(10)).0 - 10.0).abs() < 1e-9);
+        for tick in 0..1000_u32 {
+            while budget.take(start + Duration::from_millis(10) * tick).is_ok() {
+                taken += 1;
+            }
+        }
+        assert!((60..=90).contains(&taken), "{taken} in ten seconds at 5 to 10 a second and a burst of 10");
+        let (rate, share) = budget.in_use(after(10));
+        assert!((9.9..10.1).contains(&rate) && (0.4..=1.0).contains(&share), "{rate} {share}");
+        assert!((budget.in_use(after(1000)).0 - 100.0).abs() < 1e-9);
     }
 }

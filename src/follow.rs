@@ -136,6 +136,10 @@ impl Follower {
                     });
                     continue;
                 }
+                Next::Yield => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 Next::Wait(until) => until,
             };
             select! {
@@ -269,6 +273,10 @@ impl Follower {
         };
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
         let before = schedule.health.state();
+        let limited = state == State::Limited && epoch == schedule.health.epoch();
+        if limited {
+            schedule.shrink_budget(Instant::now());
+        }
         let pause = schedule.health.failed(state, asked, epoch, Instant::now(), rand::random());
         if before != state
             && let Some(pause) = pause

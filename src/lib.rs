@@ -33,6 +33,7 @@ pub mod glob;
 pub mod http_client;
 pub mod job;
 pub mod path_segment;
+pub mod remember;
 pub mod retry_after;
 pub mod secret;
 pub mod telemetry;

@@ -6,6 +6,7 @@ use crate::{
     clock,
     follow::{Follower, Step},
     job::{JobId, Outcome},
+    schedule::Seen,
     store::{Ended, Observation},
     units::Time,
     upstream::{Answer, Class, Failure},
@@ -77,8 +78,17 @@ async fn take_in(
 ) -> Step {
     let now = clock::now();
     let class = answer.class;
+    let (endpoint, moment) = (answer.endpoint.clone(), tokio::time::Instant::now());
+    let times = Seen {
+        endpoint: endpoint.as_deref(),
+        created_at: answer.created_at,
+        started_at: answer.started_at,
+        ended_at: answer.ended_at,
+        hint: answer.hint,
+    };
     let seen = Observation {
         status: answer.status,
+        made_at: answer.created_at,
         endpoint: answer.endpoint,
         metadata: answer.metadata,
         body: (body.len() <= MAX_KEPT_BODY).then(|| String::from_utf8_lossy(body).into_owned()),
@@ -87,13 +97,14 @@ async fn take_in(
         at_work: answer.at_work,
     };
     if let Class::Ended(outcome) = class {
-        return end(follower, number, outcome, &seen, polls, now).await;
+        return end(follower, number, (outcome, &times), &seen, polls, now).await;
     }
     if class == Class::Unknown {
         follower.warn_unknown(&seen.status, job_id);
     }
     let (changed, overdue) = {
         let mut schedule = follower.schedule();
+        schedule.alive(number, &times, moment, now);
         let Some(entry) = schedule.entry_mut(number) else { return Step::Moved };
         let changed = entry.status.as_ref() != Some(&seen.status) || entry.at_work != seen.at_work;
         entry.status = Some(seen.status.clone());
@@ -117,15 +128,22 @@ async fn take_in(
 async fn end(
     follower: &Follower,
     number: u64,
-    outcome: Outcome,
+    (outcome, times): (Outcome, &Seen<'_>),
     seen: &Observation,
     polls: u64,
     now: Time,
 ) -> Step {
-    if let Ended::Fetch(_) = follower.store.end(number, outcome, seen, polls, now).await
-        && let Some(ended_at) = seen.ended_at
-    {
-        follower.metrics.detection_delay.observe(now.since(ended_at).as_secs_f64());
+    let finished = matches!(outcome, Outcome::Completed | Outcome::Failed);
+    // Once the end is recorded, the entry is that of a fetch.
+    let ending = follower.schedule().ending(number, finished);
+    if let Ended::Fetch(_) = follower.store.end(number, outcome, seen, polls, now).await {
+        if let Some(ended_at) = seen.ended_at {
+            follower.metrics.detection_delay.observe(now.since(ended_at).as_secs_f64());
+        }
+        if let Some(mut ending) = ending {
+            let moment = tokio::time::Instant::now();
+            follower.schedule().ended(&mut ending, times, moment, now, rand::random());
+        }
     }
     Step::Moved
 }

@@ -29,6 +29,7 @@ impl Api {
             updated_at: watch.updated_at,
             polls: watch.polls,
             next_poll_at: None,
+            next_poll_reason: None,
             finished_at: end.map(|end| end.noticed_at),
             event_id: end.map(|end| end.event_id.clone()),
             job_size: job.map(|job| job.size),
@@ -42,6 +43,7 @@ impl Api {
             let now = tokio::time::Instant::now();
             view.polls = view.polls.max(entry.polls);
             view.next_poll_at = due.map(|due| clock::now().after(due.saturating_duration_since(now)));
+            view.next_poll_reason = due.map(|_| entry.reason().to_owned());
             view.last_error = entry.last_error.clone().or(view.last_error);
         }
         Ok(view)

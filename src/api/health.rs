@@ -1,4 +1,4 @@
-//! Probes, metrics and sources: how everything is doing.
+//! Probes and metrics: how everything is doing.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use axum::{
 
 use super::{
     Api,
-    view::{BreakerState, Page, Readiness, SinkState, SourceView},
+    view::{BreakerState, Readiness, SinkState},
 };
 use crate::{clock, schedule::State as SourceState};
 
@@ -84,30 +84,4 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     api.metrics.store_healthy.set(i64::from(api.store.is_healthy()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.metrics.render())
         .into_response()
-}
-
-/// The sources and how they do.
-#[utoipa::path(get, path = "/v1/sources", tag = "sources", responses((status = 200, body = Page<SourceView>)))]
-pub(super) async fn sources(State(api): State<Arc<Api>>) -> Json<Page<SourceView>> {
-    let now = tokio::time::Instant::now();
-    let views = api.followers.values().map(|follower| {
-        let source = &follower.source;
-        let (state, paused, open) = {
-            let schedule = follower.schedule();
-            let (watching, fetching) = schedule.open();
-            (schedule.health.state(), schedule.health.paused_until(now), watching + fetching)
-        };
-        SourceView {
-            name: source.name.clone(),
-            kind: source.profile.name.to_owned(),
-            base_url: source.base_url().to_owned(),
-            state: state.as_str().to_owned(),
-            paused_until: paused.map(|until| clock::now().after(until - now)),
-            open_watches: open as u64,
-            max_requests_per_second: source.config.max_requests_per_second,
-            requests: source.requests(),
-            last_error: follower.last_error(),
-        }
-    });
-    Json(Page { data: views.collect(), next_cursor: None })
 }

@@ -11,6 +11,7 @@ mod problem;
 mod requests;
 mod server;
 mod sinks;
+mod sources;
 pub mod view;
 mod waiters;
 mod watches;
@@ -97,7 +98,8 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(sinks::pause))
         .routes(routes!(sinks::resume))
         .routes(routes!(events::follow))
-        .routes(routes!(health::sources))
+        .routes(routes!(sources::list_all))
+        .routes(routes!(sources::show))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

@@ -45,6 +45,11 @@ pub struct WatchView {
     /// When it is looked at next; null when it is not being polled.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_poll_at: Option<Time>,
+    /// What decided when that is: `learned`, `prior` (nothing is learned yet), `exploring` (one of the few jobs that are
+    /// looked at more often, so that a change is noticed), `min_interval`, `max_interval`, `max_delay`, `deadline`,
+    /// `hint` (the source asked for patience), `asked`, `retry`, `backoff` or `fixed`; null when it is not being polled.
+    #[serde(default)]
+    pub next_poll_reason: Option<String>,
     /// When its end was noticed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Time>,
@@ -198,6 +203,49 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
+/// The polling of a source.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PollingView {
+    /// `learned`, `backoff` or `fixed`.
+    pub strategy: String,
+    /// θ of `learned`: how many seconds of delay one status request is worth.
+    pub cost_of_a_poll_seconds: f64,
+    /// Requests a second that may be sent for now: less than configured after the source asked for less.
+    pub requests_per_second: f64,
+    /// The share of them that was sent of late, from 0 to 1.
+    pub budget_used: f64,
+    /// Jobs whose end was noticed since the start.
+    pub finished: u64,
+    /// Status requests for each of them, in the mean.
+    pub polls_per_job: Option<f64>,
+    /// From the end of a job, where its source tells it, to our noticing it, in the mean.
+    pub mean_delay_seconds: Option<f64>,
+    /// The kinds of job with something learned, those with the most finishes first.
+    pub kinds: Vec<KindView>,
+}
+
+/// What was learned of one kind of job.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct KindView {
+    /// The operation; empty when the source tells none.
+    pub endpoint: String,
+    /// The value of the label that tells kinds apart, where one is configured.
+    pub label: Option<String>,
+    /// Finishes learned from.
+    pub finishes: u64,
+    /// Half of the jobs take longer.
+    pub median_seconds: Option<f64>,
+    /// A tenth of the jobs takes longer.
+    pub p90_seconds: Option<f64>,
+    /// The share of the jobs that is still running at an age in seconds: pairs of both. Only for one source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Vec<f64>>)]
+    pub survival: Vec<(f64, f64)>,
+    /// The ages in seconds at which a fresh job would be looked at. Only for one source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looks: Vec<f64>,
+}
+
 /// A source's health.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SourceView {
@@ -221,6 +269,8 @@ pub struct SourceView {
     pub requests: u64,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// When its jobs are looked at, and what that costs.
+    pub polling: PollingView,
 }
 
 /// The body of `POST /v1/watches`.

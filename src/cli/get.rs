@@ -92,7 +92,7 @@ fn describe(watch: &WatchView, now: Time) -> String {
         map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
     };
     let when = |time: Time| format!("{time} ({})", relative(time, now));
-    let fields: [(&str, Option<String>); 15] = [
+    let fields: [(&str, Option<String>); 16] = [
         ("job", Some(watch.job_id.to_string())),
         ("source", Some(watch.source.clone())),
         ("phase", Some(watch.phase.to_string())),
@@ -105,6 +105,7 @@ fn describe(watch: &WatchView, now: Time) -> String {
         ("finished", watch.finished_at.map(when)),
         ("polls", Some(watch.polls.to_string())),
         ("next poll", watch.next_poll_at.map(when)),
+        ("decided by", watch.next_poll_reason.clone()),
         ("event", watch.event_id.clone()),
         ("job size", watch.job_size.map(|bytes| Size(bytes).to_string())),
         ("last error", watch.last_error.clone()),

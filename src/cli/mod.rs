@@ -12,10 +12,14 @@ pub mod get;
 pub mod healthcheck;
 pub mod list;
 pub mod output;
+pub mod plot;
 pub mod progress;
 pub mod redeliver;
 pub mod run;
+pub mod simulate;
+mod simulate_store;
 pub mod sink;
+pub mod source;
 pub mod target;
 pub mod unwatch;
 pub mod watch;
@@ -165,9 +169,15 @@ pub enum Command {
     /// Show the sinks, or test one
     #[command(subcommand)]
     Sink(sink::SinkCommand),
+    /// Show the sources, and what was learned of their jobs
+    #[command(subcommand)]
+    Source(source::SourceCommand),
     /// Check, show or describe the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Compute what polling policies cost, without a network
+    #[command(long_about = simulate::ABOUT)]
+    Simulate(simulate::SimulateArgs),
     /// Ask whether the daemon is ready, for a container's HEALTHCHECK
     #[command(long_about = healthcheck::ABOUT)]
     Healthcheck(healthcheck::HealthcheckArgs),
@@ -286,6 +296,9 @@ impl Cli {
         if let Command::Completions(args) = &self.command {
             return completions::run(args, console);
         }
+        if let Command::Simulate(args) = &self.command {
+            return simulate::run(args, console);
+        }
         let client = self.global.client()?;
         match &self.command {
             Command::Watch(args) => watch::run(args, &client, console).await,
@@ -296,11 +309,13 @@ impl Cli {
             Command::Redeliver(args) => redeliver::run(args, &client, console).await,
             Command::Events(args) => events::run(args, &client, console).await,
             Command::Sink(command) => sink::run(command, &client, console).await,
+            Command::Source(command) => source::run(command, &client, console).await,
             Command::Healthcheck(_) => healthcheck::run(&client).await,
             Command::Run(_)
             | Command::Demo(_)
             | Command::Mock(_)
             | Command::Config(_)
+            | Command::Simulate(_)
             | Command::Completions(_) => anyhow::bail!("this command asks nothing of a daemon"),
         }
     }

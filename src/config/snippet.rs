@@ -2,7 +2,7 @@
 //! quote is the commonest mistake beside a pasted key.
 
 /// Keys whose values may be shown when a line does not parse.
-const HARMLESS: [&str; 24] = [
+const HARMLESS: [&str; 27] = [
     "listen",
     "admin_listen",
     "drain",
@@ -23,6 +23,9 @@ const HARMLESS: [&str; 24] = [
     "interval",
     "deadline",
     "strategy",
+    "cost_of_a_poll",
+    "max_delay",
+    "learn_by_label",
     "events",
     "schedule",
     "jitter",

@@ -4,64 +4,46 @@
 //! I/O. The task that drives it is in [`crate::follow`].
 
 mod config;
+mod entry;
 mod health;
 pub mod learned;
+mod learner;
+mod looks;
 mod policy;
+mod polls;
+mod seeing;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
 pub use config::{PollingConfig, Strategy};
+pub use entry::{Entry, Task, Track};
 pub use health::{Health, State};
+pub use learner::{Ended, Seen, Tally};
 pub use policy::{next_wait, resumed_wait};
+pub use seeing::{Curves, KindSeen};
 
+use self::{
+    learned::{decide::Reason, levels::Standing},
+    learner::{Learner, waits},
+    looks::{NEVER, stand},
+    polls::Polls,
+};
 use crate::{
     budget::Budget,
     due_queue::DueQueue,
-    job::JobId,
     store::{Stage, Watch},
     units::Time,
 };
 
-/// What a watch needs next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// A look at its status.
-    Poll,
-    /// Its full job.
-    Fetch,
-}
-
-/// What is known of an open watch beside its record.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The job.
-    pub job_id: JobId,
-    /// What it needs next.
-    pub task: Task,
-    /// The last status recorded.
-    pub status: Option<String>,
-    /// Its run was seen at work.
-    pub at_work: bool,
-    /// Status requests made.
-    pub polls: u64,
-    /// The wait before the last look.
-    wait: Option<Duration>,
-    /// When it was registered.
-    pub registered_at: Time,
-    /// When it is given up.
-    pub deadline: Time,
-    /// 404 answers in a row.
-    pub not_found: u32,
-    /// Other 4xx answers in a row.
-    pub rejected: u32,
-    /// What went wrong last.
-    pub last_error: Option<String>,
-}
+/// Watches that one call asks where they stand, at the most.
+const MOST: usize = 1000;
+/// Curves that one call builds, about: it stops when there were so many.
+const MOST_CURVES: usize = 8;
 
 /// What the driver is to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,6 +52,8 @@ pub enum Next {
     Run(u64),
     /// Give this watch up: its deadline passed while the source could not be asked. Then tell `done`.
     Overdue(u64),
+    /// Let others have a turn, and ask again.
+    Yield,
     /// Nothing is to be done before this time, or before somebody calls.
     Wait(Option<Instant>),
 }
@@ -79,8 +63,10 @@ pub enum Next {
 pub struct Schedule {
     config: PollingConfig,
     max_in_flight: usize,
-    entries: HashMap<u64, Entry>,
-    polls: DueQueue<u64>,
+    /// Each in a place of its own: a table that grows moves what it holds, all at once.
+    entries: HashMap<u64, Box<Entry>>,
+    polls: Polls,
+    learner: Learner,
     fetches: DueQueue<u64>,
     deadlines: BTreeSet<(Time, u64)>,
     budget: Budget,
@@ -96,11 +82,12 @@ impl Schedule {
             config: config.clone(),
             max_in_flight,
             entries: HashMap::new(),
-            polls: DueQueue::default(),
+            polls: Polls::new(now),
+            learner: Learner::new(config, now),
             fetches: DueQueue::default(),
             deadlines: BTreeSet::new(),
             budget: Budget::new(rate, now),
-            health: Health::new(config.max_interval.0),
+            health: Health::new(config.longest_pause()),
         }
     }
 
@@ -124,36 +111,51 @@ impl Schedule {
                 return self.no_later_than_deadline(watch.number, now, wall);
             }
         }
-        let age = wall.since(watch.registered_at);
-        let fresh = age < self.config.max_interval.0;
-        let wait = (!fresh).then(|| resumed_wait(&self.config, age));
-        let polls = self.entries.get(&watch.number).map_or(watch.polls, |entry| entry.polls);
-        let entry = Entry {
-            job_id: watch.job_id.clone(),
-            task,
-            status: watch.status.clone(),
-            at_work: watch.started.is_some(),
-            polls,
-            wait,
-            registered_at: watch.registered_at,
-            deadline,
-            not_found: 0,
-            rejected: 0,
-            last_error: watch.last_error.clone(),
-        };
-        self.entries.insert(watch.number, entry);
+        let before = self.entries.remove(&watch.number);
+        let entry = self.entry_of(watch, task, deadline, before.as_deref(), wall);
+        self.entries.insert(watch.number, Box::new(entry));
         self.deadlines.insert((deadline, watch.number));
         match task {
             Task::Poll => {
                 self.fetches.remove(watch.number);
-                let first = if fresh { next_wait(&self.config, None, 0.0) } else { Duration::ZERO };
-                self.polls.schedule(watch.number, now + first);
-                self.no_later_than_deadline(watch.number, now, wall);
+                self.first_look(watch, now, wall);
             }
             Task::Fetch => {
                 self.polls.remove(watch.number);
                 self.fetches.schedule(watch.number, now);
             }
+        }
+    }
+
+    fn entry_of(
+        &mut self,
+        watch: &Watch,
+        task: Task,
+        deadline: Time,
+        before: Option<&Entry>,
+        wall: Time,
+    ) -> Entry {
+        let label = self.learner.label_of(&watch.labels);
+        let kind = self.learner.kind(watch.endpoint.as_deref(), label);
+        let age = wall.since(watch.registered_at);
+        let fresh = age < self.config.longest_pause();
+        Entry {
+            job_id: watch.job_id.clone(),
+            task,
+            status: watch.status.clone(),
+            at_work: watch.started.is_some(),
+            polls: before.map_or(watch.polls, |entry| entry.polls),
+            track: Track::new(watch, kind),
+            due: None,
+            reason: Reason::Asked,
+            wait: (!fresh).then(|| resumed_wait(&self.config, age)),
+            answered: false,
+            hint: None,
+            registered_at: watch.registered_at,
+            deadline,
+            not_found: 0,
+            rejected: 0,
+            last_error: watch.last_error.clone(),
         }
     }
 
@@ -169,8 +171,8 @@ impl Schedule {
     /// Makes a look due now. `false` when the watch is not being polled.
     pub fn look_now(&mut self, number: u64, now: Instant) -> bool {
         let polled = self.entries.get(&number).is_some_and(|entry| entry.task == Task::Poll);
-        if polled && !self.polls.is_running(&number) {
-            self.polls.schedule(number, now);
+        if polled && !self.polls.is_running(number) {
+            self.look_at(number, now, Reason::Asked);
         }
         polled
     }
@@ -178,12 +180,12 @@ impl Schedule {
     /// What is known of a watch, and when its next look is due.
     #[must_use]
     pub fn entry(&self, number: u64) -> Option<(&Entry, Option<Instant>)> {
-        self.entries.get(&number).map(|entry| (entry, self.polls.due(&number)))
+        self.entries.get(&number).map(|entry| (&**entry, entry.due))
     }
 
     /// The same for an entry that the driver changes.
     pub fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
-        self.entries.get_mut(&number)
+        self.entries.get_mut(&number).map(|entry| &mut **entry)
     }
 
     /// How many watches wait for each task: polls, fetches.
@@ -210,18 +212,43 @@ impl Schedule {
         if self.in_flight() >= self.health.allowance(self.max_in_flight) {
             return Next::Wait(None);
         }
-        let queues = [&self.fetches, &self.polls];
-        let Some(due) = queues.iter().filter_map(|queue| queue.next_due()).min() else {
-            return Next::Wait(None);
-        };
-        if due > now {
-            return Next::Wait(Some(due));
+        let more = self.advance(now, wall);
+        if !self.polls.is_ready() && self.fetches.next_due().is_none_or(|due| due > now) {
+            let next = self.fetches.next_due().into_iter().chain(self.polls.next_time()).min();
+            return if more { Next::Yield } else { Next::Wait(next) };
         }
         if let Err(at) = self.budget.take(now) {
-            return Next::Wait(Some(at));
+            return if more { Next::Yield } else { Next::Wait(Some(at)) };
         }
-        let taken = self.fetches.take(now).or_else(|| self.polls.take(now));
+        let taken = self.fetches.take(now).or_else(|| self.take_poll());
         taken.map_or(Next::Wait(None), Next::Run)
+    }
+
+    fn take_poll(&mut self) -> Option<u64> {
+        let number = self.polls.take()?;
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.due = None;
+            entry.answered = false;
+        }
+        Some(number)
+    }
+
+    /// Brings the queue up to now, in bounded time. Whether something is left to do.
+    fn advance(&mut self, now: Instant, wall: Time) -> bool {
+        let Self { polls, learner, entries, .. } = self;
+        let enough = learner.model.rebuilt() + MOST_CURVES;
+        let start = polls.tick(now);
+        for _ in 0..MOST {
+            let more = polls.advance(now, 1, |number| {
+                let Some(entry) = entries.get_mut(&number) else { return waits(NEVER) };
+                let (level, wait) = stand(learner, number, entry, now, wall);
+                Standing { level, until: start.saturating_add(wait) }
+            });
+            if !more || learner.model.rebuilt() >= enough {
+                return more;
+            }
+        }
+        true
     }
 
     /// A token for a further request of a task under way, or when there will be one.
@@ -243,28 +270,30 @@ impl Schedule {
         }
     }
 
-    fn again(&mut self, number: u64, task: Task, now: Instant, wall: Time, random: f64) {
-        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.task == task) else { return };
-        let wait = next_wait(&self.config, Some(entry.wait.unwrap_or(self.config.min_interval.0)), random);
-        entry.wait = Some(wait);
-        match task {
-            Task::Poll => self.polls.schedule(number, now + wait),
-            Task::Fetch => self.fetches.schedule(number, now + wait),
-        }
-        self.no_later_than_deadline(number, now, wall);
+    /// A job was seen alive: what that teaches, and what the source says of its times.
+    pub fn alive(&mut self, number: u64, seen: &Seen, now: Instant, wall: Time) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        entry.answered = true;
+        entry.hint = seen.hint;
+        self.learner.alive(&mut entry.track, seen, now, wall);
     }
 
-    /// A deadline is always looked at: the last look is no later.
-    fn no_later_than_deadline(&mut self, number: u64, now: Instant, wall: Time) {
-        let Some(entry) = self.entries.get(&number) else { return };
-        let last = now + entry.deadline.since(wall);
-        let queue = match entry.task {
-            Task::Poll => &mut self.polls,
-            Task::Fetch => &mut self.fetches,
-        };
-        if queue.due(&number).is_some_and(|due| due > last) {
-            queue.schedule(number, last);
-        }
+    /// What is known of a job whose end was seen, to be told to [`ended`](Self::ended) once that is recorded.
+    #[must_use]
+    pub fn ending(&self, number: u64, finished: bool) -> Option<Ended> {
+        let entry = self.entries.get(&number)?;
+        let (track, registered_at) = (entry.track.clone(), entry.registered_at);
+        Some(Ended { track, registered_at, polls: entry.polls, finished })
+    }
+
+    /// A job was seen to have ended. `random` lies in [0, 1).
+    pub fn ended(&mut self, ended: &mut Ended, seen: &Seen, now: Instant, wall: Time, random: f64) {
+        self.learner.ended(ended, seen, now, wall, random);
+    }
+
+    /// The source asks for fewer requests.
+    pub fn shrink_budget(&mut self, now: Instant) {
+        self.budget.shrink(now);
     }
 
     fn next_deadline(&self, now: Instant, wall: Time) -> Option<Instant> {
@@ -276,88 +305,9 @@ impl Schedule {
         let past = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= wall);
         let idle = past
             .map(|(_, number)| *number)
-            .find(|number| !self.polls.is_running(number) && !self.fetches.is_running(number))?;
+            .find(|number| !self.polls.is_running(*number) && !self.fetches.is_running(number))?;
         let entry = self.entries.get(&idle)?;
         self.deadlines.remove(&(entry.deadline, idle));
         Some(idle)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::units::Span;
-
-    fn watch(number: u64, stage: Stage) -> Watch {
-        let json = serde_json::json!({
-            "source": "retab", "job_id": format!("job_{number}"), "created_at": "2026-01-01T00:00:00Z",
-            "registered_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "stage": stage,
-        });
-        Watch { number, ..serde_json::from_value(json).unwrap() }
-    }
-
-    fn wall() -> Time {
-        Time::parse("2026-01-01T00:00:00Z").unwrap()
-    }
-
-    fn schedule(now: Instant) -> Schedule {
-        Schedule::new(&PollingConfig::default(), 1000.0, 4, now)
-    }
-
-    #[tokio::test]
-    async fn a_watch_is_looked_at_once_at_a_time_and_fetches_go_first() {
-        let start = Instant::now();
-        let mut schedule = schedule(start);
-        schedule.follow(&watch(1, Stage::Watching), start, wall());
-        assert_eq!(schedule.next(start, wall()), Next::Wait(Some(start + Duration::from_millis(250))));
-        schedule.follow(&watch(2, Stage::Fetching), start, wall());
-        let now = start + Duration::from_secs(1);
-        assert_eq!(schedule.next(now, wall()), Next::Run(2));
-        assert_eq!(schedule.next(now, wall()), Next::Run(1));
-        assert!(schedule.look_now(1, now));
-        assert_eq!(schedule.next(now, wall()), Next::Wait(None), "a look is under way");
-        schedule.done(1, Task::Poll, true, now, wall(), 0.0);
-        assert_eq!(schedule.next(now, wall()), Next::Wait(Some(now + Duration::from_millis(250))));
-    }
-
-    #[tokio::test]
-    async fn a_poll_that_finds_the_end_leads_to_a_fetch() {
-        let start = Instant::now();
-        let mut schedule = schedule(start);
-        schedule.follow(&watch(1, Stage::Watching), start, wall());
-        let now = start + Duration::from_secs(1);
-        assert_eq!(schedule.next(now, wall()), Next::Run(1));
-        schedule.follow(&watch(1, Stage::Fetching), now, wall());
-        schedule.done(1, Task::Poll, false, now, wall(), 0.0);
-        assert_eq!(schedule.entry(1).unwrap().0.task, Task::Fetch);
-        assert_eq!(schedule.next(now, wall()), Next::Run(1));
-        schedule.unfollow(1);
-        schedule.done(1, Task::Fetch, false, now, wall(), 0.0);
-        assert_eq!((schedule.open(), schedule.in_flight()), ((0, 0), 0));
-    }
-
-    #[tokio::test]
-    async fn a_deadline_passes_even_while_the_source_is_paused() {
-        let start = Instant::now();
-        let mut schedule = schedule(start);
-        let mut short = watch(1, Stage::Watching);
-        short.deadline = Some(wall().after(Duration::from_secs(5)));
-        schedule.follow(&short, start, wall());
-        schedule.health.failed(State::Limited, Some(Duration::from_secs(600)), 0, start, 0.0);
-        assert_eq!(schedule.next(start, wall()), Next::Wait(Some(start + Duration::from_secs(5))));
-        let (now, later) = (start + Duration::from_secs(5), wall().after(Duration::from_secs(5)));
-        assert_eq!(schedule.next(now, later), Next::Overdue(1));
-        assert!(matches!(schedule.next(now, later), Next::Wait(Some(_))));
-    }
-
-    #[tokio::test]
-    async fn a_look_is_never_later_than_the_deadline() {
-        let start = Instant::now();
-        let config = PollingConfig { min_interval: Span::secs(20), ..PollingConfig::default() };
-        let mut schedule = Schedule::new(&config, 10.0, 4, start);
-        let mut short = watch(1, Stage::Watching);
-        short.deadline = Some(wall().after(Duration::from_secs(5)));
-        schedule.follow(&short, start, wall());
-        assert_eq!(schedule.next(start, wall()), Next::Wait(Some(start + Duration::from_secs(5))));
     }
 }

@@ -11,13 +11,14 @@ use super::{PollingConfig, Strategy};
 /// 2015): uniform between the least interval and three times the last one.
 #[must_use]
 pub fn next_wait(config: &PollingConfig, last: Option<Duration>, random: f64) -> Duration {
-    let (min, max) = (config.min_interval.0, config.max_interval.0.max(config.min_interval.0));
+    let (min, max) = (config.min_interval.0, config.longest_pause());
     let Some(last) = last else {
         // A fresh job has hardly ended; one that ended long ago loses no more than this.
         return min;
     };
+    // The learned strategy comes here for what follows no curve: fetches, and looks that failed.
     match config.strategy {
-        Strategy::Backoff => {
+        Strategy::Learned | Strategy::Backoff => {
             let ceiling = last.saturating_mul(3).clamp(min, max);
             min + ceiling.saturating_sub(min).mul_f64(random.clamp(0.0, 1.0))
         }
@@ -28,7 +29,7 @@ pub fn next_wait(config: &PollingConfig, last: Option<Duration>, random: f64) ->
 /// The wait to carry on with after a restart: as if the job had been backed off for as long as it is old.
 #[must_use]
 pub fn resumed_wait(config: &PollingConfig, age: Duration) -> Duration {
-    let (min, max) = (config.min_interval.0, config.max_interval.0.max(config.min_interval.0));
+    let (min, max) = (config.min_interval.0, config.longest_pause());
     (age / 8).clamp(min, max)
 }
 
@@ -46,9 +47,9 @@ mod tests {
             random in 0.0..1.0f64, age in 0u64..u64::MAX / 2,
         ) {
             let config = PollingConfig {
-                min_interval: Span::millis(min), max_interval: Span::millis(min + more), ..PollingConfig::default()
+                min_interval: Span::millis(min), max_interval: Some(Span::millis(min + more)), ..PollingConfig::default()
             };
-            let (low, high) = (config.min_interval.0, config.max_interval.0);
+            let (low, high) = (config.min_interval.0, config.longest_pause());
             let wait = next_wait(&config, last.map(Duration::from_millis), random);
             prop_assert!(low <= wait && wait <= high);
             let wait = resumed_wait(&config, Duration::from_millis(age));
@@ -60,7 +61,7 @@ mod tests {
             let config = PollingConfig::default();
             let mut wait = next_wait(&config, None, random);
             for _ in 0..64 { wait = next_wait(&config, Some(wait), random); }
-            prop_assert!(wait >= config.max_interval.0.mul_f64(0.5));
+            prop_assert!(wait >= config.longest_pause().mul_f64(0.5));
         }
     }
 

@@ -68,7 +68,8 @@ struct Open {
 
 /// Runs jobs, in the order in which they were made, through a model; what each of them cost.
 pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Random) -> Vec<Record> {
-    let keys: Vec<Key> = (0..16).map(|kind| Key { endpoint: kind.to_string(), label: None }).collect();
+    let kinds = jobs.iter().map(|job| job.kind + 1).max().unwrap_or_default();
+    let keys: Vec<Key> = (0..kinds).map(|kind| Key { endpoint: kind.to_string(), label: None }).collect();
     let mut open: Vec<Option<Open>> = Vec::with_capacity(jobs.len());
     let mut due: BinaryHeap<Reverse<(u64, usize, bool)>> = BinaryHeap::new();
     let mut records = Vec::new();
@@ -80,7 +81,7 @@ pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Rand
     }
     while let Some(Reverse((at, number, look))) = due.pop() {
         let Some(one) = open[number].as_mut() else { continue };
-        let (now, key) = (seconds(at), &keys[one.job.kind % keys.len()]);
+        let (now, key) = (seconds(at), &keys[one.job.kind]);
         if look && let Some(cost) = one.look(model, key, setting, now, random) {
             records.push(Record { made: one.job.made, kind: one.job.kind, cost });
             open[number] = None;

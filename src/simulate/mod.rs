@@ -11,3 +11,10 @@ pub mod budget;
 pub mod phases;
 pub mod drift;
 pub mod table;
+pub mod durations;
+pub mod study;
+pub mod plot;
+pub mod tables;
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,14 @@ impl Shipped {
     /// Its schedules: one, or as many equally likely ones as asked for if it is random.
     #[must_use]
     pub fn schedules(self, truth: &Truth, count: usize, random: &mut Random) -> Vec<Vec<f64>> {
+        self.stretched(1.0, truth, count, random)
+    }
+
+    /// The same with every wait so many times as long.
+    #[must_use]
+    pub fn stretched(self, times: f64, truth: &Truth, count: usize, random: &mut Random) -> Vec<Vec<f64>> {
+        let wait =
+            |number, age, random: &mut Random| (times * self.wait(number, age, random)).max(LEAST_INTERVAL);
         let count = if matches!(self, Self::Backoff | Self::Waiter) { count } else { 1 };
         let one = |_| {
             let mut number = 0;
@@ -58,11 +66,11 @@ impl Shipped {
                 0.0
             } else {
                 number += 1;
-                self.wait(number, 0.0, random)
+                wait(number, 0.0, random)
             };
             schedule(truth, first + ROUND_TRIP / 2.0, |age| {
                 number += 1;
-                age + self.wait(number, age, random) + ROUND_TRIP
+                age + wait(number, age, random) + ROUND_TRIP
             })
         };
         (0..count).map(one).collect()

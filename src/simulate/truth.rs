@@ -10,6 +10,8 @@ pub const ROUND_TRIP: f64 = 0.05;
 pub const LEAST_INTERVAL: f64 = 0.25;
 /// Jobs rarer than this are left out of a sum.
 const NEGLIGIBLE: f64 = 1e-9;
+/// Jobs rarer than this do not matter to a percentile.
+const RARE: f64 = 1e-5;
 /// The longest age computed with, in seconds: four months.
 const LONGEST: f64 = 1e7;
 
@@ -89,13 +91,16 @@ pub fn evaluate(truth: &Truth, looks: &[f64]) -> Outcome {
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a count")]
 pub fn percentile(truth: &Truth, schedules: &[Vec<f64>], share: f64) -> f64 {
+    let common = |looks: &Vec<f64>| looks.partition_point(|age| truth.survival(*age) > RARE) + 1;
+    let ends: Vec<usize> = schedules.iter().map(|looks| common(looks).min(looks.len())).collect();
     let above = |delay: f64| {
-        let of = |looks: &Vec<f64>| {
+        let of = |(looks, end): (&Vec<f64>, &usize)| {
+            let looks = &looks[..*end];
             let from = std::iter::once(&0.0).chain(looks);
             let long = from.zip(looks).filter(|(from, to)| *to - *from > delay);
             long.map(|(from, to)| truth.survival(*from) - truth.survival(to - delay)).sum::<f64>()
         };
-        schedules.iter().map(of).sum::<f64>() / schedules.len().max(1) as f64
+        schedules.iter().zip(&ends).map(of).sum::<f64>() / schedules.len().max(1) as f64
     };
     let (mut low, mut high) = (0.0, 1e4);
     for _ in 0..40 {

@@ -27,6 +27,8 @@ const MAX_PROGRESS: usize = 256;
 pub struct Observation {
     /// The source's word.
     pub status: String,
+    /// When the job was created, as the source says.
+    pub made_at: Option<Time>,
     /// The operation the job runs.
     pub endpoint: Option<String>,
     /// The job's own metadata.
@@ -197,6 +199,7 @@ impl Store {
 impl Watch {
     fn take_in(&mut self, seen: Observation) {
         self.status = Some(seen.status);
+        self.made_at = seen.made_at.or(self.made_at);
         self.endpoint = seen.endpoint.or(self.endpoint.take());
         self.metadata = seen.metadata.or(self.metadata.take());
         self.last_body = seen.body.or(self.last_body.take());

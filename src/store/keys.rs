@@ -10,6 +10,7 @@
 //! | `d` | event number, tag of the sink | [`Delivery`](super::Delivery) |
 //! | `q` | the same | due time and sink: the delivery is pending |
 //! | `r` | closing time, watch number | nothing: the watch is finished |
+//! | `c` | source, NUL, part | a part of what was learned of the source's jobs |
 //! | `s` | name of a sink | since when it is paused |
 //! | `t` | dropping time, source, NUL, job id | nothing: remembered for its `410` |
 
@@ -24,6 +25,7 @@ pub(super) const EVENT: u8 = b'e';
 pub(super) const DELIVERY: u8 = b'd';
 pub(super) const PENDING: u8 = b'q';
 pub(super) const CLOSED: u8 = b'r';
+pub(super) const CURVES: u8 = b'c';
 pub(super) const PAUSED: u8 = b's';
 pub(super) const DROPPED: u8 = b't';
 
@@ -139,6 +141,15 @@ pub(super) fn time_of(value: &[u8]) -> Option<Time> {
 
 pub(super) fn paused(sink: &str) -> Vec<u8> {
     [&[PAUSED], sink.as_bytes()].concat()
+}
+
+/// The first key of what was learned of a source's jobs; parts follow in order.
+pub(super) fn curves(source: &str) -> Vec<u8> {
+    [&[CURVES], source.as_bytes(), &[0]].concat()
+}
+
+pub(super) fn curves_part(source: &str, part: u16) -> Vec<u8> {
+    [curves(source).as_slice(), &part.to_be_bytes()].concat()
 }
 
 pub(super) fn closed(at: Time, watch: u64) -> Vec<u8> {

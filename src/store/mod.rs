@@ -19,6 +19,7 @@ mod config;
 mod delivering;
 mod following;
 mod keys;
+mod learning;
 mod marker;
 mod pausing;
 mod read;

@@ -134,6 +134,9 @@ pub struct Watch {
     /// The source's last word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// When the job was created, as its source says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_at: Option<Time>,
     /// The operation the job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,

@@ -131,6 +131,7 @@ fn add(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Watch, Store
         deadline: asked.deadline,
         stage: Stage::Watching,
         status: None,
+        made_at: None,
         endpoint: None,
         metadata: None,
         last_body: None,

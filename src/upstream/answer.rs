@@ -1,6 +1,6 @@
 //! Reading what a source says about a job, whichever generation of its API wrote it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
@@ -41,8 +41,14 @@ pub struct Answer {
     pub metadata: Option<BTreeMap<String, String>>,
     /// Which run it speaks of.
     pub attempt: Attempt,
+    /// When the job was created.
+    pub created_at: Option<Time>,
+    /// When its run started.
+    pub started_at: Option<Time>,
     /// When the job ended.
     pub ended_at: Option<Time>,
+    /// How long the source asks to wait before the next look.
+    pub hint: Option<Duration>,
     /// Its word says that it is being worked on, or it says when that began.
     pub at_work: bool,
 }
@@ -75,7 +81,10 @@ impl Profile {
                 rerun: 0,
             },
             at_work: is_running || started_at.is_some(),
+            created_at: at(self.created_at).and_then(instant),
+            started_at: at(self.started_at).and_then(instant),
             ended_at,
+            hint: None,
             status,
         })
     }

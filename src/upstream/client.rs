@@ -205,6 +205,7 @@ impl Source {
     async fn status_at(&self, path: &str, job_id: &JobId) -> Result<(Answer, Bytes), Failure> {
         let exchange = async {
             let mut response = self.send(path, job_id).await?;
+            let hint = retry_after(&response);
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|error| trouble(&error))? {
                 if body.len() + chunk.len() > MAX_STATUS_BODY {
@@ -212,12 +213,12 @@ impl Source {
                 }
                 body.extend_from_slice(&chunk);
             }
-            Ok(Bytes::from(body))
+            Ok((Bytes::from(body), hint))
         };
         let limit = self.config.timeout;
-        let body = timeout(limit.0, exchange).await.map_err(|_| timed_out(limit))??;
+        let (body, hint) = timeout(limit.0, exchange).await.map_err(|_| timed_out(limit))??;
         let answer = self.profile.read(&body).map_err(Failure::Trouble)?;
-        Ok((answer, body))
+        Ok((Answer { hint, ..answer }, body))
     }
 
     /// Asks for a full job. The body is read with [`JobStream::chunk`].
@@ -255,9 +256,7 @@ impl Source {
             }
             StatusCode::NOT_FOUND => Err(Failure::NotFound),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-                let retry_after = header.and_then(|text| parse_retry_after(text, clock::now()));
-                Err(Failure::Limited { status: status.as_u16(), retry_after })
+                Err(Failure::Limited { status: status.as_u16(), retry_after: retry_after(&response) })
             }
             _ if status.is_client_error() => Err(Failure::Rejected(status.as_u16())),
             _ => Err(Failure::Trouble(format!("the source answered {}", status.as_u16()))),
@@ -317,6 +316,12 @@ fn base_url(text: &str) -> Result<String, SourceError> {
     }
     let base = text.trim_end_matches('/');
     Ok(base.strip_suffix("/v1").unwrap_or(base).to_owned())
+}
+
+/// How long an answer asks to wait.
+fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    header.and_then(|text| parse_retry_after(text, clock::now()))
 }
 
 fn timed_out(after: Span) -> Failure {

@@ -26,6 +26,8 @@ pub struct Profile {
     pub endpoint_at: &'static str,
     /// The job's own metadata.
     pub metadata_at: &'static str,
+    /// When the job was created.
+    pub created_at: &'static str,
     /// When the job ended.
     pub completed_at: &'static str,
     /// How many times a worker took it.
@@ -52,6 +54,7 @@ static RETAB: Profile = Profile {
     status_at: "/status",
     endpoint_at: "/endpoint",
     metadata_at: "/metadata",
+    created_at: "/created_at",
     completed_at: "/completed_at",
     attempt_count_at: "/attempt_count",
     started_at: "/started_at",

@@ -99,6 +99,8 @@ async fn every_route_answers_as_documented() {
         (200, Asked("POST", "/v1/sinks/{name}/pause", "/v1/sinks/app/pause".to_owned(), None)),
         (200, Asked("POST", "/v1/sinks/{name}/resume", "/v1/sinks/app/resume".to_owned(), None)),
         (200, Asked("GET", "/v1/sources", "/v1/sources".to_owned(), None)),
+        (200, Asked("GET", "/v1/sources/{name}", "/v1/sources/retab".to_owned(), None)),
+        (404, Asked("GET", "/v1/sources/{name}", "/v1/sources/none".to_owned(), None)),
         (200, Asked("GET", "/healthz", "/healthz".to_owned(), None)),
         (200, Asked("GET", "/readyz", "/readyz".to_owned(), None)),
         (200, Asked("GET", "/metrics", "/metrics".to_owned(), None)),

@@ -211,7 +211,7 @@ async fn a_wish_for_patience_holds_for_the_whole_source() {
     let config = config(folder.path(), &mock).webhook("app", &receiver.url(), 3);
     let config = with_source(config, |source| {
         source.polling.min_interval = Span::millis(500);
-        source.polling.max_interval = Span::millis(600);
+        source.polling.max_interval = Some(Span::millis(600));
     });
     let daemon = Daemon::start(config).await;
     // Nine looks are under way together: the fifth is asked to wait, those around it are answered as usual.

@@ -42,21 +42,47 @@ impl Checker<'_> {
     fn polling(&mut self, path: &KeyPath, polling: &PollingConfig) {
         let (min, max) = (path.join("min_interval"), path.join("max_interval"));
         self.not_zero(&min, polling.min_interval);
-        self.not_zero(&max, polling.max_interval);
+        let longest = polling.max_interval();
+        self.not_zero(&max, longest);
         self.not_zero(&path.join("interval"), polling.interval);
         self.not_zero(&path.join("deadline"), polling.deadline);
         let judged = !self.is_spoilt(&min) && !self.is_spoilt(&max);
-        if judged && polling.min_interval > polling.max_interval {
+        if judged && polling.min_interval > longest {
             // Whichever of the two was written is the one to change.
             let (at, other, word, value) = match self.tree.get(&min) {
-                Some(_) => (min, "max_interval", "longer", polling.max_interval),
+                Some(_) => (min, "max_interval", "longer", longest),
                 None => (max, "min_interval", "shorter", polling.min_interval),
             };
             self.report(&at, format!("it is {word} than {other}, which is {value}"));
         }
-        let fixed = polling.strategy == Strategy::Fixed;
-        if !fixed && self.tree.get(&path.join("interval")).is_some() {
-            self.report(&path.join("interval"), "it is used by strategy = \"fixed\" alone");
+        self.only_for(path, "fixed", polling.strategy == Strategy::Fixed, &["interval"]);
+        let learned = polling.strategy == Strategy::Learned;
+        self.only_for(path, "learned", learned, &["cost_of_a_poll", "max_delay", "learn_by_label"]);
+        self.learning(path, polling);
+    }
+
+    fn learning(&mut self, path: &KeyPath, polling: &PollingConfig) {
+        self.not_zero(&path.join("cost_of_a_poll"), polling.cost_of_a_poll);
+        if let Some(max_delay) = polling.max_delay {
+            let key = path.join("max_delay");
+            self.not_zero(&key, max_delay);
+            if max_delay < polling.min_interval {
+                let reason = format!("it is shorter than min_interval, which is {}", polling.min_interval);
+                self.report(&key, reason);
+            }
+        }
+        let usable = |label: &String| !label.is_empty() && label.chars().count() <= 64;
+        if polling.learn_by_label.as_ref().is_some_and(|label| !usable(label)) {
+            self.report(&path.join("learn_by_label"), "the key of a label has 1 to 64 characters");
+        }
+    }
+
+    /// Keys that mean nothing to other strategies.
+    fn only_for(&mut self, path: &KeyPath, strategy: &str, chosen: bool, keys: &[&str]) {
+        for key in keys.iter().map(|key| path.join(*key)) {
+            if !chosen && self.tree.get(&key).is_some() {
+                self.report(&key, format!("it is used by strategy = \"{strategy}\" alone"));
+            }
         }
     }
 }

@@ -75,6 +75,12 @@ impl Clock {
         curve
     }
 
+    /// The curve as it was last built, if it ever was, and when that was.
+    #[must_use]
+    pub fn latest(&self) -> Option<(f64, &Arc<Curve>)> {
+        self.built.as_ref().map(|(at, curve)| (*at, curve))
+    }
+
     /// The curve learned so far: the mean of a lasting and of a recent one.
     ///
     /// What was seen recently takes what lasts for its prior. While nothing changes both agree, and the curve is as fine

@@ -75,6 +75,12 @@ pub enum Reason {
     Hint,
     /// Somebody asked for a look.
     Asked,
+    /// The last look failed: it is tried again after a growing pause.
+    Retry,
+    /// The strategy `backoff`.
+    Backoff,
+    /// The strategy `fixed`.
+    Fixed,
 }
 
 impl Reason {
@@ -91,6 +97,9 @@ impl Reason {
             Self::Deadline => "deadline",
             Self::Hint => "hint",
             Self::Asked => "asked",
+            Self::Retry => "retry",
+            Self::Backoff => "backoff",
+            Self::Fixed => "fixed",
         }
     }
 }

@@ -1,8 +1,11 @@
 //! One kind of job: its clocks, and how what is seen of a job goes into them.
 
+use std::sync::Arc;
+
 use super::{
     bins::{age as sane, within},
     clock::Clock,
+    curve::Curve,
     forecast::{Forecast, Phases, Progress},
 };
 
@@ -93,6 +96,17 @@ impl Kind {
             self.pays = Some((now, pay));
         }
         Forecast { total, phases: pay.then_some(phases), finishes }
+    }
+
+    /// The curve from creation to the end as it was last built, or as it would be without a parent.
+    #[must_use]
+    pub fn curve(&self) -> Arc<Curve> {
+        self.total.latest().map_or_else(|| Arc::new(self.total.build(None)), |(_, curve)| Arc::clone(curve))
+    }
+
+    /// How many curves were built when it was last asked for a forecast at this time.
+    pub(super) fn built_at(&self, time: f64) -> usize {
+        self.clocks().filter(|clock| clock.latest().is_some_and(|(at, _)| at >= time)).count()
     }
 
     /// The clocks it has: one over the whole, and where known those of the queue and of the run.

@@ -25,6 +25,7 @@ pub const MAX_CLOCKS: usize = 256;
 pub struct Model {
     kinds: HashMap<Key, Kind>,
     parent: Kind,
+    rebuilt: usize,
 }
 
 impl Model {
@@ -42,14 +43,21 @@ impl Model {
 
     /// The curves of a kind as of `time`. An unknown kind has its parent's.
     pub fn forecast(&mut self, key: &Key, theta: f64, time: f64) -> Forecast {
-        let parent = self.parent.forecast(time, theta, None);
+        let parent = counted(&mut self.rebuilt, &mut self.parent, time, theta, None);
         match self.kinds.get_mut(key) {
             Some(kind) => {
                 kind.used = kind.used.max(time);
-                kind.forecast(time, theta, Some(&parent))
+                counted(&mut self.rebuilt, kind, time, theta, Some(&parent))
             }
             None => parent,
         }
+    }
+
+    /// How many curves were built so far: each takes about a tenth of a millisecond, so whoever decides many looks in
+    /// a row stops in time.
+    #[must_use]
+    pub fn rebuilt(&self) -> usize {
+        self.rebuilt
     }
 
     /// The next look at a job of a kind.
@@ -71,7 +79,7 @@ impl Model {
     /// A model from its parts. Kinds over the bound are left out.
     #[must_use]
     pub fn from_parts(parent: Kind, kinds: impl IntoIterator<Item = (Key, Kind)>) -> Self {
-        let empty = Self { parent, kinds: HashMap::new() };
+        let empty = Self { parent, ..Self::default() };
         let most = empty.most();
         Self { kinds: kinds.into_iter().take(most).collect(), ..empty }
     }
@@ -104,4 +112,18 @@ impl Model {
             self.kinds.remove(&oldest);
         }
     }
+}
+
+/// A forecast; what it builds is counted.
+fn counted(
+    rebuilt: &mut usize,
+    kind: &mut Kind,
+    time: f64,
+    theta: f64,
+    parent: Option<&Forecast>,
+) -> Forecast {
+    let before = kind.built_at(time);
+    let forecast = kind.forecast(time, theta, parent);
+    *rebuilt += kind.built_at(time).saturating_sub(before);
+    forecast
 }

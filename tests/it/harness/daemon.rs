@@ -26,7 +26,7 @@ pub fn config(folder: &Path, mock: &Mock) -> Config {
     source.max_requests_per_second = 2000.0;
     source.not_found_grace = Span::millis(300);
     source.polling.min_interval = Span::millis(20);
-    source.polling.max_interval = Span::millis(200);
+    source.polling.max_interval = Some(Span::millis(200));
     config
 }
 
@@ -40,7 +40,15 @@ pub struct Daemon {
 
 impl Daemon {
     pub async fn start(config: Config) -> Self {
-        let app = App::bind(config, true).await.unwrap();
+        Self::run(App::bind(config, true).await.unwrap()).await
+    }
+
+    /// `None` while it cannot start, as when the folder is not let go yet.
+    pub async fn try_start(config: Config) -> Option<Self> {
+        Some(Self::run(App::bind(config, true).await.ok()?).await)
+    }
+
+    async fn run(app: App) -> Self {
         let Some(Listen::Tcp(address)) = app.addr() else { panic!("it listens on TCP") };
         let url = format!("http://{address}");
         let handle = app.handle();

@@ -1,6 +1,6 @@
 //! The queue by levels against a naive one.
 
-#![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "counts")]
+#![expect(clippy::cast_precision_loss, reason = "counts")]
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,86 @@
+//! `/v1/sources`: how the sources are, and what was learned of their jobs.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+
+use super::{
+    Api,
+    problem::{Name, Problem},
+    requests::list,
+    view::{KindView, Page, PollingView, SourceView},
+};
+use crate::{
+    clock,
+    follow::Follower,
+    schedule::{KindSeen, Schedule},
+};
+
+/// The sources and how they do.
+#[utoipa::path(get, path = "/v1/sources", tag = "sources", responses((status = 200, body = Page<SourceView>)))]
+pub(super) async fn list_all(State(api): State<Arc<Api>>) -> Json<Page<SourceView>> {
+    let views = api.followers.values().map(|follower| view(follower, false));
+    Json(Page { data: views.collect(), next_cursor: None })
+}
+
+/// One source, with the curves that were learned of its jobs.
+#[utoipa::path(
+    get, path = "/v1/sources/{name}", tag = "sources", params(("name" = String, Path)),
+    responses((status = 200, body = SourceView), (status = 404, body = super::view::Problem))
+)]
+pub(super) async fn show(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SourceView>, Problem> {
+    let known = || list(api.followers.keys().map(String::as_str));
+    let unknown = || {
+        Problem::not_found("source_not_found", format!("there is no source `{name}`; there are {}", known()))
+    };
+    api.followers.get(&name).map(|follower| Json(view(follower, true))).ok_or_else(unknown)
+}
+
+fn view(follower: &Follower, curves: bool) -> SourceView {
+    let now = tokio::time::Instant::now();
+    let source = &follower.source;
+    let schedule = follower.schedule();
+    let (watching, fetching) = schedule.open();
+    SourceView {
+        name: source.name.clone(),
+        kind: source.profile.name.to_owned(),
+        base_url: source.base_url().to_owned(),
+        state: schedule.health.state().as_str().to_owned(),
+        paused_until: schedule.health.paused_until(now).map(|until| clock::now().after(until - now)),
+        open_watches: (watching + fetching) as u64,
+        max_requests_per_second: source.config.max_requests_per_second,
+        requests: source.requests(),
+        polling: polling(&schedule, curves, now),
+        last_error: follower.last_error(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts")]
+fn polling(schedule: &Schedule, curves: bool, now: tokio::time::Instant) -> PollingView {
+    let (tally, config) = (schedule.tally(), schedule.config());
+    let (requests_per_second, budget_used) = schedule.budget_in_use(now);
+    let each = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
+    PollingView {
+        strategy: config.strategy.as_str().to_owned(),
+        cost_of_a_poll_seconds: config.cost_of_a_poll.0.as_secs_f64(),
+        requests_per_second,
+        budget_used,
+        finished: tally.jobs,
+        polls_per_job: each(tally.polls as f64, tally.jobs),
+        mean_delay_seconds: each(tally.delay, tally.timed),
+        kinds: schedule.kinds(curves).into_iter().map(kind).collect(),
+    }
+}
+
+fn kind(seen: KindSeen) -> KindView {
+    let (survival, looks) = seen.curves.map(|curves| (curves.survival, curves.looks)).unwrap_or_default();
+    KindView {
+        endpoint: seen.endpoint,
+        label: seen.label,
+        finishes: seen.finishes,
+        median_seconds: seen.percentiles.map(|[median, _]| median),
+        p90_seconds: seen.percentiles.map(|[_, p90]| p90),
+        survival,
+        looks,
+    }
+}

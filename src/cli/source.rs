@@ -1,0 +1,156 @@
+//! `tidings source`: how the sources are, and what was learned of their jobs.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::{
+    args::{self, Format},
+    client::Client,
+    exit::ExitStatus,
+    output::{Console, brief, clean, table},
+    plot::plot,
+    target::Path,
+};
+use crate::api::view::{KindView, Page, PollingView, SourceView};
+
+/// The long description of `source show`.
+const ABOUT_SHOW: &str = "Shows a source: how it is, what its polling costs, and what was learned of how long its jobs take. With \
+        --plot each kind's curve is drawn: the share of the jobs that is still running over their age, and below it \
+        the looks at a fresh job.";
+
+/// `tidings source …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum SourceCommand {
+    /// Show the sources and how they are doing
+    List(SourceListArgs),
+    /// Show a source, and what was learned of its jobs
+    #[command(long_about = ABOUT_SHOW)]
+    Show(SourceShowArgs),
+}
+
+/// The arguments of `tidings source list`.
+#[derive(Clone, Debug, Args)]
+pub struct SourceListArgs {
+    /// How to print them
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// The arguments of `tidings source show`.
+#[derive(Clone, Debug, Args)]
+pub struct SourceShowArgs {
+    /// The source
+    #[arg(value_name = "NAME", value_parser = args::name)]
+    pub name: String,
+
+    /// Draw how long its jobs take, and when a fresh one is looked at
+    #[arg(long, conflicts_with = "output")]
+    pub plot: bool,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Runs `tidings source …`.
+///
+/// # Errors
+/// When the daemon fails or the output is closed.
+pub async fn run(command: &SourceCommand, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    match command {
+        SourceCommand::List(args) => list(args, client, console).await,
+        SourceCommand::Show(args) => show(args, client, console).await,
+    }
+}
+
+async fn list(args: &SourceListArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let text = client.text(&Path::of(&["v1", "sources"])).await?;
+    if args.output == Format::Json {
+        writeln!(console.out, "{}", text.trim_end())?;
+        return Ok(ExitStatus::Done);
+    }
+    let sources: Page<SourceView> = client.parse(&text)?;
+    let rows = sources.data.into_iter().map(|source| {
+        let PollingView { polls_per_job, mean_delay_seconds, .. } = source.polling;
+        vec![
+            source.name,
+            source.state,
+            source.open_watches.to_string(),
+            source.polling.strategy,
+            figure(polls_per_job),
+            seconds(mean_delay_seconds),
+            budget(source.polling.requests_per_second, source.polling.budget_used),
+            source.last_error.map_or_else(|| "-".to_owned(), |error| brief(&error, 60)),
+        ]
+    });
+    let headers = ["SOURCE", "STATE", "OPEN", "POLLING", "POLLS/JOB", "MEAN DELAY", "BUDGET", "LAST ERROR"];
+    console.out.write_all(table(&headers, rows.collect()).as_bytes())?;
+    Ok(ExitStatus::Done)
+}
+
+async fn show(args: &SourceShowArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let text = client.text(&Path::of(&["v1", "sources", &args.name])).await?;
+    if args.output == Format::Json {
+        writeln!(console.out, "{}", text.trim_end())?;
+        return Ok(ExitStatus::Done);
+    }
+    let source: SourceView = client.parse(&text)?;
+    console.out.write_all(table(&[], facts(&source)).as_bytes())?;
+    let kinds = &source.polling.kinds;
+    if kinds.is_empty() {
+        console.note("nothing was learned yet");
+        return Ok(ExitStatus::Done);
+    }
+    if args.plot {
+        for kind in kinds {
+            writeln!(console.out, "\n{} ({} finishes)", clean(&name(kind)), kind.finishes)?;
+            console.out.write_all(plot(&kind.survival, &kind.looks).as_bytes())?;
+        }
+        return Ok(ExitStatus::Done);
+    }
+    let rows = kinds.iter().map(|kind| {
+        vec![name(kind), kind.finishes.to_string(), seconds(kind.median_seconds), seconds(kind.p90_seconds)]
+    });
+    writeln!(console.out)?;
+    console.out.write_all(table(&["KIND", "FINISHES", "MEDIAN", "90 %"], rows.collect()).as_bytes())?;
+    Ok(ExitStatus::Done)
+}
+
+fn facts(source: &SourceView) -> Vec<Vec<String>> {
+    let polling = &source.polling;
+    let fact = |what: &str, value: String| vec![what.to_owned(), value];
+    vec![
+        fact("source", source.name.clone()),
+        fact("state", source.state.clone()),
+        fact("open watches", source.open_watches.to_string()),
+        fact("polling", polling.strategy.clone()),
+        fact("cost of a poll", seconds(Some(polling.cost_of_a_poll_seconds))),
+        fact("budget", budget(polling.requests_per_second, polling.budget_used)),
+        fact("finished jobs", polling.finished.to_string()),
+        fact("polls per job", figure(polling.polls_per_job)),
+        fact("mean delay", seconds(polling.mean_delay_seconds)),
+        fact("last error", source.last_error.clone().unwrap_or_else(|| "-".to_owned())),
+    ]
+}
+
+fn name(kind: &KindView) -> String {
+    let endpoint = if kind.endpoint.is_empty() { "(no endpoint)" } else { &kind.endpoint };
+    kind.label.as_ref().map_or_else(|| endpoint.to_owned(), |label| format!("{endpoint} {label}"))
+}
+
+fn figure(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+}
+
+fn seconds(value: Option<f64>) -> String {
+    match value {
+        None => "-".to_owned(),
+        Some(value) if value < 1.0 => format!("{:.0}ms", value * 1000.0),
+        Some(value) if value < 100.0 => format!("{value:.1}s"),
+        Some(value) => format!("{value:.0}s"),
+    }
+}
+
+fn budget(rate: f64, used: f64) -> String {
+    format!("{:.0} % of {rate:.0}/s", used * 100.0)
+}

@@ -1,0 +1,68 @@
+//! Keeps what was learned of each source's jobs over a restart. Its loss costs requests, never a job.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    follow::Follower,
+    schedule::learned::save::{restore, save},
+    store::Store,
+};
+
+/// How often what was learned is written, when it changed.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// Takes up what was learned before. What is damaged is passed over.
+pub fn take_up(store: &Store, follower: &Follower) {
+    let source = &follower.source.name;
+    let bytes = match store.curves(source) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return,
+        Err(error) => {
+            return tracing::warn!(source, %error, "what was learned cannot be read; it is learned again");
+        }
+    };
+    match restore(&bytes) {
+        Ok(model) => {
+            tracing::debug!(source, kinds = model.kinds().count(), "took up what was learned");
+            follower.schedule().remember(model);
+        }
+        Err(error) => tracing::warn!(source, %error, "what was learned is passed over, and learned again"),
+    }
+}
+
+/// Writes what was learned, at a calm pace and once more at the end.
+pub async fn keep(store: Store, followers: BTreeMap<String, Arc<Follower>>, stop: CancellationToken) {
+    let mut saved: BTreeMap<String, u64> = BTreeMap::new();
+    loop {
+        let stopped = tokio::select! {
+            () = tokio::time::sleep(ROUND) => false,
+            () = stop.cancelled() => true,
+        };
+        for (name, follower) in &followers {
+            let lessons = follower.schedule().lessons();
+            if saved.get(name).copied().unwrap_or(0) != lessons && write(&store, follower).await {
+                saved.insert(name.clone(), lessons);
+            }
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
+/// Whether it was written.
+async fn write(store: &Store, follower: &Follower) -> bool {
+    let source = &follower.source.name;
+    // The copy is quick; what takes time is done beside the runtime.
+    let model = follower.schedule().model().clone();
+    let Ok(bytes) = tokio::task::spawn_blocking(move || save(&model)).await else { return false };
+    match store.save_curves(source, bytes).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(source, %error, "what was learned could not be written yet");
+            false
+        }
+    }
+}

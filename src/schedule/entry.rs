@@ -1,0 +1,165 @@
+//! What is kept in memory of an open watch beside its record.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::learned::{
+    decide::{Reason, Situation},
+    forecast::Progress,
+    model::Key,
+};
+use crate::{job::JobId, store::Watch, units::Time};
+
+/// What a watch needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// A look at its status.
+    Poll,
+    /// Its full job.
+    Fetch,
+}
+
+/// What is known of an open watch beside its record.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The job.
+    pub job_id: JobId,
+    /// What it needs next.
+    pub task: Task,
+    /// The last status recorded.
+    pub status: Option<String>,
+    /// Its run was seen at work.
+    pub at_work: bool,
+    /// Status requests made.
+    pub polls: u64,
+    /// How far its job has come.
+    pub track: Track,
+    /// When its next look is due.
+    pub(super) due: Option<Instant>,
+    /// What decided that.
+    pub(super) reason: Reason,
+    /// The wait before the last look that failed, or that followed no curve.
+    pub(super) wait: Option<Duration>,
+    /// The source answered the look under way.
+    pub(super) answered: bool,
+    /// How long the source asked to wait with its last answer.
+    pub(super) hint: Option<Duration>,
+    /// When it was registered.
+    pub registered_at: Time,
+    /// When it is given up.
+    pub deadline: Time,
+    /// 404 answers in a row.
+    pub not_found: u32,
+    /// Other 4xx answers in a row.
+    pub rejected: u32,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+impl Entry {
+    /// Why its next look is when it is, in a word.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.reason.word()
+    }
+}
+
+/// How far a job has come, as far as is known.
+#[derive(Clone, Debug)]
+pub struct Track {
+    /// Which jobs it is like.
+    pub(super) kind: Arc<Key>,
+    /// When the job was created; before the source told, when it was registered.
+    pub(super) born: Time,
+    /// Whether the source told.
+    told: bool,
+    /// An earlier run of this job ended: this one is as old as its registration.
+    again: bool,
+    /// When it was last known not to have ended.
+    alive: Option<Time>,
+    /// When its run started.
+    started: Option<Time>,
+    /// When it was last looked at.
+    looked: Option<Time>,
+}
+
+impl Track {
+    /// What the record of a watch tells.
+    pub(super) fn new(watch: &Watch, kind: Arc<Key>) -> Self {
+        let again = watch.end.is_some();
+        let made = watch.made_at.filter(|made| !again && *made <= watch.updated_at);
+        let seen = watch.seen_running.then_some(watch.updated_at);
+        let started = watch.started.as_ref().and_then(|run| run.started_at.as_ref()?.parse().ok().map(Time));
+        let born = made.unwrap_or(watch.registered_at);
+        let started = started.filter(|at| seen.is_some_and(|seen| born <= *at && *at <= seen));
+        Self { kind, born, told: made.is_some(), again, alive: seen, started, looked: seen }
+    }
+
+    /// Takes in when the job was created and when its run started, as the source says. What the source dates in our
+    /// future is not believed.
+    pub(super) fn dated(&mut self, created: Option<Time>, started: Option<Time>, now: Time) {
+        if self.again {
+            return;
+        }
+        if let Some(created) = created.filter(|created| *created <= now) {
+            self.born = created;
+            self.told = true;
+        }
+        self.started = started.filter(|at| self.told && self.born <= *at && *at <= now);
+    }
+
+    /// Takes note that it was seen alive.
+    pub(super) fn seen(&mut self, now: Time) {
+        self.alive = Some(now);
+        self.looked = Some(now);
+    }
+
+    /// Its age at a time in seconds.
+    pub(super) fn age(&self, at: Time) -> f64 {
+        at.since(self.born).as_secs_f64()
+    }
+
+    /// What is known from before the look under way.
+    pub(super) fn known(&self) -> Progress {
+        Progress {
+            age: self.alive.map_or(0.0, |at| self.age(at)),
+            started: self.started.map(|at| self.age(at)),
+        }
+    }
+
+    /// Whether an end seen now without its date lies close enough behind it to be learned from.
+    pub(super) fn is_bracketed(&self, registered_at: Time) -> bool {
+        /// A caller that registers a job at once does so within this time.
+        const AT_ONCE: Duration = Duration::from_secs(10);
+        self.alive.is_some() || registered_at.since(self.born) < AT_ONCE
+    }
+
+    /// Whether ages count from the job's own creation.
+    pub(super) fn is_exact(&self) -> bool {
+        self.told
+    }
+
+    /// What the next look is decided by.
+    pub(super) fn situation(&self, entry: &Entry, number: u64, wall: Time) -> Situation {
+        Situation {
+            known: self.known(),
+            now: self.age(wall),
+            looked: self.looked.map(|at| self.age(at)),
+            deadline: Some(self.age(entry.deadline)),
+            hint: entry.hint.map(|hint| hint.as_secs_f64()),
+            asked: false,
+            luck: unit(number),
+            jitter: unit(number.wrapping_add(entry.polls.wrapping_mul(0x1_0000_0001)).wrapping_add(1 << 60)),
+        }
+    }
+}
+
+/// A number in [0, 1) that looks random and is the same each time (the finalizer of `SplitMix64`).
+#[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+fn unit(number: u64) -> f64 {
+    let mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}

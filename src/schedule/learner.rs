@@ -1,0 +1,185 @@
+//! What the looks at a source's jobs teach, and when that says to look next.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Entry, PollingConfig, Strategy,
+    entry::Track,
+    learned::{
+        decide::{Look, Policy, decide},
+        forecast::Progress,
+        kind::End,
+        levels::{LEVELS, Standing, leaves, level},
+        model::{Key, Model},
+    },
+};
+use crate::units::Time;
+
+/// Kinds that are shared between watches before those that nobody uses are let go.
+const SHARED: usize = 1024;
+
+/// What the answer to a look said about a job's times.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen<'a> {
+    /// The operation it runs.
+    pub endpoint: Option<&'a str>,
+    /// When it was created.
+    pub created_at: Option<Time>,
+    /// When its run started.
+    pub started_at: Option<Time>,
+    /// When it ended.
+    pub ended_at: Option<Time>,
+    /// How long the source asks to wait.
+    pub hint: Option<Duration>,
+}
+
+/// What finished jobs cost since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Jobs whose end was noticed.
+    pub jobs: u64,
+    /// Status requests made for them.
+    pub polls: u64,
+    /// Jobs whose source told when they ended, while they were watched.
+    pub timed: u64,
+    /// From their end to our noticing it, in seconds, all together.
+    pub delay: f64,
+}
+
+/// The model of a source with the policy that is polled by.
+#[derive(Debug)]
+pub(super) struct Learner {
+    pub(super) strategy: Strategy,
+    pub(super) policy: Policy,
+    label: Option<String>,
+    pub(super) model: Model,
+    keys: HashSet<Arc<Key>>,
+    pub(super) tally: Tally,
+    /// Counts what was learned, so that nothing is saved twice.
+    pub(super) lessons: u64,
+    start: Instant,
+}
+
+impl Learner {
+    pub(super) fn new(config: &PollingConfig, start: Instant) -> Self {
+        let seconds = |span: crate::units::Span| span.0.as_secs_f64();
+        let policy = Policy {
+            theta: seconds(config.cost_of_a_poll),
+            min_interval: seconds(config.min_interval),
+            max_interval: seconds(config.max_interval()),
+            max_delay: config.max_delay.map(seconds),
+        };
+        Self {
+            strategy: config.strategy,
+            policy,
+            label: config.learn_by_label.clone(),
+            model: Model::default(),
+            keys: HashSet::new(),
+            tally: Tally::default(),
+            lessons: 0,
+            start,
+        }
+    }
+
+    /// The kind of a job with this endpoint and these labels.
+    pub(super) fn kind(&mut self, endpoint: Option<&str>, label: Option<String>) -> Arc<Key> {
+        let key = Key { endpoint: endpoint.unwrap_or_default().to_owned(), label };
+        if let Some(known) = self.keys.get(&key) {
+            return Arc::clone(known);
+        }
+        if self.keys.len() >= SHARED {
+            self.keys.retain(|key| Arc::strong_count(key) > 1);
+        }
+        let key = Arc::new(key);
+        self.keys.insert(Arc::clone(&key));
+        key
+    }
+
+    /// The value of the label that tells kinds apart.
+    pub(super) fn label_of(&self, labels: &std::collections::BTreeMap<String, String>) -> Option<String> {
+        self.label.as_ref().and_then(|label| labels.get(label).cloned())
+    }
+
+    fn seconds(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.start).as_secs_f64()
+    }
+
+    /// Brings what is known of a job up to what an answer says; what was known before comes back, on the same scale.
+    fn date(&mut self, track: &mut Track, seen: &Seen, wall: Time) -> Progress {
+        if let Some(endpoint) = seen.endpoint
+            && endpoint != track.kind.endpoint
+        {
+            track.kind = self.kind(Some(endpoint), track.kind.label.clone());
+        }
+        let before_start = track.known().started.is_none();
+        track.dated(seen.created_at, seen.started_at, wall);
+        let known = track.known();
+        Progress { started: known.started.filter(|_| !before_start), ..known }
+    }
+
+    /// A job was seen alive.
+    pub(super) fn alive(&mut self, track: &mut Track, seen: &Seen, now: Instant, wall: Time) {
+        let before = self.date(track, seen, wall);
+        track.seen(wall);
+        self.model.alive(&track.kind, before, track.known(), self.seconds(now));
+        self.lessons += 1;
+    }
+
+    /// A job was seen to have ended. `random` lies in [0, 1).
+    pub(super) fn ended(&mut self, ended: &mut Ended, seen: &Seen, now: Instant, wall: Time, random: f64) {
+        let track = &mut ended.track;
+        let before = self.date(track, seen, wall);
+        let told = seen.ended_at.filter(|at| track.is_exact() && *at >= track.born).map(|at| track.age(at));
+        let learns = ended.finished && (told.is_some() || track.is_bracketed(ended.registered_at));
+        let end = if learns { End::Finished(told) } else { End::Dropped };
+        let after = Progress { age: track.age(wall), started: track.known().started };
+        self.model.ended(&track.kind, [before, after], end, random, self.seconds(now));
+        self.lessons += 1;
+        self.tally.jobs += 1;
+        self.tally.polls += ended.polls;
+        if let Some(at) = seen.ended_at.filter(|at| *at >= ended.registered_at) {
+            self.tally.timed += 1;
+            self.tally.delay += wall.since(at).as_secs_f64();
+        }
+    }
+
+    /// The next look at a job.
+    pub(super) fn look(&mut self, number: u64, entry: &Entry, now: Instant, wall: Time) -> Look {
+        let time = self.seconds(now);
+        let forecast = self.model.forecast(&entry.track.kind, self.policy.theta, time);
+        decide(&forecast, &self.policy, &entry.track.situation(entry, number, wall))
+    }
+
+    /// The level on which a job that is due waits for the budget, and when it comes to the next.
+    pub(super) fn level(&mut self, entry: &Entry, now: Instant, wall: Time) -> (u8, Duration) {
+        let (known, age) = (entry.track.known(), entry.track.age(wall));
+        let theta = self.policy.theta;
+        let forecast = self.model.forecast(&entry.track.kind, theta, self.seconds(now));
+        let level = level(forecast.waiting(known, age), theta);
+        let promoted =
+            if level + 1 < LEVELS { forecast.next(known, leaves(level, theta)) - age } else { f64::MAX };
+        (level, span(promoted))
+    }
+}
+
+/// A job whose end was seen, as it was known before.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub(super) track: Track,
+    pub(super) registered_at: Time,
+    pub(super) polls: u64,
+    /// It ended by its own doing, well or badly.
+    pub finished: bool,
+}
+
+/// Seconds as a wait: at most a year.
+pub(super) fn span(seconds: f64) -> Duration {
+    Duration::from_secs_f64(super::learned::bins::within(seconds, 0.0, 3.2e7))
+}
+
+/// Where a watch stands that waits on no level until a tick.
+pub(super) fn waits(until: u64) -> Standing {
+    Standing { level: None, until }
+}

@@ -1,0 +1,126 @@
+//! When the next look at a watch is due, and where it stands when that time has come.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    Entry, Schedule, Strategy, Task,
+    learned::{
+        decide::{Reason, think_again},
+        levels::LEVELS,
+    },
+    learner::{Learner, span, waits},
+    policy::next_wait,
+};
+use crate::{store::Watch, units::Time};
+
+impl Schedule {
+    pub(super) fn first_look(&mut self, watch: &Watch, now: Instant, wall: Time) {
+        let resumed = self.entries.get(&watch.number).is_some_and(|entry| entry.wait.is_some());
+        if self.config.strategy == Strategy::Learned {
+            return self.look_as_learned(watch.number, now, wall);
+        }
+        let first = if resumed { Duration::ZERO } else { next_wait(&self.config, None, 0.0) };
+        self.look_at(watch.number, now + first, self.reason());
+        self.no_later_than_deadline(watch.number, now, wall);
+    }
+
+    /// Why a look is due when neither a curve nor anything out of the ordinary decided.
+    fn reason(&self) -> Reason {
+        if self.config.strategy == Strategy::Fixed { Reason::Fixed } else { Reason::Backoff }
+    }
+
+    pub(super) fn look_at(&mut self, number: u64, due: Instant, reason: Reason) {
+        self.look_by(number, due, reason, due);
+    }
+
+    /// Makes a look due, to be thought over at `until`.
+    fn look_by(&mut self, number: u64, due: Instant, reason: Reason, until: Instant) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        (entry.due, entry.reason) = (Some(due), reason);
+        self.polls.put(number, waits(self.polls.tick(until)));
+    }
+
+    fn look_as_learned(&mut self, number: u64, now: Instant, wall: Time) {
+        let Some(entry) = self.entries.get(&number) else { return };
+        let look = self.learner.look(number, entry, now, wall);
+        let due = now + span(look.age - entry.track.age(wall));
+        self.look_by(number, due, look.reason, think_at(now, due));
+    }
+
+    pub(super) fn again(&mut self, number: u64, task: Task, now: Instant, wall: Time, random: f64) {
+        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.task == task) else { return };
+        let learned = self.config.strategy == Strategy::Learned;
+        if task == Task::Poll && learned && entry.answered {
+            entry.wait = None;
+            return self.look_as_learned(number, now, wall);
+        }
+        let wait = next_wait(&self.config, Some(entry.wait.unwrap_or(self.config.min_interval.0)), random);
+        entry.wait = Some(wait);
+        let due = now + wait;
+        match task {
+            Task::Poll => self.look_at(number, due, if learned { Reason::Retry } else { self.reason() }),
+            Task::Fetch => self.fetches.schedule(number, due),
+        }
+        self.no_later_than_deadline(number, now, wall);
+    }
+
+    /// A deadline is always looked at: the last look is no later.
+    pub(super) fn no_later_than_deadline(&mut self, number: u64, now: Instant, wall: Time) {
+        let Some(entry) = self.entries.get(&number) else { return };
+        let last = now + entry.deadline.since(wall);
+        match entry.task {
+            Task::Poll if entry.due.is_some_and(|due| due > last) => {
+                self.look_at(number, last, Reason::Deadline);
+            }
+            Task::Fetch if self.fetches.due(&number).is_some_and(|due| due > last) => {
+                self.fetches.schedule(number, last);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// When to think about a look again that is due then.
+fn think_at(now: Instant, due: Instant) -> Instant {
+    let wait = due.saturating_duration_since(now).as_secs_f64();
+    now + span(think_again(0.0, wait))
+}
+
+/// The level of a watch whose time has come, and for how long it stays there, in ticks. A look that is not due yet is
+/// thought over: it may come sooner for what was learned meanwhile.
+pub(super) fn stand(
+    learner: &mut Learner,
+    number: u64,
+    entry: &mut Entry,
+    now: Instant,
+    wall: Time,
+) -> (Option<u8>, u64) {
+    let ticks = |wait: Duration| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
+    let learned = learner.strategy == Strategy::Learned;
+    let due = entry.due.unwrap_or(now);
+    if due > now && learned && entry.reason != Reason::Retry {
+        let look = learner.look(number, entry, now, wall);
+        let sooner = now + span(look.age - entry.track.age(wall));
+        if sooner < due {
+            (entry.due, entry.reason) = (Some(sooner), look.reason);
+        }
+    }
+    let due = entry.due.unwrap_or(now);
+    if due > now {
+        let until = if learned { think_at(now, due) } else { due };
+        return (None, ticks(until - now));
+    }
+    if matches!(entry.reason, Reason::Asked | Reason::Deadline) {
+        return (Some(LEVELS - 1), NEVER);
+    }
+    if !learned {
+        return (Some(0), NEVER);
+    }
+    let (level, promoted) = learner.level(entry, now, wall);
+    (Some(level), ticks(promoted))
+}
+
+/// No tick comes so late.
+pub(super) const NEVER: u64 = u64::MAX;

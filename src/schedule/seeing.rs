@@ -1,0 +1,112 @@
+//! What is shown of a schedule: what was learned, what it costs.
+
+use tokio::time::Instant;
+
+use super::{
+    PollingConfig, Schedule, Tally,
+    learned::{
+        curve::Curve,
+        kind::Kind,
+        model::{Key, Model},
+    },
+};
+
+/// Points of a curve that are shown, at the most.
+const POINTS: usize = 60;
+/// Kinds of which more than the number of finishes is shown, at the most: a curve may have to be built for that.
+const DESCRIBED: usize = 50;
+/// Looks that are shown, at the most.
+const LOOKS: usize = 40;
+
+/// What is shown of one kind of job.
+#[derive(Clone, Debug)]
+pub struct KindSeen {
+    /// The operation; empty while the source tells none.
+    pub endpoint: String,
+    /// The value of the label that tells kinds apart.
+    pub label: Option<String>,
+    /// Finishes learned from.
+    pub finishes: u64,
+    /// The ages in seconds that half and a tenth of its jobs live to see; only for the kinds with the most finishes.
+    pub percentiles: Option<[f64; 2]>,
+    /// The curve, where it was asked for.
+    pub curves: Option<Curves>,
+}
+
+/// A survival curve, and when a fresh job would be looked at. All in seconds.
+#[derive(Clone, Debug)]
+pub struct Curves {
+    /// Ages, each with the share of the jobs that is still running.
+    pub survival: Vec<(f64, f64)>,
+    /// The ages of the looks.
+    pub looks: Vec<f64>,
+}
+
+impl Schedule {
+    /// The configuration it was made with.
+    #[must_use]
+    pub fn config(&self) -> &PollingConfig {
+        &self.config
+    }
+
+    /// What finished jobs cost since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.learner.tally
+    }
+
+    /// The requests a second that may be sent for now, and the share of them that was sent of late (0 to 1).
+    #[must_use]
+    pub fn budget_in_use(&self, now: Instant) -> (f64, f64) {
+        self.budget.in_use(now)
+    }
+
+    /// The kinds with something learned, those with the most finishes first.
+    #[must_use]
+    pub fn kinds(&self, curves: bool) -> Vec<KindSeen> {
+        let kinds = self.learner.model.kinds().filter(|(_, kind)| kind.finishes() > 0);
+        let mut kinds: Vec<(&Key, &Kind)> = kinds.collect();
+        kinds.sort_by_key(|(key, kind)| (std::cmp::Reverse(kind.finishes()), *key));
+        let described = |(at, (key, kind)): (usize, _)| self.kind_seen(key, kind, at < DESCRIBED, curves);
+        kinds.into_iter().enumerate().map(described).collect()
+    }
+
+    fn kind_seen(&self, key: &Key, kind: &Kind, described: bool, curves: bool) -> KindSeen {
+        let policy = &self.learner.policy;
+        let curve = described.then(|| kind.curve());
+        KindSeen {
+            endpoint: key.endpoint.clone(),
+            label: key.label.clone(),
+            finishes: kind.finishes(),
+            percentiles: curve.as_ref().map(|curve| [curve.age_at(0.5), curve.age_at(0.1)]),
+            curves: curve.filter(|_| curves).map(|curve| shown(&curve, policy.theta, policy.min_interval)),
+        }
+    }
+
+    /// What was learned, and how often it learned something: unchanged, it need not be saved again.
+    #[must_use]
+    pub fn lessons(&self) -> u64 {
+        self.learner.lessons
+    }
+
+    /// What was learned.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.learner.model
+    }
+
+    /// Goes on from what was learned before a restart.
+    pub fn remember(&mut self, model: Model) {
+        self.learner.model = model;
+    }
+}
+
+/// The curve where something happens on it, thinned, and the looks until few jobs are left.
+fn shown(curve: &Curve, theta: f64, least: f64) -> Curves {
+    let few = curve.age_at(0.01);
+    let points: Vec<(f64, f64)> = curve.points().take_while(|(age, _)| *age <= few * 1.02).collect();
+    let survival = points.iter().copied().step_by((points.len() / POINTS).max(1)).collect();
+    let next = |age: &f64| Some(curve.next(*age, theta).max(age + least));
+    let looks = std::iter::successors(next(&0.0), next).take_while(|age| *age <= few * 1.02).take(LOOKS);
+    Curves { survival, looks: looks.collect() }
+}

@@ -1,0 +1,328 @@
+//! The schedule under the strategy that learns.
+
+use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+use std::time::Duration;
+
+use super::{
+    super::{Strategy as Way, *},
+    wall, watch,
+};
+use crate::schedule::learned::{
+    forecast::Progress,
+    kind::End,
+    model::{Key, Model},
+    save,
+};
+use crate::{
+    store::Watch,
+    units::{Span, Time},
+};
+
+fn learned() -> PollingConfig {
+    PollingConfig { strategy: Way::Learned, ..PollingConfig::default() }
+}
+
+/// A watch of a kind that was registered `age` seconds ago and seen at work a second later.
+fn old(number: u64, endpoint: &str, age: u64) -> Watch {
+    let mut watch = watch(number, Stage::Watching);
+    watch.registered_at = Time(wall().0 - i64::try_from(age * 1000).unwrap());
+    watch.made_at = Some(watch.registered_at);
+    watch.updated_at = watch.registered_at.after(Duration::from_secs(1));
+    watch.seen_running = true;
+    watch.endpoint = Some(endpoint.to_owned());
+    watch
+}
+
+/// What 200 jobs of each kind teach that took about so many seconds.
+fn taught(kinds: &[(&str, f64)]) -> Model {
+    let mut model = Model::default();
+    for (endpoint, takes) in kinds {
+        let key = Key { endpoint: (*endpoint).to_owned(), label: None };
+        for at in 0..200 {
+            let age = takes * (0.9 + 0.001 * f64::from(at));
+            let seen = [Progress::default(), Progress { age, started: None }];
+            model.ended(&key, seen, End::Finished(Some(age)), 0.0, 0.0);
+        }
+    }
+    model
+}
+
+fn after(start: Instant, seconds: f64) -> (Instant, Time) {
+    // To the microsecond, as the queue counts.
+    let span = Duration::from_secs_f64((seconds * 1e6).round() / 1e6);
+    (start + span, wall().after(span))
+}
+
+/// Asks every ten milliseconds what to do, and answers at once that each job is alive.
+fn drive(schedule: &mut Schedule, start: Instant, (from, to): (f64, f64)) -> Vec<u64> {
+    let mut looks = Vec::new();
+    let mut at = from;
+    while at < to {
+        let (now, wall) = after(start, at);
+        loop {
+            match schedule.next(now, wall) {
+                Next::Run(number) => {
+                    looks.push(number);
+                    schedule.alive(number, &Seen::default(), now, wall);
+                    schedule.done(number, Task::Poll, true, now, wall, 0.5);
+                }
+                Next::Yield => {}
+                Next::Wait(until) => {
+                    assert!(until.is_none_or(|until| until > now), "it waits for what has come");
+                    break;
+                }
+                Next::Overdue(number) => panic!("{number} has time"),
+            }
+        }
+        at += 0.01;
+    }
+    looks
+}
+
+#[test]
+fn a_herd_stays_inside_the_budget_and_the_most_promising_come_first() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(&learned(), 50.0, 8, start);
+    schedule.remember(taught(&[("/short", 10.0), ("/long", 10_000.0)]));
+    // Of a hundred thousand one in ten has most likely ended long ago.
+    for number in 0..100_000 {
+        let kind = if number % 10 == 3 { "/short" } else { "/long" };
+        schedule.follow(&old(number, kind, 1000), start, wall());
+    }
+    let looks = drive(&mut schedule, start, (0.0, 10.0));
+    assert!((500..=506).contains(&looks.len()), "{} looks in ten seconds at 50 a second", looks.len());
+    assert!(looks.iter().all(|number| number % 10 == 3), "the jobs that most likely ended come first");
+
+    // An outage of ten minutes, and then all at once.
+    let (now, _) = after(start, 10.0);
+    let pause = Duration::from_secs(600);
+    let epoch = schedule.health.epoch();
+    schedule.health.failed(State::Limited, Some(pause), epoch, now, 0.0);
+    assert_eq!(drive(&mut schedule, start, (10.01, 609.0)), Vec::<u64>::new());
+    schedule.health.answered(after(start, 610.5).0);
+    let looks = drive(&mut schedule, start, (610.5, 620.5));
+    assert!((500..=506).contains(&looks.len()), "{} looks after the outage", looks.len());
+    assert!(looks.iter().all(|number| number % 10 == 3), "{looks:?}");
+}
+
+#[test]
+fn one_call_does_a_bounded_part_of_the_work() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(&learned(), 1e6, 8, start);
+    for number in 0..5000 {
+        schedule.follow(&old(number, "/a", 1000), start, wall());
+    }
+    // All are due and none has been asked where it stands.
+    assert_eq!(schedule.next(start, wall()), Next::Run(0));
+    assert!(schedule.polls.is_ready());
+    let waiting = schedule.polls.ready();
+    assert!(waiting <= 1000, "{waiting} in one call");
+}
+
+/// When the next look at a watch is, in seconds from the start, and why.
+fn next(schedule: &Schedule, number: u64, start: Instant) -> (f64, &'static str) {
+    let (entry, due) = schedule.entry(number).unwrap();
+    (due.unwrap().duration_since(start).as_secs_f64(), entry.reason())
+}
+
+/// Numbers that do not explore.
+fn plain() -> impl Iterator<Item = u64> {
+    (1..).filter(|number| {
+        let probe = Instant::now();
+        let mut schedule = Schedule::new(&learned(), 50.0, 8, probe);
+        schedule.remember(taught(&[("/a", 1000.0)]));
+        schedule.follow(&old(*number, "/a", 0), probe, wall());
+        next(&schedule, *number, probe).1 == "learned"
+    })
+}
+
+fn one(config: &PollingConfig, takes: f64) -> (Schedule, u64, Instant) {
+    let (start, number) = (Instant::now(), plain().next().unwrap());
+    let mut schedule = Schedule::new(config, 50.0, 8, start);
+    schedule.remember(taught(&[("/a", takes)]));
+    let mut fresh = old(number, "/a", 0);
+    fresh.updated_at = fresh.registered_at;
+    schedule.follow(&fresh, start, wall());
+    (schedule, number, start)
+}
+
+#[test]
+fn a_look_comes_when_such_jobs_end() {
+    let (schedule, number, start) = one(&learned(), 100.0);
+    let (due, reason) = next(&schedule, number, start);
+    // They take 90 to 110 seconds.
+    assert!((88.0..100.0).contains(&due) && reason == "learned", "{due} {reason}");
+    let dear = PollingConfig { cost_of_a_poll: Span::secs(20), ..learned() };
+    let (schedule, number, start) = one(&dear, 100.0);
+    assert!(next(&schedule, number, start).0 > 105.0);
+}
+
+#[test]
+fn objectives_and_limits_bound_the_wait() {
+    let quick = PollingConfig { max_delay: Some(Span::secs(5)), ..learned() };
+    let (schedule, number, start) = one(&quick, 100.0);
+    assert_eq!(next(&schedule, number, start), (5.0, "max_delay"));
+    let bounded = PollingConfig { max_interval: Some(Span::secs(7)), ..learned() };
+    let (schedule, number, start) = one(&bounded, 100.0);
+    assert_eq!(next(&schedule, number, start), (7.0, "max_interval"));
+    let (mut schedule, number, start) = one(&learned(), 100.0);
+    let mut short = old(number, "/a", 0);
+    short.deadline = Some(wall().after(Duration::from_secs(9)));
+    schedule.follow(&short, start, wall());
+    assert_eq!(next(&schedule, number, start), (9.0, "deadline"));
+    assert_eq!(drive(&mut schedule, start, (0.0, 8.99)), Vec::<u64>::new());
+    let (now, wall) = after(start, 9.0);
+    assert_eq!(schedule.next(now, wall), Next::Run(number), "a deadline is always looked at");
+}
+
+#[test]
+fn a_request_comes_at_once_and_a_hint_is_heeded() {
+    let bounded = PollingConfig { max_delay: Some(Span::secs(5)), ..learned() };
+    let (mut schedule, number, start) = one(&bounded, 100.0);
+    let (now, later) = after(start, 1.0);
+    assert!(schedule.look_now(number, now));
+    assert_eq!(next(&schedule, number, now), (0.0, "asked"));
+    assert_eq!(schedule.next(now, later), Next::Run(number));
+    let seen = Seen { hint: Some(Duration::from_secs(60)), ..Seen::default() };
+    schedule.alive(number, &seen, now, later);
+    schedule.done(number, Task::Poll, true, now, later, 0.0);
+    assert_eq!(next(&schedule, number, now), (60.0, "hint"));
+    assert_eq!(drive(&mut schedule, start, (1.01, 60.9)), Vec::<u64>::new());
+    assert_eq!(drive(&mut schedule, start, (61.0, 61.1)), [number]);
+}
+
+#[test]
+fn a_look_that_failed_is_tried_again_after_a_growing_pause() {
+    let (mut schedule, number, start) = one(&learned(), 100.0);
+    let mut at = 0.0;
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let (now, wall) = after(start, at);
+        schedule.look_now(number, now);
+        assert_eq!(schedule.next(now, wall), Next::Run(number));
+        schedule.done(number, Task::Poll, true, now, wall, 0.99);
+        let (wait, reason) = next(&schedule, number, now);
+        assert_eq!(reason, "retry");
+        waits.push(wait);
+        // Not to the nanosecond: the queue counts in microseconds.
+        at += wait + 0.001;
+    }
+    assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]) && waits[11] > 25.0, "{waits:?}");
+}
+
+#[test]
+fn what_a_job_teaches_is_kept_by_kind() {
+    let start = Instant::now();
+    let config = PollingConfig { learn_by_label: Some("model".to_owned()), ..learned() };
+    let mut schedule = Schedule::new(&config, 50.0, 8, start);
+    for (number, model) in [(1, "large"), (2, "small"), (3, "small")] {
+        let mut fresh = old(number, "/a", 0);
+        fresh.labels.insert("model".to_owned(), model.to_owned());
+        schedule.follow(&fresh, start, wall());
+        let (now, later) = after(start, 30.0);
+        let seen = Seen {
+            created_at: Some(wall()),
+            ended_at: Some(wall().after(Duration::from_secs(20))),
+            ..Seen::default()
+        };
+        let mut ended = schedule.ending(number, true).unwrap();
+        schedule.ended(&mut ended, &seen, now, later, 0.5);
+        // One that somebody stopped says nothing of how long it would have taken.
+        let mut stopped = schedule.ending(number, false).unwrap();
+        schedule.ended(&mut stopped, &seen, now, later, 0.5);
+    }
+    let kinds = schedule.kinds(true);
+    let shown: Vec<_> = kinds.iter().map(|kind| (kind.label.as_deref().unwrap(), kind.finishes)).collect();
+    assert_eq!(shown, [("small", 2), ("large", 1)]);
+    assert!(kinds[0].curves.as_ref().unwrap().looks.windows(2).all(|pair| pair[0] < pair[1]));
+    let tally = schedule.tally();
+    assert_eq!((tally.jobs, tally.timed), (6, 6));
+    assert!((tally.delay / 6.0 - 10.0).abs() < 1e-9, "{tally:?}");
+}
+
+#[test]
+fn a_save_that_is_damaged_or_foreign_is_refused_whole() {
+    let bytes = save::save(&taught(&[("/a", 10.0)]));
+    assert!(save::restore(&bytes).is_ok());
+    for bad in [&bytes[..bytes.len() - 1], b"", b"tidecrv9"] {
+        assert!(save::restore(bad).is_err());
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Follow(u64, u64),
+    Ask(u64),
+    Unfollow(u64),
+    Alive(Option<u64>),
+    Fail,
+    End,
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..6u64, 0..5000u64).prop_map(|(number, age)| Step::Follow(number, age)),
+        (0..6u64).prop_map(Step::Ask),
+        (0..6u64).prop_map(Step::Unfollow),
+        prop::option::of(0..500u64).prop_map(Step::Alive),
+        Just(Step::Fail),
+        Just(Step::End),
+        (0..200_000u64).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_each_watch_is_queued_once_or_looked_at_once(steps in prop::collection::vec(step(), 0..120)) {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(&learned(), 5.0, 3, start);
+        let mut passed = 0;
+        let mut running: Vec<u64> = Vec::new();
+        let mut open = std::collections::BTreeSet::new();
+        for step in steps {
+            let span = Duration::from_millis(passed);
+            let (now, wall) = (start + span, wall().after(span));
+            match step {
+                Step::Follow(number, age) => {
+                    schedule.follow(&old(number, "/a", age), now, wall);
+                    open.insert(number);
+                }
+                Step::Ask(number) => prop_assert_eq!(schedule.look_now(number, now), open.contains(&number)),
+                Step::Unfollow(number) => {
+                    schedule.unfollow(number);
+                    open.remove(&number);
+                }
+                Step::Alive(hint) => if let Some(number) = running.pop() {
+                    let seen = Seen { hint: hint.map(Duration::from_secs), ..Seen::default() };
+                    schedule.alive(number, &seen, now, wall);
+                    schedule.done(number, Task::Poll, true, now, wall, 0.5);
+                },
+                Step::Fail => if let Some(number) = running.pop() {
+                    schedule.done(number, Task::Poll, true, now, wall, 0.5);
+                },
+                Step::End => if let Some(number) = running.pop() {
+                    if let Some(mut ended) = schedule.ending(number, true) {
+                        schedule.ended(&mut ended, &Seen::default(), now, wall, 0.5);
+                    }
+                    schedule.unfollow(number);
+                    open.remove(&number);
+                    schedule.done(number, Task::Poll, false, now, wall, 0.5);
+                },
+                Step::Pass(millis) => passed += millis,
+            }
+            while let Next::Run(number) = schedule.next(now, wall) {
+                prop_assert!(!running.contains(&number), "two looks at once");
+                prop_assert!(open.contains(&number));
+                running.push(number);
+                prop_assert!(running.len() <= 3);
+            }
+            for number in &open {
+                let (_, due) = schedule.entry(*number).unwrap();
+                // Queued, or looked at: never forgotten.
+                prop_assert!(due.is_some() || running.contains(number), "{} is forgotten", number);
+            }
+        }
+    }
+}

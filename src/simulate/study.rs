@@ -1,0 +1,344 @@
+//! Policies side by side on one kind of job: what each of them costs, and with which setting.
+
+use std::{fmt, str::FromStr};
+
+use serde::Serialize;
+
+use crate::schedule::learned::{
+    curve::Curve,
+    decide::{EXPLORERS, Policy, explore},
+    model::Model,
+};
+
+use super::{
+    compare::{cost_of, learned, optimum_at},
+    distribution::{BadDistribution, Distribution},
+    fleet::{Job, Setting, run},
+    optimum::optimum,
+    policies::{Shipped, expected_wait},
+    random::Random,
+    truth::{LEAST_INTERVAL, Outcome, Truth, percentile, schedule, solve, truth},
+};
+
+/// Schedules that a random policy is averaged over.
+const SCHEDULES: usize = 60;
+/// Curves learned from other samples that a learning policy is averaged over.
+const CURVES: u64 = 5;
+/// How far a policy is stretched or compressed to reach as many polls or the least cost.
+const STRETCH: f64 = 4096.0;
+
+/// A policy by its name on the command line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Named {
+    /// As others ship it.
+    Shipped(Shipped),
+    /// What this program learns.
+    Learned,
+    /// The best schedule there is, for durations that are known.
+    Optimum,
+}
+
+impl Named {
+    /// Those compared unless others are named.
+    pub const ALL: [Self; 6] = [
+        Self::Shipped(Shipped::Fixed(2.0)),
+        Self::Shipped(Shipped::Backoff),
+        Self::Shipped(Shipped::Waiter),
+        Self::Shipped(Shipped::TenthOfAge),
+        Self::Learned,
+        Self::Optimum,
+    ];
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shipped(Shipped::Fixed(seconds)) => write!(f, "fixed={seconds}s"),
+            Self::Shipped(Shipped::Backoff) => f.write_str("backoff"),
+            Self::Shipped(Shipped::Waiter) => f.write_str("waiter"),
+            Self::Shipped(Shipped::TenthOfAge) => f.write_str("age"),
+            Self::Learned => f.write_str("learned"),
+            Self::Optimum => f.write_str("optimum"),
+        }
+    }
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "fixed" => Self::Shipped(Shipped::Fixed(2.0)),
+            "backoff" => Self::Shipped(Shipped::Backoff),
+            "waiter" => Self::Shipped(Shipped::Waiter),
+            "age" => Self::Shipped(Shipped::TenthOfAge),
+            "learned" => Self::Learned,
+            "optimum" => Self::Optimum,
+            other => {
+                let span = other.strip_prefix("fixed=").and_then(|span| humantime::parse_duration(span).ok());
+                let seconds =
+                    span.map(|span| span.as_secs_f64()).filter(|seconds| *seconds >= LEAST_INTERVAL);
+                let seconds = seconds.ok_or(
+                    "the policies are fixed (fixed=5s for another interval, 250ms or more), backoff, waiter, age, \
+                     learned and optimum",
+                )?;
+                Self::Shipped(Shipped::Fixed(seconds))
+            }
+        })
+    }
+}
+
+/// At what settings policies are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum At {
+    /// Each as it is shipped.
+    #[default]
+    AsShipped,
+    /// Each stretched until it makes as many polls as the first one as shipped.
+    EqualPolls,
+    /// Each at its best for the same cost of a poll.
+    EqualCost,
+}
+
+/// What is asked of a study.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The policies, in the order of the answer.
+    pub policies: Vec<Named>,
+    /// At what settings.
+    pub at: At,
+    /// θ: what a poll is worth in seconds of delay.
+    pub theta: f64,
+    /// Finishes that `learned` has seen, for durations with a formula.
+    pub finishes: usize,
+    /// The seed of all that is random.
+    pub seed: u64,
+}
+
+/// Durations under which policies are compared.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// What it is called.
+    pub name: String,
+    distribution: Distribution,
+    truth: Truth,
+    /// Measured jobs in the order in which they were made; `learned` goes through them as the daemon would.
+    jobs: Option<Vec<Job>>,
+}
+
+impl Subject {
+    /// Durations with a formula.
+    #[must_use]
+    pub fn known(name: &str, distribution: Distribution) -> Self {
+        Self { name: name.to_owned(), truth: truth(&distribution), distribution, jobs: None }
+    }
+
+    /// Jobs as they were measured: when each was made and how long it took, in seconds.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn measured(name: &str, mut jobs: Vec<(f64, f64)>) -> Result<Self, BadDistribution> {
+        jobs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let distribution = Distribution::empirical(jobs.iter().map(|(_, takes)| *takes))?;
+        let jobs = jobs.into_iter().map(|(made, takes)| Job { made, kind: 0, queued: None, takes });
+        Ok(Self {
+            name: name.to_owned(),
+            truth: truth(&distribution),
+            distribution,
+            jobs: Some(jobs.collect()),
+        })
+    }
+
+    /// Jobs that were made one after the other.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn in_turn(name: &str, durations: &[f64]) -> Result<Self, BadDistribution> {
+        let jobs = durations.iter().scan(0.0, |sum, takes| {
+            let made = *sum;
+            *sum += takes;
+            Some((made, *takes))
+        });
+        Self::measured(name, jobs.collect())
+    }
+}
+
+/// What a policy costs on one subject.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    /// Its name.
+    pub policy: String,
+    /// What it is set to: an interval, a stretch, or the cost of a poll.
+    pub setting: String,
+    /// Polls a job.
+    pub polls: f64,
+    /// The mean of the delay in seconds; so for its percentiles.
+    pub delay: f64,
+    /// Its median.
+    pub delay_p50: f64,
+    /// Its 99th percentile.
+    pub delay_p99: f64,
+    /// Seconds: the polls at what they are worth, and the delay.
+    pub cost: f64,
+    /// The delay as a multiple of the least possible with as many polls.
+    pub times_optimum: f64,
+}
+
+/// Answers for one subject, a line for each policy.
+#[must_use]
+pub fn study(subject: &Subject, question: &Question) -> Vec<Line> {
+    let target = question.policies.first().map(|first| {
+        let first = Candidate::new(subject, *first, question);
+        first.costs(first.shipped).polls
+    });
+    let line = |named: &Named| {
+        let one = Candidate::new(subject, *named, question);
+        let knob = one.knob(question.at, target.unwrap_or(1.0));
+        one.line(knob)
+    };
+    question.policies.iter().map(line).collect()
+}
+
+/// Polls and delay of a policy over a range of its setting, from often to seldom.
+#[must_use]
+pub fn range(subject: &Subject, named: Named, question: &Question) -> Vec<Outcome> {
+    let one = Candidate::new(subject, named, question);
+    (-6..=6).map(|step| one.costs(one.shipped * 2.0_f64.powf(f64::from(step) / 2.0))).collect()
+}
+
+/// A policy on a subject, ready to be asked what it costs. Its knob stretches the waits of a shipped policy, and is
+/// θ for the others: the greater, the fewer polls.
+struct Candidate<'a> {
+    subject: &'a Subject,
+    named: Named,
+    theta: f64,
+    seed: u64,
+    shipped: f64,
+    curves: Vec<Curve>,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(subject: &'a Subject, named: Named, question: &Question) -> Self {
+        let learns = named == Named::Learned && subject.jobs.is_none();
+        let curve = |run| {
+            let seed = question.seed.wrapping_mul(1000).wrapping_add(run);
+            learned(&subject.distribution, question.finishes, &mut Random::new(seed))
+        };
+        Self {
+            subject,
+            named,
+            theta: question.theta,
+            seed: question.seed,
+            shipped: if matches!(named, Named::Shipped(_)) { 1.0 } else { question.theta },
+            curves: (0..if learns { CURVES } else { 0 }).map(curve).collect(),
+        }
+    }
+
+    /// The setting to be compared at.
+    fn knob(&self, at: At, polls: f64) -> f64 {
+        let (low, high) = (self.shipped / STRETCH, self.shipped * STRETCH);
+        match (at, self.named) {
+            (At::EqualPolls, _) => solve(low, high, true, |knob| self.costs(knob).polls < polls),
+            (At::EqualCost, Named::Shipped(_)) => {
+                cheapest(low, high, |knob| self.costs(knob).cost(self.theta))
+            }
+            (At::AsShipped | At::EqualCost, _) => self.shipped,
+        }
+    }
+
+    fn costs(&self, knob: f64) -> Outcome {
+        match self.replayed(knob) {
+            Some(records) => Outcome::mean(&records),
+            None => cost_of(&self.subject.truth, &self.schedules(knob)),
+        }
+    }
+
+    /// What each measured job costs when the model learns from those before it.
+    fn replayed(&self, knob: f64) -> Option<Vec<Outcome>> {
+        let jobs = self.subject.jobs.as_ref().filter(|_| self.named == Named::Learned)?;
+        let policy = Policy { theta: knob, ..Policy::default() };
+        let setting = Setting { policy, ..Setting::default() };
+        let records = run(&mut Model::default(), &setting, jobs, &mut Random::new(self.seed));
+        Some(records.into_iter().map(|record| record.cost).collect())
+    }
+
+    /// Equally likely schedules.
+    fn schedules(&self, knob: f64) -> Vec<Vec<f64>> {
+        let truth = &self.subject.truth;
+        match self.named {
+            Named::Shipped(policy) => policy.stretched(knob, truth, SCHEDULES, &mut Random::new(self.seed)),
+            Named::Optimum => vec![optimum(truth, knob)],
+            Named::Learned => self.curves.iter().flat_map(|curve| learning(truth, curve, knob)).collect(),
+        }
+    }
+
+    fn line(&self, knob: f64) -> Line {
+        let truth = &self.subject.truth;
+        let (cost, [delay_p50, delay_p99]) = if let Some(records) = self.replayed(knob) {
+            (Outcome::mean(&records), [0.5, 0.99].map(|share| quantile(&records, share)))
+        } else {
+            let schedules = self.schedules(knob);
+            let percentiles = [0.5, 0.99].map(|share| percentile(truth, &schedules, share));
+            (cost_of(truth, &schedules), percentiles)
+        };
+        let (_, best) = optimum_at(truth, cost.polls);
+        Line {
+            policy: self.named.to_string(),
+            setting: self.setting(knob),
+            polls: cost.polls,
+            delay: cost.delay,
+            delay_p50,
+            delay_p99,
+            cost: cost.cost(self.theta),
+            times_optimum: cost.delay / best.delay,
+        }
+    }
+
+    fn setting(&self, knob: f64) -> String {
+        match self.named {
+            Named::Shipped(Shipped::Fixed(seconds)) => format!("every {:.3} s", seconds * knob),
+            Named::Shipped(_) => format!("waits × {knob:.3}"),
+            Named::Learned | Named::Optimum => format!("θ {knob:.3} s"),
+        }
+    }
+}
+
+/// The schedules of the learning policy with a curve, in their proportion: most jobs go by it, a few explore.
+fn learning(truth: &Truth, curve: &Curve, theta: f64) -> Vec<Vec<f64>> {
+    let next = |age: f64| curve.next(age, theta).min(explore(age)).max(age + LEAST_INTERVAL);
+    let plain = expected_wait(truth, curve, theta);
+    let explorer = schedule(truth, next(0.0), next);
+    let most = (1.0 / EXPLORERS).round() - 1.0;
+    let plain = std::iter::successors(Some(1.0), |at| Some(at + 1.0))
+        .take_while(|at| *at <= most)
+        .map(|_| plain.clone());
+    plain.chain([explorer]).collect()
+}
+
+/// Where a function with one valley is least, by golden section on a log scale.
+fn cheapest(low: f64, high: f64, cost: impl Fn(f64) -> f64) -> f64 {
+    let golden = (5.0_f64.sqrt() - 1.0) / 2.0;
+    let (mut low, mut high) = (low.ln(), high.ln());
+    while high - low > 1e-3 {
+        let step = golden * (high - low);
+        if cost((high - step).exp()) < cost((low + step).exp()) {
+            high = low + step;
+        } else {
+            low = high - step;
+        }
+    }
+    f64::midpoint(low, high).exp()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a count"
+)]
+fn quantile(records: &[Outcome], share: f64) -> f64 {
+    let mut delays: Vec<f64> = records.iter().map(|record| record.delay).collect();
+    delays.sort_by(f64::total_cmp);
+    let at = (share * delays.len() as f64) as usize;
+    delays.get(at.min(delays.len().saturating_sub(1))).copied().unwrap_or_default()
+}
