@@ -15,18 +15,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, Bound, Listen, Waiters, view::WatchView},
+    api::{self, Api, Bound, Listen, view::WatchView},
     clock,
     config::Config,
     deliver::{Callbacks, Couriers, SinkError},
     fanout::Router,
     follow::Follower,
     job::JobId,
+    proxy::Proxied,
     remember,
     secret::SecretSource,
     store::{Change, Found, OpenError, Registered, Registration, Store, StoreError, Watch},
     telemetry::Metrics,
     upstream::{Source, SourceError},
+    waiters::Waiters,
 };
 
 /// How often finished watches are looked at for retention, at the least.
@@ -216,8 +218,11 @@ fn assemble(config: &Config, store: Store) -> Result<Api, StartError> {
         let follower = Follower::new(source, store.clone(), Arc::clone(&router), Arc::clone(&metrics));
         followers.insert(name.clone(), Arc::new(follower));
     }
+    let proxied =
+        |(name, follower): (&String, &Arc<Follower>)| (name.clone(), Arc::new(Proxied::new(follower)));
     Ok(Api {
         store,
+        proxies: followers.iter().map(proxied).collect(),
         followers,
         couriers,
         waiters: Waiters::default(),

@@ -1,15 +1,17 @@
 //! A job whose end was seen → the full job, streamed into the spool → its event.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize as _, de::IgnoredAny};
+use tokio::io::AsyncReadExt as _;
 
 use crate::{
     clock,
     follow::{Follower, Step},
     job::EventType,
-    store::{End, Incoming, Stage, StoredJob, Watch},
-    upstream::{Class, Failure, Profile},
+    json_slice::copy_value,
+    store::{End, Incoming, Spool, Stage, StoredJob, Watch},
+    upstream::{Class, Failure, JobRef, Profile, status_word},
 };
 
 /// Why a job is not stored yet.
@@ -62,6 +64,11 @@ pub async fn fetch(follower: &Follower, number: u64) -> Step {
             follower.store.resume_watching(number, clock::now()).await;
             Step::Moved
         }
+        Err(Unfetched::Source(Failure::JobFailed(_))) => {
+            follower.answered(number);
+            follower.store.refuse_result(number, clock::now()).await;
+            Step::Again
+        }
         Err(Unfetched::Source(failure)) => follower.failed(number, &watch.job_id, &failure, epoch).await,
         Err(Unfetched::Disk(error)) => {
             let source = &follower.source.name;
@@ -75,22 +82,35 @@ pub async fn fetch(follower: &Follower, number: u64) -> Step {
 }
 
 async fn obtain(follower: &Follower, watch: &Watch, end: &End) -> Result<StoredJob, Unfetched> {
-    let spool = follower.store.spool();
-    // A process that was killed between storing the body and recording it left it whole.
-    if let Some(job) = spool.finished(watch.number, &end.event_id).await? {
+    let (spool, source) = (follower.store.spool(), &follower.source);
+    // A process that was killed between storing the body and recording it left it whole. What is not JSON is asked for
+    // again, since its type is recorded nowhere yet.
+    if !source.profile.result_status_at.is_empty()
+        && let Some(job) = spool.finished(watch.number, &end.event_id).await?
+    {
         return Ok(job);
     }
-    let mut stream = follower.source.job(&watch.job_id).await?;
+    let job = JobRef { id: &watch.job_id, vars: &watch.vars };
+    let mut stream = source.job(job, end.result.as_deref(), end.refused).await?;
     let mut incoming = spool.begin(watch.number, &end.event_id).await?;
     let received = async {
         while let Some(chunk) = stream.chunk().await? {
             incoming.write(&chunk).await?;
         }
         incoming.flush().await?;
-        check(follower.source.profile, &incoming).await
+        if stream.content_type.is_some() && (stream.is_status || source.profile.result_status_at.is_empty()) {
+            return Ok(None);
+        }
+        check(&source.profile, &incoming, stream.is_status, end.refused).await
     };
     match received.await {
-        Ok(()) => Ok(incoming.finish().await?),
+        Ok(part) => {
+            let incoming = match part {
+                Some(pointer) => cut(spool, watch, end, incoming, pointer).await?,
+                None => incoming,
+            };
+            Ok(StoredJob { content_type: stream.content_type, ..incoming.finish().await? })
+        }
         Err(error) => {
             incoming.discard().await;
             Err(error)
@@ -98,59 +118,120 @@ async fn obtain(follower: &Follower, watch: &Watch, end: &End) -> Result<StoredJ
     }
 }
 
-/// Whether what came is a whole job that has ended.
-async fn check(profile: &'static Profile, incoming: &Incoming) -> Result<(), Unfetched> {
+/// Whether what came is JSON, and where it repeats the status the result of a job that has ended. Tells which part of it is
+/// to be delivered, if not all.
+async fn check(
+    profile: &Profile,
+    incoming: &Incoming,
+    is_status: bool,
+    refused: bool,
+) -> Result<Option<String>, Unfetched> {
     let path = incoming.path().to_owned();
-    let status = tokio::task::spawn_blocking(move || status_of(profile, &path));
-    match status.await.map_err(io::Error::other)?? {
-        Err(reason) => Err(Failure::Trouble(reason).into()),
-        Ok(status) if matches!(profile.classify(&status), Class::Ended(_)) => Ok(()),
-        Ok(_) => Err(Unfetched::Running),
-    }
-}
-
-/// Reads a job through to its end in bounded memory, however large it is, and picks out its status.
-fn status_of(profile: &Profile, path: &Path) -> io::Result<Result<String, String>> {
-    let reader = io::BufReader::with_capacity(64 << 10, fs::File::open(path)?);
-    let mut json = serde_json::Deserializer::from_reader(reader);
-    let field = profile.status_at.trim_start_matches('/');
-    let found = Field(field).deserialize(&mut json).and_then(|status| json.end().map(|()| status));
-    Ok(match found {
-        Ok(Some(status)) => Ok(status),
-        Ok(None) => Err(format!("the job has no status at `{}`", profile.status_at)),
-        Err(error) => Err(format!("the job is no JSON: {error}")),
-    })
-}
-
-/// Picks one text out of a JSON object and passes everything else over unread.
-struct Field<'a>(&'a str);
-
-impl<'de> DeserializeSeed<'de> for Field<'_> {
-    type Value = Option<String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Field<'_> {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a job object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(key) = map.next_key::<String>()? {
-            if key == self.0 {
-                found = map.next_value::<Option<String>>()?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
+    let pointers = match (is_status, refused) {
+        (true, _) => profile.status_at.clone(),
+        (false, true) => Vec::new(),
+        (false, false) => profile.result_status_at.clone(),
+    };
+    let is_checked = !pointers.is_empty();
+    let word = tokio::task::spawn_blocking(move || status_of(&pointers, &path));
+    match word.await.map_err(io::Error::other)?? {
+        Err(reason) => return Err(Failure::Trouble(reason).into()),
+        Ok(None) if is_checked && (!is_status || profile.status_required) => {
+            return Err(Failure::Trouble("the job has no status".to_owned()).into());
+        }
+        Ok(word) if is_checked => {
+            let class = profile.classify(&word.unwrap_or_default());
+            if !matches!(class, Class::Ended(_)) {
+                return Err(Unfetched::Running);
             }
         }
-        Ok(found)
+        Ok(_) => {}
     }
+    // Where the status is all there is, the place of the result means the status body.
+    let whole = profile.result_at.is_empty() || refused || (is_status && profile.result_path.is_some());
+    Ok((!whole).then(|| profile.result_at.clone()))
+}
+
+/// Reads a job through to its end in bounded memory, however large it is, and picks out its status: the outer error is that of
+/// the disk, the inner one says that it is no JSON.
+fn status_of(pointers: &[String], path: &Path) -> io::Result<Result<Option<String>, String>> {
+    let open = || Ok::<_, io::Error>(io::BufReader::with_capacity(64 << 10, fs::File::open(path)?));
+    let mut json = serde_json::Deserializer::from_reader(open()?);
+    if let Err(error) = IgnoredAny::deserialize(&mut json).and_then(|_| json.end()) {
+        return Ok(Err(format!("the job is no JSON: {error}")));
+    }
+    for pointer in pointers {
+        let mut found = Vec::new();
+        // A word that fills more than this is none.
+        let mut short = Short { bytes: &mut found, left: 4096 };
+        if copy_value(open()?, pointer, &mut short)?
+            && let Some(word) = serde_json::from_slice(&found).ok().as_ref().and_then(status_word)
+        {
+            return Ok(Ok(Some(word)));
+        }
+    }
+    Ok(Ok(None))
+}
+
+/// Keeps the beginning of what is written.
+struct Short<'a> {
+    bytes: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl io::Write for Short<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let kept = bytes.len().min(self.left);
+        self.bytes.extend_from_slice(&bytes[..kept]);
+        self.left -= kept;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Leaves of a body the bytes at a pointer; all of it when nothing is there.
+async fn cut(
+    spool: &Spool,
+    watch: &Watch,
+    end: &End,
+    whole: Incoming,
+    pointer: String,
+) -> io::Result<Incoming> {
+    let (from, to) = (whole.path().to_owned(), whole.path().with_extension("part"));
+    let cut = tokio::task::spawn_blocking(move || {
+        let mut part = io::BufWriter::new(private_file(&to)?);
+        let found = copy_value(io::BufReader::new(fs::File::open(from)?), &pointer, &mut part)?;
+        io::Write::flush(&mut part)?;
+        Ok::<_, io::Error>((found, to))
+    });
+    let (found, part) = cut.await.map_err(io::Error::other)??;
+    if !found {
+        tracing::warn!(
+            source = watch.source, job_id = %watch.job_id, "nothing is at result_at in the result; all of it is delivered"
+        );
+        tokio::fs::remove_file(part).await?;
+        return Ok(whole);
+    }
+    // The same name on disk, so the whole body makes room for its part.
+    let mut incoming = spool.begin(watch.number, &end.event_id).await?;
+    let mut file = tokio::fs::File::open(&part).await?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = file.read(&mut buffer).await?;
+        if read == 0 {
+            break;
+        }
+        incoming.write(&buffer[..read]).await?;
+    }
+    tokio::fs::remove_file(part).await?;
+    Ok(incoming)
+}
+
+fn private_file(path: &Path) -> io::Result<fs::File> {
+    fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 async fn make_event(follower: &Follower, watch: &Watch, end: &End, job: &StoredJob) {
@@ -171,27 +252,27 @@ async fn make_event(follower: &Follower, watch: &Watch, end: &End, job: &StoredJ
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::SourceType;
 
-    fn status(body: &str) -> Result<String, String> {
+    fn status(body: &str) -> Result<Option<String>, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), body).unwrap();
-        status_of(SourceType::Retab.profile(), file.path()).unwrap()
+        status_of(&["/job/status".to_owned(), "/status".to_owned()], file.path()).unwrap()
     }
 
     #[test]
     fn a_whole_job_is_told_from_a_piece_of_one() {
         let odd = "\n{ \"response\" : {\"n\":1e-400,\"m\":1234567890123456789012345,\"s\":\"\\ud83d\\ud83d\"},\"status\"\t:\"completed\"} \n";
-        assert_eq!(status(odd), Ok("completed".to_owned()));
+        assert_eq!(status(odd), Ok(Some("completed".to_owned())));
         assert!(status(&odd[..odd.len() - 4]).unwrap_err().contains("no JSON"));
         assert!(status("{\"status\":\"completed\"} {").unwrap_err().contains("no JSON"));
-        assert!(status("[]").is_err());
-        assert!(status("{\"id\":1}").unwrap_err().contains("no status"));
+        assert_eq!(status("[]"), Ok(None));
+        assert_eq!(status("{\"id\":1}"), Ok(None));
+        assert_eq!(status(r#"{"status":"a","job":{"status":"b"}}"#), Ok(Some("b".to_owned())));
     }
 
     #[test]
     fn depth_costs_no_stack() {
         let deep = format!("{{\"status\":\"failed\",\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(status(&deep), Ok("failed".to_owned()));
+        assert_eq!(status(&deep), Ok(Some("failed".to_owned())));
     }
 }

@@ -21,10 +21,12 @@ use crate::{
     fetch,
     job::{EventType, JobId, Outcome},
     poll,
+    recent::Recent,
     schedule::{Next, Schedule, State, Task},
     store::{Stage, Store, Watch},
     telemetry::Metrics,
-    upstream::{Failure, Source},
+    upstream::{Failure, NO_STATUS, Source},
+    waiters::Waiters,
 };
 
 /// 404 answers in a row after which a job is lost, once its grace is over. Retab's own waiter gives up at the
@@ -47,6 +49,10 @@ pub struct Follower {
     pub router: Arc<Router>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The last looks, for the proxy.
+    pub recent: Recent,
+    /// Who waits for the next look at a job.
+    pub looked: Waiters,
     schedule: Mutex<Schedule>,
     wake: Notify,
     unknown: Mutex<std::collections::BTreeSet<String>>,
@@ -77,6 +83,8 @@ impl Follower {
         let (rate, max) = (config.max_requests_per_second, config.max_in_flight);
         let schedule = Schedule::new(&config.polling, rate, max, Instant::now());
         Self {
+            recent: Recent::new(config.proxy.max_age.0),
+            looked: Waiters::default(),
             schedule: Mutex::new(schedule),
             source,
             store,
@@ -242,14 +250,14 @@ impl Follower {
             let grace = wall >= entry.registered_at.after(self.source.config.not_found_grace.0);
             (entry.not_found, entry.rejected) = match failure {
                 Failure::NotFound => (entry.not_found + 1, 0),
-                Failure::Rejected(_) => (0, entry.rejected + 1),
+                Failure::Rejected(_) | Failure::Refused(_) => (0, entry.rejected + 1),
                 _ => (0, 0),
             };
             match failure {
                 Failure::NotFound if entry.not_found >= MAX_NOT_FOUND && grace => {
                     Some(format!("{failure} (the {}th time in a row)", entry.not_found))
                 }
-                Failure::Rejected(_) if entry.rejected >= MAX_REJECTED => {
+                Failure::Rejected(_) | Failure::Refused(_) if entry.rejected >= MAX_REJECTED => {
                     Some(format!("{failure} (the {}th time in a row)", entry.rejected))
                 }
                 Failure::TooLarge(_) => Some(failure.to_string()),
@@ -267,7 +275,11 @@ impl Follower {
             Failure::Unauthorized(_) => (State::Unauthorized, None),
             Failure::Limited { retry_after, .. } => (State::Limited, *retry_after),
             Failure::Trouble(_) => (State::Failing, None),
-            Failure::NotFound | Failure::Rejected(_) | Failure::TooLarge(_) => {
+            Failure::NotFound
+            | Failure::Rejected(_)
+            | Failure::Refused(_)
+            | Failure::JobFailed(_)
+            | Failure::TooLarge(_) => {
                 return schedule.health.answered(Instant::now());
             }
         };
@@ -309,13 +321,21 @@ impl Follower {
         }
     }
 
-    /// Warns once about a status word that nobody knows.
+    /// Warns once about a status word that nobody knows, or a body in which no status is found.
     pub(crate) fn warn_unknown(&self, status: &str, job_id: &JobId) {
         /// A source that makes up words must not fill the memory.
         const MAX_WORDS: usize = 100;
         let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         if unknown.len() < MAX_WORDS && unknown.insert(status.to_owned()) {
-            tracing::warn!(source = self.source.name, %job_id, status, "an unknown status; it counts as not finished");
+            let source = &self.source.name;
+            if status == NO_STATUS {
+                let looked_at = self.source.profile.status_at.join(" ");
+                return tracing::warn!(
+                    source, %job_id, looked_at, "the answer has no status where it is looked for, so the job counts as not \
+                    finished; `tidings source test {source} {job_id}` shows what came"
+                );
+            }
+            tracing::warn!(source, %job_id, status, "an unknown status; it counts as not finished");
         }
     }
 }

@@ -12,6 +12,7 @@
 //! Stages talk through records of the store; what they tell each other directly is only a wake-up.
 
 pub mod api;
+pub mod proxy;
 pub mod store;
 pub mod schedule;
 pub mod follow;
@@ -32,12 +33,15 @@ pub mod due_queue;
 pub mod glob;
 pub mod http_client;
 pub mod job;
+pub mod json_slice;
 pub mod path_segment;
+pub mod recent;
 pub mod remember;
 pub mod retry_after;
 pub mod secret;
 pub mod telemetry;
 pub mod units;
+pub mod waiters;
 
 pub mod simulate;
 pub mod mock;

@@ -1,5 +1,7 @@
 //! A due watch → one light status request → what its record becomes.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
     schedule::Seen,
     store::{Ended, Observation},
     units::Time,
-    upstream::{Answer, Class, Failure},
+    upstream::{Answer, Class, Failure, JobRef},
 };
 
 /// A status body over this is not kept for the event of a lost job.
@@ -29,7 +31,9 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
         })
     };
     let Some((job_id, polls, not_found, epoch)) = known else { return Step::Moved };
-    let result = ask(follower, &job_id, not_found).await;
+    let Some(vars) = vars(follower, number) else { return Step::Again };
+    let moment = tokio::time::Instant::now();
+    let result = ask(follower, JobRef { id: &job_id, vars: &vars }, not_found).await;
     let label = match &result {
         Ok((answer, _)) => match answer.class {
             Class::Ended(_) => "ended",
@@ -38,28 +42,44 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
         Err(failure) => failure.label(),
     };
     follower.metrics.polls.with_label_values(&[follower.source.name.as_str(), label]).inc();
-    match result {
+    let step = match result {
         Ok((answer, body)) => {
             follower.answered(number);
             tracing::debug!(source = follower.source.name, %job_id, status = answer.status, "looked");
-            take_in(follower, number, &job_id, polls, answer, &body).await
+            let ended = matches!(answer.class, Class::Ended(_));
+            let step = take_in(follower, number, &job_id, polls, answer, &body).await;
+            if !ended && let Some(key) = follower.source.sent_key_print() {
+                follower.recent.put(number, &body, key, moment);
+            }
+            step
         }
         Err(failure) => follower.failed(number, &job_id, &failure, epoch).await,
+    };
+    follower.looked.settled(number);
+    step
+}
+
+/// The variables that a watch brought. They are read when they are needed: most sources take none.
+fn vars(follower: &Follower, number: u64) -> Option<BTreeMap<String, String>> {
+    if follower.source.profile.known_vars().next().is_none() {
+        return Some(BTreeMap::new());
     }
+    Some(follower.store.watch(number).ok()??.vars)
 }
 
 /// The light status. A 404 may mean that the route is missing, not the job: then the heavier route tells.
-async fn ask(follower: &Follower, job_id: &JobId, not_found: u32) -> Result<(Answer, Bytes), Failure> {
+async fn ask(follower: &Follower, job: JobRef<'_>, not_found: u32) -> Result<(Answer, Bytes), Failure> {
     let source = &follower.source;
-    let answer = source.status(job_id).await;
-    let doubtful = source.may_lack_status_route() || (not_found >= SUSPICIOUS && !source.uses_fallback());
+    let answer = source.status(job).await;
+    let is_suspicious = not_found >= SUSPICIOUS && source.has_fallback() && !source.uses_fallback();
+    let doubtful = source.may_lack_status_route() || is_suspicious;
     match answer {
         Err(Failure::NotFound) if doubtful => {
             follower.token().await;
-            let answer = source.status_from_fallback(job_id).await?;
+            let answer = source.status_from_fallback(job).await?;
             // The job may have become known in between: the light route is missing only if it still says 404.
             follower.token().await;
-            if let Err(Failure::NotFound) = source.status(job_id).await {
+            if let Err(Failure::NotFound) = source.status(job).await {
                 source.lacks_status_route();
             }
             Ok(answer)
@@ -95,6 +115,9 @@ async fn take_in(
         ended_at: answer.ended_at,
         attempt: answer.attempt,
         at_work: answer.at_work,
+        result: answer.result,
+        error: answer.error,
+        key: follower.source.sent_key_print(),
     };
     if let Class::Ended(outcome) = class {
         return end(follower, number, (outcome, &times), &seen, polls, now).await;

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub polls: IntCounterVec,
     /// Requests for full jobs by source and result.
     pub fetches: IntCounterVec,
+    /// Requests through the proxy, by source and whether they were answered from what is known.
+    pub proxied: IntCounterVec,
     /// Events made, by source and outcome, progress among them.
     pub events: IntCounterVec,
     /// From the end of a job, as its source says, to our noticing it.
@@ -125,6 +127,12 @@ impl Metrics {
                 "tidings_fetches_total",
                 "Requests for full jobs.",
                 &["source", "result"],
+            ),
+            proxied: counters(
+                &registry,
+                "tidings_proxy_requests_total",
+                "Requests through the proxy: known without asking the source, or forwarded.",
+                &["source", "answer"],
             ),
             events: counters(&registry, "tidings_events_total", "Events made.", &["source", "outcome"]),
             event_readers: known(

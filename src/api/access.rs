@@ -47,7 +47,7 @@ pub(super) async fn check(
             }
             check_origin(request.headers(), local, &api.hosts)?;
         }
-        check_token(&api, request.headers())?;
+        check_token(&api, &request)?;
     }
     Ok(next.run(request).await)
 }
@@ -112,13 +112,17 @@ fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<
     Err(refused("the request comes from another origin"))
 }
 
-fn check_token(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
+fn check_token(api: &Api, request: &Request) -> Result<(), Problem> {
     let Some(token) = &api.token else { return Ok(()) };
     let unreadable = |error: crate::secret::SecretError| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "token_unreadable", error.to_string())
     };
     let token = token.get().map_err(unreadable)?;
-    let given = headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    // What goes through the proxy may need `Authorization` for its own server.
+    let is_proxied = request.uri().path().starts_with("/proxy/");
+    let proxied = request.headers().get(header::PROXY_AUTHORIZATION).filter(|_| is_proxied);
+    let given = proxied.or_else(|| request.headers().get(header::AUTHORIZATION));
+    let given = given.map(http::HeaderValue::as_bytes).unwrap_or_default();
     let scheme = b"bearer ";
     let bearer = given.len() >= scheme.len() && given[..scheme.len()].eq_ignore_ascii_case(scheme);
     let given = if bearer { given[scheme.len()..].trim_ascii() } else { b"" };

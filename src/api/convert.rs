@@ -19,6 +19,7 @@ impl Api {
         let mut view = WatchView {
             source: watch.source.clone(),
             job_id: watch.job_id.clone(),
+            vars: watch.vars.clone(),
             phase: watch.phase(),
             status: watch.status.clone(),
             outcome: end.map(|end| end.outcome),

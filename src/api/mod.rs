@@ -13,7 +13,6 @@ mod server;
 mod sinks;
 mod sources;
 pub mod view;
-mod waiters;
 mod watches;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -23,7 +22,7 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::Response,
-    routing::get,
+    routing::{any, get},
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,15 +30,18 @@ use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use config::{ServerConfig, StreamLimits};
+pub(crate) use problem::Problem;
 pub use server::{Bound, Listen};
-pub use waiters::Waiters;
+pub(crate) use watches::stored_body;
 
 use crate::{
     deliver::{Callbacks, Couriers},
     follow::Follower,
+    proxy::{self, Proxied},
     secret::SecretSource,
     store::Store,
     telemetry::Metrics,
+    waiters::Waiters,
 };
 
 /// What the handlers work on.
@@ -48,6 +50,8 @@ pub struct Api {
     pub store: Store,
     /// The sources by name.
     pub followers: BTreeMap<String, Arc<Follower>>,
+    /// What is passed on to each source.
+    pub proxies: BTreeMap<String, Arc<Proxied>>,
     /// The sinks.
     pub couriers: Couriers,
     /// Who waits for which job.
@@ -117,6 +121,8 @@ pub fn router(api: &Arc<Api>) -> Router {
     let document = Arc::new(document);
     router
         .route("/openapi.json", get(move || async move { Json(Arc::clone(&document)) }))
+        .route("/proxy/{source}", any(proxy::handle))
+        .route("/proxy/{source}/{*rest}", any(proxy::handle))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(api), access::check))

@@ -11,9 +11,11 @@ use super::{
 };
 use crate::{
     deliver::{BadCallback, check_secret},
+    job::JobId,
     secret::Secret,
     store::{Callback, Registration},
     units::{Span, Time},
+    upstream::JobRef,
 };
 
 /// Bounds of labels, as Retab's metadata has them.
@@ -28,6 +30,8 @@ impl Api {
     /// A registration from a request that is right in every part.
     pub(super) fn registration(&self, asked: WatchRequest, now: Time) -> Result<Registration, Problem> {
         let source = self.source_name(asked.source)?;
+        let job_id: JobId = asked.job_id.parse()?;
+        self.check_vars(&source, &job_id, &asked.vars)?;
         check_labels(&asked.labels)?;
         for sink in asked.sinks.iter().flatten() {
             if !self.couriers.knows(sink) {
@@ -39,13 +43,42 @@ impl Api {
         }
         Ok(Registration {
             source,
-            job_id: asked.job_id.parse()?,
+            job_id,
+            vars: asked.vars,
             labels: asked.labels,
             sinks: asked.sinks,
             callback: asked.callback.map(|callback| self.callback(callback)).transpose()?,
             deadline: asked.deadline.as_deref().map(|text| deadline(text, now)).transpose()?,
             only_new: false,
         })
+    }
+
+    /// Whether the paths of the source can be filled, and lead to where its key may go.
+    fn check_vars(
+        &self,
+        source: &str,
+        job_id: &JobId,
+        vars: &std::collections::BTreeMap<String, String>,
+    ) -> Result<(), Problem> {
+        let Some(follower) = self.followers.get(source) else { return Ok(()) };
+        let refused = |detail: String| Err(Problem::unprocessable("invalid_vars", detail));
+        let known: std::collections::BTreeSet<&str> = follower.source.profile.known_vars().collect();
+        let takes = || list(known.iter().copied());
+        if let Some(name) = vars.keys().find(|name| !known.contains(name.as_str())) {
+            let name: String = name.chars().take(100).collect();
+            return refused(format!("the source `{source}` has no variable `{name}`; it takes {}", takes()));
+        }
+        let missing = follower.source.profile.wanted_vars().find(|name| !vars.contains_key(*name));
+        if let Some(name) = missing {
+            return refused(format!(
+                "the variable `{name}` is missing; the source `{source}` takes {}",
+                takes()
+            ));
+        }
+        match follower.source.status_address(JobRef { id: job_id, vars }) {
+            Ok(_) => Ok(()),
+            Err(failure) => refused(failure.to_string()),
+        }
     }
 
     /// The same from a value of a batch, so that one bad entry does not spoil the others.

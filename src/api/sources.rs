@@ -43,7 +43,7 @@ fn view(follower: &Follower, curves: bool) -> SourceView {
     let (watching, fetching) = schedule.open();
     SourceView {
         name: source.name.clone(),
-        kind: source.profile.name.to_owned(),
+        kind: source.config.profile.name().to_owned(),
         base_url: source.base_url().to_owned(),
         state: schedule.health.state().as_str().to_owned(),
         paused_until: schedule.health.paused_until(now).map(|until| clock::now().after(until - now)),

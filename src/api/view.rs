@@ -22,6 +22,9 @@ pub struct WatchView {
     pub source: String,
     /// The source's own id of the job.
     pub job_id: JobId,
+    /// What the paths of its source take beside the id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, String>,
     /// Where the watch stands.
     pub phase: Phase,
     /// The source's own last word; null before the first answer.
@@ -283,6 +286,9 @@ pub struct WatchRequest {
     /// The source's name; may be left out when it is `retab` or the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Variables of the source's paths, such as `owner` and `repo`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, String>,
     /// At most 16 pairs, keys of at most 64 and values of at most 512 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

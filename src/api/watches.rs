@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock,
     job::{Outcome, Phase},
-    store::{Found, Registered, Registration, Watch, WatchFilter},
+    store::{Found, Registered, Registration, StoredJob, Watch, WatchFilter},
     units::Span,
 };
 
@@ -38,6 +38,7 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
     responses(
         (status = 202, body = WatchView, description = "It is new, or was finished and is watched again"),
         (status = 200, body = WatchView, description = "It is being watched already; labels were merged, the rest replaced"),
+        (status = 409, body = super::view::Problem, description = "A job with this id is watched with other `vars`"),
         (status = 422, body = super::view::Problem, description = "Something in it is not right; nothing was stored"),
         (status = 507, body = super::view::Problem, description = "The disk is full"),
     )
@@ -55,6 +56,7 @@ pub(super) async fn register(
             Ok((StatusCode::ACCEPTED, Json(api.view(&watch)?)))
         }
         Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(api.view(&watch)?))),
+        Some(Registered::OtherVars) => Err(other_vars()),
         Some(Registered::TooManyLabels) | None => Err(too_many_labels()),
     }
 }
@@ -64,6 +66,12 @@ fn too_many_labels() -> Problem {
         "invalid_labels",
         "with the labels that the watch has already there are more than 16",
     )
+}
+
+fn other_vars() -> Problem {
+    let detail =
+        "a job with this id is watched with other `vars`; give jobs whose ids may be the same a source each";
+    Problem::new(StatusCode::CONFLICT, "vars_conflict", detail)
 }
 
 /// Watch many jobs, in one durable commit.
@@ -103,6 +111,7 @@ pub(super) async fn register_batch(
             Registered::New(_) | Registered::Again(_) => answer.accepted += 1,
             Registered::Existing(_) => answer.existing += 1,
             Registered::TooManyLabels => rejected.push(reject(index, &too_many_labels())),
+            Registered::OtherVars => rejected.push(reject(index, &other_vars())),
         }
     }
     rejected.sort_by_key(|rejected| rejected.index);
@@ -305,12 +314,21 @@ pub(super) async fn job(
     }) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let path = api.store.spool().path(watch.number, event_id);
-    let file = tokio::fs::File::open(path).await.map_err(|_| gone())?;
+    stored_body(&api, watch.number, event_id, job).await.map_err(|_| gone())
+}
+
+/// The bytes of a stored job, with their type.
+pub(crate) async fn stored_body(
+    api: &Api,
+    watch: u64,
+    event_id: &str,
+    job: &StoredJob,
+) -> std::io::Result<Response> {
+    let file = tokio::fs::File::open(api.store.spool().path(watch, event_id)).await?;
     let headers = [
-        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::CONTENT_TYPE, job.content_type.clone().unwrap_or_else(|| "application/json".to_owned())),
         (header::CONTENT_LENGTH, job.size.to_string()),
-        (header::ETAG, etag),
+        (header::ETAG, format!("\"{}\"", job.sha256)),
     ];
     Ok((headers, Body::from_stream(ReaderStream::with_capacity(file, 64 << 10))).into_response())
 }

@@ -20,6 +20,7 @@ pub mod simulate;
 mod simulate_store;
 pub mod sink;
 pub mod source;
+pub mod source_test;
 pub mod target;
 pub mod unwatch;
 pub mod watch;
@@ -169,7 +170,7 @@ pub enum Command {
     /// Show the sinks, or test one
     #[command(subcommand)]
     Sink(sink::SinkCommand),
-    /// Show the sources, and what was learned of their jobs
+    /// Show the sources and what was learned of their jobs, or test one
     #[command(subcommand)]
     Source(source::SourceCommand),
     /// Check, show or describe the configuration
@@ -299,6 +300,9 @@ impl Cli {
         if let Command::Simulate(args) = &self.command {
             return simulate::run(args, console);
         }
+        if let Command::Source(command) = &self.command {
+            return source::run(command, &self.global, console).await;
+        }
         let client = self.global.client()?;
         match &self.command {
             Command::Watch(args) => watch::run(args, &client, console).await,
@@ -309,13 +313,13 @@ impl Cli {
             Command::Redeliver(args) => redeliver::run(args, &client, console).await,
             Command::Events(args) => events::run(args, &client, console).await,
             Command::Sink(command) => sink::run(command, &client, console).await,
-            Command::Source(command) => source::run(command, &client, console).await,
             Command::Healthcheck(_) => healthcheck::run(&client).await,
             Command::Run(_)
             | Command::Demo(_)
             | Command::Mock(_)
             | Command::Config(_)
             | Command::Simulate(_)
+            | Command::Source(_)
             | Command::Completions(_) => anyhow::bail!("this command asks nothing of a daemon"),
         }
     }

@@ -4,33 +4,50 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::{
+    Global,
     args::{self, Format},
     client::Client,
     exit::ExitStatus,
     output::{Console, brief, clean, table},
     plot::plot,
+    source_test::{self, SourceTestArgs},
     target::Path,
 };
-use crate::api::view::{KindView, Page, PollingView, SourceView};
+use crate::{
+    api::view::{KindView, Page, PollingView, SourceView},
+    upstream::{SourceType, TYPES},
+};
 
 /// The long description of `source show`.
 const ABOUT_SHOW: &str = "Shows a source: how it is, what its polling costs, and what was learned of how long its jobs take. With \
         --plot each kind's curve is drawn: the share of the jobs that is still running over their age, and below it \
         the looks at a fresh job.";
 
+/// The long description of `source list`.
+const ABOUT_LIST: &str = "Shows the sources of the daemon and how they are doing, and below them the types of source that are built \
+        in: what `type` in [sources.NAME] can be. With --types only those, and no daemon is needed.";
+
 /// `tidings source …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum SourceCommand {
-    /// Show the sources and how they are doing
+    /// Show the sources and how they are doing, and the types that are built in
+    #[command(long_about = ABOUT_LIST)]
     List(SourceListArgs),
     /// Show a source, and what was learned of its jobs
     #[command(long_about = ABOUT_SHOW)]
     Show(SourceShowArgs),
+    /// Look at a job once, and show what was found in the answer
+    #[command(long_about = source_test::ABOUT)]
+    Test(SourceTestArgs),
 }
 
 /// The arguments of `tidings source list`.
 #[derive(Clone, Debug, Args)]
 pub struct SourceListArgs {
+    /// List the types of source that are built in, without asking a daemon
+    #[arg(long, conflicts_with = "output")]
+    pub types: bool,
+
     /// How to print them
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
@@ -55,12 +72,28 @@ pub struct SourceShowArgs {
 /// Runs `tidings source …`.
 ///
 /// # Errors
-/// When the daemon fails or the output is closed.
-pub async fn run(command: &SourceCommand, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+/// When the daemon or the source fails, or the output is closed.
+pub async fn run(command: &SourceCommand, global: &Global, console: &mut Console<'_>) -> Result<ExitStatus> {
     match command {
-        SourceCommand::List(args) => list(args, client, console).await,
-        SourceCommand::Show(args) => show(args, client, console).await,
+        SourceCommand::List(args) if args.types => types(console),
+        SourceCommand::List(args) => list(args, &global.client()?, console).await,
+        SourceCommand::Show(args) => show(args, &global.client()?, console).await,
+        SourceCommand::Test(args) => source_test::run(args, global, console).await,
     }
+}
+
+/// The types that are built in.
+fn types(console: &mut Console<'_>) -> Result<ExitStatus> {
+    let row = |name: &&str| {
+        let (title, docs) = match SourceType::named(name).and_then(SourceType::built_in) {
+            Some(built_in) => (built_in.title, built_in.docs),
+            None => ("Another API, all of it in the configuration".to_owned(), "docs/sources.md".to_owned()),
+        };
+        vec![(*name).to_owned(), title, docs]
+    };
+    let rows = TYPES.iter().map(row).collect();
+    console.out.write_all(table(&["TYPE", "API", "DOCUMENTATION"], rows).as_bytes())?;
+    Ok(ExitStatus::Done)
 }
 
 async fn list(args: &SourceListArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
@@ -85,7 +118,8 @@ async fn list(args: &SourceListArgs, client: &Client, console: &mut Console<'_>)
     });
     let headers = ["SOURCE", "STATE", "OPEN", "POLLING", "POLLS/JOB", "MEAN DELAY", "BUDGET", "LAST ERROR"];
     console.out.write_all(table(&headers, rows.collect()).as_bytes())?;
-    Ok(ExitStatus::Done)
+    writeln!(console.out)?;
+    types(console)
 }
 
 async fn show(args: &SourceShowArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {

@@ -56,6 +56,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "NAME", value_parser = args::name)]
     pub source: Option<String>,
 
+    /// Fill a variable of the source's paths; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = args::label)]
+    pub var: Vec<(String, String)>,
+
     /// Label the watches; may be repeated. Labels choose routes and come with the event
     #[arg(long, value_name = "KEY=VALUE", value_parser = args::label)]
     pub label: Vec<(String, String)>,
@@ -224,6 +228,7 @@ fn template(args: &WatchArgs) -> Result<WatchRequest> {
     Ok(WatchRequest {
         job_id: String::new(),
         source: args.source.clone(),
+        vars: args.var.iter().cloned().collect(),
         labels: args.label.iter().cloned().collect::<BTreeMap<_, _>>(),
         sinks: if args.sink.is_empty() { None } else { Some(args.sink.clone()) },
         callback: args
@@ -295,6 +300,7 @@ mod tests {
     #[test]
     fn heavy_labels_make_small_chunks() {
         let mut request = WatchRequest {
+            vars: BTreeMap::new(),
             job_id: String::new(),
             source: None,
             labels: BTreeMap::new(),

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use base64::Engine as _;
 use http::HeaderValue;
 use minijinja::{Environment, Error, ErrorKind, OutputSpan, OutputSpanKind, Template, value::Value};
 use serde::de::IgnoredAny;
@@ -254,6 +255,10 @@ fn data(parcel: &Parcel) -> Result<Value, String> {
     let mut bytes = Vec::new();
     let mut reader = Payload::of(parcel, Wrapping::Raw).reader().map_err(|error| error.to_string())?;
     reader.read_to_end(&mut bytes).map_err(|error| super::report::plain(&error))?;
+    if parcel.media_type.is_some() {
+        let encoded = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+        return Ok(String::from_utf8(bytes).unwrap_or_else(|error| encoded(error.as_bytes())).into());
+    }
     data::parse(&bytes).map_err(|error| format!("the job cannot be read as JSON: {error}"))
 }
 

@@ -104,5 +104,6 @@ fn parcel(event: &Event, store: &Store) -> Parcel {
         labels: event.labels.clone(),
         reason: news.reason().map(str::to_owned),
     };
-    Parcel::job(news.event_id().to_owned(), news.event_type(), news.time(), subject, body)
+    let parcel = Parcel::job(news.event_id().to_owned(), news.event_type(), news.time(), subject, body);
+    Parcel { media_type: news.job().and_then(|job| job.content_type.clone()), ..parcel }
 }

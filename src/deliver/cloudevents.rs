@@ -68,10 +68,13 @@ pub(super) fn structured(parcel: &Parcel, has_data: bool) -> String {
         // Writing to a string cannot fail.
         let _ = write!(head, "{before}\"{name}\":{}", Value::from(value));
     }
-    head.push_str(match has_data {
-        true => ",\"datacontenttype\":\"application/json\",\"data\":",
-        false => "}",
-    });
+    let media_type = Value::from(parcel.media_type.as_deref().unwrap_or(DATA_TYPE));
+    // What is no JSON goes in base64 (JSON event format, section 3.1).
+    let member = if parcel.media_type.is_some() { "data_base64\":\"" } else { "data\":" };
+    match has_data {
+        true => _ = write!(head, ",\"datacontenttype\":{media_type},\"{member}"),
+        false => head.push('}'),
+    }
     head
 }
 
@@ -84,7 +87,8 @@ pub(super) fn headers(parcel: &Parcel, has_data: bool) -> HeaderMap {
     });
     let mut headers: HeaderMap = encoded.collect();
     if has_data {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(DATA_TYPE));
+        let media_type = parcel.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        headers.insert(CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static(DATA_TYPE)));
     }
     headers
 }

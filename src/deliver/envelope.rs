@@ -7,6 +7,7 @@ use std::{
     io::{self, Read},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
@@ -19,6 +20,11 @@ use super::{
 
 /// How much of a body is in memory at once.
 pub const CHUNK: usize = 64 * 1024;
+
+/// How much of it becomes a chunk of base64: a multiple of three.
+const ENCODED_CHUNK: usize = CHUNK / 4 * 3;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What is put around a job's bytes, which themselves are not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +39,13 @@ pub enum Wrapping {
     CloudEventsBinary,
 }
 
+impl Wrapping {
+    /// Whether the job's bytes become part of a JSON text.
+    const fn is_json(self) -> bool {
+        matches!(self, Self::Envelope | Self::CloudEvents)
+    }
+}
+
 /// The bytes of one delivery: what goes before the job, the job, and what goes after; and the headers that tell what it
 /// is.
 #[derive(Clone, Debug)]
@@ -40,6 +53,8 @@ pub struct Payload {
     headers: HeaderMap,
     head: Bytes,
     body: Body,
+    /// The body is written in base64 (RFC 4648, section 4), since it is no JSON.
+    encoded: bool,
     tail: Bytes,
 }
 
@@ -58,8 +73,11 @@ impl Payload {
             Wrapping::Envelope | Wrapping::Raw if !has_data => Body::Inline(Bytes::from_static(b"null")),
             _ => parcel.body.clone(),
         };
+        let foreign = parcel.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        let encoded = parcel.media_type.is_some() && has_data && wrapping.is_json();
         let headers = match wrapping {
-            Wrapping::Envelope | Wrapping::Raw => typed(HeaderValue::from_static("application/json")),
+            Wrapping::Raw => typed(foreign.unwrap_or(JSON)),
+            Wrapping::Envelope => typed(JSON),
             Wrapping::CloudEvents => typed(HeaderValue::from_static(cloudevents::STRUCTURED)),
             Wrapping::CloudEventsBinary => cloudevents::headers(parcel, has_data),
         };
@@ -69,17 +87,24 @@ impl Payload {
             Wrapping::Raw | Wrapping::CloudEventsBinary => String::new(),
         };
         let tail = match wrapping {
+            Wrapping::Envelope | Wrapping::CloudEvents if encoded => "\"}",
             Wrapping::Envelope => "}",
             Wrapping::CloudEvents if has_data => "}",
             _ => "",
         };
-        Self { headers, head: head.into(), body, tail: Bytes::from_static(tail.as_bytes()) }
+        Self { headers, head: head.into(), body, encoded, tail: Bytes::from_static(tail.as_bytes()) }
     }
 
     /// A text that holds all there is to send.
     #[must_use]
     pub fn text(content_type: HeaderValue, text: String) -> Self {
-        Self { headers: typed(content_type), head: text.into(), body: Body::Null, tail: Bytes::new() }
+        Self {
+            headers: typed(content_type),
+            head: text.into(),
+            body: Body::Null,
+            encoded: false,
+            tail: Bytes::new(),
+        }
     }
 
     /// The headers that belong to these bytes: `content-type` unless there are none, and the `ce-` headers.
@@ -91,7 +116,9 @@ impl Payload {
     /// Bytes in all.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.head.len() as u64 + self.body.len() + self.tail.len() as u64
+        let body = self.body.len();
+        let body = if self.encoded { body.div_ceil(3) * 4 } else { body };
+        self.head.len() as u64 + body + self.tail.len() as u64
     }
 
     /// Whether there is nothing to send but headers.
@@ -120,6 +147,10 @@ impl Payload {
             Body::Inline(bytes) => Box::new(io::Cursor::new(bytes.clone())),
             Body::Null => Box::new(io::empty()),
         };
+        let body: Box<dyn Read + Send> = match self.encoded {
+            true => Box::new(Encoded { body, ready: Vec::new(), taken: 0 }),
+            false => body,
+        };
         Ok(io::Cursor::new(self.head.clone()).chain(body).chain(io::Cursor::new(self.tail.clone())))
     }
 
@@ -136,8 +167,9 @@ impl Payload {
                 let mut file = tokio::fs::File::open(path).await?;
                 file.set_max_buf_size(CHUNK);
                 same_size(file.metadata().await?.len(), *size)?;
-                parts.push(Part::File(file, *size));
+                parts.push(Part::File { file, left: *size, encoded: self.encoded });
             }
+            Body::Inline(bytes) if self.encoded => parts.push(Part::Bytes(STANDARD.encode(bytes).into())),
             Body::Inline(bytes) => parts.push(Part::Bytes(bytes.clone())),
             Body::Null => {}
         }
@@ -149,7 +181,7 @@ impl Payload {
 /// What is still to be streamed; the last one comes first.
 enum Part {
     Bytes(Bytes),
-    File(tokio::fs::File, u64),
+    File { file: tokio::fs::File, left: u64, encoded: bool },
 }
 
 async fn next_chunk(mut parts: Vec<Part>) -> Result<Option<(Bytes, Vec<Part>)>, PayloadError> {
@@ -157,10 +189,11 @@ async fn next_chunk(mut parts: Vec<Part>) -> Result<Option<(Bytes, Vec<Part>)>, 
         match part {
             Part::Bytes(bytes) if bytes.is_empty() => {}
             Part::Bytes(bytes) => return Ok(Some((bytes, parts))),
-            Part::File(_, 0) => {}
-            Part::File(mut file, left) => {
-                let chunk = read_chunk(&mut file, left).await?;
-                parts.push(Part::File(file, left - chunk.len() as u64));
+            Part::File { left: 0, .. } => {}
+            Part::File { mut file, left, encoded } => {
+                let chunk = read_chunk(&mut file, left, encoded).await?;
+                parts.push(Part::File { file, left: left - chunk.len() as u64, encoded });
+                let chunk = if encoded { STANDARD.encode(&chunk).into() } else { chunk };
                 return Ok(Some((chunk, parts)));
             }
         }
@@ -168,11 +201,19 @@ async fn next_chunk(mut parts: Vec<Part>) -> Result<Option<(Bytes, Vec<Part>)>, 
     Ok(None)
 }
 
-async fn read_chunk(file: &mut tokio::fs::File, left: u64) -> Result<Bytes, PayloadError> {
+/// With `whole` all that fits into a chunk of base64: a multiple of three bytes but at the end.
+async fn read_chunk(file: &mut tokio::fs::File, left: u64, whole: bool) -> Result<Bytes, PayloadError> {
     // Imported here because its `chain` would stand in the way of the blocking reader's.
     use tokio::io::AsyncReadExt as _;
     let room = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
     let mut chunk = Vec::with_capacity(room);
+    if whole {
+        let room = left.min(ENCODED_CHUNK as u64);
+        if file.take(room).read_to_end(&mut chunk).await? as u64 != room {
+            return Err(cut_short().into());
+        }
+        return Ok(chunk.into());
+    }
     if file.take(room as u64).read_buf(&mut chunk).await? == 0 {
         return Err(cut_short().into());
     }
@@ -196,6 +237,26 @@ impl Read for Exact {
             return Err(cut_short());
         }
         self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+/// A body in base64.
+struct Encoded<R> {
+    body: R,
+    ready: Vec<u8>,
+    taken: usize,
+}
+
+impl<R: Read> Read for Encoded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.taken == self.ready.len() {
+            let mut chunk = Vec::new();
+            (&mut self.body).take(ENCODED_CHUNK as u64).read_to_end(&mut chunk)?;
+            (self.ready, self.taken) = (STANDARD.encode(&chunk).into_bytes(), 0);
+        }
+        let read = (&self.ready[self.taken..]).read(buffer)?;
+        self.taken += read;
         Ok(read)
     }
 }
@@ -243,7 +304,13 @@ fn head(parcel: &Parcel) -> String {
             text(&mut head, "reason", reason);
         }
     }
-    head.push_str("\"data\":");
+    match parcel.media_type.as_deref().filter(|_| !parcel.body.is_empty()) {
+        Some(media_type) => {
+            text(&mut head, "data_content_type", media_type);
+            head.push_str("\"data_base64\":\"");
+        }
+        None => head.push_str("\"data\":"),
+    }
     head
 }
 

@@ -25,6 +25,8 @@ pub struct Parcel {
     pub subject: Option<Subject>,
     /// What the sink is handed, or what the envelope is put around.
     pub body: Body,
+    /// The media type of the body, when it is not JSON.
+    pub media_type: Option<String>,
 }
 
 /// The job that an event is about.
@@ -64,7 +66,14 @@ impl Parcel {
     /// The event of a job.
     #[must_use]
     pub fn job(event_id: String, event: EventType, time: Time, subject: Subject, body: Body) -> Self {
-        Self { event_id, event_type: event.as_str().to_owned(), time, subject: Some(subject), body }
+        Self {
+            event_id,
+            event_type: event.as_str().to_owned(),
+            time,
+            subject: Some(subject),
+            body,
+            media_type: None,
+        }
     }
 
     /// The event's type without `job.`, as file names have it.
@@ -78,7 +87,7 @@ impl Parcel {
     pub fn test(event_id: String, time: Time, message: &str) -> Self {
         let message = serde_json::Value::from(message);
         let body = Body::Inline(Bytes::from(format!("{{\"message\":{message}}}")));
-        Self { event_id, event_type: TEST_EVENT.to_owned(), time, subject: None, body }
+        Self { event_id, event_type: TEST_EVENT.to_owned(), time, subject: None, body, media_type: None }
     }
 }
 

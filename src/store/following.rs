@@ -41,6 +41,12 @@ pub struct Observation {
     pub attempt: Attempt,
     /// The job is being worked on.
     pub at_work: bool,
+    /// Where the status body says that the result is; empty when it names none.
+    pub result: Option<String>,
+    /// The job's own error.
+    pub error: Option<String>,
+    /// The print of the key that it was asked with.
+    pub key: Option<String>,
 }
 
 /// What became of a watch whose end was seen.
@@ -127,6 +133,26 @@ impl Store {
         .await;
     }
 
+    /// Records that a job failed after all: the answer to the request for its result is its error.
+    pub async fn refuse_result(&self, number: u64, now: Time) {
+        self.write_surely(|| {
+            move |txn| {
+                let Some(mut watch) = load(txn, number)?.filter(|watch| watch.stage == Stage::Fetching)
+                else {
+                    return Ok(());
+                };
+                if let Some(end) = watch.ending.as_mut().filter(|end| !end.refused) {
+                    end.refused = true;
+                    end.outcome = Outcome::Failed;
+                    end.event_id = event_id(&watch.source, &watch.job_id, end.outcome, &end.attempt);
+                }
+                watch.updated_at = now;
+                txn.write(keys::watch(number), &watch)
+            }
+        })
+        .await;
+    }
+
     /// Makes the event of a job that was fetched, with a delivery to each sink that `route` names. `false` when
     /// the watch is gone.
     pub async fn fan_out<R>(&self, number: u64, job: &StoredJob, route: R, now: Time) -> bool
@@ -184,6 +210,8 @@ impl Store {
                     ended_at: None,
                     reason: Some(reason),
                     job: None,
+                    result: None,
+                    refused: false,
                 };
                 if watch.end.as_ref().is_some_and(|known| known.event_id == end.event_id) {
                     return restore(txn, watch, now);
@@ -203,6 +231,7 @@ impl Watch {
         self.endpoint = seen.endpoint.or(self.endpoint.take());
         self.metadata = seen.metadata.or(self.metadata.take());
         self.last_body = seen.body.or(self.last_body.take());
+        self.key = seen.key;
         self.last_error = None;
     }
 
@@ -251,12 +280,15 @@ fn end(
     };
     let attempt = watch.fresh_attempt(seen.attempt.clone());
     let ended_at = seen.ended_at;
+    let (result, error) = (seen.result.clone(), seen.error.clone());
     watch.polls = polls;
     watch.updated_at = now;
     let known = watch.end.as_ref().is_some_and(|known| {
-        // `completed` may turn into `expired` later: still the same run, and its news was told. A lost job
+        // `completed` may turn into `expired` later: still the same run, and its news was told. Any other change
+        // is another run, also when both ended in the same second and the source tells whole seconds. A lost job
         // that turns up after all is news.
-        known.outcome != Outcome::Lost && known.attempt.same_run(&attempt)
+        let same = known.outcome == outcome || outcome == Outcome::Expired;
+        same && known.outcome != Outcome::Lost && known.attempt.same_run(&attempt)
     });
     watch.take_in(seen);
     if known {
@@ -272,7 +304,12 @@ fn end(
         ended_at,
         reason: None,
         job: None,
+        result,
+        refused: false,
     });
+    if outcome == Outcome::Failed {
+        watch.last_error = error;
+    }
     txn.write(keys::watch(number), &watch)?;
     txn.tell(Change::Follow(Box::new(watch.clone())));
     Ok(Ended::Fetch(Box::new(watch)))

@@ -77,6 +77,12 @@ pub struct End {
     /// The stored job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<StoredJob>,
+    /// Where the status body said that the result is; empty when it named none, so that the status body is the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// The answer to the request for the result was the job's error: it is the result, whatever its status.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub refused: bool,
 }
 
 /// A step of a job on its way, as the poll that saw it made it an event.
@@ -99,6 +105,9 @@ pub struct StoredJob {
     pub size: u64,
     /// SHA-256, hexadecimal.
     pub sha256: String,
+    /// Its media type, when it is not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
 }
 
 /// The durable record that a job is being watched.
@@ -111,6 +120,9 @@ pub struct Watch {
     pub source: String,
     /// The source's id of the job.
     pub job_id: JobId,
+    /// What the paths of its source take beside the id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, String>,
     /// Given with the watch.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -146,6 +158,9 @@ pub struct Watch {
     /// The status body in which `status` was read, for the event of a job that is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_body: Option<String>,
+    /// The print of the key with which it was read; see [`crate::upstream::Source::key_print`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Status requests made, as of the last write.
     #[serde(default, skip_serializing_if = "is_default")]
     pub polls: u64,

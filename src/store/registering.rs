@@ -15,6 +15,8 @@ pub struct Registration {
     pub source: String,
     /// The job.
     pub job_id: JobId,
+    /// What the paths of its source take beside the id. They say which job it is, so a watch keeps those it has.
+    pub vars: BTreeMap<String, String>,
     /// Merged with those of a watch that is there already.
     pub labels: BTreeMap<String, String>,
     /// Replaces those of a watch that is there already.
@@ -34,6 +36,7 @@ impl Registration {
         Self {
             source: source.into(),
             job_id,
+            vars: BTreeMap::new(),
             labels: BTreeMap::new(),
             sinks: None,
             callback: None,
@@ -54,6 +57,8 @@ pub enum Registered {
     Existing(Watch),
     /// The labels it has and the new ones together are too many; nothing was changed.
     TooManyLabels,
+    /// It is another job: one with this id is watched with other variables. Nothing was changed.
+    OtherVars,
 }
 
 impl Store {
@@ -83,6 +88,9 @@ fn register(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Registe
     let Some(mut watch) = find(txn, &asked.source, &asked.job_id)? else {
         return Ok(Registered::New(add(txn, asked, now)?));
     };
+    if !asked.vars.is_empty() && watch.vars != asked.vars {
+        return Ok(Registered::OtherVars);
+    }
     let mut labels = watch.labels.clone();
     labels.extend(asked.labels);
     if labels.len() > MAX_LABELS {
@@ -122,6 +130,7 @@ fn add(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Watch, Store
         number: txn.next_number()?,
         source: asked.source,
         job_id: asked.job_id,
+        vars: asked.vars,
         labels: asked.labels,
         sinks: asked.sinks,
         callback: asked.callback,
@@ -135,6 +144,7 @@ fn add(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Watch, Store
         endpoint: None,
         metadata: None,
         last_body: None,
+        key: None,
         polls: 0,
         ending: None,
         end: None,

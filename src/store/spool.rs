@@ -79,7 +79,7 @@ impl Spool {
             };
             let mut hash = Sha256::new();
             let size = io::copy(&mut file, &mut hash)?;
-            Ok(Some(StoredJob { size, sha256: hex(&hash.finalize()) }))
+            Ok(Some(StoredJob { size, sha256: hex(&hash.finalize()), content_type: None }))
         });
         measured.await.map_err(io::Error::other)?
     }
@@ -174,7 +174,7 @@ impl Incoming {
             sync_folder(&folder)
         });
         named.await.map_err(io::Error::other)??;
-        Ok(StoredJob { size: self.size, sha256: hex(&self.hash.finalize()) })
+        Ok(StoredJob { size: self.size, sha256: hex(&self.hash.finalize()), content_type: None })
     }
 
     /// Throws away what was written.

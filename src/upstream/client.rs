@@ -1,44 +1,50 @@
 //! The requests to a source, and what each answer means for the job and for the source.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use reqwest::{
-    StatusCode,
-    header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER},
-};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 use tokio::time::timeout;
-use url::Url;
 
-use super::{Answer, Profile, SourceConfig};
+use super::{
+    Answer, Class, Failure, Misfit, Origin, Profile, SourceConfig, Template, Unfilled,
+    failure::{foreign, refusal, retry_after, timed_out, trouble},
+    template::is_absolute,
+};
 use crate::{
-    clock, http_client,
+    http_client,
     job::JobId,
-    path_segment,
-    retry_after::parse_retry_after,
-    secret::{Secret, SecretError, SecretSource},
+    secret::{Secret, SecretError, SecretSource, SecretValue},
     units::{Size, Span},
 };
 
 /// A status answer over this is not read to its end: it is no status.
 const MAX_STATUS_BODY: usize = 1 << 20;
 
+/// The same where the status holds the result.
+const MAX_RESULT_BODY: usize = 16 << 20;
+
+/// The longest wait that a source's own header asks for, in seconds.
+const MAX_HINT: f64 = 3600.0;
+
+/// A longer media type is none.
+const MAX_TYPE: usize = 256;
+
 /// A source that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The base URL is none.
-    #[error("`{url}` is not an http or https URL")]
-    BaseUrl {
-        /// What was given.
-        url: String,
-    },
-    /// The header for the key is none.
+    /// A key of its profile does not fit.
+    #[error("{0}")]
+    Profile(Misfit),
+    /// A header cannot be sent.
     #[error("`{0}` is not a header name")]
     Header(String),
     /// The client could not be built.
@@ -46,47 +52,13 @@ pub enum SourceError {
     Client(#[from] reqwest::Error),
 }
 
-/// Why a request to a source brought no answer that can be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// 401 or 403, or the key cannot be read.
-    #[error("{0}")]
-    Unauthorized(String),
-    /// 404.
-    #[error("the source answered 404: it does not know this job")]
-    NotFound,
-    /// 429 or 503: the source asks for patience.
-    #[error("the source answered {status}")]
-    Limited {
-        /// The HTTP status.
-        status: u16,
-        /// How long it asked us to wait.
-        retry_after: Option<Duration>,
-    },
-    /// Any other 4xx.
-    #[error("the source answered {0}")]
-    Rejected(u16),
-    /// 5xx, a time-out, a connection that was refused or cut, or an answer that makes no sense.
-    #[error("{0}")]
-    Trouble(String),
-    /// The job is larger than the configuration allows; asking again would not help.
-    #[error("the job is larger than max_job_size ({0})")]
-    TooLarge(Size),
-}
-
-impl Failure {
-    /// A word for metrics.
-    #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Unauthorized(_) => "unauthorized",
-            Self::NotFound => "not_found",
-            Self::Limited { .. } => "limited",
-            Self::Rejected(_) => "rejected",
-            Self::Trouble(_) => "trouble",
-            Self::TooLarge(_) => "too_large",
-        }
-    }
+/// A job, as a request names it.
+#[derive(Clone, Copy, Debug)]
+pub struct JobRef<'a> {
+    /// Its id.
+    pub id: &'a JobId,
+    /// The variables that its watch brought.
+    pub vars: &'a BTreeMap<String, String>,
 }
 
 /// One upstream API.
@@ -94,12 +66,11 @@ pub struct Source {
     /// Its name in the configuration.
     pub name: String,
     /// How it is spoken to.
-    pub profile: &'static Profile,
+    pub profile: Profile,
     /// Its configuration.
     pub config: SourceConfig,
-    base: String,
     key: Option<SecretSource>,
-    key_header: HeaderName,
+    headers: Vec<(HeaderName, SecretSource)>,
     http: reqwest::Client,
     requests: AtomicU64,
     /// The key that was sent last.
@@ -116,17 +87,21 @@ impl Source {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn new(name: &str, config: &SourceConfig, proxy: Option<&str>) -> Result<Self, SourceError> {
-        let profile = config.profile.profile();
-        let header = config.api_key_header.as_deref().unwrap_or(profile.api_key_header);
-        let key_header = header.parse().map_err(|_| SourceError::Header(header.to_owned()))?;
+        let profile = Profile::of(config).map_err(|misfits| {
+            let none = Misfit { key: "type", reason: "it cannot be used".to_owned() };
+            SourceError::Profile(misfits.into_iter().next().unwrap_or(none))
+        })?;
+        let header = |(name, value): (&String, &SecretValue)| match name.parse() {
+            Ok(name) => Ok((name, value.source())),
+            Err(_) => Err(SourceError::Header(name.clone())),
+        };
         Ok(Self {
             name: name.to_owned(),
-            profile,
-            base: base_url(config.base_url.as_deref().unwrap_or(profile.base_url))?,
             key: SecretSource::of(config.api_key.as_ref(), config.api_key_file.as_deref()),
-            key_header,
+            headers: profile.headers.iter().map(header).collect::<Result<_, _>>()?,
             http: http_client::builder(proxy)?.pool_max_idle_per_host(config.max_in_flight).build()?,
             config: config.clone(),
+            profile,
             requests: AtomicU64::new(0),
             sent: Mutex::new(None),
             fallback: AtomicBool::new(false),
@@ -137,7 +112,7 @@ impl Source {
     /// The base URL without credentials, for display.
     #[must_use]
     pub fn base_url(&self) -> &str {
-        &self.base
+        &self.profile.base
     }
 
     /// Requests sent since the start.
@@ -149,11 +124,23 @@ impl Source {
     /// Whether the key is another than the one that was sent last.
     #[must_use]
     pub fn key_changed(&self) -> bool {
-        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(self.key(), Ok(key) if key != *sent)
+        matches!(self.key(), Ok(key) if key != *self.sent())
     }
 
-    fn key(&self) -> Result<Option<Secret>, SecretError> {
+    /// The key that was sent last.
+    pub(super) fn sent(&self) -> MutexGuard<'_, Option<Secret>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    pub(super) fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn key(&self) -> Result<Option<Secret>, SecretError> {
         self.key.as_ref().map(SecretSource::get).transpose()
     }
 
@@ -163,21 +150,27 @@ impl Source {
         self.fallback.load(Ordering::Relaxed)
     }
 
-    /// Whether a 404 of the light status may mean the route and not the job.
+    /// Whether there is a heavier status route, and a 404 of the light one may mean the route and not the job.
     #[must_use]
     pub fn may_lack_status_route(&self) -> bool {
-        !self.uses_fallback() && !self.light_works.load(Ordering::Relaxed)
+        self.has_fallback() && !self.uses_fallback() && !self.light_works.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a heavier status route.
+    #[must_use]
+    pub fn has_fallback(&self) -> bool {
+        self.profile.fallback_status_path.is_some()
     }
 
     /// Asks for a job's light status. Returns the answer and the body it was read from.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn status(&self, job_id: &JobId) -> Result<(Answer, Bytes), Failure> {
+    pub async fn status(&self, job: JobRef<'_>) -> Result<(Answer, Bytes), Failure> {
         if self.uses_fallback() {
-            return self.status_at(self.profile.fallback_status_path, job_id).await;
+            return self.status_from_fallback(job).await;
         }
-        let answer = self.status_at(self.profile.status_path, job_id).await;
+        let answer = self.status_at(&self.profile.status_path, job).await;
         if answer.is_ok() {
             self.light_works.store(true, Ordering::Relaxed);
         }
@@ -188,8 +181,9 @@ impl Source {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn status_from_fallback(&self, job_id: &JobId) -> Result<(Answer, Bytes), Failure> {
-        self.status_at(self.profile.fallback_status_path, job_id).await
+    pub async fn status_from_fallback(&self, job: JobRef<'_>) -> Result<(Answer, Bytes), Failure> {
+        let path = self.profile.fallback_status_path.as_ref().unwrap_or(&self.profile.status_path);
+        self.status_at(path, job).await
     }
 
     /// Remembers that the light route is missing.
@@ -202,14 +196,19 @@ impl Source {
         }
     }
 
-    async fn status_at(&self, path: &str, job_id: &JobId) -> Result<(Answer, Bytes), Failure> {
+    async fn status_at(&self, path: &Template, job: JobRef<'_>) -> Result<(Answer, Bytes), Failure> {
+        let address = self.filled(path, job, None)?;
+        let most = if self.profile.result_path.is_some() { MAX_STATUS_BODY } else { MAX_RESULT_BODY };
         let exchange = async {
-            let mut response = self.send(path, job_id).await?;
-            let hint = retry_after(&response);
+            let mut response = self.send(&address).await?;
+            if let Some(failure) = refusal(&response) {
+                return Err(failure);
+            }
+            let hint = self.hint(response.headers());
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|error| trouble(&error))? {
-                if body.len() + chunk.len() > MAX_STATUS_BODY {
-                    return Err(Failure::Trouble("the status answer is over 1 MiB".to_owned()));
+                if body.len() + chunk.len() > most {
+                    return Err(Failure::Trouble(format!("the status answer is over {}", Size(most as u64))));
                 }
                 body.extend_from_slice(&chunk);
             }
@@ -217,71 +216,166 @@ impl Source {
         };
         let limit = self.config.timeout;
         let (body, hint) = timeout(limit.0, exchange).await.map_err(|_| timed_out(limit))??;
-        let answer = self.profile.read(&body).map_err(Failure::Trouble)?;
-        Ok((Answer { hint, ..answer }, body))
+        let (answer, json) = self.profile.read(&body).map_err(Failure::Trouble)?;
+        let result = match answer.class {
+            Class::Ended(_) => self.result_in(job, &json),
+            Class::Pending | Class::Unknown => None,
+        };
+        Ok((Answer { hint, result, ..answer }, body))
     }
 
-    /// Asks for a full job. The body is read with [`JobStream::chunk`].
+    /// Where the status body of a job that ended says that the result is; nothing when that body is all there is.
+    fn result_in(&self, job: JobRef<'_>, json: &Value) -> Option<String> {
+        self.profile.result_path.as_ref().filter(|path| path.takes_body())?;
+        let found = self.result_address(job, json);
+        if let Err(error @ Failure::Refused(_)) = &found {
+            // The body that says where the result is: better than no word at all.
+            tracing::warn!(source = self.name, job_id = %job.id, %error, "the status is delivered as the result");
+        }
+        Some(found.ok().flatten().unwrap_or_default())
+    }
+
+    /// The address of the result of a job with this status body; `None` when that body is the result.
+    ///
+    /// # Errors
+    /// When a variable is missing or the address is of a foreign origin.
+    pub fn result_address(&self, job: JobRef<'_>, json: &Value) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.profile.result_path else { return Ok(None) };
+        match self.filled(path, job, Some(json)) {
+            Ok(address) if self.is_own(&address) => Ok(Some(address)),
+            Ok(address) => Err(foreign(&address)),
+            Err(Failure::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for the result of a job. `said` is where the status body said that it is. The body is read with
+    /// [`JobStream::chunk`]. With `any` a 4xx brings the result, too.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn job(&self, job_id: &JobId) -> Result<JobStream, Failure> {
-        let path = match self.config.include_request {
-            true => self.profile.job_with_request_path,
-            false => self.profile.job_path,
+    pub async fn job(&self, job: JobRef<'_>, said: Option<&str>, any: bool) -> Result<JobStream, Failure> {
+        let profile = &self.profile;
+        let (address, is_status) = match (said, &profile.result_path) {
+            (Some(""), _) | (None, None) => (self.filled(&profile.status_path, job, None)?, true),
+            (Some(address), _) => (address.to_owned(), false),
+            (None, Some(path)) => (self.filled(path, job, None)?, false),
         };
         let limit = self.config.timeout;
-        let response = timeout(limit.0, self.send(path, job_id)).await.map_err(|_| timed_out(limit))??;
+        let response = timeout(limit.0, self.send(&address)).await.map_err(|_| timed_out(limit))??;
+        match refusal(&response) {
+            None => {}
+            Some(Failure::Rejected(_)) if any && !is_status => {}
+            Some(Failure::Rejected(status)) if profile.result_4xx_is_failure && !is_status => {
+                return Err(Failure::JobFailed(status));
+            }
+            Some(failure) => return Err(failure),
+        }
         let max = self.config.max_job_size;
         if response.content_length().is_some_and(|length| length > max.0) {
             return Err(Failure::TooLarge(max));
         }
-        Ok(JobStream { response, silence: limit, max, size: 0 })
+        Ok(JobStream {
+            content_type: foreign_type(response.headers()),
+            is_status,
+            response,
+            silence: limit,
+            max,
+            size: 0,
+        })
     }
 
-    async fn send(&self, path: &str, job_id: &JobId) -> Result<reqwest::Response, Failure> {
-        let id = path_segment::encode(job_id.as_str());
-        let url = format!("{}{}", self.base, path.replace("{id}", &id));
-        let mut request = self.http.get(url).header(ACCEPT, "application/json");
-        if let Some((name, value)) = self.credential()? {
-            request = request.header(name, value);
-        }
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        let response = request.send().await.map_err(|error| trouble(&error))?;
-        let status = response.status();
-        match status {
-            _ if status.is_success() => Ok(response),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(Failure::Unauthorized(format!("the source answered {}", status.as_u16())))
-            }
-            StatusCode::NOT_FOUND => Err(Failure::NotFound),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                Err(Failure::Limited { status: status.as_u16(), retry_after: retry_after(&response) })
-            }
-            _ if status.is_client_error() => Err(Failure::Rejected(status.as_u16())),
-            _ => Err(Failure::Trouble(format!("the source answered {}", status.as_u16()))),
+    fn filled(&self, path: &Template, job: JobRef<'_>, body: Option<&Value>) -> Result<String, Failure> {
+        let text = path.fill(job.id.as_str(), &[job.vars, &self.profile.vars], body);
+        text.map(|text| self.absolute(text)).map_err(|error| match error {
+            // Nothing is at the pointers: there is no result beside the status.
+            Unfilled::Absent(_) => Failure::NotFound,
+            error => Failure::Refused(format!("the request cannot be made: {error}")),
+        })
+    }
+
+    fn absolute(&self, address: String) -> String {
+        if is_absolute(&address) { address } else { format!("{}{address}", self.profile.base) }
+    }
+
+    /// Whether an address is of an origin that may get our credentials.
+    #[must_use]
+    pub fn is_own(&self, address: &str) -> bool {
+        Origin::of(address).is_some_and(|origin| self.profile.origins.contains(&origin))
+    }
+
+    /// The address of a job's status.
+    ///
+    /// # Errors
+    /// When a variable is missing or the address is of a foreign origin.
+    pub fn status_address(&self, job: JobRef<'_>) -> Result<String, Failure> {
+        let address = self.filled(&self.profile.status_path, job, None)?;
+        match self.is_own(&address) {
+            true => Ok(address),
+            false => Err(foreign(&address)),
         }
     }
 
-    /// The header with the key. A key in `Authorization` goes as a bearer token.
-    fn credential(&self) -> Result<Option<(HeaderName, HeaderValue)>, Failure> {
-        let key = self.key().map_err(|error| Failure::Unauthorized(error.to_string()))?;
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&key);
-        let Some(key) = key else { return Ok(None) };
-        let text = match self.key_header == AUTHORIZATION {
-            true => format!("Bearer {}", key.expose()),
-            false => key.expose().to_owned(),
-        };
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            Failure::Unauthorized("the key holds characters that no header may hold".to_owned())
-        })?;
-        value.set_sensitive(true);
-        Ok(Some((self.key_header.clone(), value)))
+    /// The address of the heavier status route, where there is one.
+    ///
+    /// # Errors
+    /// When a variable is missing.
+    pub(super) fn fallback_address(&self, job: JobRef<'_>) -> Result<Option<String>, Failure> {
+        let path = self.profile.fallback_status_path.as_ref();
+        path.map(|path| self.filled(path, job, None)).transpose()
+    }
+
+    pub(super) async fn send(&self, address: &str) -> Result<reqwest::Response, Failure> {
+        if !self.is_own(address) {
+            return Err(foreign(address));
+        }
+        let mut request = self.http.get(address).headers(self.credentials()?);
+        if !self.profile.headers.keys().any(|name| name.eq_ignore_ascii_case("accept")) {
+            request = request.header(ACCEPT, "application/json, */*;q=0.1");
+        }
+        self.count_request();
+        request.send().await.map_err(|error| trouble(&error))
+    }
+
+    /// How long an answer asks to wait: the longer of `Retry-After` and the source's own header.
+    pub(super) fn hint(&self, headers: &HeaderMap) -> Option<Duration> {
+        let own = self.profile.poll_hint.as_ref().and_then(|(name, is_millis)| {
+            let number: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
+            let seconds = if *is_millis { number / 1000.0 } else { number };
+            Duration::try_from_secs_f64(seconds.min(MAX_HINT)).ok()
+        });
+        own.max(retry_after(headers))
+    }
+
+    /// The profile's own headers and the one with the key.
+    pub(super) fn credentials(&self) -> Result<HeaderMap, Failure> {
+        let unreadable = |error: SecretError| Failure::Unauthorized(error.to_string());
+        let unfit =
+            |what: &str| Failure::Unauthorized(format!("{what} holds characters that no header may hold"));
+        let mut headers = HeaderMap::new();
+        for (name, secret) in &self.headers {
+            let text = secret.get().map_err(unreadable)?;
+            let mut value =
+                HeaderValue::from_str(text.expose()).map_err(|_| unfit(&format!("the header `{name}`")))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let key = self.key().map_err(unreadable)?;
+        self.sent().clone_from(&key);
+        if let Some(key) = key {
+            let value = self.key_value(&key).ok_or_else(|| unfit("the key"))?;
+            headers.insert(self.profile.key_header.0.clone(), value);
+        }
+        Ok(headers)
     }
 }
 
-/// A full job on its way in.
+/// The result of a job on its way in.
 pub struct JobStream {
+    /// Its media type, when it is not JSON.
+    pub content_type: Option<String>,
+    /// It is a status body.
+    pub is_status: bool,
     response: reqwest::Response,
     silence: Span,
     max: Size,
@@ -306,34 +400,10 @@ impl JobStream {
     }
 }
 
-/// The base without a slash at its end, and without the `/v1` that some of Retab's own clients want there and
-/// others cut off.
-fn base_url(text: &str) -> Result<String, SourceError> {
-    let bad = || SourceError::BaseUrl { url: text.to_owned() };
-    let url = Url::parse(text).map_err(|_| bad())?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(bad());
-    }
-    let base = text.trim_end_matches('/');
-    Ok(base.strip_suffix("/v1").unwrap_or(base).to_owned())
-}
-
-/// How long an answer asks to wait.
-fn retry_after(response: &reqwest::Response) -> Option<Duration> {
-    let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    header.and_then(|text| parse_retry_after(text, clock::now()))
-}
-
-fn timed_out(after: Span) -> Failure {
-    Failure::Trouble(format!("no answer within {after}"))
-}
-
-/// The innermost cause says what happened; the outer ones repeat the URL.
-fn trouble(error: &reqwest::Error) -> Failure {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let what = if error.is_connect() { "no connection" } else { "the connection broke" };
-    Failure::Trouble(format!("{what}: {cause}"))
+/// The media type of a body that is not JSON.
+fn foreign_type(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json = essence == "application/json" || essence.ends_with("+json");
+    (!is_json && !essence.is_empty() && text.len() <= MAX_TYPE).then(|| text.to_owned())
 }

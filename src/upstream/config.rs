@@ -1,30 +1,39 @@
 //! `[sources.NAME]`: an upstream API and how hard it may be asked.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::SourceType;
 use crate::{
+    proxy::ProxyConfig,
     schedule::PollingConfig,
-    secret::Secret,
+    secret::{Secret, SecretValue},
     units::{Size, Span},
 };
 
-/// A built-in description of a job API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum SourceType {
-    /// Retab's Jobs API.
-    #[default]
-    Retab,
+/// What the status words of a source mean. Words are compared without case; `*` is any other word.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outcomes {
+    /// Not ended.
+    pub pending: Vec<String>,
+    /// Ended with a result.
+    pub completed: Vec<String>,
+    /// Ended with an error.
+    pub failed: Vec<String>,
+    /// Stopped by somebody.
+    pub cancelled: Vec<String>,
+    /// Dropped by the source.
+    pub expired: Vec<String>,
 }
 
 /// One upstream API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// The built-in profile that says how this API is spoken to.
+    /// The built-in profile that says how this API is spoken to, or `custom`.
     #[serde(rename = "type")]
     pub profile: SourceType,
     /// Scheme, host and optional path of the API; defaults to the profile's own.
@@ -33,8 +42,61 @@ pub struct SourceConfig {
     pub api_key: Option<Secret>,
     /// The file that holds the key; read again when it changes.
     pub api_key_file: Option<PathBuf>,
-    /// The header that carries the key: `Api-Key`, or `Authorization` for `Bearer KEY`.
+    /// The header that carries the key, instead of the profile's own.
     pub api_key_header: Option<String>,
+    /// The word before the key; `Bearer` in `Authorization` and none elsewhere, unless the profile says otherwise.
+    pub api_key_scheme: Option<String>,
+    /// Further headers of every request: text, or `{ file = "…" }` that is read again when it changes.
+    pub headers: BTreeMap<String, SecretValue>,
+    /// Variables of the paths, for every watch that brings none of the same name.
+    pub vars: BTreeMap<String, String>,
+    /// The path of a job's light status, with `{id}` and other variables: `/v1/jobs/{id}/status`.
+    pub status_path: Option<String>,
+    /// The same from a heavier route, for a server that lacks the light one.
+    pub fallback_status_path: Option<String>,
+    /// Where the status body has the status word: JSON pointers, of which the first that is present counts.
+    pub status_at: Option<Vec<String>>,
+    /// Whether a status body without a status is an error, and not a job that has not ended.
+    pub status_required: Option<bool>,
+    /// What each status word means.
+    pub outcomes: Option<Outcomes>,
+    /// The pending words that say that the job is being worked on.
+    pub running: Option<Vec<String>>,
+    /// The path of a finished job's result, also from the status body: `/files/{/output_id}`. Without it the status body
+    /// is the result.
+    pub result_path: Option<String>,
+    /// The same with the request that made the job, for `include_request`.
+    pub result_with_request_path: Option<String>,
+    /// The part of the result that is delivered, as a JSON pointer; all of it by default.
+    pub result_at: Option<String>,
+    /// Where the result repeats the status, as pointers: one that is not final is fetched again.
+    pub result_status_at: Option<Vec<String>>,
+    /// Whether an answer of 4xx to the request for the result is the error that the job ended with.
+    pub result_4xx_is_failure: Option<bool>,
+    /// Where the status body has the error of a failed job; the first pointer that is present counts.
+    pub error_at: Option<Vec<String>>,
+    /// Where the status body has the operation that the job runs; polling learns by it.
+    pub endpoint_at: Option<String>,
+    /// Where the status body has the job's own metadata, an object.
+    pub metadata_at: Option<String>,
+    /// Where the status body says when the job was created: epoch seconds, milliseconds or ISO 8601.
+    pub created_at: Option<Vec<String>>,
+    /// Where it says when the job was started.
+    pub started_at: Option<Vec<String>>,
+    /// Where it says when the job ended.
+    pub ended_at: Option<Vec<String>>,
+    /// What tells a retry in place from the run before.
+    pub attempt_at: Option<Vec<String>>,
+    /// A header beside `Retry-After` that says when to ask again; a name ending in `-ms` counts milliseconds.
+    pub poll_hint_header: Option<String>,
+    /// Origins beside that of `base_url` that may get the key and the headers.
+    pub allow_origins: Option<Vec<String>>,
+    /// The path where a POST creates a job; the proxy watches what is created there.
+    pub create_path: Option<String>,
+    /// Where the answer to that has the id of the job.
+    pub created_id_at: Option<String>,
+    /// The path where a POST runs a job again.
+    pub retry_path: Option<String>,
     /// Requests per second over all watches of this source, polls and fetches together.
     pub max_requests_per_second: f64,
     /// Requests under way at once.
@@ -49,16 +111,44 @@ pub struct SourceConfig {
     pub not_found_grace: Span,
     /// When to look.
     pub polling: PollingConfig,
+    /// The drop-in proxy at `/proxy/NAME/`.
+    pub proxy: ProxyConfig,
 }
 
 impl Default for SourceConfig {
     fn default() -> Self {
         Self {
-            profile: SourceType::Retab,
+            profile: SourceType::default(),
             base_url: None,
             api_key: None,
             api_key_file: None,
             api_key_header: None,
+            api_key_scheme: None,
+            headers: BTreeMap::new(),
+            vars: BTreeMap::new(),
+            status_path: None,
+            fallback_status_path: None,
+            status_at: None,
+            status_required: None,
+            outcomes: None,
+            running: None,
+            result_path: None,
+            result_with_request_path: None,
+            result_at: None,
+            result_status_at: None,
+            result_4xx_is_failure: None,
+            error_at: None,
+            endpoint_at: None,
+            metadata_at: None,
+            created_at: None,
+            started_at: None,
+            ended_at: None,
+            attempt_at: None,
+            poll_hint_header: None,
+            allow_origins: None,
+            create_path: None,
+            created_id_at: None,
+            retry_path: None,
             max_requests_per_second: 20.0,
             max_in_flight: 32,
             timeout: Span::secs(30),
@@ -66,6 +156,7 @@ impl Default for SourceConfig {
             include_request: false,
             not_found_grace: Span::secs(30),
             polling: PollingConfig::default(),
+            proxy: ProxyConfig::default(),
         }
     }
 }

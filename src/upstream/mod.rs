@@ -1,11 +1,22 @@
-//! The client of a source: the light status, the full job, and what can go wrong with either.
+//! The client of a source: the light status, the result, and what can go wrong with either.
 
 mod answer;
+mod builtin;
 mod client;
 mod config;
+mod failure;
+mod origin;
+mod passing;
+mod probe;
 mod profile;
+mod template;
 
-pub use answer::{Answer, Class};
-pub use client::{Failure, JobStream, Source, SourceError};
-pub use config::{SourceConfig, SourceType};
-pub use profile::Profile;
+pub use answer::{Answer, Class, NO_STATUS, word as status_word};
+pub use builtin::{BuiltIn, CUSTOM, SourceType, TYPES};
+pub use client::{JobRef, JobStream, Source, SourceError};
+pub use config::{Outcomes, SourceConfig};
+pub use failure::Failure;
+pub use origin::Origin;
+pub use probe::Probe;
+pub use profile::{Misfit, Profile};
+pub use template::{Template, Unfilled};

@@ -1,79 +1,362 @@
-//! How a job API is spoken to, as data: paths, pointers and what each status word means.
+//! How a job API is spoken to, as a record: paths, pointers and what each status word means. Made from a built-in
+//! profile and what the configuration says otherwise.
 
-use super::SourceType;
-use crate::job::Outcome;
+use std::collections::{BTreeMap, HashMap};
 
-/// A description of a job API. Paths hold `{id}`; pointers are JSON pointers (RFC 6901).
-#[derive(Clone, Debug, PartialEq, Eq)]
+use http::{HeaderName, header::AUTHORIZATION};
+
+use super::{
+    Class, Outcomes, SourceConfig,
+    origin::{Origin, base_url},
+    template::{Template, check_pointer, is_absolute, is_name},
+};
+use crate::{job::Outcome, secret::SecretValue};
+
+/// The word that stands for every other one.
+const ANY_OTHER: &str = "*";
+
+/// A job API as it is spoken to.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Its name in the configuration.
-    pub name: &'static str,
-    /// Where the API lives unless the configuration says otherwise.
-    pub base_url: &'static str,
-    /// The header that carries the key.
-    pub api_key_header: &'static str,
+    /// Scheme, host and path that begin every request, without a slash at the end.
+    pub base: String,
+    /// The origins that may get credentials, that of `base` first.
+    pub origins: Vec<Origin>,
+    /// The header that carries the key, and the word before it.
+    pub key_header: (HeaderName, Option<String>),
+    /// Further headers.
+    pub headers: BTreeMap<String, SecretValue>,
+    /// Variables for every watch.
+    pub vars: BTreeMap<String, String>,
     /// The light status of a job.
-    pub status_path: &'static str,
-    /// The same from a heavier route, for a server that lacks the light one.
-    pub fallback_status_path: &'static str,
-    /// The full job.
-    pub job_path: &'static str,
-    /// The full job with the request that made it.
-    pub job_with_request_path: &'static str,
-    /// The status word.
-    pub status_at: &'static str,
-    /// The operation the job runs.
-    pub endpoint_at: &'static str,
-    /// The job's own metadata.
-    pub metadata_at: &'static str,
-    /// When the job was created.
-    pub created_at: &'static str,
-    /// When the job ended.
-    pub completed_at: &'static str,
-    /// How many times a worker took it.
-    pub attempt_count_at: &'static str,
-    /// When it started.
-    pub started_at: &'static str,
-    /// Status words of a job that has not ended. Words in neither list count as not ended, too.
-    pub pending: &'static [&'static str],
-    /// Those of the words above that say that it is being worked on.
-    pub running: &'static [&'static str],
-    /// Status words of a job that has ended.
-    pub terminal: &'static [(&'static str, Outcome)],
+    pub status_path: Template,
+    /// The same from a heavier route.
+    pub fallback_status_path: Option<Template>,
+    /// The result of a job; the status body where there is none.
+    pub result_path: Option<Template>,
+    /// The part of the result that is delivered; empty for all of it.
+    pub result_at: String,
+    /// Where the result repeats the status.
+    pub result_status_at: Vec<String>,
+    /// A 4xx to the request for the result is the error of the job.
+    pub result_4xx_is_failure: bool,
+    /// Where the status word is.
+    pub status_at: Vec<String>,
+    /// A body without a status is an error.
+    pub status_required: bool,
+    /// Words in small letters that say that it is being worked on.
+    pub running: Vec<String>,
+    /// Where the error of the job is.
+    pub error_at: Vec<String>,
+    /// Where the operation is.
+    pub endpoint_at: Option<String>,
+    /// Where the metadata is.
+    pub metadata_at: Option<String>,
+    /// Where the times are.
+    pub created_at: Vec<String>,
+    /// When it was started.
+    pub started_at: Vec<String>,
+    /// When it ended.
+    pub ended_at: Vec<String>,
+    /// What tells runs apart.
+    pub attempt_at: Vec<String>,
+    /// A header with the time to wait, and whether it counts milliseconds.
+    pub poll_hint: Option<(HeaderName, bool)>,
+    /// Where a POST creates a job, and where its answer has the id.
+    pub create: Option<(Template, String)>,
+    /// Where a POST runs a job again.
+    pub retry_path: Option<Template>,
+    words: HashMap<String, Class>,
 }
 
-/// Retab's Jobs API, <https://docs.retab.com/api-reference/jobs>.
-static RETAB: Profile = Profile {
-    name: "retab",
-    base_url: "https://api.retab.com",
-    api_key_header: "Api-Key",
-    status_path: "/v1/jobs/{id}/status",
-    fallback_status_path: "/v1/jobs/{id}?include_request=false&include_response=false",
-    job_path: "/v1/jobs/{id}?include_request=false&include_response=true",
-    job_with_request_path: "/v1/jobs/{id}?include_request=true&include_response=true",
-    status_at: "/status",
-    endpoint_at: "/endpoint",
-    metadata_at: "/metadata",
-    created_at: "/created_at",
-    completed_at: "/completed_at",
-    attempt_count_at: "/attempt_count",
-    started_at: "/started_at",
-    pending: &["validating", "queued", "in_progress"],
-    running: &["in_progress"],
-    terminal: &[
-        ("completed", Outcome::Completed),
-        ("failed", Outcome::Failed),
-        ("cancelled", Outcome::Cancelled),
-        ("expired", Outcome::Expired),
-    ],
-};
+/// A key of a source that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct Misfit {
+    /// The key.
+    pub key: &'static str,
+    /// Why, and what would fit.
+    pub reason: String,
+}
 
-impl SourceType {
-    /// The profile of this type.
+impl Profile {
+    /// The profile of a source: what its type brings, with every key that the source gives itself in its place.
+    ///
+    /// # Errors
+    /// Every key that does not fit.
+    pub fn of(config: &SourceConfig) -> Result<Self, Vec<Misfit>> {
+        let keys = merged(config);
+        let mut reader = Reader { misfits: Vec::new(), kind: config.profile.name() };
+        let profile = reader.profile(&keys, config.include_request);
+        match profile {
+            Some(profile) if reader.misfits.is_empty() => Ok(profile),
+            _ => Err(reader.misfits),
+        }
+    }
+
+    /// What a status word means; the empty one stands for a body that has none.
     #[must_use]
-    pub fn profile(self) -> &'static Profile {
-        match self {
-            Self::Retab => &RETAB,
+    pub fn classify(&self, word: &str) -> Class {
+        let other = self.words.get(ANY_OTHER).filter(|_| !word.is_empty());
+        self.words.get(&word.to_lowercase()).or(other).copied().unwrap_or(Class::Unknown)
+    }
+
+    /// The names of the variables that a watch has to bring, because nothing else gives them.
+    pub fn wanted_vars(&self) -> impl Iterator<Item = &str> {
+        self.known_vars().filter(|name| !self.vars.contains_key(*name))
+    }
+
+    /// The names of all variables that its paths take.
+    pub fn known_vars(&self) -> impl Iterator<Item = &str> {
+        let paths = [Some(&self.status_path), self.fallback_status_path.as_ref(), self.result_path.as_ref()];
+        paths.into_iter().flatten().flat_map(Template::names).filter(|name| *name != "id")
+    }
+}
+
+/// The keys of the type with those of the source over them.
+fn merged(config: &SourceConfig) -> SourceConfig {
+    let Some(built_in) = config.profile.built_in() else { return config.clone() };
+    let (mut own, base) = (config.clone(), built_in.keys);
+    macro_rules! fill {
+        ($($key:ident)*) => {$( own.$key = own.$key.take().or(base.$key); )*};
+    }
+    // A header of one's own for the key does not go with the profile's word before it.
+    if own.api_key_header.is_none() {
+        own.api_key_scheme = own.api_key_scheme.take().or(base.api_key_scheme);
+    }
+    fill! {
+        base_url api_key_header status_path fallback_status_path status_at status_required outcomes running
+        result_path result_with_request_path result_at result_status_at result_4xx_is_failure error_at endpoint_at
+        metadata_at created_at started_at ended_at attempt_at poll_hint_header allow_origins create_path
+        created_id_at retry_path
+    }
+    let is_given = |name: &String, given: &BTreeMap<String, SecretValue>| {
+        given.keys().any(|known| known.eq_ignore_ascii_case(name))
+    };
+    for (name, value) in base.headers {
+        if !is_given(&name, &own.headers) {
+            own.headers.insert(name, value);
+        }
+    }
+    for (name, value) in base.vars {
+        own.vars.entry(name).or_insert(value);
+    }
+    own
+}
+
+/// Reads the keys and collects what does not fit.
+struct Reader {
+    misfits: Vec<Misfit>,
+    kind: &'static str,
+}
+
+impl Reader {
+    fn misfit(&mut self, key: &'static str, reason: impl Into<String>) {
+        self.misfits.push(Misfit { key, reason: reason.into() });
+    }
+
+    fn profile(&mut self, keys: &SourceConfig, with_request: bool) -> Option<Profile> {
+        let status_path = self.template("status_path", keys.status_path.as_deref());
+        if keys.status_path.is_none() {
+            self.misfit("status_path", format!("type = \"{}\" needs it", self.kind));
+        }
+        let fallback = self.template("fallback_status_path", keys.fallback_status_path.as_deref());
+        let plain = self.template("result_path", keys.result_path.as_deref());
+        let key = "result_with_request_path";
+        let with = self.template(key, keys.result_with_request_path.as_deref());
+        let result_path = with.filter(|_| with_request).or(plain);
+        let (base, origins) = self.origins(keys);
+        let paths = [
+            ("status_path", &status_path),
+            ("fallback_status_path", &fallback),
+            ("result_path", &result_path),
+        ];
+        for (key, path) in paths {
+            self.own_origin(key, path.as_ref(), &origins);
+        }
+        let words = self.words(keys.outcomes.as_ref());
+        let status_at = self.pointers("status_at", keys.status_at.as_ref());
+        if status_at.is_empty() {
+            self.misfit(
+                "status_at",
+                format!("type = \"{}\" needs it: where the status body has the status", self.kind),
+            );
+        }
+        let result_status_at = match result_path {
+            Some(_) => self.pointers("result_status_at", keys.result_status_at.as_ref()),
+            None => status_at.clone(),
+        };
+        let profile = Profile {
+            key_header: self.key_header(keys),
+            headers: keys.headers.clone(),
+            vars: keys.vars.clone(),
+            fallback_status_path: fallback,
+            result_path,
+            result_at: self.pointer("result_at", keys.result_at.as_ref()).unwrap_or_default(),
+            result_status_at,
+            result_4xx_is_failure: keys.result_4xx_is_failure.unwrap_or(false),
+            status_at,
+            status_required: keys.status_required.unwrap_or(false),
+            running: keys.running.iter().flatten().map(|word| word.to_lowercase()).collect(),
+            error_at: self.pointers("error_at", keys.error_at.as_ref()),
+            endpoint_at: self.pointer("endpoint_at", keys.endpoint_at.as_ref()),
+            metadata_at: self.pointer("metadata_at", keys.metadata_at.as_ref()),
+            created_at: self.pointers("created_at", keys.created_at.as_ref()),
+            started_at: self.pointers("started_at", keys.started_at.as_ref()),
+            ended_at: self.pointers("ended_at", keys.ended_at.as_ref()),
+            attempt_at: self.pointers("attempt_at", keys.attempt_at.as_ref()),
+            poll_hint: self.poll_hint(keys.poll_hint_header.as_deref()),
+            create: self.create(keys),
+            retry_path: self.template("retry_path", keys.retry_path.as_deref()),
+            base: base.unwrap_or_default(),
+            origins,
+            words,
+            status_path: status_path?,
+        };
+        self.vars(keys, &profile);
+        Some(profile)
+    }
+
+    fn template(&mut self, key: &'static str, text: Option<&str>) -> Option<Template> {
+        match Template::parse(text?) {
+            Ok(template) if template.takes_body() && !key.starts_with("result") => {
+                self.misfit(key, "only the path of the result can take values from the status body");
+                None
+            }
+            Ok(template) => Some(template),
+            Err(reason) => {
+                self.misfit(key, reason);
+                None
+            }
+        }
+    }
+
+    fn pointer(&mut self, key: &'static str, text: Option<&String>) -> Option<String> {
+        let text = text?;
+        if let Err(reason) = check_pointer(text) {
+            self.misfit(key, reason);
+        }
+        Some(text.clone())
+    }
+
+    fn pointers(&mut self, key: &'static str, list: Option<&Vec<String>>) -> Vec<String> {
+        list.into_iter().flatten().filter_map(|text| self.pointer(key, Some(text))).collect()
+    }
+
+    fn origins(&mut self, keys: &SourceConfig) -> (Option<String>, Vec<Origin>) {
+        let Some(text) = &keys.base_url else {
+            self.misfit("base_url", format!("type = \"{}\" needs it: where this API is", self.kind));
+            return (None, Vec::new());
+        };
+        let base = match base_url(text, keys.status_path.as_deref().unwrap_or_default()) {
+            Ok(base) => base,
+            Err(reason) => {
+                self.misfit("base_url", reason);
+                return (None, Vec::new());
+            }
+        };
+        let mut origins: Vec<Origin> = Origin::of(&base).into_iter().collect();
+        for text in keys.allow_origins.iter().flatten() {
+            match Origin::parse(text) {
+                Ok(origin) => origins.push(origin),
+                Err(reason) => self.misfit("allow_origins", reason),
+            }
+        }
+        (Some(base), origins)
+    }
+
+    /// A path that is an URL of another origin would carry the key there.
+    fn own_origin(&mut self, key: &'static str, path: Option<&Template>, origins: &[Origin]) {
+        let Some((path, beginning)) = path.map(|path| (path, path.beginning())) else { return };
+        if !is_absolute(beginning) {
+            return;
+        }
+        // What follows the host belongs to it unless a slash comes first.
+        let host_ends = beginning.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        let known = Origin::of(beginning).is_some_and(|origin| origins.contains(&origin));
+        if !host_ends || !known {
+            let reason = format!(
+                "`{path}` is of another origin than base_url, and would get the key; name that origin in allow_origins"
+            );
+            self.misfit(key, reason);
+        }
+    }
+
+    fn key_header(&mut self, keys: &SourceConfig) -> (HeaderName, Option<String>) {
+        let name = keys.api_key_header.as_deref().unwrap_or("authorization");
+        let header = name.parse().unwrap_or_else(|_| {
+            self.misfit("api_key_header", format!("`{name}` is not a header name"));
+            AUTHORIZATION
+        });
+        let usual = (header == AUTHORIZATION).then(|| "Bearer".to_owned());
+        let scheme = keys.api_key_scheme.clone().or(usual).filter(|scheme| !scheme.is_empty());
+        if scheme.as_ref().is_some_and(|scheme| !scheme.bytes().all(|byte| byte.is_ascii_graphic())) {
+            self.misfit("api_key_scheme", "it is one word such as Bearer or Token");
+        }
+        (header, scheme)
+    }
+
+    fn poll_hint(&mut self, name: Option<&str>) -> Option<(HeaderName, bool)> {
+        let name = name?;
+        let header = name.parse().ok();
+        if header.is_none() {
+            self.misfit("poll_hint_header", format!("`{name}` is not a header name"));
+        }
+        Some((header?, name.to_ascii_lowercase().ends_with("-ms")))
+    }
+
+    fn create(&mut self, keys: &SourceConfig) -> Option<(Template, String)> {
+        let path = self.template("create_path", keys.create_path.as_deref());
+        let id_at = self.pointer("created_id_at", keys.created_id_at.as_ref());
+        if keys.create_path.is_some() != keys.created_id_at.is_some() {
+            let key = if keys.create_path.is_some() { "create_path" } else { "created_id_at" };
+            self.misfit(key, "create_path and created_id_at go together");
+        }
+        path.zip(id_at)
+    }
+
+    fn words(&mut self, outcomes: Option<&Outcomes>) -> HashMap<String, Class> {
+        let mut words: HashMap<String, Class> = HashMap::new();
+        let Some(outcomes) = outcomes else {
+            self.misfit(
+                "outcomes",
+                format!("type = \"{}\" needs it: what each status word means", self.kind),
+            );
+            return words;
+        };
+        let classes = [
+            (&outcomes.pending, Class::Pending),
+            (&outcomes.completed, Class::Ended(Outcome::Completed)),
+            (&outcomes.failed, Class::Ended(Outcome::Failed)),
+            (&outcomes.cancelled, Class::Ended(Outcome::Cancelled)),
+            (&outcomes.expired, Class::Ended(Outcome::Expired)),
+        ];
+        for (list, class) in classes {
+            for word in list {
+                if words.insert(word.to_lowercase(), class).is_some_and(|before| before != class) {
+                    self.misfit(
+                        "outcomes",
+                        format!("`{word}` is in two classes; words are compared without case"),
+                    );
+                }
+            }
+        }
+        if !words.values().any(|class| matches!(class, Class::Ended(_))) {
+            self.misfit("outcomes", "no word ends a job, so no watch would ever end");
+        }
+        words
+    }
+
+    fn vars(&mut self, keys: &SourceConfig, profile: &Profile) {
+        for name in keys.vars.keys() {
+            if name == "id" || !is_name(name) {
+                self.misfit(
+                    "vars",
+                    format!("`{name}` cannot be a variable: letters, digits and _, and not id"),
+                );
+            } else if !profile.known_vars().any(|known| known == name) {
+                self.misfit("vars", format!("no path of this source takes the variable `{name}`"));
+            }
         }
     }
 }

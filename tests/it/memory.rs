@@ -88,3 +88,58 @@ async fn a_large_job_passes_through_in_bounded_memory() {
     assert!(growth < MOST_GROWTH, "it grew by {} KiB", growth >> 10);
     assert_eq!(process.terminate().await.0, Some(0));
 }
+
+/// 64 KiB that are not all the same.
+fn chunk() -> bytes::Bytes {
+    (0..64 << 10).map(|n: u32| (n % 251) as u8).collect()
+}
+
+fn large() -> reqwest::Body {
+    let chunks = (0..LARGE / chunk().len() as u64).map(|_| Ok::<_, std::io::Error>(chunk()));
+    reqwest::Body::wrap_stream(futures_util::stream::iter(chunks))
+}
+
+/// An API that takes and gives large bodies and keeps nothing of them.
+async fn api() -> String {
+    async fn take(mut body: Body) -> String {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.into_data().map_or(0, |data| data.len());
+        }
+        bytes.to_string()
+    }
+    async fn give() -> Body {
+        Body::new(large())
+    }
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().route("/v1/files", axum::routing::post(take).get(give));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_pass_the_proxy_in_bounded_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    write_config(folder.path(), &api().await, "");
+    let process = Process::run(folder.path(), &[]).await;
+    let url = format!("{}/proxy/retab/v1/files", process.url);
+    let through = || async {
+        let taken = http().post(&url).body(large()).send().await.unwrap().text().await.unwrap();
+        assert_eq!(taken, LARGE.to_string());
+        let mut given = http().get(&url).send().await.unwrap();
+        let mut bytes = 0;
+        while let Some(part) = given.chunk().await.unwrap() {
+            bytes += part.len() as u64;
+        }
+        assert_eq!(bytes, LARGE);
+    };
+    through().await;
+    let before = process.rss();
+    process.reset_peak();
+    through().await;
+    let growth = process.peak().saturating_sub(before);
+    println!("{} MiB went each way; resident memory grew by at most {} KiB", LARGE >> 20, growth >> 10);
+    assert!(growth < MOST_GROWTH, "it grew by {} KiB", growth >> 10);
+    assert_eq!(process.terminate().await.0, Some(0));
+}

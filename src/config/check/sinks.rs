@@ -1,6 +1,6 @@
 //! `[sinks.NAME]` and `[[routes]]`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Checker, header_secret,
@@ -105,16 +105,8 @@ impl Checker<'_> {
 
     fn webhook_headers(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
         self.secret(path, "bearer", webhook.bearer.as_ref(), webhook.bearer_file.as_deref(), header_secret);
-        let mut seen = BTreeSet::new();
-        for (name, value) in &webhook.headers {
-            let at = path.join("headers").join(name);
-            self.require(&at, header_name(name));
-            match value {
-                SecretValue::Text(text) => self.require(&at, header_value(text.expose())),
-                SecretValue::File(secret) => {
-                    self.secret_file(&at, &secret.file, |s| header_value(s.expose()));
-                }
-            }
+        self.headers(&path.join("headers"), &webhook.headers);
+        for name in webhook.headers.keys() {
             if name.eq_ignore_ascii_case("authorization") {
                 for key in ["bearer", "bearer_file"].map(|key| path.join(key)) {
                     if self.tree.get(&key).is_some() {
@@ -122,12 +114,27 @@ impl Checker<'_> {
                     }
                 }
             }
-            if !seen.insert(name.to_ascii_lowercase()) {
-                self.report(&at, "the same header is given twice; upper and lower case are alike");
-            }
         }
         for (key, reason) in encoding::flaws(webhook, self.secrets_from.as_deref()) {
             self.report(&path.join(key), reason);
+        }
+    }
+
+    /// Headers of requests, for sinks and for sources.
+    pub(super) fn headers(&mut self, path: &KeyPath, headers: &BTreeMap<String, SecretValue>) {
+        let mut seen = BTreeSet::new();
+        for (name, value) in headers {
+            let at = path.join(name);
+            self.require(&at, header_name(name));
+            match value {
+                SecretValue::Text(text) => self.require(&at, header_value(text.expose())),
+                SecretValue::File(secret) => {
+                    self.secret_file(&at, &secret.file, |s| header_value(s.expose()));
+                }
+            }
+            if !seen.insert(name.to_ascii_lowercase()) {
+                self.report(&at, "the same header is given twice; upper and lower case are alike");
+            }
         }
     }
 

@@ -1,13 +1,11 @@
 //! `[sources.NAME]`.
 
-use super::{
-    Checker, header_secret,
-    text::{header_name, web_url},
-};
+use super::{Checker, header_secret, text::web_url};
 use crate::{
     config::path::KeyPath,
+    proxy::MAX_AGE,
     schedule::{PollingConfig, Strategy},
-    upstream::SourceConfig,
+    upstream::{Profile, SourceConfig},
 };
 
 impl Checker<'_> {
@@ -24,8 +22,12 @@ impl Checker<'_> {
         }
         let file = source.api_key_file.as_deref();
         self.secret(&path, "api_key", source.api_key.as_ref(), file, header_secret);
-        if let Some(header) = &source.api_key_header {
-            self.require(&path.join("api_key_header"), header_name(header));
+        self.headers(&path.join("headers"), &source.headers);
+        for misfit in Profile::of(source).err().into_iter().flatten() {
+            let key = path.join(misfit.key);
+            if !self.is_spoilt(&key) {
+                self.report(&key, misfit.reason);
+            }
         }
         let rate = source.max_requests_per_second;
         if !rate.is_finite() || rate <= 0.0 {
@@ -37,6 +39,9 @@ impl Checker<'_> {
             self.report(&path.join("max_job_size"), "it has to be more than 0");
         }
         self.polling(&path.join("polling"), &source.polling);
+        if source.proxy.max_age.0 > MAX_AGE.0 {
+            self.report(&path.join("proxy").join("max_age"), format!("it is at most {MAX_AGE}"));
+        }
     }
 
     fn polling(&mut self, path: &KeyPath, polling: &PollingConfig) {

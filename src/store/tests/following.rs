@@ -56,7 +56,7 @@ async fn a_step_done_twice_makes_one_event() {
     assert_eq!(again, Ended::Gone);
     let fetching = bench.read(watch.number);
     bench.fan_out(&fetching, &["app"], at(3)).await;
-    let job = StoredJob { size: 1, sha256: "other".to_owned() };
+    let job = StoredJob { size: 1, sha256: "other".to_owned(), content_type: None };
     assert!(bench.store.fan_out(watch.number, &job, to(&["app"]), at(4)).await);
     bench.store.lose(watch.number, "too late", 9, to(&["app"]), at(5)).await;
     let watch = bench.read(watch.number);
@@ -82,6 +82,18 @@ async fn a_run_that_was_told_makes_no_second_event_and_a_new_run_does() {
     let second = bench.read(done.number);
     assert_eq!(second.events.len(), 2);
     assert_ne!(second.end.unwrap().event_id, done.end.unwrap().event_id);
+}
+
+#[tokio::test]
+async fn a_run_that_ends_otherwise_is_another_run_even_in_the_same_second() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    let ended = bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
+    let Ended::Fetch(fetching) = ended else { panic!("a first run") };
+    bench.fan_out(&fetching, &[], at(2)).await;
+    bench.watch("job_1").await;
+    let ended = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 2, at(3)).await;
+    assert!(matches!(ended, Ended::Fetch(_)), "{ended:?}");
 }
 
 #[tokio::test]

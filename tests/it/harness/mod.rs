@@ -9,6 +9,7 @@ mod daemon;
 mod flow;
 mod process;
 mod receiver;
+mod site;
 mod tls;
 
 use std::{fmt::Debug, future::Future, time::Duration};
@@ -17,6 +18,7 @@ pub use daemon::{Daemon, Sinks, config, segment};
 pub use flow::{Flow, webhook};
 pub use process::{Process, binary, once, write_config};
 pub use receiver::{Receiver, Reply, Request};
+pub use site::Site;
 use tidings::{
     job::JobId,
     mock::{Mock, MockConfig},

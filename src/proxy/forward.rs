@@ -1,0 +1,65 @@
+//! A request goes to its source as it came, and the answer comes back as it is. Neither body is held in memory.
+
+use axum::{
+    body::{Body, HttpBody as _},
+    http::{StatusCode, request::Parts},
+    response::Response,
+};
+
+use super::{Proxied, headers};
+use crate::{
+    api::Problem,
+    upstream::{Failure, Source},
+};
+
+/// The address that a path stands for. It stays below the base URL.
+pub(super) fn address(source: &Source, path: &str, query: Option<&str>) -> Result<String, Problem> {
+    let bad = |reason: &str| Problem::bad_request("bad_proxy_path", format!("`{path}` {reason}"));
+    let text = match query {
+        Some(query) => format!("{}{path}?{query}", source.base_url()),
+        None => format!("{}{path}", source.base_url()),
+    };
+    let parsed = |text: &str| url::Url::parse(text).map_err(|_| bad("cannot follow the base URL"));
+    let (base, whole) = (parsed(source.base_url())?, parsed(&text)?);
+    let root = base.path().trim_end_matches('/');
+    let is_below = whole.path().strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    if path.contains('\\') || !is_below || !source.is_own(&text) {
+        return Err(bad("leads away from the base URL of the source"));
+    }
+    Ok(text)
+}
+
+/// Sends a request on.
+pub(super) async fn send(
+    proxied: &Proxied,
+    address: &str,
+    parts: Parts,
+    body: Body,
+) -> Result<reqwest::Response, Problem> {
+    let mut head = parts.headers;
+    headers::strip(&mut head);
+    if !headers::pass(&mut head) {
+        let detail = "the request came through a tidings proxy too often: does base_url lead back here?";
+        return Err(Problem::new(StatusCode::LOOP_DETECTED, "proxy_loop", detail));
+    }
+    let body = (!body.is_end_stream()).then(|| reqwest::Body::wrap_stream(body.into_data_stream()));
+    let inject = proxied.config().inject_key;
+    let answer = proxied.follower.source.pass_on(parts.method, address, head, body, inject).await;
+    answer.map_err(|failure| match failure {
+        Failure::Unauthorized(reason) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "key_unreadable", reason)
+        }
+        failure => Problem::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", failure.to_string()),
+    })
+}
+
+/// The answer of the source as ours.
+pub(super) fn response(answer: reqwest::Response) -> Response {
+    let answer = http::Response::from(answer);
+    let (mut parts, body) = answer.into_parts();
+    headers::strip(&mut parts.headers);
+    let mut response = Response::new(Body::new(body));
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    response
+}

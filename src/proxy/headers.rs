@@ -1,0 +1,107 @@
+//! Which headers go on to the other side.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Those of one connection and not of the message (RFC 9110, section 7.6.1). `Expect` was met here already.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::EXPECT,
+    header::HOST,
+];
+
+/// The same, without a name in the library.
+const OLD_HOP_BY_HOP: [&str; 2] = ["keep-alive", "proxy-connection"];
+
+/// Our name in `Via` (RFC 9110, section 7.6.3).
+const PSEUDONYM: &str = "tidings";
+
+/// A request that came through here so often is going round in a circle.
+const MAX_PASSES: usize = 5;
+
+/// Takes out what belongs to the connection.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+    for name in OLD_HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The token of this server is not the upstream's business. A caller whose `Authorization` is for the upstream sends the token
+/// as `Proxy-Authorization`, which never goes on.
+pub(super) fn strip_own_token(headers: &mut HeaderMap, has_token: bool) {
+    if has_token && !headers.contains_key(header::PROXY_AUTHORIZATION) {
+        headers.remove(header::AUTHORIZATION);
+    }
+}
+
+/// Adds this hop to the request; `false` when it goes round in a circle.
+pub(super) fn pass(headers: &mut HeaderMap) -> bool {
+    let passes = headers
+        .get_all(header::VIA)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM))
+        .count();
+    headers.append(header::VIA, HeaderValue::from_static("1.1 tidings"));
+    passes < MAX_PASSES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_stays() {
+        let mut all = headers(&[
+            ("connection", "close, X-Mine"),
+            ("connection", "x-other"),
+            ("keep-alive", "timeout=5"),
+            ("x-mine", "1"),
+            ("x-other", "2"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("proxy-authorization", "Bearer t"),
+            ("host", "127.0.0.1"),
+            ("api-key", "k"),
+            ("content-length", "3"),
+            ("cookie", "a=b"),
+            ("cookie", "c=d"),
+        ]);
+        strip(&mut all);
+        let left: std::collections::BTreeSet<&str> = all.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["api-key", "content-length", "cookie"].into());
+        assert_eq!(all.get_all("cookie").iter().count(), 2);
+    }
+
+    #[test]
+    fn a_circle_is_noticed() {
+        let mut all = headers(&[("via", "1.1 other, 1.1 tidings")]);
+        let passes = (0..10).take_while(|_| pass(&mut all)).count();
+        assert_eq!(passes, MAX_PASSES - 1);
+    }
+}

@@ -1,0 +1,148 @@
+//! Answers without a request of their own: from the last look, or from the store. Only for a caller who presents the key with
+//! which it was fetched.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, header},
+    response::Response,
+};
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use super::{Proxied, way::Job};
+use crate::{
+    api::{Api, Problem, stored_body},
+    job::Outcome,
+    schedule::State,
+    store::{Found, Stage, StoreError, Watch},
+    upstream::Class,
+};
+
+/// How long a request waits for a look, or for the fetch of a job that ended, before it is passed on.
+const MAX_HOLD: Duration = Duration::from_secs(20);
+
+/// What is known already (RFC 9211).
+const CACHE_STATUS: &str = "cache-status";
+
+/// The status of a watched job.
+pub(super) async fn status(
+    api: &Api,
+    proxied: &Proxied,
+    job: &Job,
+    headers: &HeaderMap,
+) -> Result<Option<Response>, Problem> {
+    let Some(watch) = find(api, proxied, job, headers)? else { return Ok(None) };
+    if watch.stage != Stage::Watching {
+        return ended(api, proxied, watch).await;
+    }
+    let (follower, max_age) = (&proxied.follower, proxied.config().max_age.0);
+    if let Some((body, age)) = recent(proxied, watch.number, max_age) {
+        return Ok(Some(json(body, age)));
+    }
+    // A look of our own, within the budget: however many ask for the same job, the source is asked once. While the source is
+    // not well the caller hears that from the source itself.
+    let looked = follower.looked.wait(watch.number);
+    let is_well = follower.schedule().health.state() == State::Ok;
+    if !is_well || !follower.look_now(watch.number) || timeout(MAX_HOLD, looked).await.is_err() {
+        return Ok(None);
+    }
+    let Some(watch) = find(api, proxied, job, headers)? else { return Ok(None) };
+    if watch.stage != Stage::Watching {
+        return ended(api, proxied, watch).await;
+    }
+    Ok(recent(proxied, watch.number, max_age.max(MAX_HOLD)).map(|(body, age)| json(body, age)))
+}
+
+/// The result of a watched job that has ended.
+pub(super) async fn result(
+    api: &Api,
+    proxied: &Proxied,
+    job: &Job,
+    headers: &HeaderMap,
+) -> Result<Option<Response>, Problem> {
+    match find(api, proxied, job, headers)? {
+        Some(watch) if watch.stage != Stage::Watching => stored(api, proxied, watch).await,
+        _ => Ok(None),
+    }
+}
+
+/// The watch of a job, if the caller may know of it.
+fn find(api: &Api, proxied: &Proxied, job: &Job, headers: &HeaderMap) -> Result<Option<Watch>, StoreError> {
+    let source = &proxied.follower.source;
+    if !proxied.config().inject_key && !source.is_own_key(headers) {
+        return Ok(None);
+    }
+    let Found::Watch(watch) = api.store.find(&source.name, &job.id)? else { return Ok(None) };
+    let var = |name: &String| watch.vars.get(name).or_else(|| source.profile.vars.get(name));
+    let is_same = job.vars.iter().all(|(name, value)| var(name) == Some(value));
+    Ok(is_same.then_some(*watch))
+}
+
+/// The last look, no older than `max_age`, if it was made with the key that the source has now.
+fn recent(proxied: &Proxied, watch: u64, max_age: Duration) -> Option<(Bytes, Duration)> {
+    let key = proxied.follower.source.key_print()?;
+    proxied.follower.recent.get(watch, &key, max_age, Instant::now())
+}
+
+/// The status of a job that has ended: the body in which that was read.
+async fn ended(api: &Api, proxied: &Proxied, watch: Watch) -> Result<Option<Response>, Problem> {
+    if proxied.follower.source.profile.result_path.is_none() {
+        return stored(api, proxied, watch).await;
+    }
+    if !may_tell(proxied, &watch) {
+        return Ok(None);
+    }
+    // The last body is an earlier one where that of the end was too large to keep.
+    let profile = &proxied.follower.source.profile;
+    let is_end = |body: &String| {
+        profile.read(body.as_bytes()).is_ok_and(|(answer, _)| matches!(answer.class, Class::Ended(_)))
+    };
+    Ok(watch.last_body.filter(is_end).map(|body| json(body.into(), Duration::ZERO)))
+}
+
+fn may_tell(proxied: &Proxied, watch: &Watch) -> bool {
+    let known = watch.current_end().is_some_and(|end| end.outcome != Outcome::Lost && !end.refused);
+    known && watch.key.is_some() && watch.key == proxied.follower.source.key_print()
+}
+
+/// The stored bytes of a job. One that is being fetched is waited for: the source sends it once.
+async fn stored(api: &Api, proxied: &Proxied, watch: Watch) -> Result<Option<Response>, Problem> {
+    let settled = api.waiters.wait(watch.number);
+    let mut watch = watch;
+    if watch.stage == Stage::Fetching {
+        // Read again after arming, so that nothing is missed in between.
+        let is_fetching =
+            |watch: &Option<Watch>| matches!(watch, Some(watch) if watch.stage == Stage::Fetching);
+        let mut now = api.store.watch(watch.number)?;
+        if is_fetching(&now) && timeout(MAX_HOLD, settled).await.is_ok() {
+            now = api.store.watch(watch.number)?;
+        }
+        let Some(now) = now else { return Ok(None) };
+        watch = now;
+    }
+    let is_whole = proxied.follower.source.profile.result_at.is_empty();
+    if watch.stage != Stage::Ended || !is_whole || !may_tell(proxied, &watch) {
+        return Ok(None);
+    }
+    let Some((end, job)) = watch.end.as_ref().and_then(|end| Some((end, end.job.as_ref()?))) else {
+        return Ok(None);
+    };
+    // A file that is gone is the source's to answer for.
+    let response = stored_body(api, watch.number, &end.event_id, job).await;
+    Ok(response.ok().map(|response| hit(response, Duration::ZERO)))
+}
+
+fn json(body: Bytes, age: Duration) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    hit(response, age)
+}
+
+fn hit(mut response: Response, age: Duration) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_STATUS, HeaderValue::from_static("tidings; hit"));
+    headers.insert(header::AGE, age.as_secs().into());
+    response
+}

@@ -1,0 +1,217 @@
+//! The drop-in proxy: the requests of an application to its job API pass through here as they are, and the jobs that they
+//! create are watched.
+//!
+//! A request → its [`Way`] → answered from what is `known`, or passed on by `forward`. The id of a created job is taken from the
+//! answer (`created`) and is a durable watch before the answer goes on.
+
+mod config;
+mod created;
+mod forward;
+mod headers;
+mod known;
+mod way;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
+    response::Response,
+};
+
+pub use config::{MAX_AGE, ProxyConfig};
+pub use way::{Routes, Way};
+
+use crate::{
+    api::{Api, Problem},
+    clock,
+    follow::Follower,
+    job::JobId,
+    proxy::way::Vars,
+    store::{Found, Registered, Registration, StoreError},
+};
+
+/// The longest that the answer to the creation of a job is waited for after the caller has gone.
+const MAX_CREATION: Duration = Duration::from_secs(30 * 60);
+
+/// Tells the caller whether the job that he created is watched.
+const WATCH_HEADER: &str = "tidings-watch";
+
+/// What a source needs to be proxied.
+pub struct Proxied {
+    /// Its paths.
+    pub routes: Routes,
+    /// Its schedule, its client and its configuration.
+    pub follower: Arc<Follower>,
+}
+
+impl Proxied {
+    /// The proxy of a source.
+    #[must_use]
+    pub fn new(follower: &Arc<Follower>) -> Self {
+        Self { routes: Routes::of(&follower.source.profile), follower: Arc::clone(follower) }
+    }
+
+    fn config(&self) -> &ProxyConfig {
+        &self.follower.source.config.proxy
+    }
+}
+
+/// `ANY /proxy/{source}/…`
+pub(crate) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    let (name, rest) = split(&path);
+    let Some(proxied) = api.proxies.get(name).cloned() else {
+        let detail = format!("there is no source `{name}`; /v1/sources lists those there are");
+        return Err(Problem::not_found("unknown_source", detail));
+    };
+    headers::strip_own_token(&mut parts.headers, api.token.is_some());
+    let address = forward::address(&proxied.follower.source, rest, parts.uri.query())?;
+    let way = proxied.routes.way(&parts.method, rest, parts.uri.query());
+    let hit = match &way {
+        Way::Status(job) => known::status(&api, &proxied, job, &parts.headers).await?,
+        Way::Result(job) => known::result(&api, &proxied, job, &parts.headers).await?,
+        _ => None,
+    };
+    let passing = Passing { api, proxied, address, way };
+    match hit {
+        Some(response) => Ok(passing.counted(response, "known")),
+        None => passing.go(parts, body).await,
+    }
+}
+
+/// The source and the path that follows it.
+fn split(path: &str) -> (&str, &str) {
+    let rest = path.strip_prefix("/proxy/").unwrap_or_default();
+    rest.find('/').map_or((rest, "/"), |at| rest.split_at(at))
+}
+
+/// A request on its way to its source.
+struct Passing {
+    api: Arc<Api>,
+    proxied: Arc<Proxied>,
+    address: String,
+    way: Way,
+}
+
+impl Passing {
+    async fn go(self, parts: Parts, body: Body) -> Result<Response, Problem> {
+        if matches!(self.way, Way::Status(_) | Way::Result(_) | Way::Other) {
+            let answer = forward::send(&self.proxied, &self.address, parts, body).await?;
+            return Ok(self.counted(forward::response(answer), "forwarded"));
+        }
+        // What cannot be watched is better not created.
+        if matches!(self.way, Way::Create(_) | Way::Retry(_)) {
+            self.api.store.check_space()?;
+            if !self.api.store.is_healthy() {
+                return Err(StoreError::Unavailable("nothing can be recorded now".to_owned()).into());
+            }
+        }
+        // A caller that goes away must not take the id of its job along: the task goes on without it.
+        let task = tokio::spawn(tokio::time::timeout(MAX_CREATION, self.change(parts, body)));
+        let gone = |what: String| Problem::new(StatusCode::BAD_GATEWAY, "proxy_failed", what);
+        match task.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(gone("the source did not answer within half an hour".to_owned())),
+            Err(error) => Err(gone(error.to_string())),
+        }
+    }
+
+    /// A request that makes or changes a job.
+    async fn change(self, mut parts: Parts, body: Body) -> Result<Response, Problem> {
+        if matches!(self.way, Way::Create(_)) {
+            // The id has to be read.
+            parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        let answer = forward::send(&self.proxied, &self.address, parts, body).await?;
+        let done = answer.status().is_success();
+        let mut watched = None;
+        let response = match &self.way {
+            Way::Create(vars) if done => {
+                let id_at = self.proxied.follower.source.profile.create.as_ref().map(|(_, id_at)| id_at);
+                let (id, response) = created::read(answer, id_at.map_or("", String::as_str)).await;
+                watched = Some(self.watch(id, vars).await);
+                response
+            }
+            Way::Retry(job) => {
+                // 503 says that the retry was taken and starts late.
+                let taken = done || answer.status() == StatusCode::SERVICE_UNAVAILABLE;
+                if taken {
+                    watched = Some(self.watch(Ok(job.id.clone()), &job.vars).await);
+                }
+                forward::response(answer)
+            }
+            Way::Touch(id) if done => {
+                self.look_again(id);
+                forward::response(answer)
+            }
+            _ => forward::response(answer),
+        };
+        let mut response = self.counted(response, "forwarded");
+        if let Some(word) = watched {
+            response.headers_mut().insert(WATCH_HEADER, HeaderValue::from_static(word));
+        }
+        Ok(response)
+    }
+
+    /// Makes a job a durable watch, and says what became of that.
+    async fn watch(&self, id: Result<JobId, String>, vars: &Vars) -> &'static str {
+        let source = &self.proxied.follower.source;
+        let failed = |error: String| {
+            tracing::error!(
+                source = source.name,
+                error,
+                "a job was created through the proxy and is not watched"
+            );
+            "failed"
+        };
+        let id = match id {
+            Ok(id) => id,
+            Err(reason) => return failed(reason),
+        };
+        self.look_again(&id);
+        let vars = self.proxied.routes.needed(vars, &source.profile);
+        let registration = Registration { vars, ..Registration::new(&source.name, id.clone()) };
+        match self.api.store.register(vec![registration], clock::now()).await.map(|mut all| all.pop()) {
+            Ok(Some(Registered::New(_) | Registered::Again(_))) => "accepted",
+            Ok(Some(Registered::Existing(_))) => "existing",
+            Ok(_) => failed(format!("`{id}` is watched with other vars")),
+            Err(error) => failed(format!("`{id}` cannot be recorded: {error}")),
+        }
+    }
+
+    /// What was known of a job may no longer hold.
+    fn look_again(&self, id: &JobId) {
+        let follower = &self.proxied.follower;
+        if let Ok(Found::Watch(watch)) = self.api.store.find(&follower.source.name, id) {
+            follower.recent.forget(watch.number);
+            follower.look_now(watch.number);
+        }
+    }
+
+    fn counted(&self, response: Response, how: &str) -> Response {
+        let source = self.proxied.follower.source.name.as_str();
+        self.api.metrics.proxied.with_label_values(&[source, how]).inc();
+        response
+    }
+}
+
+/// Whether a method leaves everything as it is (RFC 9110, section 9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_the_first_segment() {
+        assert_eq!(split("/proxy/retab/v1/jobs"), ("retab", "/v1/jobs"));
+        assert_eq!(split("/proxy/retab"), ("retab", "/"));
+        assert_eq!(split("/proxy/retab/"), ("retab", "/"));
+        assert_eq!(split("/proxy//v1"), ("", "/v1"));
+    }
+}

@@ -1,0 +1,191 @@
+//! What a request means for the jobs of its source: read from its method and path alone.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+
+use super::is_safe;
+use crate::{
+    job::JobId,
+    upstream::{Profile, Template},
+};
+
+/// Variables of a path.
+pub type Vars = BTreeMap<String, String>;
+
+/// The job that a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// The other variables of the path.
+    pub vars: Vars,
+}
+
+/// What a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It asks for a light status.
+    Status(Job),
+    /// It asks for a result.
+    Result(Job),
+    /// It creates a job.
+    Create(Vars),
+    /// It runs a job again.
+    Retry(Job),
+    /// It does something else to a job: cancels it, say.
+    Touch(JobId),
+    /// Anything else.
+    Other,
+}
+
+/// The paths of a source, as requests are compared with them.
+pub struct Routes {
+    status: Vec<Template>,
+    result: Option<Template>,
+    create: Option<Template>,
+    retry: Option<Template>,
+    touch: Vec<Template>,
+}
+
+impl Routes {
+    /// The paths of a profile.
+    #[must_use]
+    pub fn of(profile: &Profile) -> Self {
+        let light = [Some(&profile.status_path), profile.fallback_status_path.as_ref()];
+        let create = profile.create.as_ref().map(|(path, _)| path.clone());
+        let below = |rest: &str| {
+            let path = create.as_ref().map(|path| format!("{path}{rest}"));
+            path.and_then(|path| Template::parse(&path).ok())
+        };
+        Self {
+            status: light.into_iter().flatten().filter_map(sorted).collect(),
+            result: profile.result_path.as_ref().and_then(sorted),
+            touch: [below("/{id}"), below("/{id}/{+rest}")].into_iter().flatten().collect(),
+            retry: profile.retry_path.clone(),
+            create,
+        }
+    }
+
+    /// What a request is. `path` and `query` are as they were sent, still encoded.
+    #[must_use]
+    pub fn way(&self, method: &Method, path: &str, query: Option<&str>) -> Way {
+        if *method == Method::GET {
+            let whole = with_query(path, query);
+            let named = |template: &Template| job(template, &whole);
+            return self
+                .status
+                .iter()
+                .find_map(named)
+                .map(Way::Status)
+                .or_else(|| self.result.as_ref().and_then(named).map(Way::Result))
+                .unwrap_or(Way::Other);
+        }
+        if is_safe(method) {
+            return Way::Other;
+        }
+        if *method == Method::POST {
+            if let Some(vars) = self.create.as_ref().and_then(|template| template.matches(path)) {
+                return Way::Create(vars);
+            }
+            if let Some(job) = self.retry.as_ref().and_then(|template| job(template, path)) {
+                return Way::Retry(job);
+            }
+        }
+        let touched = self.touch.iter().find_map(|template| job(template, path));
+        touched.map_or(Way::Other, |job| Way::Touch(job.id))
+    }
+
+    /// Of the variables of a path those that a watch has to bring: the ones that its source takes and does not have.
+    #[must_use]
+    pub fn needed(&self, vars: &Vars, profile: &Profile) -> Vars {
+        let is_needed = |(name, value): &(&String, &String)| {
+            profile.known_vars().any(|known| known == *name) && profile.vars.get(*name) != Some(value)
+        };
+        vars.iter().filter(is_needed).map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
+fn job(template: &Template, path: &str) -> Option<Job> {
+    let mut vars = template.matches(path)?;
+    let id = vars.remove("id")?.parse().ok()?;
+    Some(Job { id, vars })
+}
+
+/// A template whose query is in order: clients write theirs in any.
+fn sorted(template: &Template) -> Option<Template> {
+    let text = template.to_string();
+    match text.split_once('?') {
+        Some((path, query)) => Template::parse(&with_query(path, Some(query))).ok(),
+        None => Some(template.clone()),
+    }
+}
+
+fn with_query(path: &str, query: Option<&str>) -> String {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return path.to_owned() };
+    let mut pairs: Vec<&str> = query.split('&').collect();
+    pairs.sort_unstable();
+    format!("{path}?{}", pairs.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{SourceConfig, SourceType};
+
+    fn routes(name: &str) -> (Routes, Profile) {
+        let base_url = Some("https://example.com".to_owned());
+        let profile = SourceType::named(name).unwrap();
+        let config = SourceConfig { profile, base_url, ..SourceConfig::default() };
+        let profile = Profile::of(&config).unwrap();
+        (Routes::of(&profile), profile)
+    }
+
+    fn way(name: &str, method: &Method, target: &str) -> Way {
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        routes(name).0.way(method, path, query)
+    }
+
+    fn named(id: &str) -> Job {
+        Job { id: id.parse().unwrap(), vars: Vars::new() }
+    }
+
+    #[test]
+    fn the_requests_of_retabs_sdk_are_told_apart() {
+        let (get, post) = (Method::GET, Method::POST);
+        for (method, target, expected) in [
+            (&post, "/v1/jobs", Way::Create(Vars::new())),
+            (&get, "/v1/jobs/j%2F1/status", Way::Status(named("j/1"))),
+            (&get, "/v1/jobs/j?include_request=false&include_response=false", Way::Status(named("j"))),
+            (&get, "/v1/jobs/j?include_response=false&include_request=false", Way::Status(named("j"))),
+            (&get, "/v1/jobs/j?include_request=false&include_response=true", Way::Result(named("j"))),
+            (&get, "/v1/jobs/j?include_request=true&include_response=true", Way::Other),
+            (&get, "/v1/jobs/j", Way::Other),
+            (&get, "/v1/jobs?limit=5", Way::Other),
+            (&post, "/v1/jobs/j/retry", Way::Retry(named("j"))),
+            (&post, "/v1/jobs/j/cancel", Way::Touch("j".parse().unwrap())),
+            (&Method::DELETE, "/v1/jobs/j", Way::Touch("j".parse().unwrap())),
+            (&Method::HEAD, "/v1/jobs/j/status", Way::Other),
+            (&post, "/v1/extractions", Way::Other),
+            (&get, "/v1/jobs/%2E%2E/status", Way::Other),
+        ] {
+            assert_eq!(way("retab", method, target), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn variables_are_read_from_the_path() {
+        let Way::Status(job) = way("github-actions", &Method::GET, "/repos/o/r/actions/runs/7") else {
+            panic!("not a status")
+        };
+        assert_eq!(job.id.as_str(), "7");
+        assert_eq!(
+            job.vars,
+            [("owner", "o"), ("repo", "r")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+        );
+        let (routes, mut profile) = routes("github-actions");
+        profile.vars.insert("owner".to_owned(), "o".to_owned());
+        assert_eq!(routes.needed(&job.vars, &profile), [("repo".to_owned(), "r".to_owned())].into());
+    }
+}

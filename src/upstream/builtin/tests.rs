@@ -1,0 +1,116 @@
+//! Each profile against bodies of every state that its API has. The bodies are made by hand from what the vendors document.
+
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    job::JobId,
+    upstream::{Class, JobRef, NO_STATUS, Profile, Source},
+};
+
+/// A body and what it means.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    id: String,
+    base_url: Option<String>,
+    #[serde(default)]
+    vars: std::collections::BTreeMap<String, String>,
+    body: Value,
+    /// `pending`, also for a body without a status, `unknown` or an outcome.
+    class: String,
+    /// Whether it says that the job is being worked on.
+    running: bool,
+    status_url: String,
+    /// Nothing when the status body is the result.
+    result_url: Option<String>,
+    error: Option<Value>,
+}
+
+/// The least bodies a profile has to be shown: two that go on, one that ended well, one that did not.
+const LEAST: usize = 4;
+
+fn check(name: &str, case: &Case) {
+    let at = format!("{name}: {}", case.name);
+    let config = SourceConfig {
+        profile: SourceType::named(name).unwrap(),
+        base_url: case.base_url.clone(),
+        ..SourceConfig::default()
+    };
+    let source = Source::new(name, &config, None).unwrap_or_else(|error| panic!("{at}: {error}"));
+    let id = case.id.parse::<JobId>().unwrap();
+    let job = JobRef { id: &id, vars: &case.vars };
+    assert_eq!(source.status_address(job).unwrap(), case.status_url, "{at}");
+
+    let (answer, json) = source.profile.read(case.body.to_string().as_bytes()).unwrap();
+    let class = match answer.class {
+        Class::Unknown if answer.status != NO_STATUS => "unknown",
+        Class::Pending | Class::Unknown => "pending",
+        Class::Ended(outcome) => outcome.as_str(),
+    };
+    assert_eq!(class, case.class, "{at}: {}", answer.status);
+    if class == "pending" {
+        assert_eq!(answer.at_work, case.running, "{at}");
+        return;
+    }
+    assert_eq!(source.result_address(job, &json).unwrap(), case.result_url, "{at}");
+    let text =
+        case.error.as_ref().map(|error| error.as_str().map_or_else(|| error.to_string(), str::to_owned));
+    let bad = matches!(class, "failed" | "expired" | "cancelled");
+    assert_eq!(answer.error.filter(|_| bad), text.filter(|_| bad), "{at}");
+}
+
+#[test]
+fn every_body_is_read_as_what_it_is() {
+    for name in TYPES.iter().filter(|name| **name != CUSTOM) {
+        let path = format!("{}/src/upstream/profiles/bodies/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let cases: Vec<Case> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(cases.len() >= LEAST, "{name}: {} bodies", cases.len());
+        let shown = |class: &str| cases.iter().any(|case| case.class == class);
+        assert!(shown("pending") && shown("completed"), "{name}");
+        for case in &cases {
+            check(name, case);
+        }
+    }
+}
+
+/// A word of a profile that no body shows might be a slip of the pen.
+#[test]
+fn every_word_of_a_profile_is_shown() {
+    for name in TYPES.iter().filter(|name| **name != CUSTOM) {
+        let text = text(name).unwrap();
+        let built_in = read(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!built_in.title.is_empty() && built_in.docs.starts_with("https://"), "{name}");
+        let path = format!("{}/src/upstream/profiles/bodies/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let bodies: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let seen: Vec<String> = bodies
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|case| {
+                let config = SourceConfig {
+                    profile: SourceType::named(name).unwrap(),
+                    base_url: Some("https://example.com".to_owned()),
+                    ..SourceConfig::default()
+                };
+                let body = case["body"].to_string();
+                Profile::of(&config).unwrap().read(body.as_bytes()).unwrap().0.status.to_lowercase()
+            })
+            .collect();
+        let outcomes = built_in.keys.outcomes.unwrap();
+        let lists =
+            [outcomes.pending, outcomes.completed, outcomes.failed, outcomes.cancelled, outcomes.expired];
+        for word in lists.iter().flatten().filter(|word| !matches!(word.as_str(), "*" | "")) {
+            assert!(seen.contains(&word.to_lowercase()), "{name}: no body shows `{word}`");
+        }
+    }
+}
+
+#[test]
+fn a_type_that_nobody_knows_is_refused_with_the_known_ones() {
+    let error = serde_json::from_str::<SourceType>("\"openai\"").unwrap_err().to_string();
+    assert!(error.contains("openai-batch") && error.contains("custom"), "{error}");
+    assert!(SourceType::named("custom").unwrap().built_in().is_none());
+}

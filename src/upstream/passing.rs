@@ -1,0 +1,144 @@
+//! The requests of others to a source, passed on, and whose they are.
+
+use reqwest::{
+    Body, Method, Response,
+    header::{HeaderMap, HeaderValue},
+};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::{
+    Failure, Source,
+    failure::{foreign, trouble},
+};
+use crate::{job::hex, secret::Secret};
+
+/// Bytes of a key's digest that are kept: enough to tell keys apart, and of no use to guess one from.
+const PRINT: usize = 16;
+
+impl Source {
+    /// Passes a request on. With `inject` our key and headers take the place of the caller's.
+    ///
+    /// # Errors
+    /// When the address is of a foreign origin, our key cannot be read, or no answer comes. An answer with an error status is
+    /// an answer.
+    pub async fn pass_on(
+        &self,
+        method: Method,
+        address: &str,
+        mut headers: HeaderMap,
+        body: Option<Body>,
+        inject: bool,
+    ) -> Result<Response, Failure> {
+        if !self.is_own(address) {
+            return Err(foreign(address));
+        }
+        if inject {
+            let key = &self.profile.key_header.0;
+            for (name, value) in self.credentials()? {
+                if let Some(name) = name.filter(|name| name == key || !headers.contains_key(name)) {
+                    headers.insert(name, value);
+                }
+            }
+        }
+        self.count_request();
+        let mut request = self.http().request(method, address).headers(headers);
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        request.send().await.map_err(|error| trouble(&error))
+    }
+
+    /// Whether a request carries our own key. Compared by digests in constant time, so that neither the time nor the length
+    /// tells anything about it.
+    #[must_use]
+    pub fn is_own_key(&self, headers: &HeaderMap) -> bool {
+        let Ok(Some(key)) = self.key() else { return false };
+        let (name, _) = &self.profile.key_header;
+        let mut given = headers.get_all(name).iter();
+        let (Some(given), None) = (given.next(), given.next()) else { return false };
+        let own = Sha256::digest(self.key_text(&key));
+        Sha256::digest(given.as_bytes()).ct_eq(&own).into()
+    }
+
+    /// What tells the key of now from others: the beginning of its SHA-256, hexadecimal. `None` without a key.
+    #[must_use]
+    pub fn key_print(&self) -> Option<String> {
+        self.key().ok().flatten().map(|key| print(&key))
+    }
+
+    /// The same of the key that was sent last.
+    #[must_use]
+    pub fn sent_key_print(&self) -> Option<String> {
+        self.sent().as_ref().map(print)
+    }
+
+    /// The header's value for a key.
+    pub(super) fn key_text(&self, key: &Secret) -> String {
+        match &self.profile.key_header.1 {
+            Some(scheme) => format!("{scheme} {}", key.expose()),
+            None => key.expose().to_owned(),
+        }
+    }
+
+    /// The header that carries a key; `None` when the key holds what no header may hold.
+    pub(super) fn key_value(&self, key: &Secret) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_str(&self.key_text(key)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+fn print(key: &Secret) -> String {
+    let digest = Sha256::digest(key.expose());
+    hex(&digest[..PRINT])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{SourceConfig, SourceType};
+
+    fn source(profile: &str) -> Source {
+        let config = SourceConfig {
+            profile: SourceType::named(profile).unwrap(),
+            api_key: Some(Secret::new("k1")),
+            ..SourceConfig::default()
+        };
+        Source::new(profile, &config, None).unwrap()
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_the_own_key_in_its_own_header_is_ours() {
+        let (plain, bearer) = (source("retab"), source("openai-batch"));
+        assert!(plain.is_own_key(&headers(&[("api-key", "k1")])));
+        assert!(bearer.is_own_key(&headers(&[("authorization", "Bearer k1")])));
+        for other in [
+            headers(&[]),
+            headers(&[("api-key", "k")]),
+            headers(&[("api-key", "k12")]),
+            headers(&[("api-key", "K1")]),
+            headers(&[("authorization", "Bearer k1")]),
+            headers(&[("api-key", "k1"), ("api-key", "k2")]),
+        ] {
+            assert!(!plain.is_own_key(&other), "{other:?}");
+        }
+        let keyless = Source::new("retab", &SourceConfig::default(), None).unwrap();
+        assert!(!keyless.is_own_key(&headers(&[("api-key", "")])) && !keyless.is_own_key(&headers(&[])));
+    }
+
+    #[test]
+    fn a_print_is_no_key() {
+        let print = source("retab").key_print().unwrap();
+        assert_eq!((print.len(), print.contains("k1")), (2 * PRINT, false));
+        assert_eq!(source("fal").key_print(), Some(print));
+    }
+}

@@ -1,0 +1,73 @@
+//! One look with everything about it, for whoever sets a source up.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use tokio::time::timeout;
+
+use super::{
+    Failure, JobRef, Source,
+    failure::{timed_out, trouble},
+};
+
+/// More of a body is not read.
+const MAX_BODY: usize = 1 << 20;
+
+/// A request and what came of it.
+#[derive(Debug)]
+pub struct Probe {
+    /// Where it was asked.
+    pub address: String,
+    /// The HTTP status, the media type, and the time that it took.
+    pub answer: Result<(u16, String, Duration), Failure>,
+    /// How long the answer asks to wait before the next look.
+    pub hint: Option<Duration>,
+    /// The beginning of the body.
+    pub body: Bytes,
+}
+
+impl Source {
+    /// Looks at a job as polling would, at its light status and, where that is missing, at the heavier route. What is no
+    /// answer that polling could use is kept, too.
+    ///
+    /// # Errors
+    /// When the request cannot be made: a variable is missing, or the address is of a foreign origin.
+    pub async fn probe(&self, job: JobRef<'_>) -> Result<Vec<Probe>, Failure> {
+        let first = self.look(self.status_address(job)?).await;
+        let is_missing = matches!(first.answer, Ok((404, ..)));
+        let mut probes = vec![first];
+        if let Some(address) = self.fallback_address(job)?.filter(|_| is_missing) {
+            probes.push(self.look(address).await);
+        }
+        Ok(probes)
+    }
+
+    async fn look(&self, address: String) -> Probe {
+        let (start, limit) = (Instant::now(), self.config.timeout);
+        let exchange = async {
+            let mut response = self.send(&address).await?;
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|error| trouble(&error))? {
+                body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY - body.len())]);
+                if body.len() == MAX_BODY {
+                    break;
+                }
+            }
+            Ok((status, headers, Bytes::from(body)))
+        };
+        match timeout(limit.0, exchange).await.unwrap_or_else(|_| Err(timed_out(limit))) {
+            Ok((status, headers, body)) => {
+                let answer = Ok((status, media_type(&headers), start.elapsed()));
+                Probe { address, answer, hint: self.hint(&headers), body }
+            }
+            Err(failure) => Probe { address, answer: Err(failure), hint: None, body: Bytes::new() },
+        }
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    text.unwrap_or("no content-type").to_owned()
+}

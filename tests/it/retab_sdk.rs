@@ -1,0 +1,157 @@
+//! Retab's own SDK for Python against proxy → mock: nothing of it changes but its base URL.
+//!
+//! It needs two releases of that SDK, so these run only when asked for: `.ci/run` installs them and sets `RETAB_SDK_142` and
+//! `RETAB_SDK_148` (an interpreter each). 0.0.142 reads epoch seconds and wants `/v1` in the base URL, 0.0.148 reads ISO 8601.
+
+use std::{
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tidings::{
+    config::Config,
+    mock::{Kind, Mock, MockConfig, Timestamps},
+    secret::Secret,
+    upstream::SourceConfig,
+};
+use tokio::process::Command;
+
+use crate::harness::{Daemon, LOOPBACK, Sinks, config};
+
+const KEY: &str = "key-of-the-source";
+
+/// Callers at once.
+const WAITERS: &str = "200";
+
+/// A release of the SDK.
+struct Sdk {
+    variable: &'static str,
+    timestamps: Timestamps,
+    /// What follows the base URL.
+    version: &'static str,
+}
+
+const OLD: Sdk = Sdk { variable: "RETAB_SDK_142", timestamps: Timestamps::Epoch, version: "/v1" };
+const NEW: Sdk = Sdk { variable: "RETAB_SDK_148", timestamps: Timestamps::Iso, version: "" };
+
+impl Sdk {
+    async fn run(&self, base_url: &str, args: &[&str]) -> Value {
+        let python =
+            std::env::var_os(self.variable).unwrap_or_else(|| panic!("{} names no Python", self.variable));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/retab/sdk.py");
+        let mut command = Command::new(python);
+        command.arg(script).arg(args[0]).arg(format!("{base_url}{}", self.version)).args(&args[1..]);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} {args:?}: {said}", self.variable);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    async fn mock(&self) -> Mock {
+        let config = MockConfig { timestamps: self.timestamps, jitter: 0.0, ..MockConfig::default() };
+        let mock = Mock::start(config, LOOPBACK).await.unwrap();
+        mock.set(|faults| faults.key = Some(KEY.to_owned()));
+        mock
+    }
+}
+
+async fn daemon(folder: &Path, mock: &Mock, change: impl FnOnce(&mut Config)) -> Daemon {
+    let mut config = config(folder, mock).disk("disk", &folder.join("out"));
+    config.sources.get_mut("retab").unwrap().api_key = Some(Secret::new(KEY));
+    change(&mut config);
+    Daemon::start(config).await
+}
+
+fn ids(done: &Value, outcome: &str) -> Vec<String> {
+    done[outcome].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+}
+
+async fn walk(sdk: &Sdk) {
+    let (folder, mock) = (tempfile::tempdir().unwrap(), sdk.mock().await);
+    let daemon = daemon(folder.path(), &mock, |_| {}).await;
+    let done = sdk.run(&format!("{}/proxy/retab", daemon.url), &["walk"]).await;
+    for outcome in ["completed", "cancelled"] {
+        for job in ids(&done, outcome) {
+            let watch = daemon
+                .until(&job, "is delivered", |watch| watch["phase"] == "done" && watch["outcome"] == outcome)
+                .await;
+            let bytes = std::fs::read(folder.path().join(format!("out/retab/{job}.json"))).unwrap();
+            assert_eq!(bytes, mock.full_body(&job).unwrap(), "{watch}");
+        }
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with retab 0.0.142; .ci/run provides it"]
+async fn release_142_works_and_its_jobs_are_watched() {
+    walk(&OLD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with retab 0.0.148; .ci/run provides it"]
+async fn release_148_works_and_its_jobs_are_watched() {
+    walk(&NEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with retab 0.0.142; .ci/run provides it"]
+async fn a_retry_that_the_sdk_takes_for_a_failure_is_watched() {
+    let (folder, mock) = (tempfile::tempdir().unwrap(), OLD.mock().await);
+    mock.set(|faults| faults.late_dispatch = true);
+    let daemon = daemon(folder.path(), &mock, |_| {}).await;
+    let done = OLD.run(&format!("{}/proxy/retab", daemon.url), &["late"]).await;
+    for job in ids(&done, "completed") {
+        daemon
+            .until(&job, "completes", |watch| watch["phase"] == "done" && watch["outcome"] == "completed")
+            .await;
+    }
+    daemon.stop().await;
+}
+
+/// What 200 jobs cost their source when 200 callers wait for them, directly and by way of the proxy: with the budget of the
+/// defaults, and with one that is no limit here.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with retab 0.0.142; .ci/run provides it"]
+async fn two_hundred_waiters_cost_the_source_less_than_directly() {
+    let defaults = SourceConfig::default();
+    let direct = OLD.mock().await;
+    let start = Instant::now();
+    OLD.run(&direct.base_url(), &["waiters", WAITERS]).await;
+    report("directly", &direct, start);
+    for budget in [defaults.max_requests_per_second, 500.0] {
+        let (folder, mock) = (tempfile::tempdir().unwrap(), OLD.mock().await);
+        let daemon = daemon(folder.path(), &mock, |config| {
+            let source = config.sources.get_mut("retab").unwrap();
+            source.max_requests_per_second = budget;
+            source.polling = defaults.polling.clone();
+        })
+        .await;
+        let start = Instant::now();
+        let done = OLD.run(&format!("{}/proxy/retab", daemon.url), &["waiters", WAITERS]).await;
+        report(&format!("by proxy, at most {budget} looks a second"), &mock, start);
+        for job in ids(&done, "completed") {
+            daemon.finished(&job).await;
+            assert_eq!(mock.requests(Some(&job), Some(Kind::Full)), 1, "{job} is fetched once");
+        }
+        if budget <= defaults.max_requests_per_second {
+            assert!(mock.total() < direct.total(), "{} {}", mock.total(), direct.total());
+        }
+        daemon.stop().await;
+    }
+}
+
+fn report(what: &str, mock: &Mock, start: Instant) {
+    let [create, status, light, full] =
+        [Kind::Create, Kind::Status, Kind::Light, Kind::Full].map(|kind| mock.requests(None, Some(kind)));
+    let busiest = mock.busiest(Duration::from_secs(1));
+    println!(
+        "{what}: {} requests ({create} created, {} looked, {full} fetched), at most {busiest} in a second, {:.0} s",
+        mock.total(),
+        status + light,
+        start.elapsed().as_secs_f64()
+    );
+}
