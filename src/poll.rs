@@ -47,8 +47,9 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
             follower.answered(number);
             tracing::debug!(source = follower.source.name, %job_id, status = answer.status, "looked");
             let ended = matches!(answer.class, Class::Ended(_));
-            let step = take_in(follower, number, &job_id, polls, answer, &body).await;
-            if !ended && let Some(key) = follower.source.sent_key_print() {
+            let key = follower.source.sent_key_print();
+            let step = take_in(follower, number, &job_id, polls, answer, (&body, key.clone())).await;
+            if !ended && let Some(key) = key {
                 follower.recent.put(number, &body, key, moment);
             }
             step
@@ -94,7 +95,7 @@ async fn take_in(
     job_id: &JobId,
     polls: u64,
     answer: Answer,
-    body: &Bytes,
+    (body, key): (&Bytes, Option<String>),
 ) -> Step {
     let now = clock::now();
     let class = answer.class;
@@ -117,7 +118,7 @@ async fn take_in(
         at_work: answer.at_work,
         result: answer.result,
         error: answer.error,
-        key: follower.source.sent_key_print(),
+        key,
     };
     if let Class::Ended(outcome) = class {
         return end(follower, number, (outcome, &times), &seen, polls, now).await;

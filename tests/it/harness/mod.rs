@@ -32,6 +32,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const LOOPBACK: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
+/// Serves on any free port of this machine, until the task is aborted.
+pub async fn serve(router: axum::Router) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (address, tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }))
+}
+
 /// Looks again and again until `probe` finds something.
 pub async fn eventually<T, F, P>(what: &str, mut probe: P) -> T
 where

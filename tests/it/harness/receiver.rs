@@ -13,9 +13,9 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
     response::Response,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 
-use super::{LOOPBACK, eventually};
+use super::{eventually, serve};
 
 /// A request that came.
 #[derive(Clone, Debug)]
@@ -69,10 +69,7 @@ impl Receiver {
     /// One that answers 204.
     pub async fn start() -> Self {
         let kept: Arc<Mutex<Kept>> = Arc::default();
-        let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(take).with_state(Arc::clone(&kept));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let (address, server) = serve(Router::new().fallback(take).with_state(Arc::clone(&kept))).await;
         Self { address, kept, server }
     }
 

@@ -13,9 +13,9 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 
-use super::{LOOPBACK, Request};
+use super::{Request, serve};
 
 #[derive(Default)]
 struct Kept {
@@ -34,10 +34,7 @@ impl Site {
     /// One that knows nothing yet: it answers 404.
     pub async fn start() -> Self {
         let kept: Arc<Mutex<Kept>> = Arc::default();
-        let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&kept));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let (address, server) = serve(Router::new().fallback(answer).with_state(Arc::clone(&kept))).await;
         Self { address, kept, server }
     }
 
