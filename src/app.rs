@@ -3,13 +3,12 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Weak},
+    sync::{Arc, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -17,19 +16,22 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, Api, Bound, Listen, view::WatchView},
     clock,
-    config::Config,
-    deliver::{Callbacks, Couriers, SinkError},
-    fanout::Router,
-    follow::Follower,
+    config::{Config, Loader},
+    deliver::SinkError,
+    fanout::{Router, Routing},
     job::JobId,
-    proxy::Proxied,
+    reload::{self, ReloadError, ReloadRequest, Reloaded, Reloader},
     remember,
     secret::SecretSource,
+    stages::{SINK, SOURCE, Stages},
     store::{Change, Found, OpenError, Registered, Registration, Store, StoreError, Watch},
-    telemetry::Metrics,
-    upstream::{Source, SourceError},
+    telemetry::{LogLevel, Metrics},
+    upstream::SourceError,
     waiters::Waiters,
+    wiring::{Ground, Wiring},
 };
+
+pub use crate::stages::StageDied;
 
 /// How often finished watches are looked at for retention, at the least.
 const RETENTION_ROUND: Duration = Duration::from_secs(60);
@@ -64,17 +66,11 @@ pub enum StartError {
     Address(String),
 }
 
-/// A stage that ended although nobody asked it to.
-#[derive(Debug, thiserror::Error)]
-#[error("{stage} ended unexpectedly; the process ends too, so that it can be started again: {reason}")]
-pub struct StageDied {
-    stage: &'static str,
-    reason: String,
-}
-
 /// The daemon, with its listeners bound and nothing running yet.
 pub struct App {
     config: Config,
+    reloader: Option<Reloader>,
+    asked: mpsc::Receiver<ReloadRequest>,
     api: Arc<Api>,
     listener: Option<Bound>,
     admin: Option<Bound>,
@@ -103,8 +99,16 @@ impl App {
             Some(address) if serve => Some(bind(address).await?),
             _ => None,
         };
-        let api = Arc::new(assemble(&config, store)?);
-        Ok(Self { config, api, listener, admin })
+        let (reloads, asked) = mpsc::channel(16);
+        let api = Arc::new(assemble(&config, store, reloads)?);
+        Ok(Self { config, reloader: None, asked, api, listener, admin })
+    }
+
+    /// Lets the configuration be read again while it runs.
+    #[must_use]
+    pub fn reloading(mut self, loader: Loader, level: LogLevel) -> Self {
+        self.reloader = Some(Reloader::new(loader, level, self.config.clone()));
+        self
     }
 
     /// Where the API listens, with the port that the system chose.
@@ -130,9 +134,9 @@ impl App {
     /// # Errors
     /// When a stage ended on its own.
     pub async fn run(self) -> Result<(), StageDied> {
-        let Self { config, api, listener, admin } = self;
+        let Self { config, reloader, mut asked, api, listener, admin } = self;
         listen_to_changes(&api);
-        let mut stages = Stages::default();
+        let mut stages = Stages::new(api.stop.clone());
         let routes = [(listener, api::router(&api)), (admin, api::admin_router(&api))];
         for (bound, router) in routes {
             if let Some(bound) = bound {
@@ -144,16 +148,16 @@ impl App {
             }
         }
         load(&api, &config).await?;
-        for follower in api.followers.values() {
-            stages.start("a source", Arc::clone(follower).run(api.stop.clone()));
-        }
-        for courier in api.couriers.all() {
-            stages.start("a sink", Arc::clone(courier).run(api.stop.clone()));
-        }
-        let followers = api.followers.clone();
-        stages.start("what was learned", remember::keep(api.store.clone(), followers, api.stop.clone()));
-        stages.start("retention", retain(Arc::clone(&api), config.store.retention.0));
-        let died = stages.until_stopped(&api.stop).await;
+        start_all(&api, &mut stages);
+        stages.start("what was learned", remember::keep(Arc::clone(&api)));
+        stages.start("retention", retain(Arc::clone(&api)));
+        let died = loop {
+            tokio::select! {
+                () = api.stop.cancelled() => break None,
+                died = stages.died() => break Some(died),
+                Some(request) = asked.recv() => reload::answer(request, reloader.as_ref(), &api, &mut stages).await,
+            }
+        };
         api.stop.cancel();
         if timeout(config.server.drain.0, stages.finish()).await.is_err() {
             tracing::warn!("the drain time is over; what was under way is picked up at the next start");
@@ -163,39 +167,16 @@ impl App {
     }
 }
 
-/// The tasks of the stages, each with a name for the log.
-#[derive(Default)]
-struct Stages {
-    tasks: JoinSet<&'static str>,
-}
-
-impl Stages {
-    fn start(&mut self, name: &'static str, stage: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(async move {
-            stage.await;
-            name
-        });
+/// Starts every source and every sink.
+fn start_all(api: &Arc<Api>, stages: &mut Stages) {
+    let live = api.live();
+    for (name, follower) in &live.followers {
+        let follower = Arc::clone(follower);
+        stages.replace((SOURCE, name.clone()), |stop| follower.run(stop));
     }
-
-    /// Waits for `stop`, or for a stage to end before that.
-    async fn until_stopped(&mut self, stop: &CancellationToken) -> Option<StageDied> {
-        let ended = tokio::select! {
-            () = stop.cancelled() => return None,
-            ended = self.tasks.join_next() => ended?,
-        };
-        if stop.is_cancelled() {
-            return None;
-        }
-        let died = match ended {
-            Ok(stage) => StageDied { stage, reason: "it returned".to_owned() },
-            Err(error) => StageDied { stage: "a stage", reason: error.to_string() },
-        };
-        tracing::error!("{died}");
-        Some(died)
-    }
-
-    async fn finish(&mut self) {
-        while self.tasks.join_next().await.is_some() {}
+    for courier in live.couriers.all() {
+        let courier = Arc::clone(courier);
+        stages.replace((SINK, courier.name.clone()), |stop| courier.run(stop));
     }
 }
 
@@ -205,31 +186,25 @@ async fn bind(address: &str) -> Result<Bound, StartError> {
     Bound::bind(&listen).await.map_err(failed)
 }
 
-fn assemble(config: &Config, store: Store) -> Result<Api, StartError> {
-    let metrics = Arc::new(Metrics::new());
-    let proxy = config.server.proxy.as_deref();
-    let callbacks = config.callbacks.enabled.then(|| Callbacks::new(&config.callbacks)).transpose()?;
-    let couriers = Couriers::open(&config.sinks, callbacks.as_ref(), proxy, &store, &metrics)?;
-    let router = Arc::new(Router::new(&config.sinks, &config.routes));
-    let mut followers = BTreeMap::new();
-    for (name, source) in &config.sources {
-        let source = Source::new(name, source, proxy)
-            .map_err(|error| StartError::Source { name: name.clone(), source: error })?;
-        let follower = Follower::new(source, store.clone(), Arc::clone(&router), Arc::clone(&metrics));
-        followers.insert(name.clone(), Arc::new(follower));
-    }
-    let proxied =
-        |(name, follower): (&String, &Arc<Follower>)| (name.clone(), Arc::new(Proxied::new(follower)));
-    Ok(Api {
+fn assemble(config: &Config, store: Store, reloads: mpsc::Sender<ReloadRequest>) -> Result<Api, StartError> {
+    let ground = Ground {
         store,
-        proxies: followers.iter().map(proxied).collect(),
-        followers,
-        couriers,
+        metrics: Arc::new(Metrics::new()),
+        routing: Arc::new(Routing::new(Router::new(&config.sinks, &config.routes))),
+        outgoing: config.server.proxy.clone(),
+    };
+    let wiring = Wiring::of(config.clone(), None, &ground)?;
+    ground.metrics.config_last_reload.set(1);
+    Ok(Api {
+        store: ground.store.clone(),
+        metrics: Arc::clone(&ground.metrics),
+        ground,
+        wiring: RwLock::new(Arc::new(wiring)),
+        reloads,
         waiters: Waiters::default(),
-        metrics,
         token: SecretSource::of(config.server.token.as_ref(), config.server.token_file.as_deref()),
         hosts: config.server.hosts.clone(),
-        callbacks,
+        quit: config.server.quit,
         loaded: watch::Sender::new(false),
         streams: config.server.streams,
         readers: Arc::new(Semaphore::new(config.server.streams.readers)),
@@ -243,44 +218,47 @@ fn listen_to_changes(api: &Arc<Api>) {
     let weak: Weak<Api> = Arc::downgrade(api);
     api.store.on_change(move |change| {
         let Some(api) = weak.upgrade() else { return };
+        // Held until all of it is passed on: see `Api::wiring`.
+        let live = api.wiring.read().unwrap_or_else(PoisonError::into_inner);
         match change {
             Change::Follow(watch) => {
-                api.follow(&watch);
+                live.follow(&watch);
             }
             Change::Unfollow { source, watch } => {
-                if let Some(follower) = api.followers.get(&source) {
+                if let Some(follower) = live.followers.get(&source) {
                     follower.unfollow(watch);
                 }
             }
             Change::Settled { watch } => api.waiters.settled(watch),
-            Change::Deliver { sink, key, due } => api.couriers.schedule(&sink, key, due),
-            Change::Drop { sink, key } => api.couriers.forget(&sink, key),
+            Change::Deliver { sink, key, due } => live.couriers.schedule(&sink, key, due),
+            Change::Drop { sink, key } => live.couriers.forget(&sink, key),
         }
     });
 }
 
 /// Takes up everything that is open, and the jobs that the configuration names.
 async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
-    let died = |reason: String| StageDied { stage: "the start", reason };
+    let died = |reason: String| StageDied::new("the start", reason);
     let loading = Arc::clone(api);
     let loaded = tokio::task::spawn_blocking(move || -> Result<(u64, u64), StoreError> {
         let (mut watches, mut deliveries) = (0, 0);
         let mut orphaned: BTreeMap<String, u64> = BTreeMap::new();
-        for follower in loading.followers.values() {
+        let live = loading.live();
+        for follower in live.followers.values() {
             remember::take_up(&loading.store, follower);
         }
         loading.store.each_open(|watch| {
             watches += 1;
-            if !loading.follow(&watch) {
+            if !live.follow(&watch) {
                 *orphaned.entry(watch.source).or_default() += 1;
             }
         })?;
         for (source, watches) in orphaned {
             tracing::warn!(source, watches, "watches wait for a source that is not configured");
         }
-        loading.couriers.restore_pauses()?;
+        live.couriers.restore_pauses()?;
         loading.store.each_pending(|sink, key, due| {
-            loading.couriers.schedule(sink, key, due);
+            live.couriers.schedule(sink, key, due);
             deliveries += 1;
         })?;
         Ok((watches, deliveries))
@@ -295,7 +273,7 @@ async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
 }
 
 /// Drops finished watches after retention, and first what a killed process left in the spool.
-async fn retain(api: Arc<Api>, retention: Duration) {
+async fn retain(api: Arc<Api>) {
     let sweeping = Arc::clone(&api);
     match tokio::task::spawn_blocking(move || sweeping.store.sweep_spool()).await {
         Ok(Ok(0)) => {}
@@ -303,8 +281,9 @@ async fn retain(api: Arc<Api>, retention: Duration) {
         Ok(Err(error)) => tracing::warn!(%error, "the spool could not be swept; the next start does"),
         Err(error) => tracing::warn!(%error, "the spool could not be swept; the next start does"),
     }
-    let round = (retention / 10).clamp(Duration::from_millis(100), RETENTION_ROUND);
     loop {
+        let retention = api.live().config.store.retention.0;
+        let round = (retention / 10).clamp(Duration::from_millis(100), RETENTION_ROUND);
         tokio::select! {
             () = tokio::time::sleep(round) => {}
             () = api.stop.cancelled() => return,
@@ -332,18 +311,10 @@ async fn retain(api: Arc<Api>, retention: Duration) {
 }
 
 impl Api {
-    /// `false` when its source is not configured: then it waits in the store.
-    fn follow(&self, watch: &Watch) -> bool {
-        let follower = self.followers.get(&watch.source);
-        if let Some(follower) = follower {
-            follower.follow(watch);
-        }
-        follower.is_some()
-    }
-
     /// One line for whoever reads the log of a stopped daemon.
     fn report_left(&self) {
-        let watches: usize = self
+        let live = self.live();
+        let watches: usize = live
             .followers
             .values()
             .map(|follower| {
@@ -351,12 +322,16 @@ impl Api {
                 watching + fetching
             })
             .sum();
-        let deliveries: u64 = self.couriers.views().iter().map(|sink| sink.pending).sum();
+        let deliveries: u64 = live.couriers.views().iter().map(|sink| sink.pending).sum();
         tracing::info!(watches, deliveries, "stopped; what is left is on disk and goes on at the next start");
     }
 }
 
 impl Handle {
+    pub(crate) fn of(api: &Arc<Api>) -> Self {
+        Self { api: Arc::clone(api) }
+    }
+
     /// Tells the daemon to stop.
     pub fn stop(&self) {
         self.api.stop.cancel();
@@ -374,10 +349,20 @@ impl Handle {
         let _ = self.api.loaded.subscribe().wait_for(|loaded| *loaded).await;
     }
 
+    /// Reads the configuration again and applies what changed.
+    ///
+    /// # Errors
+    /// When it has mistakes or cannot be applied; what held before holds on then. It has been logged and counted.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let (answer, answered) = oneshot::channel();
+        self.api.reloads.send(answer).await.map_err(|_| ReloadError::Stopping)?;
+        answered.await.map_err(|_| ReloadError::Stopping)?
+    }
+
     /// The source of a job that comes without one.
     #[must_use]
     pub fn default_source(&self) -> String {
-        self.api.default_source().unwrap_or("retab").to_owned()
+        self.api.default_source().unwrap_or_else(|| "retab".to_owned())
     }
 
     /// A watch as the API shows it.

@@ -58,6 +58,14 @@ impl Budget {
         self.rate = (self.rate * SHRINK).max(self.full * LEAST);
     }
 
+    /// Goes on from what is left of another one.
+    pub fn inherit(&mut self, before: &Self) {
+        self.tokens = before.tokens.min(self.capacity);
+        self.rate = (before.rate / before.full * self.full).min(self.full);
+        self.lately = before.lately;
+        self.refilled = before.refilled;
+    }
+
     /// The rate for now in requests per second, and the share of it that was used of late (0 to 1).
     #[must_use]
     pub fn in_use(&self, now: Instant) -> (f64, f64) {

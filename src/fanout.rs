@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use schemars::JsonSchema;
@@ -269,6 +270,29 @@ impl Router {
             }
         }
         Reason::NoRoute(unmet)
+    }
+}
+
+/// The router that holds now; a reload puts another one in its place.
+#[derive(Debug)]
+pub struct Routing(RwLock<Arc<Router>>);
+
+impl Routing {
+    /// Begins with this router.
+    #[must_use]
+    pub fn new(router: Router) -> Self {
+        Self(RwLock::new(Arc::new(router)))
+    }
+
+    /// The router that holds now.
+    #[must_use]
+    pub fn router(&self) -> Arc<Router> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on this one holds.
+    pub fn replace(&self, router: Router) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(router);
     }
 }
 

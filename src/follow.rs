@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock,
     due_queue::wait_until,
-    fanout::Router,
+    fanout::Routing,
     fetch,
     job::{EventType, JobId, Outcome},
     poll,
@@ -46,7 +46,7 @@ pub struct Follower {
     /// Where everything is recorded.
     pub store: Store,
     /// Which sinks an event goes to.
-    pub router: Arc<Router>,
+    pub routing: Arc<Routing>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The last looks, for the proxy.
@@ -78,7 +78,7 @@ pub enum Step {
 impl Follower {
     /// A follower with an empty schedule.
     #[must_use]
-    pub fn new(source: Source, store: Store, router: Arc<Router>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(source: Source, store: Store, routing: Arc<Routing>, metrics: Arc<Metrics>) -> Self {
         let config = &source.config;
         let (rate, max) = (config.max_requests_per_second, config.max_in_flight);
         let schedule = Schedule::new(&config.polling, rate, max, Instant::now());
@@ -88,7 +88,7 @@ impl Follower {
             schedule: Mutex::new(schedule),
             source,
             store,
-            router,
+            routing,
             metrics,
             wake: Notify::new(),
             unknown: Mutex::default(),
@@ -99,6 +99,12 @@ impl Follower {
     /// The schedule; hold it briefly.
     pub fn schedule(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on from what another follower of the same source knows: what was learned, how the source is, what of its budget
+    /// is left. Its watches are not among it.
+    pub fn inherit(&self, before: &Self) {
+        self.schedule().inherit(&mut before.schedule());
     }
 
     /// Takes in a watch that is to be followed.
@@ -300,7 +306,7 @@ impl Follower {
 
     /// The sinks for an event, decided with the record that is being written.
     pub(crate) fn route(&self) -> impl Fn(&Watch, EventType) -> Vec<String> + Clone + Send + use<> {
-        let router = Arc::clone(&self.router);
+        let router = self.routing.router();
         move |watch, event| router.sinks(watch, event)
     }
 

@@ -23,6 +23,10 @@ pub mod fanout;
 pub mod deliver;
 
 pub mod app;
+pub mod wiring;
+pub mod stages;
+pub mod reload;
+pub mod config_watch;
 pub mod cli;
 pub mod lifecycle;
 

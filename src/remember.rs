@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::{
+    api::Api,
     follow::Follower,
     schedule::learned::save::{restore, save},
     store::Store,
@@ -33,16 +32,16 @@ pub fn take_up(store: &Store, follower: &Follower) {
 }
 
 /// Writes what was learned, at a calm pace and once more at the end.
-pub async fn keep(store: Store, followers: BTreeMap<String, Arc<Follower>>, stop: CancellationToken) {
+pub async fn keep(api: Arc<Api>) {
     let mut saved: BTreeMap<String, u64> = BTreeMap::new();
     loop {
         let stopped = tokio::select! {
             () = tokio::time::sleep(ROUND) => false,
-            () = stop.cancelled() => true,
+            () = api.stop.cancelled() => true,
         };
-        for (name, follower) in &followers {
+        for (name, follower) in &api.live().followers {
             let lessons = follower.schedule().lessons();
-            if saved.get(name).copied().unwrap_or(0) != lessons && write(&store, follower).await {
+            if saved.get(name).copied().unwrap_or(0) != lessons && write(&api.store, follower).await {
                 saved.insert(name.clone(), lessons);
             }
         }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::deliver::SinkMetrics;
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing_subscriber::{EnvFilter, fmt, prelude::*, reload};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
@@ -40,15 +40,36 @@ impl Default for LogConfig {
     }
 }
 
+/// The level at which a process logs, to be changed while it runs.
+#[derive(Clone, Debug)]
+pub struct LogLevel {
+    filter: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
+    /// The command line or the environment has decided.
+    fixed: bool,
+}
+
+impl LogLevel {
+    /// Logs at this level from now on, unless the command line or `RUST_LOG` says otherwise.
+    pub fn set(&self, level: &str) {
+        if let Ok(filter) = EnvFilter::try_new(level)
+            && !self.fixed
+        {
+            // It fails only when the subscriber is gone, and nothing is logged then.
+            let _ = self.filter.reload(filter);
+        }
+    }
+}
+
 /// Starts to log to stderr. Only the first call of a process counts. `flag` is the level that the command line
 /// names; it wins over `RUST_LOG`, which wins over the configuration.
-pub fn start_logging(config: &LogConfig, flag: Option<&str>) {
-    let environment = || EnvFilter::try_from_default_env().ok();
-    let filter = flag
+pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
+    let decided = flag
         .and_then(|level| EnvFilter::try_new(level).ok())
-        .or_else(environment)
-        .or_else(|| EnvFilter::try_new(&config.level).ok())
-        .unwrap_or_else(|| EnvFilter::new("info"));
+        .or_else(|| EnvFilter::try_from_default_env().ok());
+    let fixed = decided.is_some();
+    let filter =
+        decided.or_else(|| EnvFilter::try_new(&config.level).ok()).unwrap_or_else(|| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A second subscriber in one process is a test's own affair.
@@ -61,6 +82,7 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "a panic: {text}");
     }));
+    LogLevel { filter: handle, fixed }
 }
 
 /// What the process counts, for `/metrics`.
@@ -88,6 +110,10 @@ pub struct Metrics {
     pub event_readers_dropped: IntCounterVec,
     /// 1 while the store takes writes.
     pub store_healthy: IntGauge,
+    /// How often the configuration was read again, by result.
+    pub config_reloads: IntCounterVec,
+    /// 1 when the last time was a success.
+    pub config_last_reload: IntGauge,
     /// Panics that were contained.
     pub panics: IntCounter,
 }
@@ -156,12 +182,31 @@ impl Metrics {
                 &registry,
                 IntGauge::new("tidings_store_healthy", "1 while the store takes writes."),
             ),
+            config_reloads: counters(
+                &registry,
+                "tidings_config_reloads_total",
+                "How often the configuration was read again: applied, or refused for a mistake in it.",
+                &["result"],
+            ),
+            config_last_reload: known(
+                &registry,
+                IntGauge::new(
+                    "tidings_config_last_reload_successful",
+                    "1 unless the configuration that was read last was refused.",
+                ),
+            ),
             panics: known(
                 &registry,
                 IntCounter::new("tidings_panics_total", "Panics in one job's work that were contained."),
             ),
             registry,
         }
+    }
+
+    /// Forgets the gauges that are set anew whenever somebody asks.
+    pub fn forget_gauges(&self) {
+        self.open_watches.reset();
+        self.sinks.forget_gauges();
     }
 
     /// Everything in the Prometheus text format 0.0.4.

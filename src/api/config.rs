@@ -22,6 +22,8 @@ pub struct ServerConfig {
     pub admin_listen: Option<String>,
     /// Names beside the listen address, `localhost` and loopback literals that a request's `Host` may hold.
     pub hosts: Vec<String>,
+    /// Whether `POST /v1/quit` from this machine may end the process, as an application in a Kubernetes Job before 1.29 needs.
+    pub quit: bool,
     /// How long a stop waits for what is in flight.
     pub drain: Span,
     /// How long a client may take nothing of an answer before it is cut off.
@@ -58,6 +60,7 @@ impl Default for ServerConfig {
             token_file: None,
             admin_listen: None,
             hosts: Vec::new(),
+            quit: false,
             drain: Span::secs(25),
             write_timeout: Span::secs(30),
             proxy: None,

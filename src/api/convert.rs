@@ -38,7 +38,7 @@ impl Api {
             last_error: watch.last_error.clone(),
             deliveries: deliveries.iter().map(|(key, delivery)| brief(*key, delivery)).collect(),
         };
-        if let Some(follower) = self.followers.get(&watch.source)
+        if let Some(follower) = self.live().followers.get(&watch.source)
             && let Some((entry, due)) = follower.schedule().entry(watch.number)
         {
             let now = tokio::time::Instant::now();
@@ -65,7 +65,7 @@ fn brief(key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
 /// A delivery with its attempts. One that waits for a sink which is not configured says so.
 pub(super) fn delivery_view(api: &Api, key: DeliveryKey, delivery: Delivery) -> DeliveryView {
     let last = delivery.attempts.last();
-    let waits = delivery.state == DeliveryState::Pending && !api.couriers.serves(&delivery.sink);
+    let waits = delivery.state == DeliveryState::Pending && !api.live().couriers.serves(&delivery.sink);
     let waiting = waits.then(|| {
         format!("the sink `{}` is not configured; this waits in the store until it is", delivery.sink)
     });

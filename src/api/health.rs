@@ -47,13 +47,14 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
         let answer = Readiness { status: "unavailable".to_owned(), reasons: broken };
         return (StatusCode::SERVICE_UNAVAILABLE, Json(answer));
     }
-    let sources = api.followers.values().filter_map(|follower| {
+    let live = api.live();
+    let sources = live.followers.values().filter_map(|follower| {
         let state = follower.schedule().health.state();
         let error = follower.last_error().unwrap_or_default();
         (state != SourceState::Ok)
             .then(|| format!("source `{}` is {}: {error}", follower.source.name, state.as_str()))
     });
-    let sinks = api.couriers.views().into_iter().filter(|sink| sink.state == SinkState::Failing);
+    let sinks = live.couriers.views().into_iter().filter(|sink| sink.state == SinkState::Failing);
     let sinks =
         sinks.map(|sink| format!("sink `{}` is failing: {}", sink.name, sink.last_error.unwrap_or_default()));
     let reasons: Vec<String> = sources.chain(sinks).collect();
@@ -64,14 +65,17 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
 /// Counters and gauges in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    for follower in api.followers.values() {
+    let live = api.live();
+    // What a reload took away shows no longer.
+    api.metrics.forget_gauges();
+    for follower in live.followers.values() {
         let (watching, fetching) = follower.schedule().open();
         let name = follower.source.name.as_str();
         let gauge = |phase| api.metrics.open_watches.with_label_values(&[name, phase]);
         gauge("watching").set(i64::try_from(watching).unwrap_or(i64::MAX));
         gauge("fetching").set(i64::try_from(fetching).unwrap_or(i64::MAX));
     }
-    for sink in api.couriers.views() {
+    for sink in live.couriers.views() {
         let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
         let name = [sink.name.as_str()];
         api.metrics.sinks.pending.with_label_values(&name).set(pending);

@@ -2,6 +2,7 @@
 
 mod access;
 mod config;
+mod control;
 mod convert;
 mod deliveries;
 mod events;
@@ -15,7 +16,7 @@ mod sources;
 pub mod view;
 mod watches;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::{
     Json, Router,
@@ -24,7 +25,7 @@ use axum::{
     response::Response,
     routing::{any, get},
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -35,25 +36,26 @@ pub use server::{Bound, Listen};
 pub(crate) use watches::stored_body;
 
 use crate::{
-    deliver::{Callbacks, Couriers},
-    follow::Follower,
-    proxy::{self, Proxied},
+    proxy,
+    reload::ReloadRequest,
     secret::SecretSource,
     store::Store,
     telemetry::Metrics,
     waiters::Waiters,
+    wiring::{Ground, Wiring},
 };
 
 /// What the handlers work on.
 pub struct Api {
     /// Where everything is recorded.
     pub store: Store,
-    /// The sources by name.
-    pub followers: BTreeMap<String, Arc<Follower>>,
-    /// What is passed on to each source.
-    pub proxies: BTreeMap<String, Arc<Proxied>>,
-    /// The sinks.
-    pub couriers: Couriers,
+    /// What stays over a reload.
+    pub ground: Ground,
+    /// The sources and the sinks that hold now. Whoever tells them of a change reads it for as long as that takes, so that
+    /// none gets lost while a reload puts others in their place.
+    pub wiring: RwLock<Arc<Wiring>>,
+    /// Who asks for the configuration to be read again.
+    pub reloads: mpsc::Sender<ReloadRequest>,
     /// Who waits for which job.
     pub waiters: Waiters,
     /// What is counted.
@@ -62,16 +64,24 @@ pub struct Api {
     pub token: Option<SecretSource>,
     /// Further names of this server.
     pub hosts: Vec<String>,
-    /// The webhooks that watches bring along; `None` when they are switched off.
-    pub callbacks: Option<Callbacks>,
     /// The open watches were read from the store.
     pub loaded: watch::Sender<bool>,
     /// Bounds of those who follow the events.
     pub streams: StreamLimits,
+    /// Whether the process may be ended by a request.
+    pub quit: bool,
     /// Places for them.
     pub readers: Arc<Semaphore>,
     /// The process is stopping.
     pub stop: CancellationToken,
+}
+
+impl Api {
+    /// The sources and the sinks that hold now.
+    #[must_use]
+    pub fn live(&self) -> Arc<Wiring> {
+        Arc::clone(&self.wiring.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 #[derive(utoipa::OpenApi)]
@@ -104,6 +114,8 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(events::follow))
         .routes(routes!(sources::list_all))
         .routes(routes!(sources::show))
+        .routes(routes!(control::reload))
+        .routes(routes!(control::quit))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

@@ -34,10 +34,10 @@ impl Api {
         self.check_vars(&source, &job_id, &asked.vars)?;
         check_labels(&asked.labels)?;
         for sink in asked.sinks.iter().flatten() {
-            if !self.couriers.knows(sink) {
+            if !self.live().couriers.knows(sink) {
                 return Err(Problem::unprocessable(
                     "unknown_sink",
-                    format!("there is no sink `{sink}`; there are {}", list(self.couriers.names())),
+                    format!("there is no sink `{sink}`; there are {}", list(self.live().couriers.names())),
                 ));
             }
         }
@@ -60,7 +60,8 @@ impl Api {
         job_id: &JobId,
         vars: &std::collections::BTreeMap<String, String>,
     ) -> Result<(), Problem> {
-        let Some(follower) = self.followers.get(source) else { return Ok(()) };
+        let live = self.live();
+        let Some(follower) = live.followers.get(source) else { return Ok(()) };
         let refused = |detail: String| Err(Problem::unprocessable("invalid_vars", detail));
         let known: std::collections::BTreeSet<&str> = follower.source.profile.known_vars().collect();
         let takes = || list(known.iter().copied());
@@ -94,14 +95,14 @@ impl Api {
 
     /// The named source, or the one that a request without a name means.
     pub(super) fn source_name(&self, asked: Option<String>) -> Result<String, Problem> {
-        let known = || list(self.followers.keys().map(String::as_str));
+        let known = || list(self.live().followers.keys().map(String::as_str));
         match asked {
-            Some(name) if self.followers.contains_key(&name) => Ok(name),
+            Some(name) if self.live().followers.contains_key(&name) => Ok(name),
             Some(name) => Err(Problem::unprocessable(
                 "unknown_source",
                 format!("there is no source `{name}`; there are {}", known()),
             )),
-            None => self.default_source().map(str::to_owned).ok_or_else(|| {
+            None => self.default_source().ok_or_else(|| {
                 Problem::unprocessable("source_missing", format!("name the source; there are {}", known()))
             }),
         }
@@ -109,16 +110,17 @@ impl Api {
 
     /// The only source, or `retab` among several.
     #[must_use]
-    pub fn default_source(&self) -> Option<&str> {
-        let mut names = self.followers.keys();
+    pub fn default_source(&self) -> Option<String> {
+        let live = self.live();
+        let mut names = live.followers.keys();
         match (names.next(), names.next()) {
-            (Some(only), None) => Some(only),
-            _ => self.followers.contains_key("retab").then_some("retab"),
+            (Some(only), None) => Some(only.clone()),
+            _ => live.followers.contains_key("retab").then(|| "retab".to_owned()),
         }
     }
 
     fn callback(&self, asked: CallbackRequest) -> Result<Callback, Problem> {
-        let Some(callbacks) = &self.callbacks else {
+        let Some(callbacks) = &self.live().callbacks else {
             return Err(Problem::unprocessable(
                 "callbacks_disabled",
                 "callbacks are switched off (callbacks.enabled); send the event to a sink instead",

@@ -14,7 +14,7 @@ use super::{
 /// The sinks and how they do.
 #[utoipa::path(get, path = "/v1/sinks", tag = "sinks", responses((status = 200, body = Page<SinkView>)))]
 pub(super) async fn list_all(State(api): State<Arc<Api>>) -> Json<Page<SinkView>> {
-    Json(Page { data: api.couriers.views(), next_cursor: None })
+    Json(Page { data: api.live().couriers.views(), next_cursor: None })
 }
 
 /// Send a `tidings.test` event to a sink, once, and tell what came of it.
@@ -26,7 +26,7 @@ pub(super) async fn test(
     State(api): State<Arc<Api>>,
     Name(name): Name,
 ) -> Result<Json<AttemptView>, Problem> {
-    let attempt = api.couriers.test(&name).await.ok_or_else(|| no_sink(&api, &name))?;
+    let attempt = api.live().couriers.test(&name).await.ok_or_else(|| no_sink(&api, &name))?;
     Ok(Json(attempt))
 }
 
@@ -36,7 +36,7 @@ pub(super) async fn test(
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
-    let view = api.couriers.pause(&name, true).await?;
+    let view = api.live().couriers.pause(&name, true).await?;
     view.map(Json).ok_or_else(|| no_sink(&api, &name))
 }
 
@@ -46,11 +46,11 @@ pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Resu
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn resume(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
-    let view = api.couriers.pause(&name, false).await?;
+    let view = api.live().couriers.pause(&name, false).await?;
     view.map(Json).ok_or_else(|| no_sink(&api, &name))
 }
 
 fn no_sink(api: &Api, name: &str) -> Problem {
-    let known = list(api.couriers.names());
+    let known = list(api.live().couriers.names());
     Problem::not_found("sink_not_found", format!("there is no sink `{name}`; there are {known}"))
 }

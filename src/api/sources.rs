@@ -19,7 +19,8 @@ use crate::{
 /// The sources and how they do.
 #[utoipa::path(get, path = "/v1/sources", tag = "sources", responses((status = 200, body = Page<SourceView>)))]
 pub(super) async fn list_all(State(api): State<Arc<Api>>) -> Json<Page<SourceView>> {
-    let views = api.followers.values().map(|follower| view(follower, false));
+    let live = api.live();
+    let views = live.followers.values().map(|follower| view(follower, false));
     Json(Page { data: views.collect(), next_cursor: None })
 }
 
@@ -29,11 +30,12 @@ pub(super) async fn list_all(State(api): State<Arc<Api>>) -> Json<Page<SourceVie
     responses((status = 200, body = SourceView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn show(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SourceView>, Problem> {
-    let known = || list(api.followers.keys().map(String::as_str));
+    let live = api.live();
+    let known = || list(live.followers.keys().map(String::as_str));
     let unknown = || {
         Problem::not_found("source_not_found", format!("there is no source `{name}`; there are {}", known()))
     };
-    api.followers.get(&name).map(|follower| Json(view(follower, true))).ok_or_else(unknown)
+    live.followers.get(&name).map(|follower| Json(view(follower, true))).ok_or_else(unknown)
 }
 
 fn view(follower: &Follower, curves: bool) -> SourceView {

@@ -217,7 +217,7 @@ pub(super) async fn poll(
     named: Named,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
     let watch = find(&api, &named)?;
-    if let Some(follower) = api.followers.get(&watch.source) {
+    if let Some(follower) = api.live().followers.get(&watch.source) {
         follower.look_now(watch.number);
     }
     Ok((StatusCode::ACCEPTED, Json(api.view(&watch)?)))

@@ -32,6 +32,12 @@ impl ExitStatus {
         self as u8
     }
 
+    /// Of two results the one to end with: a failure says that not all is known, and outweighs the others.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        if self == Self::Failed || other == Self::Failed { Self::Failed } else { self.max(other) }
+    }
+
     /// The status with this number; a failure for one that has no meaning.
     #[must_use]
     pub const fn of_code(code: u8) -> Self {

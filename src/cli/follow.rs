@@ -57,11 +57,19 @@ pub struct Limits {
     pub timeout: Option<Duration>,
     /// The longest pause between two looks at deliveries.
     pub settle: Duration,
+    /// A job is done when its deliveries are settled, not when it has ended.
+    pub delivered: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { slots: 16, outage: Duration::from_mins(1), timeout: None, settle: Duration::from_secs(5) }
+        Self {
+            slots: 16,
+            outage: Duration::from_mins(1),
+            timeout: None,
+            settle: Duration::from_secs(5),
+            delivered: true,
+        }
     }
 }
 
@@ -247,6 +255,10 @@ impl<'a> Follower<'a> {
     ) -> Result<()> {
         match watch.phase {
             Phase::Done | Phase::Dead => {
+                self.tally.add(watch);
+                return progress.ended(&self.jobs[job], watch);
+            }
+            Phase::Delivering if !self.limits.delivered => {
                 self.tally.add(watch);
                 return progress.ended(&self.jobs[job], watch);
             }

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod client;
 pub mod completions;
+pub mod control;
 pub mod deliveries;
 pub mod demo;
 pub mod events;
@@ -23,6 +24,7 @@ pub mod source;
 pub mod source_test;
 pub mod target;
 pub mod unwatch;
+pub mod wait;
 pub mod watch;
 
 #[cfg(test)]
@@ -155,6 +157,9 @@ pub enum Command {
     /// Show a watch, or the job it brought in
     #[command(long_about = get::ABOUT)]
     Get(get::GetArgs),
+    /// Wait until jobs have ended, or everything that is open
+    #[command(long_about = wait::ABOUT)]
+    Wait(wait::WaitArgs),
     /// End watches
     #[command(long_about = unwatch::ABOUT)]
     Unwatch(unwatch::UnwatchArgs),
@@ -179,6 +184,12 @@ pub enum Command {
     /// Compute what polling policies cost, without a network
     #[command(long_about = simulate::ABOUT)]
     Simulate(simulate::SimulateArgs),
+    /// Have the running daemon read its configuration again
+    #[command(long_about = control::RELOAD)]
+    Reload(control::ReloadArgs),
+    /// Ask the running daemon to end, where it allows that
+    #[command(long_about = control::QUIT)]
+    Quit(control::QuitArgs),
     /// Ask whether the daemon is ready, for a container's HEALTHCHECK
     #[command(long_about = healthcheck::ABOUT)]
     Healthcheck(healthcheck::HealthcheckArgs),
@@ -306,6 +317,9 @@ impl Cli {
         let client = self.global.client()?;
         match &self.command {
             Command::Watch(args) => watch::run(args, &client, console).await,
+            Command::Wait(args) => wait::run(args, &client, console).await,
+            Command::Reload(_) => control::reload(&client, console).await,
+            Command::Quit(_) => control::quit(&client).await,
             Command::List(args) => list::run(args, &client, console).await,
             Command::Get(args) => get::run(args, &client, console).await,
             Command::Unwatch(args) => unwatch::run(args, &client, console).await,

@@ -15,7 +15,7 @@ use super::{
     output::clean,
     progress::summary,
 };
-use crate::{app::App, config::FlagOverrides, job::JobId, lifecycle, telemetry};
+use crate::{app::App, config::FlagOverrides, config_watch, job::JobId, lifecycle, telemetry};
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Starts the daemon: it watches jobs until they end and hands each one to the sinks.\n\n\
@@ -74,6 +74,15 @@ pub struct RunArgs {
         the exit status tells how it went"
     )]
     pub once: bool,
+
+    /// Read the configuration file again whenever it changes
+    #[arg(
+        long,
+        conflicts_with = "once",
+        long_help = "Read the configuration file again whenever its content changes, also when it is a mounted \
+        ConfigMap. With a mistake in it everything stays as it is. SIGHUP and `tidings reload` do the same when asked to"
+    )]
+    pub watch_config: bool,
 }
 
 /// Runs the daemon until it is told to stop.
@@ -81,15 +90,20 @@ pub struct RunArgs {
 /// # Errors
 /// When it cannot start, or ends by a failure.
 pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
-    let loaded = global.loader(args.overrides(global)).load().map_err(|error| BadUsage(error.to_string()))?;
-    telemetry::start_logging(&loaded.config.log, global.log_level.as_deref());
+    let loader = global.loader(args.overrides(global));
+    let loaded = loader.load().map_err(|error| BadUsage(error.to_string()))?;
+    let level = telemetry::start_logging(&loaded.config.log, global.log_level.as_deref());
     let config = loaded.config;
     if args.once && config.watch.is_empty() {
         let text =
             "--once has nothing to watch; name jobs with --watch, or with `watch` in the configuration";
         return Err(BadUsage(text.to_owned()).into());
     }
-    let file = loaded.file.map(|path| path.display().to_string());
+    if args.watch_config && loaded.file.is_none() {
+        let text = "--watch-config has nothing to watch; name a file with --config";
+        return Err(BadUsage(text.to_owned()).into());
+    }
+    let file = loaded.file.as_ref().map(|path| path.display().to_string());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = file, data = %config.store.path.display(), "starting");
     if config.sinks.is_empty() {
         tracing::info!("no sink is configured; finished jobs are kept for callbacks and for GET …/job only");
@@ -107,10 +121,15 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     // A run that ends by itself needs no port of its own, unless somebody wants to look on.
     let app = App::bind(config, !args.once || args.listen.is_some()).await?;
     lifecycle::stop_on_signals(app.handle().stopping())?;
+    lifecycle::tell_service_manager(app.handle());
     if args.once {
         return once(app, &ids).await;
     }
-    app.run().await?;
+    lifecycle::reload_on_hangup(app.handle())?;
+    if let Some(file) = loaded.file.filter(|_| args.watch_config) {
+        tokio::spawn(config_watch::watch(file, app.handle()));
+    }
+    app.reloading(loader, level).run().await?;
     Ok(ExitStatus::Done)
 }
 

@@ -2,8 +2,9 @@
 //! quote is the commonest mistake beside a pasted key.
 
 /// Keys whose values may be shown when a line does not parse.
-const HARMLESS: [&str; 27] = [
+const HARMLESS: [&str; 28] = [
     "listen",
+    "quit",
     "admin_listen",
     "drain",
     "path",

@@ -66,6 +66,12 @@ impl SinkConfig {
         }
     }
 
+    /// Whether a part of it is in a file of its own that is not read again by itself.
+    #[must_use]
+    pub fn has_template_file(&self) -> bool {
+        matches!(self, Self::Webhook(webhook) if webhook.template_file.is_some())
+    }
+
     /// Whether the events of one job go one after another.
     #[must_use]
     pub fn ordered(&self) -> bool {

@@ -73,6 +73,17 @@ impl Courier {
         self.wake.notify_one();
     }
 
+    /// Everything that waits, each with the time at which it is due; the queue is empty afterwards.
+    pub(super) fn drain(&self) -> Vec<(DeliveryKey, Instant)> {
+        self.queue().drain(Instant::now())
+    }
+
+    /// Makes a delivery due that another courier left, unless it is known here.
+    pub(super) fn take_over(&self, key: DeliveryKey, at: Instant) {
+        self.queue().take_over(key, at);
+        self.wake.notify_one();
+    }
+
     /// Forgets a delivery that is gone. An attempt under way goes on; the store finds that it no longer counts.
     pub fn forget(&self, key: DeliveryKey) {
         self.queue().forget(key);

@@ -5,12 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::time::Instant;
+
 use super::{
     CALLBACK_SINK, Callbacks, Carrier, Courier, RetryConfig, Sink, SinkConfig, SinkError, courier::made_at,
     queue::Limits,
 };
 use crate::{
-    api::view::{AttemptView, SinkState, SinkView},
+    api::view::{AttemptView, DeliveryState, SinkState, SinkView},
     clock,
     store::{DeliveryKey, Store, StoreError},
     telemetry::Metrics,
@@ -25,33 +27,92 @@ pub struct Couriers {
     by_name: BTreeMap<String, Arc<Courier>>,
     store: Store,
     /// Deliveries that wait for sinks which are not configured.
-    missing: Mutex<BTreeMap<String, BTreeSet<DeliveryKey>>>,
+    missing: Arc<Mutex<BTreeMap<String, BTreeSet<DeliveryKey>>>>,
 }
 
 impl Couriers {
-    /// Opens every sink, and the callbacks when they are switched on.
+    /// None yet.
+    #[must_use]
+    pub fn new(store: &Store) -> Self {
+        Self { by_name: BTreeMap::new(), store: store.clone(), missing: Arc::default() }
+    }
+
+    /// Those of them that `keep` names, as they are.
+    #[must_use]
+    pub fn keeping(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let kept = self.by_name.iter().filter(|(name, _)| keep(name));
+        Self {
+            by_name: kept.map(|(name, courier)| (name.clone(), Arc::clone(courier))).collect(),
+            store: self.store.clone(),
+            missing: Arc::clone(&self.missing),
+        }
+    }
+
+    /// Opens a sink, unless it is there.
     ///
     /// # Errors
-    /// When a sink cannot be set up.
+    /// When it cannot be set up.
     pub fn open(
-        sinks: &BTreeMap<String, SinkConfig>,
-        callbacks: Option<&Callbacks>,
+        &mut self,
+        name: &str,
+        config: &SinkConfig,
         proxy: Option<&str>,
-        store: &Store,
         metrics: &Arc<Metrics>,
-    ) -> Result<Self, SinkError> {
-        let mut by_name = BTreeMap::new();
-        let mut add = |name: &str, carrier, limits| {
-            let courier = Courier::new(name, carrier, limits, store.clone(), Arc::clone(metrics));
-            by_name.insert(name.to_owned(), Arc::new(courier));
-        };
-        for (name, config) in sinks {
-            add(name, Carrier::Sink(Sink::open(name, config, proxy)?), Limits::from(config));
+    ) -> Result<(), SinkError> {
+        if !self.serves(name) {
+            let carrier = Carrier::Sink(Sink::open(name, config, proxy)?);
+            self.add(name, carrier, Limits::from(config), metrics);
         }
-        if let Some(callbacks) = callbacks {
-            add(CALLBACK_SINK, Carrier::Callbacks(callbacks.clone(), Mutex::default()), callback_limits());
+        Ok(())
+    }
+
+    /// Opens the callbacks, unless they are there.
+    pub fn open_callbacks(&mut self, callbacks: &Callbacks, metrics: &Arc<Metrics>) {
+        if !self.serves(CALLBACK_SINK) {
+            let carrier = Carrier::Callbacks(callbacks.clone(), Mutex::default());
+            self.add(CALLBACK_SINK, carrier, callback_limits(), metrics);
         }
-        Ok(Self { by_name, store: store.clone(), missing: Mutex::default() })
+    }
+
+    fn add(&mut self, name: &str, carrier: Carrier, limits: Limits, metrics: &Arc<Metrics>) {
+        let courier = Courier::new(name, carrier, limits, self.store.clone(), Arc::clone(metrics));
+        self.by_name.insert(name.to_owned(), Arc::new(courier));
+    }
+
+    /// The courier of a sink.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Courier>> {
+        self.by_name.get(name)
+    }
+
+    /// Keeps the deliveries of a sink that is gone from the configuration in sight. Its courier has ended.
+    pub fn abandon(&self, courier: &Courier) {
+        for (key, _) in courier.drain() {
+            self.schedule(&courier.name, key, clock::now());
+        }
+    }
+
+    /// Lets the courier of a sink go on with what waits for it: what the one before it left, or what came while the sink was
+    /// not configured. What has reached it by itself meanwhile is newer, and stays.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn hand_over(&self, courier: &Courier, before: Option<&Courier>) -> Result<(), StoreError> {
+        let name = courier.name.as_str();
+        if let Some(since) = self.store.paused_sinks()?.get(name) {
+            courier.pause(Some(*since));
+        }
+        for (key, at) in before.map(Courier::drain).unwrap_or_default() {
+            courier.take_over(key, at);
+        }
+        let waited = self.missing().remove(name).unwrap_or_default();
+        for key in waited {
+            if let Some(delivery) = self.store.delivery(key)?.filter(|d| d.state == DeliveryState::Pending) {
+                let wait = delivery.next_attempt_at.since(clock::now());
+                courier.take_over(key, Instant::now() + wait);
+            }
+        }
+        Ok(())
     }
 
     /// Pauses what was paused before the last stop.

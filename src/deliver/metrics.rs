@@ -82,4 +82,12 @@ impl SinkMetrics {
             paused: gauges(registry, "tidings_sink_paused", "1 while the sink is paused.", &["sink"]),
         }
     }
+
+    /// Forgets the gauges that are set anew whenever somebody asks.
+    pub fn forget_gauges(&self) {
+        for gauge in [&self.pending, &self.breaker_open, &self.paused] {
+            gauge.reset();
+        }
+        self.oldest_pending.reset();
+    }
 }

@@ -110,6 +110,26 @@ impl Queue {
         self.due.remove(key);
     }
 
+    /// Everything that waits, each with the time at which it is due. What a breaker held is due at once: it was to go as soon
+    /// as the sink works again.
+    pub fn drain(&mut self, now: Instant) -> Vec<(DeliveryKey, Instant)> {
+        let held = std::mem::take(&mut self.held);
+        let keys: Vec<DeliveryKey> = self.due.keys().copied().collect();
+        let all = keys.into_iter().filter_map(|key| {
+            let due = self.due.due(&key)?;
+            self.due.remove(key);
+            Some((key, if held.contains_key(&key) { now } else { due }))
+        });
+        all.collect()
+    }
+
+    /// Makes a delivery due, unless it is known.
+    pub fn take_over(&mut self, key: DeliveryKey, at: Instant) {
+        if self.due.due(&key).is_none() && !self.due.is_running(&key) {
+            self.due.schedule(key, at);
+        }
+    }
+
     /// Stops taking deliveries, or goes on. Attempts under way go on.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;

@@ -63,7 +63,7 @@ pub(crate) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let (name, rest) = split(&path);
-    let Some(proxied) = api.proxies.get(name).cloned() else {
+    let Some(proxied) = api.live().proxies.get(name).cloned() else {
         let detail = format!("there is no source `{name}`; /v1/sources lists those there are");
         return Err(Problem::not_found("unknown_source", detail));
     };

@@ -70,6 +70,14 @@ impl Health {
         }
     }
 
+    /// Keeps the patience that the source asked another one for. Of its other failures nothing is kept: what was changed may be
+    /// their remedy.
+    pub fn inherit(&mut self, before: &Self) {
+        if before.state == State::Limited {
+            *self = Self { longest: self.longest, ..*before };
+        }
+    }
+
     /// How it is doing.
     #[must_use]
     pub fn state(&self) -> State {

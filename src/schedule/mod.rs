@@ -291,6 +291,16 @@ impl Schedule {
         self.learner.ended(ended, seen, now, wall, random);
     }
 
+    /// Goes on from what another schedule of the same source knows, its watches aside. Of the budget what is left counts, so
+    /// that a new one is no way around it.
+    pub fn inherit(&mut self, before: &mut Self) {
+        self.learner.model = std::mem::take(&mut before.learner.model);
+        self.learner.tally = before.learner.tally;
+        self.learner.lessons = before.learner.lessons;
+        self.budget.inherit(&before.budget);
+        self.health.inherit(&before.health);
+    }
+
     /// The source asks for fewer requests.
     pub fn shrink_budget(&mut self, now: Instant) {
         self.budget.shrink(now);

@@ -26,6 +26,7 @@ mod process;
 mod progress;
 mod proxy;
 mod registering;
+mod reload;
 mod retab_sdk;
 mod signatures;
 mod simulate;

@@ -1,0 +1,107 @@
+//! `tidings wait`: until jobs that are being watched have ended, or all that is open has.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{
+    args::{self, DEFAULT_SOURCE},
+    client::Client,
+    exit::ExitStatus,
+    follow::{Followed, Limits, follow},
+    output::Console,
+    progress::Progress,
+    target::Path,
+};
+use crate::{
+    api::view::{Page, WatchView},
+    job::JobId,
+    units::Span,
+};
+
+/// The phases in which something is left to do.
+const OPEN: [&str; 3] = ["watching", "fetching", "delivering"];
+
+/// The long description of the command.
+pub(super) const ABOUT: &str = "Waits until the named jobs have ended and are stored; with --delivered, until their deliveries are settled, \
+        too. Without names it waits for everything that is open, and for what is registered meanwhile. An \
+        application in a Kubernetes Job runs it last, since the sidecar ends with the application.";
+
+/// The arguments of `tidings wait`.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  \
+        tidings wait --delivered --timeout 10m       # everything that is open\n  \
+        tidings wait job_V1St --timeout 1h\n  \
+        tidings wait --label team=billing --delivered\n\n\
+        Exit status: 0 done; 1 the time was up, or the daemon cannot be asked; 2 bad usage; 3 when every job ended \
+        but some outcome is not `completed`, 4 when a delivery became a dead letter.")]
+pub struct WaitArgs {
+    /// The jobs; everything that is open when none is named
+    #[arg(value_name = "JOB_ID")]
+    pub job_ids: Vec<JobId>,
+
+    /// Their source; without names, only what is open of this one
+    #[arg(long, value_name = "NAME", value_parser = args::name)]
+    pub source: Option<String>,
+
+    /// Only what is open with this label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = args::label, conflicts_with = "job_ids")]
+    pub label: Vec<(String, String)>,
+
+    /// Wait for the deliveries, too
+    #[arg(long)]
+    pub delivered: bool,
+
+    /// Stop waiting after this long; the daemon goes on
+    #[arg(long, value_name = "SPAN")]
+    pub timeout: Option<Span>,
+}
+
+/// Waits.
+///
+/// # Errors
+/// When the time is up or the daemon cannot be asked.
+pub async fn run(args: &WaitArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let end = args.timeout.map(|span| tokio::time::Instant::now() + span.0);
+    let source = args.source.as_deref().unwrap_or(DEFAULT_SOURCE);
+    let named = |id: &JobId| Followed { source: source.to_owned(), job_id: id.clone() };
+    let mut status = ExitStatus::Done;
+    let mut jobs: Vec<Followed> = args.job_ids.iter().map(named).collect();
+    if args.job_ids.is_empty() {
+        jobs = open(args, client).await?;
+    }
+    while !jobs.is_empty() {
+        let left = end.map(|end| end.saturating_duration_since(tokio::time::Instant::now()));
+        let limits = Limits { timeout: left, delivered: args.delivered, ..Limits::default() };
+        let mut progress = Progress::new(console, jobs.len());
+        let tally = follow(client, jobs, &limits, &mut progress).await;
+        progress.finish()?;
+        status = status.worse(tally?.status());
+        jobs = if args.job_ids.is_empty() { open(args, client).await? } else { Vec::new() };
+    }
+    Ok(status)
+}
+
+/// What is open now.
+async fn open(args: &WaitArgs, client: &Client) -> Result<Vec<Followed>> {
+    let mut open = Vec::new();
+    let phases = if args.delivered { &OPEN[..] } else { &OPEN[..2] };
+    for phase in phases {
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut path = Path::of(&["v1", "watches"]).with("phase", phase).with("limit", "1000");
+            path = path.maybe("source", args.source.as_ref()).maybe("cursor", cursor.as_ref());
+            for (key, value) in &args.label {
+                path = path.with(&format!("label.{key}"), value);
+            }
+            let page: Page<WatchView> = client.get(&path).await?;
+            open.extend(
+                page.data.into_iter().map(|watch| Followed { source: watch.source, job_id: watch.job_id }),
+            );
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(open)
+}

@@ -1,0 +1,265 @@
+//! The configuration, read again while the daemon runs: checked first, then what changed is put in the place of what was.
+//!
+//! A sink or a source that changed is told to stop; what is under way there is finished, and only then the new one goes on
+//! with what is left. So nothing is handed over twice, and no limit is exceeded meanwhile.
+
+use std::{collections::BTreeSet, mem, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::{
+    api::Api,
+    app::{Handle, StartError},
+    config::{Config, ConfigError, Loader},
+    deliver::CALLBACK_SINK,
+    fanout::Router,
+    follow::Follower,
+    stages::{SINK, SOURCE, Stages},
+    store::{Stage, StoreError},
+    telemetry::LogLevel,
+    wiring::Wiring,
+};
+
+/// Watches that are taken over in one go, while changes of the store wait.
+const AT_ONCE: usize = 64;
+
+/// Somebody waits for what comes of a reload.
+pub type ReloadRequest = oneshot::Sender<Result<Reloaded, ReloadError>>;
+
+/// What a reload came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Reloaded {
+    /// The parts that are others now: `sinks.NAME`, `sources.NAME`, `routes`, `callbacks`, `watch`, `log.level`,
+    /// `store.retention`.
+    pub changed: Vec<String>,
+    /// Keys that changed and hold only after a restart.
+    pub restart: Vec<String>,
+}
+
+/// Why the configuration that held before holds on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It has mistakes.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A sink or a source cannot be set up.
+    #[error("{}", with_cause(.0))]
+    Setup(#[from] StartError),
+    /// The jobs that it names could not be recorded; the rest holds.
+    #[error("the configuration holds, but for the jobs in `watch`: {0}")]
+    Watch(#[from] StoreError),
+    /// The daemon was started without a way to read it again.
+    #[error("this daemon has no configuration that could be read again")]
+    Nothing,
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+fn with_cause(error: &StartError) -> String {
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+/// Reads the configuration again.
+pub struct Reloader {
+    loader: Loader,
+    level: LogLevel,
+    /// What the process was started with.
+    started: Config,
+}
+
+impl Reloader {
+    /// A reloader for a process that was started with `started`.
+    #[must_use]
+    pub fn new(loader: Loader, level: LogLevel, started: Config) -> Self {
+        Self { loader, level, started }
+    }
+}
+
+/// Carries out a reload, and says so in the log, in the metrics and to whoever asked.
+pub(crate) async fn answer(
+    request: ReloadRequest,
+    reloader: Option<&Reloader>,
+    api: &Arc<Api>,
+    stages: &mut Stages,
+) {
+    let result = match reloader {
+        Some(reloader) => reload(reloader, api, stages).await,
+        None => Err(ReloadError::Nothing),
+    };
+    let word = if result.is_ok() { "applied" } else { "refused" };
+    api.metrics.config_reloads.with_label_values(&[word]).inc();
+    api.metrics.config_last_reload.set(i64::from(result.is_ok()));
+    match &result {
+        Ok(done) => {
+            let (changed, restart) = (done.changed.join(" "), done.restart.join(" "));
+            tracing::info!(changed, "the configuration was read again");
+            if !restart.is_empty() {
+                tracing::warn!(restart, "these keys changed and hold only after a restart");
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "the configuration was read again and is refused; what held before holds on");
+        }
+    }
+    // Who asked may have gone.
+    let _ = request.send(result);
+}
+
+async fn reload(reloader: &Reloader, api: &Arc<Api>, stages: &mut Stages) -> Result<Reloaded, ReloadError> {
+    let loader = reloader.loader.clone();
+    let loaded = tokio::task::spawn_blocking(move || loader.load()).await;
+    let config = loaded.map_err(|_| ReloadError::Stopping)??.config;
+    let before = api.live();
+    let next = Arc::new(Wiring::of(config, Some(&before), &api.ground)?);
+    let (old, new) = (&before.config, &next.config);
+    let done = Reloaded { changed: changed(&before, &next), restart: only_at_start(&reloader.started, new) };
+    let watch = if old.watch == new.watch { Vec::new() } else { new.watch.clone() };
+    reloader.level.set(&new.log.level);
+    api.ground.routing.replace(Router::new(&new.sinks, &new.routes));
+    {
+        let mut wiring = api.wiring.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *wiring = Arc::clone(&next);
+    }
+    replace_sinks(&before, &next, stages);
+    replace_sources(api, &before, &next, stages);
+    Handle::of(api).watch(&watch, true).await?;
+    Ok(done)
+}
+
+/// The parts of the configuration that are others now.
+fn changed(before: &Wiring, next: &Wiring) -> Vec<String> {
+    let (old, new) = (&before.config, &next.config);
+    let mut changed = Vec::new();
+    for name in names(old.sources.keys(), new.sources.keys()) {
+        let same = match (before.followers.get(name), next.followers.get(name)) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        changed.extend((!same).then(|| format!("sources.{name}")));
+    }
+    for name in names(old.sinks.keys(), new.sinks.keys()) {
+        let same = match (before.couriers.get(name), next.couriers.get(name)) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        changed.extend((!same).then(|| format!("sinks.{name}")));
+    }
+    let parts = [
+        ("routes", old.routes != new.routes),
+        ("callbacks", old.callbacks != new.callbacks),
+        ("watch", old.watch != new.watch),
+        ("log.level", old.log.level != new.log.level),
+        ("store.retention", old.store.retention != new.store.retention),
+    ];
+    changed.extend(parts.into_iter().filter(|(_, other)| *other).map(|(name, _)| name.to_owned()));
+    changed
+}
+
+fn names<'a>(
+    old: impl Iterator<Item = &'a String>,
+    new: impl Iterator<Item = &'a String>,
+) -> BTreeSet<&'a String> {
+    old.chain(new).collect()
+}
+
+/// The keys that are others than at the start and cannot change while the process runs.
+fn only_at_start(started: &Config, new: &Config) -> Vec<String> {
+    let mut keys = Vec::new();
+    // As JSON, so that no key is forgotten when one is added. A token shows as nothing there, so it is looked at by itself.
+    let tables = |config: &Config| {
+        let server = serde_json::to_value(&config.server).unwrap_or_default();
+        let store = serde_json::to_value(&config.store).unwrap_or_default();
+        let log = serde_json::to_value(&config.log).unwrap_or_default();
+        [("server", server), ("store", store), ("log", log)]
+    };
+    for ((table, old), (_, new)) in tables(started).into_iter().zip(tables(new)) {
+        for (key, value) in new.as_object().into_iter().flatten() {
+            let path = format!("{table}.{key}");
+            let live = matches!(path.as_str(), "store.retention" | "log.level");
+            if !live && old.get(key) != Some(value) {
+                keys.push(path);
+            }
+        }
+    }
+    if started.server.token != new.server.token && !keys.iter().any(|key| key == "server.token") {
+        keys.push("server.token".to_owned());
+    }
+    keys
+}
+
+/// Puts the sinks that changed in the place of the old ones, each as soon as what is under way there is done.
+fn replace_sinks(before: &Arc<Wiring>, next: &Arc<Wiring>, stages: &mut Stages) {
+    for new in next.couriers.all() {
+        let old = before.couriers.get(&new.name).cloned();
+        if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, new)) {
+            continue;
+        }
+        let (courier, next) = (Arc::clone(new), Arc::clone(next));
+        stages.replace((SINK, new.name.clone()), move |stop| async move {
+            // What it cannot read now comes up at the next start.
+            if let Err(error) = next.couriers.hand_over(&courier, old.as_deref()) {
+                tracing::error!(sink = courier.name, %error, "what waited for the sink cannot be read; it goes on at the next start");
+            }
+            courier.run(stop).await;
+        });
+    }
+    for old in before.couriers.all().filter(|old| next.couriers.get(&old.name).is_none()) {
+        let (old, next) = (Arc::clone(old), Arc::clone(next));
+        if old.name != CALLBACK_SINK {
+            tracing::info!(sink = old.name, "the sink is no longer configured; what waits for it is kept");
+        }
+        stages.remove((SINK, old.name.clone()), move || next.couriers.abandon(&old));
+    }
+}
+
+/// The same for sources.
+fn replace_sources(api: &Arc<Api>, before: &Arc<Wiring>, next: &Arc<Wiring>, stages: &mut Stages) {
+    for (name, new) in &next.followers {
+        let old = before.followers.get(name).cloned();
+        if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, new)) {
+            continue;
+        }
+        let (api, follower) = (Arc::clone(api), Arc::clone(new));
+        stages.replace((SOURCE, name.clone()), move |stop| async move {
+            match &old {
+                Some(old) => follower.inherit(old),
+                None => crate::remember::take_up(&api.store, &follower),
+            }
+            let taking = Arc::clone(&follower);
+            let taken = tokio::task::spawn_blocking(move || take_over(&api, &taking)).await;
+            if let Ok(Err(error)) = taken {
+                let source = &follower.source.name;
+                tracing::error!(source, %error, "the open watches cannot be read; they go on at the next start");
+            }
+            follower.run(stop).await;
+        });
+    }
+    for name in before.followers.keys().filter(|name| !next.followers.contains_key(*name)) {
+        tracing::info!(source = name, "the source is no longer configured; its watches are kept");
+        stages.remove((SOURCE, name.clone()), || {});
+    }
+}
+
+/// Takes up the open watches of a source. Each is read while no change can come in between, so that the last word about it
+/// is the one that counts.
+fn take_over(api: &Api, follower: &Follower) -> Result<(), StoreError> {
+    let mut numbers = Vec::new();
+    api.store.each_open(|watch| {
+        if watch.source == follower.source.name {
+            numbers.push(watch.number);
+        }
+    })?;
+    for some in numbers.chunks(AT_ONCE) {
+        let still = api.wiring.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for number in some {
+            if let Some(watch) = api.store.watch(*number)?.filter(|watch| watch.stage != Stage::Ended) {
+                follower.follow(&watch);
+            }
+        }
+        mem::drop(still);
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! What the configuration makes: sources, sinks, and the routes between them.
+//!
+//! One [`Wiring`] holds at a time. A reload makes the next one, in which everything that did not change is the same
+//! object and goes on untouched.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    app::StartError,
+    config::Config,
+    deliver::{CALLBACK_SINK, Callbacks, Couriers, SinkConfig},
+    fanout::Routing,
+    follow::Follower,
+    proxy::Proxied,
+    store::{Store, Watch},
+    telemetry::Metrics,
+    upstream::Source,
+};
+
+/// What stays the same from one wiring to the next.
+pub struct Ground {
+    /// Where everything is recorded.
+    pub store: Store,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Which sinks an event goes to.
+    pub routing: Arc<Routing>,
+    /// The proxy for outgoing requests (`server.proxy`).
+    pub outgoing: Option<String>,
+}
+
+/// The sources and the sinks.
+pub struct Wiring {
+    /// What it was made from.
+    pub config: Config,
+    /// The sources by name.
+    pub followers: BTreeMap<String, Arc<Follower>>,
+    /// What is passed on to each source.
+    pub proxies: BTreeMap<String, Arc<Proxied>>,
+    /// The sinks.
+    pub couriers: Couriers,
+    /// The webhooks that watches bring along; `None` when they are switched off.
+    pub callbacks: Option<Callbacks>,
+}
+
+impl Wiring {
+    /// The wiring of a configuration. What `before` made from the same lines is taken over as it is. Nothing runs yet, and
+    /// nothing has changed when it fails.
+    ///
+    /// # Errors
+    /// When a source or a sink cannot be set up.
+    pub fn of(config: Config, before: Option<&Self>, ground: &Ground) -> Result<Self, StartError> {
+        let proxy = ground.outgoing.as_deref();
+        let same_callbacks = before.is_some_and(|before| before.config.callbacks == config.callbacks);
+        let callbacks = match before.filter(|_| same_callbacks) {
+            Some(before) => before.callbacks.clone(),
+            None => config.callbacks.enabled.then(|| Callbacks::new(&config.callbacks)).transpose()?,
+        };
+        let same_sink = |name: &str| match name {
+            CALLBACK_SINK => same_callbacks,
+            name => before.is_some_and(|before| {
+                let (old, new) = (before.config.sinks.get(name), config.sinks.get(name));
+                // What is in a template's file is a part of the configuration, too.
+                old.is_some() && old == new && !new.is_some_and(SinkConfig::has_template_file)
+            }),
+        };
+        let mut couriers = match before {
+            Some(before) => before.couriers.keeping(same_sink),
+            None => Couriers::new(&ground.store),
+        };
+        for (name, sink) in &config.sinks {
+            couriers.open(name, sink, proxy, &ground.metrics)?;
+        }
+        if let Some(callbacks) = &callbacks {
+            couriers.open_callbacks(callbacks, &ground.metrics);
+        }
+        let mut followers = BTreeMap::new();
+        for (name, source) in &config.sources {
+            let kept = before
+                .filter(|before| before.config.sources.get(name) == Some(source))
+                .and_then(|before| before.followers.get(name).cloned());
+            let follower = match kept {
+                Some(kept) => kept,
+                None => {
+                    let source = Source::new(name, source, proxy)
+                        .map_err(|error| StartError::Source { name: name.clone(), source: error })?;
+                    let (store, metrics) = (ground.store.clone(), Arc::clone(&ground.metrics));
+                    Arc::new(Follower::new(source, store, Arc::clone(&ground.routing), metrics))
+                }
+            };
+            followers.insert(name.clone(), follower);
+        }
+        let proxied =
+            |(name, follower): (&String, &Arc<Follower>)| (name.clone(), Arc::new(Proxied::new(follower)));
+        let proxies = followers.iter().map(proxied).collect();
+        Ok(Self { config, followers, proxies, couriers, callbacks })
+    }
+
+    /// Takes in a watch that is to be followed. `false` when its source is not configured: then it waits in the store.
+    pub fn follow(&self, watch: &Watch) -> bool {
+        let follower = self.followers.get(&watch.source);
+        if let Some(follower) = follower {
+            follower.follow(watch);
+        }
+        follower.is_some()
+    }
+}

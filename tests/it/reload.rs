@@ -1,0 +1,299 @@
+//! The configuration changes while the daemon runs; and what else an operator asks of the process itself.
+
+use std::{collections::BTreeMap, os::unix::fs::symlink, path::Path, time::Duration};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tidings::mock::JobPlan;
+use tokio::net::UnixDatagram;
+
+use crate::harness::{Process, Receiver, Reply, binary, eventually, http, mock, once, show, write_config};
+
+fn sink(name: &str, url: &str, more: &str) -> String {
+    format!(
+        "[sinks.{name}]\ntype = \"webhook\"\nurl = \"{url}\"\nretry = {{ schedule = [\"20ms\"] }}\n{more}\n"
+    )
+}
+
+async fn post(url: &str, path: &str, body: &Value) -> (u16, Value) {
+    let response = http().post(format!("{url}{path}")).json(body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap_or_default())
+}
+
+async fn register(process: &Process, job: &str) {
+    assert_eq!(post(&process.url, "/v1/watches", &json!({"job_id": job})).await.0, 202);
+}
+
+async fn reload(process: &Process) -> (u16, Value) {
+    post(&process.url, "/v1/reload", &Value::Null).await
+}
+
+/// Waits until a watch has nothing left to do.
+async fn finished(process: &Process, job: &str) -> Value {
+    eventually(&format!("{job} finishes"), || async {
+        let answer = http().get(format!("{}/v1/watches/retab/{job}", process.url)).send().await.ok()?;
+        let watch: Value = answer.json().await.ok()?;
+        (watch["phase"] == "done" || watch["phase"] == "dead").then_some(watch)
+    })
+    .await
+}
+
+async fn metric(process: &Process, line: &str) -> Option<String> {
+    let text = http().get(format!("{}/metrics", process.url)).send().await.ok()?.text().await.ok()?;
+    text.lines().find_map(|found| found.strip_prefix(line)).map(|value| value.trim().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_is_named_and_holds_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, one, two) = (mock().await, Receiver::start().await, Receiver::start().await);
+    write_config(folder.path(), &mock.base_url(), &sink("app", &one.url(), ""));
+    let process = Process::run(folder.path(), &[]).await;
+    assert_eq!(reload(&process).await, (200, json!({"changed": [], "restart": []})));
+    let more = format!(
+        "{}[sinks.files]\ntype = \"disk\"\ndir = \"out\"\n[server]\ndrain = \"7s\"\n[log]\nlevel = \"debug\"\n",
+        sink("app", &two.url(), "")
+    );
+    write_config(folder.path(), &mock.base_url(), &more);
+    let (status, done) = reload(&process).await;
+    assert_eq!(status, 200, "{done}");
+    assert_eq!(
+        done,
+        json!({"changed": ["sinks.app", "sinks.files", "log.level"], "restart": ["server.drain"]})
+    );
+    let job = mock.add_job(JobPlan::new());
+    register(&process, &job).await;
+    finished(&process, &job).await;
+    assert_eq!((one.requests().len(), two.requests().len()), (0, 1));
+    assert!(folder.path().join(format!("out/retab/{job}.json")).exists());
+    let (status, log) = process.terminate().await;
+    assert_eq!(status, Some(0));
+    assert!(log.contains("server.drain") && log.contains(" DEBUG "), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_leaves_everything_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver.url(), ""));
+    let process = Process::run(folder.path(), &[]).await;
+    assert_eq!(metric(&process, "tidings_config_last_reload_successful").await.unwrap(), "1");
+    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver.url(), "evnts = []\n[sinks.x]\n"));
+    let (status, problem) = reload(&process).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("invalid_configuration")), "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("evnts") && detail.contains("sinks.x"), "{detail}");
+    process.signal(Signal::HUP);
+    let counted = "tidings_config_reloads_total{result=\"refused\"}";
+    eventually("both are counted", || async { (metric(&process, counted).await? == "2").then_some(()) })
+        .await;
+    assert_eq!(metric(&process, "tidings_config_last_reload_successful").await.unwrap(), "0");
+    let job = mock.add_job(JobPlan::new());
+    register(&process, &job).await;
+    finished(&process, &job).await;
+    assert_eq!(receiver.requests().len(), 1);
+    // The command says the same, and a good file is taken again.
+    let asked = once(folder.path(), &["--url", &process.url, "reload"]).await;
+    assert_eq!(asked.status.code(), Some(1), "{}", show(&asked));
+    write_config(folder.path(), &mock.base_url(), "");
+    let asked = once(folder.path(), &["--url", &process.url, "reload"]).await;
+    assert_eq!(String::from_utf8_lossy(&asked.stdout), "changed: sinks.app\n", "{}", show(&asked));
+    assert_eq!(metric(&process, "tidings_config_last_reload_successful").await.unwrap(), "1");
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_and_a_sink_come_back_to_what_waits_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    receiver.always(Reply::status(503));
+    let patient = format!(
+        "[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nretry = {{ schedule = [\"20ms\", \"1h\"] }}\n",
+        receiver.url()
+    );
+    write_config(folder.path(), &mock.base_url(), &patient);
+    let process = Process::run(folder.path(), &[]).await;
+    let job = mock.add_job(JobPlan::new());
+    register(&process, &job).await;
+    receiver.at_least(2).await;
+    // Without the sink its delivery stays in sight; without the source its watches do.
+    let other = "[sources.other]\ntype = \"custom\"\nbase_url = \"http://127.0.0.1:9\"\nstatus_path = \"/{id}\"\n\
+                 status_at = [\"/s\"]\noutcomes = { completed = [\"x\"] }\n";
+    std::fs::write(folder.path().join("tidings.toml"), format!("[store]\npath = \"data\"\n{other}")).unwrap();
+    let slow = mock.add_job(JobPlan::new().lasting(Duration::from_secs(3600)));
+    register(&process, &slow).await;
+    let (status, done) = reload(&process).await;
+    assert_eq!((status, done["changed"].as_array().unwrap().len()), (200, 3), "{done}");
+    let sinks: Value = eventually("the delivery waits for its sink", || async {
+        let page: Value =
+            http().get(format!("{}/v1/sinks", process.url)).send().await.ok()?.json().await.ok()?;
+        let sink = page["data"].as_array()?.iter().find(|sink| sink["name"] == "app")?.clone();
+        (sink["state"] == "not_configured").then_some(sink)
+    })
+    .await;
+    assert_eq!(sinks["pending"], 1);
+    mock.advance(Duration::from_secs(3600));
+    receiver.always(Reply::status(204));
+    let before = receiver.requests().len();
+    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver.url(), ""));
+    assert_eq!(reload(&process).await.0, 200);
+    assert_eq!(finished(&process, &slow).await["phase"], "done");
+    let (status, _) = post(&process.url, "/v1/deliveries/redeliver", &json!({"state": "pending"})).await;
+    assert_eq!(status, 202);
+    assert_eq!(finished(&process, &job).await["phase"], "done");
+    assert_eq!(receiver.requests().len(), before + 2);
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+/// Swaps `..data` as a kubelet does.
+fn swap(folder: &Path, version: &str, text: &str) {
+    let data = folder.join(version);
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("tidings.toml"), text).unwrap();
+    symlink(version, folder.join("..tmp")).unwrap();
+    std::fs::rename(folder.join("..tmp"), folder.join("..data")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mounted_config_map_is_followed() {
+    let (folder, mounted) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    write_config(folder.path(), &mock.base_url(), "");
+    let text = std::fs::read_to_string(folder.path().join("tidings.toml")).unwrap();
+    let text = text.replace("path = \"data\"", &format!("path = {:?}", folder.path().join("data")));
+    swap(mounted.path(), "..1", &text);
+    symlink("..data/tidings.toml", mounted.path().join("tidings.toml")).unwrap();
+    let file = mounted.path().join("tidings.toml");
+    let process = Process::run(folder.path(), &["--watch-config", "--config", file.to_str().unwrap()]).await;
+    swap(mounted.path(), "..2", &format!("{text}{}", sink("app", &receiver.url(), "")));
+    let applied = "tidings_config_reloads_total{result=\"applied\"}";
+    eventually("the swap is noticed", || async { metric(&process, applied).await }).await;
+    let job = mock.add_job(JobPlan::new());
+    register(&process, &job).await;
+    finished(&process, &job).await;
+    assert_eq!(receiver.requests().len(), 1);
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_reloads_under_load_neither_lose_nor_double_a_delivery() {
+    const RELOADS: usize = 1000;
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    // Each of them changes the sink that everything goes to, and every other one the source, too.
+    let write = |round: usize| {
+        let more = format!(
+            "{}[sinks.now_and_then{}]\ntype = \"disk\"\ndir = \"out\"\nevents = []\n",
+            sink("app", &receiver.url(), &format!("max_in_flight = {}\n", 4 + round % 2)),
+            round % 3
+        );
+        write_config(folder.path(), &mock.base_url(), &more);
+        if round % 2 == 0 {
+            let path = folder.path().join("tidings.toml");
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, text.replace("max_interval = \"100ms\"", "max_interval = \"90ms\""))
+                .unwrap();
+        }
+    };
+    write(0);
+    let process = Process::run(folder.path(), &[]).await;
+    let url = process.url.clone();
+    let jobs: Vec<String> = (0..RELOADS).map(|_| mock.add_job(JobPlan::new())).collect();
+    let mut loads = Vec::new();
+    for (round, job) in jobs.iter().enumerate() {
+        let (url, job) = (url.clone(), job.clone());
+        loads.push(tokio::spawn(async move {
+            assert_eq!(post(&url, "/v1/watches", &json!({"job_id": job})).await.0, 202);
+        }));
+        write(round + 1);
+        let (status, done) = reload(&process).await;
+        assert_eq!(status, 200, "{done}");
+        assert!(done["changed"].as_array().unwrap().contains(&json!("sinks.app")), "{done}");
+    }
+    for load in loads {
+        load.await.unwrap();
+    }
+    for job in &jobs {
+        assert_eq!(finished(&process, job).await["phase"], "done");
+    }
+    let mut came: BTreeMap<String, usize> = BTreeMap::new();
+    for request in receiver.requests() {
+        *came.entry(request.json()["job_id"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert_eq!(came.len(), jobs.len());
+    let doubled: Vec<_> = came.iter().filter(|(_, times)| **times != 1).collect();
+    assert!(doubled.is_empty(), "{doubled:?}");
+    let (status, log) = process.terminate().await;
+    assert_eq!(status, Some(0));
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_ends_the_process_only_where_that_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock().await;
+    write_config(folder.path(), &mock.base_url(), "");
+    let process = Process::run(folder.path(), &[]).await;
+    let (status, problem) = post(&process.url, "/v1/quit", &Value::Null).await;
+    assert_eq!((status, &problem["code"]), (404, &json!("quit_disabled")), "{problem}");
+    assert_eq!(process.terminate().await.0, Some(0));
+    write_config(folder.path(), &mock.base_url(), "[server]\nquit = true\n");
+    let process = Process::run(folder.path(), &[]).await;
+    let asked = once(folder.path(), &["--url", &process.url, "quit"]).await;
+    assert_eq!(asked.status.code(), Some(0), "{}", show(&asked));
+    assert_eq!(process.ended().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_can_wait_for_its_own_deliveries() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver.url(), ""));
+    let process = Process::run(folder.path(), &[]).await;
+    let wait =
+        async |args: &[&str]| once(folder.path(), &[&["--url", &process.url, "wait"], args].concat()).await;
+    let nothing = wait(&["--delivered"]).await;
+    assert_eq!(nothing.status.code(), Some(0), "{}", show(&nothing));
+    receiver.then([Reply::Hang]);
+    let slow = mock.add_job(JobPlan::new());
+    register(&process, &slow).await;
+    receiver.at_least(1).await;
+    // It has ended; its delivery hangs.
+    let ended = wait(&[&slow]).await;
+    assert_eq!(ended.status.code(), Some(0), "{}", show(&ended));
+    let late = wait(&["--delivered", "--timeout", "1s"]).await;
+    assert_eq!(late.status.code(), Some(1), "{}", show(&late));
+    let quick = mock.add_job(JobPlan::new());
+    register(&process, &quick).await;
+    let delivered = wait(&["--delivered", &quick]).await;
+    assert_eq!(delivered.status.code(), Some(0), "{}", show(&delivered));
+    assert!(receiver.requests().iter().any(|request| request.json()["job_id"] == quick));
+    process.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_manager_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock().await;
+    write_config(folder.path(), &mock.base_url(), "");
+    let path = folder.path().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut command = binary();
+    command.args(["run", "--listen", "127.0.0.1:0"]).current_dir(folder.path());
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "20000");
+    let process = Process::spawn(command).await;
+    let mut said = Vec::new();
+    let mut hear = async |wanted: &str| {
+        let mut buffer = [0; 256];
+        while !said.iter().any(|word| word == wanted) {
+            let length = tokio::time::timeout(crate::harness::PATIENCE, socket.recv(&mut buffer)).await;
+            let length = length.expect("it says something").unwrap();
+            said.push(String::from_utf8_lossy(&buffer[..length]).trim().to_owned());
+        }
+    };
+    hear("READY=1").await;
+    hear("WATCHDOG=1").await;
+    process.signal(Signal::TERM);
+    hear("STOPPING=1").await;
+    assert_eq!(process.ended().await.0, Some(0));
+}
