@@ -183,7 +183,7 @@ async fn a_thousand_reloads_under_load_neither_lose_nor_double_a_delivery() {
     // Each of them changes the sink that everything goes to, and every other one the source, too.
     let write = |round: usize| {
         let more = format!(
-            "{}[sinks.now_and_then{}]\ntype = \"disk\"\ndir = \"out\"\nevents = []\n",
+            "{}[sinks.now_and_then{}]\ntype = \"disk\"\ndir = \"out\"\nevents = [\"job.lost\"]\n",
             sink("app", &receiver.url(), &format!("max_in_flight = {}\n", 4 + round % 2)),
             round % 3
         );
@@ -199,15 +199,15 @@ async fn a_thousand_reloads_under_load_neither_lose_nor_double_a_delivery() {
     let process = Process::run(folder.path(), &[]).await;
     let url = process.url.clone();
     let jobs: Vec<String> = (0..RELOADS).map(|_| mock.add_job(JobPlan::new())).collect();
+    let client = http();
     let mut loads = Vec::new();
     for (round, job) in jobs.iter().enumerate() {
-        let (url, job) = (url.clone(), job.clone());
-        loads.push(tokio::spawn(async move {
-            assert_eq!(post(&url, "/v1/watches", &json!({"job_id": job})).await.0, 202);
-        }));
+        let load = client.post(format!("{url}/v1/watches")).json(&json!({"job_id": job})).send();
+        loads.push(tokio::spawn(async move { assert_eq!(load.await.unwrap().status(), 202) }));
         write(round + 1);
-        let (status, done) = reload(&process).await;
-        assert_eq!(status, 200, "{done}");
+        let answer = client.post(format!("{url}/v1/reload")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let done: Value = answer.json().await.unwrap();
         assert!(done["changed"].as_array().unwrap().contains(&json!("sinks.app")), "{done}");
     }
     for load in loads {
