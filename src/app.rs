@@ -207,6 +207,8 @@ async fn bind(address: &str) -> Result<Bound, StartError> {
 
 fn assemble(config: &Config, store: Store) -> Result<Api, StartError> {
     let metrics = Arc::new(Metrics::new());
+    let flush = metrics.store_flush.clone();
+    store.on_flush(move |took| flush.observe(took.as_secs_f64()));
     let proxy = config.server.proxy.as_deref();
     let callbacks = config.callbacks.enabled.then(|| Callbacks::new(&config.callbacks)).transpose()?;
     let couriers = Couriers::open(&config.sinks, callbacks.as_ref(), proxy, &store, &metrics)?;

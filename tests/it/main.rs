@@ -21,6 +21,7 @@ mod happy;
 mod learned;
 mod lost;
 mod memory;
+mod metrics;
 mod openapi;
 mod process;
 mod progress;
