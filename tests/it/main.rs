@@ -28,6 +28,7 @@ mod progress;
 mod proxy;
 mod registering;
 mod retab_sdk;
+mod secrets;
 mod signatures;
 mod simulate;
 mod sinks;
