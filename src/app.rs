@@ -187,14 +187,16 @@ async fn bind(address: &str) -> Result<Bound, StartError> {
 }
 
 fn assemble(config: &Config, store: Store, reloads: mpsc::Sender<ReloadRequest>) -> Result<Api, StartError> {
+    let metrics = Arc::new(Metrics::new());
+    let flush = metrics.store_flush.clone();
+    store.on_flush(move |took| flush.observe(took.as_secs_f64()));
     let ground = Ground {
         store,
-        metrics: Arc::new(Metrics::new()),
+        metrics,
         routing: Arc::new(Routing::new(Router::new(&config.sinks, &config.routes))),
         outgoing: config.server.proxy.clone(),
     };
     let wiring = Wiring::of(config.clone(), None, &ground)?;
-    ground.metrics.config_last_reload.set(1);
     Ok(Api {
         store: ground.store.clone(),
         metrics: Arc::clone(&ground.metrics),
@@ -222,7 +224,8 @@ fn listen_to_changes(api: &Arc<Api>) {
         let live = api.wiring.read().unwrap_or_else(PoisonError::into_inner);
         match change {
             Change::Follow(watch) => {
-                live.follow(&watch);
+                // One whose source is not configured waits in the store.
+                let _ = live.follow(&watch);
             }
             Change::Unfollow { source, watch } => {
                 if let Some(follower) = live.followers.get(&source) {
@@ -238,7 +241,7 @@ fn listen_to_changes(api: &Arc<Api>) {
 
 /// Takes up everything that is open, and the jobs that the configuration names.
 async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
-    let died = |reason: String| StageDied::new("the start", reason);
+    let died = |reason: String| StageDied::new("the start", &reason);
     let loading = Arc::clone(api);
     let loaded = tokio::task::spawn_blocking(move || -> Result<(u64, u64), StoreError> {
         let (mut watches, mut deliveries) = (0, 0);

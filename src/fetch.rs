@@ -52,7 +52,7 @@ pub async fn fetch(follower: &Follower, number: u64) -> Step {
         Err(Unfetched::Disk(_)) => "disk_error",
         Err(Unfetched::Running) => "running",
     };
-    follower.metrics.fetches.with_label_values(&[follower.source.name.as_str(), label]).inc();
+    follower.metrics.sources.fetches.with_label_values(&[follower.source.name.as_str(), label]).inc();
     match result {
         Ok(job) => {
             follower.answered(number);

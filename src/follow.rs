@@ -78,7 +78,9 @@ pub enum Step {
 impl Follower {
     /// A follower with an empty schedule.
     #[must_use]
-    pub fn new(source: Source, store: Store, routing: Arc<Routing>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(mut source: Source, store: Store, routing: Arc<Routing>, metrics: Arc<Metrics>) -> Self {
+        metrics.begin_source(&source.name);
+        source.requests = metrics.sources.requests.with_label_values(&[source.name.as_str()]);
         let config = &source.config;
         let (rate, max) = (config.max_requests_per_second, config.max_in_flight);
         let schedule = Schedule::new(&config.polling, rate, max, Instant::now());
@@ -312,7 +314,7 @@ impl Follower {
 
     /// Counts an event that was made.
     pub(crate) fn count(&self, event: EventType) {
-        self.metrics.events.with_label_values(&[self.source.name.as_str(), event.word()]).inc();
+        self.metrics.sources.events.with_label_values(&[self.source.name.as_str(), event.word()]).inc();
     }
 
     /// Gives a job up: its event says that it is lost, and why.

@@ -50,7 +50,7 @@ pub fn reload_on_hangup(handle: Handle) -> io::Result<()> {
 }
 
 /// Tells systemd, when it has asked (`Type=notify`, `WatchdogSec=`), that the daemon is ready, alive, and stopping
-/// (sd_notify(3)). Nothing happens otherwise.
+/// (`sd_notify(3)`). Nothing happens otherwise.
 pub fn tell_service_manager(handle: Handle) {
     tokio::spawn(async move {
         handle.loaded().await;

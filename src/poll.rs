@@ -41,7 +41,7 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
         },
         Err(failure) => failure.label(),
     };
-    follower.metrics.polls.with_label_values(&[follower.source.name.as_str(), label]).inc();
+    follower.metrics.sources.polls.with_label_values(&[follower.source.name.as_str(), label]).inc();
     let step = match result {
         Ok((answer, body)) => {
             follower.answered(number);

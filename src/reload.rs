@@ -89,11 +89,13 @@ pub(crate) async fn answer(
         Some(reloader) => reload(reloader, api, stages).await,
         None => Err(ReloadError::Nothing),
     };
-    let word = if result.is_ok() { "applied" } else { "refused" };
+    let word = if result.is_ok() { "ok" } else { "refused" };
     api.metrics.config_reloads.with_label_values(&[word]).inc();
-    api.metrics.config_last_reload.set(i64::from(result.is_ok()));
+    api.metrics.config_last_reload_ok.set(i64::from(result.is_ok()));
     match &result {
         Ok(done) => {
+            // What was taken away shows no longer; the rest is set anew whenever somebody asks.
+            api.metrics.forget_gauges();
             let (changed, restart) = (done.changed.join(" "), done.restart.join(" "));
             tracing::info!(changed, "the configuration was read again");
             if !restart.is_empty() {

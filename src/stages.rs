@@ -15,7 +15,7 @@ pub struct StageDied {
 
 impl StageDied {
     /// Says which one, and what is known of the reason.
-    pub(crate) fn new(stage: &'static str, reason: impl ToString) -> Self {
+    pub(crate) fn new(stage: &'static str, reason: &dyn std::fmt::Display) -> Self {
         Self { stage, reason: reason.to_string() }
     }
 }
@@ -65,7 +65,8 @@ impl Stages {
         stage: impl FnOnce(CancellationToken) -> F + Send + 'static,
     ) {
         let running = Running { stop: self.stop.child_token(), ended: CancellationToken::new() };
-        let before = self.replaceable.insert(key.clone(), running.clone());
+        let kind = key.0;
+        let before = self.replaceable.insert(key, running.clone());
         if let Some(before) = &before {
             before.stop.cancel();
         }
@@ -75,7 +76,7 @@ impl Stages {
             }
             stage(running.stop.clone()).await;
             running.ended.cancel();
-            (!running.stop.is_cancelled()).then_some(key.0)
+            (!running.stop.is_cancelled()).then_some(kind)
         });
     }
 
@@ -93,8 +94,8 @@ impl Stages {
             let died = match self.tasks.join_next().await {
                 Some(Ok(None)) => continue,
                 Some(Ok(Some(_)) | Err(_)) | None if self.stop.is_cancelled() => std::future::pending().await,
-                Some(Ok(Some(stage))) => StageDied::new(stage, "it returned"),
-                Some(Err(error)) => StageDied::new("a stage", error),
+                Some(Ok(Some(stage))) => StageDied::new(stage, &"it returned"),
+                Some(Err(error)) => StageDied::new("a stage", &error),
                 None => std::future::pending().await,
             };
             tracing::error!("{died}");

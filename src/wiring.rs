@@ -74,22 +74,7 @@ impl Wiring {
         if let Some(callbacks) = &callbacks {
             couriers.open_callbacks(callbacks, &ground.metrics);
         }
-        let mut followers = BTreeMap::new();
-        for (name, source) in &config.sources {
-            let kept = before
-                .filter(|before| before.config.sources.get(name) == Some(source))
-                .and_then(|before| before.followers.get(name).cloned());
-            let follower = match kept {
-                Some(kept) => kept,
-                None => {
-                    let source = Source::new(name, source, proxy)
-                        .map_err(|error| StartError::Source { name: name.clone(), source: error })?;
-                    let (store, metrics) = (ground.store.clone(), Arc::clone(&ground.metrics));
-                    Arc::new(Follower::new(source, store, Arc::clone(&ground.routing), metrics))
-                }
-            };
-            followers.insert(name.clone(), follower);
-        }
+        let followers = followers(&config, before, ground)?;
         let proxied =
             |(name, follower): (&String, &Arc<Follower>)| (name.clone(), Arc::new(Proxied::new(follower)));
         let proxies = followers.iter().map(proxied).collect();
@@ -97,6 +82,7 @@ impl Wiring {
     }
 
     /// Takes in a watch that is to be followed. `false` when its source is not configured: then it waits in the store.
+    #[must_use]
     pub fn follow(&self, watch: &Watch) -> bool {
         let follower = self.followers.get(&watch.source);
         if let Some(follower) = follower {
@@ -104,4 +90,25 @@ impl Wiring {
         }
         follower.is_some()
     }
+}
+
+fn followers(
+    config: &Config,
+    before: Option<&Wiring>,
+    ground: &Ground,
+) -> Result<BTreeMap<String, Arc<Follower>>, StartError> {
+    let mut followers = BTreeMap::new();
+    for (name, source) in &config.sources {
+        let same = before.filter(|before| before.config.sources.get(name) == Some(source));
+        if let Some(kept) = same.and_then(|before| before.followers.get(name)) {
+            followers.insert(name.clone(), Arc::clone(kept));
+            continue;
+        }
+        let source = Source::new(name, source, ground.outgoing.as_deref())
+            .map_err(|error| StartError::Source { name: name.clone(), source: error })?;
+        let (store, metrics) = (ground.store.clone(), Arc::clone(&ground.metrics));
+        let follower = Follower::new(source, store, Arc::clone(&ground.routing), metrics);
+        followers.insert(name.clone(), Arc::new(follower));
+    }
+    Ok(followers)
 }

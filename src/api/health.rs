@@ -66,14 +66,21 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     let live = api.live();
-    // What a reload took away shows no longer.
-    api.metrics.forget_gauges();
     for follower in live.followers.values() {
         let (watching, fetching) = follower.schedule().open();
-        let name = follower.source.name.as_str();
-        let gauge = |phase| api.metrics.open_watches.with_label_values(&[name, phase]);
+        let (name, sources) = (follower.source.name.as_str(), &api.metrics.sources);
+        let gauge = |phase| sources.open_watches.with_label_values(&[name, phase]);
         gauge("watching").set(i64::try_from(watching).unwrap_or(i64::MAX));
         gauge("fetching").set(i64::try_from(fetching).unwrap_or(i64::MAX));
+        let now = tokio::time::Instant::now();
+        let (state, budget) = {
+            let schedule = follower.schedule();
+            (schedule.health.state(), schedule.budget_in_use(now).0)
+        };
+        for known in SourceState::ALL {
+            sources.state.with_label_values(&[name, known.as_str()]).set(i64::from(known == state));
+        }
+        sources.request_budget.with_label_values(&[name]).set(budget);
     }
     for sink in live.couriers.views() {
         let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
@@ -85,6 +92,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         api.metrics.sinks.breaker_open.with_label_values(&name).set(open);
         api.metrics.sinks.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));
     }
+    api.metrics.spool_bytes.set(i64::try_from(api.store.spool().bytes()).unwrap_or(i64::MAX));
     api.metrics.store_healthy.set(i64::from(api.store.is_healthy()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.metrics.render())
         .into_response()

@@ -146,13 +146,23 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         let inner = error.into_inner();
         if inner.is_data() {
             let place = if path == "." { String::new() } else { format!("`{path}`: ") };
-            Problem::unprocessable("invalid_body", format!("{place}{inner}"))
+            Problem::unprocessable("invalid_body", format!("{place}{}", mismatch(&inner)))
         } else {
             bad_json(&inner)
         }
     })?;
     json.end().map_err(|error| bad_json(&error))?;
     Ok(value)
+}
+
+/// What does not fit, without the text that the caller wrote there: it may be a secret in the wrong place, and answers
+/// end up in logs.
+pub(super) fn mismatch(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find("string \""), text.rfind("\", expected ")) {
+        (Some(from), Some(to)) if from < to => format!("{}text{}", &text[..from], &text[to + 1..]),
+        _ => text,
+    }
 }
 
 fn bad_json(error: &serde_json::Error) -> Problem {

@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 
 use super::{
     Api,
-    problem::{Problem, bad_parameter},
+    problem::{Problem, bad_parameter, mismatch},
     view::{CallbackRequest, WatchRequest},
 };
 use crate::{
@@ -89,7 +89,7 @@ impl Api {
         now: Time,
     ) -> Result<Registration, Problem> {
         let asked = WatchRequest::deserialize(value)
-            .map_err(|error| Problem::unprocessable("invalid_body", error.to_string()))?;
+            .map_err(|error| Problem::unprocessable("invalid_body", mismatch(&error)))?;
         self.registration(asked, now)
     }
 

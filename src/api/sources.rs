@@ -51,7 +51,7 @@ fn view(follower: &Follower, curves: bool) -> SourceView {
         paused_until: schedule.health.paused_until(now).map(|until| clock::now().after(until - now)),
         open_watches: (watching + fetching) as u64,
         max_requests_per_second: source.config.max_requests_per_second,
-        requests: source.requests(),
+        requests: source.requests.get(),
         polling: polling(&schedule, curves, now),
         last_error: follower.last_error(),
     }

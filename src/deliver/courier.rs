@@ -28,7 +28,7 @@ use crate::{
     api::view::{AttemptView, DeliveryState, SinkState, SinkView},
     clock,
     due_queue::wait_until,
-    store::{AttemptDone, Delivery, DeliveryKey, Store, StoreError, Verdict, panic_text},
+    store::{AttemptDone, Delivery, DeliveryKey, News, Store, StoreError, Verdict, panic_text},
     telemetry::Metrics,
     units::Time,
 };
@@ -55,6 +55,7 @@ impl Courier {
     /// A sink with an empty queue.
     #[must_use]
     pub fn new(name: &str, carrier: Carrier, limits: Limits, store: Store, metrics: Arc<Metrics>) -> Self {
+        metrics.begin_sink(name);
         Self {
             name: name.to_owned(),
             carrier,
@@ -205,6 +206,14 @@ impl Courier {
         self.learn(key, &report);
         let verdict = self.judge(&delivery, &report, now);
         self.count(&delivery, &report, &verdict, now);
+        // A delivery that somebody asked for again says nothing about how long it took.
+        if verdict == Verdict::Delivered
+            && delivery.generation == 0
+            && let News::End(_) = event.news
+        {
+            let delay = now.since(event.news.time()).as_secs_f64();
+            self.metrics.sinks.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
+        }
         let ended = !matches!(verdict, Verdict::Retry(_));
         let done = AttemptDone {
             generation: delivery.generation,
@@ -238,6 +247,7 @@ impl Courier {
             let event_id = &delivery.event_id;
             tracing::error!(sink, source, %job_id, event_id, reason, "a delivery became a dead letter");
             self.metrics.sinks.attempts.with_label_values(&[sink.as_str(), "given_up"]).inc();
+            self.metrics.sinks.dead_letters.with_label_values(&[sink.as_str()]).inc();
             self.store.give_up(key, delivery.generation, &reason, now).await;
             self.let_next_go(delivery)?;
         }
@@ -314,6 +324,7 @@ impl Courier {
             }
             Verdict::Dead(reason) => {
                 tracing::error!(sink, source, %job_id, event_id, attempt, reason, "a delivery became a dead letter");
+                self.metrics.sinks.dead_letters.with_label_values(&[sink.as_str()]).inc();
             }
         }
         self.metrics.sinks.attempts.with_label_values(&[sink.as_str(), result]).inc();

@@ -8,7 +8,10 @@ use reqwest::{
 };
 use url::Url;
 
-use super::report::{ErrorClass, Failure, Report, Verdict};
+use super::{
+    echo::Echo,
+    report::{ErrorClass, Failure, Report, Verdict},
+};
 use crate::{retry_after::parse_retry_after, units::Time};
 
 /// How much of an answer's body is kept.
@@ -21,6 +24,7 @@ const MAX_QUOTE: usize = 200;
 #[derive(Default)]
 pub(super) struct Exchange {
     sent: String,
+    echo: Echo,
     status: Option<StatusCode>,
     headers: HeaderMap,
     body: Vec<u8>,
@@ -31,6 +35,7 @@ impl Exchange {
     pub(super) async fn run(&mut self, client: &Client, request: Request) -> Result<(), reqwest::Error> {
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         length.unwrap_or_default().clone_into(&mut self.sent);
+        self.echo = Echo::of(&request);
         let mut response: Response = client.execute(request).await?;
         self.status = Some(response.status());
         self.headers = std::mem::take(response.headers_mut());
@@ -55,7 +60,7 @@ impl Exchange {
             let unknown = || Failure::new(ErrorClass::Internal, "it ended without an answer");
             return Report::failed(failure.unwrap_or_else(unknown), duration);
         };
-        let response = Some(readable(&self.body)).filter(|text| !text.is_empty());
+        let response = Some(self.echo.hide(readable(&self.body))).filter(|text| !text.is_empty());
         let (failure, verdict) = match failure {
             None if status.is_success() => (None, Verdict::Delivered),
             Some(failure) if status.is_success() => (Some(failure), Verdict::Retry { not_before: None }),

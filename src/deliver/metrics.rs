@@ -1,8 +1,13 @@
 //! What is counted of the sinks, for `/metrics`.
 
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec};
 
-use crate::telemetry::{counters, gauges, known};
+use super::report::ErrorClass;
+use crate::telemetry::{Catalogue, Label};
+
+/// From at once to the end of a schedule of a day and more.
+const DELAY_STEPS: [f64; 15] =
+    [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 18_000.0, 43_200.0, 86_400.0];
 
 /// Metrics by sink.
 pub struct SinkMetrics {
@@ -10,6 +15,10 @@ pub struct SinkMetrics {
     pub attempts: IntCounterVec,
     /// Attempts that failed, by sink and class of error.
     pub failures: IntCounterVec,
+    /// Deliveries given up, by sink.
+    pub dead_letters: IntCounterVec,
+    /// From the end of a job to its first delivery, by sink.
+    pub delivered_delay: HistogramVec,
     /// How long attempts to deliver take, by sink.
     pub attempt_seconds: HistogramVec,
     /// Deliveries that are pending, by sink.
@@ -25,61 +34,66 @@ pub struct SinkMetrics {
 }
 
 impl SinkMetrics {
-    /// Every metric, at zero.
-    #[must_use]
-    pub fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(catalogue: &mut Catalogue) -> Self {
+        let by = |name, words: &[&'static str]| [Label::SINK, Label::words(name, words)];
+        let classes = ErrorClass::ALL.map(ErrorClass::as_str);
+        let attempt_seconds = HistogramOpts::new(
+            "tidings_delivery_attempt_seconds",
+            "How long an attempt to deliver takes, the answer included.",
+        );
+        let delivered_delay = HistogramOpts::new(
+            "tidings_delivered_delay_seconds",
+            "From the end of a job, as its source says or else as it was noticed, to its first delivery.",
+        );
         Self {
-            attempts: counters(
-                registry,
+            attempts: catalogue.counters(
                 "tidings_delivery_attempts_total",
-                "Attempts to deliver an event.",
-                &["sink", "result"],
+                "Attempts to deliver an event; `given_up` is a delivery that ended without one.",
+                &by("result", &["delivered", "failed", "dead", "given_up"]),
             ),
-            failures: counters(
-                registry,
+            failures: catalogue.counters(
                 "tidings_delivery_failures_total",
                 "Attempts to deliver that failed, by class of error.",
-                &["sink", "class"],
+                &by("class", &classes),
             ),
-            attempt_seconds: known(
-                registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "tidings_delivery_attempt_seconds",
-                        "How long an attempt to deliver takes, the answer included.",
-                    ),
-                    &["sink"],
-                ),
+            dead_letters: catalogue.counters(
+                "tidings_dead_letters_total",
+                "Deliveries that were given up.",
+                &[Label::SINK],
             ),
-            pending: gauges(
-                registry,
+            delivered_delay: catalogue
+                .histograms(delivered_delay.buckets(DELAY_STEPS.to_vec()), &[Label::SINK]),
+            attempt_seconds: catalogue.histograms(attempt_seconds, &[Label::SINK]),
+            pending: catalogue.gauges(
                 "tidings_pending_deliveries",
                 "Deliveries that wait or are under way.",
-                &["sink"],
+                &[Label::SINK],
             ),
-            oldest_pending: known(
-                registry,
-                GaugeVec::new(
-                    Opts::new(
-                        "tidings_oldest_pending_delivery_seconds",
-                        "The age of the oldest event that waits or is under way; 0 when none does.",
-                    ),
-                    &["sink"],
-                ),
+            oldest_pending: catalogue.float_gauges(
+                "tidings_oldest_pending_delivery_seconds",
+                "The age of the oldest event that waits or is under way; 0 when none does.",
+                &[Label::SINK],
             ),
-            breaker_open: gauges(
-                registry,
+            breaker_open: catalogue.gauges(
                 "tidings_sink_breaker_open",
                 "1 while the circuit breaker is open or half-open.",
-                &["sink"],
+                &[Label::SINK],
             ),
-            breaker_opened: counters(
-                registry,
+            breaker_opened: catalogue.counters(
                 "tidings_sink_breaker_opened_total",
                 "How often the circuit breaker opened.",
-                &["sink"],
+                &[Label::SINK],
             ),
-            paused: gauges(registry, "tidings_sink_paused", "1 while the sink is paused.", &["sink"]),
+            paused: catalogue.gauges("tidings_sink_paused", "1 while the sink is paused.", &[Label::SINK]),
+        }
+    }
+
+    pub(crate) fn begin(&self, catalogue: &Catalogue, sink: &str) {
+        for counters in [&self.attempts, &self.failures, &self.dead_letters, &self.breaker_opened] {
+            catalogue.begin(counters, sink);
+        }
+        for histograms in [&self.delivered_delay, &self.attempt_seconds] {
+            drop(histograms.with_label_values(&[sink]));
         }
     }
 

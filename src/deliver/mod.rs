@@ -17,6 +17,7 @@ pub mod parcel;
 pub mod envelope;
 mod cloudevents;
 pub mod body_template;
+mod echo;
 pub mod encoding;
 mod sink;
 mod webhook;

@@ -79,6 +79,23 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// Every one.
+    pub const ALL: [Self; 13] = [
+        Self::NameNotFound,
+        Self::Blocked,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::NotHttp,
+        Self::Status,
+        Self::Redirect,
+        Self::Payload,
+        Self::Config,
+        Self::Disk,
+        Self::Internal,
+    ];
+
     /// The word for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -269,7 +286,7 @@ mod tests {
 
     #[test]
     fn every_class_is_written_as_it_is_named() {
-        for class in [ErrorClass::NameNotFound, ErrorClass::NotHttp, ErrorClass::Tls, ErrorClass::Internal] {
+        for class in ErrorClass::ALL {
             assert_eq!(serde_json::to_value(class).unwrap(), class.as_str());
         }
     }

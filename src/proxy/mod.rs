@@ -193,7 +193,7 @@ impl Passing {
 
     fn counted(&self, response: Response, how: &str) -> Response {
         let source = self.proxied.follower.source.name.as_str();
-        self.api.metrics.proxied.with_label_values(&[source, how]).inc();
+        self.api.metrics.sources.proxied.with_label_values(&[source, how]).inc();
         response
     }
 }

@@ -27,6 +27,9 @@ pub enum State {
 }
 
 impl State {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Ok, Self::Unauthorized, Self::Limited, Self::Failing];
+
     /// The word used on every surface.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -27,6 +27,7 @@ mod record;
 mod registering;
 mod removing;
 mod spool;
+mod spooled;
 mod txn;
 mod writer;
 
@@ -39,6 +40,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicBool, mpsc},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -124,6 +126,7 @@ pub enum OpenError {
 }
 
 type Listener = Box<dyn Fn(Change) + Send + Sync>;
+type FlushListener = Box<dyn Fn(Duration) + Send + Sync>;
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
@@ -139,6 +142,7 @@ struct Shared {
     database: RwLock<Option<Database>>,
     healthy: AtomicBool,
     listener: OnceLock<Listener>,
+    flush_listener: OnceLock<FlushListener>,
     newest: watch::Sender<Newest>,
     spool: Spool,
     space: spool::FreeSpace,
@@ -185,6 +189,7 @@ impl Store {
             database: RwLock::new(Some(database)),
             healthy: AtomicBool::new(true),
             listener: OnceLock::new(),
+            flush_listener: OnceLock::new(),
             newest: watch::Sender::new(Newest { number: newest, count: 0 }),
             spool,
             _lock: lock,
@@ -200,6 +205,12 @@ impl Store {
     /// be quick. Only the first listener counts.
     pub fn on_change(&self, listener: impl Fn(Change) + Send + Sync + 'static) {
         let _ = self.shared.listener.set(Box::new(listener));
+    }
+
+    /// Calls `listener` with how long each group of writes took to become durable, on the writer's thread. Only
+    /// the first listener counts.
+    pub fn on_flush(&self, listener: impl Fn(Duration) + Send + Sync + 'static) {
+        let _ = self.shared.flush_listener.set(Box::new(listener));
     }
 
     /// Whether the store takes writes.

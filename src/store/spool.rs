@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{StoreError, StoredJob, make_private, sync_folder};
+use super::{StoreError, StoredJob, make_private, spooled::Spooled, sync_folder};
 use crate::{job::hex, units::Size};
 
 /// The folder of job bodies. A file's name spells the watch and the event it belongs to, so that an orphan
@@ -22,6 +22,7 @@ use crate::{job::hex, units::Size};
 pub struct Spool {
     folder: PathBuf,
     incoming: PathBuf,
+    spooled: Arc<Spooled>,
 }
 
 impl Spool {
@@ -32,7 +33,7 @@ impl Spool {
         for entry in fs::read_dir(&incoming)? {
             fs::remove_file(entry?.path())?;
         }
-        Ok(Self { folder: folder.to_owned(), incoming })
+        Ok(Self { folder: folder.to_owned(), incoming, spooled: Arc::default() })
     }
 
     /// Where the body of an event lies, or will lie.
@@ -59,6 +60,7 @@ impl Spool {
             path,
             target: self.path(watch, event_id),
             folder: self.folder.clone(),
+            spooled: Arc::clone(&self.spooled),
             hash: Sha256::new(),
             size: 0,
         })
@@ -89,10 +91,17 @@ impl Spool {
     /// # Errors
     /// When it is there and cannot be removed.
     pub fn remove(&self, watch: u64, event_id: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(watch, event_id)) {
+        let path = self.path(watch, event_id);
+        match self.spooled.change(&path, || fs::remove_file(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// How many bytes the bodies have. Those from before the start count once [`bodies`](Self::bodies) has seen them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.spooled.bytes()
     }
 
     /// Every body: its watch's number, its event's id and its size. Files that are none of ours are passed over.
@@ -112,6 +121,7 @@ impl Spool {
                 bodies.push((number, event_id.to_owned(), entry.metadata().map_or(0, |data| data.len())));
             }
         }
+        self.spooled.found(bodies.iter().map(|(watch, event_id, size)| (self.path(*watch, event_id), *size)));
         Ok(bodies)
     }
 }
@@ -126,6 +136,7 @@ pub struct Incoming {
     path: PathBuf,
     target: PathBuf,
     folder: PathBuf,
+    spooled: Arc<Spooled>,
     hash: Sha256,
     size: u64,
 }
@@ -168,9 +179,9 @@ impl Incoming {
     pub async fn finish(mut self) -> io::Result<StoredJob> {
         self.file.flush().await?;
         self.file.sync_data().await?;
-        let (path, target, folder) = (self.path, self.target, self.folder);
+        let (path, target, folder, spooled) = (self.path, self.target, self.folder, self.spooled);
         let named = tokio::task::spawn_blocking(move || {
-            fs::rename(&path, &target)?;
+            spooled.change(&target, || fs::rename(&path, &target))?;
             sync_folder(&folder)
         });
         named.await.map_err(io::Error::other)??;

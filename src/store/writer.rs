@@ -175,8 +175,12 @@ fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Committe
             call.apply(&mut txn)?;
         }
         let committed = txn.finish()?;
+        let begun = Instant::now();
         database.db.flush()?;
         sync(&database.file)?;
+        if let Some(listener) = shared.flush_listener.get() {
+            listener(begun.elapsed());
+        }
         Ok(committed)
     })
 }

@@ -4,12 +4,13 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
+use prometheus::IntCounter;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -23,6 +24,7 @@ use crate::{
     http_client,
     job::JobId,
     secret::{Secret, SecretError, SecretSource, SecretValue},
+    telemetry,
     units::{Size, Span},
 };
 
@@ -72,7 +74,8 @@ pub struct Source {
     key: Option<SecretSource>,
     headers: Vec<(HeaderName, SecretSource)>,
     http: reqwest::Client,
-    requests: AtomicU64,
+    /// Requests sent since the start.
+    pub requests: IntCounter,
     /// The key that was sent last.
     sent: Mutex<Option<Secret>>,
     /// The light status route is missing.
@@ -102,7 +105,7 @@ impl Source {
             http: http_client::builder(proxy)?.pool_max_idle_per_host(config.max_in_flight).build()?,
             config: config.clone(),
             profile,
-            requests: AtomicU64::new(0),
+            requests: telemetry::loose_counter(),
             sent: Mutex::new(None),
             fallback: AtomicBool::new(false),
             light_works: AtomicBool::new(false),
@@ -113,12 +116,6 @@ impl Source {
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.profile.base
-    }
-
-    /// Requests sent since the start.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// Whether the key is another than the one that was sent last.
@@ -137,7 +134,7 @@ impl Source {
     }
 
     pub(super) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.requests.inc();
     }
 
     pub(super) fn key(&self) -> Result<Option<Secret>, SecretError> {

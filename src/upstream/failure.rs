@@ -49,6 +49,10 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Every word that [`label`](Self::label) knows.
+    pub const LABELS: [&str; 7] =
+        ["unauthorized", "not_found", "limited", "rejected", "refused", "trouble", "too_large"];
+
     /// A word for metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {

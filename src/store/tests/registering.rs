@@ -196,3 +196,33 @@ async fn bodies_that_nobody_refers_to_are_swept_and_the_others_stay() {
     expected.sort();
     assert_eq!(left, expected);
 }
+
+#[tokio::test]
+async fn the_bytes_in_the_spool_are_counted_without_walking_it() {
+    let bench = Bench::new();
+    let put = async |bench: &Bench, watch: u64, event_id: &str, size: usize| {
+        let mut incoming = bench.store.spool().begin(watch, event_id).await.unwrap();
+        incoming.write(&vec![b' '; size]).await.unwrap();
+        incoming.finish().await.unwrap();
+    };
+    put(&bench, 1, "evt_old", 100).await;
+    put(&bench, 2, "evt_replaced", 20).await;
+    put(&bench, 3, "evt_gone", 3).await;
+    put(&bench, 3, "evt_gone", 4).await;
+    assert_eq!(bench.store.spool().bytes(), 124);
+    let bench = bench.reopen();
+    // Before the walk has come upon them.
+    put(&bench, 2, "evt_replaced", 50).await;
+    put(&bench, 4, "evt_new", 1000).await;
+    bench.store.spool().remove(3, "evt_gone").unwrap();
+    assert_eq!(bench.store.spool().bytes(), 1050);
+    for _ in 0..2 {
+        bench.store.spool().bodies().unwrap();
+        assert_eq!(bench.store.spool().bytes(), 1150);
+    }
+    // And after it.
+    put(&bench, 2, "evt_replaced", 10).await;
+    bench.store.spool().remove(1, "evt_old").unwrap();
+    bench.store.spool().remove(1, "evt_old").unwrap();
+    assert_eq!(bench.store.spool().bytes(), 1010);
+}

@@ -1,0 +1,72 @@
+//! Receivers that answer with what they were sent, as many do for an error: our own secrets in it are not kept.
+
+use reqwest::Request;
+
+use crate::secret::REDACTED;
+
+/// What is shorter is no secret, and would be struck out of words that have nothing to do with it.
+const SHORTEST: usize = 6;
+
+/// What a request carried that no answer may bring back: its secret headers and the query of its URL.
+#[derive(Default)]
+pub(super) struct Echo(Vec<String>);
+
+impl Echo {
+    pub(super) fn of(request: &Request) -> Self {
+        let headers = request.headers().values().filter(|value| value.is_sensitive());
+        let headers = headers.filter_map(|value| value.to_str().ok());
+        // `Bearer x` may come back as `x` alone.
+        let headers = headers.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or(value)]);
+        let url = request.url();
+        let raw = url.query().into_iter().flat_map(|query| query.split('&'));
+        let raw = raw.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
+        let mut all: Vec<String> = headers.chain(raw).map(str::to_owned).chain(decoded).collect();
+        all.retain(|secret| secret.len() >= SHORTEST);
+        // The whole before its parts.
+        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self(all)
+    }
+
+    /// The text without them. One that was cut off may end in the beginning of one.
+    pub(super) fn hide(&self, mut text: String) -> String {
+        for secret in &self.0 {
+            if text.contains(secret) {
+                text = text.replace(secret, REDACTED);
+            }
+        }
+        let beginning = |secret: &String| {
+            let ends = secret.char_indices().map(|(at, _)| at).rev();
+            ends.take_while(|end| *end >= SHORTEST).find(|end| text.ends_with(&secret[..*end]))
+        };
+        if let Some(length) = self.0.iter().filter_map(beginning).max() {
+            text.truncate(text.len() - length);
+            text.push_str(REDACTED);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_was_sent_in_secret_does_not_come_back() {
+        let url = "https://example.com/hook?key=q%2Fuery-secret&v=1".parse().unwrap();
+        let mut request = Request::new(reqwest::Method::POST, url);
+        let mut value = HeaderValue::from_static("Bearer token-secret");
+        value.set_sensitive(true);
+        request.headers_mut().insert("authorization", value);
+        request.headers_mut().insert("x-open", HeaderValue::from_static("not-a-secret"));
+        let echo = Echo::of(&request);
+        let said = "1 Bearer token-secret, token-secret, q/uery-secret q%2Fuery-secret not-a-secret token-s";
+        assert_eq!(
+            echo.hide(said.to_owned()),
+            "1 [redacted], [redacted], [redacted] [redacted] not-a-secret [redacted]"
+        );
+        assert_eq!(Echo::default().hide(said.to_owned()), said);
+    }
+}

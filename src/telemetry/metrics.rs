@@ -1,0 +1,216 @@
+//! What the process counts, for `/metrics`.
+
+use prometheus::{Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, TextEncoder};
+
+use super::{Catalogue, Label, sources::SourceMetrics};
+use crate::deliver::SinkMetrics;
+
+/// Up to a minute in steps that tell a good poller from a fixed two seconds.
+const DETECTION_STEPS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+
+/// From a fast disk to one in trouble.
+const FLUSH_STEPS: [f64; 13] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// What the process counts, for `/metrics`.
+pub struct Metrics {
+    catalogue: Catalogue,
+    /// Of the sources.
+    pub sources: SourceMetrics,
+    /// Of the sinks.
+    pub sinks: SinkMetrics,
+    /// From the end of a job, as its source says, to our noticing it.
+    pub detection_delay: Histogram,
+    /// Requests to the local API, by status.
+    pub api_requests: IntCounterVec,
+    /// Readers of the event stream.
+    pub event_readers: IntGauge,
+    /// Readers of the event stream that were dropped, by reason.
+    pub event_readers_dropped: IntCounterVec,
+    /// 1 while the store takes writes.
+    pub store_healthy: IntGauge,
+    /// How long the store takes to make a commit durable.
+    pub store_flush: Histogram,
+    /// Bytes of stored jobs.
+    pub spool_bytes: IntGauge,
+    /// Attempts to load the configuration again, by result: `ok` or `refused`.
+    pub config_reloads: IntCounterVec,
+    /// 1 unless the last attempt to load the configuration again was refused.
+    pub config_last_reload_ok: IntGauge,
+    /// Panics that were contained.
+    pub panics: IntCounter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Every metric, at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut catalogue = Catalogue::default();
+        let all = &mut catalogue;
+        let version = Label::each("version", "the version of tidings");
+        let build = all.gauges("tidings_build_info", "Always 1; the version is in the label.", &[version]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let dropped = Label::words("reason", &["behind", "write_timeout"]);
+        let status = Label::each("status", "HTTP status");
+        let result = Label::words("result", &["ok", "refused"]);
+        let metrics = Self {
+            sources: SourceMetrics::new(all),
+            sinks: SinkMetrics::new(all),
+            event_readers: gauge(all, "tidings_event_readers", "Readers of the event stream."),
+            event_readers_dropped: all.counters(
+                "tidings_event_readers_dropped_total",
+                "Readers of the event stream that were dropped.",
+                &[dropped],
+            ),
+            detection_delay: histogram(
+                all,
+                "tidings_detection_delay_seconds",
+                "From the end of a job, as its source says, to our noticing it.",
+                &DETECTION_STEPS,
+            ),
+            api_requests: all.counters("tidings_api_requests_total", "Requests to the local API.", &[status]),
+            store_healthy: gauge(all, "tidings_store_healthy", "1 while the store takes writes."),
+            store_flush: histogram(
+                all,
+                "tidings_store_flush_seconds",
+                "How long the store takes to make a group of writes durable.",
+                &FLUSH_STEPS,
+            ),
+            spool_bytes: gauge(
+                all,
+                "tidings_spool_bytes",
+                "Stored jobs on disk; after a start those found there are added once they are counted.",
+            ),
+            config_reloads: all.counters(
+                "tidings_config_reloads_total",
+                "Attempts to load the configuration again.",
+                &[result],
+            ),
+            config_last_reload_ok: gauge(
+                all,
+                "tidings_config_last_reload_successful",
+                "1 unless the last attempt to load the configuration again was refused.",
+            ),
+            panics: all.add(
+                IntCounter::new("tidings_panics_total", "Panics in one job's work that were contained."),
+                &[],
+            ),
+            catalogue,
+        };
+        metrics.config_last_reload_ok.set(1);
+        metrics.catalogue.begin_words(&metrics.event_readers_dropped);
+        metrics.catalogue.begin_words(&metrics.config_reloads);
+        metrics
+    }
+
+    /// Shows what is counted of a source, at zero.
+    pub fn begin_source(&self, source: &str) {
+        self.sources.begin(&self.catalogue, source);
+    }
+
+    /// Shows what is counted of a sink, at zero.
+    pub fn begin_sink(&self, sink: &str) {
+        self.sinks.begin(&self.catalogue, sink);
+    }
+
+    /// Forgets the gauges that are set anew whenever somebody asks.
+    pub fn forget_gauges(&self) {
+        self.sources.forget_gauges();
+        self.sinks.forget_gauges();
+    }
+
+    /// Every metric that can occur.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Everything in the Prometheus text format 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        // Writing to memory cannot fail, and the names were checked when they were registered.
+        let _ = TextEncoder::new().encode(&self.catalogue.gather(), &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+fn gauge(catalogue: &mut Catalogue, name: &str, help: &str) -> IntGauge {
+    catalogue.add(IntGauge::new(name, help), &[])
+}
+
+fn histogram(catalogue: &mut Catalogue, name: &str, help: &str, steps: &[f64]) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(steps.to_vec());
+    catalogue.add(Histogram::with_opts(options), &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between these lines of `docs/metrics.md` stands what is generated.
+    const FROM: &str = "<!-- generated by the test shipped_metrics -->\n";
+    const TO: &str = "<!-- end -->\n";
+
+    #[test]
+    fn metrics_are_rendered_in_the_text_format() {
+        let metrics = Metrics::new();
+        metrics.sources.polls.with_label_values(&["retab", "pending"]).inc();
+        let text = metrics.render();
+        assert!(text.contains("# TYPE tidings_polls_total counter"), "{text}");
+        assert!(text.contains("tidings_polls_total{result=\"pending\",source=\"retab\"} 1"), "{text}");
+        assert!(text.contains("tidings_build_info{version="), "{text}");
+    }
+
+    #[test]
+    fn what_is_counted_begins_at_zero() {
+        let metrics = Metrics::new();
+        metrics.begin_source("retab");
+        metrics.begin_sink("app");
+        let text = metrics.render();
+        for line in [
+            "tidings_requests_total{source=\"retab\"} 0",
+            "tidings_polls_total{result=\"unauthorized\",source=\"retab\"} 0",
+            "tidings_events_total{outcome=\"lost\",source=\"retab\"} 0",
+            "tidings_dead_letters_total{sink=\"app\"} 0",
+            "tidings_delivery_failures_total{class=\"timeout\",sink=\"app\"} 0",
+            "tidings_delivered_delay_seconds_count{sink=\"app\"} 0",
+            "tidings_config_reloads_total{result=\"refused\"} 0",
+            "tidings_config_last_reload_successful 1",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_metrics_are_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        let there = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = there.split_once(FROM).unwrap();
+        let (_, after) = rest.split_once(TO).unwrap();
+        let current = format!("{before}{FROM}\n{}\n{TO}{after}", Metrics::new().catalogue().table());
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &current).unwrap();
+            return;
+        }
+        assert!(there == current, "docs/metrics.md is out of date; run: UPDATE=1 cargo test shipped_metrics");
+    }
+
+    #[test]
+    fn names_follow_prometheus() {
+        let metrics = Metrics::new();
+        for metric in metrics.catalogue().metrics() {
+            let name = &metric.name;
+            assert!(name.starts_with("tidings_"), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == "counter", "{name}");
+            assert!(metric.help.ends_with('.') && !metric.help.contains('|'), "{name}: {}", metric.help);
+            assert!(metric.kind != "histogram" || metric.unit() == "seconds", "{name}");
+        }
+    }
+}
