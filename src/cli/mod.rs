@@ -22,6 +22,7 @@ mod simulate_store;
 pub mod sink;
 pub mod source;
 pub mod source_test;
+pub mod store;
 pub mod target;
 pub mod unwatch;
 pub mod wait;
@@ -184,6 +185,9 @@ pub enum Command {
     /// Compute what polling policies cost, without a network
     #[command(long_about = simulate::ABOUT)]
     Simulate(simulate::SimulateArgs),
+    /// Count, check, export or import the data folder of a daemon that does not run
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Have the running daemon read its configuration again
     #[command(long_about = control::RELOAD)]
     Reload(control::ReloadArgs),
@@ -314,6 +318,9 @@ impl Cli {
         if let Command::Source(command) = &self.command {
             return source::run(command, &self.global, console).await;
         }
+        if let Command::Store(command) = &self.command {
+            return store::run(command, &self.global, console);
+        }
         let client = self.global.client()?;
         match &self.command {
             Command::Watch(args) => watch::run(args, &client, console).await,
@@ -334,6 +341,7 @@ impl Cli {
             | Command::Config(_)
             | Command::Simulate(_)
             | Command::Source(_)
+            | Command::Store(_)
             | Command::Completions(_) => anyhow::bail!("this command asks nothing of a daemon"),
         }
     }

@@ -17,6 +17,16 @@ pub(super) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
+/// The JSON of a record in the present version.
+pub(super) fn json(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.split_first().filter(|(version, _)| **version == VERSION).map(|(_, json)| json)
+}
+
+/// A record of this JSON.
+pub(super) fn versioned(json: &str) -> Vec<u8> {
+    [&[VERSION], json.as_bytes()].concat()
+}
+
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
     match bytes.split_first() {
         Some((&VERSION, json)) => {

@@ -18,6 +18,7 @@ mod codec;
 mod config;
 mod delivering;
 mod following;
+mod inspect;
 mod keys;
 mod learning;
 mod marker;
@@ -28,6 +29,7 @@ mod registering;
 mod removing;
 mod spool;
 mod spooled;
+mod transfer;
 mod txn;
 mod writer;
 
@@ -48,12 +50,14 @@ use tokio::sync::watch;
 pub use config::StoreConfig;
 pub use delivering::AttemptDone;
 pub use following::{Ended, Observation};
+pub use inspect::{Flaw, Stats};
 pub use keys::DeliveryKey;
 pub use read::{DeliveryFilter, Found, Listing, Newest, WatchFilter};
 pub use record::{Callback, Change, Delivery, End, Event, News, Stage, Step, StoredJob, Verdict, Watch};
 pub use registering::{Registered, Registration};
 pub use removing::Removed;
 pub use spool::{Incoming, Spool};
+pub use transfer::{TransferError, Transferred, import};
 
 /// How often sled's own thread writes and tidies; its space is reclaimed only then.
 const TIDY_EVERY_MS: u64 = 500;

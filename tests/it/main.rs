@@ -34,5 +34,6 @@ mod signatures;
 mod simulate;
 mod sinks;
 mod sources;
+mod store_cli;
 mod transport;
 mod upstream;

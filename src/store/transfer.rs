@@ -1,0 +1,310 @@
+//! A whole store as text, and back: for backups, for moving, and for going back to an older version.
+//!
+//! One JSON object a line. First a header; then every record in the order of its key, those that are JSON as they are; then
+//! every stored job with its bytes in base64; last the counts and a SHA-256 of all lines before, without which it is not whole.
+//! Memory is bounded by the largest record. Callback secrets are among it.
+
+use std::{
+    fs,
+    io::{self, BufRead, Read as _, Write},
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::{Store, StoreConfig, StoreError, codec, inspect::shown, keys, make_private, sync_folder};
+use crate::job::hex;
+
+/// The format that is written, and the newest that is read.
+const FORMAT: u32 = 1;
+
+/// Bytes of a stored job in one line.
+const CHUNK: usize = 48 << 10;
+
+/// Writes of one batch; larger ones grow far past sled's cache.
+const BATCH: usize = 100;
+
+/// The longest line that is read: no record is that large.
+const MAX_LINE: u64 = 64 << 20;
+
+/// Why an export could not be made or taken.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file, or a folder.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is no export, or not all of one.
+    #[error("line {line}: {reason}")]
+    Line {
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is something already.
+    #[error("{} is not empty; name a folder that does not exist yet, or move this one away", .0.display())]
+    Taken(PathBuf),
+}
+
+/// What was written or taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transferred {
+    /// Records.
+    pub records: u64,
+    /// Stored jobs.
+    pub jobs: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum Line {
+    /// The first.
+    TidingsExport { format: u32, version: String },
+    /// A record of JSON.
+    Record { key: String, json: Box<RawValue> },
+    /// Another one.
+    Bytes { key: String, base64: String },
+    /// A stored job; its bytes follow.
+    Job { file: String, size: u64 },
+    /// The next bytes of it.
+    Data(String),
+    /// The last.
+    End { records: u64, jobs: u64, sha256: String },
+}
+
+struct Output<'a> {
+    to: &'a mut dyn Write,
+    hash: Sha256,
+}
+
+impl Output<'_> {
+    fn line(&mut self, line: &Line) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.hash.update(&text);
+        self.to.write_all(&text)
+    }
+}
+
+impl Store {
+    /// Writes everything to `to`. Nobody else may use the store meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn export(&self, to: &mut dyn Write) -> Result<Transferred, TransferError> {
+        let mut out = Output { to, hash: Sha256::new() };
+        let mut done = Transferred::default();
+        out.line(&Line::TidingsExport { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned() })?;
+        self.read(|db| {
+            for entry in db.iter() {
+                let (key, value) = entry?;
+                out.line(&record(&key, &value)?)?;
+                done.records += 1;
+            }
+            Ok(())
+        })?;
+        for (watch, event_id, _) in self.spool().bodies().map_err(StoreError::from)? {
+            // One that nothing refers to is on its way out.
+            if self.watch(watch)?.is_some() {
+                job(&mut out, &self.spool().path(watch, &event_id))?;
+                done.jobs += 1;
+            }
+        }
+        let sha256 = hex(&out.hash.clone().finalize());
+        out.line(&Line::End { records: done.records, jobs: done.jobs, sha256 })?;
+        out.to.flush()?;
+        Ok(done)
+    }
+}
+
+fn record(key: &[u8], value: &[u8]) -> Result<Line, StoreError> {
+    let is_json = matches!(key.first(), Some(&(keys::WATCH | keys::EVENT | keys::DELIVERY)));
+    let json = codec::json(value).filter(|_| is_json).and_then(|json| serde_json::from_slice(json).ok());
+    Ok(match json {
+        Some(json) => Line::Record { key: shown(key), json },
+        None => Line::Bytes { key: shown(key), base64: STANDARD.encode(value) },
+    })
+}
+
+fn job(out: &mut Output<'_>, path: &Path) -> io::Result<()> {
+    let mut file = fs::File::open(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    out.line(&Line::Job { file: name, size: file.metadata()?.len() })?;
+    let mut chunk = Vec::with_capacity(CHUNK);
+    loop {
+        chunk.clear();
+        if (&mut file).take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
+            return Ok(());
+        }
+        out.line(&Line::Data(STANDARD.encode(&chunk)))?;
+    }
+}
+
+/// Makes the store of an export in `config.path`, which must be empty or missing. It is made beside it and gets its name when it
+/// is whole and can be opened; when anything goes wrong nothing is left.
+///
+/// # Errors
+/// See [`TransferError`].
+pub fn import(from: &mut dyn BufRead, config: &StoreConfig) -> Result<Transferred, TransferError> {
+    let folder = &config.path;
+    let taken = || TransferError::Taken(folder.clone());
+    match fs::read_dir(folder) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                return Err(taken());
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_private(parent)?;
+    // Removed when it is dropped, unless it has got its name by then.
+    let made = tempfile::Builder::new().prefix(".tidings-import-").tempdir_in(parent)?;
+    let done = fill(from, made.path())?;
+    // What the daemon would say to it, and the marker beside the database.
+    let whole = Store::open(&StoreConfig { path: made.path().to_owned(), ..config.clone() });
+    drop(whole.map_err(|error| StoreError::Damaged(error.to_string()))?);
+    if folder.exists() {
+        fs::remove_dir(folder)?;
+    }
+    let path = made.keep();
+    if let Err(error) = fs::rename(&path, folder) {
+        // The first error says more than that the rest could not be removed.
+        let _ = fs::remove_dir_all(&path);
+        return Err(error.into());
+    }
+    sync_folder(parent)?;
+    Ok(done)
+}
+
+/// The lines of an export.
+struct Lines<'a> {
+    from: &'a mut dyn BufRead,
+    hash: Sha256,
+    /// Of the lines before the last.
+    before: Sha256,
+    number: u64,
+}
+
+impl Lines<'_> {
+    fn wrong(&self, reason: impl Into<String>) -> TransferError {
+        TransferError::Line { line: self.number, reason: reason.into() }
+    }
+
+    fn next(&mut self) -> Result<Line, TransferError> {
+        self.number += 1;
+        let mut text = Vec::new();
+        io::Read::take(&mut *self.from, MAX_LINE).read_until(b'\n', &mut text)?;
+        if !text.ends_with(b"\n") {
+            return Err(self.wrong("the export ends here; it is not whole"));
+        }
+        self.before = self.hash.clone();
+        self.hash.update(&text);
+        serde_json::from_slice(&text)
+            .map_err(|error| self.wrong(format!("it is no line of an export: {error}")))
+    }
+}
+
+fn fill(from: &mut dyn BufRead, folder: &Path) -> Result<Transferred, TransferError> {
+    let mut lines = Lines { from, hash: Sha256::new(), before: Sha256::new(), number: 0 };
+    match lines.next()? {
+        Line::TidingsExport { format: FORMAT, .. } => {}
+        Line::TidingsExport { format, version } => {
+            return Err(lines.wrong(format!(
+                "it has format {format}, made by tidings {version}; this version reads format {FORMAT}. Use that version"
+            )));
+        }
+        _ => return Err(lines.wrong("it does not begin as an export does")),
+    }
+    let (database, spool) = (folder.join("db"), folder.join("spool"));
+    make_private(&database)?;
+    make_private(&spool)?;
+    let db = sled::Config::default().path(&database).open().map_err(StoreError::from)?;
+    let mut done = Transferred::default();
+    let mut batch = (sled::Batch::default(), 0);
+    loop {
+        match lines.next()? {
+            Line::TidingsExport { .. } => return Err(lines.wrong("a second header")),
+            Line::Record { key, json } => {
+                let value = codec::versioned(json.get());
+                put(&db, &mut batch, unshown(&key).ok_or_else(|| lines.wrong("its key is none"))?, value)?;
+                done.records += 1;
+            }
+            Line::Bytes { key, base64 } => {
+                let value = STANDARD.decode(base64).map_err(|error| lines.wrong(error.to_string()))?;
+                put(&db, &mut batch, unshown(&key).ok_or_else(|| lines.wrong("its key is none"))?, value)?;
+                done.records += 1;
+            }
+            Line::Job { file, size } => {
+                take_job(&mut lines, &spool, &file, size)?;
+                done.jobs += 1;
+            }
+            Line::Data(_) => return Err(lines.wrong("bytes that belong to no job")),
+            Line::End { records, jobs, sha256 } => {
+                if (Transferred { records, jobs }) != done || sha256 != hex(&lines.before.clone().finalize())
+                {
+                    return Err(lines.wrong("the export was changed, or is not whole"));
+                }
+                break;
+            }
+        }
+    }
+    db.apply_batch(batch.0).map_err(StoreError::from)?;
+    db.flush().map_err(StoreError::from)?;
+    fs::File::open(database.join("db"))?.sync_data()?;
+    for folder in [&database, &spool, folder] {
+        sync_folder(folder)?;
+    }
+    Ok(done)
+}
+
+fn put(
+    db: &sled::Db,
+    batch: &mut (sled::Batch, usize),
+    key: Vec<u8>,
+    value: Vec<u8>,
+) -> Result<(), StoreError> {
+    batch.0.insert(key, value);
+    batch.1 += 1;
+    if batch.1 >= BATCH {
+        let (full, _) = std::mem::take(batch);
+        db.apply_batch(full)?;
+    }
+    Ok(())
+}
+
+fn take_job(lines: &mut Lines<'_>, spool: &Path, name: &str, size: u64) -> Result<(), TransferError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let plain = name.strip_suffix(".json").unwrap_or_default();
+    if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        return Err(lines.wrong("that is no name of a stored job"));
+    }
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(spool.join(name))?;
+    let mut left = size;
+    while left > 0 {
+        let Line::Data(text) = lines.next()? else {
+            return Err(lines.wrong("bytes of a stored job are missing"));
+        };
+        let bytes = STANDARD.decode(text).map_err(|error| lines.wrong(error.to_string()))?;
+        let longer = || lines.wrong("the stored job is longer than it says");
+        left = left.checked_sub(bytes.len() as u64).ok_or_else(longer)?;
+        file.write_all(&bytes)?;
+    }
+    file.sync_data()?;
+    Ok(())
+}
+
+/// Reads a key that [`shown`] wrote.
+fn unshown(text: &str) -> Option<Vec<u8>> {
+    let (prefix, rest) = text.split_once(':')?;
+    let [prefix] = prefix.as_bytes() else { return None };
+    Some([&[*prefix], HEXLOWER.decode(rest.as_bytes()).ok()?.as_slice()].concat())
+}

@@ -1,0 +1,177 @@
+//! `tidings store …`: a data folder is counted, checked, written out and taken in again.
+
+use std::{fs, path::Path, time::Duration};
+
+use serde_json::{Value, json};
+use tidings::mock::{JobPlan, Mock};
+
+use crate::harness::{Process, Receiver, Reply, eventually, http, mock, once, show, write_config};
+
+/// A folder whose daemon was killed with a job that is open, one that is delivered, and one that waits to be.
+struct Killed {
+    mock: Mock,
+    receiver: Receiver,
+    folder: tempfile::TempDir,
+    open: String,
+    done: String,
+    waiting: String,
+}
+
+fn sink(receiver: &Receiver) -> String {
+    let url = receiver.url();
+    format!(
+        "[sinks.app]\ntype = \"webhook\"\nurl = \"{url}\"\nretry = {{ schedule = [\"1s\", \"1s\", \"1s\"] }}\n"
+    )
+}
+
+async fn watch(process: &Process, job: &str) -> Value {
+    let answer = http().get(format!("{}/v1/watches/retab/{job}", process.url)).send().await.unwrap();
+    answer.json().await.unwrap()
+}
+
+async fn register(process: &Process, job: &str) {
+    let url = format!("{}/v1/watches", process.url);
+    assert_eq!(http().post(url).json(&json!({"job_id": job})).send().await.unwrap().status(), 202);
+}
+
+async fn until(process: &Process, job: &str, phase: &str) -> Value {
+    eventually(&format!("{job} is {phase}"), || async {
+        let watch = watch(process, job).await;
+        (watch["phase"] == phase).then_some(watch)
+    })
+    .await
+}
+
+impl Killed {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (mock, receiver) = (mock().await, Receiver::start().await);
+        write_config(folder.path(), &mock.base_url(), &sink(&receiver));
+        let process = Process::run(folder.path(), &[]).await;
+        let open = mock.add_job(JobPlan::new().lasting(Duration::from_secs(3600)));
+        let (done, waiting) = (mock.add_job(JobPlan::new()), mock.add_job(JobPlan::new()));
+        register(&process, &open).await;
+        register(&process, &done).await;
+        until(&process, &done, "done").await;
+        receiver.always(Reply::status(503));
+        register(&process, &waiting).await;
+        receiver.at_least(2).await;
+        until(&process, &waiting, "delivering").await;
+        process.kill().await;
+        Self { mock, receiver, folder, open, done, waiting }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    async fn store(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = once(self.path(), &[&["store"], args].concat()).await;
+        (output.status.code(), show(&output).to_string())
+    }
+
+    fn bodies(&self) -> Vec<std::path::PathBuf> {
+        let entries =
+            fs::read_dir(self.path().join("data/spool")).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some()).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exported_store_goes_on_elsewhere_where_it_stopped() {
+    let killed = Killed::new().await;
+    let (status, said) = killed.store(&["stats", "--output", "json"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let output = once(killed.path(), &["store", "stats", "--output", "json"]).await;
+    let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(stats["watches"], json!({"retab": {"watching": 1, "delivering": 1, "done": 1}}), "{stats}");
+    assert_eq!(stats["deliveries"], json!({"app": {"pending": 1, "delivered": 1}}), "{stats}");
+    assert_eq!((&stats["jobs"], &stats["events"]), (&json!(2), &json!(2)), "{stats}");
+    assert_eq!(killed.store(&["check", "--hashes"]).await.0, Some(0));
+    let (status, said) = killed.store(&["export", "backup.jsonl"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let mode =
+        std::os::unix::fs::MetadataExt::mode(&fs::metadata(killed.path().join("backup.jsonl")).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+    // A file that is there is not written over.
+    assert_eq!(killed.store(&["export", "backup.jsonl"]).await.0, Some(1));
+    let (status, said) = killed.store(&["import", "backup.jsonl", "--data-dir", "restored"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(killed.store(&["check", "--hashes", "--data-dir", "restored"]).await.0, Some(0));
+    // The same again is the same.
+    assert_eq!(killed.store(&["export", "again.jsonl", "--data-dir", "restored"]).await.0, Some(0));
+    assert!(
+        fs::read(killed.path().join("backup.jsonl")).unwrap()
+            == fs::read(killed.path().join("again.jsonl")).unwrap()
+    );
+
+    let before = killed.receiver.requests();
+    let event = before.last().unwrap().header("webhook-id").to_owned();
+    killed.receiver.always(Reply::status(204));
+    let process = Process::run(killed.path(), &["--data-dir", "restored"]).await;
+    until(&process, &killed.waiting, "done").await;
+    killed.mock.advance(Duration::from_secs(3600));
+    until(&process, &killed.open, "done").await;
+    let after = killed.receiver.requests().split_off(before.len());
+    assert_eq!(after.len(), 2, "what was delivered is not delivered again");
+    assert_eq!(after[0].header("webhook-id"), event);
+    let job =
+        http().get(format!("{}/v1/watches/retab/{}/job", process.url, killed.done)).send().await.unwrap();
+    assert_eq!(job.bytes().await.unwrap(), killed.mock.full_body(&killed.done).unwrap());
+    // A folder that is in use is left alone.
+    let (status, said) = killed.store(&["check", "--data-dir", "restored"]).await;
+    assert!(status == Some(1) && said.contains("stop it"), "{said}");
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_is_whole_or_nothing() {
+    let killed = Killed::new().await;
+    assert_eq!(killed.store(&["export", "backup.jsonl"]).await.0, Some(0));
+    let text = fs::read_to_string(killed.path().join("backup.jsonl")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let header = lines[0].replace("\"format\":1", "\"format\":9");
+    let other = text.replacen("\"watch\":2", "\"watch\":3", 1);
+    assert!(other != text);
+    let cases = [
+        (lines[..lines.len() - 1].join("\n") + "\n", "not whole"),
+        (text[..text.len() / 2].to_owned(), "not whole"),
+        (other, "was changed"),
+        (format!("{header}\n"), "format 9"),
+        ("{}\n".to_owned(), "no line of an export"),
+    ];
+    for (broken, expected) in cases {
+        fs::write(killed.path().join("broken.jsonl"), broken).unwrap();
+        let (status, said) = killed.store(&["import", "broken.jsonl", "--data-dir", "new"]).await;
+        assert!(status == Some(1) && said.contains(expected), "{expected}: {said}");
+        assert!(!killed.path().join("new").exists());
+    }
+    let left = fs::read_dir(killed.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".tidings")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    let (status, said) = killed.store(&["import", "backup.jsonl", "--data-dir", "data"]).await;
+    assert!(status == Some(1) && said.contains("is not empty"), "{said}");
+    let (status, said) = killed.store(&["check", "--data-dir", "nowhere"]).await;
+    assert!(status == Some(1) && said.contains("no store in nowhere"), "{said}");
+    assert!(!killed.path().join("nowhere").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_finds_what_does_not_hold_together() {
+    let killed = Killed::new().await;
+    let bodies = killed.bodies();
+    assert_eq!(bodies.len(), 2, "{bodies:?}");
+    let mut bytes = fs::read(&bodies[0]).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&bodies[0], bytes).unwrap();
+    assert_eq!(killed.store(&["check"]).await.0, Some(0), "its size is right");
+    let (status, said) = killed.store(&["check", "--hashes"]).await;
+    assert!(status == Some(1) && said.contains("other bytes than were fetched"), "{said}");
+    fs::remove_file(&bodies[1]).unwrap();
+    fs::write(killed.path().join("data/spool/00000000000000ff-evt_none.json"), "{}").unwrap();
+    let (status, said) = killed.store(&["check"]).await;
+    assert!(
+        status == Some(1) && said.contains("cannot be read") && said.contains("belongs to no watch"),
+        "{said}"
+    );
+}
