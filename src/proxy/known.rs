@@ -77,7 +77,8 @@ fn find(api: &Api, proxied: &Proxied, job: &Job, headers: &HeaderMap) -> Result<
     let Found::Watch(watch) = api.store.find(&source.name, &job.id)? else { return Ok(None) };
     let var = |name: &String| watch.vars.get(name).or_else(|| source.profile.vars.get(name));
     let is_same = job.vars.iter().all(|(name, value)| var(name) == Some(value));
-    Ok(is_same.then_some(*watch))
+    // Registered again while its job was fetched: what is known is of the run before.
+    Ok((is_same && !watch.again).then_some(*watch))
 }
 
 /// The last look, no older than `max_age`, if it was made with the key that the source has now.

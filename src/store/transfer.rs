@@ -105,7 +105,7 @@ impl Store {
         self.read(|db| {
             for entry in db.iter() {
                 let (key, value) = entry?;
-                out.line(&record(&key, &value)?)?;
+                out.line(&record(&key, &value))?;
                 done.records += 1;
             }
             Ok(())
@@ -124,13 +124,13 @@ impl Store {
     }
 }
 
-fn record(key: &[u8], value: &[u8]) -> Result<Line, StoreError> {
+fn record(key: &[u8], value: &[u8]) -> Line {
     let is_json = matches!(key.first(), Some(&(keys::WATCH | keys::EVENT | keys::DELIVERY)));
     let json = codec::json(value).filter(|_| is_json).and_then(|json| serde_json::from_slice(json).ok());
-    Ok(match json {
+    match json {
         Some(json) => Line::Record { key: shown(key), json },
         None => Line::Bytes { key: shown(key), base64: STANDARD.encode(value) },
-    })
+    }
 }
 
 fn job(out: &mut Output<'_>, path: &Path) -> io::Result<()> {

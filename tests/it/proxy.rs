@@ -6,7 +6,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tidings::{
     config::Config,
-    mock::{Ending, JobPlan, Kind, Mock},
+    mock::{Cut, Ending, JobPlan, Kind, Mock},
     secret::Secret,
     units::Span,
 };
@@ -198,6 +198,25 @@ async fn a_retry_is_watched_again_also_when_503_says_that_it_starts_late() {
         let answer: Value = flow.get(&format!("/jobs/{job}?{LIGHT}")).await.json().await.unwrap();
         assert_eq!(answer["status"], "completed");
     }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_while_the_job_is_fetched_is_not_answered_with_the_end_before_it() {
+    let flow = Flow::start(|_| {}).await;
+    flow.mock.set(|faults| faults.cut = Some(Cut { after: 10, times: u32::MAX }));
+    let job = flow.mock.add_job(JobPlan::new().ending(Ending::Failed));
+    flow.daemon.watch(&job).await;
+    flow.daemon.until(&job, "is fetched", |watch| watch["phase"] == "fetching").await;
+    let answer: Value = flow.get(&format!("/jobs/{job}?{LIGHT}")).await.json().await.unwrap();
+    assert_eq!(answer["status"], "failed");
+    assert_eq!(flow.ask(Method::POST, &format!("/jobs/{job}/retry"), KEY).await.status(), 200);
+    let answer: Value = flow.get(&format!("/jobs/{job}?{LIGHT}")).await.json().await.unwrap();
+    assert_ne!(answer["status"], "failed", "{answer}");
+    flow.mock.set(|faults| faults.cut = None);
+    flow.daemon
+        .until(&job, "ends again", |watch| watch["phase"] == "done" && watch["outcome"] == "completed")
+        .await;
     flow.stop().await;
 }
 

@@ -285,12 +285,14 @@ async fn the_service_manager_is_told() {
     let process = Process::spawn(command).await;
     let mut said = Vec::new();
     let mut hear = async |wanted: &str| {
-        let mut buffer = [0; 256];
-        while !said.iter().any(|word| word == wanted) {
-            let length = tokio::time::timeout(crate::harness::PATIENCE, socket.recv(&mut buffer)).await;
-            let length = length.expect("it says something").unwrap();
-            said.push(String::from_utf8_lossy(&buffer[..length]).trim().to_owned());
-        }
+        let heard = async {
+            let mut buffer = [0; 256];
+            while !said.iter().any(|word| word == wanted) {
+                let length = socket.recv(&mut buffer).await.unwrap();
+                said.push(String::from_utf8_lossy(&buffer[..length]).trim().to_owned());
+            }
+        };
+        tokio::time::timeout(crate::harness::PATIENCE, heard).await.expect("it says so");
     };
     hear("READY=1").await;
     hear("WATCHDOG=1").await;

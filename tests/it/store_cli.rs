@@ -67,7 +67,7 @@ impl Killed {
 
     async fn store(&self, args: &[&str]) -> (Option<i32>, String) {
         let output = once(self.path(), &[&["store"], args].concat()).await;
-        (output.status.code(), show(&output).to_string())
+        (output.status.code(), show(&output))
     }
 
     fn bodies(&self) -> Vec<std::path::PathBuf> {
