@@ -2,7 +2,7 @@
 //!
 //! | prefix | key | value |
 //! | --- | --- | --- |
-//! | `m` | name | sentinel, counters |
+//! | `m` | name | sentinel, counters, counts |
 //! | `i` | source, NUL, job id | the watch's number, or when it was dropped |
 //! | `w` | watch number | [`Watch`](super::Watch) |
 //! | `o` | watch number | nothing: the watch is being followed |
@@ -33,6 +33,10 @@ pub(super) const DROPPED: u8 = b't';
 pub(super) const SENTINEL: &[u8] = b"msentinel";
 /// The next number of a watch or an event.
 pub(super) const NEXT: &[u8] = b"mnext";
+/// The records whose loss nothing else would show: what is followed and what waits to be delivered. Each with the key of how
+/// many there are, which is written in the same batch.
+pub(super) const COUNTED: [(u8, &[u8], &str); 2] =
+    [(OPEN, b"mopen", "open watches"), (PENDING, b"mpending", "pending deliveries")];
 
 /// A delivery's key: the event it carries and a tag of the sink it goes to. Its public id spells it out,
 /// so finding a delivery by id needs no index.

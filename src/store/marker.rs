@@ -2,7 +2,8 @@
 //!
 //! A damaged sled file may open as an empty database without an error. So a random sentinel is written into the
 //! database and repeated in a marker file beside it, together with a number that the store's counter had reached:
-//! a database without the sentinel was emptied, one whose counter went back has lost its tail.
+//! a database without the sentinel was emptied, one whose counter went back has lost its tail. A page that sled gave up without
+//! a word shows in the counts of what is followed and what is pending.
 
 use std::{
     fs,
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Database, OpenError, StoreConfig, StoreError, TIDY_EVERY_MS, contained, keys, make_private, sync_folder,
+    txn,
 };
 
 /// The marker's name in the data folder.
@@ -83,6 +85,7 @@ pub(super) fn open(folder: &Path, config: &StoreConfig) -> Result<Database, Open
         (None, None) if database.db.is_empty() => create(folder, &database).map_err(unusable)?,
         (None, None) => return Err(damaged(format!("{MARKER} and its mark in the database are missing"))),
     }
+    contained(|| txn::check_counts(&database.db)).map_err(|error| damaged(error.to_string()))?;
     Ok(database)
 }
 

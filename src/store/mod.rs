@@ -9,7 +9,7 @@
 //! 2. `flush_async` deadlocks: it is never called; one thread flushes (`writer`).
 //! 3. Large batches of random keys grow far past the cache: batches hold at most 100 writes (`txn`).
 //! 4. A damaged file panics or opens as an empty database: panics are contained, and a sentinel with a marker
-//!    beside the database tells an emptied one from a new one (`marker`).
+//!    beside the database tells an emptied one from a new one; counts show records that went missing (`marker`, `txn`).
 //! 5. The file never shrinks: finished watches are dropped after retention, so that their room is used again.
 //! 6. Values over 128 KB become files of their own: bodies live in the spool, records are bounded.
 //! 7. An I/O error sticks until the database is opened again: the writer does so, with back-off (`writer`).

@@ -268,10 +268,15 @@ pub(super) fn newest_event(db: &sled::Db) -> Result<u64, StoreError> {
 
 pub(super) fn each_open(db: &sled::Db, mut each: impl FnMut(Watch)) -> Result<(), StoreError> {
     for key in db.scan_prefix([keys::OPEN]).keys() {
-        if let Some(number) = keys::number_of(&key?)
-            && let Some(watch) = load(db, number)?
-        {
-            each(watch);
+        let key = key?;
+        let Some(number) = keys::number_of(&key) else { continue };
+        match load(db, number)? {
+            Some(watch) => each(watch),
+            // Both are removed in one batch: without the entry it was removed just now, with it the record was lost.
+            None if db.contains_key(&key)? => {
+                return Err(StoreError::Damaged(format!("the record of open watch {number} is missing")));
+            }
+            None => {}
         }
     }
     Ok(())

@@ -122,6 +122,11 @@ impl<'a> Txn<'a> {
 
     fn apply(&mut self) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
+        for (prefix, name, _) in keys::COUNTED {
+            if let Some(count) = self.counted(prefix, name)? {
+                batch.insert(name, &count.to_be_bytes());
+            }
+        }
         for (key, value) in std::mem::take(&mut self.staged) {
             match value {
                 Some(value) => {
@@ -138,6 +143,47 @@ impl<'a> Txn<'a> {
         }
         Ok(self.db.apply_batch(batch)?)
     }
+
+    /// How many records of `prefix` there are once what is staged is applied; `None` when it touches none.
+    fn counted(&self, prefix: u8, name: &[u8]) -> Result<Option<u64>, StoreError> {
+        let mut touched = self.staged.range(vec![prefix]..vec![prefix + 1]).peekable();
+        if touched.peek().is_none() {
+            return Ok(None);
+        }
+        let mut count = match self.db.get(name)?.and_then(|bytes| keys::number_of(&bytes)) {
+            Some(count) => count,
+            // Written by a version that did not count.
+            None => count(self.db, prefix)?,
+        };
+        for (key, value) in touched {
+            match (self.db.contains_key(key)?, value.is_some()) {
+                (false, true) => count += 1,
+                (true, false) => count = count.saturating_sub(1),
+                _ => {}
+            }
+        }
+        Ok(Some(count))
+    }
+}
+
+/// Whether as many records are there as were counted. sled may open a damaged file without some of them, and without a word.
+///
+/// # Errors
+/// [`StoreError::Damaged`] with the figures, or when they cannot be read.
+pub(super) fn check_counts(db: &sled::Db) -> Result<(), StoreError> {
+    for (prefix, name, what) in keys::COUNTED {
+        if let Some(counted) = db.get(name)?.and_then(|bytes| keys::number_of(&bytes)) {
+            let found = count(db, prefix)?;
+            if found != counted {
+                return Err(StoreError::Damaged(format!("it holds {found} {what} instead of {counted}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn count(db: &sled::Db, prefix: u8) -> Result<u64, StoreError> {
+    db.scan_prefix([prefix]).keys().try_fold(0, |count, key| Ok(key.map(|_| count + 1)?))
 }
 
 #[cfg(test)]

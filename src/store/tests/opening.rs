@@ -128,6 +128,37 @@ async fn flipped_bytes_are_refused_or_harmless_and_never_an_empty_store() {
     assert!(refusals > 0, "no flip hit anything");
 }
 
+#[tokio::test]
+async fn a_lost_open_watch_or_pending_delivery_is_noticed_by_its_count() {
+    for (prefix, why) in
+        [(keys::OPEN, "1 open watches instead of 2"), (keys::PENDING, "0 pending deliveries instead of 1")]
+    {
+        let bench = Bench::new();
+        bench.finish("job_1", &["app"]).await;
+        bench.watch("job_2").await;
+        bench.watch("job_3").await;
+        // What sled does with a page that it gives up.
+        bench
+            .store
+            .read(|db| {
+                let key = db.scan_prefix([prefix]).keys().next().unwrap()?;
+                db.remove(key)?;
+                Ok(())
+            })
+            .unwrap();
+        refused(bench.close().path(), why);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_record_of_an_open_watch_is_noticed_when_it_is_taken_up() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    bench.store.read(|db| Ok(db.remove(keys::watch(watch.number))?)).unwrap();
+    let error = bench.store.each_open(|_| ()).unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged(reason) if reason.contains("is missing")), "{error}");
+}
+
 /// Puts files back as they were.
 fn restore(folder: &Path, before: &BTreeMap<PathBuf, Vec<u8>>) {
     for path in contents(folder).into_keys() {

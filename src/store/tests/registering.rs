@@ -111,11 +111,11 @@ async fn a_removed_watch_leaves_nothing_behind() {
     assert_eq!(bench.store.event(watch.events[0]).unwrap(), None);
     assert_eq!(bench.pending().len(), 1);
     assert!(!bench.store.remove("retab", &id("job_1")).await.unwrap());
-    // Only what the other watch needs is left: its records, the sentinel and the counter.
+    // Only what the other watch needs is left: its records, the sentinel, the counter and the counts.
     let keys =
         bench.store.read(|db| Ok(db.iter().keys().map(|key| key.unwrap().to_vec()).collect::<Vec<_>>()));
     let prefixes: Vec<u8> = keys.unwrap().iter().map(|key| key[0]).collect();
-    assert_eq!(String::from_utf8(prefixes).unwrap(), "deimmqw");
+    assert_eq!(String::from_utf8(prefixes).unwrap(), "deimmmmqw");
     assert_eq!(bench.read(kept.number), kept);
 }
 
