@@ -35,6 +35,8 @@ LABEL org.opencontainers.image.title="tidings" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /build/tidings /tidings
 COPY --from=build --chown=65532:65532 /build/empty /data
+# What a burst of registrations needed goes back to the system.
+ENV MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072
 USER 65532:65532
 WORKDIR /data
 VOLUME ["/data"]

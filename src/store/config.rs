@@ -27,7 +27,7 @@ impl Default for StoreConfig {
         Self {
             path: PathBuf::from("data"),
             retention: Span::secs(7 * 24 * 3600),
-            cache: Size::mib(32),
+            cache: Size::mib(4),
             min_free: Size::mib(64),
         }
     }
