@@ -25,7 +25,7 @@ use crate::{
     secret::SecretSource,
     stages::{SINK, SOURCE, Stages},
     store::{Change, Found, OpenError, Registered, Registration, Store, StoreError, Watch},
-    telemetry::{LogLevel, Metrics},
+    telemetry::{Exporter, LogLevel, Metrics},
     upstream::SourceError,
     waiters::Waiters,
     wiring::{Ground, Wiring},
@@ -74,6 +74,7 @@ pub struct App {
     api: Arc<Api>,
     listener: Option<Bound>,
     admin: Option<Bound>,
+    exporter: Option<Exporter>,
 }
 
 /// What a process keeps in hand while the daemon runs.
@@ -101,7 +102,9 @@ impl App {
         };
         let (reloads, asked) = mpsc::channel(16);
         let api = Arc::new(assemble(&config, store, reloads)?);
-        Ok(Self { config, reloader: None, asked, api, listener, admin })
+        let exporter = Exporter::new(&config.otlp, &api.metrics, config.server.proxy.as_deref());
+        let exporter = exporter.map_err(StartError::Address)?;
+        Ok(Self { config, reloader: None, asked, api, listener, admin, exporter })
     }
 
     /// Lets the configuration be read again while it runs.
@@ -134,9 +137,12 @@ impl App {
     /// # Errors
     /// When a stage ended on its own.
     pub async fn run(self) -> Result<(), StageDied> {
-        let Self { config, reloader, mut asked, api, listener, admin } = self;
+        let Self { config, reloader, mut asked, api, listener, admin, exporter } = self;
         listen_to_changes(&api);
         let mut stages = Stages::new(api.stop.clone());
+        // It goes on while the others finish, for what they do then.
+        let last = CancellationToken::new();
+        let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(Arc::clone(&api), last.clone())));
         let routes = [(listener, api::router(&api)), (admin, api::admin_router(&api))];
         for (bound, router) in routes {
             if let Some(bound) = bound {
@@ -163,6 +169,11 @@ impl App {
             tracing::warn!("the drain time is over; what was under way is picked up at the next start");
         }
         api.report_left();
+        last.cancel();
+        if let Some(exporting) = exporting {
+            // It ends in a time of its own; should it have panicked, the panic is in the log.
+            let _ = exporting.await;
+        }
         died.map_or(Ok(()), Err)
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     job::EventType,
     json_slice::copy_value,
     store::{End, Incoming, Spool, Stage, StoredJob, Watch},
+    telemetry::{Span, SpanKind, text},
     upstream::{Class, Failure, JobRef, Profile, status_word},
 };
 
@@ -45,6 +46,7 @@ pub async fn fetch(follower: &Follower, number: u64) -> Step {
     };
     let Some(end) = watch.ending.clone() else { return Step::Moved };
     let epoch = follower.schedule().health.epoch();
+    let begun = clock::now();
     let result = obtain(follower, &watch, &end).await;
     let label = match &result {
         Ok(_) => "stored",
@@ -52,6 +54,16 @@ pub async fn fetch(follower: &Follower, number: u64) -> Step {
         Err(Unfetched::Disk(_)) => "disk_error",
         Err(Unfetched::Running) => "running",
     };
+    let ended = clock::now();
+    let trace = watch.trace();
+    follower.metrics.spans.record(&trace, SpanKind::Client, || Span {
+        name: "fetch",
+        id: Some(trace.child().span_id),
+        start: begun,
+        end: ended,
+        attributes: vec![("tidings.source", text(&watch.source)), ("tidings.result", text(label))],
+        error: result.is_err().then(|| label.to_owned()),
+    });
     follower.metrics.sources.fetches.with_label_values(&[follower.source.name.as_str(), label]).inc();
     match result {
         Ok(job) => {
@@ -243,6 +255,7 @@ async fn make_event(follower: &Follower, watch: &Watch, end: &End, job: &StoredJ
     }
     let outcome = end.outcome.as_str();
     follower.count(EventType::Ended(end.outcome));
+    follower.record(watch, end.outcome, watch.polls);
     tracing::info!(
         source = watch.source, job_id = %watch.job_id, outcome, event_id = end.event_id, bytes = job.size,
         polls = watch.polls, "the job ended"

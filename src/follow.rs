@@ -24,7 +24,7 @@ use crate::{
     recent::Recent,
     schedule::{Next, Schedule, State, Task},
     store::{Stage, Store, Watch},
-    telemetry::Metrics,
+    telemetry::{Metrics, Span, SpanKind, number, text},
     upstream::{Failure, NO_STATUS, Source},
     waiters::Waiters,
 };
@@ -317,6 +317,23 @@ impl Follower {
         self.metrics.sources.events.with_label_values(&[self.source.name.as_str(), event.word()]).inc();
     }
 
+    /// Records the span of a job: from its registration to its event.
+    pub(crate) fn record(&self, watch: &Watch, outcome: Outcome, polls: u64) {
+        self.metrics.spans.record(&watch.trace(), SpanKind::Internal, || Span {
+            name: "job",
+            id: None,
+            start: watch.registered_at,
+            end: clock::now(),
+            attributes: vec![
+                ("tidings.source", text(&watch.source)),
+                ("tidings.job_id", text(watch.job_id.as_str())),
+                ("tidings.outcome", text(outcome.as_str())),
+                ("tidings.polls", number(polls)),
+            ],
+            error: (outcome == Outcome::Lost).then(|| "lost".to_owned()),
+        });
+    }
+
     /// Gives a job up: its event says that it is lost, and why.
     pub(crate) async fn give_up(&self, number: u64, reason: &str) {
         let polls = self.schedule().entry(number).map_or(0, |(entry, _)| entry.polls);
@@ -325,6 +342,7 @@ impl Follower {
             && watch.stage == Stage::Ended
         {
             self.count(EventType::Ended(Outcome::Lost));
+            self.record(&watch, Outcome::Lost, polls);
             tracing::warn!(source = self.source.name, job_id = %watch.job_id, reason, "the job is lost");
         }
     }

@@ -175,7 +175,8 @@ fn only_at_start(started: &Config, new: &Config) -> Vec<String> {
         let server = serde_json::to_value(&config.server).unwrap_or_default();
         let store = serde_json::to_value(&config.store).unwrap_or_default();
         let log = serde_json::to_value(&config.log).unwrap_or_default();
-        [("server", server), ("store", store), ("log", log)]
+        let otlp = serde_json::to_value(&config.otlp).unwrap_or_default();
+        [("server", server), ("store", store), ("log", log), ("otlp", otlp)]
     };
     for ((table, old), (_, new)) in tables(started).into_iter().zip(tables(new)) {
         for (key, value) in new.as_object().into_iter().flatten() {

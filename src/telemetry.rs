@@ -1,8 +1,11 @@
-//! Logs and metrics.
+//! Logs, metrics and traces.
 
 mod catalogue;
 mod metrics;
+mod otlp;
 mod sources;
+mod spans;
+mod trace;
 
 use std::io::IsTerminal as _;
 
@@ -12,7 +15,11 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*, reload};
 
 pub use catalogue::{Catalogue, Described, Label, Values};
 pub use metrics::Metrics;
+pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+pub use otlp::{Exporter, OtlpConfig};
 pub use sources::SourceMetrics;
+pub use spans::{Span, Spans, number, text};
+pub use trace::{BadTraceParent, JobTrace, TRACEPARENT, TraceParent};
 
 pub(crate) use catalogue::loose_counter;
 

@@ -65,35 +65,42 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
 /// Counters and gauges in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    let live = api.live();
-    for follower in live.followers.values() {
-        let (watching, fetching) = follower.schedule().open();
-        let (name, sources) = (follower.source.name.as_str(), &api.metrics.sources);
-        let gauge = |phase| sources.open_watches.with_label_values(&[name, phase]);
-        gauge("watching").set(i64::try_from(watching).unwrap_or(i64::MAX));
-        gauge("fetching").set(i64::try_from(fetching).unwrap_or(i64::MAX));
-        let now = tokio::time::Instant::now();
-        let (state, budget) = {
-            let schedule = follower.schedule();
-            (schedule.health.state(), schedule.budget_in_use(now).0)
-        };
-        for known in SourceState::ALL {
-            sources.state.with_label_values(&[name, known.as_str()]).set(i64::from(known == state));
-        }
-        sources.request_budget.with_label_values(&[name]).set(budget);
-    }
-    for sink in live.couriers.views() {
-        let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
-        let name = [sink.name.as_str()];
-        api.metrics.sinks.pending.with_label_values(&name).set(pending);
-        let age = sink.oldest_pending_at.map_or(0.0, |made| clock::now().since(made).as_secs_f64());
-        api.metrics.sinks.oldest_pending.with_label_values(&name).set(age);
-        let open = i64::from(sink.breaker != BreakerState::Closed);
-        api.metrics.sinks.breaker_open.with_label_values(&name).set(open);
-        api.metrics.sinks.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));
-    }
-    api.metrics.spool_bytes.set(i64::try_from(api.store.spool().bytes()).unwrap_or(i64::MAX));
-    api.metrics.store_healthy.set(i64::from(api.store.is_healthy()));
+    api.measure();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.metrics.render())
         .into_response()
+}
+
+impl Api {
+    /// Sets the gauges to what is now.
+    pub(crate) fn measure(&self) {
+        let live = self.live();
+        for follower in live.followers.values() {
+            let (watching, fetching) = follower.schedule().open();
+            let (name, sources) = (follower.source.name.as_str(), &self.metrics.sources);
+            let gauge = |phase| sources.open_watches.with_label_values(&[name, phase]);
+            gauge("watching").set(i64::try_from(watching).unwrap_or(i64::MAX));
+            gauge("fetching").set(i64::try_from(fetching).unwrap_or(i64::MAX));
+            let now = tokio::time::Instant::now();
+            let (state, budget) = {
+                let schedule = follower.schedule();
+                (schedule.health.state(), schedule.budget_in_use(now).0)
+            };
+            for known in SourceState::ALL {
+                sources.state.with_label_values(&[name, known.as_str()]).set(i64::from(known == state));
+            }
+            sources.request_budget.with_label_values(&[name]).set(budget);
+        }
+        for sink in live.couriers.views() {
+            let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
+            let name = [sink.name.as_str()];
+            self.metrics.sinks.pending.with_label_values(&name).set(pending);
+            let age = sink.oldest_pending_at.map_or(0.0, |made| clock::now().since(made).as_secs_f64());
+            self.metrics.sinks.oldest_pending.with_label_values(&name).set(age);
+            let open = i64::from(sink.breaker != BreakerState::Closed);
+            self.metrics.sinks.breaker_open.with_label_values(&name).set(open);
+            self.metrics.sinks.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));
+        }
+        self.metrics.spool_bytes.set(i64::try_from(self.store.spool().bytes()).unwrap_or(i64::MAX));
+        self.metrics.store_healthy.set(i64::from(self.store.is_healthy()));
+    }
 }

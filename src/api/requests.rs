@@ -49,6 +49,7 @@ impl Api {
             sinks: asked.sinks,
             callback: asked.callback.map(|callback| self.callback(callback)).transpose()?,
             deadline: asked.deadline.as_deref().map(|text| deadline(text, now)).transpose()?,
+            traceparent: None,
             only_new: false,
         })
     }

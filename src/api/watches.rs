@@ -21,7 +21,8 @@ use crate::{
     clock,
     job::{Outcome, Phase},
     store::{Found, Registered, Registration, StoredJob, Watch, WatchFilter},
-    units::Span,
+    telemetry::{Span, SpanKind, TraceParent, text},
+    units::{self, Time},
 };
 
 /// Watches that one batch may hold.
@@ -45,12 +46,17 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 )]
 pub(super) async fn register(
     State(api): State<Arc<Api>>,
+    headers: HeaderMap,
     Input(asked): Input<WatchRequest>,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
     let now = clock::now();
-    let registration = api.registration(asked, now)?;
+    let registration =
+        Registration { traceparent: TraceParent::of(&headers), ..api.registration(asked, now)? };
     api.store.check_space()?;
     let registered = api.store.register(vec![registration], now).await?.pop();
+    if let Some(registered) = &registered {
+        api.accepted(registered, now);
+    }
     match registered {
         Some(Registered::New(watch) | Registered::Again(watch)) => {
             Ok((StatusCode::ACCEPTED, Json(api.view(&watch)?)))
@@ -58,6 +64,28 @@ pub(super) async fn register(
         Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(api.view(&watch)?))),
         Some(Registered::OtherVars) => Err(other_vars()),
         Some(Registered::TooManyLabels) | None => Err(too_many_labels()),
+    }
+}
+
+impl Api {
+    /// Records the span of a registration.
+    pub(crate) fn accepted(&self, registered: &Registered, start: Time) {
+        let (Registered::New(watch) | Registered::Again(watch) | Registered::Existing(watch)) = registered
+        else {
+            return;
+        };
+        let trace = watch.trace();
+        self.metrics.spans.record(&trace, SpanKind::Server, || Span {
+            name: "accept",
+            id: Some(trace.child().span_id),
+            start,
+            end: clock::now(),
+            attributes: vec![
+                ("tidings.source", text(&watch.source)),
+                ("tidings.job_id", text(watch.job_id.as_str())),
+            ],
+            error: None,
+        });
     }
 }
 
@@ -84,6 +112,7 @@ fn other_vars() -> Problem {
 )]
 pub(super) async fn register_batch(
     State(api): State<Arc<Api>>,
+    headers: HeaderMap,
     Input(batch): Input<BatchRequest>,
 ) -> Result<Json<BatchAnswer>, Problem> {
     if batch.watches.len() > MAX_BATCH {
@@ -92,6 +121,7 @@ pub(super) async fn register_batch(
         return Err(Problem::unprocessable("batch_too_large", detail));
     }
     let now = clock::now();
+    let traceparent = TraceParent::of(&headers);
     let mut rejected = Vec::new();
     let mut indices = Vec::new();
     let mut registrations: Vec<Registration> = Vec::new();
@@ -99,7 +129,7 @@ pub(super) async fn register_batch(
         match api.registration_of(value, now) {
             Ok(registration) => {
                 indices.push(index);
-                registrations.push(registration);
+                registrations.push(Registration { traceparent, ..registration });
             }
             Err(problem) => rejected.push(reject(index, &problem)),
         }
@@ -107,6 +137,7 @@ pub(super) async fn register_batch(
     api.store.check_space()?;
     let mut answer = BatchAnswer { accepted: 0, existing: 0, rejected: Vec::new() };
     for (index, registered) in indices.into_iter().zip(api.store.register(registrations, now).await?) {
+        api.accepted(&registered, now);
         match registered {
             Registered::New(_) | Registered::Again(_) => answer.accepted += 1,
             Registered::Existing(_) => answer.existing += 1,
@@ -247,7 +278,7 @@ pub(super) async fn wait(
             return Err(unknown_parameter(&key, "timeout"));
         }
         let wanted = || bad_parameter("timeout", &value, "a span like 30s, at most 5m");
-        let span: Span = value.parse().map_err(|_| wanted())?;
+        let span: units::Span = value.parse().map_err(|_| wanted())?;
         patience = Some(span.0).filter(|patience| *patience <= MAX_WAIT).ok_or_else(wanted)?;
     }
     let number = find(&api, &named)?.number;

@@ -38,7 +38,7 @@ use crate::{
     fanout::Route,
     job::JobId,
     store::StoreConfig,
-    telemetry::LogConfig,
+    telemetry::{LogConfig, OtlpConfig},
     upstream::SourceConfig,
 };
 
@@ -62,6 +62,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Where spans and metrics go.
+    pub otlp: OtlpConfig,
     /// Webhooks that a watch brings along.
     pub callbacks: CallbackConfig,
     /// Upstream APIs by name; `retab` is there by default.
@@ -79,6 +81,7 @@ impl Default for Config {
             server: ServerConfig::default(),
             store: StoreConfig::default(),
             log: LogConfig::default(),
+            otlp: OtlpConfig::default(),
             callbacks: CallbackConfig::default(),
             sources: BTreeMap::from([("retab".to_owned(), SourceConfig::default())]),
             sinks: BTreeMap::new(),

@@ -20,8 +20,8 @@ use crate::deliver::SinkConfig;
 const MOST_MISTAKES: usize = 200;
 
 /// The keys at the top.
-pub(super) const SECTIONS: [&str; 8] =
-    ["watch", "server", "store", "log", "callbacks", "sources", "sinks", "routes"];
+pub(super) const SECTIONS: [&str; 9] =
+    ["watch", "server", "store", "log", "otlp", "callbacks", "sources", "sinks", "routes"];
 
 /// The configuration as far as it can be read; what cannot be is in `problems` and has its default.
 pub(super) fn config(mut tree: Node, problems: &mut Vec<Problem>) -> Config {
@@ -46,6 +46,7 @@ pub(super) fn config(mut tree: Node, problems: &mut Vec<Problem>) -> Config {
         server: reader.section("server"),
         store: reader.section("store"),
         log: reader.section("log"),
+        otlp: reader.section("otlp"),
         callbacks: reader.section("callbacks"),
         sources: reader.named("sources", Reader::part),
         sinks: reader.named("sinks", Reader::sink),

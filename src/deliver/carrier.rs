@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{Body, Callbacks, Parcel, Report, Sink, Subject, Webhook, origins::Origins};
 use crate::{
     store::{DeliveryKey, Event, Store, StoreError},
+    telemetry::TraceParent,
     units::Time,
 };
 
@@ -47,9 +48,10 @@ impl Carrier {
         store: &Store,
         key: DeliveryKey,
         event: &Event,
+        span: TraceParent,
         now: Time,
     ) -> Result<Option<Report>, StoreError> {
-        let parcel = parcel(event, store);
+        let parcel = Parcel { traceparent: Some(span), ..parcel(event, store) };
         let (callbacks, origins) = match self {
             Self::Sink(sink) => return Ok(Some(sink.attempt(&parcel, now).await)),
             Self::Callbacks(callbacks, origins) => (callbacks, origins),

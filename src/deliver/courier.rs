@@ -29,7 +29,7 @@ use crate::{
     clock,
     due_queue::wait_until,
     store::{AttemptDone, Delivery, DeliveryKey, News, Store, StoreError, Verdict, panic_text},
-    telemetry::Metrics,
+    telemetry::{Metrics, Span, SpanKind, TraceParent, number, text},
     units::Time,
 };
 
@@ -184,8 +184,10 @@ impl Courier {
             return Ok(());
         }
         let Some(event) = self.store.event(key.event)? else { return Ok(()) };
-        let begun = clock::now();
-        let attempt = AssertUnwindSafe(self.carrier.carry(&self.store, key, &event, begun)).catch_unwind();
+        let (begun, trace) = (clock::now(), event.trace());
+        let span = trace.child();
+        let attempt =
+            AssertUnwindSafe(self.carrier.carry(&self.store, key, &event, span, begun)).catch_unwind();
         let carried = attempt.await;
         if let Some(next) = self.carrier.leave(key) {
             self.schedule(next, clock::now());
@@ -206,6 +208,7 @@ impl Courier {
         self.learn(key, &report);
         let verdict = self.judge(&delivery, &report, now);
         self.count(&delivery, &report, &verdict, now);
+        self.metrics.spans.record(&trace, SpanKind::Client, || span_of(&delivery, &report, span, begun, now));
         // A delivery that somebody asked for again says nothing about how long it took.
         if verdict == Verdict::Delivered
             && delivery.generation == 0
@@ -347,6 +350,16 @@ impl Courier {
 /// When the event of a delivery was made; `None` when it is gone or the store cannot be read now.
 pub(super) fn made_at(store: &Store, key: DeliveryKey) -> Option<Time> {
     store.delivery(key).ok().flatten().map(|delivery| delivery.created_at)
+}
+
+fn span_of(delivery: &Delivery, report: &Report, span: TraceParent, start: Time, end: Time) -> Span {
+    let mut attributes = vec![
+        ("tidings.sink", text(&delivery.sink)),
+        ("tidings.event_id", text(&delivery.event_id)),
+        ("tidings.attempt", number(delivery.attempt_count + 1)),
+    ];
+    attributes.extend(report.status.map(|status| ("http.response.status_code", number(status))));
+    Span { name: "deliver", id: Some(span.span_id), start, end, attributes, error: report.error.clone() }
 }
 
 fn view_of(report: &Report, at: Time) -> AttemptView {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     job::{EventType, JobId, Outcome},
+    telemetry::TraceParent,
     units::Time,
 };
 
@@ -27,6 +28,8 @@ pub struct Parcel {
     pub body: Body,
     /// The media type of the body, when it is not JSON.
     pub media_type: Option<String>,
+    /// The span of the attempt; `None` for an event that belongs to no trace but its own.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// The job that an event is about.
@@ -73,6 +76,7 @@ impl Parcel {
             subject: Some(subject),
             body,
             media_type: None,
+            traceparent: None,
         }
     }
 
@@ -87,7 +91,15 @@ impl Parcel {
     pub fn test(event_id: String, time: Time, message: &str) -> Self {
         let message = serde_json::Value::from(message);
         let body = Body::Inline(Bytes::from(format!("{{\"message\":{message}}}")));
-        Self { event_id, event_type: TEST_EVENT.to_owned(), time, subject: None, body, media_type: None }
+        Self {
+            event_id,
+            event_type: TEST_EVENT.to_owned(),
+            time,
+            subject: None,
+            body,
+            media_type: None,
+            traceparent: None,
+        }
     }
 }
 

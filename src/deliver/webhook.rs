@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     secret::{Secret, SecretList, SecretSource},
+    telemetry::TRACEPARENT,
     units::{Span, Time},
 };
 
@@ -268,7 +269,8 @@ impl Inner {
         if let Some(signature) = signature {
             headers.insert("webhook-signature", value(&signature)?);
         }
-        headers.insert("traceparent", value(&traceparent(&parcel.event_id))?);
+        let span = parcel.traceparent.map_or_else(|| traceparent(&parcel.event_id), |span| span.to_string());
+        headers.insert(TRACEPARENT, value(&span)?);
         Ok(request)
     }
 

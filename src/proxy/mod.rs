@@ -30,6 +30,7 @@ use crate::{
     job::JobId,
     proxy::way::Vars,
     store::{Found, Registered, Registration, StoreError},
+    telemetry::TraceParent,
 };
 
 /// The longest that the answer to the creation of a job is waited for after the caller has gone.
@@ -121,6 +122,7 @@ impl Passing {
 
     /// A request that makes or changes a job.
     async fn change(self, mut parts: Parts, body: Body) -> Result<Response, Problem> {
+        let caller = TraceParent::of(&parts.headers);
         if matches!(self.way, Way::Create(_)) {
             // The id has to be read.
             parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -132,14 +134,14 @@ impl Passing {
             Way::Create(vars) if done => {
                 let id_at = self.proxied.follower.source.profile.create.as_ref().map(|(_, id_at)| id_at);
                 let (id, response) = created::read(answer, id_at.map_or("", String::as_str)).await;
-                watched = Some(self.watch(id, vars).await);
+                watched = Some(self.watch(id, vars, caller).await);
                 response
             }
             Way::Retry(job) => {
                 // 503 says that the retry was taken and starts late.
                 let taken = done || answer.status() == StatusCode::SERVICE_UNAVAILABLE;
                 if taken {
-                    watched = Some(self.watch(Ok(job.id.clone()), &job.vars).await);
+                    watched = Some(self.watch(Ok(job.id.clone()), &job.vars, caller).await);
                 }
                 forward::response(answer)
             }
@@ -157,7 +159,12 @@ impl Passing {
     }
 
     /// Makes a job a durable watch, and says what became of that.
-    async fn watch(&self, id: Result<JobId, String>, vars: &Vars) -> &'static str {
+    async fn watch(
+        &self,
+        id: Result<JobId, String>,
+        vars: &Vars,
+        traceparent: Option<TraceParent>,
+    ) -> &'static str {
         let source = &self.proxied.follower.source;
         let failed = |error: String| {
             tracing::error!(
@@ -173,8 +180,13 @@ impl Passing {
         };
         self.look_again(&id);
         let vars = self.proxied.routes.needed(vars, &source.profile);
-        let registration = Registration { vars, ..Registration::new(&source.name, id.clone()) };
-        match self.api.store.register(vec![registration], clock::now()).await.map(|mut all| all.pop()) {
+        let registration = Registration { vars, traceparent, ..Registration::new(&source.name, id.clone()) };
+        let now = clock::now();
+        let registered = self.api.store.register(vec![registration], now).await.map(|mut all| all.pop());
+        if let Ok(Some(registered)) = &registered {
+            self.api.accepted(registered, now);
+        }
+        match registered {
             Ok(Some(Registered::New(_) | Registered::Again(_))) => "accepted",
             Ok(Some(Registered::Existing(_))) => "existing",
             Ok(_) => failed(format!("`{id}` is watched with other vars")),

@@ -450,6 +450,7 @@ fn put_event(
         source: watch.source.clone(),
         job_id: watch.job_id.clone(),
         labels: watch.labels.clone(),
+        traceparent: watch.traceparent,
         last_body: watch.last_body.clone().filter(|_| bodiless),
         news,
         created_at: now,

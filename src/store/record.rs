@@ -9,6 +9,7 @@ use crate::{
     api::view::{AttemptView, DeliveryState},
     job::{Attempt, EventType, JobId, Outcome, Phase, Progress},
     secret::Secret,
+    telemetry::{JobTrace, TraceParent},
     units::Time,
 };
 
@@ -132,6 +133,9 @@ pub struct Watch {
     /// One more webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<Callback>,
+    /// The span of whoever registered it, if that is part of a trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
     /// When it was first registered.
     pub created_at: Time,
     /// When it was last registered; grace and deadline count from here.
@@ -206,6 +210,12 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Its place in a distributed trace.
+    #[must_use]
+    pub fn trace(&self) -> JobTrace {
+        JobTrace::new(self.traceparent, &self.source, &self.job_id, self.number)
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -276,6 +286,9 @@ pub struct Event {
     pub job_id: JobId,
     /// The labels as they were when it was made.
     pub labels: BTreeMap<String, String>,
+    /// That of the watch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
     /// What it tells.
     #[serde(flatten)]
     pub news: News,
@@ -284,6 +297,14 @@ pub struct Event {
     /// For a job that is lost or has not ended, the last status body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_body: Option<String>,
+}
+
+impl Event {
+    /// The place of its job in a distributed trace.
+    #[must_use]
+    pub fn trace(&self) -> JobTrace {
+        JobTrace::new(self.traceparent, &self.source, &self.job_id, self.watch)
+    }
 }
 
 impl News {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Callback, Change, Stage, Store, StoreError, Watch, keys, txn::Txn};
-use crate::{job::JobId, units::Time};
+use crate::{job::JobId, telemetry::TraceParent, units::Time};
 
 /// The most labels a watch can have.
 pub const MAX_LABELS: usize = 16;
@@ -25,6 +25,8 @@ pub struct Registration {
     pub callback: Option<Callback>,
     /// Replaces that of a watch that is there already.
     pub deadline: Option<Time>,
+    /// Replaces that of a watch that is there already.
+    pub traceparent: Option<TraceParent>,
     /// Leave a finished watch as it is, instead of looking again.
     pub only_new: bool,
 }
@@ -41,6 +43,7 @@ impl Registration {
             sinks: None,
             callback: None,
             deadline: None,
+            traceparent: None,
             only_new: false,
         }
     }
@@ -103,6 +106,7 @@ fn register(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Registe
     watch.sinks = asked.sinks.or(watch.sinks);
     watch.callback = asked.callback.or(watch.callback);
     watch.deadline = asked.deadline.or(watch.deadline.filter(|deadline| *deadline > now));
+    watch.traceparent = asked.traceparent.or(watch.traceparent);
     watch.updated_at = now;
     let finished = watch.stage == Stage::Ended;
     match watch.stage {
@@ -134,6 +138,7 @@ fn add(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Watch, Store
         labels: asked.labels,
         sinks: asked.sinks,
         callback: asked.callback,
+        traceparent: asked.traceparent,
         created_at: now,
         registered_at: now,
         updated_at: now,

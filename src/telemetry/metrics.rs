@@ -2,7 +2,7 @@
 
 use prometheus::{Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, TextEncoder};
 
-use super::{Catalogue, Label, sources::SourceMetrics};
+use super::{Catalogue, Label, Spans, sources::SourceMetrics};
 use crate::deliver::SinkMetrics;
 
 /// Up to a minute in steps that tell a good poller from a fixed two seconds.
@@ -39,6 +39,10 @@ pub struct Metrics {
     pub config_last_reload_ok: IntGauge,
     /// Panics that were contained.
     pub panics: IntCounter,
+    /// Requests to the collector, by signal and result.
+    pub otlp_exports: IntCounterVec,
+    /// What is done for jobs, for the collector.
+    pub spans: Spans,
 }
 
 impl Default for Metrics {
@@ -59,6 +63,8 @@ impl Metrics {
         let dropped = Label::words("reason", &["behind", "write_timeout"]);
         let status = Label::each("status", "HTTP status");
         let result = Label::words("result", &["ok", "refused"]);
+        let signal = Label::words("signal", &["traces", "metrics"]);
+        let sent = Label::words("result", &["ok", "failed"]);
         let metrics = Self {
             sources: SourceMetrics::new(all),
             sinks: SinkMetrics::new(all),
@@ -97,6 +103,18 @@ impl Metrics {
                 "tidings_config_last_reload_successful",
                 "1 unless the last attempt to load the configuration again was refused.",
             ),
+            otlp_exports: all.counters(
+                "tidings_otlp_exports_total",
+                "Requests to the OpenTelemetry collector.",
+                &[signal, sent],
+            ),
+            spans: Spans::new(all.add(
+                IntCounter::new(
+                    "tidings_otlp_spans_dropped_total",
+                    "Spans that were dropped because the collector did not keep up.",
+                ),
+                &[],
+            )),
             panics: all.add(
                 IntCounter::new("tidings_panics_total", "Panics in one job's work that were contained."),
                 &[],

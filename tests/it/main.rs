@@ -23,6 +23,7 @@ mod lost;
 mod memory;
 mod metrics;
 mod openapi;
+mod otlp;
 mod process;
 mod progress;
 mod proxy;

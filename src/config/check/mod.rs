@@ -44,6 +44,7 @@ impl<'a> Checker<'a> {
         self.server(&config.server);
         self.store(&config.store);
         self.log(&config.log);
+        self.otlp(&config.otlp);
         for (name, source) in &config.sources {
             self.source(name, source);
         }

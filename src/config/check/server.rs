@@ -1,13 +1,16 @@
-//! `[server]`, `[store]` and `[log]`.
+//! `[server]`, `[store]`, `[log]` and `[otlp]`.
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Checker, header_secret, text::any_web_url};
+use super::{
+    Checker, header_secret,
+    text::{any_web_url, web_url},
+};
 use crate::{
     api::{Listen, ServerConfig},
     config::{path::KeyPath, problems::nearest},
     store::StoreConfig,
-    telemetry::LogConfig,
+    telemetry::{LogConfig, OtlpConfig},
 };
 
 impl Checker<'_> {
@@ -54,6 +57,21 @@ impl Checker<'_> {
         if store.cache.0 == 0 {
             self.report(&path.join("cache"), "it has to be more than 0");
         }
+    }
+
+    pub(super) fn otlp(&mut self, otlp: &OtlpConfig) {
+        let path = KeyPath::dotted("otlp");
+        if let Some(endpoint) = &otlp.endpoint {
+            let hint = "use `headers`, for example Authorization";
+            let url = web_url(endpoint, hint).and_then(|url| match (url.query(), url.fragment()) {
+                (None, None) => Ok(()),
+                _ => Err("it takes neither a query nor a fragment; /v1/traces and /v1/metrics are added"
+                    .to_owned()),
+            });
+            self.require(&path.join("endpoint"), url);
+        }
+        self.headers(&path.join("headers"), &otlp.headers);
+        self.not_zero(&path.join("interval"), otlp.interval);
     }
 
     pub(super) fn log(&mut self, log: &LogConfig) {

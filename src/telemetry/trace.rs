@@ -1,0 +1,168 @@
+//! Where a job belongs in a distributed trace, after W3C Trace Context (<https://www.w3.org/TR/trace-context/>).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize, de};
+use sha2::{Digest as _, Sha256};
+
+use crate::job::JobId;
+
+/// The header that carries a [`TraceParent`].
+pub const TRACEPARENT: &str = "traceparent";
+
+/// A span of somebody's trace, as the header `traceparent` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// Never 0.
+    pub trace_id: u128,
+    /// Never 0.
+    pub span_id: u64,
+    /// Whether whoever began the trace records it.
+    pub sampled: bool,
+}
+
+/// A text that is no `traceparent`. The standard wants such a header to be ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no traceparent")]
+pub struct BadTraceParent;
+
+impl FromStr for TraceParent {
+    type Err = BadTraceParent;
+
+    /// Section 3.2.2; of a version to come, section 3.2.4 wants the parts that are known.
+    fn from_str(text: &str) -> Result<Self, BadTraceParent> {
+        let mut parts = text.splitn(5, '-');
+        let mut hex = |digits: usize| {
+            let part = parts.next().filter(|part| part.len() == digits).ok_or(BadTraceParent)?;
+            let lower = part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            u128::from_str_radix(part, 16).ok().filter(|_| lower).ok_or(BadTraceParent)
+        };
+        let (version, trace_id, span_id, flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
+        let is_whole = version != 0 || parts.next().is_none();
+        let span_id = u64::try_from(span_id).map_err(|_| BadTraceParent)?;
+        match version != 0xff && trace_id != 0 && span_id != 0 && is_whole {
+            true => Ok(Self { trace_id, span_id, sampled: flags & 1 == 1 }),
+            false => Err(BadTraceParent),
+        }
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+impl Serialize for TraceParent {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TraceParent {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl TraceParent {
+    /// Of a request; `None` when it brings none that can be used.
+    #[must_use]
+    pub fn of(headers: &http::HeaderMap) -> Option<Self> {
+        headers.get(TRACEPARENT)?.to_str().ok()?.trim().parse().ok()
+    }
+}
+
+/// The trace of one watch, and its span in it. The same after a restart, so that nothing about it has to be kept but
+/// what the caller sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobTrace {
+    /// The caller's, or one of its own.
+    pub trace_id: u128,
+    /// The span of whoever registered the job.
+    pub caller: Option<u64>,
+    /// The span of the job, from its registration to its event; what is done for the job is below it.
+    pub span_id: u64,
+    /// Whether it is recorded.
+    pub sampled: bool,
+}
+
+impl JobTrace {
+    /// Of the watch with this number.
+    #[must_use]
+    pub fn new(caller: Option<TraceParent>, source: &str, job_id: &JobId, number: u64) -> Self {
+        let mut digest = Sha256::new();
+        for part in [source.as_bytes(), b"\0", job_id.as_str().as_bytes(), b"\0", &number.to_be_bytes()] {
+            digest.update(part);
+        }
+        let digest = digest.finalize();
+        let number_at = |at: std::ops::Range<usize>| {
+            digest[at].iter().fold(0, |number, byte| number << 8 | u128::from(*byte)).max(1)
+        };
+        Self {
+            trace_id: caller.map_or_else(|| number_at(0..16), |caller| caller.trace_id),
+            caller: caller.map(|caller| caller.span_id),
+            // Eight bytes fit.
+            span_id: u64::try_from(number_at(16..24)).unwrap_or(1),
+            sampled: caller.is_none_or(|caller| caller.sampled),
+        }
+    }
+
+    /// A new span below that of the job, as it is told to a receiver.
+    #[must_use]
+    pub fn child(&self) -> TraceParent {
+        let span_id = rand::random::<u64>().max(1);
+        TraceParent { trace_id: self.trace_id, span_id, sampled: self.sampled }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_traceparent_is_refused() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert!(good.parse::<TraceParent>().unwrap().sampled);
+        assert!(!good.replace("-01", "-02").parse::<TraceParent>().unwrap().sampled);
+        // A version to come may say more; this one may not.
+        assert!(format!("cc{}-more", &good[2..]).parse::<TraceParent>().is_ok());
+        for bad in [
+            String::new(),
+            format!("{good}-more"),
+            format!("ff{}", &good[2..]),
+            good.to_uppercase(),
+            good.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            good.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            good.replace("00f067aa0ba902b7", "+0f067aa0ba902b7"),
+            good[..54].to_owned(),
+        ] {
+            assert_eq!(bad.parse::<TraceParent>(), Err(BadTraceParent), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_read_as_it_was_written(trace_id in 1u128.., span_id in 1u64.., sampled: bool) {
+            let parent = TraceParent { trace_id, span_id, sampled };
+            prop_assert_eq!(parent.to_string().parse::<TraceParent>(), Ok(parent));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,80}") {
+            let _ = text.parse::<TraceParent>();
+        }
+
+        #[test]
+        fn a_job_stays_in_its_callers_trace(trace_id in 1u128.., span_id in 1u64.., number: u64) {
+            let (id, caller) = ("job_1".parse().unwrap(), TraceParent { trace_id, span_id, sampled: true });
+            let trace = JobTrace::new(Some(caller), "retab", &id, number);
+            prop_assert_eq!((trace.trace_id, trace.caller), (trace_id, Some(span_id)));
+            prop_assert_eq!(trace, JobTrace::new(Some(caller), "retab", &id, number));
+            prop_assert_ne!(JobTrace::new(None, "retab", &id, number).trace_id, trace_id);
+            prop_assert_eq!(trace.child().trace_id, trace_id);
+        }
+    }
+}
