@@ -2,7 +2,7 @@
 folder in sight), follows a few jobs with it, and prints what it takes: the image, memory at rest and with 100 000 open watches. Of RSS,
 "its own" is what is not a page of the binary or of a library, which the system can share and take back.
 
-    python3 deploy/figures.py target/release/tidings
+    python3 deploy/figures.py BINARY
 
 Needs bubblewrap; the size of the image needs buildah. Loopback only. TIDINGS_STORE_CACHE sets store.cache.
 """
