@@ -83,7 +83,7 @@ async fn echo() -> SocketAddr {
     serve(Router::new().fallback(answer)).await.0
 }
 
-const PLACES: [&str; 18] = [
+const PLACES: [&str; 20] = [
     "server.token",
     "api_key",
     "api_key_file",
@@ -101,6 +101,8 @@ const PLACES: [&str; 18] = [
     "callback secret",
     "callback query",
     "caller's Api-Key",
+    "otlp header",
+    "otlp header file",
     "a mistake",
 ];
 
@@ -112,6 +114,7 @@ fn configure(folder: &Path, mock: &Mock, echo: SocketAddr, secrets: &Secrets) {
         ("key", of("api_key_file").to_owned()),
         ("source-header", of("source header file").to_owned()),
         ("sink-header", of("sink header file").to_owned()),
+        ("otlp-header", of("otlp header file").to_owned()),
         ("bearer", of("sink bearer_file").to_owned()),
         ("signing", secrets.signing("sink secret_file")),
         ("list", secrets.signing("sink secrets_file")),
@@ -121,7 +124,8 @@ fn configure(folder: &Path, mock: &Mock, echo: SocketAddr, secrets: &Secrets) {
     let base = mock.base_url();
     let once = "retry = { schedule = [\"20ms\"] }";
     let more = format!(
-        "[log]\nlevel = \"trace\"\n[server]\ntoken_file = \"token\"\n[callbacks]\nallow = [\"127.0.0.0/8\"]\n\
+        "[log]\nlevel = \"trace\"\n[otlp]\nendpoint = \"http://{echo}\"\ninterval = \"100ms\"\n\
+         headers = {{ X-One = \"{}\", X-Two = {{ file = \"otlp-header\" }} }}\n[server]\ntoken_file = \"token\"\n[callbacks]\nallow = [\"127.0.0.0/8\"]\n\
          [sources.filed]\ntype = \"retab\"\nbase_url = \"{base}\"\napi_key_file = \"key\"\n\
          [sources.headed]\ntype = \"retab\"\nbase_url = \"{base}\"\n\
          headers = {{ X-One = \"{}\", X-Two = {{ file = \"source-header\" }} }}\n\
@@ -131,6 +135,7 @@ fn configure(folder: &Path, mock: &Mock, echo: SocketAddr, secrets: &Secrets) {
          [sinks.refused]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:1/?token={}\"\n{once}\nbearer_file = \"bearer\"\n\
          secret_file = \"signing\"\n\
          [sinks.listed]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\n{once}\nsecrets_file = \"list\"\n",
+        of("otlp header"),
         of("source header"),
         segment(of("sink query")),
         secrets.signing("sink secrets"),
