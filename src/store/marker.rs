@@ -103,27 +103,48 @@ impl Marker {
 }
 
 /// Locks the folder for this process. The kernel drops the lock with the process, however it ends.
-#[expect(clippy::disallowed_methods, reason = "opening the store blocks its thread anyway")]
 pub(super) fn lock(folder: &Path) -> Result<fs::File, OpenError> {
     let unusable =
         |error: io::Error| OpenError::Folder { path: folder.to_owned(), reason: error.to_string() };
     let path = folder.join("lock");
     let file = fs::File::options().write(true).create(true).truncate(false).open(path).map_err(unusable)?;
+    match patiently_lock(&file) {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::Error(error)) => Err(unusable(error)),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "opening the store blocks its thread anyway")]
+fn patiently_lock(file: &fs::File) -> Result<(), fs::TryLockError> {
     let begun = Instant::now();
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(fs::TryLockError::Error(error)) => return Err(unusable(error)),
-            Err(fs::TryLockError::WouldBlock) if begun.elapsed() > LOCK_PATIENCE => {
-                return Err(OpenError::InUse(folder.to_owned()));
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() <= LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
             }
-            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+            done => return done,
         }
+    }
+}
+
+/// Waits until sled has let go of its file. The folder is ours, so whoever holds it is a database of this process that failed
+/// and whose threads are still ending; sled itself would not wait for them.
+fn await_release(file: &Path) -> Result<(), StoreError> {
+    match fs::File::open(file) {
+        Ok(file) => match patiently_lock(&file) {
+            Err(fs::TryLockError::Error(error)) => Err(error.into()),
+            // Held for good: sled says so.
+            Ok(()) | Err(fs::TryLockError::WouldBlock) => Ok(()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
 fn open_database(folder: &Path, config: &StoreConfig) -> Result<Database, StoreError> {
     let path = folder.join(DATABASE);
+    await_release(&path.join("db"))?;
     let db = contained(|| {
         Ok(sled::Config::default()
             .path(&path)
