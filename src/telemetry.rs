@@ -11,7 +11,12 @@ use std::io::IsTerminal as _;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, fmt, prelude::*, reload};
+use tracing_subscriber::{
+    filter::{LevelFilter, ParseError, Targets},
+    fmt,
+    prelude::*,
+    reload,
+};
 
 pub use catalogue::{Catalogue, Described, Label, Values};
 pub use metrics::Metrics;
@@ -51,10 +56,20 @@ impl Default for LogConfig {
     }
 }
 
+/// What a level or filter such as `info, tidings::deliver=debug` lets through.
+///
+/// # Errors
+/// When it is no filter.
+pub fn log_filter(level: &str) -> Result<Targets, ParseError> {
+    let words = level.split(',').map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(",");
+    // An empty word would name every module there is.
+    if words.is_empty() { "error" } else { &words }.parse()
+}
+
 /// The level at which a process logs, to be changed while it runs.
 #[derive(Clone, Debug)]
 pub struct LogLevel {
-    filter: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
+    filter: reload::Handle<Targets, tracing_subscriber::Registry>,
     /// The command line or the environment has decided.
     fixed: bool,
 }
@@ -62,7 +77,7 @@ pub struct LogLevel {
 impl LogLevel {
     /// Logs at this level from now on, unless the command line or `RUST_LOG` says otherwise.
     pub fn set(&self, level: &str) {
-        if let Ok(filter) = EnvFilter::try_new(level)
+        if let Ok(filter) = log_filter(level)
             && !self.fixed
         {
             // It fails only when the subscriber is gone, and nothing is logged then.
@@ -74,12 +89,16 @@ impl LogLevel {
 /// Starts to log to stderr. Only the first call of a process counts. `flag` is the level that the command line
 /// names; it wins over `RUST_LOG`, which wins over the configuration.
 pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
-    let decided = flag
-        .and_then(|level| EnvFilter::try_new(level).ok())
-        .or_else(|| EnvFilter::try_from_default_env().ok());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the variable that every Rust program takes its log level from"
+    )]
+    let variable = std::env::var("RUST_LOG").ok().filter(|level| !level.trim().is_empty());
+    let decided = [flag, variable.as_deref()].into_iter().flatten().find_map(|level| log_filter(level).ok());
     let fixed = decided.is_some();
-    let filter =
-        decided.or_else(|| EnvFilter::try_new(&config.level).ok()).unwrap_or_else(|| EnvFilter::new("info"));
+    let filter = decided
+        .or_else(|| log_filter(&config.level).ok())
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
@@ -94,4 +113,24 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
         tracing::error!(place, "a panic: {text}");
     }));
     LogLevel { filter: handle, fixed }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::filter::LevelFilter;
+
+    use super::log_filter;
+
+    #[test]
+    fn a_filter_is_a_level_and_exceptions_from_it() {
+        let filter = log_filter(" info , tidings::deliver=debug,, sled=off").unwrap();
+        let passes = |target, level| filter.would_enable(target, &level);
+        assert!(
+            passes("tidings::poll", tracing::Level::INFO) && !passes("tidings::poll", tracing::Level::DEBUG)
+        );
+        assert!(passes("tidings::deliver::webhook", tracing::Level::DEBUG));
+        assert!(!passes("sled::pagecache", tracing::Level::ERROR));
+        assert_eq!(log_filter(",").unwrap().default_level(), Some(LevelFilter::ERROR));
+        log_filter("tidings=loud").unwrap_err();
+    }
 }

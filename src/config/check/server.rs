@@ -1,7 +1,5 @@
 //! `[server]`, `[store]`, `[log]` and `[otlp]`.
 
-use tracing_subscriber::EnvFilter;
-
 use super::{
     Checker, header_secret,
     text::{any_web_url, web_url},
@@ -10,7 +8,7 @@ use crate::{
     api::{Listen, ServerConfig},
     config::{path::KeyPath, problems::nearest},
     store::StoreConfig,
-    telemetry::{LogConfig, OtlpConfig},
+    telemetry::{LogConfig, OtlpConfig, log_filter},
 };
 
 impl Checker<'_> {
@@ -78,10 +76,10 @@ impl Checker<'_> {
         let path = KeyPath::dotted("log.level");
         let levels = ["error", "warn", "info", "debug", "trace", "off"];
         let example = "write info, or a filter such as info,tidings::deliver=debug";
-        if log.level.trim().is_empty() {
+        if log.level.split(',').all(|word| word.trim().is_empty()) {
             self.report(&path, format!("it is empty; {example}"));
         }
-        if let Err(error) = EnvFilter::builder().parse(&log.level) {
+        if let Err(error) = log_filter(&log.level) {
             self.report(&path, format!("`{}` is not a log filter ({error}); {example}", log.level));
         }
         // `infoo` is a filter too, for a module of that name, and would silence everything else.

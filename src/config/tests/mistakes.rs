@@ -51,6 +51,7 @@ mistakes! {
     disk_paths: "[sinks.a]\ntype = \"disk\"\ndir = \"o\"\npath = \"{job}.json\"\n[sinks.b]\ntype = \"disk\"\ndir = \"o\"\npath = \"/{job_id}\"\n[sinks.c]\ntype = \"disk\"\ndir = \"o\"\npath = \"../{job_id}\"\n[sinks.d]\ntype = \"disk\"\ndir = \"o\"\npath = \"\"\n[sinks.e]\ntype = \"disk\"\ndir = \"o\"\npath = \"{job_id\"\n[sinks.f]\ntype = \"disk\"\ndir = \"o\"\npath = \"latest.json\"\n", NO_VARIABLES;
     formats: "[sinks.a]\ntype = \"webhook\"\nurl = \"https://e.com\"\nformat = \"template\"\n[sinks.b]\ntype = \"webhook\"\nurl = \"https://e.com\"\ntemplate = \"{}\"\nmethod = \"GET\"\n[sinks.c]\ntype = \"webhook\"\nurl = \"https://e.com\"\nformat = \"template\"\ntemplate = \"\"\"\n{\n  \"a\": \"{{ job_idd }}\"}\"\"\"\n[sinks.d]\ntype = \"webhook\"\nurl = \"https://e.com\"\nformat = \"template\"\ntemplate_file = \"slack.j2\"\ncontent_type = \"json\"\n[sinks.e]\ntype = \"webhook\"\nurl = \"https://e.com\"\nformat = \"template\"\ntemplate_file = \"slack.j2\"\n[sinks.f]\ntype = \"disk\"\ndir = \"o\"\nformat = \"cloudevents-binary\"\n[sinks.g]\ntype = \"disk\"\ndir = \"o\"\nformat = \"template\"\n[sinks.h]\ntype = \"webhook\"\nurl = \"https://e.com\"\nformat = \"cloudevent\"\n", NO_VARIABLES;
     log_levels: "[log]\nlevel = \"infoo\"\n", NO_VARIABLES;
+    log_of_nothing: "[log]\nlevel = \" , \"\n", NO_VARIABLES;
     log_filters: "", [("TIDINGS_LOG__LEVEL", "tidings=loud")];
     callbacks: "[callbacks]\nenabled = \"true\"\nallow = [\"10.0.0.0/8\", \"10.0.0.0/40\"]\n", NO_VARIABLES;
 }
