@@ -86,7 +86,8 @@ pub async fn fetch(follower: &Follower, number: u64) -> Step {
             let source = &follower.source.name;
             tracing::error!(source, job_id = %watch.job_id, %error, "the job cannot be stored; it is fetched again");
             if let Some(entry) = follower.schedule().entry_mut(number) {
-                entry.last_error = Some(format!("the job cannot be stored: {error}"));
+                entry.trouble.get_or_insert_default().last_error =
+                    format!("the job cannot be stored: {error}");
             }
             Step::Again
         }

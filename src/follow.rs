@@ -240,9 +240,7 @@ impl Follower {
             tracing::info!(source = self.source.name, "the source answers again");
         }
         if let Some(entry) = schedule.entry_mut(number) {
-            entry.not_found = 0;
-            entry.rejected = 0;
-            entry.last_error = None;
+            entry.trouble = None;
         }
     }
 
@@ -253,23 +251,25 @@ impl Follower {
             let mut schedule = self.schedule();
             self.note_source(&mut schedule, failure, epoch);
             let Some(entry) = schedule.entry_mut(number) else { return Step::Moved };
-            entry.last_error = Some(failure.to_string());
             let wall = clock::now();
             let grace = wall >= entry.registered_at.after(self.source.config.not_found_grace.0);
-            (entry.not_found, entry.rejected) = match failure {
-                Failure::NotFound => (entry.not_found + 1, 0),
-                Failure::Rejected(_) | Failure::Refused(_) => (0, entry.rejected + 1),
+            let deadline = entry.deadline;
+            let trouble = entry.trouble.get_or_insert_default();
+            trouble.last_error = failure.to_string();
+            (trouble.not_found, trouble.rejected) = match failure {
+                Failure::NotFound => (trouble.not_found + 1, 0),
+                Failure::Rejected(_) | Failure::Refused(_) => (0, trouble.rejected + 1),
                 _ => (0, 0),
             };
             match failure {
-                Failure::NotFound if entry.not_found >= MAX_NOT_FOUND && grace => {
-                    Some(format!("{failure} (the {}th time in a row)", entry.not_found))
+                Failure::NotFound if trouble.not_found >= MAX_NOT_FOUND && grace => {
+                    Some(format!("{failure} (the {}th time in a row)", trouble.not_found))
                 }
-                Failure::Rejected(_) | Failure::Refused(_) if entry.rejected >= MAX_REJECTED => {
-                    Some(format!("{failure} (the {}th time in a row)", entry.rejected))
+                Failure::Rejected(_) | Failure::Refused(_) if trouble.rejected >= MAX_REJECTED => {
+                    Some(format!("{failure} (the {}th time in a row)", trouble.rejected))
                 }
                 Failure::TooLarge(_) => Some(failure.to_string()),
-                _ if wall >= entry.deadline => Some(format!("the deadline passed; last, {failure}")),
+                _ if wall >= deadline => Some(format!("the deadline passed; last, {failure}")),
                 _ => None,
             }
         };

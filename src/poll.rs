@@ -1,7 +1,5 @@
 //! A due watch → one light status request → what its record becomes.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use crate::{
@@ -9,7 +7,7 @@ use crate::{
     follow::{Follower, Step},
     job::{JobId, Outcome},
     schedule::Seen,
-    store::{Ended, Observation},
+    store::{Ended, Observation, Watch},
     units::Time,
     upstream::{Answer, Class, Failure, JobRef},
 };
@@ -27,11 +25,12 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
         let epoch = schedule.health.epoch();
         schedule.entry_mut(number).map(|entry| {
             entry.polls += 1;
-            (entry.job_id.clone(), entry.polls, entry.not_found, epoch)
+            (entry.polls, entry.trouble.as_ref().map_or(0, |trouble| trouble.not_found), epoch)
         })
     };
-    let Some((job_id, polls, not_found, epoch)) = known else { return Step::Moved };
-    let Some(vars) = vars(follower, number) else { return Step::Again };
+    let Some((polls, not_found, epoch)) = known else { return Step::Moved };
+    // One that was dropped meanwhile is out of the schedule, too. While nothing can be read, nothing could be recorded either.
+    let Ok(Some(Watch { job_id, vars, .. })) = follower.store.watch(number) else { return Step::Again };
     let moment = tokio::time::Instant::now();
     let result = ask(follower, JobRef { id: &job_id, vars: &vars }, not_found).await;
     let label = match &result {
@@ -58,14 +57,6 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
     };
     follower.looked.settled(number);
     step
-}
-
-/// The variables that a watch brought. They are read when they are needed: most sources take none.
-fn vars(follower: &Follower, number: u64) -> Option<BTreeMap<String, String>> {
-    if follower.source.profile.known_vars().next().is_none() {
-        return Some(BTreeMap::new());
-    }
-    Some(follower.store.watch(number).ok()??.vars)
 }
 
 /// The light status. A 404 may mean that the route is missing, not the job: then the heavier route tells.
@@ -129,11 +120,8 @@ async fn take_in(
     let (changed, overdue) = {
         let mut schedule = follower.schedule();
         schedule.alive(number, &times, moment, now);
-        let Some(entry) = schedule.entry_mut(number) else { return Step::Moved };
-        let changed = entry.status.as_ref() != Some(&seen.status) || entry.at_work != seen.at_work;
-        entry.status = Some(seen.status.clone());
-        entry.at_work = seen.at_work;
-        (changed, now >= entry.deadline)
+        let Some(changed) = schedule.note(number, &seen.status, seen.at_work) else { return Step::Moved };
+        (changed, schedule.entry(number).is_some_and(|(entry, _)| now >= entry.deadline))
     };
     // A status that stays the same is not written: a poll costs no disk.
     if changed {

@@ -45,7 +45,9 @@ impl Api {
             view.polls = view.polls.max(entry.polls);
             view.next_poll_at = due.map(|due| clock::now().after(due.saturating_duration_since(now)));
             view.next_poll_reason = due.map(|_| entry.reason().to_owned());
-            view.last_error = entry.last_error.clone().or(view.last_error);
+            if let Some(trouble) = &entry.trouble {
+                view.last_error = Some(trouble.last_error.clone());
+            }
         }
         Ok(view)
     }

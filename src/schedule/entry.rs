@@ -9,7 +9,7 @@ use super::learned::{
     forecast::Progress,
     model::Key,
 };
-use crate::{job::JobId, store::Watch, units::Time};
+use crate::{store::Watch, units::Time};
 
 /// What a watch needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +20,15 @@ pub enum Task {
     Fetch,
 }
 
-/// What is known of an open watch beside its record.
+/// What is known of an open watch beside its record. There may be very many: whatever a look can read there is not kept here.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The job.
-    pub job_id: JobId,
     /// What it needs next.
     pub task: Task,
     /// The last status recorded.
-    pub status: Option<String>,
+    pub(super) status: Option<Arc<String>>,
     /// Its run was seen at work.
-    pub at_work: bool,
+    pub(super) at_work: bool,
     /// Status requests made.
     pub polls: u64,
     /// How far its job has come.
@@ -49,12 +47,19 @@ pub struct Entry {
     pub registered_at: Time,
     /// When it is given up.
     pub deadline: Time,
+    /// What went wrong since the source last answered about it.
+    pub trouble: Option<Box<Trouble>>,
+}
+
+/// What went wrong with the requests for a job.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
     /// 404 answers in a row.
     pub not_found: u32,
     /// Other 4xx answers in a row.
     pub rejected: u32,
-    /// What went wrong last.
-    pub last_error: Option<String>,
+    /// The last of it.
+    pub last_error: String,
 }
 
 impl Entry {
@@ -76,12 +81,10 @@ pub struct Track {
     told: bool,
     /// An earlier run of this job ended: this one is as old as its registration.
     again: bool,
-    /// When it was last known not to have ended.
+    /// When it was last seen, and had not ended.
     alive: Option<Time>,
     /// When its run started.
     started: Option<Time>,
-    /// When it was last looked at.
-    looked: Option<Time>,
 }
 
 impl Track {
@@ -93,7 +96,7 @@ impl Track {
         let started = watch.started.as_ref().and_then(|run| run.started_at.as_ref()?.parse().ok().map(Time));
         let born = made.unwrap_or(watch.registered_at);
         let started = started.filter(|at| seen.is_some_and(|seen| born <= *at && *at <= seen));
-        Self { kind, born, told: made.is_some(), again, alive: seen, started, looked: seen }
+        Self { kind, born, told: made.is_some(), again, alive: seen, started }
     }
 
     /// Takes in when the job was created and when its run started, as the source says. What the source dates in our
@@ -112,7 +115,6 @@ impl Track {
     /// Takes note that it was seen alive.
     pub(super) fn seen(&mut self, now: Time) {
         self.alive = Some(now);
-        self.looked = Some(now);
     }
 
     /// Its age at a time in seconds.
@@ -145,7 +147,7 @@ impl Track {
         Situation {
             known: self.known(),
             now: self.age(wall),
-            looked: self.looked.map(|at| self.age(at)),
+            looked: self.alive.map(|at| self.age(at)),
             deadline: Some(self.age(entry.deadline)),
             hint: entry.hint.map(|hint| hint.as_secs_f64()),
             asked: false,

@@ -1,6 +1,6 @@
 //! What the looks at a source's jobs teach, and when that says to look next.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -14,11 +14,9 @@ use super::{
         levels::{LEVELS, Standing, leaves, level},
         model::{Key, Model},
     },
+    pool::Pool,
 };
 use crate::units::Time;
-
-/// Kinds that are shared between watches before those that nobody uses are let go.
-const SHARED: usize = 1024;
 
 /// What the answer to a look said about a job's times.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +53,7 @@ pub(super) struct Learner {
     pub(super) policy: Policy,
     label: Option<String>,
     pub(super) model: Model,
-    keys: HashSet<Arc<Key>>,
+    keys: Pool<Key>,
     pub(super) tally: Tally,
     /// Counts what was learned, so that nothing is saved twice.
     pub(super) lessons: u64,
@@ -76,7 +74,7 @@ impl Learner {
             policy,
             label: config.learn_by_label.clone(),
             model: Model::default(),
-            keys: HashSet::new(),
+            keys: Pool::default(),
             tally: Tally::default(),
             lessons: 0,
             start,
@@ -85,16 +83,7 @@ impl Learner {
 
     /// The kind of a job with this endpoint and these labels.
     pub(super) fn kind(&mut self, endpoint: Option<&str>, label: Option<String>) -> Arc<Key> {
-        let key = Key { endpoint: endpoint.unwrap_or_default().to_owned(), label };
-        if let Some(known) = self.keys.get(&key) {
-            return Arc::clone(known);
-        }
-        if self.keys.len() >= SHARED {
-            self.keys.retain(|key| Arc::strong_count(key) > 1);
-        }
-        let key = Arc::new(key);
-        self.keys.insert(Arc::clone(&key));
-        key
+        self.keys.share(Key { endpoint: endpoint.unwrap_or_default().to_owned(), label })
     }
 
     /// The value of the label that tells kinds apart.

@@ -17,7 +17,7 @@ use crate::{store::Watch, units::Time};
 
 impl Schedule {
     pub(super) fn first_look(&mut self, watch: &Watch, now: Instant, wall: Time) {
-        let resumed = self.entries.get(&watch.number).is_some_and(|entry| entry.wait.is_some());
+        let resumed = self.entries.get(watch.number).is_some_and(|entry| entry.wait.is_some());
         if self.config.strategy == Strategy::Learned {
             return self.look_as_learned(watch.number, now, wall);
         }
@@ -37,20 +37,20 @@ impl Schedule {
 
     /// Makes a look due, to be thought over at `until`.
     fn look_by(&mut self, number: u64, due: Instant, reason: Reason, until: Instant) {
-        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let Some(entry) = self.entries.get_mut(number) else { return };
         (entry.due, entry.reason) = (Some(due), reason);
         self.polls.put(number, waits(self.polls.tick(until)));
     }
 
     fn look_as_learned(&mut self, number: u64, now: Instant, wall: Time) {
-        let Some(entry) = self.entries.get(&number) else { return };
+        let Some(entry) = self.entries.get(number) else { return };
         let look = self.learner.look(number, entry, now, wall);
         let due = now + span(look.age - entry.track.age(wall));
         self.look_by(number, due, look.reason, think_at(now, due));
     }
 
     pub(super) fn again(&mut self, number: u64, task: Task, now: Instant, wall: Time, random: f64) {
-        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.task == task) else { return };
+        let Some(entry) = self.entries.get_mut(number).filter(|entry| entry.task == task) else { return };
         let learned = self.config.strategy == Strategy::Learned;
         if task == Task::Poll && learned && entry.answered {
             entry.wait = None;
@@ -68,7 +68,7 @@ impl Schedule {
 
     /// A deadline is always looked at: the last look is no later.
     pub(super) fn no_later_than_deadline(&mut self, number: u64, now: Instant, wall: Time) {
-        let Some(entry) = self.entries.get(&number) else { return };
+        let Some(entry) = self.entries.get(number) else { return };
         let last = now + entry.deadline.since(wall);
         match entry.task {
             Task::Poll if entry.due.is_some_and(|due| due > last) => {

@@ -4,6 +4,7 @@
 //! I/O. The task that drives it is in [`crate::follow`].
 
 mod config;
+mod entries;
 mod entry;
 mod health;
 pub mod learned;
@@ -11,27 +12,30 @@ mod learner;
 mod looks;
 mod policy;
 mod polls;
+mod pool;
 mod seeing;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
 pub use config::{PollingConfig, Strategy};
-pub use entry::{Entry, Task, Track};
+pub use entry::{Entry, Task, Track, Trouble};
 pub use health::{Health, State};
 pub use learner::{Ended, Seen, Tally};
 pub use policy::{next_wait, resumed_wait};
 pub use seeing::{Curves, KindSeen};
 
 use self::{
+    entries::Entries,
     learned::{decide::Reason, levels::Standing},
     learner::{Learner, waits},
     looks::{NEVER, stand},
     polls::Polls,
+    pool::Pool,
 };
 use crate::{
     budget::Budget,
@@ -63,8 +67,8 @@ pub enum Next {
 pub struct Schedule {
     config: PollingConfig,
     max_in_flight: usize,
-    /// Each in a place of its own: a table that grows moves what it holds, all at once.
-    entries: HashMap<u64, Box<Entry>>,
+    entries: Entries,
+    statuses: Pool<String>,
     polls: Polls,
     learner: Learner,
     fetches: DueQueue<u64>,
@@ -81,7 +85,8 @@ impl Schedule {
         Self {
             config: config.clone(),
             max_in_flight,
-            entries: HashMap::new(),
+            entries: Entries::default(),
+            statuses: Pool::default(),
             polls: Polls::new(now),
             learner: Learner::new(config, now),
             fetches: DueQueue::default(),
@@ -100,10 +105,11 @@ impl Schedule {
         };
         let own = watch.registered_at.after(self.config.deadline.0);
         let deadline = watch.deadline.unwrap_or(own);
-        if let Some(entry) = self.entries.get_mut(&watch.number) {
+        let status = watch.status.as_ref().map(|status| self.statuses.share(status.clone()));
+        if let Some(entry) = self.entries.get_mut(watch.number) {
             self.deadlines.remove(&(entry.deadline, watch.number));
             entry.deadline = deadline;
-            entry.status.clone_from(&watch.status);
+            entry.status.clone_from(&status);
             entry.at_work = watch.started.is_some();
             entry.registered_at = watch.registered_at;
             if entry.task == task {
@@ -111,9 +117,9 @@ impl Schedule {
                 return self.no_later_than_deadline(watch.number, now, wall);
             }
         }
-        let before = self.entries.remove(&watch.number);
-        let entry = self.entry_of(watch, task, deadline, before.as_deref(), wall);
-        self.entries.insert(watch.number, Box::new(entry));
+        let polls = self.entries.get(watch.number).map_or(watch.polls, |entry| entry.polls);
+        let entry = Entry { status, polls, ..self.entry_of(watch, task, deadline, wall) };
+        self.entries.insert(watch.number, entry);
         self.deadlines.insert((deadline, watch.number));
         match task {
             Task::Poll => {
@@ -127,24 +133,16 @@ impl Schedule {
         }
     }
 
-    fn entry_of(
-        &mut self,
-        watch: &Watch,
-        task: Task,
-        deadline: Time,
-        before: Option<&Entry>,
-        wall: Time,
-    ) -> Entry {
+    fn entry_of(&mut self, watch: &Watch, task: Task, deadline: Time, wall: Time) -> Entry {
         let label = self.learner.label_of(&watch.labels);
         let kind = self.learner.kind(watch.endpoint.as_deref(), label);
         let age = wall.since(watch.registered_at);
         let fresh = age < self.config.longest_pause();
         Entry {
-            job_id: watch.job_id.clone(),
             task,
-            status: watch.status.clone(),
+            status: None,
             at_work: watch.started.is_some(),
-            polls: before.map_or(watch.polls, |entry| entry.polls),
+            polls: watch.polls,
             track: Track::new(watch, kind),
             due: None,
             reason: Reason::Asked,
@@ -153,15 +151,13 @@ impl Schedule {
             hint: None,
             registered_at: watch.registered_at,
             deadline,
-            not_found: 0,
-            rejected: 0,
-            last_error: watch.last_error.clone(),
+            trouble: None,
         }
     }
 
     /// Lets a watch go. A request under way goes on; the store finds that its word no longer counts.
     pub fn unfollow(&mut self, number: u64) {
-        if let Some(entry) = self.entries.remove(&number) {
+        if let Some(entry) = self.entries.remove(number) {
             self.deadlines.remove(&(entry.deadline, number));
         }
         self.polls.remove(number);
@@ -170,7 +166,7 @@ impl Schedule {
 
     /// Makes a look due now. `false` when the watch is not being polled.
     pub fn look_now(&mut self, number: u64, now: Instant) -> bool {
-        let polled = self.entries.get(&number).is_some_and(|entry| entry.task == Task::Poll);
+        let polled = self.entries.get(number).is_some_and(|entry| entry.task == Task::Poll);
         if polled && !self.polls.is_running(number) {
             self.look_at(number, now, Reason::Asked);
         }
@@ -180,12 +176,23 @@ impl Schedule {
     /// What is known of a watch, and when its next look is due.
     #[must_use]
     pub fn entry(&self, number: u64) -> Option<(&Entry, Option<Instant>)> {
-        self.entries.get(&number).map(|entry| (&**entry, entry.due))
+        self.entries.get(number).map(|entry| (entry, entry.due))
     }
 
     /// The same for an entry that the driver changes.
     pub fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
-        self.entries.get_mut(&number).map(|entry| &mut **entry)
+        self.entries.get_mut(number)
+    }
+
+    /// Takes note of the status that a look found. Whether it is news; `None` when the watch is gone.
+    pub fn note(&mut self, number: u64, status: &str, at_work: bool) -> Option<bool> {
+        let entry = self.entries.get_mut(number)?;
+        let same = entry.status.as_ref().is_some_and(|known| **known == status) && entry.at_work == at_work;
+        if !same {
+            entry.status = Some(self.statuses.share(status.to_owned()));
+            entry.at_work = at_work;
+        }
+        Some(!same)
     }
 
     /// How many watches wait for each task: polls, fetches.
@@ -226,7 +233,7 @@ impl Schedule {
 
     fn take_poll(&mut self) -> Option<u64> {
         let number = self.polls.take()?;
-        if let Some(entry) = self.entries.get_mut(&number) {
+        if let Some(entry) = self.entries.get_mut(number) {
             entry.due = None;
             entry.answered = false;
         }
@@ -240,7 +247,7 @@ impl Schedule {
         let start = polls.tick(now);
         for _ in 0..MOST {
             let more = polls.advance(now, 1, |number| {
-                let Some(entry) = entries.get_mut(&number) else { return waits(NEVER) };
+                let Some(entry) = entries.get_mut(number) else { return waits(NEVER) };
                 let (level, wait) = stand(learner, number, entry, now, wall);
                 Standing { level, until: start.saturating_add(wait) }
             });
@@ -272,7 +279,7 @@ impl Schedule {
 
     /// A job was seen alive: what that teaches, and what the source says of its times.
     pub fn alive(&mut self, number: u64, seen: &Seen, now: Instant, wall: Time) {
-        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let Some(entry) = self.entries.get_mut(number) else { return };
         entry.answered = true;
         entry.hint = seen.hint;
         self.learner.alive(&mut entry.track, seen, now, wall);
@@ -281,7 +288,7 @@ impl Schedule {
     /// What is known of a job whose end was seen, to be told to [`ended`](Self::ended) once that is recorded.
     #[must_use]
     pub fn ending(&self, number: u64, finished: bool) -> Option<Ended> {
-        let entry = self.entries.get(&number)?;
+        let entry = self.entries.get(number)?;
         let (track, registered_at) = (entry.track.clone(), entry.registered_at);
         Some(Ended { track, registered_at, polls: entry.polls, finished })
     }
@@ -316,7 +323,7 @@ impl Schedule {
         let idle = past
             .map(|(_, number)| *number)
             .find(|number| !self.polls.is_running(*number) && !self.fetches.is_running(number))?;
-        let entry = self.entries.get(&idle)?;
+        let entry = self.entries.get(idle)?;
         self.deadlines.remove(&(entry.deadline, idle));
         Some(idle)
     }

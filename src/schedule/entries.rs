@@ -1,0 +1,43 @@
+//! The entries of open watches by their number, in one table without gaps: a box for each would cost its header, and leave
+//! holes in memory that nothing else fits.
+
+use std::collections::HashMap;
+
+use slab::Slab;
+
+use super::Entry;
+
+/// Entries by the number of their watch.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    places: HashMap<u64, usize>,
+    table: Slab<Entry>,
+}
+
+impl Entries {
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Entry> {
+        self.table.get(*self.places.get(&number)?)
+    }
+
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Entry> {
+        self.table.get_mut(*self.places.get(&number)?)
+    }
+
+    /// Takes an entry in, in the place of the one before.
+    pub(super) fn insert(&mut self, number: u64, entry: Entry) {
+        match self.get_mut(number) {
+            Some(before) => *before = entry,
+            None => {
+                self.places.insert(number, self.table.insert(entry));
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
+        self.table.try_remove(self.places.remove(&number)?)
+    }
+}
