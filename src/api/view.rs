@@ -333,7 +333,7 @@ pub struct CallbackRequest {
 pub struct BatchRequest {
     /// Up to 10 000 watches.
     #[schema(value_type = Vec<WatchRequest>)]
-    pub watches: Vec<serde_json::Value>,
+    pub watches: Vec<Box<serde_json::value::RawValue>>,
 }
 
 /// The answer to a batch.

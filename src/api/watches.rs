@@ -125,8 +125,8 @@ pub(super) async fn register_batch(
     let mut rejected = Vec::new();
     let mut indices = Vec::new();
     let mut registrations: Vec<Registration> = Vec::new();
-    for (index, value) in batch.watches.iter().enumerate() {
-        match api.registration_of(value, now) {
+    for (index, value) in batch.watches.into_iter().enumerate() {
+        match api.registration_of(&value, now) {
             Ok(registration) => {
                 indices.push(index);
                 registrations.push(Registration { traceparent, ..registration });

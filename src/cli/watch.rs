@@ -199,7 +199,9 @@ async fn register_many(
 ) -> Result<()> {
     let watches = chunk
         .iter()
-        .map(|job_id| serde_json::to_value(WatchRequest { job_id: job_id.to_string(), ..template.clone() }))
+        .map(|job_id| {
+            serde_json::value::to_raw_value(&WatchRequest { job_id: job_id.to_string(), ..template.clone() })
+        })
         .collect::<Result<_, _>>()?;
     let answer = client.post(&Path::of(&["v1", "watches", "batch"]), Some(&BatchRequest { watches })).await?;
     let answer: BatchAnswer = client.parse(&client.read_text(answer).await?)?;

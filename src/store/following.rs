@@ -126,7 +126,7 @@ impl Store {
                 watch.seen_running = true;
                 watch.updated_at = now;
                 txn.write(keys::watch(number), &watch)?;
-                txn.tell(Change::Follow(Box::new(watch)));
+                txn.tell(Change::Follow(watch));
                 Ok(())
             }
         })
@@ -167,7 +167,7 @@ impl Store {
                     tell_again(txn, watch);
                     return Ok(true);
                 }
-                let Some(mut end) = watch.ending.take() else {
+                let Some(mut end) = watch.ending.take().map(|end| *end) else {
                     return Err(StoreError::Record("a job is fetched without an end".to_owned()));
                 };
                 end.job = Some(job);
@@ -242,7 +242,7 @@ impl Watch {
             // Back in the queue: what starts next is another run.
             self.started = None;
         } else if self.started.as_ref().is_none_or(|known| !known.same_run(&seen.attempt)) {
-            self.started = Some(seen.attempt.clone());
+            self.started = Some(Box::new(seen.attempt.clone()));
             news.push(Progress::Started);
         }
         if self.status.as_ref().is_some_and(|known| *known != seen.status) {
@@ -296,7 +296,7 @@ fn end(
         return Ok(Ended::Known);
     }
     watch.stage = Stage::Fetching;
-    watch.ending = Some(End {
+    watch.ending = Some(Box::new(End {
         event_id: event_id(&watch.source, &watch.job_id, outcome, &attempt),
         outcome,
         attempt,
@@ -306,12 +306,12 @@ fn end(
         job: None,
         result,
         refused: false,
-    });
+    }));
     if outcome == Outcome::Failed {
         watch.last_error = error;
     }
     txn.write(keys::watch(number), &watch)?;
-    txn.tell(Change::Follow(Box::new(watch.clone())));
+    txn.tell(Change::Follow(watch.clone()));
     Ok(Ended::Fetch(Box::new(watch)))
 }
 
@@ -319,7 +319,7 @@ fn end(
 /// after its writes reached the disk, and that nobody was told of.
 fn tell_again(txn: &mut Txn<'_>, watch: Watch) {
     if watch.stage != Stage::Ended {
-        return txn.tell(Change::Follow(Box::new(watch)));
+        return txn.tell(Change::Follow(watch));
     }
     txn.tell(Change::Unfollow { source: watch.source, watch: watch.number });
     txn.tell(Change::Settled { watch: watch.number });
@@ -397,7 +397,7 @@ fn make_end(
         // A job that turns up after all is still in the run that was seen to start.
         watch.started = None;
     }
-    watch.end = Some(end);
+    watch.end = Some(Box::new(end));
     watch.seen_running = false;
     removing::drop_old_events(txn, &mut watch, MAX_EVENTS)?;
     if std::mem::take(&mut watch.again) {
@@ -406,7 +406,7 @@ fn make_end(
         watch.updated_at = now;
         txn.write(keys::watch(watch.number), &watch)?;
         txn.tell(Change::Settled { watch: watch.number });
-        txn.tell(Change::Follow(Box::new(watch)));
+        txn.tell(Change::Follow(watch));
         return Ok(());
     }
     watch.stage = Stage::Ended;

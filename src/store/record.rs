@@ -111,7 +111,7 @@ pub struct StoredJob {
     pub content_type: Option<String>,
 }
 
-/// The durable record that a job is being watched.
+/// The durable record that a job is being watched. What most watches do not have yet is boxed: a batch brings thousands at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
     /// Its number, given once and never again; it is the key, not part of the record.
@@ -170,10 +170,10 @@ pub struct Watch {
     pub polls: u64,
     /// The end that is being fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ending: Option<End>,
+    pub ending: Option<Box<End>>,
     /// The last end whose event was made; kept while the job is watched again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<End>,
+    pub end: Option<Box<End>>,
     /// A status that is not terminal was seen since it was last registered.
     #[serde(default, skip_serializing_if = "is_default")]
     pub seen_running: bool,
@@ -182,7 +182,7 @@ pub struct Watch {
     pub again: bool,
     /// The run that was found at work last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started: Option<Attempt>,
+    pub started: Option<Box<Attempt>>,
     /// The events of its ends, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<u64>,
@@ -233,8 +233,8 @@ impl Watch {
     pub fn current_end(&self) -> Option<&End> {
         match self.stage {
             Stage::Watching => None,
-            Stage::Fetching => self.ending.as_ref(),
-            Stage::Ended => self.end.as_ref(),
+            Stage::Fetching => self.ending.as_deref(),
+            Stage::Ended => self.end.as_deref(),
         }
     }
 }
@@ -418,9 +418,13 @@ pub enum Verdict {
 /// Something became due. Told after it is on disk; losing the word costs time, never work, since the same is
 /// read from the store at the next start.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a list of them is one block, given back as a whole; a box for each would leave holes in memory"
+)]
 pub enum Change {
     /// This watch is to be followed: polled or fetched, by its stage.
-    Follow(Box<Watch>),
+    Follow(Watch),
     /// This watch is no longer followed.
     Unfollow {
         /// The source's name.

@@ -125,7 +125,7 @@ fn register(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Registe
         Stage::Watching => {}
     }
     txn.write(keys::watch(watch.number), &watch)?;
-    txn.tell(Change::Follow(Box::new(watch.clone())));
+    txn.tell(Change::Follow(watch.clone()));
     Ok(if finished { Registered::Again(watch) } else { Registered::Existing(watch) })
 }
 
@@ -168,7 +168,7 @@ fn add(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Watch, Store
     txn.put(keys::id(&watch.source, &watch.job_id), [b"+".as_slice(), &watch.number.to_be_bytes()].concat());
     txn.put(keys::open(watch.number), Vec::new());
     txn.write(keys::watch(watch.number), &watch)?;
-    txn.tell(Change::Follow(Box::new(watch.clone())));
+    txn.tell(Change::Follow(watch.clone()));
     Ok(watch)
 }
 

@@ -215,7 +215,7 @@ fn tell_open(shared: &Shared) {
     }
     let Some(listener) = shared.listener.get() else { return };
     let told = contained(|| {
-        read::each_open(&database.db, |watch| listener(Change::Follow(Box::new(watch))))?;
+        read::each_open(&database.db, |watch| listener(Change::Follow(watch)))?;
         read::each_pending(&database.db, |sink, key, due| {
             listener(Change::Deliver { sink: sink.to_owned(), key, due });
         })

@@ -16,7 +16,7 @@ async fn what_a_failed_commit_wrote_after_all_is_followed_once_the_store_is_back
     // The writer tells after it has declared the store healthy, in its own time.
     let mut told = Vec::new();
     let mut wanted =
-        vec![Change::Follow(Box::new(watch)), Change::Deliver { sink: "app".to_owned(), key, due: at(11) }];
+        vec![Change::Follow(watch), Change::Deliver { sink: "app".to_owned(), key, due: at(11) }];
     eventually("both are told", || {
         told.extend(bench.told());
         wanted.retain(|change| !told.contains(change));
@@ -34,7 +34,7 @@ async fn a_step_that_was_written_before_the_failure_is_told_when_it_is_done_agai
     let Ended::Fetch(fetching) = end else { panic!("a new end") };
     bench.told();
     bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
-    assert_eq!(bench.told(), [Change::Follow(fetching.clone())]);
+    assert_eq!(bench.told(), [Change::Follow((*fetching).clone())]);
     bench.fan_out(&fetching, &[], at(2)).await;
     bench.told();
     bench.fan_out(&fetching, &[], at(2)).await;

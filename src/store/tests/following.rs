@@ -29,7 +29,10 @@ async fn an_end_makes_one_event_with_a_delivery_to_each_sink() {
     bench.told();
     let ended = bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 4, at(10)).await;
     let Ended::Fetch(fetching) = ended else { panic!("a new end") };
-    assert_eq!((fetching.phase(), bench.told()), (Phase::Fetching, vec![Change::Follow(fetching.clone())]));
+    assert_eq!(
+        (fetching.phase(), bench.told()),
+        (Phase::Fetching, vec![Change::Follow((*fetching).clone())])
+    );
     assert_eq!(bench.open_watches(), [*fetching.clone()]);
     bench.fan_out(&fetching, &["app", "disk"], at(11)).await;
     let watch = bench.read(watch.number);
@@ -153,7 +156,7 @@ async fn a_fetched_job_that_runs_again_is_watched_on() {
     bench.store.resume_watching(watch.number, at(2)).await;
     let watch = bench.read(watch.number);
     assert_eq!((watch.stage, watch.ending.as_ref(), watch.seen_running), (Stage::Watching, None, true));
-    assert_eq!(bench.told().last(), Some(&Change::Follow(Box::new(watch))));
+    assert_eq!(bench.told().last(), Some(&Change::Follow(watch)));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ async fn a_new_watch_is_found_by_its_id_followed_and_there_after_a_restart() {
         Registration { labels: labels([("team", "a")]), ..Registration::new("retab", id("job/1 ü")) };
     let Registered::New(watch) = bench.register(asked, at(0)).await else { panic!("it is new") };
     assert_eq!((watch.stage, watch.phase(), watch.created_at), (Stage::Watching, Phase::Watching, at(0)));
-    assert_eq!(bench.told(), [Change::Follow(Box::new(watch.clone()))]);
+    assert_eq!(bench.told(), [Change::Follow(watch.clone())]);
     let bench = bench.reopen();
     assert_eq!(bench.store.find("retab", &id("job/1 ü")).unwrap(), Found::Watch(Box::new(watch.clone())));
     assert_eq!(bench.open_watches(), [watch]);
@@ -74,7 +74,7 @@ async fn a_finished_watch_is_watched_again_unless_only_new_ones_are_wanted() {
     };
     assert_eq!((again.phase(), again.registered_at, again.closed_at), (Phase::Watching, at(30), None));
     assert_eq!((again.created_at, again.current_end()), (at(0), None));
-    assert_eq!(bench.told(), [Change::Follow(Box::new(again.clone()))]);
+    assert_eq!(bench.told(), [Change::Follow(again.clone())]);
     assert_eq!(bench.open_watches(), [again]);
     // It is no longer finished, so retention leaves it alone.
     assert_eq!(bench.store.drop_finished(at(100), at(100)).await.unwrap(), Removed::default());
