@@ -144,7 +144,7 @@ async fn http(folder: &Path, callers: usize) -> Row {
     let handle = app.handle();
     let running = tokio::spawn(app.run());
     handle.loaded().await;
-    let client = tidings::http_client::builder(None).unwrap().build().unwrap();
+    let client = tidings::http_client::builder(None, tidings::http_client::tls()).unwrap().build().unwrap();
     let row = measure(callers, move |n| {
         let post = client.post(&url).header("content-type", "application/json");
         let post = post.body(format!("{{\"job_id\":\"{}\",\"labels\":{{\"team\":\"billing\"}}}}", job(n)));

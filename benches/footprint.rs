@@ -98,7 +98,7 @@ fn main() {
     // What starts up lazily has started.
     std::thread::sleep(Duration::from_secs(2));
     daemon.print("idle");
-    let client = tidings::http_client::builder(None).unwrap().build().unwrap();
+    let client = tidings::http_client::builder(None, tidings::http_client::tls()).unwrap().build().unwrap();
     let begun = Instant::now();
     runtime.block_on(register_all(&client, &daemon.url));
     let took = begun.elapsed().as_secs_f64();

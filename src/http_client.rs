@@ -1,9 +1,13 @@
 //! The one place that builds HTTP clients for outgoing requests: TLS by rustls with the certificates of the
 //! system and of Mozilla, no redirects, no proxy variables, no decompression.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use reqwest::{Certificate, ClientBuilder, Proxy, redirect::Policy};
+use reqwest::{ClientBuilder, Proxy, redirect::Policy};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert, crypto::ring};
 
 /// The `user-agent` of every outgoing request.
 pub const USER_AGENT: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));
@@ -20,16 +24,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// # Errors
 /// When `proxy` is not a URL.
 #[expect(clippy::disallowed_methods, reason = "this is the one place for outgoing requests")]
-pub fn builder(proxy: Option<&str>) -> reqwest::Result<ClientBuilder> {
-    // Only the first call installs it; a second provider in the same process would be a bug elsewhere.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+pub fn builder(proxy: Option<&str>, mut tls: ClientConfig) -> reqwest::Result<ClientBuilder> {
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .tcp_keepalive(Duration::from_secs(30))
-        .tls_certs_only(roots().iter().cloned())
+        .tls_backend_preconfigured(tls)
         .no_proxy();
     match proxy {
         Some(url) => Ok(builder.proxy(Proxy::all(url)?)),
@@ -37,16 +40,33 @@ pub fn builder(proxy: Option<&str>) -> reqwest::Result<ClientBuilder> {
     }
 }
 
-/// Certificates of the system (a company's own CA lives there), and Mozilla's for an image that has none.
-fn roots() -> &'static [Certificate] {
-    static ROOTS: OnceLock<Vec<Certificate>> = OnceLock::new();
-    ROOTS.get_or_init(|| {
-        let system = rustls_native_certs::load_native_certs();
-        let system = system.certs.iter().filter_map(|der| Certificate::from_der(der).ok());
-        let mozilla =
-            webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
-        system.chain(mozilla).collect()
-    })
+/// TLS that trusts [`roots`] and shows no certificate. All clients share one, so that the roots are in memory once.
+#[must_use]
+pub fn tls() -> ClientConfig {
+    static TLS: OnceLock<ClientConfig> = OnceLock::new();
+    TLS.get_or_init(|| trusting(roots()).with_no_client_auth()).clone()
+}
+
+/// TLS that trusts `roots`; whether it shows a certificate is still to be said.
+///
+/// # Panics
+/// Never: ring provides what the default versions of TLS need.
+#[must_use]
+pub fn trusting(roots: RootCertStore) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let provider = Arc::new(ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring knows TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+}
+
+/// Certificates of the system (a company's own CA lives there), and Mozilla's for an image that has none. One of the
+/// system that cannot be read is left out.
+#[must_use]
+pub fn roots() -> RootCertStore {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
 }
 
 #[cfg(test)]
@@ -55,8 +75,8 @@ mod tests {
 
     #[test]
     fn a_client_can_be_built_with_and_without_a_proxy() {
-        assert!(builder(None).unwrap().build().is_ok());
-        assert!(builder(Some("http://127.0.0.1:3128")).unwrap().build().is_ok());
-        assert!(builder(Some("::")).is_err());
+        assert!(builder(None, tls()).unwrap().build().is_ok());
+        assert!(builder(Some("http://127.0.0.1:3128"), tls()).unwrap().build().is_ok());
+        assert!(builder(Some("::"), tls()).is_err());
     }
 }

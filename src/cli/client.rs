@@ -3,12 +3,12 @@
 use std::{error::Error as _, time::Duration};
 
 use http::{Method, StatusCode, header};
-use reqwest::{Certificate, Response, redirect};
+use reqwest::{Response, redirect};
 use rustls::RootCertStore;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::target::{Path, Target};
-use crate::{api::view::Problem, secret::Secret};
+use crate::{api::view::Problem, http_client, secret::Secret};
 
 /// How long a request may take that has no reason to take long: a batch shares one sync of the disk.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -121,15 +121,19 @@ impl Client {
     /// # Errors
     /// When the TLS library cannot be set up.
     pub fn new(target: Target, token: Option<Secret>) -> Result<Self, ClientError> {
-        // Fails only when a provider is installed already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        // The certificates are read only for an https URL: a health check runs every few seconds.
+        let tls = if target.is_tls() {
+            http_client::tls()
+        } else {
+            http_client::trusting(RootCertStore::empty()).with_no_client_auth()
+        };
         #[expect(clippy::disallowed_methods, reason = "a client of our own daemon, maybe over a socket")]
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT)
             .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
-            .tls_certs_only(if target.is_tls() { roots() } else { Vec::new() });
+            .tls_backend_preconfigured(tls);
         if let Some(path) = &target.socket {
             builder = builder.unix_socket(path.clone());
         }
@@ -282,14 +286,4 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// The certificate authorities of the system and, for an image that has none, those of Mozilla. Read only
-/// for an https URL: a health check runs every few seconds.
-fn roots() -> Vec<Certificate> {
-    let native = rustls_native_certs::load_native_certs().certs;
-    let all = native.iter().chain(webpki_root_certs::TLS_SERVER_ROOT_CERTS);
-    // One odd certificate among those of the system would fail the whole client.
-    let sound = all.filter(|der| RootCertStore::empty().add((*der).clone()).is_ok());
-    sound.filter_map(|der| Certificate::from_der(der).ok()).collect()
 }

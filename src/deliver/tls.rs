@@ -5,16 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use reqwest::{Certificate, ClientBuilder, Identity};
 use rustls::{
-    RootCertStore,
-    crypto::ring,
+    ClientConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    sign::CertifiedKey,
 };
 
 use super::{WebhookConfig, report::plain};
-use crate::secret::{SecretError, Stamp};
+use crate::{
+    http_client,
+    secret::{SecretError, Stamp},
+};
 
 /// The certificate files of one webhook.
 #[derive(Clone, Debug, Default)]
@@ -73,65 +73,45 @@ impl TlsFiles {
         files.map(|(key, path)| Stamp::of(path).map_err(|error| unreadable(key, path, &error))).collect()
     }
 
-    /// Whether the files can be used as they are now.
+    /// TLS with these certificates, as the files are now.
     ///
     /// # Errors
-    /// What is wrong with the first that cannot.
-    pub fn check(&self) -> Result<(), TlsError> {
-        self.roots()?;
-        self.identity().map(drop)
-    }
-
-    /// A client with these certificates.
-    pub(super) fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, TlsError> {
-        let builder = builder.tls_certs_only(self.roots()?);
-        Ok(match self.identity()? {
-            Some(identity) => builder.identity(identity),
-            None => builder,
-        })
-    }
-
-    fn roots(&self) -> Result<Vec<Certificate>, TlsError> {
-        let Some(path) = &self.ca else { return Ok(Vec::new()) };
-        let refused = || refused("ca_file", path, "a certificate in it cannot be trusted as a CA");
-        let (_, found) = certificates("ca_file", path)?;
-        let mut store = RootCertStore::empty();
-        let root = |der: CertificateDer<'static>| {
-            let certificate = Certificate::from_der(&der).map_err(|_| refused())?;
-            store.add(der).map_err(|_| refused()).map(|()| certificate)
-        };
-        found.into_iter().map(root).collect()
-    }
-
-    fn identity(&self) -> Result<Option<Identity>, TlsError> {
-        let Some((cert, key)) = &self.client else { return Ok(None) };
-        let (mut pem, chain) = certificates("client_cert_file", cert)?;
-        let key_pem = fs::read(key).map_err(|error| unreadable("client_key_file", key, &error))?;
-        let bad_key = |reason| refused("client_key_file", key, reason);
-        let private = PrivateKeyDer::from_pem_slice(&key_pem)
-            .map_err(|_| bad_key("it holds no private key in PEM (PKCS#8, PKCS#1 or SEC1, not encrypted)"))?;
-        match CertifiedKey::from_der(chain, private, &ring::default_provider()) {
-            Ok(_) => {}
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                return Err(bad_key("it is not the key of the certificate in `client_cert_file`"));
+    /// What is wrong with the first that cannot be used.
+    pub fn client_config(&self) -> Result<ClientConfig, TlsError> {
+        if self.ca.is_none() && self.client.is_none() {
+            return Ok(http_client::tls());
+        }
+        let mut roots = http_client::roots();
+        if let Some(path) = &self.ca {
+            for der in certificates("ca_file", path)? {
+                let refused = |_| refused("ca_file", path, "a certificate in it cannot be trusted as a CA");
+                roots.add(der).map_err(refused)?;
             }
-            Err(error) => return Err(bad_key(&format!("it cannot be used: {error}"))),
         }
-        if cert != key {
-            pem.push(b'\n');
-            pem.extend(key_pem);
-        }
-        let identity = Identity::from_pem(&pem).map_err(|_| bad_key("it cannot be used"))?;
-        Ok(Some(identity))
+        let tls = http_client::trusting(roots);
+        let Some((cert, key)) = &self.client else {
+            return Ok(tls.with_no_client_auth());
+        };
+        let chain = certificates("client_cert_file", cert)?;
+        let pem = fs::read(key).map_err(|error| unreadable("client_key_file", key, &error))?;
+        let bad_key = |reason: &str| refused("client_key_file", key, reason);
+        let private = PrivateKeyDer::from_pem_slice(&pem)
+            .map_err(|_| bad_key("it holds no private key in PEM (PKCS#8, PKCS#1 or SEC1, not encrypted)"))?;
+        tls.with_client_auth_cert(chain, private).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                bad_key("it is not the key of the certificate in `client_cert_file`")
+            }
+            error => bad_key(&format!("it cannot be used: {error}")),
+        })
     }
 }
 
-/// A PEM file as it is, and the certificates in it, of which there is at least one.
-fn certificates(key: &'static str, path: &Path) -> Result<(Vec<u8>, Vec<CertificateDer<'static>>), TlsError> {
+/// The certificates of a PEM file, of which there is at least one.
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = fs::read(path).map_err(|error| unreadable(key, path, &error))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {
-        Ok(found) if !found.is_empty() => Ok((pem, found)),
+        Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(refused(key, path, "it holds no certificate in PEM")),
         Err(_) => Err(refused(key, path, "it is no PEM")),
     }

@@ -99,13 +99,12 @@ impl Live {
     /// The stamps are older than what is read here, so a change in between is seen by the next look at them.
     fn build(route: &Route, stamps: Vec<Stamp>) -> Result<Self, TransportError> {
         let opened = Arc::new(AtomicUsize::new(0));
-        let builder = http_client::builder(route.proxy.as_deref())?
+        let builder = http_client::builder(route.proxy.as_deref(), route.tls.client_config()?)?
             .pool_max_idle_per_host(route.idle)
             .connector_layer(Noticing(Arc::clone(&opened)));
         // A receiver that stops reading would hold the connection of an attempt that is long over.
         #[cfg(target_os = "linux")]
         let builder = builder.tcp_user_timeout(route.timeout.max(Duration::from_secs(1)));
-        let builder = route.tls.apply(builder)?;
         // Behind a proxy the resolver would judge the proxy's own address.
         let client = match &route.proxy {
             Some(_) => builder.build()?,

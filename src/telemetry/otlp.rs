@@ -77,7 +77,8 @@ impl Exporter {
     ) -> Result<Option<Self>, String> {
         let Some(endpoint) = &config.endpoint else { return Ok(None) };
         let wrong = |error: &dyn std::fmt::Display| format!("otlp: {error}");
-        let client = http_client::builder(proxy).and_then(|builder| builder.timeout(TIMEOUT).build());
+        let client = http_client::builder(proxy, http_client::tls())
+            .and_then(|builder| builder.timeout(TIMEOUT).build());
         let header = |(name, value): (&String, &crate::secret::SecretValue)| {
             Ok((name.parse::<HeaderName>().map_err(|error| wrong(&error))?, value.source()))
         };

@@ -102,7 +102,9 @@ impl Source {
             name: name.to_owned(),
             key: SecretSource::of(config.api_key.as_ref(), config.api_key_file.as_deref()),
             headers: profile.headers.iter().map(header).collect::<Result<_, _>>()?,
-            http: http_client::builder(proxy)?.pool_max_idle_per_host(config.max_in_flight).build()?,
+            http: http_client::builder(proxy, http_client::tls())?
+                .pool_max_idle_per_host(config.max_in_flight)
+                .build()?,
             config: config.clone(),
             profile,
             requests: telemetry::loose_counter(),

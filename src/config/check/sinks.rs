@@ -97,7 +97,7 @@ impl Checker<'_> {
         let missing = named.filter(|(key, file)| self.found(key, file).is_none()).count();
         if let Some(directory) = self.secrets_from.clone()
             && missing == 0
-            && let Err(error) = files.below(&directory).check()
+            && let Err(error) = files.below(&directory).client_config()
         {
             self.report(&path.join(error.key), error.to_string());
         }
