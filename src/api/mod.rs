@@ -10,6 +10,7 @@ mod health;
 mod patience;
 mod problem;
 mod requests;
+mod routes;
 mod server;
 mod sinks;
 mod sources;
@@ -27,11 +28,10 @@ use axum::{
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use utoipa::{OpenApi as _, openapi::OpenApi};
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use config::{ServerConfig, StreamLimits};
 pub(crate) use problem::Problem;
+pub use routes::openapi;
 pub use server::{Bound, Listen};
 pub(crate) use watches::stored_body;
 
@@ -84,55 +84,10 @@ impl Api {
     }
 }
 
-#[derive(utoipa::OpenApi)]
-#[openapi(
-    info(
-        title = "tidings",
-        description = "Hand in the ids of asynchronous jobs; their ends are brought to your sinks.",
-        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
-    ),
-    components(schemas(view::Problem))
-)]
-struct Document;
-
-fn routes() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(watches::register, watches::list))
-        .routes(routes!(watches::register_batch))
-        .routes(routes!(watches::get, watches::remove))
-        .routes(routes!(watches::wait))
-        .routes(routes!(watches::poll))
-        .routes(routes!(watches::job))
-        .routes(routes!(deliveries::list))
-        .routes(routes!(deliveries::redeliver_many))
-        .routes(routes!(deliveries::get))
-        .routes(routes!(deliveries::redeliver))
-        .routes(routes!(sinks::list_all))
-        .routes(routes!(sinks::test))
-        .routes(routes!(sinks::pause))
-        .routes(routes!(sinks::resume))
-        .routes(routes!(events::follow))
-        .routes(routes!(sources::list_all))
-        .routes(routes!(sources::show))
-        .routes(routes!(control::reload))
-        .routes(routes!(control::quit))
-        .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz))
-        .routes(routes!(health::metrics))
-}
-
-/// The `OpenAPI` 3.1 document of the API, made from the code.
-#[must_use]
-pub fn openapi() -> OpenApi {
-    routes().into_openapi()
-}
-
 /// The whole API.
 pub fn router(api: &Arc<Api>) -> Router {
-    let (router, document) = routes().split_for_parts();
-    let document = Arc::new(document);
-    router
-        .route("/openapi.json", get(move || async move { Json(Arc::clone(&document)) }))
+    routes::routes()
+        .route("/openapi.json", get(async || Json(openapi())))
         .route("/proxy/{source}", any(proxy::handle))
         .route("/proxy/{source}/{*rest}", any(proxy::handle))
         .fallback(problem::no_route)

@@ -1,0 +1,81 @@
+//! Which address goes to which handler.
+
+use std::sync::Arc;
+
+use axum::{Router, routing::MethodRouter};
+use utoipa::{OpenApi as _, openapi::OpenApi};
+
+use super::{Api, control, deliveries, events, health, sinks, sources, view, watches};
+
+/// What is served and what is documented, from one table. The document is made only when somebody asks for it: while it
+/// is made it takes a MiB, a tenth of the whole process.
+macro_rules! routes {
+    ($($path:literal $($method:ident($module:ident::$handler:ident)),+;)+) => {
+        /// The routes of the API.
+        pub(super) fn routes() -> Router<Arc<Api>> {
+            Router::new()$(.route($path, MethodRouter::new()$(.$method($module::$handler))+))+
+        }
+
+        #[derive(utoipa::OpenApi)]
+        #[openapi(
+            info(
+                title = "tidings",
+                description = "Hand in the ids of asynchronous jobs; their ends are brought to your sinks.",
+                license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+            ),
+            paths($($($module::$handler),+),+),
+            components(schemas(view::Problem))
+        )]
+        struct Document;
+
+        #[cfg(test)]
+        const SERVED: &[(&str, &str)] = &[$($(($path, stringify!($method))),+),+];
+    };
+}
+
+routes! {
+    "/v1/watches" post(watches::register), get(watches::list);
+    "/v1/watches/batch" post(watches::register_batch);
+    "/v1/watches/{source}/{job_id}" get(watches::get), delete(watches::remove);
+    "/v1/watches/{source}/{job_id}/wait" get(watches::wait);
+    "/v1/watches/{source}/{job_id}/poll" post(watches::poll);
+    "/v1/watches/{source}/{job_id}/job" get(watches::job);
+    "/v1/deliveries" get(deliveries::list);
+    "/v1/deliveries/redeliver" post(deliveries::redeliver_many);
+    "/v1/deliveries/{id}" get(deliveries::get);
+    "/v1/deliveries/{id}/redeliver" post(deliveries::redeliver);
+    "/v1/sinks" get(sinks::list_all);
+    "/v1/sinks/{name}/test" post(sinks::test);
+    "/v1/sinks/{name}/pause" post(sinks::pause);
+    "/v1/sinks/{name}/resume" post(sinks::resume);
+    "/v1/events" get(events::follow);
+    "/v1/sources" get(sources::list_all);
+    "/v1/sources/{name}" get(sources::show);
+    "/v1/reload" post(control::reload);
+    "/v1/quit" post(control::quit);
+    "/healthz" get(health::healthz);
+    "/readyz" get(health::readyz);
+    "/metrics" get(health::metrics);
+}
+
+/// The `OpenAPI` 3.1 document of the API, made from the code.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    Document::openapi()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_handler_is_served_where_it_is_documented() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let documented = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(move |method| (path.as_str(), method.as_str()))
+        });
+        assert_eq!(documented.collect::<BTreeSet<_>>(), SERVED.iter().copied().collect());
+    }
+}
