@@ -188,17 +188,23 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         self.until(&daemon, "delivered", ROUNDS * A_ROUND).await;
-        let (mut delays, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page = self.get(&format!("{}/v1/deliveries?sink=app&limit=1000{cursor}", daemon.url)).await;
-            for delivery in page["data"].as_array().unwrap() {
-                let time = |value: &Value| Time::parse(value.as_str().unwrap()).unwrap();
-                let attempt = &delivery["attempts"][0];
-                let waited = time(&attempt["at"]).since(time(&delivery["created_at"]));
-                delays.push(waited.as_millis() + u128::from(attempt["duration_ms"].as_u64().unwrap()));
+        // An attempt is counted a moment before it is stored.
+        let mut delays = Vec::new();
+        while delays.len() < ROUNDS * A_ROUND {
+            delays.clear();
+            let mut cursor = String::new();
+            loop {
+                let list = "v1/deliveries?sink=app&state=delivered&limit=1000";
+                let page = self.get(&format!("{}/{list}{cursor}", daemon.url)).await;
+                for delivery in page["data"].as_array().unwrap() {
+                    let time = |value: &Value| Time::parse(value.as_str().unwrap()).unwrap();
+                    let attempt = &delivery["attempts"][0];
+                    let waited = time(&attempt["at"]).since(time(&delivery["created_at"]));
+                    delays.push(waited.as_millis() + u128::from(attempt["duration_ms"].as_u64().unwrap()));
+                }
+                let Some(next) = page["next_cursor"].as_str() else { break };
+                cursor = format!("&cursor={next}");
             }
-            let Some(next) = page["next_cursor"].as_str() else { break };
-            cursor = format!("&cursor={next}");
         }
         delays.sort_unstable();
         delays
