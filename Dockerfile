@@ -11,7 +11,8 @@ RUN case "$TARGETARCH" in \
     esac > target-triple \
     && rustup target add "$(cat target-triple)" \
     && mkdir empty
-ENV RUSTFLAGS="-C target-feature=+crt-static"
+# Relocations are packed: a linker that does not know how says so and goes on.
+ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 
 # The dependencies alone: this layer is built again only when Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
