@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, mem, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::Api,
@@ -231,8 +232,8 @@ fn replace_sources(api: &Arc<Api>, before: &Arc<Wiring>, next: &Arc<Wiring>, sta
                 Some(old) => follower.inherit(old),
                 None => crate::remember::take_up(&api.store, &follower),
             }
-            let taking = Arc::clone(&follower);
-            let taken = tokio::task::spawn_blocking(move || take_over(&api, &taking)).await;
+            let (taking, superseded) = (Arc::clone(&follower), stop.clone());
+            let taken = tokio::task::spawn_blocking(move || take_over(&api, &taking, &superseded)).await;
             if let Ok(Err(error)) = taken {
                 let source = &follower.source.name;
                 tracing::error!(source, %error, "the open watches cannot be read; they go on at the next start");
@@ -247,8 +248,12 @@ fn replace_sources(api: &Arc<Api>, before: &Arc<Wiring>, next: &Arc<Wiring>, sta
 }
 
 /// Takes up the open watches of a source. Each is read while no change can come in between, so that the last word about it
-/// is the one that counts.
-fn take_over(api: &Api, follower: &Follower) -> Result<(), StoreError> {
+/// is the one that counts. A source that has a successor already leaves them to it: when reloads come faster than watches are
+/// read, all who wait in line would read them, and nobody would follow them.
+fn take_over(api: &Api, follower: &Follower, superseded: &CancellationToken) -> Result<(), StoreError> {
+    if superseded.is_cancelled() {
+        return Ok(());
+    }
     let mut numbers = Vec::new();
     api.store.each_open(|watch| {
         if watch.source == follower.source.name {
@@ -256,6 +261,9 @@ fn take_over(api: &Api, follower: &Follower) -> Result<(), StoreError> {
         }
     })?;
     for some in numbers.chunks(AT_ONCE) {
+        if superseded.is_cancelled() {
+            return Ok(());
+        }
         let still = api.wiring.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         for number in some {
             if let Some(watch) = api.store.watch(*number)?.filter(|watch| watch.stage != Stage::Ended) {
