@@ -1,6 +1,6 @@
 //! What `/metrics` tells of a flow: that it counts what happened, and only in the series that are described.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use serde_json::json;
 use tidings::{
@@ -9,7 +9,7 @@ use tidings::{
     units::Span,
 };
 
-use crate::harness::{Daemon, Flow, Reply, eventually};
+use crate::harness::{Daemon, Flow, Reply, config, eventually, mock};
 
 /// The series of a scrape, with their values.
 async fn scrape(daemon: &Daemon) -> BTreeMap<String, String> {
@@ -29,6 +29,31 @@ async fn until(daemon: &Daemon, series: &str, wanted: &str) {
         scrape(daemon).await.get(series).is_some_and(|value| value == wanted).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_brings_no_news_costs_no_disk() {
+    const LONG: Duration = Duration::from_hours(100);
+    let (folder, mock) = (tempfile::tempdir().unwrap(), mock().await);
+    let daemon = Daemon::start(config(folder.path(), &mock)).await;
+    let job = mock.add_job(JobPlan::new().lasting(LONG));
+    mock.advance(LONG / 2);
+    daemon.watch(&job).await;
+    let seen = daemon.until(&job, "is seen", |watch| watch["status"] == "in_progress").await;
+    let mut looks = seen["polls"].as_u64().unwrap();
+    let mut look_again = async || {
+        looks += 1;
+        assert_eq!(daemon.post(&format!("/v1/watches/retab/{job}/poll"), &json!({})).await.0, 202);
+        daemon.until(&job, "is looked at", |watch| watch["polls"].as_u64().unwrap() >= looks).await;
+    };
+    // A look begins when what the one before it brought is stored.
+    look_again().await;
+    let synced = scrape(&daemon).await["tidings_store_flush_seconds_count"].clone();
+    for _ in 0..5 {
+        look_again().await;
+    }
+    assert_eq!(scrape(&daemon).await["tidings_store_flush_seconds_count"], synced);
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
