@@ -173,7 +173,6 @@ fn print(name: &str, callers: usize, row: &Row, best: f64, store: f64) {
 }
 
 fn main() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("accepts");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     println!("| what                   | callers | accepts/s |  p50 ms  |  p99 ms  | of append | of store |");

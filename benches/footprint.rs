@@ -82,7 +82,6 @@ async fn register_all(client: &reqwest::Client, url: &str) {
 }
 
 fn main() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("footprint");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();

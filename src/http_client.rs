@@ -44,7 +44,7 @@ pub fn builder(proxy: Option<&str>, mut tls: ClientConfig) -> reqwest::Result<Cl
 #[must_use]
 pub fn tls() -> ClientConfig {
     static TLS: OnceLock<ClientConfig> = OnceLock::new();
-    TLS.get_or_init(|| trusting(roots()).with_no_client_auth()).clone()
+    TLS.get_or_init(|| trusting(Arc::clone(roots())).with_no_client_auth()).clone()
 }
 
 /// TLS that trusts `roots`; whether it shows a certificate is still to be said.
@@ -52,7 +52,11 @@ pub fn tls() -> ClientConfig {
 /// # Panics
 /// Never: ring provides what the default versions of TLS need.
 #[must_use]
-pub fn trusting(roots: RootCertStore) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+#[expect(
+    clippy::expect_used,
+    reason = "the provider and the versions are constants, and every start makes this"
+)]
+pub fn trusting(roots: impl Into<Arc<RootCertStore>>) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let provider = Arc::new(ring::default_provider());
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -61,12 +65,14 @@ pub fn trusting(roots: RootCertStore) -> ConfigBuilder<ClientConfig, WantsClient
 }
 
 /// Certificates of the system (a company's own CA lives there), and Mozilla's for an image that has none. One of the
-/// system that cannot be read is left out.
-#[must_use]
-pub fn roots() -> RootCertStore {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
+/// system that cannot be read is left out. They are read once.
+pub fn roots() -> &'static Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{error::Error as _, time::Duration};
 
 use http::{Method, StatusCode, header};
-use reqwest::{Response, redirect};
+use reqwest::Response;
 use rustls::RootCertStore;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -127,17 +127,14 @@ impl Client {
         } else {
             http_client::trusting(RootCertStore::empty()).with_no_client_auth()
         };
-        #[expect(clippy::disallowed_methods, reason = "a client of our own daemon, maybe over a socket")]
-        let mut builder = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(tls);
-        if let Some(path) = &target.socket {
-            builder = builder.unix_socket(path.clone());
-        }
-        let http = builder.build().map_err(|error| ClientError::Setup(root_cause(&error)))?;
+        let http = http_client::builder(None, tls).and_then(|builder| {
+            let builder = builder.connect_timeout(CONNECT);
+            match &target.socket {
+                Some(path) => builder.unix_socket(path.clone()).build(),
+                None => builder.build(),
+            }
+        });
+        let http = http.map_err(|error| ClientError::Setup(root_cause(&error)))?;
         Ok(Self { http, target, token })
     }
 

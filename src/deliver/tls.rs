@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustls::{
@@ -81,8 +82,9 @@ impl TlsFiles {
         if self.ca.is_none() && self.client.is_none() {
             return Ok(http_client::tls());
         }
-        let mut roots = http_client::roots();
+        let mut roots = Arc::clone(http_client::roots());
         if let Some(path) = &self.ca {
+            let roots = Arc::make_mut(&mut roots);
             for der in certificates("ca_file", path)? {
                 let refused = |_| refused("ca_file", path, "a certificate in it cannot be trusted as a CA");
                 roots.add(der).map_err(refused)?;
