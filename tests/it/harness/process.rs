@@ -9,6 +9,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
 };
 
 use super::{eventually, http};
@@ -30,6 +31,8 @@ pub struct Process {
     pub url: String,
     child: Child,
     log: Arc<Mutex<String>>,
+    /// Reads the log; it ends with the process.
+    reader: JoinHandle<()>,
 }
 
 impl Process {
@@ -52,7 +55,7 @@ impl Process {
         let log: Arc<Mutex<String>> = Arc::default();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let written = Arc::clone(&log);
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 let mut log = written.lock().unwrap();
                 log.push_str(&line);
@@ -66,7 +69,7 @@ impl Process {
             Some(line[at..].split_whitespace().next()?.to_owned())
         })
         .await;
-        Self { url: format!("http://{address}"), child, log }
+        Self { url: format!("http://{address}"), child, log, reader }
     }
 
     /// What it logged so far.
@@ -81,16 +84,13 @@ impl Process {
     /// Ends it as an out-of-memory killer would.
     pub async fn kill(mut self) -> String {
         self.child.kill().await.unwrap();
-        self.log()
+        self.ended().await.1
     }
 
     /// Sends SIGTERM and waits: the exit status, and what it logged.
-    pub async fn terminate(mut self) -> (Option<i32>, String) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status =
-            tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it stops").unwrap();
-        (status.code(), self.log())
+    pub async fn terminate(self) -> (Option<i32>, String) {
+        self.signal(rustix::process::Signal::TERM);
+        self.ended().await
     }
 
     /// Resident memory in bytes.
@@ -116,10 +116,12 @@ impl Process {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Waits until it ended by itself: the exit status, and what it logged.
+    /// Waits until it ended: the exit status, and all that it logged.
     pub async fn ended(mut self) -> (Option<i32>, String) {
         let status =
             tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+        // The last lines may be on their way still.
+        (&mut self.reader).await.unwrap();
         (status.code(), self.log())
     }
 
