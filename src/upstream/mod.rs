@@ -9,14 +9,17 @@ mod origin;
 mod passing;
 mod probe;
 mod profile;
+mod request;
+mod result;
 mod template;
 
 pub use answer::{Answer, Class, NO_STATUS, word as status_word};
 pub use builtin::{BuiltIn, CUSTOM, SourceType, TYPES};
-pub use client::{JobRef, JobStream, Source, SourceError};
+pub use client::{JobRef, Source, SourceError};
 pub use config::{Outcomes, SourceConfig};
 pub use failure::Failure;
 pub use origin::Origin;
 pub use probe::Probe;
 pub use profile::{Misfit, Profile};
+pub use result::JobStream;
 pub use template::{Template, Unfilled};
