@@ -1,18 +1,23 @@
 //! A job whose end was seen → the full job, streamed into the spool → its event.
 
-use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::Arc,
+};
 
-use serde::{Deserialize as _, de::IgnoredAny};
 use tokio::io::AsyncReadExt as _;
 
 use crate::{
     clock,
     follow::{Follower, Step},
     job::EventType,
-    json_slice::copy_value,
+    json_scan::{Pointers, Raw, Scan, copy_value},
     store::{End, Incoming, Spool, Stage, StoredJob, Watch},
     telemetry::{Span, SpanKind, text},
-    upstream::{Class, Failure, JobRef, Profile, status_word},
+    upstream::{Class, Failure, JobRef, Profile},
 };
 
 /// Why a job is not stored yet.
@@ -165,44 +170,30 @@ async fn check(
     Ok((!whole).then(|| profile.result_at.clone()))
 }
 
+/// The longest status word in a job, as it is written; a longer one is none.
+const MAX_WORD: usize = 8 << 10;
+
 /// Reads a job through to its end in bounded memory, however large it is, and picks out its status: the outer error is that of
 /// the disk, the inner one says that it is no JSON.
 fn status_of(pointers: &[String], path: &Path) -> io::Result<Result<Option<String>, String>> {
-    let open = || Ok::<_, io::Error>(io::BufReader::with_capacity(64 << 10, fs::File::open(path)?));
-    let mut json = serde_json::Deserializer::from_reader(open()?);
-    if let Err(error) = IgnoredAny::deserialize(&mut json).and_then(|_| json.end()) {
-        return Ok(Err(format!("the job is no JSON: {error}")));
-    }
-    for pointer in pointers {
-        let mut found = Vec::new();
-        // A word that fills more than this is none.
-        let mut short = Short { bytes: &mut found, left: 4096 };
-        if copy_value(open()?, pointer, &mut short)?
-            && let Some(word) = serde_json::from_slice(&found).ok().as_ref().and_then(status_word)
-        {
-            return Ok(Ok(Some(word)));
+    let limited = pointers.iter().map(|pointer| (pointer.as_str(), MAX_WORD));
+    let mut scan = Scan::new(&Arc::new(Pointers::new(limited)));
+    let (mut file, mut buffer) = (fs::File::open(path)?, vec![0; 64 << 10]);
+    let read = loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => break scan.finish(),
+            Ok(read) => scan.push(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => return Err(error),
+        };
+        if read.is_err() {
+            break read;
         }
-    }
-    Ok(Ok(None))
-}
-
-/// Keeps the beginning of what is written.
-struct Short<'a> {
-    bytes: &'a mut Vec<u8>,
-    left: usize,
-}
-
-impl io::Write for Short<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let kept = bytes.len().min(self.left);
-        self.bytes.extend_from_slice(&bytes[..kept]);
-        self.left -= kept;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    };
+    Ok(match read {
+        Ok(()) => Ok(scan.values().first(pointers).and_then(Raw::word)),
+        Err(error) => Err(format!("the job is no JSON: {error}")),
+    })
 }
 
 /// Leaves of a body the bytes at a pointer; all of it when nothing is there.
@@ -282,6 +273,20 @@ mod tests {
         assert_eq!(status("[]"), Ok(None));
         assert_eq!(status("{\"id\":1}"), Ok(None));
         assert_eq!(status(r#"{"status":"a","job":{"status":"b"}}"#), Ok(Some("b".to_owned())));
+        assert!(status("<html></html>").unwrap_err().contains("no JSON"));
+    }
+
+    #[test]
+    fn a_careless_job_is_a_job() {
+        let number = "9".repeat(100_000);
+        for odd in [
+            "\u{feff}{\"status\":\"completed\"}",
+            r#"{"x":[NaN,-Infinity,1e400],"status":"completed"}"#,
+            r#"{"x":"\ud83d","status":"completed","status":"queued"}"#,
+            &format!(r#"{{"x":{number},"status":"completed"}}"#),
+        ] {
+            assert_eq!(status(odd), Ok(Some("completed".to_owned())), "{}", &odd[..40]);
+        }
     }
 
     #[test]

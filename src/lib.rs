@@ -37,7 +37,7 @@ pub mod due_queue;
 pub mod glob;
 pub mod http_client;
 pub mod job;
-pub mod json_slice;
+pub mod json_scan;
 pub mod path_segment;
 pub mod recent;
 pub mod remember;
