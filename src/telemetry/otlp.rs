@@ -15,7 +15,6 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, ScopeSpans, Span as ProtoSpan},
 };
 use prost::Message;
-use reqwest::Client;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -28,7 +27,13 @@ use super::{
     Metrics,
     spans::{attribute, nanos, text},
 };
-use crate::{api::Api, clock, http_client, secret::SecretSource, units::Time};
+use crate::{
+    api::Api,
+    clock,
+    http_client::{self, Clients},
+    secret::SecretSource,
+    units::Time,
+};
 
 /// Spans wait this long for others before they are sent.
 const LINGER: Duration = Duration::from_secs(2);
@@ -44,7 +49,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Sends what the process does to a collector.
 pub struct Exporter {
-    client: Client,
+    clients: Clients,
     endpoint: String,
     headers: Vec<(HeaderName, SecretSource)>,
     interval: Duration,
@@ -77,8 +82,7 @@ impl Exporter {
     ) -> Result<Option<Self>, String> {
         let Some(endpoint) = &config.endpoint else { return Ok(None) };
         let wrong = |error: &dyn std::fmt::Display| format!("otlp: {error}");
-        let client = http_client::builder(proxy, http_client::tls())
-            .and_then(|builder| builder.timeout(TIMEOUT).build());
+        let clients = http_client::clients(proxy, |builder| builder.timeout(TIMEOUT));
         let header = |(name, value): (&String, &crate::secret::SecretValue)| {
             Ok((name.parse::<HeaderName>().map_err(|error| wrong(&error))?, value.source()))
         };
@@ -89,7 +93,7 @@ impl Exporter {
         attributes.extend(config.attributes.clone());
         let Some(spans) = metrics.spans.listen() else { return Ok(None) };
         Ok(Some(Self {
-            client: client.map_err(|error| wrong(&error))?,
+            clients: clients.map_err(|error| wrong(&error))?,
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             headers,
             interval: config.interval.0,
@@ -193,8 +197,15 @@ impl Exporter {
             Ok(headers) => headers,
             Err(error) => return Sent::Later(error),
         };
-        let request = self.client.post(format!("{}/v1/{signal}", self.endpoint)).headers(headers);
-        match request.header(http::header::CONTENT_TYPE, "application/x-protobuf").body(body).send().await {
+        let endpoint = format!("{}/v1/{signal}", self.endpoint);
+        let request = self.clients.send(
+            |client| {
+                let request = client.post(endpoint).headers(headers);
+                request.header(http::header::CONTENT_TYPE, "application/x-protobuf").body(body)
+            },
+            || {},
+        );
+        match request.await {
             Ok(answer) if answer.status().is_success() => Sent::Ok,
             Ok(answer) => {
                 // The statuses that the specification calls retryable.

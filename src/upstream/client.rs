@@ -70,7 +70,7 @@ pub struct Source {
     pub config: SourceConfig,
     key: Option<SecretSource>,
     headers: Vec<(HeaderName, SecretSource)>,
-    http: reqwest::Client,
+    http: http_client::Clients,
     /// Requests sent since the start.
     pub requests: IntCounter,
     /// The key that was sent last.
@@ -99,9 +99,10 @@ impl Source {
             name: name.to_owned(),
             key: SecretSource::of(config.api_key.as_ref(), config.api_key_file.as_deref()),
             headers: profile.headers.iter().map(header).collect::<Result<_, _>>()?,
-            http: http_client::builder(proxy, http_client::tls())?
-                .pool_max_idle_per_host(config.max_in_flight)
-                .build()?,
+            http: http_client::clients(proxy, {
+                let idle = config.max_in_flight;
+                move |builder| builder.pool_max_idle_per_host(idle)
+            })?,
             config: config.clone(),
             profile,
             requests: telemetry::loose_counter(),
@@ -128,12 +129,12 @@ impl Source {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn http(&self) -> &reqwest::Client {
-        &self.http
-    }
-
-    pub(super) fn count_request(&self) {
-        self.requests.inc();
+    /// Sends a request, once more over another connection when it was the connection that failed; each one counts.
+    pub(super) async fn request(
+        &self,
+        make: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Failure> {
+        self.http.send(make, || self.requests.inc()).await.map_err(|error| trouble(&error))
     }
 
     pub(super) fn key(&self) -> Result<Option<Secret>, SecretError> {

@@ -7,10 +7,7 @@ use reqwest::{
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{
-    Failure, Source,
-    failure::{foreign, trouble},
-};
+use super::{Failure, Source, failure::foreign};
 use crate::{job::hex, secret::Secret};
 
 /// Bytes of a key's digest that are kept: enough to tell keys apart, and of no use to guess one from.
@@ -41,12 +38,14 @@ impl Source {
                 }
             }
         }
-        self.count_request();
-        let mut request = self.http().request(method, address).headers(headers);
-        if let Some(body) = body {
-            request = request.body(body);
-        }
-        request.send().await.map_err(|error| trouble(&error))
+        self.request(|client| {
+            let request = client.request(method, address).headers(headers);
+            match body {
+                Some(body) => request.body(body),
+                None => request,
+            }
+        })
+        .await
     }
 
     /// Whether a request carries our own key. Compared by digests in constant time, so that neither the time nor the length

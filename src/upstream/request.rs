@@ -1,22 +1,21 @@
 //! One request to a source.
 
-use reqwest::{Response, header::ACCEPT};
-
-use super::{
-    Failure, Source,
-    failure::{foreign, trouble},
+use reqwest::{
+    Response,
+    header::{ACCEPT, HeaderValue},
 };
+
+use super::{Failure, Source, failure::foreign};
 
 impl Source {
     pub(super) async fn send(&self, address: &str) -> Result<Response, Failure> {
         if !self.is_own(address) {
             return Err(foreign(address));
         }
-        let mut request = self.http().get(address).headers(self.credentials()?);
+        let mut headers = self.credentials()?;
         if !self.profile.headers.keys().any(|name| name.eq_ignore_ascii_case("accept")) {
-            request = request.header(ACCEPT, "application/json, */*;q=0.1");
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.1"));
         }
-        self.count_request();
-        request.send().await.map_err(|error| trouble(&error))
+        self.request(|client| client.get(address).headers(headers)).await
     }
 }

@@ -11,6 +11,7 @@ mod harness;
 mod api;
 mod attempts;
 mod cloudevents;
+mod connections;
 mod crash;
 mod delivery;
 mod docs;

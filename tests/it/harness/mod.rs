@@ -7,6 +7,7 @@
 
 mod daemon;
 mod flow;
+mod h2;
 mod process;
 mod receiver;
 mod site;
@@ -16,6 +17,7 @@ use std::{fmt::Debug, future::Future, time::Duration};
 
 pub use daemon::{Daemon, Sinks, config, segment};
 pub use flow::{Flow, webhook};
+pub use h2::{Call, Relay, serve_h2};
 pub use process::{Process, binary, once, write_config};
 pub use receiver::{Receiver, Reply, Request};
 pub use site::Site;
@@ -23,7 +25,7 @@ use tidings::{
     job::JobId,
     mock::{Mock, MockConfig},
 };
-pub use tls::{Authority, Pair, TlsReceiver};
+pub use tls::{Authority, Pair, TlsReceiver, acceptor};
 
 /// After this a condition will not come true any more.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -66,6 +66,25 @@ impl Authority {
     }
 }
 
+/// TLS as `localhost` with these protocols. With `clients` it takes those alone who have a certificate of that authority.
+pub fn acceptor(own: &Authority, clients: Option<&Authority>, alpn: &[&str]) -> TlsAcceptor {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let pair = own.issue("localhost");
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let builder = match clients {
+        None => ServerConfig::builder().with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.cert.as_bytes()).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+            ServerConfig::builder().with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(vec![pair.der()], key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// A request that came over TLS.
 #[derive(Clone, Debug)]
 pub struct TlsRequest {
@@ -86,25 +105,10 @@ pub struct TlsReceiver {
 impl TlsReceiver {
     /// One that offers these protocols. With `clients` it takes those alone who have a certificate of that authority.
     pub async fn start(own: &Authority, clients: Option<&Authority>, alpn: &[&str]) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let pair = own.issue("localhost");
-        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-        let builder = match clients {
-            None => ServerConfig::builder().with_no_client_auth(),
-            Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(CertificateDer::from_pem_slice(authority.cert.as_bytes()).unwrap()).unwrap();
-                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-                ServerConfig::builder().with_client_cert_verifier(verifier)
-            }
-        };
-        let mut config = builder.with_single_cert(vec![pair.der()], key).unwrap();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests: Arc<Mutex<Vec<TlsRequest>>> = Arc::default();
-        let server =
-            tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), Arc::clone(&requests)));
+        let server = tokio::spawn(serve(listener, acceptor(own, clients, alpn), Arc::clone(&requests)));
         Self { address, requests, server }
     }
 

@@ -6,8 +6,16 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{ClientBuilder, Proxy, redirect::Policy};
+use reqwest::{Client, ClientBuilder, Proxy, redirect::Policy, retry};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert, crypto::ring};
+
+pub use connections::{Connections, LIFE, Lease, is_sent_again, was_refused};
+
+mod connections;
+mod reuse;
+
+/// The [`Connections`] of requests that carry no large body.
+pub type Clients = Connections<Client, reqwest::Error>;
 
 /// The `user-agent` of every outgoing request.
 pub const USER_AGENT: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));
@@ -17,6 +25,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an unused connection is kept; most servers close theirs at 60 s or later.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// How long what was sent may stay unacknowledged before the connection is dead. Linux would wait for a quarter of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// The silence of an HTTP/2 connection in use after which it is pinged.
+pub const PING_AFTER: Duration = Duration::from_secs(10);
+
+/// The longest wait for the answer to a ping. A receiver of a slow upload answers after what was sent before.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that follows no redirect (credentials would follow it), takes no proxy from the environment and
 /// hands bodies over as they came.
@@ -32,12 +49,31 @@ pub fn builder(proxy: Option<&str>, mut tls: ClientConfig) -> reqwest::Result<Cl
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .tcp_keepalive(Duration::from_secs(30))
+        .http2_keep_alive_interval(PING_AFTER)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        // It would send a request again over the connection that just refused it.
+        .retry(retry::never())
+        .connector_layer(reuse::Noticing)
         .tls_backend_preconfigured(tls)
         .no_proxy();
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
     match proxy {
         Some(url) => Ok(builder.proxy(Proxy::all(url)?)),
         None => Ok(builder),
     }
+}
+
+/// The clients of a part of tidings, each finished by `finish`.
+///
+/// # Errors
+/// When `proxy` is not a URL.
+pub fn clients(
+    proxy: Option<&str>,
+    finish: impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static,
+) -> reqwest::Result<Clients> {
+    let proxy = proxy.map(str::to_owned);
+    Connections::new(LIFE, (), move |()| finish(builder(proxy.as_deref(), tls())?).build())
 }
 
 /// TLS that trusts [`roots`] and shows no certificate. All clients share one, so that the roots are in memory once.

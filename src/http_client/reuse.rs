@@ -1,0 +1,55 @@
+//! Whether a request went over a connection that had been in use before.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    task::{Context, Poll},
+};
+
+use tower::{Layer, Service};
+
+tokio::task_local! {
+    /// Whether the request of this task began to open a connection.
+    static OPENED: Cell<bool>;
+}
+
+/// Runs a request, and tells whether it went over a connection that was open before.
+pub(super) async fn noticing_reuse<F: Future>(request: F) -> (F::Output, bool) {
+    let noticed = async {
+        let output = request.await;
+        (output, !OPENED.with(Cell::get))
+    };
+    OPENED.scope(Cell::new(false), noticed).await
+}
+
+/// Notices that a connection is opened: the client asks its connector within the request's own task, and only when no
+/// kept connection is at hand.
+#[derive(Clone)]
+pub(super) struct Noticing;
+
+impl<S> Layer<S> for Noticing {
+    type Service = Noticed<S>;
+
+    fn layer(&self, inner: S) -> Noticed<S> {
+        Noticed(inner)
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Noticed<S>(S);
+
+impl<S: Service<R>, R> Service<R> for Noticed<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        // Outside of a request that wants to know, nothing is noticed.
+        let _ = OPENED.try_with(|opened| opened.set(true));
+        self.0.call(request)
+    }
+}
