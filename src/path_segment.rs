@@ -11,6 +11,16 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
+/// What a segment of several holds as it is beside that: what names of Google's operations have, and no separator.
+const SEVERAL: &AsciiSet = &UNRESERVED.remove(b':').remove(b'@').remove(b'=');
+
+/// Encodes each segment of `text`, and keeps the slashes between them.
+#[must_use]
+pub fn encode_several(text: &str) -> String {
+    let segments = text.split('/').map(|segment| utf8_percent_encode(segment, SEVERAL).to_string());
+    segments.collect::<Vec<_>>().join("/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -18,5 +28,6 @@ mod tests {
     #[test]
     fn a_segment_keeps_no_separator() {
         assert_eq!(encode("a/b?c#d%e f-._~ü"), "a%2Fb%3Fc%23d%25e%20f-._~%C3%BC");
+        assert_eq!(encode_several("a:b@c=/b?c&;#d%e f"), "a:b@c=/b%3Fc%26%3B%23d%25e%20f");
     }
 }

@@ -78,10 +78,8 @@ impl Api {
                 takes()
             ));
         }
-        match follower.source.status_address(JobRef { id: job_id, vars }) {
-            Ok(_) => Ok(()),
-            Err(failure) => refused(failure.to_string()),
-        }
+        let checked = follower.source.check_job(JobRef { id: job_id, vars });
+        checked.or_else(|failure| refused(failure.to_string()))
     }
 
     /// The same from a value of a batch, so that one bad entry does not spoil the others.

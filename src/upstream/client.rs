@@ -231,7 +231,7 @@ impl Source {
         text.map(|text| self.absolute(text)).map_err(|error| match error {
             // Nothing is at the pointers: there is no result beside the status.
             Unfilled::Absent(_) => Failure::NotFound,
-            error => Failure::Refused(format!("the request cannot be made: {error}")),
+            error => unfilled(&error),
         })
     }
 
@@ -255,6 +255,16 @@ impl Source {
             true => Ok(address),
             false => Err(foreign(&address)),
         }
+    }
+
+    /// Checks that each path of the source can be filled for a job, and that its status has one of our own origins.
+    ///
+    /// # Errors
+    /// When a variable is missing or unfit, or the address is of a foreign origin.
+    pub fn check_job(&self, job: JobRef<'_>) -> Result<(), Failure> {
+        let filled = self.profile.check(job.id.as_str(), job.vars);
+        filled.map_err(|error| unfilled(&error))?;
+        self.status_address(job).map(drop)
     }
 
     /// The address of the heavier status route, where there is one.
@@ -297,4 +307,8 @@ impl Source {
         }
         Ok(headers)
     }
+}
+
+fn unfilled(error: &Unfilled) -> Failure {
+    Failure::Refused(format!("the request cannot be made: {error}"))
 }

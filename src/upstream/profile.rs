@@ -8,7 +8,7 @@ use http::{HeaderName, header::AUTHORIZATION};
 use super::{
     Class, Outcomes, SourceConfig,
     origin::{Origin, base_url},
-    template::{Template, check_pointer, is_absolute, is_name},
+    template::{Template, Unfilled, check_pointer, is_absolute, is_name},
 };
 use crate::{job::Outcome, secret::SecretValue};
 
@@ -108,8 +108,20 @@ impl Profile {
 
     /// The names of all variables that its paths take.
     pub fn known_vars(&self) -> impl Iterator<Item = &str> {
+        self.paths().flat_map(Template::names).filter(|name| *name != "id")
+    }
+
+    /// Checks that every path can be filled with what a watch brings.
+    ///
+    /// # Errors
+    /// When a value is missing or unfit.
+    pub fn check(&self, id: &str, vars: &BTreeMap<String, String>) -> Result<(), Unfilled> {
+        self.paths().try_for_each(|path| path.check(id, &[vars, &self.vars]))
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Template> {
         let paths = [Some(&self.status_path), self.fallback_status_path.as_ref(), self.result_path.as_ref()];
-        paths.into_iter().flatten().flat_map(Template::names).filter(|name| *name != "id")
+        paths.into_iter().flatten()
     }
 }
 
@@ -348,7 +360,7 @@ impl Reader {
     }
 
     fn vars(&mut self, keys: &SourceConfig, profile: &Profile) {
-        for name in keys.vars.keys() {
+        for (name, value) in &keys.vars {
             if name == "id" || !is_name(name) {
                 self.misfit(
                     "vars",
@@ -356,6 +368,8 @@ impl Reader {
                 );
             } else if !profile.known_vars().any(|known| known == name) {
                 self.misfit("vars", format!("no path of this source takes the variable `{name}`"));
+            } else if let Err(error) = profile.paths().try_for_each(|path| path.check_var(name, value)) {
+                self.misfit("vars", error.to_string());
             }
         }
     }

@@ -3,18 +3,24 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
+use url::Url;
 
 use super::answer::word;
 use crate::path_segment;
 
-/// The longest value of a placeholder in bytes.
+/// The longest value of a placeholder within a path, in bytes.
 const MAX_VALUE: usize = 2048;
+
+/// The longest value that is a whole URL, in bytes: a signed link is long.
+const MAX_URL: usize = 8192;
 
 /// A path, or a whole URL, with placeholders.
 ///
-/// `{name}` is percent-encoded, `{+name}` goes in as it is (as in RFC 6570, section 3.2.3), `{/a|/b}` is taken from the
-/// status body at the first JSON pointer that is present. A template that is one placeholder and nothing else is the
-/// URL itself, so its value goes in as it is.
+/// `{name}` is percent-encoded and stays within one segment. `{+name}` keeps its slashes: each of its segments is encoded by
+/// itself, and empty and dot segments are refused. So no value changes the path, the query or the origin around it. This is
+/// less than RFC 6570 lets through in `{+name}` (section 3.2.3), which keeps `?`, `#` and escapes, too. `{/a|/b}` is taken from
+/// the status body at the first JSON pointer that is present, `{+/a|/b}` alike. A template that is one placeholder and nothing
+/// else is the URL itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -23,8 +29,19 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Var { name: String, raw: bool },
-    Body { pointers: Vec<String>, raw: bool },
+    Var { name: String, form: Form },
+    Body { pointers: Vec<String>, form: Form },
+}
+
+/// The form in which a value goes into a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// One segment: `{name}`.
+    Segment,
+    /// Several segments with slashes between them: `{+name}`.
+    Segments,
+    /// A URL, or a path from its root with its query.
+    Whole,
 }
 
 /// Why a placeholder cannot be filled.
@@ -66,9 +83,10 @@ impl Template {
         if !rest.is_empty() {
             parts.push(Part::Text(rest.to_owned()));
         }
-        if let [Part::Var { raw, .. } | Part::Body { raw, .. }] = parts.as_mut_slice() {
-            *raw = true;
+        if let [Part::Var { form, .. } | Part::Body { form, .. }] = parts.as_mut_slice() {
+            *form = Form::Whole;
         }
+        check_text(&parts)?;
         match parts.first() {
             None => Err("it is empty".to_owned()),
             Some(Part::Text(text)) if !text.starts_with('/') && !is_absolute(text) => {
@@ -116,33 +134,40 @@ impl Template {
     ) -> Result<String, Unfilled> {
         let mut text = String::new();
         for part in &self.parts {
-            let (name, value, raw) = match part {
-                Part::Text(part) => {
-                    text.push_str(part);
-                    continue;
-                }
-                Part::Var { name, raw } if name == "id" => (name.clone(), id.to_owned(), raw),
-                Part::Var { name, raw } => {
-                    let value = vars.iter().find_map(|vars| vars.get(name));
-                    let value = value.ok_or_else(|| Unfilled::Missing(name.clone()))?;
-                    (name.clone(), value.clone(), raw)
-                }
-                Part::Body { pointers, raw } => {
+            match part {
+                Part::Text(part) => text.push_str(part),
+                Part::Var { name, form } => text.push_str(&form.write(name, var(name, id, vars)?)?),
+                Part::Body { pointers, form } => {
                     let name = pointers.join(" or ");
                     let found = pointers.iter().find_map(|pointer| word(body?.pointer(pointer)?));
                     let value = found.ok_or_else(|| Unfilled::Absent(name.clone()))?;
-                    (name, value, raw)
+                    text.push_str(&form.write(&name, &value)?);
                 }
-            };
-            if !fits(&value, *raw) {
-                return Err(Unfilled::Unfit { name, value: value.chars().take(100).collect() });
-            }
-            match raw {
-                true => text.push_str(&value),
-                false => text.push_str(&path_segment::encode(&value)),
             }
         }
         Ok(text)
+    }
+
+    /// Checks what a watch brings for it, without a status body.
+    ///
+    /// # Errors
+    /// When a value is missing or unfit.
+    pub fn check(&self, id: &str, vars: &[&BTreeMap<String, String>]) -> Result<(), Unfilled> {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Var { name, form } => form.write(name, var(name, id, vars)?).map(drop),
+            Part::Text(_) | Part::Body { .. } => Ok(()),
+        })
+    }
+
+    /// Checks one value of a variable, wherever the template takes it.
+    ///
+    /// # Errors
+    /// When it is unfit.
+    pub fn check_var(&self, name: &str, value: &str) -> Result<(), Unfilled> {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Var { name: own, form } if own == name => form.write(name, value).map(drop),
+            _ => Ok(()),
+        })
     }
 
     /// The values of the placeholders of a path that this template could have made; `None` when it could not.
@@ -155,13 +180,13 @@ impl Template {
             match part {
                 Part::Text(text) => rest = rest.strip_prefix(text.as_str())?,
                 Part::Body { .. } => return None,
-                Part::Var { name, raw } => {
+                Part::Var { name, form } => {
                     let end = match parts.peek() {
                         Some(Part::Text(text)) => rest.find(text.as_str())?,
                         _ => rest.len(),
                     };
                     let (value, after) = rest.split_at(end);
-                    if value.is_empty() || (!raw && value.contains('/')) {
+                    if value.is_empty() || (*form == Form::Segment && value.contains('/')) {
                         return None;
                     }
                     let value = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
@@ -177,11 +202,11 @@ impl Template {
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in &self.parts {
-            let plus = |raw: &bool| if *raw { "+" } else { "" };
+            let plus = |form: &Form| if *form == Form::Segment { "" } else { "+" };
             match part {
                 Part::Text(text) => f.write_str(text)?,
-                Part::Var { name, raw } => write!(f, "{{{}{name}}}", plus(raw))?,
-                Part::Body { pointers, raw } => write!(f, "{{{}{}}}", plus(raw), pointers.join("|"))?,
+                Part::Var { name, form } => write!(f, "{{{}{name}}}", plus(form))?,
+                Part::Body { pointers, form } => write!(f, "{{{}{}}}", plus(form), pointers.join("|"))?,
             }
         }
         Ok(())
@@ -196,16 +221,16 @@ pub fn is_absolute(text: &str) -> bool {
 }
 
 fn placeholder(text: &str) -> Result<Part, String> {
-    let (raw, name) = text.strip_prefix('+').map_or((false, text), |name| (true, name));
+    let (form, name) = text.strip_prefix('+').map_or((Form::Segment, text), |name| (Form::Segments, name));
     if name.starts_with('/') {
         let pointers: Vec<String> = name.split('|').map(str::to_owned).collect();
         for pointer in &pointers {
             check_pointer(pointer).map_err(|reason| format!("`{{{text}}}`: {reason}"))?;
         }
-        return Ok(Part::Body { pointers, raw });
+        return Ok(Part::Body { pointers, form });
     }
     match is_name(name) {
-        true => Ok(Part::Var { name: name.to_owned(), raw }),
+        true => Ok(Part::Var { name: name.to_owned(), form }),
         false => Err(format!("`{{{text}}}` is neither {{name}}, {{+name}} nor {{/pointer}}")),
     }
 }
@@ -234,21 +259,70 @@ pub fn check_pointer(text: &str) -> Result<(), String> {
     }
 }
 
-/// A dot segment would be resolved away by every URL parser, and with it a part of the path that the operator wrote. What
-/// goes in raw may not begin a query or a fragment unless it is a whole URL.
-fn fits(value: &str, raw: bool) -> bool {
-    let is_plain = !value.is_empty() && value.len() <= MAX_VALUE && !value.chars().any(char::is_control);
-    if !raw {
-        return is_plain && !matches!(value, "." | "..");
+/// Checks the literal text of a template. URL parsers drop or rewrite what is refused here, and a fragment is never sent.
+fn check_text(parts: &[Part]) -> Result<(), String> {
+    let shown: String =
+        parts.iter().map(|part| if let Part::Text(text) = part { text.as_str() } else { "x" }).collect();
+    if let Some(bad) = shown.chars().find(|c| c.is_control() || matches!(c, '#' | '\\' | ' ')) {
+        return Err(format!("{bad:?} cannot stand in a path; write it percent-encoded"));
     }
-    let is_dot =
-        |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
-    let path = value.split(['?', '#']).next().unwrap_or_default();
-    let is_whole = is_absolute(value) || value.starts_with('/');
-    is_plain
-        && !value.contains(['\\', ' '])
-        && (is_whole || !value.contains(['?', '#']))
+    let path = shown.split('?').next().unwrap_or_default();
+    match path.split('/').any(is_dot) {
+        true => Err("it has a segment `.` or `..`, which is resolved away".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// The value of a variable: the id, or that of the first map that has it.
+fn var<'a>(name: &str, id: &'a str, vars: &[&'a BTreeMap<String, String>]) -> Result<&'a str, Unfilled> {
+    if name == "id" {
+        return Ok(id);
+    }
+    let value = vars.iter().find_map(|vars| vars.get(name));
+    value.map(String::as_str).ok_or_else(|| Unfilled::Missing(name.to_owned()))
+}
+
+impl Form {
+    /// Returns a value as it goes into a URL.
+    fn write(self, name: &str, value: &str) -> Result<String, Unfilled> {
+        let most = if self == Self::Whole { MAX_URL } else { MAX_VALUE };
+        let is_plain = !value.is_empty() && value.len() <= most && !value.chars().any(char::is_control);
+        let fits = is_plain
+            && match self {
+                // Every URL parser resolves a dot segment, also one that is written with %2e: there is no way to send it.
+                Self::Segment => !matches!(value, "." | ".."),
+                Self::Segments => {
+                    !value.contains('\\')
+                        && value.split('/').all(|segment| !segment.is_empty() && !is_dot(segment))
+                }
+                Self::Whole => is_whole(value),
+            };
+        if !fits {
+            let value = value.chars().take(100).collect();
+            return Err(Unfilled::Unfit { name: name.to_owned(), value });
+        }
+        Ok(match self {
+            Self::Segment => path_segment::encode(value),
+            Self::Segments => path_segment::encode_several(value),
+            Self::Whole => value.to_owned(),
+        })
+    }
+}
+
+/// Whether a value can be the whole address of a request: a URL without credentials, or a path from the root, and nothing that
+/// a URL parser reads in another way than it is written.
+fn is_whole(value: &str) -> bool {
+    let is_rooted = value.starts_with('/') && !value.starts_with("//");
+    let has_credentials =
+        || Url::parse(value).map_or(true, |url| !url.username().is_empty() || url.password().is_some());
+    let path = value.split('?').next().unwrap_or_default();
+    !value.contains(['\\', ' ', '#'])
         && !path.split('/').any(is_dot)
+        && (is_rooted || (is_absolute(value) && !has_credentials()))
+}
+
+fn is_dot(segment: &str) -> bool {
+    matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
 }
 
 #[cfg(test)]
@@ -280,16 +354,73 @@ mod tests {
         for value in ["..", ".", "", "a\nb"] {
             assert!(fill("/a/{k}/b", &[("k", value)], &Value::Null).is_err(), "{value:?}");
         }
-        for value in ["../x", "a/../../b", "%2e%2E/x", "a?b", "a#b", "a\\b", "a b"] {
+        for value in [
+            "../x",
+            "a/../../b",
+            "%2e%2E/x",
+            "a/.%2e",
+            "a\\b",
+            "/api-keys?all=1#",
+            "a//b",
+            "a/",
+            "/",
+            "",
+            "a\tb",
+        ] {
             assert!(fill("/a/{+k}/b", &[("k", value)], &Value::Null).is_err(), "{value:?}");
+        }
+        for value in [
+            "//e.com/a",
+            "a/b",
+            "https://e.com/a/../b",
+            "/a/%2e%2e/b",
+            "/a#b",
+            "/a\\b",
+            "/a b",
+            "https://u@e.com/a",
+            "https://:p@e.com/a",
+            "ftp://e.com/a",
+            "@e.com",
+            ":8080/a",
+            "",
+        ] {
+            assert!(fill("{+k}", &[("k", value)], &Value::Null).is_err(), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_end_the_path_is_encoded() {
+        for (value, written) in [
+            ("a?b=c&d", "/a/a%3Fb%3Dc%26d/a%3Fb=c%26d?x=1"),
+            ("a#b", "/a/a%23b/a%23b?x=1"),
+            ("%2e%2e", "/a/%252e%252e/-?x=1"),
+            ("...", "/a/.../...?x=1"),
+            ("a b;c", "/a/a%20b%3Bc/a%20b%3Bc?x=1"),
+            ("a/b:c@d=", "/a/a%2Fb%3Ac%40d%3D/a/b:c@d=?x=1"),
+        ] {
+            let several = if value.contains("%2e") { "-" } else { value };
+            let filled = fill("/a/{k}/{+s}?x=1", &[("k", value), ("s", several)], &Value::Null);
+            assert_eq!(filled.unwrap(), written);
         }
     }
 
     #[test]
     fn what_is_no_template_is_refused() {
-        for text in
-            ["", "v1/x", "/a/{", "/a/{}", "/a/{b c}", "/a/{/~2}", "{id}/x", "ftp://e.com/{id}", "/{+}"]
-        {
+        for text in [
+            "",
+            "v1/x",
+            "/a/{",
+            "/a/{}",
+            "/a/{b c}",
+            "/a/{/~2}",
+            "{id}/x",
+            "ftp://e.com/{id}",
+            "/{+}",
+            "/a#{id}",
+            "/a/../{id}",
+            "/a\t/{id}",
+            "/{id}/%2e",
+        ] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
     }
@@ -304,6 +435,50 @@ mod tests {
         }
     }
 
+    /// Text of a stranger: what URL parsers and servers give a meaning to, and anything else.
+    fn foreign() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            proptest::sample::select(vec![
+                "..",
+                ".",
+                "/",
+                "//",
+                "\\",
+                "%2e",
+                "%2E",
+                "%2f",
+                "%5c",
+                "%00",
+                "?",
+                "#",
+                "&",
+                "=",
+                "@",
+                ":",
+                ";",
+                "+",
+                " ",
+                "\t",
+                "\n",
+                "a",
+                "v1",
+                "é",
+                "http://",
+                "https://e.com/",
+                "%",
+                "[",
+                "]",
+                "|",
+                "\"",
+                "'",
+                "~",
+            ])
+            .prop_map(str::to_owned),
+            "\\PC{1,3}",
+        ];
+        proptest::collection::vec(piece, 1..8).prop_map(|pieces| pieces.concat())
+    }
+
     proptest! {
         #[test]
         fn an_encoded_value_stays_one_segment(id in "\\PC{1,40}") {
@@ -312,6 +487,54 @@ mod tests {
             let path = template.fill(&id, &[], None).unwrap();
             prop_assert_eq!(path.matches('/').count(), 3);
             prop_assert_eq!(template.matches(&path).unwrap().remove("id"), Some(id));
+        }
+
+        #[test]
+        fn no_value_changes_the_url_around_it(id in foreign(), var in foreign()) {
+            for (text, beginning, keys) in [
+                ("/v1/{+v}/{id}?include=false&x={v}", "/v1/", 2),
+                ("/{v}/{+id}", "/", 0),
+                ("/a/{id}", "/a/", 0),
+                ("/{+v}/requests/{id}/status", "/", 0),
+                ("/runs/get?run_id={id}&p={+v}", "/runs/get", 2),
+                ("https://api.example.com/base/a/{+v}:{id}", "/a/", 0),
+            ] {
+                let vars = [("v".to_owned(), var.clone())].into();
+                let template = Template::parse(text).unwrap();
+                let Ok(filled) = template.fill(&id, &[&vars], None) else { continue };
+                prop_assert!(template.check(&id, &[&vars]).is_ok());
+                let base = "https://api.example.com/base";
+                let whole = if is_absolute(&filled) { filled.clone() } else { format!("{base}{filled}") };
+                let url = Url::parse(&whole).unwrap();
+                prop_assert_eq!(url.as_str(), &whole, "a parser reads it as it is written");
+                prop_assert_eq!(url.origin().ascii_serialization(), "https://api.example.com");
+                prop_assert!(url.username().is_empty() && url.password().is_none());
+                prop_assert_eq!(url.fragment(), None);
+                prop_assert_eq!(url.query_pairs().count(), keys);
+                let begins = format!("/base{beginning}");
+                prop_assert!(url.path().starts_with(&begins), "{}", url);
+                prop_assert!(!url.path().contains("//") && !url.path().contains('\\'));
+                let is_climbing = url.path().split('/').any(|segment| {
+                    let decoded = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
+                    matches!(decoded.as_ref(), "." | "..")
+                });
+                prop_assert!(!is_climbing, "{}", url);
+            }
+        }
+
+        #[test]
+        fn a_whole_address_is_read_as_it_is_written(value in foreign()) {
+            for value in [value.clone(), format!("/{value}"), format!("https://api.example.com/{value}")] {
+                let vars = [("v".to_owned(), value.clone())].into();
+                let Ok(filled) = Template::parse("{+v}").unwrap().fill("i", &[&vars], None) else { continue };
+                let whole =
+                    if is_absolute(&filled) { filled } else { format!("https://api.example.com{filled}") };
+                let url = Url::parse(&whole).unwrap();
+                prop_assert_eq!(url.fragment(), None);
+                prop_assert!(url.username().is_empty() && url.password().is_none());
+                let is_ours = url.origin().ascii_serialization() == "https://api.example.com";
+                prop_assert!(is_ours || value.starts_with("http"), "{}", url);
+            }
         }
 
         #[test]
