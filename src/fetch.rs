@@ -1,6 +1,7 @@
 //! A job whose end was seen → the full job, streamed into the spool → its event.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -14,7 +15,7 @@ use crate::{
     clock,
     follow::{Follower, Step},
     job::EventType,
-    json_scan::{Pointers, Raw, Scan, copy_value},
+    json_scan::{Pointers, Scan, copy_value},
     store::{End, Incoming, Spool, Stage, StoredJob, Watch},
     telemetry::{Span, SpanKind, text},
     upstream::{Class, Failure, JobRef, Profile},
@@ -145,25 +146,23 @@ async fn check(
     refused: bool,
 ) -> Result<Option<String>, Unfetched> {
     let path = incoming.path().to_owned();
-    let pointers = match (is_status, refused) {
+    let status_at = match (is_status, refused) {
         (true, _) => profile.status_at.clone(),
         (false, true) => Vec::new(),
         (false, false) => profile.result_status_at.clone(),
     };
-    let is_checked = !pointers.is_empty();
-    let word = tokio::task::spawn_blocking(move || status_of(&pointers, &path));
-    match word.await.map_err(io::Error::other)?? {
-        Err(reason) => return Err(Failure::Trouble(reason).into()),
-        Ok(None) if is_checked && (!is_status || profile.status_required) => {
+    let is_checked = !status_at.is_empty();
+    let pointers = [&status_at[..], &profile.pending_while, &profile.failed_at].concat();
+    let words = tokio::task::spawn_blocking(move || words_at(&pointers, &path));
+    let words = words.await.map_err(io::Error::other)??.map_err(Failure::Trouble)?;
+    if is_checked {
+        let (status, class) = profile.status_in(&status_at, |pointer| words.get(pointer).cloned());
+        if status.is_empty() && class != Class::Pending && (!is_status || profile.status_required) {
             return Err(Failure::Trouble("the job has no status".to_owned()).into());
         }
-        Ok(word) if is_checked => {
-            let class = profile.classify(&word.unwrap_or_default());
-            if !matches!(class, Class::Ended(_)) {
-                return Err(Unfetched::Running);
-            }
+        if !matches!(class, Class::Ended(_)) {
+            return Err(Unfetched::Running);
         }
-        Ok(_) => {}
     }
     // Where the status is all there is, the place of the result means the status body.
     let whole = profile.result_at.is_empty() || refused || (is_status && profile.result_path.is_some());
@@ -173,9 +172,9 @@ async fn check(
 /// The longest status word in a job, as it is written; a longer one is none.
 const MAX_WORD: usize = 8 << 10;
 
-/// Reads a job through to its end in bounded memory, however large it is, and picks out its status: the outer error is that of
-/// the disk, the inner one says that it is no JSON.
-fn status_of(pointers: &[String], path: &Path) -> io::Result<Result<Option<String>, String>> {
+/// Reads a job through to its end in bounded memory, however large it is, and picks out the words at some pointers: the outer
+/// error is that of the disk, the inner one says that it is no JSON.
+fn words_at(pointers: &[String], path: &Path) -> io::Result<Result<HashMap<String, String>, String>> {
     let limited = pointers.iter().map(|pointer| (pointer.as_str(), MAX_WORD));
     let mut scan = Scan::new(&Arc::new(Pointers::new(limited)));
     let (mut file, mut buffer) = (fs::File::open(path)?, vec![0; 64 << 10]);
@@ -191,7 +190,10 @@ fn status_of(pointers: &[String], path: &Path) -> io::Result<Result<Option<Strin
         }
     };
     Ok(match read {
-        Ok(()) => Ok(scan.values().first(pointers).and_then(Raw::word)),
+        Ok(()) => {
+            let word = |pointer: &String| Some((pointer.clone(), scan.values().at(pointer)?.word()?));
+            Ok(pointers.iter().filter_map(word).collect())
+        }
         Err(error) => Err(format!("the job is no JSON: {error}")),
     })
 }
@@ -261,7 +263,9 @@ mod tests {
     fn status(body: &str) -> Result<Option<String>, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), body).unwrap();
-        status_of(&["/job/status".to_owned(), "/status".to_owned()], file.path()).unwrap()
+        let pointers = ["/job/status", "/status"].map(str::to_owned);
+        let words = words_at(&pointers, file.path()).unwrap()?;
+        Ok(pointers.iter().find_map(|pointer| words.get(pointer).cloned()))
     }
 
     #[test]

@@ -148,6 +148,8 @@ fn meaning(profile: &Profile, answer: &Answer) -> String {
 fn pointers(profile: &Profile) -> Vec<(&'static str, &[String])> {
     vec![
         ("status_at", &profile.status_at),
+        ("pending_while", &profile.pending_while),
+        ("failed_at", &profile.failed_at),
         ("error_at", &profile.error_at),
         ("endpoint_at", profile.endpoint_at.as_slice()),
         ("metadata_at", profile.metadata_at.as_slice()),

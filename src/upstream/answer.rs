@@ -72,19 +72,18 @@ impl Profile {
     pub fn read(&self, body: &[u8]) -> Result<(Answer, Value), String> {
         let json: Value =
             serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"))?;
-        let found = first(&json, &self.status_at).and_then(word);
-        if found.is_none() && self.status_required {
+        let (status, class) = self.status_in(&self.status_at, |pointer| json.pointer(pointer).and_then(word));
+        if status.is_empty() && class != Class::Pending && self.status_required {
             return Err(format!("the answer has no status at {}", listed(&self.status_at)));
         }
         let word_of =
             |pointers: &[String]| first(&json, pointers).and_then(word).filter(|word| word.len() <= MAX_WORD);
-        let status: String = found.unwrap_or_default();
         let ended_at = first(&json, &self.ended_at);
         let started_at = first(&json, &self.started_at).and_then(discriminator);
         let is_running = self.running.contains(&status.to_lowercase());
         let at = |pointer: &Option<String>| json.pointer(pointer.as_deref()?);
         let answer = Answer {
-            class: self.classify(&status),
+            class,
             endpoint: at(&self.endpoint_at).and_then(word).filter(|word| word.len() <= MAX_WORD),
             metadata: at(&self.metadata_at).and_then(metadata),
             attempt: Attempt {
@@ -106,6 +105,34 @@ impl Profile {
             },
         };
         Ok((answer, json))
+    }
+}
+
+impl Profile {
+    /// Returns the status word of a body, empty when it has none, and what the body says of the job's end. `at` returns the
+    /// word at a pointer of that body.
+    pub fn status_in(&self, status_at: &[String], at: impl Fn(&str) -> Option<String>) -> (String, Class) {
+        let first = |pointers: &[String]| pointers.iter().find_map(|pointer| at(pointer));
+        for value in self.pending_while.iter().filter_map(|pointer| at(pointer)) {
+            match value.to_lowercase().as_str() {
+                "true" => return (first(status_at).unwrap_or_default(), Class::Pending),
+                "false" => {}
+                _ if self.classify(&value) == Class::Pending => return (value, Class::Pending),
+                _ => {}
+            }
+        }
+        let status = first(status_at).unwrap_or_default();
+        let class = self.classify(&status);
+        if class != Class::Ended(Outcome::Completed) {
+            return (status, class);
+        }
+        let is_error = |value: &String| !value.eq_ignore_ascii_case("false");
+        let error = self.failed_at.iter().filter_map(|pointer| at(pointer)).find(is_error);
+        let class = error.map_or(class, |error| match self.classify(&error) {
+            class @ Class::Ended(Outcome::Cancelled | Outcome::Expired) => class,
+            _ => Class::Ended(Outcome::Failed),
+        });
+        (status, class)
     }
 }
 

@@ -56,6 +56,12 @@ pub struct SourceConfig {
     pub fallback_status_path: Option<String>,
     /// Where the status body has the status word: JSON pointers, of which the first that is present counts.
     pub status_at: Option<Vec<String>>,
+    /// Where the status body says that a job has not ended, whatever its word is: it is pending while the value at one of
+    /// these pointers is `true` or one of the `pending` words.
+    pub pending_while: Option<Vec<String>>,
+    /// Where the status body of a job that counts as completed says that it failed: it did when something other than `false`
+    /// is at one of these pointers. A value among the `cancelled` or `expired` words means that instead.
+    pub failed_at: Option<Vec<String>>,
     /// Whether a status body without a status is an error, and not a job that has not ended.
     pub status_required: Option<bool>,
     /// What each status word means.
@@ -129,6 +135,8 @@ impl Default for SourceConfig {
             status_path: None,
             fallback_status_path: None,
             status_at: None,
+            pending_while: None,
+            failed_at: None,
             status_required: None,
             outcomes: None,
             running: None,

@@ -42,6 +42,10 @@ pub struct Profile {
     pub result_4xx_is_failure: bool,
     /// Where the status word is.
     pub status_at: Vec<String>,
+    /// Where the body says that the job has not ended, whatever its status word says.
+    pub pending_while: Vec<String>,
+    /// Where the body of a job that counts as completed says that it failed.
+    pub failed_at: Vec<String>,
     /// A body without a status is an error.
     pub status_required: bool,
     /// Words in small letters that say that it is being worked on.
@@ -138,6 +142,7 @@ fn merged(config: &SourceConfig) -> SourceConfig {
     }
     fill! {
         base_url api_key_header status_path fallback_status_path status_at status_required outcomes running
+        pending_while failed_at
         result_path result_with_request_path result_at result_status_at result_4xx_is_failure error_at endpoint_at
         metadata_at created_at started_at ended_at attempt_at poll_hint_header allow_origins create_path
         created_id_at retry_path
@@ -208,6 +213,8 @@ impl Reader {
             result_status_at,
             result_4xx_is_failure: keys.result_4xx_is_failure.unwrap_or(false),
             status_at,
+            pending_while: self.pointers("pending_while", keys.pending_while.as_ref()),
+            failed_at: self.pointers("failed_at", keys.failed_at.as_ref()),
             status_required: keys.status_required.unwrap_or(false),
             running: keys.running.iter().flatten().map(|word| word.to_lowercase()).collect(),
             error_at: self.pointers("error_at", keys.error_at.as_ref()),

@@ -26,6 +26,7 @@ mod metrics;
 mod openapi;
 mod otlp;
 mod process;
+mod profiles;
 mod progress;
 mod proxy;
 mod registering;

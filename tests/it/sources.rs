@@ -12,12 +12,12 @@ use tidings::{
 
 use crate::harness::{Daemon, Process, Receiver, Site, config, eventually, mock, once, show};
 
-fn list(words: &[&str]) -> Vec<String> {
+pub fn list(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// A source of this type at a site, with a key and quick polls.
-fn source(kind: &str, site: &Site) -> SourceConfig {
+pub fn source(kind: &str, site: &Site) -> SourceConfig {
     let mut source = SourceConfig {
         profile: SourceType::named(kind).unwrap(),
         base_url: Some(site.url()),
@@ -32,7 +32,7 @@ fn source(kind: &str, site: &Site) -> SourceConfig {
 }
 
 /// One that is described whole.
-fn custom(site: &Site) -> SourceConfig {
+pub fn custom(site: &Site) -> SourceConfig {
     SourceConfig {
         status_path: Some("/tasks/{id}".to_owned()),
         status_at: Some(list(&["/state"])),
@@ -46,15 +46,15 @@ fn custom(site: &Site) -> SourceConfig {
     }
 }
 
-struct Flow {
-    daemon: Daemon,
-    receiver: Receiver,
+pub struct Flow {
+    pub daemon: Daemon,
+    pub receiver: Receiver,
     folder: tempfile::TempDir,
 }
 
 impl Flow {
     /// A daemon with this source alone, whose events go to a receiver and a folder.
-    async fn start(source: SourceConfig, format: Format) -> Self {
+    pub async fn start(source: SourceConfig, format: Format) -> Self {
         let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
         let mut config: Config = config(folder.path(), &mock().await);
         config.sources = [("jobs".to_owned(), source)].into();
@@ -67,12 +67,12 @@ impl Flow {
         Self { daemon: Daemon::start(config).await, receiver, folder }
     }
 
-    async fn watch(&self, body: &Value) {
+    pub async fn watch(&self, body: &Value) {
         let (status, watch) = self.daemon.post("/v1/watches", body).await;
         assert_eq!(status, 202, "{watch}");
     }
 
-    async fn done(&self, job: &str) -> Value {
+    pub async fn done(&self, job: &str) -> Value {
         eventually(&format!("{job} is delivered"), || async {
             let (_, watch) = self.daemon.get(&format!("/v1/watches/jobs/{job}")).await;
             (watch["phase"] == "done").then_some(watch)
@@ -80,7 +80,7 @@ impl Flow {
         .await
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.daemon.stop().await;
     }
 }
