@@ -52,6 +52,13 @@ impl Budget {
         Err(now + missing + Duration::from_micros(1))
     }
 
+    /// Pays for requests that were sent without a token: what comes next waits for them.
+    pub fn pay(&mut self, requests: u32, now: Instant) {
+        self.refill(now);
+        self.tokens -= f64::from(requests);
+        self.lately += f64::from(requests);
+    }
+
     /// Takes note that the other side asks for less. The rate grows back by itself.
     pub fn shrink(&mut self, now: Instant) {
         self.refill(now);
@@ -116,6 +123,16 @@ mod tests {
             let at = loop { if let Err(at) = budget.take(now) { break at; } };
             prop_assert!(budget.take(at).is_ok());
         }
+    }
+
+    #[test]
+    fn requests_without_a_token_are_paid_later() {
+        let start = Instant::now();
+        let mut budget = Budget::new(10.0, start);
+        assert!(budget.take(start).is_ok());
+        budget.pay(5, start);
+        let wait = budget.take(start).unwrap_err() - start;
+        assert!((wait.as_secs_f64() - 0.6).abs() < 1e-4, "{wait:?}");
     }
 
     #[test]

@@ -200,7 +200,10 @@ impl Follower {
         };
         let Some(Run { number, task, .. }) = running.remove(&id) else { return };
         let again = step == Step::Again;
-        self.schedule().done(number, task, again, Instant::now(), clock::now(), rand::random());
+        let now = Instant::now();
+        let mut schedule = self.schedule();
+        schedule.pay(self.source.take_unpaid(), now);
+        schedule.done(number, task, again, now, clock::now(), rand::random());
     }
 
     /// A refused key may have been replaced: look before the pause is over.

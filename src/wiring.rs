@@ -14,7 +14,7 @@ use crate::{
     proxy::Proxied,
     store::{Store, Watch},
     telemetry::Metrics,
-    upstream::Source,
+    upstream::{Links, Source},
 };
 
 /// What stays the same from one wiring to the next.
@@ -99,13 +99,17 @@ fn followers(
 ) -> Result<BTreeMap<String, Arc<Follower>>, StartError> {
     let mut followers = BTreeMap::new();
     for (name, source) in &config.sources {
-        let same = before.filter(|before| before.config.sources.get(name) == Some(source));
+        let same = before.filter(|before| {
+            let known = &before.config;
+            known.sources.get(name) == Some(source) && known.callbacks.allow == config.callbacks.allow
+        });
         if let Some(kept) = same.and_then(|before| before.followers.get(name)) {
             followers.insert(name.clone(), Arc::clone(kept));
             continue;
         }
-        let source = Source::new(name, source, ground.outgoing.as_deref())
+        let mut source = Source::new(name, source, ground.outgoing.as_deref())
             .map_err(|error| StartError::Source { name: name.clone(), source: error })?;
+        source.links = Links::new(&config.callbacks.allow);
         let (store, metrics) = (ground.store.clone(), Arc::clone(&ground.metrics));
         let follower = Follower::new(source, store, Arc::clone(&ground.routing), metrics);
         followers.insert(name.clone(), Arc::new(follower));

@@ -111,7 +111,13 @@ fn show_reading(source: &Source, job: JobRef<'_>, probe: &Probe, console: &mut C
     let mut rows = vec![vec!["means".to_owned(), meaning(profile, &answer)]];
     if let Class::Ended(_) = answer.class {
         let result = match source.result_address(job, &json) {
-            Ok(Some(address)) => format!("GET {}", clean(&address)),
+            Ok(Some(address)) if source.is_own(&address) => format!("GET {}", clean(&address)),
+            Ok(Some(address)) => {
+                format!(
+                    "GET {} (without the key and the headers: it is of a foreign origin)",
+                    clean(&address)
+                )
+            }
             Ok(None) => "the answer above is the result".to_owned(),
             Err(failure) => format!("the answer above stands for it, as {failure}"),
         };

@@ -326,7 +326,7 @@ impl DiskConfig {
 pub struct CallbackConfig {
     /// Whether a watch may name its own webhook.
     pub enabled: bool,
-    /// Address ranges opened to callbacks, which may otherwise not reach loopback or private networks.
+    /// Address ranges opened to callbacks and to results at other origins, which may otherwise not reach loopback or private networks.
     #[schemars(with = "Vec<String>")]
     pub allow: Vec<IpNet>,
 }

@@ -266,6 +266,11 @@ impl Schedule {
         self.budget.take(now)
     }
 
+    /// Pays for further requests that were sent already.
+    pub fn pay(&mut self, requests: u32, now: Instant) {
+        self.budget.pay(requests, now);
+    }
+
     /// Ends a task. With `again` the watch is due again; without, whatever the store told decides.
     pub fn done(&mut self, number: u64, task: Task, again: bool, now: Instant, wall: Time, random: f64) {
         if again {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -14,9 +14,11 @@ use prometheus::IntCounter;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::time::timeout;
+use url::Url;
 
 use super::{
-    Answer, Class, Failure, Misfit, Origin, Profile, SourceConfig, Template, Unfilled,
+    Answer, Class, Failure, Links, Misfit, Origin, Profile, SourceConfig, Template, Unfilled,
+    decode::Decoded,
     failure::{foreign, refusal, retry_after, timed_out, trouble},
     template::is_absolute,
 };
@@ -71,8 +73,12 @@ pub struct Source {
     key: Option<SecretSource>,
     headers: Vec<(HeaderName, SecretSource)>,
     http: http_client::Clients,
+    /// Asks for results at other origins.
+    pub links: Links,
     /// Requests sent since the start.
     pub requests: IntCounter,
+    /// Requests to the source that its redirects asked for and that no budget has paid for yet.
+    pub(super) unpaid: AtomicU32,
     /// The key that was sent last.
     sent: Mutex<Option<Secret>>,
     /// The light status route is missing.
@@ -103,13 +109,21 @@ impl Source {
                 let idle = config.max_in_flight;
                 move |builder| builder.pool_max_idle_per_host(idle)
             })?,
+            links: Links::new(&[]),
             config: config.clone(),
             profile,
             requests: telemetry::loose_counter(),
+            unpaid: AtomicU32::new(0),
             sent: Mutex::new(None),
             fallback: AtomicBool::new(false),
             light_works: AtomicBool::new(false),
         })
+    }
+
+    /// The requests that redirects asked for since this was last called.
+    #[must_use]
+    pub fn take_unpaid(&self) -> u32 {
+        self.unpaid.swap(0, Ordering::Relaxed)
     }
 
     /// The base URL without credentials, for display.
@@ -197,13 +211,13 @@ impl Source {
         let address = self.filled(path, job, None)?;
         let most = if self.profile.result_path.is_some() { MAX_STATUS_BODY } else { MAX_RESULT_BODY };
         let exchange = async {
-            let mut response = self.send(&address).await?;
+            let response = self.send(&address).await?;
             if let Some(failure) = refusal(&response) {
                 return Err(failure);
             }
             let hint = self.hint(response.headers());
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|error| trouble(&error))? {
+            let (mut answer, mut body) = (Decoded::of(response)?, Vec::new());
+            while let Some(chunk) = answer.chunk().await? {
                 if body.len() + chunk.len() > most {
                     return Err(Failure::Trouble(format!("the status answer is over {}", Size(most as u64))));
                 }
@@ -228,15 +242,25 @@ impl Source {
         body: Option<&Value>,
     ) -> Result<String, Failure> {
         let text = path.fill(job.id.as_str(), &[job.vars, &self.profile.vars], body);
-        text.map(|text| self.absolute(text)).map_err(|error| match error {
+        let text = text.map_err(|error| match error {
             // Nothing is at the pointers: there is no result beside the status.
             Unfilled::Absent(_) => Failure::NotFound,
             error => unfilled(&error),
-        })
+        })?;
+        self.absolute(text)
     }
 
-    fn absolute(&self, address: String) -> String {
-        if is_absolute(&address) { address } else { format!("{}{address}", self.profile.base) }
+    fn absolute(&self, address: String) -> Result<String, Failure> {
+        let base = &self.profile.base;
+        match Url::parse(&address) {
+            _ if is_absolute(&address) => Ok(address),
+            Ok(url) => {
+                let scheme = url.scheme();
+                Err(Failure::Refused(format!("an address that begins with `{scheme}:` cannot be asked")))
+            }
+            Err(_) if address.starts_with('/') => Ok(format!("{base}{address}")),
+            Err(_) => Ok(format!("{base}/{address}")),
+        }
     }
 
     /// Whether an address is of an origin that may get our credentials.

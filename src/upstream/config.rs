@@ -95,7 +95,7 @@ pub struct SourceConfig {
     pub attempt_at: Option<Vec<String>>,
     /// A header beside `Retry-After` that says when to ask again; a name ending in `-ms` counts milliseconds.
     pub poll_hint_header: Option<String>,
-    /// Origins beside that of `base_url` that may get the key and the headers.
+    /// Origins beside that of `base_url` that may get the key and the headers. A result at any other is fetched without them.
     pub allow_origins: Option<Vec<String>>,
     /// The path where a POST creates a job; the proxy watches what is created there.
     pub create_path: Option<String>,

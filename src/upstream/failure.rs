@@ -7,12 +7,17 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
 };
 
+use url::Url;
+
 use super::Origin;
 use crate::{
     clock,
     retry_after::parse_retry_after,
     units::{Size, Span},
 };
+
+/// More characters of a URL are not shown.
+const MAX_SHOWN: usize = 200;
 
 /// Why a request to a source brought no answer that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,12 +109,28 @@ pub(super) fn timed_out(after: Span) -> Failure {
     Failure::Trouble(format!("no answer within {after}"))
 }
 
+/// A failure at an origin that is not the source's, from which nothing follows for the source.
+pub(super) fn elsewhere(url: &Url, what: &str) -> Failure {
+    Failure::Trouble(format!("the result is at {}, which {what}", shown(url)))
+}
+
+/// A URL without its query, where links carry their signatures.
+pub(super) fn shown(url: &Url) -> String {
+    let text = format!("{}{}", url.origin().ascii_serialization(), url.path());
+    text.chars().take(MAX_SHOWN).collect()
+}
+
 /// The innermost cause says what happened; the outer ones repeat the URL.
-pub(super) fn trouble(error: &reqwest::Error) -> Failure {
-    let mut cause: &dyn std::error::Error = error;
+pub(super) fn innermost(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
+    cause
+}
+
+/// No connection, or one that broke.
+pub(super) fn trouble(error: &reqwest::Error) -> Failure {
     let what = if error.is_connect() { "no connection" } else { "the connection broke" };
-    Failure::Trouble(format!("{what}: {cause}"))
+    Failure::Trouble(format!("{what}: {}", innermost(error)))
 }

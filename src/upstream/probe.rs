@@ -6,10 +6,7 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use tokio::time::timeout;
 
-use super::{
-    Failure, JobRef, Source,
-    failure::{timed_out, trouble},
-};
+use super::{Failure, JobRef, Source, decode::Decoded, failure::timed_out};
 
 /// More of a body is not read.
 const MAX_BODY: usize = 1 << 20;
@@ -46,10 +43,10 @@ impl Source {
     async fn look(&self, address: String) -> Probe {
         let (start, limit) = (Instant::now(), self.config.timeout);
         let exchange = async {
-            let mut response = self.send(&address).await?;
+            let response = self.send(&address).await?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|error| trouble(&error))? {
+            let (mut answer, mut body) = (Decoded::of(response)?, Vec::new());
+            while let Some(chunk) = answer.chunk().await? {
                 body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY - body.len())]);
                 if body.len() == MAX_BODY {
                     break;

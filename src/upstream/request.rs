@@ -1,21 +1,120 @@
-//! One request to a source.
+//! One request to a source, with the redirects that its answers ask for.
+
+use std::sync::atomic::Ordering;
 
 use reqwest::{
-    Response,
-    header::{ACCEPT, HeaderValue},
+    Response, StatusCode,
+    header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, LOCATION},
+};
+use url::Url;
+
+use super::{
+    Failure, Source, decode,
+    failure::{elsewhere, foreign, shown},
 };
 
-use super::{Failure, Source, failure::foreign};
+const JSON: HeaderValue = HeaderValue::from_static("application/json, */*;q=0.1");
+
+/// Redirects that one request follows.
+const MAX_REDIRECTS: usize = 5;
+
+/// An answer and the address that gave it.
+pub(super) struct Found {
+    /// The answer, which is no redirect.
+    pub(super) response: Response,
+    /// Its address when it was asked without our headers.
+    pub(super) elsewhere: Option<Url>,
+}
 
 impl Source {
+    /// Asks for something that comes from this source alone.
+    ///
+    /// # Errors
+    /// When the address, or one that it redirects to, is of a foreign origin, or no answer comes.
     pub(super) async fn send(&self, address: &str) -> Result<Response, Failure> {
         if !self.is_own(address) {
             return Err(foreign(address));
         }
+        self.follow(address, false).await.map(|found| found.response)
+    }
+
+    /// Asks for a result, which may be anywhere.
+    ///
+    /// # Errors
+    /// When the guard refuses the address, or no answer comes.
+    pub(super) async fn find(&self, address: &str) -> Result<Found, Failure> {
+        self.follow(address, true).await
+    }
+
+    /// From the first address on that is of a foreign origin none gets our headers: what a stranger redirects to is the
+    /// stranger's choice.
+    async fn follow(&self, address: &str, may_leave: bool) -> Result<Found, Failure> {
+        let no_url = |_| Failure::Refused("the address of the request is no URL".to_owned());
+        let mut url = Url::parse(address).map_err(no_url)?;
+        let mut has_left = !self.is_own(address);
+        for hop in 0..=MAX_REDIRECTS {
+            let response = if has_left {
+                self.links.get(url.clone()).await?
+            } else {
+                self.unpaid.fetch_add(u32::from(hop > 0), Ordering::Relaxed);
+                self.ask(url.as_str()).await?
+            };
+            let Some(next) = target(&response, &url) else {
+                let elsewhere = has_left.then_some(url);
+                return Ok(Found { response, elsewhere });
+            };
+            let status = response.status().as_u16();
+            let next = next.map_err(|to| lost_way(status, &to, "which is no address that can be asked"))?;
+            if !self.is_own(next.as_str()) && !has_left {
+                if !may_leave {
+                    return Err(lost_way(status, &shown(&next), "which is of a foreign origin"));
+                }
+                has_left = true;
+            }
+            url = next;
+        }
+        let what = format!("is the last of more than {MAX_REDIRECTS} redirects");
+        Err(match has_left {
+            true => elsewhere(&url, &what),
+            false => Failure::Trouble(format!("{} {what}", shown(&url))),
+        })
+    }
+
+    /// One request with our headers.
+    async fn ask(&self, address: &str) -> Result<Response, Failure> {
         let mut headers = self.credentials()?;
-        if !self.profile.headers.keys().any(|name| name.eq_ignore_ascii_case("accept")) {
-            headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.1"));
+        for (name, usual) in [(ACCEPT, JSON), (ACCEPT_ENCODING, decode::ACCEPTED)] {
+            let is_given = self.profile.headers.keys().any(|given| given.eq_ignore_ascii_case(name.as_str()));
+            if !is_given {
+                headers.insert(name, usual);
+            }
         }
         self.request(|client| client.get(address).headers(headers)).await
     }
+}
+
+/// Where an answer redirects to: a URL, or the words of one that cannot be asked.
+fn target(response: &Response, from: &Url) -> Option<Result<Url, String>> {
+    let is_redirect = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    let location = response.headers().get(LOCATION).filter(|_| is_redirect)?;
+    let text = String::from_utf8_lossy(location.as_bytes());
+    Some(match from.join(&text) {
+        Ok(mut url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            url.set_fragment(None);
+            Ok(url)
+        }
+        Ok(url) => Err(shown(&url)),
+        Err(_) => Err("a Location that is no URL".to_owned()),
+    })
+}
+
+fn lost_way(status: u16, to: &str, what: &str) -> Failure {
+    Failure::Trouble(format!("the source answered {status} and names {to}, {what}"))
 }

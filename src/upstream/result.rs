@@ -1,13 +1,19 @@
 //! The request for the result of a job that ended.
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap},
+};
 use serde_json::Value;
 use tokio::time::timeout;
+use url::Url;
 
 use super::{
     Failure, JobRef, Source,
-    failure::{foreign, refusal, timed_out, trouble},
+    decode::Decoded,
+    failure::{elsewhere, refusal, timed_out},
+    request::Found,
 };
 use crate::units::{Size, Span};
 
@@ -29,12 +35,11 @@ impl Source {
     /// The address of the result of a job with this status body; `None` when that body is the result.
     ///
     /// # Errors
-    /// When a variable is missing or the address is of a foreign origin.
+    /// When a variable is missing or nothing can be asked for at the address.
     pub fn result_address(&self, job: JobRef<'_>, json: &Value) -> Result<Option<String>, Failure> {
         let Some(path) = &self.profile.result_path else { return Ok(None) };
         match self.filled(path, job, Some(json)) {
-            Ok(address) if self.is_own(&address) => Ok(Some(address)),
-            Ok(address) => Err(foreign(&address)),
+            Ok(address) => Ok(Some(address)),
             Err(Failure::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
@@ -53,8 +58,21 @@ impl Source {
             (None, Some(path)) => (self.filled(path, job, None)?, false),
         };
         let limit = self.config.timeout;
-        let response = timeout(limit.0, self.send(&address)).await.map_err(|_| timed_out(limit))??;
-        match refusal(&response) {
+        let asked = async {
+            match is_status {
+                true => Ok(Found { response: self.send(&address).await?, elsewhere: None }),
+                false => self.find(&address).await,
+            }
+        };
+        let Found { response, elsewhere: place } =
+            timeout(limit.0, asked).await.map_err(|_| timed_out(limit))??;
+        let refused = match &place {
+            Some(url) if !response.status().is_success() => {
+                return Err(elsewhere(url, &format!("answered {}", response.status().as_u16())));
+            }
+            _ => refusal(&response),
+        };
+        match refused {
             None => {}
             Some(Failure::Rejected(_)) if any && !is_status => {}
             Some(Failure::Rejected(status)) if profile.result_4xx_is_failure && !is_status => {
@@ -62,18 +80,16 @@ impl Source {
             }
             Some(failure) => return Err(failure),
         }
+        if let Some(reason) = misses(response.status(), response.headers(), is_status) {
+            return Err(Failure::Trouble(reason));
+        }
         let max = self.config.max_job_size;
-        if response.content_length().is_some_and(|length| length > max.0) {
+        let content_type = foreign_type(response.headers());
+        let body = Decoded::of(response)?;
+        if body.length().is_some_and(|length| length > max.0) {
             return Err(Failure::TooLarge(max));
         }
-        Ok(JobStream {
-            content_type: foreign_type(response.headers()),
-            is_status,
-            response,
-            silence: limit,
-            max,
-            size: 0,
-        })
+        Ok(JobStream { content_type, is_status, elsewhere: place, body, silence: limit, max, size: 0 })
     }
 }
 
@@ -83,20 +99,27 @@ pub struct JobStream {
     pub content_type: Option<String>,
     /// It is a status body.
     pub is_status: bool,
-    response: reqwest::Response,
+    /// Where it came from, when that is not the source.
+    elsewhere: Option<Url>,
+    body: Decoded,
     silence: Span,
     max: Size,
     size: u64,
 }
 
 impl JobStream {
-    /// The next bytes, unchanged; `None` at the end.
+    /// The next bytes of the job, as its source wrote them; `None` at the end.
     ///
     /// # Errors
     /// See [`Failure`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        let next = timeout(self.silence.0, self.response.chunk()).await;
-        let chunk = next.map_err(|_| timed_out(self.silence))?.map_err(|error| trouble(&error))?;
+        let next = timeout(self.silence.0, self.body.chunk()).await;
+        let chunk = next.unwrap_or_else(|_| Err(timed_out(self.silence))).map_err(|failure| {
+            match &self.elsewhere {
+                Some(url) => elsewhere(url, &format!("broke off: {failure}")),
+                None => failure,
+            }
+        })?;
         if let Some(chunk) = &chunk {
             self.size += chunk.len() as u64;
             if self.size > self.max.0 {
@@ -107,10 +130,69 @@ impl JobStream {
     }
 }
 
+/// Why a successful answer is not the result; `None` when it may be. A status body tells for itself whether it says the end.
+fn misses(status: StatusCode, headers: &HeaderMap, is_status: bool) -> Option<String> {
+    match status.as_u16() {
+        202 if is_status => None,
+        code @ (202 | 204..=206 | 226) => {
+            Some(format!("the answer to the request for the result is a {code}, which is not the result"))
+        }
+        _ => {
+            let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+            is_part(range).then(|| "the answer is only a part of the result".to_owned())
+        }
+    }
+}
+
+/// Whether a `Content-Range` (RFC 9110, section 14.4) leaves something out.
+fn is_part(range: &str) -> bool {
+    let whole = || {
+        let (span, length) = range.trim().strip_prefix("bytes")?.trim().split_once('/')?;
+        let (first, last) = span.split_once('-')?;
+        let [first, last, length] = [first, last, length].map(|number| number.parse::<u64>().ok());
+        Some(first? == 0 && last?.checked_add(1)? == length?)
+    };
+    whole() == Some(false)
+}
+
 /// The media type of a body that is not JSON.
 fn foreign_type(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = essence == "application/json" || essence.ends_with("+json");
     (!is_json && !essence.is_empty() && text.len() <= MAX_TYPE).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_told_from_the_whole() {
+        for whole in ["bytes 0-9/10", " bytes 0-0/1", "bytes 0-9/*", "bytes */10", "items 0-9/20", ""] {
+            assert!(!is_part(whole), "{whole}");
+        }
+        for part in ["bytes 0-8/10", "bytes 1-9/10", "bytes 0-18446744073709551614/1"] {
+            assert!(is_part(part), "{part}");
+        }
+    }
+
+    #[test]
+    fn a_success_may_be_no_result() {
+        let missing = |status, is_status| {
+            misses(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), is_status).is_some()
+        };
+        for (status, of_result, of_status) in [
+            (200, false, false),
+            (201, false, false),
+            (202, true, false),
+            (203, false, false),
+            (204, true, true),
+            (205, true, true),
+            (206, true, true),
+            (226, true, true),
+        ] {
+            assert_eq!((missing(status, false), missing(status, true)), (of_result, of_status), "{status}");
+        }
+    }
 }

@@ -31,6 +31,7 @@ mod progress;
 mod proxy;
 mod registering;
 mod reload;
+mod results;
 mod retab_sdk;
 mod secrets;
 mod signatures;

@@ -20,7 +20,7 @@ pub use flow::{Flow, webhook};
 pub use h2::{Call, Relay, serve_h2};
 pub use process::{Process, binary, once, write_config};
 pub use receiver::{Receiver, Reply, Request};
-pub use site::Site;
+pub use site::{Answer, Site};
 use tidings::{
     job::JobId,
     mock::{Mock, MockConfig},

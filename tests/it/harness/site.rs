@@ -1,7 +1,7 @@
 //! A job API of any shape: it answers what it is told, and keeps what it was asked.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -10,17 +10,50 @@ use axum::{
     Router,
     body::{Body, to_bytes},
     extract::State,
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse as _, Response},
 };
 use tokio::task::JoinHandle;
 
 use super::{Request, serve};
 
+/// What it answers.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// One without a header of its own.
+    pub fn bare(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into() }
+    }
+
+    pub fn typed(status: u16, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self::bare(status, body).with("content-type", media_type)
+    }
+
+    pub fn json(body: &str) -> Self {
+        Self::typed(200, "application/json", body)
+    }
+
+    /// A redirect.
+    pub fn to(status: u16, location: &str) -> Self {
+        Self::bare(status, "").with("location", location)
+    }
+
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+}
+
 #[derive(Default)]
 struct Kept {
     requests: Vec<Request>,
-    answers: HashMap<String, (u16, String, Vec<u8>)>,
+    answers: HashMap<String, VecDeque<Answer>>,
 }
 
 /// A job API on loopback.
@@ -49,8 +82,12 @@ impl Site {
 
     /// Answers requests for `target` like this from now on.
     pub fn answer(&self, target: &str, status: u16, media_type: &str, body: impl Into<Vec<u8>>) {
-        let answer = (status, media_type.to_owned(), body.into());
-        self.kept.lock().unwrap().answers.insert(target.to_owned(), answer);
+        self.script(target, [Answer::typed(status, media_type, body)]);
+    }
+
+    /// Answers requests for `target` with one after the other, and from then on with the last.
+    pub fn script(&self, target: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.kept.lock().unwrap().answers.insert(target.to_owned(), answers.into_iter().collect());
     }
 
     /// The requests for `target`, oldest first.
@@ -77,11 +114,11 @@ async fn answer(
     let mut kept = kept.lock().unwrap();
     let target = uri.path_and_query().unwrap().as_str().to_owned();
     kept.requests.push(Request { method, uri, headers, body: body.to_vec() });
-    match kept.answers.get(&target) {
-        Some((status, media_type, body)) => {
-            let status = StatusCode::from_u16(*status).unwrap();
-            (status, [(header::CONTENT_TYPE, media_type.clone())], body.clone()).into_response()
-        }
-        None => StatusCode::NOT_FOUND.into_response(),
+    let Some(answers) = kept.answers.get_mut(&target) else { return StatusCode::NOT_FOUND.into_response() };
+    let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }.unwrap();
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in &answer.headers {
+        response = response.header(*name, value);
     }
+    response.body(Body::from(answer.body)).unwrap()
 }

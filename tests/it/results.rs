@@ -1,0 +1,312 @@
+//! What is delivered as the result of a job is its result: bad answers, encodings, links, redirects.
+
+use std::{fs, io::Write as _, path::Path};
+
+use serde_json::{Value, json};
+use tidings::{
+    config::Config,
+    deliver::{Format, RetryConfig, SinkConfig, WebhookConfig},
+    secret::Secret,
+    units::{Size, Span},
+    upstream::{Outcomes, SourceConfig, SourceType},
+};
+
+use crate::harness::{Answer, Daemon, Receiver, Request, Site, config, eventually, mock};
+
+fn list(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// A source of this type at a site, with a key and quick polls.
+fn source(kind: &str, site: &Site) -> SourceConfig {
+    let mut source = SourceConfig {
+        profile: SourceType::named(kind).unwrap(),
+        base_url: Some(site.url()),
+        api_key: Some(Secret::new("k1")),
+        max_requests_per_second: 2000.0,
+        ..SourceConfig::default()
+    };
+    source.polling.min_interval = Span::millis(20);
+    source.polling.max_interval = Some(Span::millis(50));
+    source
+}
+
+/// One whose status body is at `/tasks/{id}`, and whose result is there, too.
+fn custom(site: &Site) -> SourceConfig {
+    SourceConfig {
+        status_path: Some("/tasks/{id}".to_owned()),
+        status_at: Some(list(&["/state"])),
+        outcomes: Some(Outcomes {
+            pending: list(&["busy"]),
+            completed: list(&["done"]),
+            failed: list(&["broken"]),
+            cancelled: list(&["stopped"]),
+            ..Outcomes::default()
+        }),
+        ..source("custom", site)
+    }
+}
+
+/// The same with the result at `/out/{id}`.
+fn with_result(site: &Site) -> SourceConfig {
+    SourceConfig { result_path: Some("/out/{id}".to_owned()), ..custom(site) }
+}
+
+/// The same with the result where the status says.
+fn with_link(site: &Site) -> SourceConfig {
+    SourceConfig { result_path: Some("{/link}".to_owned()), ..custom(site) }
+}
+
+const DONE: &str = r#"{"state":"done"}"#;
+
+fn done_at(link: &str) -> String {
+    json!({"state": "done", "link": link}).to_string()
+}
+
+/// Whether a request carries headers that are for the source alone.
+fn carries_ours(request: &Request) -> bool {
+    ["authorization", "x-team"].into_iter().any(|name| request.headers.contains_key(name))
+}
+
+fn with_header(mut source: SourceConfig) -> SourceConfig {
+    source.headers.insert("X-Team".to_owned(), serde_json::from_value(json!("blue")).unwrap());
+    source
+}
+
+/// A daemon with one source, whose events go to a receiver as they are.
+struct Flow {
+    daemon: Daemon,
+    receiver: Receiver,
+    folder: tempfile::TempDir,
+}
+
+impl Flow {
+    async fn start(source: SourceConfig) -> Self {
+        Self::open(source, &[]).await
+    }
+
+    /// One that lets links reach these ranges.
+    async fn open(source: SourceConfig, allow: &[&str]) -> Self {
+        let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
+        let mut config: Config = config(folder.path(), &mock().await);
+        config.sources = [("jobs".to_owned(), source)].into();
+        config.callbacks.allow = allow.iter().map(|range| range.parse().unwrap()).collect();
+        let mut webhook = WebhookConfig::to(receiver.url());
+        webhook.format = Format::Raw;
+        webhook.retry = RetryConfig { schedule: vec![Span::millis(20); 3], jitter: 0.0 };
+        config.sinks.insert("app".to_owned(), SinkConfig::Webhook(webhook));
+        Self { daemon: Daemon::start(config).await, receiver, folder }
+    }
+
+    async fn watch(&self, job: &str) {
+        let (status, watch) = self.daemon.post("/v1/watches", &json!({"job_id": job})).await;
+        assert_eq!(status, 202, "{watch}");
+    }
+
+    /// The watch as soon as it looks like this.
+    async fn until(&self, job: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let wanted = &wanted;
+        eventually(&format!("{job} {what}"), || async {
+            let (_, watch) = self.daemon.get(&format!("/v1/watches/jobs/{job}")).await;
+            wanted(&watch).then_some(watch)
+        })
+        .await
+    }
+
+    /// The watch once its event is delivered, with the one request that brought it.
+    async fn done(&self, job: &str) -> (Value, Request) {
+        let watch = self.until(job, "is delivered", |watch| watch["phase"] == "done").await;
+        let mut events = self.receiver.at_least(1).await;
+        assert_eq!(events.len(), 1, "one event for one job");
+        (watch, events.remove(0))
+    }
+
+    /// What the last failure of a job says.
+    async fn error(&self, job: &str) -> String {
+        let watch = self.until(job, "fails", |watch| watch["last_error"].is_string()).await;
+        watch["last_error"].as_str().unwrap().to_owned()
+    }
+
+    /// Stops, and checks that nothing half written is left.
+    async fn stop(self) {
+        self.daemon.stop().await;
+        assert_eq!(files(&self.folder.path().join("data/spool/incoming")), Vec::<String>::new());
+    }
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    entries.map(|name| name.to_string_lossy().into_owned()).filter(|name| name != "incoming").collect()
+}
+
+fn zipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+const LINES: &str = "{\"custom_id\":\"a\"}\n{\"custom_id\":\"b\"}\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_media_are_delivered_as_they_came() {
+    let site = Site::start().await;
+    let flow = Flow::start(with_result(&site)).await;
+    let sound = b"\x1f\x8bRIFF\x00\xff".to_vec();
+    for (index, (media_type, body)) in [
+        ("audio/wav", sound.clone()),
+        ("application/gzip", zipped(b"a file")),
+        ("application/octet-stream", sound),
+        ("text/csv", b"a,b\n<html>,2\n".to_vec()),
+        ("application/xml", b"<?xml version=\"1.0\"?><html/>".to_vec()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let job = format!("t{index}");
+        site.json(&format!("/tasks/{job}"), DONE);
+        site.answer(&format!("/out/{job}"), 200, media_type, body.clone());
+        flow.watch(&job).await;
+        let event = flow.receiver.at_least(index + 1).await.remove(index);
+        assert_eq!((event.header("content-type"), &event.body), (media_type, &body));
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoding_is_undone_in_statuses_and_results() {
+    let site = Site::start().await;
+    let flow = Flow::start(with_result(&site)).await;
+    let gzip = |body: &str| {
+        Answer::typed(200, "application/json", zipped(body.as_bytes())).with("content-encoding", "gzip")
+    };
+    site.script("/tasks/t1", [gzip(r#"{"state":"busy"}"#), gzip(DONE)]);
+    let job = format!(r#"{{"n": 12345678901234567890.10, "text":"{}"}}"#, "x".repeat(3 << 20));
+    site.script("/out/t1", [gzip(&job)]);
+    flow.watch("t1").await;
+    let (watch, event) = flow.done("t1").await;
+    assert!(event.body == job.as_bytes(), "the job's bytes were changed");
+    assert_eq!((&watch["job_size"], event.header("content-encoding")), (&json!(job.len()), ""));
+    for target in ["/tasks/t1", "/out/t1"] {
+        assert_eq!(site.requests(target)[0].header("accept-encoding"), "gzip");
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bomb_ends_at_the_bound() {
+    let site = Site::start().await;
+    let flow = Flow::start(SourceConfig { max_job_size: Size::mib(1), ..with_result(&site) }).await;
+    site.json("/tasks/t1", DONE);
+    let bomb = zipped(format!("\"{}\"", "0".repeat(64 << 20)).as_bytes());
+    assert!(bomb.len() < 1 << 20);
+    site.script("/out/t1", [Answer::typed(200, "application/json", bomb).with("content-encoding", "gzip")]);
+    flow.watch("t1").await;
+    assert!(flow.error("t1").await.contains("max_job_size"));
+    assert_eq!(files(&flow.folder.path().join("data/spool")), Vec::<String>::new());
+    flow.stop().await;
+}
+
+/// The status route says completed, the full job says something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_elsewhere_is_fetched_without_our_headers() {
+    let (site, storage) = (Site::start().await, Site::start().await);
+    let flow = Flow::open(with_header(with_link(&site)), &["127.0.0.0/8"]).await;
+    site.json("/tasks/t1", &done_at(&format!("{}/files/1?sig=x", storage.url())));
+    storage.answer("/files/1?sig=x", 200, "application/jsonl", LINES);
+    flow.watch("t1").await;
+    assert_eq!(flow.done("t1").await.1.body, LINES.as_bytes());
+    let asked = storage.requests("/files/1?sig=x");
+    assert_eq!(asked.len(), 1);
+    assert!(!carries_ours(&asked[0]), "{asked:?}");
+    assert!(carries_ours(&site.requests("/tasks/t1")[0]));
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_reaches_no_address_that_is_not_opened() {
+    let (site, inside) = (Site::start().await, Site::start().await);
+    let flow = Flow::start(with_link(&site)).await;
+    inside.json("/files/1?sig=x", "[1]");
+    for (index, host) in ["127.0.0.1", "localhost"].into_iter().enumerate() {
+        let job = format!("t{index}");
+        let url = inside.url().replace("127.0.0.1", host);
+        site.json(&format!("/tasks/{job}"), &done_at(&format!("{url}/files/1?sig=x")));
+        flow.watch(&job).await;
+        let error = flow.error(&job).await;
+        assert!(error.contains("blocked address") && error.contains("callbacks.allow"), "{error}");
+        assert!(!error.contains("sig=x"), "{error}");
+    }
+    assert!(inside.requests("/files/1?sig=x").is_empty());
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirects_of_the_same_origin_are_followed_with_our_headers() {
+    let site = Site::start().await;
+    let flow = Flow::start(with_result(&site)).await;
+    site.script("/tasks/t1", [Answer::to(301, "/tasks/t1/")]);
+    site.script("/tasks/t1/", [Answer::to(308, &format!("{}/repositories/7/tasks/t1?a=b", site.url()))]);
+    site.json("/repositories/7/tasks/t1?a=b", DONE);
+    let absolute = format!("{}/hop/2", site.url());
+    let hops = [
+        ("/out/t1", 301, "/hop/1"),
+        ("/hop/1", 302, &absolute),
+        ("/hop/2", 303, "/hop/3"),
+        ("/hop/3", 307, "4"),
+    ];
+    for (from, status, to) in hops {
+        site.script(from, [Answer::to(status, to)]);
+    }
+    site.script("/hop/4", [Answer::to(308, "./5#part")]);
+    site.answer("/hop/5", 200, "application/jsonl", LINES);
+    flow.watch("t1").await;
+    assert_eq!(flow.done("t1").await.1.body, LINES.as_bytes());
+    for target in ["/tasks/t1/", "/repositories/7/tasks/t1?a=b", "/hop/1", "/hop/5"] {
+        let asked = site.requests(target);
+        assert_eq!(asked[0].header("authorization"), "Bearer k1", "{target}");
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_that_leads_nowhere_is_told() {
+    let (site, elsewhere) = (Site::start().await, Site::start().await);
+    let flow = Flow::open(custom(&site), &["127.0.0.0/8"]).await;
+    let foreign = format!("{}/login?next=secret", elsewhere.url());
+    for (index, (answer, words)) in [
+        (Answer::to(302, "/tasks/t0"), "redirects".to_owned()),
+        (Answer::to(302, &foreign), format!("{}/login", elsewhere.url())),
+        (Answer::to(301, "ftp://files.example/x"), "ftp://files.example/x".to_owned()),
+        (Answer::bare(301, ""), "301".to_owned()),
+        (Answer::bare(304, ""), "304".to_owned()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let job = format!("t{index}");
+        site.script(&format!("/tasks/{job}"), [answer.clone()]);
+        flow.watch(&job).await;
+        let error = flow.error(&job).await;
+        assert!(error.contains(&words) && !error.contains("secret"), "{answer:?}: {error}");
+        site.json(&format!("/tasks/{job}"), DONE);
+        flow.receiver.at_least(index + 1).await;
+    }
+    assert!(elsewhere.requests("/login?next=secret").is_empty(), "a status is asked for at its source alone");
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_is_followed_elsewhere_without_our_headers() {
+    let (site, storage) = (Site::start().await, Site::start().await);
+    let flow = Flow::open(with_header(with_result(&site)), &["127.0.0.0/8"]).await;
+    site.json("/tasks/t1", DONE);
+    site.script("/out/t1", [Answer::to(302, &format!("{}/files/1?sig=x", storage.url()))]);
+    storage.script("/files/1?sig=x", [Answer::to(302, &format!("{}/back", site.url()))]);
+    site.answer("/back", 200, "application/jsonl", LINES);
+    flow.watch("t1").await;
+    assert_eq!(flow.done("t1").await.1.body, LINES.as_bytes());
+    for asked in [storage.requests("/files/1?sig=x"), site.requests("/back")] {
+        assert!(asked.len() == 1 && !carries_ours(&asked[0]), "{asked:?}");
+    }
+    flow.stop().await;
+}
