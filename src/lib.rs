@@ -36,6 +36,7 @@ pub mod config;
 pub mod due_queue;
 pub mod glob;
 pub mod http_client;
+pub mod http_date;
 pub mod job;
 pub mod json_scan;
 pub mod path_segment;

@@ -91,16 +91,18 @@ async fn take_in(
     let now = clock::now();
     let class = answer.class;
     let (endpoint, moment) = (answer.endpoint.clone(), tokio::time::Instant::now());
+    // Ages are told by our own clock, whatever that of the source says.
+    let ours = |time: Option<Time>| time.map(|time| answer.ours(time));
     let times = Seen {
         endpoint: endpoint.as_deref(),
-        created_at: answer.created_at,
-        started_at: answer.started_at,
-        ended_at: answer.ended_at,
+        created_at: ours(answer.created_at),
+        started_at: ours(answer.started_at),
+        ended_at: ours(answer.ended_at),
         hint: answer.hint,
     };
     let seen = Observation {
         status: answer.status,
-        made_at: answer.created_at,
+        made_at: times.created_at,
         endpoint: answer.endpoint,
         metadata: answer.metadata,
         body: (body.len() <= MAX_KEPT_BODY).then(|| String::from_utf8_lossy(body).into_owned()),
@@ -149,7 +151,7 @@ async fn end(
     // Once the end is recorded, the entry is that of a fetch.
     let ending = follower.schedule().ending(number, finished);
     if let Ended::Fetch(_) = follower.store.end(number, outcome, seen, polls, now).await {
-        if let Some(ended_at) = seen.ended_at {
+        if let Some(ended_at) = times.ended_at {
             follower.metrics.detection_delay.observe(now.since(ended_at).as_secs_f64());
         }
         if let Some(mut ending) = ending {

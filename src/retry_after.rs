@@ -1,8 +1,8 @@
 //! `Retry-After`, RFC 9110 section 10.2.3: what a server says of when to come again.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::units::Time;
+use crate::{http_date::parse_http_date, units::Time};
 
 /// The longest wait that is read; whoever obeys it has a bound of its own that is far below.
 const LONGEST: Duration = Duration::from_hours(366 * 24);
@@ -21,14 +21,13 @@ pub fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
     if value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(value.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
     }
-    let date = httpdate::parse_http_date(value).ok()?;
-    let since_epoch = date.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let at = Time(i64::try_from(since_epoch.as_millis()).ok()?);
-    Some(at.since(now).min(LONGEST))
+    Some(parse_http_date(value)?.since(now).min(LONGEST))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use proptest::prelude::*;
 
     use super::*;

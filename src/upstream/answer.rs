@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
-use super::Profile;
+use super::{
+    Profile,
+    times::{self, Scalar, run_mark},
+};
 use crate::{
     job::{Attempt, Outcome},
     units::Time,
@@ -44,7 +47,9 @@ pub struct Answer {
     pub metadata: Option<BTreeMap<String, String>>,
     /// Which run it speaks of.
     pub attempt: Attempt,
-    /// When the job was created.
+    /// How far the source's clock is ahead of ours, in milliseconds.
+    pub clock_ahead: i64,
+    /// When the job was created, by the source's clock, as are the times below.
     pub created_at: Option<Time>,
     /// When its run started.
     pub started_at: Option<Time>,
@@ -96,6 +101,7 @@ impl Profile {
             created_at: first(&json, &self.created_at).and_then(instant),
             started_at: first(&json, &self.started_at).and_then(instant),
             ended_at: ended_at.and_then(instant),
+            clock_ahead: 0,
             hint: None,
             result: None,
             error: first(&json, &self.error_at).map(error_text),
@@ -164,27 +170,21 @@ pub fn word(value: &Value) -> Option<String> {
     }
 }
 
-/// Epoch seconds (up to generation C of Retab's API) or ISO 8601 (from D).
-fn instant(value: &Value) -> Option<Time> {
+/// A value that may be a time.
+fn scalar<T>(value: &Value, read: impl Fn(Scalar<'_>) -> Option<T>) -> Option<T> {
     match value {
-        Value::String(text) => Time::parse(text),
-        Value::Number(number) => {
-            let seconds = number.as_f64().filter(|seconds| seconds.is_finite() && *seconds > 0.0)?;
-            // No job ended after the year 5138, so a larger number counts milliseconds.
-            let millis = if seconds < 1e11 { seconds * 1000.0 } else { seconds };
-            #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
-            Some(Time(millis.round() as i64))
-        }
+        Value::String(text) => read(Scalar::Text(text)),
+        Value::Number(number) => read(Scalar::Number(&number.to_string())),
         _ => None,
     }
 }
 
-/// A timestamp in one form for both generations; one that cannot be read still tells runs apart as it is.
+fn instant(value: &Value) -> Option<Time> {
+    scalar(value, times::read)
+}
+
 fn discriminator(value: &Value) -> Option<String> {
-    match instant(value) {
-        Some(time) => Some(time.0.to_string()),
-        None => word(value).filter(|word| word.len() <= MAX_WORD),
-    }
+    scalar(value, run_mark)
 }
 
 fn metadata(value: &Value) -> Option<BTreeMap<String, String>> {

@@ -21,9 +21,10 @@ use super::{
     decode::Decoded,
     failure::{foreign, refusal, retry_after, timed_out, trouble},
     template::is_absolute,
+    times::SourceClock,
 };
 use crate::{
-    http_client,
+    clock, http_client,
     job::JobId,
     secret::{Secret, SecretError, SecretSource, SecretValue},
     telemetry,
@@ -85,6 +86,8 @@ pub struct Source {
     fallback: AtomicBool,
     /// The light status route has answered.
     light_works: AtomicBool,
+    /// A time of its answers was ignored, and the log says so.
+    odd_times: AtomicBool,
 }
 
 impl Source {
@@ -117,6 +120,7 @@ impl Source {
             sent: Mutex::new(None),
             fallback: AtomicBool::new(false),
             light_works: AtomicBool::new(false),
+            odd_times: AtomicBool::new(false),
         })
     }
 
@@ -216,6 +220,7 @@ impl Source {
                 return Err(failure);
             }
             let hint = self.hint(response.headers());
+            let clock = SourceClock::of(response.headers(), clock::now());
             let (mut answer, mut body) = (Decoded::of(response)?, Vec::new());
             while let Some(chunk) = answer.chunk().await? {
                 if body.len() + chunk.len() > most {
@@ -223,16 +228,27 @@ impl Source {
                 }
                 body.extend_from_slice(&chunk);
             }
-            Ok((Bytes::from(body), hint))
+            Ok((Bytes::from(body), hint, clock))
         };
         let limit = self.config.timeout;
-        let (body, hint) = timeout(limit.0, exchange).await.map_err(|_| timed_out(limit))??;
-        let (answer, json) = self.profile.read(&body).map_err(Failure::Trouble)?;
+        let (body, hint, clock) = timeout(limit.0, exchange).await.map_err(|_| timed_out(limit))??;
+        let (mut answer, json) = self.profile.read(&body).map_err(Failure::Trouble)?;
+        self.check_times(&mut answer, clock, job.id);
         let result = match answer.class {
             Class::Ended(_) => self.result_in(job, &json),
             Class::Pending | Class::Unknown => None,
         };
         Ok((Answer { hint, result, ..answer }, body))
+    }
+
+    /// Drops what cannot be true of the times of an answer, and warns of it once.
+    fn check_times(&self, answer: &mut Answer, clock: SourceClock, job_id: &JobId) {
+        if let Some(time) = answer.check_times(clock)
+            && !self.odd_times.swap(true, Ordering::Relaxed)
+        {
+            let source = &self.name;
+            tracing::warn!(source, %job_id, %time, "ignored a time that cannot be true; such times count as absent");
+        }
     }
 
     pub(super) fn filled(

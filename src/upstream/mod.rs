@@ -14,6 +14,7 @@ mod profile;
 mod request;
 mod result;
 mod template;
+mod times;
 
 pub use answer::{Answer, Class, NO_STATUS, word as status_word};
 pub use builtin::{BuiltIn, CUSTOM, SourceType, TYPES};
