@@ -29,8 +29,16 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
         })
     };
     let Some((polls, not_found, epoch)) = known else { return Step::Moved };
-    // One that was dropped meanwhile is out of the schedule, too. While nothing can be read, nothing could be recorded either.
-    let Ok(Some(Watch { job_id, vars, .. })) = follower.store.watch(number) else { return Step::Again };
+    let Watch { job_id, vars, .. } = match follower.store.watch(number) {
+        Ok(Some(watch)) => watch,
+        // It was dropped meanwhile, or its record cannot be read.
+        Ok(None) => {
+            follower.unfollow(number);
+            return Step::Moved;
+        }
+        // While nothing can be read, nothing could be recorded either.
+        Err(_) => return Step::Again,
+    };
     let moment = tokio::time::Instant::now();
     let result = ask(follower, JobRef { id: &job_id, vars: &vars }, not_found).await;
     let label = match &result {

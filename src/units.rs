@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Span(pub Duration);
 
 impl Span {
+    /// The longest span that is read: a hundred years. Instants that far ahead can still be written down.
+    pub const LONGEST: Self = Self(Duration::from_hours(36_500 * 24));
+
     /// A span of whole seconds.
     #[must_use]
     pub const fn secs(seconds: u64) -> Self {
@@ -35,9 +38,13 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        humantime::parse_duration(text.trim())
-            .map(Self)
-            .map_err(|_| format!("`{text}` is not a duration; write it like 250ms, 30s, 5m or 7d"))
+        match humantime::parse_duration(text.trim()) {
+            Ok(span) if span <= Self::LONGEST.0 => Ok(Self(span)),
+            Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
+                Err(format!("`{text}` is too long; a duration is at most 36500d"))
+            }
+            Err(_) => Err(format!("`{text}` is not a duration; write it like 250ms, 30s, 5m or 7d")),
+        }
     }
 }
 
@@ -132,11 +139,18 @@ impl JsonSchema for Size {
     }
 }
 
-/// An instant of the wall clock in milliseconds since 1970, shown and read as RFC 3339 in UTC.
+/// An instant of the wall clock in milliseconds since 1970, shown and read as RFC 3339 in UTC. What lies outside of the
+/// years 0 to 9999 is shown as the nearest instant within.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub i64);
 
 impl Time {
+    /// The first instant that RFC 3339 can write: the start of the year 0.
+    pub const MIN: Self = Self(-62_167_219_200_000);
+
+    /// The last instant that is written: a day before the end of the year 9999.
+    pub const MAX: Self = Self(253_402_207_200_000);
+
     /// This instant moved by `span` into the future; stays at the end of time instead of wrapping.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
@@ -155,11 +169,15 @@ impl Time {
         self.0.div_euclid(1000)
     }
 
-    /// Calendar fields in UTC; the epoch for instants no calendar holds.
+    /// Calendar fields in UTC.
     #[must_use]
     pub fn calendar(self) -> jiff::civil::DateTime {
-        let instant = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        jiff::tz::Offset::UTC.to_datetime(instant)
+        jiff::tz::Offset::UTC.to_datetime(self.timestamp())
+    }
+
+    fn timestamp(self) -> jiff::Timestamp {
+        let millis = self.0.clamp(Self::MIN.0, Self::MAX.0);
+        jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
 
     /// Reads RFC 3339 with any fraction and offset; without an offset it is taken as UTC.
@@ -167,19 +185,18 @@ impl Time {
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let instant = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-            let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-            jiff::tz::Offset::UTC.to_timestamp(civil).ok()
+            let civil = text.strip_suffix('Z').unwrap_or(text).parse::<jiff::civil::DateTime>().ok()?;
+            // The last day of 9999 stands for "never" in some languages, and is beyond what has an offset.
+            let nearest = if civil.year() > 0 { jiff::Timestamp::MAX } else { jiff::Timestamp::MIN };
+            Some(jiff::tz::Offset::UTC.to_timestamp(civil).unwrap_or(nearest))
         })?;
-        Some(Self(instant.as_millisecond()))
+        Some(Self(instant.as_millisecond().clamp(Self::MIN.0, Self::MAX.0)))
     }
 }
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(instant) => write!(f, "{instant:.3}"),
-            Err(_) => write!(f, "{}", self.0),
-        }
+        write!(f, "{:.3}", self.timestamp())
     }
 }
 
@@ -192,7 +209,9 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| {
+        // Milliseconds alone: so the first version wrote what no calendar holds.
+        let millis = || text.parse().ok().map(|millis: i64| Self(millis.clamp(Self::MIN.0, Self::MAX.0)));
+        Self::parse(&text).or_else(millis).ok_or_else(|| {
             de::Error::custom(format!("`{text}` is not a time; write it like 2026-11-23T17:00:00Z"))
         })
     }
@@ -200,6 +219,8 @@ impl<'de> Deserialize<'de> for Time {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -215,6 +236,45 @@ mod tests {
     }
 
     #[test]
+    fn a_span_is_bounded_where_it_is_read() {
+        assert_eq!("36500d".parse(), Ok(Span::LONGEST));
+        for text in ["36501d", "9000y", "18446744073709551615s", "99999999999999999999999s"] {
+            let error = text.parse::<Span>().unwrap_err();
+            assert!(error.contains("at most 36500d"), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_span_that_is_read_can_be_written(millis in 0..=36_500_u64 * 86_400_000) {
+            let span = Span::millis(millis);
+            prop_assert_eq!(span.to_string().parse(), Ok(span));
+        }
+
+        #[test]
+        fn every_time_can_be_written_and_read(millis in prop_oneof![any::<i64>(), -1_000_000_000_000_000..=1_000_000_000_000_000_i64]) {
+            let (time, nearest) = (Time(millis), Time(millis.clamp(Time::MIN.0, Time::MAX.0)));
+            let json = serde_json::to_string(&time).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Time>(&json).unwrap(), nearest);
+            prop_assert_eq!(Time::parse(&time.to_string()), Some(nearest));
+            prop_assert_eq!(serde_json::from_str::<Time>(&format!("\"{millis}\"")).unwrap(), nearest);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_time_are_shown_as_such() {
+        for (time, shown) in [
+            (Time(i64::MIN), "0000-01-01T00:00:00.000Z"),
+            (Time(i64::MAX), "9999-12-30T22:00:00.000Z"),
+            (Time::MIN, "0000-01-01T00:00:00.000Z"),
+            (Time::MAX, "9999-12-30T22:00:00.000Z"),
+        ] {
+            assert_eq!(time.to_string(), shown);
+            assert_eq!(Time::parse(shown), Some(if time.0 < 0 { Time::MIN } else { Time::MAX }));
+        }
+    }
+
+    #[test]
     fn times_of_every_shape_are_read() {
         let noon = Time(1_779_883_200_000);
         for text in [
@@ -226,6 +286,7 @@ mod tests {
             assert_eq!(Time::parse(text), Some(noon), "{text}");
         }
         assert_eq!(noon.to_string(), "2026-05-27T12:00:00.000Z");
+        assert_eq!(Time::parse("9999-12-31T23:59:59.9999999Z"), Some(Time::MAX));
         assert_eq!(Time::parse("yesterday"), None);
     }
 }

@@ -71,7 +71,7 @@ fn state(text: &str) -> Option<DeliveryState> {
 )]
 pub(super) async fn get(State(api): State<Arc<Api>>, Name(id): Name) -> Result<Json<DeliveryView>, Problem> {
     let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
-    let delivery = api.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
+    let delivery = api.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
     Ok(Json(delivery_view(&api, key, delivery)))
 }
 
@@ -89,10 +89,11 @@ pub(super) async fn redeliver(
     Name(id): Name,
 ) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
+    api.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
     if api.store.redeliver(vec![key], clock::now()).await? == 0 {
         return Err(unknown(&id));
     }
-    let delivery = api.store.delivery(key)?.ok_or_else(|| unknown(&id))?;
+    let delivery = api.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
     Ok((StatusCode::ACCEPTED, Json(delivery_view(&api, key, delivery))))
 }
 

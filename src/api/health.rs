@@ -102,5 +102,6 @@ impl Api {
         }
         self.metrics.spool_bytes.set(i64::try_from(self.store.spool().bytes()).unwrap_or(i64::MAX));
         self.metrics.store_healthy.set(i64::from(self.store.is_healthy()));
+        self.metrics.unreadable_records.set(i64::try_from(self.store.unreadable()).unwrap_or(i64::MAX));
     }
 }

@@ -89,9 +89,8 @@ impl From<StoreError> for Problem {
         let (status, code) = match &error {
             StoreError::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             StoreError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
-            StoreError::Damaged(_) | StoreError::Record(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "store_damaged")
-            }
+            StoreError::Damaged(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_damaged"),
+            StoreError::Record(_) => (StatusCode::INTERNAL_SERVER_ERROR, "record_unreadable"),
         };
         Self::new(status, code, error.to_string())
     }

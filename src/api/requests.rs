@@ -168,20 +168,19 @@ fn check_labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(
 
 /// A span from now, or an instant.
 fn deadline(text: &str, now: Time) -> Result<Time, Problem> {
-    let at = match text.parse::<Span>() {
-        Ok(span) => Some(now.after(span.0)),
-        Err(_) => Time::parse(text),
+    let refused = |detail: String| Err(Problem::unprocessable("invalid_deadline", detail));
+    let at = match (Time::parse(text), text.parse::<Span>()) {
+        (Some(at), _) => at,
+        (None, Ok(span)) => now.after(span.0),
+        (None, Err(reason)) => return refused(format!("{reason}, or a time like 2026-11-23T17:00:00Z")),
     };
-    match at {
-        Some(at) if at > now => Ok(at),
-        Some(_) => {
-            Err(Problem::unprocessable("invalid_deadline", format!("the deadline `{text}` is over already")))
-        }
-        None => Err(Problem::unprocessable(
-            "invalid_deadline",
-            format!("`{text}` is neither a span like 2h nor a time like 2026-11-23T17:00:00Z"),
-        )),
+    if at <= now {
+        return refused(format!("the deadline `{text}` is over already"));
     }
+    if at > now.after(Span::LONGEST.0) {
+        return refused(format!("the deadline `{text}` is too far ahead; it is at most 36500d away"));
+    }
+    Ok(at)
 }
 
 /// A page's size.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock,
     job::{Outcome, Phase},
-    store::{Found, Registered, Registration, StoredJob, Watch, WatchFilter},
+    store::{Found, Registered, Registration, StoreError, StoredJob, Watch, WatchFilter},
     telemetry::{Span, SpanKind, TraceParent, text},
     units::{self, Time},
 };
@@ -63,6 +63,7 @@ pub(super) async fn register(
         }
         Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(api.view(&watch)?))),
         Some(Registered::OtherVars) => Err(other_vars()),
+        Some(Registered::Unreadable(reason)) => Err(unreadable(reason)),
         Some(Registered::TooManyLabels) | None => Err(too_many_labels()),
     }
 }
@@ -94,6 +95,11 @@ fn too_many_labels() -> Problem {
         "invalid_labels",
         "with the labels that the watch has already there are more than 16",
     )
+}
+
+/// The watch is there, and DELETE can remove it.
+fn unreadable(reason: String) -> Problem {
+    StoreError::Record(reason).into()
 }
 
 fn other_vars() -> Problem {
@@ -143,6 +149,7 @@ pub(super) async fn register_batch(
             Registered::Existing(_) => answer.existing += 1,
             Registered::TooManyLabels => rejected.push(reject(index, &too_many_labels())),
             Registered::OtherVars => rejected.push(reject(index, &other_vars())),
+            Registered::Unreadable(reason) => rejected.push(reject(index, &unreadable(reason))),
         }
     }
     rejected.sort_by_key(|rejected| rejected.index);

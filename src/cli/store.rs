@@ -164,6 +164,9 @@ fn shown(stats: &Stats) -> String {
     }
     let mut one = |what: &str, is: String| rows.push([what.to_owned(), String::new(), is]);
     one("events", stats.events.to_string());
+    if stats.unreadable > 0 {
+        one("unreadable records", stats.unreadable.to_string());
+    }
     one("stored jobs", format!("{} ({})", stats.jobs, Size(stats.job_bytes)));
     one("database", Size(stats.database_bytes).to_string());
     for (what, at) in [("oldest watch", stats.oldest_watch), ("newest watch", stats.newest_watch)] {
@@ -212,7 +215,16 @@ fn export(store: &Store, file: &Path, console: &mut Console<'_>) -> Result<ExitS
         done
     };
     console.note(&format!("exported {} records and {} stored jobs", done.records, done.jobs));
+    note_unreadable(done.unreadable, console);
     Ok(ExitStatus::Done)
+}
+
+fn note_unreadable(count: u64, console: &mut Console<'_>) {
+    if count > 0 {
+        console.note(&format!(
+            "{count} of the records cannot be read and are copied as they are; `tidings store check` names them"
+        ));
+    }
 }
 
 fn import(file: &Path, config: &StoreConfig, console: &mut Console<'_>) -> Result<ExitStatus> {
@@ -225,5 +237,6 @@ fn import(file: &Path, config: &StoreConfig, console: &mut Console<'_>) -> Resul
     let done = done.with_context(|| format!("nothing was imported from {}", file.display()))?;
     let folder = config.path.display();
     console.note(&format!("imported {} records and {} stored jobs into {folder}", done.records, done.jobs));
+    note_unreadable(done.unreadable, console);
     Ok(ExitStatus::Done)
 }

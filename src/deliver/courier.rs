@@ -183,7 +183,17 @@ impl Courier {
         if !self.may_go(key, &delivery).await? {
             return Ok(());
         }
-        let Some(event) = self.store.event(key.event)? else { return Ok(()) };
+        let Some(event) = self.store.event(key.event)? else {
+            let reason = "the record of its event cannot be read";
+            tracing::error!(
+                sink = self.name,
+                event_id = delivery.event_id,
+                reason,
+                "a delivery became a dead letter"
+            );
+            self.store.give_up(key, delivery.generation, reason, clock::now()).await;
+            return self.let_next_go(&delivery);
+        };
         let (begun, trace) = (clock::now(), event.trace());
         let span = trace.child();
         let attempt =

@@ -74,7 +74,12 @@ fn find(api: &Api, proxied: &Proxied, job: &Job, headers: &HeaderMap) -> Result<
     if !proxied.config().inject_key && !source.is_own_key(headers) {
         return Ok(None);
     }
-    let Found::Watch(watch) = api.store.find(&source.name, &job.id)? else { return Ok(None) };
+    let watch = match api.store.find(&source.name, &job.id) {
+        Ok(Found::Watch(watch)) => watch,
+        // The source knows about the job whatever became of its record here.
+        Ok(Found::Dropped | Found::Nothing) | Err(StoreError::Record(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let var = |name: &String| watch.vars.get(name).or_else(|| source.profile.vars.get(name));
     let is_same = job.vars.iter().all(|(name, value)| var(name) == Some(value));
     // Registered again while its job was fetched: what is known is of the run before.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::learned::{
+    bins::age as bounded,
     decide::{Reason, Situation},
     forecast::Progress,
     model::Key,
@@ -117,9 +118,9 @@ impl Track {
         self.alive = Some(now);
     }
 
-    /// Its age at a time in seconds.
+    /// Its age at a time in seconds, within what a next look is decided by.
     pub(super) fn age(&self, at: Time) -> f64 {
-        at.since(self.born).as_secs_f64()
+        bounded(at.since(self.born).as_secs_f64())
     }
 
     /// What is known from before the look under way.

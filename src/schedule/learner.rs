@@ -120,7 +120,8 @@ impl Learner {
     pub(super) fn ended(&mut self, ended: &mut Ended, seen: &Seen, now: Instant, wall: Time, random: f64) {
         let track = &mut ended.track;
         let before = self.date(track, seen, wall);
-        let told = seen.ended_at.filter(|at| track.is_exact() && *at >= track.born).map(|at| track.age(at));
+        let told = seen.ended_at.filter(|at| track.is_exact() && *at >= track.born);
+        let told = told.map(|at| track.age(at.min(wall)));
         let learns = ended.finished && (told.is_some() || track.is_bracketed(ended.registered_at));
         let end = if learns { End::Finished(told) } else { End::Dropped };
         let after = Progress { age: track.age(wall), started: track.known().started };

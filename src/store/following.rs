@@ -168,7 +168,11 @@ impl Store {
                     return Ok(true);
                 }
                 let Some(mut end) = watch.ending.take().map(|end| *end) else {
-                    return Err(StoreError::Record("a job is fetched without an end".to_owned()));
+                    // No version writes such a record. The job is polled again.
+                    watch.stage = Stage::Watching;
+                    txn.write(keys::watch(number), &watch)?;
+                    txn.tell(Change::Follow(watch));
+                    return Ok(false);
                 };
                 end.job = Some(job);
                 let sinks = route(&watch, EventType::Ended(end.outcome));

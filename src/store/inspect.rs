@@ -35,6 +35,8 @@ pub struct Stats {
     pub oldest_watch: Option<Time>,
     /// When the last of them was.
     pub newest_watch: Option<Time>,
+    /// Watches and deliveries whose records cannot be read. They are counted nowhere else.
+    pub unreadable: u64,
     /// Sinks that are paused, each since when.
     pub paused: BTreeMap<String, Time>,
     /// Sources of whose jobs something was learned.
@@ -59,7 +61,10 @@ impl Store {
         let mut stats = Stats { paused: self.paused_sinks()?, ..Stats::default() };
         self.read(|db| {
             for entry in db.scan_prefix([keys::WATCH]).values() {
-                let watch: Watch = codec::decode(&entry?)?;
+                let Ok(watch) = codec::decode::<Watch>(&entry?) else {
+                    stats.unreadable += 1;
+                    continue;
+                };
                 *stats.watches.entry(watch.source.clone()).or_default().entry(watch.phase()).or_default() +=
                     1;
                 let made = watch.created_at;
@@ -67,7 +72,10 @@ impl Store {
                 stats.newest_watch = Some(stats.newest_watch.map_or(made, |newest| newest.max(made)));
             }
             for entry in db.scan_prefix([keys::DELIVERY]).values() {
-                let delivery: Delivery = codec::decode(&entry?)?;
+                let Ok(delivery) = codec::decode::<Delivery>(&entry?) else {
+                    stats.unreadable += 1;
+                    continue;
+                };
                 *stats.deliveries.entry(delivery.sink).or_default().entry(delivery.state).or_default() += 1;
             }
             stats.events = db.scan_prefix([keys::EVENT]).keys().count() as u64;
@@ -93,12 +101,13 @@ impl Store {
         let mut check = Check { store: self, hashes, flaws: Vec::new() };
         self.read(|db| {
             check.watches(db)?;
+            check.ids(db)?;
             check.events(db)?;
             check.deliveries(db)?;
             check.indexes(db)
         })?;
         for (number, event_id, _) in self.spool().bodies()? {
-            if self.watch(number).is_ok_and(|watch| watch.is_none()) {
+            if !self.has_watch(number)? {
                 let name = self.spool().path(number, &event_id);
                 check.flaw(&name.display().to_string(), "belongs to no watch; the next start removes it");
             }
@@ -119,7 +128,41 @@ impl Check<'_> {
     }
 
     fn decoded<T: serde::de::DeserializeOwned>(&mut self, key: &[u8], value: &[u8]) -> Option<T> {
-        codec::decode(value).map_err(|error| self.flaw(&shown(key), format!("cannot be read: {error}"))).ok()
+        let reason = match codec::decode(value) {
+            Ok(record) => return Some(record),
+            Err(StoreError::Record(reason)) => reason,
+            Err(error) => error.to_string(),
+        };
+        self.flaw(&shown(key), format!("cannot be read: {reason}"));
+        None
+    }
+
+    /// Names the jobs whose watches cannot be found by their ids, or cannot be read.
+    fn ids(&mut self, db: &sled::Db) -> Result<(), StoreError> {
+        for entry in db.scan_prefix([keys::ID]) {
+            let (key, value) = entry?;
+            let at = keys::source_and_job(&key);
+            let Some(value) = value.strip_prefix(b"+") else {
+                if !value.starts_with(b"-") {
+                    self.flaw(&at, "has an index entry that cannot be read; `tidings unwatch` removes it");
+                }
+                continue;
+            };
+            let Some(number) = keys::number_of(value) else {
+                self.flaw(&at, "has an index entry that cannot be read; `tidings unwatch` removes it");
+                continue;
+            };
+            match db.get(keys::watch(number))? {
+                Some(bytes) if codec::decode::<Watch>(&bytes).is_err() => {
+                    let what =
+                        format!("is watch {number}, which cannot be read; `tidings unwatch` removes it");
+                    self.flaw(&at, what);
+                }
+                Some(_) => {}
+                None => self.flaw(&at, format!("is watch {number}, which is missing")),
+            }
+        }
+        Ok(())
     }
 
     fn watches(&mut self, db: &sled::Db) -> Result<(), StoreError> {

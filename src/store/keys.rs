@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{job::JobId, units::Time};
 
+pub(super) const ID: u8 = b'i';
 pub(super) const WATCH: u8 = b'w';
 pub(super) const OPEN: u8 = b'o';
 pub(super) const EVENT: u8 = b'e';
@@ -121,9 +122,14 @@ pub(super) fn number_of(key: &[u8]) -> Option<u64> {
 }
 
 pub(super) fn id(source: &str, job_id: &JobId) -> Vec<u8> {
-    let mut key = vec![b'i'];
+    let mut key = vec![ID];
     push_id(&mut key, source, job_id);
     key
+}
+
+/// The source and the job of an `i` key, for display.
+pub(super) fn source_and_job(key: &[u8]) -> String {
+    String::from_utf8_lossy(key.get(1..).unwrap_or_default()).replacen('\0', "/", 1)
 }
 
 fn push_id(key: &mut Vec<u8>, source: &str, job_id: &JobId) {
@@ -172,7 +178,7 @@ pub(super) fn dropped(at: Time, source: &str, job_id: &JobId) -> Vec<u8> {
 
 /// The `i` key that a `t` key remembers.
 pub(super) fn id_of_dropped(key: &[u8]) -> Option<Vec<u8>> {
-    let mut id = vec![b'i'];
+    let mut id = vec![ID];
     id.extend_from_slice(key.get(9..)?);
     Some(id)
 }

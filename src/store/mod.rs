@@ -31,6 +31,7 @@ mod spool;
 mod spooled;
 mod transfer;
 mod txn;
+mod unreadable;
 mod writer;
 
 #[cfg(test)]
@@ -59,6 +60,8 @@ pub use removing::Removed;
 pub use spool::{Incoming, Spool};
 pub use transfer::{TransferError, Transferred, import};
 
+use unreadable::Unreadable;
+
 /// How often sled's own thread writes and tidies; its space is reclaimed only then.
 const TIDY_EVERY_MS: u64 = 500;
 
@@ -75,7 +78,9 @@ pub enum StoreError {
     #[error("the store is damaged: {0}")]
     Damaged(String),
     /// One record cannot be read; the others are not touched by that.
-    #[error("a record of the store cannot be read: {0}")]
+    #[error(
+        "the record cannot be read: {0}. The others are not touched by that; DELETE of its watch removes it"
+    )]
     Record(String),
 }
 
@@ -149,6 +154,7 @@ struct Shared {
     flush_listener: OnceLock<FlushListener>,
     newest: watch::Sender<Newest>,
     spool: Spool,
+    unreadable: Unreadable,
     space: spool::FreeSpace,
     /// One process a folder. The last field, so that it is let go only after the database is closed.
     _lock: fs::File,
@@ -196,6 +202,7 @@ impl Store {
             flush_listener: OnceLock::new(),
             newest: watch::Sender::new(Newest { number: newest, count: 0 }),
             spool,
+            unreadable: Unreadable::default(),
             _lock: lock,
         });
         let calls = writer::start(&shared).map_err(|error| OpenError::Folder {
@@ -235,6 +242,12 @@ impl Store {
     #[must_use]
     pub fn spool(&self) -> &Spool {
         &self.shared.spool
+    }
+
+    /// How many records were found unreadable since the start, and are still there.
+    #[must_use]
+    pub fn unreadable(&self) -> usize {
+        self.shared.unreadable.count()
     }
 
     /// Runs `read` on the database, with panics of the library contained.

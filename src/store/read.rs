@@ -1,6 +1,8 @@
 //! Looking things up. Lists look at a bounded number of records and say where to go on.
 
-use super::{Delivery, DeliveryKey, Event, Store, StoreError, Watch, codec, keys};
+use serde::de::DeserializeOwned;
+
+use super::{Delivery, DeliveryKey, Event, Store, StoreError, Watch, codec, keys, unreadable::Unreadable};
 use crate::{
     api::view::DeliveryState,
     job::{JobId, Outcome, Phase},
@@ -107,11 +109,13 @@ impl Store {
     /// What is known of a job id.
     ///
     /// # Errors
-    /// When the store cannot be read; so for all that follow.
+    /// When the store cannot be read, and [`StoreError::Record`] when the record of this watch alone cannot.
     pub fn find(&self, source: &str, job_id: &JobId) -> Result<Found, StoreError> {
         self.read(|db| match db.get(keys::id(source, job_id))?.as_deref() {
             Some([b'+', number @ ..]) => match keys::number_of(number) {
-                Some(number) => Ok(load(db, number)?.map_or(Found::Nothing, |w| Found::Watch(Box::new(w)))),
+                Some(number) => {
+                    Ok(self.load_strictly(db, number)?.map_or(Found::Nothing, |w| Found::Watch(Box::new(w))))
+                }
                 None => Err(StoreError::Record("an index entry has no number".to_owned())),
             },
             Some(_) => Ok(Found::Dropped),
@@ -119,20 +123,36 @@ impl Store {
         })
     }
 
-    /// The watch with this number.
+    /// The watch with this number; `None` also when its record cannot be read.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read; so for all that follow.
     pub fn watch(&self, number: u64) -> Result<Option<Watch>, StoreError> {
-        self.read(|db| load(db, number))
+        self.read(|db| load(db, number, &self.shared.unreadable))
     }
 
-    /// The event with this number.
+    /// The event with this number; `None` also when its record cannot be read.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
-        self.read(|db| db.get(keys::event(number))?.map(|bytes| codec::decode(&bytes)).transpose())
+        self.read(|db| self.record(db, &keys::event(number)))
+    }
+
+    /// The record at `key`; `None` also when it cannot be read.
+    fn record<T: DeserializeOwned>(&self, db: &sled::Db, key: &[u8]) -> Result<Option<T>, StoreError> {
+        match db.get(key)? {
+            Some(bytes) => self.shared.unreadable.pass_over(key, codec::decode(&bytes)),
+            None => Ok(None),
+        }
+    }
+
+    fn load_strictly(&self, db: &sled::Db, number: u64) -> Result<Option<Watch>, StoreError> {
+        let watch = load(db, number, &self.shared.unreadable)?;
+        match watch.is_none() {
+            true => strictly::<Watch>(db, &keys::watch(number)),
+            false => Ok(watch),
+        }
     }
 
     /// The newest event, and word of each that follows once it is durable.
@@ -158,13 +178,12 @@ impl Store {
             if until <= after {
                 return Ok(events);
             }
-            for entry in db.range(keys::event(after.saturating_add(1))..=keys::event(until)).take(limit) {
+            for entry in db.range(keys::event(after.saturating_add(1))..=keys::event(until)) {
                 let (key, value) = entry?;
                 size += value.len();
-                if let Some(number) = keys::number_of(&key) {
-                    events.push((number, codec::decode(&value)?));
-                }
-                if size >= bytes {
+                let event = self.shared.unreadable.pass_over(&key, codec::decode(&value))?;
+                events.extend(keys::number_of(&key).zip(event));
+                if size >= bytes || events.len() >= limit {
                     break;
                 }
             }
@@ -172,12 +191,23 @@ impl Store {
         })
     }
 
-    /// One delivery.
+    /// One delivery; `None` also when its record cannot be read.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
-        self.read(|db| db.get(key.key(keys::DELIVERY))?.map(|bytes| codec::decode(&bytes)).transpose())
+        self.read(|db| self.record(db, &key.key(keys::DELIVERY)))
+    }
+
+    /// One delivery.
+    ///
+    /// # Errors
+    /// When the store cannot be read, and [`StoreError::Record`] when this delivery alone cannot.
+    pub fn find_delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        match self.delivery(key)? {
+            None => self.read(|db| strictly(db, &key.key(keys::DELIVERY))),
+            found => Ok(found),
+        }
     }
 
     /// The deliveries of the last run that ended and of the one under way, and those of earlier ones that are
@@ -191,8 +221,9 @@ impl Store {
             for event in watch.all_events() {
                 for entry in db.scan_prefix(keys::deliveries_of(event)) {
                     let (key, value) = entry?;
-                    let delivery: Delivery = codec::decode(&value)?;
-                    if let Some(key) = DeliveryKey::of_stored(&key)
+                    let delivery =
+                        self.shared.unreadable.pass_over(&key, codec::decode::<Delivery>(&value))?;
+                    if let Some((key, delivery)) = DeliveryKey::of_stored(&key).zip(delivery)
                         && (watch.is_recent(event) || delivery.state == DeliveryState::Pending)
                     {
                         deliveries.push((key, delivery));
@@ -217,7 +248,7 @@ impl Store {
         self.read(|db| {
             page(db, prefix, cursor, limit, |key, _| {
                 let Some(number) = keys::number_of(key) else { return Ok(None) };
-                Ok(load(db, number)?.filter(|watch| filter.takes(watch)))
+                Ok(load(db, number, &self.shared.unreadable)?.filter(|watch| filter.takes(watch)))
             })
         })
     }
@@ -236,19 +267,18 @@ impl Store {
         self.read(|db| {
             page(db, prefix, cursor, limit, |key, _| {
                 let Some(key) = DeliveryKey::of_stored(key) else { return Ok(None) };
-                let Some(bytes) = db.get(key.key(keys::DELIVERY))? else { return Ok(None) };
-                let delivery: Delivery = codec::decode(&bytes)?;
-                Ok(Some((key, delivery)).filter(|(_, delivery)| filter.takes(delivery)))
+                let delivery = self.record::<Delivery>(db, &key.key(keys::DELIVERY))?;
+                Ok(delivery.filter(|delivery| filter.takes(delivery)).map(|delivery| (key, delivery)))
             })
         })
     }
 
-    /// Calls `each` with every watch that is being followed, oldest first.
+    /// Calls `each` with every watch that is being followed and can be read, oldest first.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn each_open(&self, each: impl FnMut(Watch)) -> Result<(), StoreError> {
-        self.read(|db| each_open(db, each))
+        self.read(|db| each_open(db, &self.shared.unreadable, each))
     }
 
     /// Calls `each` with every pending delivery: its sink, its key and when it is due.
@@ -266,12 +296,17 @@ pub(super) fn newest_event(db: &sled::Db) -> Result<u64, StoreError> {
     Ok(last.and_then(|key| keys::number_of(&key)).unwrap_or(0))
 }
 
-pub(super) fn each_open(db: &sled::Db, mut each: impl FnMut(Watch)) -> Result<(), StoreError> {
+pub(super) fn each_open(
+    db: &sled::Db,
+    unreadable: &Unreadable,
+    mut each: impl FnMut(Watch),
+) -> Result<(), StoreError> {
     for key in db.scan_prefix([keys::OPEN]).keys() {
         let key = key?;
         let Some(number) = keys::number_of(&key) else { continue };
-        match load(db, number)? {
+        match load(db, number, unreadable)? {
             Some(watch) => each(watch),
+            None if db.contains_key(keys::watch(number))? => {}
             // Both are removed in one batch: without the entry it was removed just now, with it the record was lost.
             None if db.contains_key(&key)? => {
                 return Err(StoreError::Damaged(format!("the record of open watch {number} is missing")));
@@ -297,10 +332,15 @@ pub(super) fn each_pending(
     Ok(())
 }
 
-fn load(db: &sled::Db, number: u64) -> Result<Option<Watch>, StoreError> {
-    let bytes = db.get(keys::watch(number))?;
-    let watch = bytes.map(|bytes| codec::decode::<Watch>(&bytes)).transpose()?;
+fn load(db: &sled::Db, number: u64, unreadable: &Unreadable) -> Result<Option<Watch>, StoreError> {
+    let key = keys::watch(number);
+    let Some(bytes) = db.get(&key)? else { return Ok(None) };
+    let watch = unreadable.pass_over(&key, codec::decode::<Watch>(&bytes))?;
     Ok(watch.map(|watch| Watch { number, ..watch }))
+}
+
+fn strictly<T: DeserializeOwned>(db: &sled::Db, key: &[u8]) -> Result<Option<T>, StoreError> {
+    db.get(key)?.map(|bytes| codec::decode(&bytes)).transpose()
 }
 
 /// Walks the keys of `prefix` backwards from `cursor` and keeps what `pick` picks.

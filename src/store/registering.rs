@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Callback, Change, Stage, Store, StoreError, Watch, keys, txn::Txn};
+use super::{Callback, Change, Stage, Store, StoreError, Watch, codec, keys, txn::Txn};
 use crate::{job::JobId, telemetry::TraceParent, units::Time};
 
 /// The most labels a watch can have.
@@ -60,6 +60,8 @@ pub enum Registered {
     Existing(Watch),
     /// The labels it has and the new ones together are too many; nothing was changed.
     TooManyLabels,
+    /// It has a record that cannot be read, for this reason; nothing was changed.
+    Unreadable(String),
     /// It is another job: one with this id is watched with other variables. Nothing was changed.
     OtherVars,
 }
@@ -88,8 +90,11 @@ impl Store {
 }
 
 fn register(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Registered, StoreError> {
-    let Some(mut watch) = find(txn, &asked.source, &asked.job_id)? else {
-        return Ok(Registered::New(add(txn, asked, now)?));
+    let mut watch = match find(txn, &asked.source, &asked.job_id) {
+        Ok(Some(watch)) => watch,
+        Ok(None) => return Ok(Registered::New(add(txn, asked, now)?)),
+        Err(StoreError::Record(reason)) => return Ok(Registered::Unreadable(reason)),
+        Err(error) => return Err(error),
     };
     if !asked.vars.is_empty() && watch.vars != asked.vars {
         return Ok(Registered::OtherVars);
@@ -172,18 +177,22 @@ fn add(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Watch, Store
     Ok(watch)
 }
 
-/// The watch of a job, as this commit sees it.
+/// The watch of a job, as this commit sees it. [`StoreError::Record`] when there is one that cannot be read.
 pub(super) fn find(txn: &Txn<'_>, source: &str, job_id: &JobId) -> Result<Option<Watch>, StoreError> {
     match txn.get(&keys::id(source, job_id))?.as_deref() {
         Some([b'+', number @ ..]) => match keys::number_of(number) {
-            Some(number) => load(txn, number),
+            Some(number) => match load(txn, number)? {
+                // There, and not to be read: the error says why.
+                None => txn.get(&keys::watch(number))?.map(|bytes| codec::decode(&bytes)).transpose(),
+                found => Ok(found),
+            },
             None => Err(StoreError::Record("an index entry has no number".to_owned())),
         },
         _ => Ok(None),
     }
 }
 
-/// The watch with this number, as this commit sees it.
+/// The watch with this number, as this commit sees it; `None` also when its record cannot be read.
 pub(super) fn load(txn: &Txn<'_>, number: u64) -> Result<Option<Watch>, StoreError> {
     let watch = txn.read::<Watch>(&keys::watch(number))?;
     Ok(watch.map(|watch| Watch { number, ..watch }))

@@ -1,5 +1,7 @@
 //! The way out: watches that a caller ended, and finished ones after retention.
 
+use serde::Deserialize;
+
 use super::{
     Change, Delivery, DeliveryKey, Event, News, Store, StoreError, Watch, codec, keys, registering::find,
     registering::load, txn::Txn,
@@ -26,15 +28,20 @@ impl Store {
     /// # Errors
     /// When it could not be stored; the watch goes on then.
     pub async fn remove(&self, source: &str, job_id: &JobId) -> Result<bool, StoreError> {
-        let (source, job_id) = (source.to_owned(), job_id.clone());
+        let id = (source.to_owned(), job_id.clone());
         let removed = self
             .write(move |txn| {
-                let Some(watch) = find(txn, &source, &job_id)? else { return Ok(None) };
-                txn.delete(keys::id(&source, &job_id));
+                let Some(watch) = find(txn, &id.0, &id.1)? else { return Ok(None) };
+                txn.delete(keys::id(&id.0, &id.1));
                 drop_watch(txn, watch).map(Some)
             })
-            .await?;
-        let Some(bodies) = removed else { return Ok(false) };
+            .await;
+        let bodies = match removed {
+            Ok(Some(bodies)) => bodies,
+            Ok(None) => return Ok(false),
+            Err(StoreError::Record(_)) => self.remove_unreadable(source, job_id).await?,
+            Err(error) => return Err(error),
+        };
         self.remove_bodies(bodies).await;
         Ok(true)
     }
@@ -45,8 +52,7 @@ impl Store {
     /// # Errors
     /// When it could not be stored.
     pub async fn drop_finished(&self, before: Time, now: Time) -> Result<Removed, StoreError> {
-        let closed =
-            self.read(|db| first_numbers(db, &[keys::CLOSED], &keys::before(keys::CLOSED, before)))?;
+        let closed = self.closed_before(before)?;
         let dropped =
             self.read(|db| first_keys(db, &[keys::DROPPED], &keys::before(keys::DROPPED, before)))?;
         let more = closed.len() == MAX_DROPPED || dropped.len() == MAX_DROPPED;
@@ -92,10 +98,9 @@ impl Store {
     pub fn sweep_spool(&self) -> Result<usize, StoreError> {
         let mut swept = 0;
         for (number, event_id, _) in self.spool().bodies()? {
-            let owner = self.watch(number)?;
             // A body of a watch that is still there is left alone: it may be the one being fetched right now,
             // and an old one goes with its watch.
-            if owner.is_none() {
+            if !self.has_watch(number)? {
                 self.spool().remove(number, &event_id)?;
                 swept += 1;
             }
@@ -121,8 +126,97 @@ fn first_keys(db: &sled::Db, from: &[u8], to: &[u8]) -> Result<Vec<Vec<u8>>, Sto
     db.range(from.to_vec()..to.to_vec()).keys().take(MAX_DROPPED).map(|key| Ok(key?.to_vec())).collect()
 }
 
-fn first_numbers(db: &sled::Db, from: &[u8], to: &[u8]) -> Result<Vec<u64>, StoreError> {
-    Ok(first_keys(db, from, to)?.iter().filter_map(|key| keys::number_of(key)).collect())
+/// The part of an event that tells whose it is.
+#[derive(Deserialize)]
+struct Owned {
+    watch: u64,
+}
+
+impl Store {
+    /// Whether there is a watch with this number, readable or not.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) fn has_watch(&self, number: u64) -> Result<bool, StoreError> {
+        self.read(|db| Ok(db.contains_key(keys::watch(number))?))
+    }
+
+    /// The first watches that were finished before then. One that cannot be read waits for whoever removes it.
+    fn closed_before(&self, before: Time) -> Result<Vec<u64>, StoreError> {
+        self.read(|db| {
+            let mut closed = Vec::new();
+            for key in db.range(vec![keys::CLOSED]..keys::before(keys::CLOSED, before)).keys() {
+                let Some(number) = keys::number_of(&key?) else { continue };
+                if !self.is_unreadable(db, number)? {
+                    closed.push(number);
+                }
+                if closed.len() == MAX_DROPPED {
+                    break;
+                }
+            }
+            Ok(closed)
+        })
+    }
+
+    fn is_unreadable(&self, db: &sled::Db, number: u64) -> Result<bool, StoreError> {
+        let key = keys::watch(number);
+        let Some(bytes) = db.get(&key)? else { return Ok(false) };
+        let watch = self.shared.unreadable.pass_over(&key, codec::decode::<Watch>(&bytes))?;
+        Ok(watch.is_none())
+    }
+
+    /// Removes a watch whose record, or whose index entry, cannot be read: what belongs to it is found by its number.
+    async fn remove_unreadable(
+        &self,
+        source: &str,
+        job_id: &JobId,
+    ) -> Result<Vec<(u64, String)>, StoreError> {
+        let index = keys::id(source, job_id);
+        let entry = self.read(|db| Ok(db.get(&index)?))?;
+        let number = entry.as_deref().and_then(|entry| keys::number_of(entry.strip_prefix(b"+")?));
+        let (mut events, mut closed, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(number) = number {
+            self.read(|db| {
+                for record in db.scan_prefix([keys::EVENT]) {
+                    let (key, value) = record?;
+                    if codec::decode::<Owned>(&value).is_ok_and(|event| event.watch == number) {
+                        events.extend(keys::number_of(&key));
+                    }
+                }
+                for key in db.scan_prefix([keys::CLOSED]).keys() {
+                    let key = key?;
+                    if keys::number_of(&key) == Some(number) {
+                        closed.push(key.to_vec());
+                    }
+                }
+                Ok(())
+            })?;
+            let stored = self.spool().bodies()?.into_iter();
+            bodies
+                .extend(stored.filter(|body| body.0 == number).map(|(watch, event_id, _)| (watch, event_id)));
+        }
+        let source = source.to_owned();
+        self.write(move |txn| {
+            if txn.get(&index)?.as_deref() != entry.as_deref() {
+                // It was removed and registered again meanwhile.
+                return Ok(Vec::new());
+            }
+            txn.delete(index);
+            let Some(number) = number else { return Ok(bodies) };
+            for event in events {
+                drop_event(txn, number, event)?;
+            }
+            for key in closed {
+                txn.delete(key);
+            }
+            txn.delete(keys::watch(number));
+            txn.delete(keys::open(number));
+            txn.tell(Change::Unfollow { source, watch: number });
+            txn.tell(Change::Settled { watch: number });
+            Ok(bodies)
+        })
+        .await
+    }
 }
 
 /// Deletes a watch with its events and deliveries; the index entry of its id is the caller's.
@@ -131,8 +225,11 @@ fn drop_watch(txn: &mut Txn<'_>, watch: Watch) -> Result<Vec<(u64, String)>, Sto
     for event in watch.all_events() {
         bodies.extend(drop_event(txn, watch.number, event)?);
     }
-    if let Some(ending) = &watch.ending {
-        bodies.push((watch.number, ending.event_id.clone()));
+    // The event of the last end tells its body, too, unless its record cannot be read.
+    for end in watch.ending.iter().chain(&watch.end) {
+        if !bodies.iter().any(|(_, event_id)| *event_id == end.event_id) {
+            bodies.push((watch.number, end.event_id.clone()));
+        }
     }
     txn.delete(keys::watch(watch.number));
     txn.delete(keys::open(watch.number));
@@ -148,10 +245,14 @@ fn drop_event(txn: &mut Txn<'_>, watch: u64, event: u64) -> Result<Option<(u64, 
     let key = keys::event(event);
     let record = txn.read::<Event>(&key)?;
     txn.delete(key);
-    for (stored, value) in txn.scan(&keys::deliveries_of(event))? {
-        if let (Some(key), Some(value)) = (DeliveryKey::of_stored(&stored), value) {
-            txn.delete(key.key(keys::PENDING));
-            txn.tell(Change::Drop { sink: codec::decode::<Delivery>(&value)?.sink, key });
+    for (stored, _) in txn.scan(&keys::deliveries_of(event))? {
+        if let Some(key) = DeliveryKey::of_stored(&stored) {
+            let pending = key.key(keys::PENDING);
+            // The index names the sink, too, so that a delivery which cannot be read goes as well.
+            if let Some(sink) = txn.get(&pending)?.as_ref().and_then(|entry| entry.get(8..)) {
+                txn.tell(Change::Drop { sink: String::from_utf8_lossy(sink).into_owned(), key });
+            }
+            txn.delete(pending);
         }
         txn.delete(stored);
     }
@@ -193,8 +294,9 @@ pub(super) fn drop_old_progress(txn: &mut Txn<'_>, watch: &mut Watch, keep: usiz
 }
 
 fn any_delivery(txn: &Txn<'_>, event: u64, is: fn(DeliveryState) -> bool) -> Result<bool, StoreError> {
-    for value in txn.scan(&keys::deliveries_of(event))?.into_values().flatten() {
-        if is(codec::decode::<Delivery>(&value)?.state) {
+    for (key, value) in txn.scan(&keys::deliveries_of(event))? {
+        let Some(value) = value else { continue };
+        if txn.decode::<Delivery>(&key, &value)?.is_some_and(|delivery| is(delivery.state)) {
             return Ok(true);
         }
     }

@@ -8,7 +8,9 @@ mod opening;
 mod progress;
 mod reading;
 mod registering;
+mod roundtrip;
 mod traps;
+mod unreadable;
 
 use std::{
     collections::BTreeMap,

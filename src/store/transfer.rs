@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::{Store, StoreConfig, StoreError, codec, inspect::shown, keys, make_private, sync_folder};
+use super::{
+    Delivery, Event, Store, StoreConfig, StoreError, Watch, codec, inspect::shown, keys, make_private,
+    sync_folder,
+};
 use crate::job::hex;
 
 /// The format that is written, and the newest that is read.
@@ -60,6 +63,8 @@ pub struct Transferred {
     pub records: u64,
     /// Stored jobs.
     pub jobs: u64,
+    /// Records that no version can read; they are exported as they are.
+    pub unreadable: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,12 +112,13 @@ impl Store {
                 let (key, value) = entry?;
                 out.line(&record(&key, &value))?;
                 done.records += 1;
+                done.unreadable += u64::from(!is_readable(&key, &value));
             }
             Ok(())
         })?;
         for (watch, event_id, _) in self.spool().bodies().map_err(StoreError::from)? {
             // One that nothing refers to is on its way out.
-            if self.watch(watch)?.is_some() {
+            if self.has_watch(watch)? {
                 job(&mut out, &self.spool().path(watch, &event_id))?;
                 done.jobs += 1;
             }
@@ -121,6 +127,16 @@ impl Store {
         out.line(&Line::End { records: done.records, jobs: done.jobs, sha256 })?;
         out.to.flush()?;
         Ok(done)
+    }
+}
+
+/// Whether the value of a key is what the key says.
+fn is_readable(key: &[u8], value: &[u8]) -> bool {
+    match key.first() {
+        Some(&keys::WATCH) => codec::decode::<Watch>(value).is_ok(),
+        Some(&keys::EVENT) => codec::decode::<Event>(value).is_ok(),
+        Some(&keys::DELIVERY) => codec::decode::<Delivery>(value).is_ok(),
+        _ => true,
     }
 }
 
@@ -235,6 +251,7 @@ fn fill(from: &mut dyn BufRead, folder: &Path) -> Result<Transferred, TransferEr
             Line::TidingsExport { .. } => return Err(lines.wrong("a second header")),
             Line::Record { key, json } => {
                 let value = codec::versioned(json.get());
+                done.unreadable += u64::from(unshown(&key).is_some_and(|key| !is_readable(&key, &value)));
                 put(&db, &mut batch, unshown(&key).ok_or_else(|| lines.wrong("its key is none"))?, value)?;
                 done.records += 1;
             }
@@ -249,8 +266,8 @@ fn fill(from: &mut dyn BufRead, folder: &Path) -> Result<Transferred, TransferEr
             }
             Line::Data(_) => return Err(lines.wrong("bytes that belong to no job")),
             Line::End { records, jobs, sha256 } => {
-                if (Transferred { records, jobs }) != done || sha256 != hex(&lines.before.clone().finalize())
-                {
+                let told = (records, jobs) == (done.records, done.jobs);
+                if !told || sha256 != hex(&lines.before.clone().finalize()) {
                     return Err(lines.wrong("the export was changed, or is not whole"));
                 }
                 break;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Change, Newest, StoreError, codec, keys};
+use super::{Change, Newest, StoreError, codec, keys, unreadable::Unreadable};
 
 /// A batch of more than about this many random keys makes sled hold memory far beyond its cache (1 000 a batch:
 /// gigabytes; 100: as configured).
@@ -15,6 +15,7 @@ type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// Reads see what earlier operations of the same commit wrote.
 pub(super) struct Txn<'a> {
     db: &'a sled::Db,
+    unreadable: &'a Unreadable,
     /// Whole operations, not in the database yet.
     staged: Writes,
     /// The operation under way.
@@ -33,9 +34,10 @@ pub(super) struct Committed {
 }
 
 impl<'a> Txn<'a> {
-    pub(super) fn new(db: &'a sled::Db) -> Self {
+    pub(super) fn new(db: &'a sled::Db, unreadable: &'a Unreadable) -> Self {
         Self {
             db,
+            unreadable,
             staged: Writes::new(),
             current: Writes::new(),
             changes: Vec::new(),
@@ -53,8 +55,21 @@ impl<'a> Txn<'a> {
         Ok(self.db.get(key)?.map(|value| value.to_vec()))
     }
 
+    /// The record at `key`; `None` also when it cannot be read.
     pub(super) fn read<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        self.get(key)?.map(|bytes| codec::decode(&bytes)).transpose()
+        match self.get(key)? {
+            Some(bytes) => self.decode(key, &bytes),
+            None => Ok(None),
+        }
+    }
+
+    /// The record in `bytes`, which stand at `key`; `None` when it cannot be read.
+    pub(super) fn decode<T: DeserializeOwned>(
+        &self,
+        key: &[u8],
+        bytes: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        self.unreadable.pass_over(key, codec::decode(bytes))
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
@@ -78,7 +93,9 @@ impl<'a> Txn<'a> {
     /// after its record was dropped.
     pub(super) fn next_number(&mut self) -> Result<u64, StoreError> {
         let next = self.get(keys::NEXT)?.and_then(|bytes| keys::number_of(&bytes)).unwrap_or(1);
-        self.put(keys::NEXT.to_vec(), (next + 1).to_be_bytes().to_vec());
+        let after = next.checked_add(1);
+        let after = after.ok_or_else(|| StoreError::Record("no number is left for a record".to_owned()))?;
+        self.put(keys::NEXT.to_vec(), after.to_be_bytes().to_vec());
         Ok(next)
     }
 
@@ -128,6 +145,7 @@ impl<'a> Txn<'a> {
             }
         }
         for (key, value) in std::mem::take(&mut self.staged) {
+            self.unreadable.forget(&key);
             match value {
                 Some(value) => {
                     // Numbers only grow, and an event is written once.
@@ -194,7 +212,8 @@ mod tests {
     fn no_batch_is_larger_than_bounded_and_no_operation_is_split() {
         let folder = tempfile::tempdir().unwrap();
         let db = sled::Config::default().path(folder.path()).open().unwrap();
-        let mut txn = Txn::new(&db);
+        let unreadable = Unreadable::default();
+        let mut txn = Txn::new(&db, &unreadable);
         let key = |operation: u32, part: u32| [operation.to_be_bytes(), part.to_be_bytes()].concat();
         let mut applied = 0;
         for operation in 0..1000_u32 {
@@ -224,7 +243,8 @@ mod tests {
         let db = sled::Config::default().path(folder.path()).open().unwrap();
         db.insert("a1", "old").unwrap();
         db.insert("a2", "old").unwrap();
-        let mut txn = Txn::new(&db);
+        let unreadable = Unreadable::default();
+        let mut txn = Txn::new(&db, &unreadable);
         txn.put(b"a1".to_vec(), b"staged".to_vec());
         txn.delete(b"a2".to_vec());
         txn.end_operation().unwrap();
@@ -237,6 +257,6 @@ mod tests {
         assert_eq!((txn.next_number().unwrap(), txn.next_number().unwrap()), (1, 2));
         txn.finish().unwrap();
         assert_eq!(db.scan_prefix("a").count(), 2);
-        assert_eq!(Txn::new(&db).next_number().unwrap(), 3);
+        assert_eq!(Txn::new(&db, &unreadable).next_number().unwrap(), 3);
     }
 }

@@ -170,7 +170,7 @@ fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Committe
         return Err(StoreError::Unavailable("it failed and is being opened again".to_owned()));
     };
     contained(|| {
-        let mut txn = Txn::new(&database.db);
+        let mut txn = Txn::new(&database.db, &shared.unreadable);
         for call in calls {
             call.apply(&mut txn)?;
         }
@@ -215,7 +215,7 @@ fn tell_open(shared: &Shared) {
     }
     let Some(listener) = shared.listener.get() else { return };
     let told = contained(|| {
-        read::each_open(&database.db, |watch| listener(Change::Follow(watch)))?;
+        read::each_open(&database.db, &shared.unreadable, |watch| listener(Change::Follow(watch)))?;
         read::each_pending(&database.db, |sink, key, due| {
             listener(Change::Deliver { sink: sink.to_owned(), key, due });
         })

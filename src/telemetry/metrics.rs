@@ -29,6 +29,8 @@ pub struct Metrics {
     pub event_readers_dropped: IntCounterVec,
     /// 1 while the store takes writes.
     pub store_healthy: IntGauge,
+    /// Records of the store that were found unreadable.
+    pub unreadable_records: IntGauge,
     /// How long the store takes to make a commit durable.
     pub store_flush: Histogram,
     /// Bytes of stored jobs.
@@ -82,6 +84,11 @@ impl Metrics {
             ),
             api_requests: all.counters("tidings_api_requests_total", "Requests to the local API.", &[status]),
             store_healthy: gauge(all, "tidings_store_healthy", "1 while the store takes writes."),
+            unreadable_records: gauge(
+                all,
+                "tidings_store_unreadable_records",
+                "Records of the store that were found unreadable since the start and are still there.",
+            ),
             store_flush: histogram(
                 all,
                 "tidings_store_flush_seconds",

@@ -39,5 +39,7 @@ mod simulate;
 mod sinks;
 mod sources;
 mod store_cli;
+mod times;
 mod transport;
+mod unreadable;
 mod upstream;

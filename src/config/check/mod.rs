@@ -80,9 +80,22 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn at_least_one(&mut self, path: &KeyPath, n: usize) {
+    /// A number of things at once.
+    fn count(&mut self, path: &KeyPath, n: usize) {
+        const MOST: usize = 1_000_000;
         if n == 0 {
             self.report(path, "it has to be at least 1");
+        } else if n > MOST {
+            self.report(path, format!("it is at most {MOST}"));
+        }
+    }
+
+    /// A rate that has passed for a number above 0: what it divides must stay a duration.
+    fn sane_rate(&mut self, path: &KeyPath, rate: f64) {
+        const LEAST: f64 = 1e-6;
+        const MOST: f64 = 1e9;
+        if rate > 0.0 && !(LEAST..=MOST).contains(&rate) {
+            self.report(path, "it is from 0.000001 to 1000000000");
         }
     }
 

@@ -29,9 +29,11 @@ impl Checker<'_> {
                 "it is empty, so nothing would ever be sent; leave it out for every event",
             );
         }
-        self.at_least_one(&path.join("max_in_flight"), sink.max_in_flight());
+        self.count(&path.join("max_in_flight"), sink.max_in_flight());
         if sink.max_per_second().is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
             self.report(&path.join("max_per_second"), "it is a number above 0; leave it out for no limit");
+        } else if let Some(rate) = sink.max_per_second() {
+            self.sane_rate(&path.join("max_per_second"), rate);
         }
         self.retry(&path.join("retry"), sink.retry());
         match sink {

@@ -32,8 +32,10 @@ impl Checker<'_> {
         let rate = source.max_requests_per_second;
         if !rate.is_finite() || rate <= 0.0 {
             self.report(&path.join("max_requests_per_second"), "it has to be a number above 0");
+        } else {
+            self.sane_rate(&path.join("max_requests_per_second"), rate);
         }
-        self.at_least_one(&path.join("max_in_flight"), source.max_in_flight);
+        self.count(&path.join("max_in_flight"), source.max_in_flight);
         self.not_zero(&path.join("timeout"), source.timeout);
         if source.max_job_size.0 == 0 {
             self.report(&path.join("max_job_size"), "it has to be more than 0");

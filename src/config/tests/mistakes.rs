@@ -40,6 +40,7 @@ mistakes! {
     a_listen_address_of_the_environment: "", [("TIDINGS_SERVER__LISTEN", ":8787")];
     urls: "[sources.retab]\nbase_url = \"ftp://example.com\"\n[sinks.a]\ntype = \"webhook\"\nurl = \"https://user:topsecret@example.com\"\n[sinks.b]\ntype = \"webhook\"\nurl = \"example.com/hook\"\n[sinks.c]\ntype = \"webhook\"\nurl = \"http://\"\n", NO_VARIABLES;
     headers: &format!("{HOOK}[sinks.app.headers]\n\"Content-Type\" = \"a\"\nwebhook-id = \"a\"\n\"a b\" = \"c\"\nX-Key = \"top\\nsecret\"\nx-one = \"1\"\nX-One = \"1\"\n"), NO_VARIABLES;
+    numbers_beyond_all_bounds: &format!("[store]\nretention = \"9000y\"\n[sources.retab]\nmax_requests_per_second = 1e-300\nmax_in_flight = 2000000\n[sources.retab.polling]\ndeadline = \"36501d\"\n{HOOK}max_per_second = 1e300\n"), NO_VARIABLES;
     numbers_out_of_range: &format!("[sources.retab]\nmax_requests_per_second = 0\nmax_in_flight = 0\ntimeout = \"0s\"\nmax_job_size = \"0B\"\n[sources.mine]\nmax_requests_per_second = nan\n{HOOK}max_in_flight = 0\nretry = {{ schedule = [\"5s\", \"31d\"], jitter = 1.5 }}\n"), NO_VARIABLES;
     intervals: "[sources.retab.polling]\nmin_interval = \"2h\"\ninterval = \"0s\"\nmax_delay = \"1m\"\nlearn_by_label = \"\"\n[sources.mine.polling]\nmax_interval = \"100ms\"\nstrategy = \"backoff\"\ncost_of_a_poll = \"1s\"\n", NO_VARIABLES;
     events: &format!("{HOOK}events = [\"job.done\", \"job.complete\", \"*.lost\"]\n[sinks.b]\ntype = \"disk\"\ndir = \"\"\nevents = []\n"), NO_VARIABLES;
