@@ -23,6 +23,7 @@ use super::{
     report::{ErrorClass, Verdict as Attempted},
     retry::{next_attempt, time_left},
     tally::Tally,
+    turns::{Turn, Turns},
 };
 use crate::{
     api::view::{AttemptView, DeliveryState, SinkState, SinkView},
@@ -49,6 +50,7 @@ pub struct Courier {
     queue: Mutex<Queue>,
     wake: Notify,
     tally: Mutex<Tally>,
+    turns: Turns,
 }
 
 impl Courier {
@@ -64,6 +66,7 @@ impl Courier {
             queue: Mutex::new(Queue::new(limits, Instant::now())),
             wake: Notify::new(),
             tally: Mutex::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -180,7 +183,9 @@ impl Courier {
         let Some(delivery) = self.store.delivery(key)?.filter(|d| d.state == DeliveryState::Pending) else {
             return Ok(());
         };
-        if !self.may_go(key, &delivery).await? {
+        let ordered = self.queue().limits().ordered;
+        let turn = if ordered { self.turn(key, &delivery)? } else { None };
+        if (ordered && turn.is_none()) || !self.may_go(key, &delivery).await? {
             return Ok(());
         }
         let Some(event) = self.store.event(key.event)? else {
@@ -227,7 +232,6 @@ impl Courier {
             let delay = now.since(event.news.time()).as_secs_f64();
             self.metrics.sinks.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
         }
-        let ended = !matches!(verdict, Verdict::Retry(_));
         let done = AttemptDone {
             generation: delivery.generation,
             number: delivery.attempt_count + 1,
@@ -235,16 +239,27 @@ impl Courier {
             verdict,
         };
         self.store.attempted(key, &done, now).await;
-        if ended { self.let_next_go(&delivery) } else { Ok(()) }
+        drop(turn);
+        self.wake_next(&delivery)
+    }
+
+    /// Takes the turn of a delivery to an ordered sink. `None` when another delivery of its job goes first; the
+    /// delivery is put off, and woken when the other one ends.
+    fn turn(&self, key: DeliveryKey, delivery: &Delivery) -> Result<Option<Turn<'_>>, StoreError> {
+        let first = self.store.first_pending(delivery.watch, &self.name, Some(key.event))?;
+        let wait = match first {
+            Some((_, due)) => due.since(clock::now()),
+            None => match self.turns.take(delivery.watch) {
+                Some(turn) => return Ok(Some(turn)),
+                None => Duration::ZERO,
+            },
+        };
+        self.queue().put_off(key, Instant::now() + wait + TURN_PATIENCE);
+        Ok(None)
     }
 
     /// Whether a due delivery may be attempted now. One that may not comes back by itself, or is given up.
     async fn may_go(&self, key: DeliveryKey, delivery: &Delivery) -> Result<bool, StoreError> {
-        let ordered = self.queue().limits().ordered;
-        if ordered && self.store.first_pending(delivery.watch, &self.name, Some(key.event))?.is_some() {
-            self.queue().put_off(key, Instant::now() + TURN_PATIENCE);
-            return Ok(false);
-        }
         let now = clock::now();
         let gate = {
             let mut queue = self.queue();
@@ -262,17 +277,17 @@ impl Courier {
             self.metrics.sinks.attempts.with_label_values(&[sink.as_str(), "given_up"]).inc();
             self.metrics.sinks.dead_letters.with_label_values(&[sink.as_str()]).inc();
             self.store.give_up(key, delivery.generation, &reason, now).await;
-            self.let_next_go(delivery)?;
+            self.wake_next(delivery)?;
         }
         Ok(gate == Gate::Open)
     }
 
-    /// Wakes the delivery that waited for this one to end.
-    fn let_next_go(&self, delivery: &Delivery) -> Result<(), StoreError> {
+    /// Wakes the delivery whose turn it is after this one.
+    fn wake_next(&self, delivery: &Delivery) -> Result<(), StoreError> {
         if self.queue().limits().ordered
-            && let Some(next) = self.store.first_pending(delivery.watch, &self.name, None)?
+            && let Some((next, due)) = self.store.first_pending(delivery.watch, &self.name, None)?
         {
-            self.schedule(next, clock::now());
+            self.schedule(next, due);
         }
         Ok(())
     }

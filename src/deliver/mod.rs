@@ -12,6 +12,7 @@ pub mod queue;
 pub mod breaker;
 mod origins;
 mod tally;
+mod turns;
 mod metrics;
 pub mod parcel;
 pub mod envelope;

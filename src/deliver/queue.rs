@@ -203,9 +203,11 @@ impl Queue {
         self.quiet_until = self.quiet_until.max(Some(until));
     }
 
-    /// Puts a delivery that was taken off without an attempt.
+    /// Makes a delivery that was taken due later, without an attempt, unless something made it due meanwhile.
     pub fn put_off(&mut self, key: DeliveryKey, at: Instant) {
-        self.due.schedule(key, at);
+        if self.due.due(&key).is_none() {
+            self.due.schedule(key, at);
+        }
     }
 
     /// Ends what [`Next::Take`] began. With `again` the delivery is due then, unless something else made it due.

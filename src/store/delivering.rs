@@ -54,7 +54,8 @@ impl Store {
         .await;
     }
 
-    /// The first pending delivery to `sink` among the events of a watch: those before the event `before`, or all.
+    /// The first pending delivery to `sink` among all events of a watch, its progress included, and the time at
+    /// which it is due. With `before`, among the events before that one.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -63,15 +64,18 @@ impl Store {
         watch: u64,
         sink: &str,
         before: Option<u64>,
-    ) -> Result<Option<DeliveryKey>, StoreError> {
+    ) -> Result<Option<(DeliveryKey, Time)>, StoreError> {
         let Some(watch) = self.watch(watch)? else { return Ok(None) };
         self.read(|db| {
-            let events = watch.events.iter().filter(|event| before.is_none_or(|before| **event < before));
-            for event in events {
-                for entry in db.scan_prefix(keys::numbered(keys::PENDING, *event)) {
+            let events = watch.all_events().into_iter();
+            for event in events.take_while(|event| before.is_none_or(|before| *event < before)) {
+                for entry in db.scan_prefix(keys::numbered(keys::PENDING, event)) {
                     let (key, value) = entry?;
-                    if value.get(8..) == Some(sink.as_bytes()) {
-                        return Ok(DeliveryKey::of_stored(&key));
+                    if let Some((due, name)) = value.split_first_chunk::<8>()
+                        && name == sink.as_bytes()
+                        && let Some(key) = DeliveryKey::of_stored(&key)
+                    {
+                        return Ok(Some((key, Time(i64::from_be_bytes(*due)))));
                     }
                 }
             }

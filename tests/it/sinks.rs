@@ -176,6 +176,76 @@ async fn an_ordered_sink_gets_the_events_of_a_job_one_after_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_ordered_sink_gets_the_end_of_a_job_after_its_progress_over_restarts() {
+    let hour = Duration::from_hours(1);
+    let retries = [vec![Span::secs(2)], vec![Span::millis(300); 9]].concat();
+    let flow = Flow::start(&retries, |config| {
+        webhook(config, |app| {
+            app.ordered = true;
+            app.events = ["job.started", "job.updated", "job.*"].map(str::to_owned).to_vec();
+        });
+    })
+    .await;
+    flow.receiver.then([Reply::status(500)]);
+    let job = flow.mock.add_job(JobPlan::new().lasting(hour * 100));
+    flow.daemon.watch(&job).await;
+    flow.daemon.until(&job, "is validated", |watch| watch["status"] == "validating").await;
+    flow.mock.advance(hour * 20);
+    flow.receiver.at_least(1).await;
+    flow.mock.advance(hour * 100);
+    flow.daemon.until(&job, "ended", |watch| watch["phase"] == "delivering").await;
+    assert_eq!(flow.deliveries("state=pending").await.len(), 3);
+    let flow = flow.restart(|_| ()).await;
+    assert_eq!(flow.daemon.finished(&job).await["phase"], "done");
+    let types =
+        || -> Vec<_> { flow.receiver.requests().iter().map(|told| told.json()["type"].clone()).collect() };
+    assert_eq!(types(), ["job.started", "job.started", "job.updated", "job.completed"]);
+    // Sent again they go in the same order, one after another, although the first one fails at first.
+    flow.receiver.then([Reply::status(500)]);
+    let again = json!({"sink": "app", "state": "delivered"});
+    assert_eq!(flow.daemon.post("/v1/deliveries/redeliver", &again).await.1["count"], 3);
+    flow.receiver.at_least(8).await;
+    assert_eq!(types()[4..], ["job.started", "job.started", "job.updated", "job.completed"]);
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_event_sent_again_waits_for_the_attempt_in_flight() {
+    let flow = Flow::start(&[Span::millis(300); 9], |config| {
+        webhook(config, |app| {
+            app.ordered = true;
+            app.timeout = Span::millis(1500);
+        });
+    })
+    .await;
+    let job = flow.mock.add_job(JobPlan::new().ending(Ending::Failed));
+    flow.daemon.watch(&job).await;
+    let first = flow.daemon.finished(&job).await;
+    let url = format!("{}/v1/jobs/{job}/retry", flow.mock.base_url());
+    assert!(flow.daemon.http.post(url).send().await.unwrap().status().is_success());
+    flow.receiver.then([Reply::Hang]);
+    flow.daemon.watch(&job).await;
+    flow.receiver.at_least(2).await;
+    let failed = first["deliveries"][0]["id"].as_str().unwrap();
+    let path = format!("/v1/deliveries/{failed}/redeliver");
+    assert_eq!(flow.daemon.post(&path, &json!({})).await.0, 202);
+    flow.receiver.at_least(4).await;
+    flow.daemon.finished(&job).await;
+    let mut attempts: Vec<(Time, Duration)> = Vec::new();
+    for delivery in flow.deliveries("").await {
+        for attempt in delivery["attempts"].as_array().unwrap() {
+            attempts.push((at(attempt), Duration::from_millis(attempt["duration_ms"].as_u64().unwrap())));
+        }
+    }
+    attempts.sort();
+    assert_eq!(attempts.len(), 4);
+    for two in attempts.windows(2) {
+        assert!(two[1].0 >= two[0].0.after(two[0].1), "never two at once: {attempts:?}");
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rate_holds_over_all_deliveries_of_a_sink() {
     let flow = Flow::start(&[], |config| webhook(config, |app| app.max_per_second = Some(4.0))).await;
     for job in flow.jobs(5).await {
