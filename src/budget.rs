@@ -59,6 +59,12 @@ impl Budget {
         self.lately += f64::from(requests);
     }
 
+    /// Gives a token back that was taken for nothing.
+    pub fn refund(&mut self) {
+        self.tokens = (self.tokens + 1.0).min(self.capacity);
+        self.lately = (self.lately - 1.0).max(0.0);
+    }
+
     /// Takes note that the other side asks for less. The rate grows back by itself.
     pub fn shrink(&mut self, now: Instant) {
         self.refill(now);

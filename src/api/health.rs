@@ -96,6 +96,8 @@ impl Api {
             self.metrics.sinks.pending.with_label_values(&name).set(pending);
             let age = sink.oldest_pending_at.map_or(0.0, |made| clock::now().since(made).as_secs_f64());
             self.metrics.sinks.oldest_pending.with_label_values(&name).set(age);
+            let failing = i64::from(sink.state == SinkState::Failing);
+            self.metrics.sinks.failing.with_label_values(&name).set(failing);
             let open = i64::from(sink.breaker != BreakerState::Closed);
             self.metrics.sinks.breaker_open.with_label_values(&name).set(open);
             self.metrics.sinks.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));

@@ -17,7 +17,7 @@ pub(super) async fn list_all(State(api): State<Arc<Api>>) -> Json<Page<SinkView>
     Json(Page { data: api.live().couriers.views(), next_cursor: None })
 }
 
-/// Send a `tidings.test` event to a sink, once, and tell what came of it.
+/// Send a `tidings.test` event to a sink, once, and tell what came of it. When it is taken the sink's breaker closes.
 #[utoipa::path(
     post, path = "/v1/sinks/{name}/test", tag = "sinks", params(("name" = String, Path)),
     responses((status = 200, body = AttemptView), (status = 404, body = super::view::Problem))
@@ -40,7 +40,7 @@ pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Resu
     view.map(Json).ok_or_else(|| no_sink(&api, &name))
 }
 
-/// Let a paused sink go on, with everything that came in meanwhile.
+/// Let a paused sink go on, with everything that came in meanwhile. Its breaker closes, also of a sink that is not paused.
 #[utoipa::path(
     post, path = "/v1/sinks/{name}/resume", tag = "sinks", params(("name" = String, Path)),
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))

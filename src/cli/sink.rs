@@ -24,12 +24,16 @@ const TEST_PATIENCE: Duration = Duration::from_mins(5);
 
 /// The long description of `sink test`.
 const ABOUT_TEST: &str = "Sends a `tidings.test` event to a sink, signed and guarded like any other, and prints what came \
-        of it. It is tried once and leaves no delivery behind.";
+        of it. It is tried once and leaves no delivery behind. When the sink takes it, its breaker closes.";
 
 /// The long description of `sink pause`.
 const ABOUT_PAUSE: &str = "Stops handing deliveries to a sink, for example while its receiver is being repaired. Attempts under \
         way go on, what comes in is kept, and nothing becomes a dead letter meanwhile. It holds over a restart of the \
         daemon, until `tidings sink resume`.";
+
+/// The long description of `sink resume`.
+const ABOUT_RESUME: &str = "Lets a paused sink go on, with everything that came in meanwhile. Closes the breaker of a \
+        sink that kept failing, and ends a silence that it asked for: deliveries go out again, slowly at first.";
 
 /// `tidings sink …`
 #[derive(Clone, Debug, Subcommand)]
@@ -42,7 +46,8 @@ pub enum SinkCommand {
     /// Stop handing deliveries to a sink; they are kept until it is resumed
     #[command(long_about = ABOUT_PAUSE)]
     Pause(SinkNameArgs),
-    /// Let a paused sink go on, with everything that came in meanwhile
+    /// Let a paused sink go on, or one whose breaker is open, with everything that came in meanwhile
+    #[command(long_about = ABOUT_RESUME)]
     Resume(SinkNameArgs),
 }
 
@@ -120,6 +125,7 @@ async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -
             sink.in_flight.to_string(),
             sink.delivered.to_string(),
             sink.failed.to_string(),
+            sink.failures_in_row.to_string(),
             sink.dead.to_string(),
             sink.success_share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0)),
             relative_or_dash(sink.last_success_at, now),
@@ -136,6 +142,7 @@ async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -
         "IN FLIGHT",
         "DELIVERED",
         "FAILED",
+        "IN A ROW",
         "DEAD",
         "TAKEN",
         "LAST SUCCESS",

@@ -27,7 +27,7 @@ pub const MIN_TIME: Duration = Duration::from_secs(1);
 /// The share of failed attempts from which on the breaker opens.
 pub const FAILURE_SHARE: f64 = 0.5;
 
-/// Pauses follow the sink's own retry schedule, within these bounds.
+/// Pauses follow the sink's own retry schedule, but at most double each time, within these bounds.
 const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// The pause of a sink that has no retry schedule.
@@ -57,8 +57,10 @@ enum State {
 pub enum Pass {
     /// It may.
     Attempt,
-    /// Not before then; `None` while a probe is under way.
-    Hold(Option<Instant>),
+    /// From then on, as the probe.
+    Probe(Instant),
+    /// Not while a probe is in flight.
+    Hold,
 }
 
 /// The breaker of one sink.
@@ -68,64 +70,82 @@ pub struct Breaker {
     state: State,
     /// Failed probes in a row.
     failed_probes: usize,
-    last_failure: Option<Instant>,
+    opened_at: Option<Instant>,
+    /// Attempts in the window below which nothing is concluded.
+    attempts: u32,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { slots: VecDeque::new(), state: State::Closed, failed_probes: 0, last_failure: None }
+        Self::new(MIN_ATTEMPTS)
     }
 }
 
 impl Breaker {
-    /// Asks for an attempt with `key`. When a pause is over, the first to ask is the probe.
-    pub fn pass(&mut self, key: DeliveryKey, now: Instant) -> Pass {
+    /// One that concludes nothing from fewer than `attempts` attempts a minute.
+    #[must_use]
+    pub fn new(attempts: u32) -> Self {
+        Self { slots: VecDeque::new(), state: State::Closed, failed_probes: 0, opened_at: None, attempts }
+    }
+
+    /// Whether an attempt may be made.
+    #[must_use]
+    pub fn pass(&self) -> Pass {
         match self.state {
             State::Closed => Pass::Attempt,
-            State::Open { until } if now < until => Pass::Hold(Some(until)),
-            State::Open { .. } => {
-                self.state = State::HalfOpen { probe: key };
-                Pass::Attempt
-            }
-            State::HalfOpen { probe } if probe == key => Pass::Attempt,
-            State::HalfOpen { .. } => Pass::Hold(None),
+            State::Open { until } => Pass::Probe(until),
+            State::HalfOpen { .. } => Pass::Hold,
         }
     }
 
-    /// Takes note that the sink took a delivery. `true` when that closed the breaker.
-    pub fn taken(&mut self, now: Instant) -> bool {
-        let closed = self.state != State::Closed;
-        if closed {
-            *self = Self { last_failure: self.last_failure, ..Self::default() };
+    /// Makes an attempt with `key` the probe, unless it is closed.
+    pub fn probe(&mut self, key: DeliveryKey) {
+        if let State::Open { .. } = self.state {
+            self.state = State::HalfOpen { probe: key };
         }
+    }
+
+    /// Notes that the sink took a delivery. `true` when that closed the breaker.
+    pub fn taken(&mut self, now: Instant) -> bool {
+        let closed = self.close();
         self.slot(now).taken += 1;
         closed
     }
 
-    /// Takes note of an attempt with `key` that failed; `random` lies in [0, 1). `true` when the breaker, closed
-    /// before, opened.
+    /// Closes it, whatever happened before. `true` when it was not closed.
+    pub fn close(&mut self) -> bool {
+        let closed = self.state != State::Closed;
+        if closed {
+            *self = Self::new(self.attempts);
+        }
+        closed
+    }
+
+    /// Notes an attempt with `key` that failed; `random` lies in [0, 1). `true` when the breaker, closed before,
+    /// opened.
     pub fn failed(&mut self, key: DeliveryKey, retry: &RetryConfig, now: Instant, random: f64) -> bool {
-        self.last_failure = Some(now);
         let slot = self.slot(now);
         slot.failed += 1;
         slot.first_failure.get_or_insert(now);
-        match self.state {
-            State::Closed if self.is_too_much(now) => {
-                self.failed_probes = 0;
-                self.open(retry, now, random);
-                true
-            }
-            State::HalfOpen { probe } if probe == key => {
-                self.failed_probes += 1;
-                self.open(retry, now, random);
-                false
-            }
-            // An attempt that began before it opened says nothing new.
-            _ => false,
+        if self.state == State::Closed && self.is_too_much(now) {
+            self.failed_probes = 0;
+            self.open(retry, now, random);
+            return true;
+        }
+        // Another attempt that began before it opened says nothing new.
+        self.failed_probe(key, retry, now, random);
+        false
+    }
+
+    /// Opens it again if the attempt with `key` was the probe.
+    pub fn failed_probe(&mut self, key: DeliveryKey, retry: &RetryConfig, now: Instant, random: f64) {
+        if self.state == (State::HalfOpen { probe: key }) {
+            self.failed_probes += 1;
+            self.open(retry, now, random);
         }
     }
 
-    /// Takes note that an attempt with `key` told nothing about the sink. If it was the probe, the next is.
+    /// Notes that an attempt with `key` told nothing about the sink. If it was the probe, the next is.
     pub fn abandoned(&mut self, key: DeliveryKey, now: Instant) {
         if self.state == (State::HalfOpen { probe: key }) {
             self.state = State::Open { until: now };
@@ -133,8 +153,11 @@ impl Breaker {
     }
 
     fn open(&mut self, retry: &RetryConfig, now: Instant, random: f64) {
-        let step = retry.schedule.get(self.failed_probes).or(retry.schedule.last());
-        let pause = step.map_or(USUAL_PAUSE, |step| step.0).clamp(*PAUSE.start(), *PAUSE.end());
+        let step =
+            |at: usize| retry.schedule.get(at).or(retry.schedule.last()).map_or(USUAL_PAUSE, |step| step.0);
+        let doubled = step(0).max(*PAUSE.start()).saturating_mul(1 << self.failed_probes.min(16));
+        let pause = step(self.failed_probes).min(doubled).clamp(*PAUSE.start(), *PAUSE.end());
+        self.opened_at = Some(now);
         // Sinks that one outage struck do not all come back at the same instant.
         self.state = State::Open { until: now + pause.mul_f64(1.0 + 0.2 * (random - 0.5)) };
     }
@@ -160,7 +183,7 @@ impl Breaker {
         let first = self.slots.iter().find_map(|slot| slot.first_failure);
         let lasts = first.is_some_and(|first| now.saturating_duration_since(first) >= MIN_TIME);
         lasts
-            && taken + failed >= MIN_ATTEMPTS
+            && taken + failed >= self.attempts
             && f64::from(failed) >= FAILURE_SHARE * f64::from(taken + failed)
     }
 
@@ -171,10 +194,10 @@ impl Breaker {
         (taken + failed > 0).then(|| f64::from(taken) / f64::from(taken + failed))
     }
 
-    /// When the last attempt failed.
+    /// When it opened last, or the last probe failed.
     #[must_use]
-    pub fn last_failure(&self) -> Option<Instant> {
-        self.last_failure
+    pub fn opened_at(&self) -> Option<Instant> {
+        self.opened_at
     }
 
     /// When a probe may be made; `None` unless it is open.
@@ -221,6 +244,20 @@ mod tests {
         breaker
     }
 
+    /// The pauses of a breaker whose probes fail.
+    fn pauses() -> [Duration; 7] {
+        let mut now = Instant::now();
+        let mut breaker = open(now);
+        std::array::from_fn(|_| {
+            let at = breaker.probe_at().unwrap();
+            let pause = at - now;
+            now = at;
+            breaker.probe(key(1));
+            breaker.failed(key(1), &retry(), now, 0.5);
+            pause
+        })
+    }
+
     #[test]
     fn half_of_the_attempts_of_a_minute_open_it_and_less_does_not() {
         let start = Instant::now();
@@ -247,21 +284,22 @@ mod tests {
         let start = Instant::now();
         let mut breaker = open(start);
         let first = start + Duration::from_secs(2);
-        assert_eq!(breaker.pass(key(1), start), Pass::Hold(Some(first)));
-        assert_eq!(breaker.pass(key(1), first), Pass::Attempt);
-        assert_eq!(breaker.state(), BreakerState::HalfOpen);
-        assert_eq!(breaker.pass(key(2), first), Pass::Hold(None));
+        assert_eq!(breaker.pass(), Pass::Probe(first));
+        breaker.probe(key(1));
+        assert_eq!((breaker.state(), breaker.pass()), (BreakerState::HalfOpen, Pass::Hold));
         // One that was under way when it opened does not count as the probe.
         assert!(!breaker.failed(key(9), &retry(), first, 0.5));
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
         breaker.failed(key(1), &retry(), first, 0.5);
-        assert_eq!(breaker.probe_at(), Some(first + Duration::from_secs(60)), "300 s are cut to a minute");
-        let second = first + Duration::from_secs(60);
-        assert_eq!(breaker.pass(key(3), second), Pass::Attempt);
+        let second = first + Duration::from_secs(4);
+        assert_eq!(breaker.probe_at(), Some(second), "twice the first pause, not the next step of 300 s");
+        assert_eq!(pauses(), [2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs));
+        breaker.probe(key(3));
         breaker.abandoned(key(3), second);
-        assert_eq!(breaker.pass(key(4), second), Pass::Attempt);
+        assert_eq!(breaker.pass(), Pass::Probe(second));
+        breaker.probe(key(4));
         assert!(breaker.taken(second));
-        assert_eq!((breaker.state(), breaker.pass(key(5), second)), (BreakerState::Closed, Pass::Attempt));
+        assert_eq!((breaker.state(), breaker.pass()), (BreakerState::Closed, Pass::Attempt));
         assert_eq!(breaker.success_share(second), Some(1.0));
     }
 
@@ -277,8 +315,9 @@ mod tests {
                 now += Duration::from_millis(gap);
                 let key = key(event);
                 match what {
-                    0 => if breaker.pass(key, now) == Pass::Attempt && breaker.state() == BreakerState::HalfOpen {
-                        prop_assert!(probe.is_none_or(|probe| probe == key));
+                    0 => if let Pass::Probe(until) = breaker.pass() && until <= now {
+                        prop_assert_eq!(probe, None);
+                        breaker.probe(key);
                         probe = Some(key);
                     },
                     1 => { breaker.failed(key, &retry(), now, random); }

@@ -19,9 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Carrier, Parcel, Report,
-    queue::{Gate, Limits, Next, Queue},
-    report::{ErrorClass, Verdict as Attempted},
-    retry::{next_attempt, time_left},
+    decision::{Decision, History, decide},
+    queue::{Limits, Next, Queue, Turned},
     tally::Tally,
     turns::{Turn, Turns},
 };
@@ -79,7 +78,7 @@ impl Courier {
 
     /// Everything that waits, each with the time at which it is due; the queue is empty afterwards.
     pub(super) fn drain(&self) -> Vec<(DeliveryKey, Instant)> {
-        self.queue().drain(Instant::now())
+        self.queue().drain()
     }
 
     /// Makes a delivery due that another courier left, unless it is known here.
@@ -100,6 +99,15 @@ impl Courier {
         self.wake.notify_one();
     }
 
+    /// Asks the sink as if it worked, whatever happened before: its breaker closes, a silence that it asked for ends.
+    pub fn reset(&self) {
+        let reset = self.queue().reset(Instant::now());
+        if reset {
+            tracing::info!(sink = self.name, "the sink is asked again; its breaker is closed");
+        }
+        self.wake.notify_one();
+    }
+
     /// How the sink is doing.
     #[must_use]
     pub fn view(&self) -> SinkView {
@@ -108,16 +116,19 @@ impl Courier {
             let queue = self.queue();
             let (pending, in_flight) = queue.counts();
             let breaker = queue.breaker();
-            let failing = breaker.state() != crate::api::view::BreakerState::Closed;
+            let later = |at: Instant| wall.after(at.saturating_duration_since(now));
             let view = SinkView {
                 pending: pending as u64,
                 in_flight: in_flight as u64,
                 breaker: breaker.state(),
-                next_probe_at: breaker.probe_at().map(|at| wall.after(at.saturating_duration_since(now))),
+                next_probe_at: breaker.probe_at().map(later),
+                quiet_until: queue.quiet_until(now).map(later),
+                rate: queue.rate(),
                 success_share: breaker.success_share(now),
+                failures_in_row: queue.failures_in_row(),
                 ..SinkView::new(&self.name, self.carrier.kind(), &self.carrier.target())
             };
-            (if failing { SinkState::Failing } else { SinkState::Ok }, queue.oldest(), view)
+            (if queue.is_failing(now) { SinkState::Failing } else { SinkState::Ok }, queue.oldest(), view)
         };
         self.tally().show(&mut view);
         view.state = if view.paused_at.is_some() { SinkState::Paused } else { state };
@@ -125,12 +136,15 @@ impl Courier {
         view
     }
 
-    /// Sends a test event, once, outside the queue.
+    /// Sends a test event, once, outside the queue. When it is taken the sink is asked again at once.
     pub async fn test(&self) -> AttemptView {
         let now = clock::now();
         let id = format!("evt_test{:016x}", rand::random::<u64>());
         let parcel = Parcel::test(id, now, "If you can read this, tidings can reach this sink.");
         let report = self.carrier.test(&parcel, now).await;
+        if report.error.is_none() {
+            self.reset();
+        }
         view_of(&report, now)
     }
 
@@ -178,28 +192,20 @@ impl Courier {
         self.queue().finish(key, kept.then(|| now + STORE_PATIENCE), now);
     }
 
-    /// One delivery that is due: an attempt, if the sink may be asked, and what follows from it.
+    /// One delivery that is due: an attempt, if it is its turn, and what follows from it.
     async fn deliver(&self, key: DeliveryKey) -> Result<(), StoreError> {
-        let Some(delivery) = self.store.delivery(key)?.filter(|d| d.state == DeliveryState::Pending) else {
+        let Some((delivery, turn)) = self.prepare(key)? else {
+            self.queue().refund(Instant::now());
             return Ok(());
         };
-        let ordered = self.queue().limits().ordered;
-        let turn = if ordered { self.turn(key, &delivery)? } else { None };
-        if (ordered && turn.is_none()) || !self.may_go(key, &delivery).await? {
-            return Ok(());
-        }
+        let begun = clock::now();
         let Some(event) = self.store.event(key.event)? else {
-            let reason = "the record of its event cannot be read";
-            tracing::error!(
-                sink = self.name,
-                event_id = delivery.event_id,
-                reason,
-                "a delivery became a dead letter"
-            );
-            self.store.give_up(key, delivery.generation, reason, clock::now()).await;
-            return self.let_next_go(&delivery);
+            let report = Report::unreadable("the record of its event cannot be read");
+            self.conclude(key, &delivery, &report, begun).await;
+            drop(turn);
+            return self.wake_next(&delivery);
         };
-        let (begun, trace) = (clock::now(), event.trace());
+        let trace = event.trace();
         let span = trace.child();
         let attempt =
             AssertUnwindSafe(self.carrier.carry(&self.store, key, &event, span, begun)).catch_unwind();
@@ -220,27 +226,41 @@ impl Courier {
             }
         };
         let now = clock::now();
-        self.learn(key, &report);
-        let verdict = self.judge(&delivery, &report, now);
-        self.count(&delivery, &report, &verdict, now);
         self.metrics.spans.record(&trace, SpanKind::Client, || span_of(&delivery, &report, span, begun, now));
         // A delivery that somebody asked for again says nothing about how long it took.
-        if verdict == Verdict::Delivered
+        if self.conclude(key, &delivery, &report, begun).await == Verdict::Delivered
             && delivery.generation == 0
             && let News::End(_) = event.news
         {
             let delay = now.since(event.news.time()).as_secs_f64();
             self.metrics.sinks.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
         }
+        drop(turn);
+        self.wake_next(&delivery)
+    }
+
+    /// Decides what an attempt means, and records it.
+    async fn conclude(&self, key: DeliveryKey, delivery: &Delivery, report: &Report, begun: Time) -> Verdict {
+        let now = clock::now();
+        let verdict = self.judge(key, delivery, report, now);
+        self.count(delivery, report, &verdict, now);
         let done = AttemptDone {
             generation: delivery.generation,
             number: delivery.attempt_count + 1,
-            attempt: view_of(&report, begun),
-            verdict,
+            attempt: view_of(report, begun),
+            verdict: verdict.clone(),
         };
         self.store.attempted(key, &done, now).await;
-        drop(turn);
-        self.wake_next(&delivery)
+        verdict
+    }
+
+    /// What an attempt needs; `None` when there is nothing to do or it is not its turn.
+    fn prepare(&self, key: DeliveryKey) -> Result<Option<Prepared<'_>>, StoreError> {
+        let pending = self.store.delivery(key)?.filter(|delivery| delivery.state == DeliveryState::Pending);
+        let Some(delivery) = pending else { return Ok(None) };
+        let ordered = self.queue().limits().ordered;
+        let turn = if ordered { self.turn(key, &delivery)? } else { None };
+        Ok((!ordered || turn.is_some()).then_some((delivery, turn)))
     }
 
     /// Takes the turn of a delivery to an ordered sink. `None` when another delivery of its job goes first; the
@@ -258,30 +278,6 @@ impl Courier {
         Ok(None)
     }
 
-    /// Whether a due delivery may be attempted now. One that may not comes back by itself, or is given up.
-    async fn may_go(&self, key: DeliveryKey, delivery: &Delivery) -> Result<bool, StoreError> {
-        let now = clock::now();
-        let gate = {
-            let mut queue = self.queue();
-            let left = time_left(&queue.limits().retry, delivery.step);
-            queue.gate(key, left, Instant::now())
-        };
-        if gate == Gate::Over {
-            let error = self.tally().last_error.clone().unwrap_or_default();
-            let reason =
-                format!("the sink kept failing until the schedule was over; the last failure: {error}");
-            self.tally().dead += 1;
-            let (sink, source, job_id) = (&self.name, &delivery.source, &delivery.job_id);
-            let event_id = &delivery.event_id;
-            tracing::error!(sink, source, %job_id, event_id, reason, "a delivery became a dead letter");
-            self.metrics.sinks.attempts.with_label_values(&[sink.as_str(), "given_up"]).inc();
-            self.metrics.sinks.dead_letters.with_label_values(&[sink.as_str()]).inc();
-            self.store.give_up(key, delivery.generation, &reason, now).await;
-            self.wake_next(delivery)?;
-        }
-        Ok(gate == Gate::Open)
-    }
-
     /// Wakes the delivery whose turn it is after this one.
     fn wake_next(&self, delivery: &Delivery) -> Result<(), StoreError> {
         if self.queue().limits().ordered
@@ -292,18 +288,26 @@ impl Courier {
         Ok(())
     }
 
-    /// What an attempt says about the sink as a whole.
-    fn learn(&self, key: DeliveryKey, report: &Report) {
+    /// Decides what an attempt means, and lets the queue know what it says about the sink.
+    fn judge(&self, key: DeliveryKey, delivery: &Delivery, report: &Report, wall: Time) -> Verdict {
         let now = Instant::now();
         let mut queue = self.queue();
-        match &report.verdict {
-            Attempted::Delivered if queue.taken(now) => {
+        let history = History {
+            step: delivery.step,
+            spared: delivery.spared,
+            spared_for: Duration::from_millis(delivery.spared_ms),
+            passed_by: queue.passed_by(key),
+        };
+        let retry = queue.limits().retry.clone();
+        let Decision { next, sign } =
+            decide(report, history, queue.is_taking(now), &retry, wall, rand::random());
+        let turned = queue.record(key, sign, report.asked(), now, rand::random());
+        drop(queue);
+        match turned {
+            Some(Turned::Closed) => {
                 tracing::info!(sink = self.name, "the sink works again; its breaker is closed");
             }
-            Attempted::Retry { .. }
-                if report.error_class.is_none_or(ErrorClass::blames_sink)
-                    && queue.failed(key, now, rand::random()) =>
-            {
+            Some(Turned::Opened) => {
                 self.metrics.sinks.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
                 let error = report.error.as_deref().unwrap_or_default();
                 tracing::warn!(
@@ -312,30 +316,11 @@ impl Courier {
                     "the sink keeps failing; its breaker is open: one delivery at a time finds out whether it works again"
                 );
             }
-            _ => {}
+            None => {}
         }
-        if let (Some(429), Attempted::Retry { not_before: Some(wait) }) = (report.status, &report.verdict) {
-            queue.keep_quiet(*wait, now);
-        }
-        drop(queue);
-        // What was held may go, or the wait has become another.
+        // What waits for the sink may go, or its wait has become another.
         self.wake.notify_one();
-    }
-
-    fn judge(&self, delivery: &Delivery, report: &Report, now: Time) -> Verdict {
-        match &report.verdict {
-            Attempted::Delivered => Verdict::Delivered,
-            Attempted::Dead { reason } => Verdict::Dead(reason.clone()),
-            Attempted::Retry { not_before } => {
-                let retry = self.queue().limits().retry.clone();
-                let next = next_attempt(&retry, delivery.step + 1, *not_before, now, rand::random());
-                let error = report.error.as_deref().unwrap_or("it failed");
-                next.map_or_else(
-                    || Verdict::Dead(format!("the last attempt failed: {error}")),
-                    Verdict::Retry,
-                )
-            }
-        }
+        next
     }
 
     fn count(&self, delivery: &Delivery, report: &Report, verdict: &Verdict, now: Time) {
@@ -347,7 +332,7 @@ impl Courier {
             Verdict::Delivered => {
                 tracing::debug!(sink, source, %job_id, event_id, attempt, "delivered");
             }
-            Verdict::Retry(next) => {
+            Verdict::Retry(next) | Verdict::PutOff(next) => {
                 tracing::warn!(sink, source, %job_id, event_id, attempt, error, %next, "an attempt to deliver failed");
             }
             Verdict::Dead(reason) => {
@@ -371,6 +356,9 @@ impl Courier {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A delivery that is pending, and its turn at an ordered sink.
+type Prepared<'a> = (Delivery, Option<Turn<'a>>);
 
 /// When the event of a delivery was made; `None` when it is gone or the store cannot be read now.
 pub(super) fn made_at(store: &Store, key: DeliveryKey) -> Option<Time> {

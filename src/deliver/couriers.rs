@@ -129,7 +129,7 @@ impl Couriers {
         Ok(())
     }
 
-    /// Pauses a sink, or lets it go on; durable. `None` when there is none of that name.
+    /// Pauses a sink, or lets it go on, with its breaker closed; durable. `None` when there is none of that name.
     ///
     /// # Errors
     /// When it could not be stored; nothing has changed then.
@@ -137,6 +137,9 @@ impl Couriers {
         let Some(courier) = self.by_name.get(name) else { return Ok(None) };
         let since = self.store.pause_sink(name, paused, clock::now()).await?;
         courier.pause(since);
+        if !paused {
+            courier.reset();
+        }
         tracing::info!(sink = name, "the sink was {}", if paused { "paused" } else { "resumed" });
         Ok(Some(courier.view()))
     }
@@ -216,8 +219,9 @@ fn callback_limits() -> Limits {
     Limits {
         retry: RetryConfig::default(),
         max_in_flight: MAX_CALLBACKS,
+        first_in_flight: MAX_CALLBACKS,
         max_per_second: None,
         ordered: false,
-        breaker: false,
+        breaker_attempts: u32::MAX,
     }
 }

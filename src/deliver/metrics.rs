@@ -25,6 +25,8 @@ pub struct SinkMetrics {
     pub pending: IntGaugeVec,
     /// The age of the oldest event that is pending, by sink.
     pub oldest_pending: GaugeVec,
+    /// 1 while it keeps failing, by sink.
+    pub failing: IntGaugeVec,
     /// 1 while the breaker is open or half-open, by sink.
     pub breaker_open: IntGaugeVec,
     /// How often the breaker opened, by sink.
@@ -48,8 +50,8 @@ impl SinkMetrics {
         Self {
             attempts: catalogue.counters(
                 "tidings_delivery_attempts_total",
-                "Attempts to deliver an event; `given_up` is a delivery that ended without one.",
-                &by("result", &["delivered", "failed", "dead", "given_up"]),
+                "Attempts to deliver an event.",
+                &by("result", &["delivered", "failed", "dead"]),
             ),
             failures: catalogue.counters(
                 "tidings_delivery_failures_total",
@@ -72,6 +74,11 @@ impl SinkMetrics {
             oldest_pending: catalogue.float_gauges(
                 "tidings_oldest_pending_delivery_seconds",
                 "The age of the oldest event that waits or is under way; 0 when none does.",
+                &[Label::SINK],
+            ),
+            failing: catalogue.gauges(
+                "tidings_sink_failing",
+                "1 while the breaker is not closed, or the last attempts failed with no success since.",
                 &[Label::SINK],
             ),
             breaker_open: catalogue.gauges(
@@ -99,7 +106,7 @@ impl SinkMetrics {
 
     /// Forgets the gauges that are set anew whenever somebody asks.
     pub fn forget_gauges(&self) {
-        for gauge in [&self.pending, &self.breaker_open, &self.paused] {
+        for gauge in [&self.pending, &self.failing, &self.breaker_open, &self.paused] {
             gauge.reset();
         }
         self.oldest_pending.reset();

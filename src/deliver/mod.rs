@@ -1,7 +1,7 @@
 //! Events on their way to their sinks.
 //!
 //! ```text
-//! couriers ─▶ courier (queue, breaker) ─▶ parcel ─▶ encoding ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ retry
+//! couriers ─▶ courier (queue, breaker, pace) ─▶ parcel ─▶ encoding ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ decision
 //! ```
 
 mod config;
@@ -10,6 +10,9 @@ mod courier;
 mod carrier;
 pub mod queue;
 pub mod breaker;
+pub mod decision;
+mod pace;
+mod row;
 mod origins;
 mod tally;
 mod turns;

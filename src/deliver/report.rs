@@ -117,14 +117,6 @@ impl ErrorClass {
     }
 }
 
-impl ErrorClass {
-    /// Whether it says something about the sink, and not about this one event or about tidings.
-    #[must_use]
-    pub const fn blames_sink(self) -> bool {
-        !matches!(self, Self::Payload | Self::Internal)
-    }
-}
-
 impl fmt::Display for ErrorClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -190,6 +182,22 @@ impl Report {
     #[must_use]
     pub(super) fn broken(error: impl Into<String>) -> Self {
         Self::failed(Failure::new(ErrorClass::Internal, error), Duration::ZERO)
+    }
+
+    /// An attempt that was not made, as nothing is left that could be sent.
+    #[must_use]
+    pub(super) fn unreadable(reason: &str) -> Self {
+        let verdict = Verdict::Dead { reason: reason.to_owned() };
+        Self { verdict, ..Self::failed(Failure::new(ErrorClass::Payload, reason), Duration::ZERO) }
+    }
+
+    /// The wait that the receiver asked for.
+    #[must_use]
+    pub(super) fn asked(&self) -> Option<Duration> {
+        match &self.verdict {
+            Verdict::Retry { not_before } => *not_before,
+            Verdict::Delivered | Verdict::Dead { .. } => None,
+        }
     }
 
     /// An attempt that failed and got no answer.

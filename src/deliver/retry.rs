@@ -29,11 +29,29 @@ pub fn next_attempt(
     Some(now.after(wait.max(asked)))
 }
 
-/// How long the rest of a schedule is after `attempts_made`, without jitter.
+/// The first wait after an attempt that costs no step, and the longest that the sink does not ask for.
+const PUT_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// When the attempt after `spared` attempts in a row that cost no step is due: soon at first, then less and less
+/// often, up to half longer as `random` says, and never earlier than `retry_after`.
 #[must_use]
-pub fn time_left(config: &RetryConfig, attempts_made: u32) -> Duration {
-    let made = usize::try_from(attempts_made).unwrap_or(usize::MAX);
-    config.schedule.iter().skip(made).fold(Duration::ZERO, |sum, step| sum.saturating_add(step.0))
+pub fn put_off(
+    config: &RetryConfig,
+    spared: u32,
+    retry_after: Option<Duration>,
+    now: Time,
+    random: f64,
+) -> Time {
+    let first = config.schedule.first().map_or(PUT_OFF.0, |step| step.0.min(PUT_OFF.0));
+    let wait = first.saturating_mul(1 << spared.min(10)).min(PUT_OFF.1);
+    let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+    now.after(wait.mul_f64(1.0 + 0.5 * random).max(asked))
+}
+
+/// How long a whole schedule is, without jitter.
+#[must_use]
+pub fn whole(config: &RetryConfig) -> Duration {
+    config.schedule.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.0))
 }
 
 /// `step` × (1 ± `jitter`). The conversion is the checked one: a float that is not finite, or too large for

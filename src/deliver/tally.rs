@@ -29,7 +29,7 @@ impl Tally {
         }
         self.failed += 1;
         self.last_error = Some(error.to_owned());
-        if matches!(verdict, Verdict::Retry(_)) {
+        if matches!(verdict, Verdict::Retry(_) | Verdict::PutOff(_)) {
             return "failed";
         }
         self.dead += 1;

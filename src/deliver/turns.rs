@@ -20,7 +20,9 @@ pub struct Turn<'a> {
 impl Turns {
     /// Takes the turn of a watch; `None` while another delivery of it has the turn.
     pub fn take(&self, watch: u64) -> Option<Turn<'_>> {
-        self.lock().insert(watch).then_some(Turn { turns: self, watch })
+        // Only a turn that was taken may exist: one that is dropped ends it.
+        let free = self.lock().insert(watch);
+        free.then(|| Turn { turns: self, watch })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<u64>> {
@@ -42,7 +44,8 @@ mod tests {
     fn a_watch_has_one_turn_at_a_time() {
         let turns = Turns::default();
         let first = turns.take(1);
-        assert!(first.is_some() && turns.take(1).is_none() && turns.take(2).is_some());
+        assert!(first.is_some() && turns.take(2).is_some());
+        assert!(turns.take(1).is_none() && turns.take(1).is_none());
         drop(first);
         assert!(turns.take(1).is_some());
     }

@@ -39,21 +39,6 @@ impl Store {
         .await;
     }
 
-    /// Gives a delivery up without a further attempt, unless it was sent again since.
-    pub async fn give_up(&self, key: DeliveryKey, generation: u32, reason: &str, now: Time) {
-        self.write_surely(|| {
-            let reason = reason.to_owned();
-            move |txn| {
-                let Some(delivery) = txn.read::<Delivery>(&key.key(keys::DELIVERY))? else { return Ok(()) };
-                if delivery.state != DeliveryState::Pending || delivery.generation != generation {
-                    return Ok(());
-                }
-                conclude(txn, key, delivery, Some(reason), now)
-            }
-        })
-        .await;
-    }
-
     /// The first pending delivery to `sink` among all events of a watch, its progress included, and the time at
     /// which it is due. With `before`, among the events before that one.
     ///
@@ -117,9 +102,16 @@ fn attempted(txn: &mut Txn<'_>, key: DeliveryKey, done: AttemptDone, now: Time) 
         // Redelivered meanwhile: the fresh schedule stands.
         return put_pending(txn, key, &delivery);
     }
-    delivery.step += 1;
+    if let Verdict::PutOff(at) = done.verdict {
+        delivery.spared = delivery.spared.saturating_add(1);
+        let wait = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
+        delivery.spared_ms = delivery.spared_ms.saturating_add(wait);
+    } else {
+        delivery.step += 1;
+        delivery.spared = 0;
+    }
     match done.verdict {
-        Verdict::Retry(at) => {
+        Verdict::Retry(at) | Verdict::PutOff(at) => {
             delivery.next_attempt_at = at;
             put_pending(txn, key, &delivery)
         }
@@ -165,7 +157,7 @@ fn redeliver(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, Sto
         }
     }
     delivery.state = DeliveryState::Pending;
-    delivery.step = 0;
+    (delivery.step, delivery.spared, delivery.spared_ms) = (0, 0, 0);
     delivery.generation += 1;
     delivery.reason = None;
     delivery.next_attempt_at = now;

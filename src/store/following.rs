@@ -441,6 +441,8 @@ fn put_event(
             updated_at: now,
             next_attempt_at: now,
             step: 0,
+            spared: 0,
+            spared_ms: 0,
             attempt_count: 0,
             generation: 0,
             attempts: Vec::new(),

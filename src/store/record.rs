@@ -387,9 +387,15 @@ pub struct Delivery {
     pub updated_at: Time,
     /// When it is tried next; meaningless unless pending.
     pub next_attempt_at: Time,
-    /// Attempts made in the present schedule.
+    /// Attempts made in the present schedule, without those that cost no step.
     #[serde(default, skip_serializing_if = "is_default")]
     pub step: u32,
+    /// Attempts in a row that cost no step.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spared: u32,
+    /// Time it waited after such attempts in the present schedule, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spared_ms: u64,
     /// Attempts made in all.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attempt_count: u32,
@@ -409,8 +415,10 @@ pub struct Delivery {
 pub enum Verdict {
     /// The sink took it.
     Delivered,
-    /// Try again at this time.
+    /// Try again at this time: the next step of the schedule.
     Retry(Time),
+    /// Try again at this time; it costs no step.
+    PutOff(Time),
     /// Give it up.
     Dead(String),
 }

@@ -10,6 +10,7 @@ mod harness;
 
 mod api;
 mod attempts;
+mod blame;
 mod cloudevents;
 mod connections;
 mod crash;

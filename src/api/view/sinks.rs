@@ -11,7 +11,7 @@ use crate::units::Time;
 pub enum SinkState {
     /// It takes deliveries, as far as is known.
     Ok,
-    /// It keeps failing: its breaker is not closed.
+    /// It keeps failing: its breaker is not closed, or its last attempts failed with no success since.
     Failing,
     /// It was paused: deliveries wait until it is resumed.
     Paused,
@@ -73,6 +73,11 @@ pub struct SinkView {
     /// When the next delivery goes out to find out whether it works again; null unless the breaker is open.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_probe_at: Option<Time>,
+    /// Until when nothing is sent because the sink asked for it; null when it did not.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub quiet_until: Option<Time>,
+    /// Attempts a second for now, after an outage or overload; null for no limit but `max_per_second`.
+    pub rate: Option<f64>,
     /// Since when it is paused.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub paused_at: Option<Time>,
@@ -89,6 +94,8 @@ pub struct SinkView {
     pub delivered: u64,
     /// Attempts that failed since the start.
     pub failed: u64,
+    /// Attempts that failed since the last success.
+    pub failures_in_row: u64,
     /// Deliveries given up since the start.
     pub dead: u64,
     /// When an attempt last succeeded.
@@ -109,6 +116,8 @@ impl SinkView {
             state: SinkState::Ok,
             breaker: BreakerState::Closed,
             next_probe_at: None,
+            quiet_until: None,
+            rate: None,
             paused_at: None,
             oldest_pending_at: None,
             success_share: None,
@@ -116,6 +125,7 @@ impl SinkView {
             in_flight: 0,
             delivered: 0,
             failed: 0,
+            failures_in_row: 0,
             dead: 0,
             last_success_at: None,
             last_error: None,

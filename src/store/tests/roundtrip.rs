@@ -176,8 +176,8 @@ fn delivery() -> impl Strategy<Value = Delivery> {
     let words = (word(), word(), word(), option::of(word()));
     let of = (any::<u64>(), prop::sample::select(EventType::ALL.to_vec()), job_id());
     let attempts = collection::vec(attempt_view(), 0..3);
-    (of, words, prop::sample::select(states), (time(), time(), time()), any::<[u32; 3]>(), attempts).prop_map(
-        |(of, words, state, times, counts, attempts)| Delivery {
+    (of, words, prop::sample::select(states), (time(), time(), time()), any::<([u32; 4], u64)>(), attempts)
+        .prop_map(|(of, words, state, times, (counts, spared_ms), attempts)| Delivery {
             watch: of.0,
             event_type: of.1,
             job_id: of.2,
@@ -192,9 +192,10 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             step: counts[0],
             attempt_count: counts[1],
             generation: counts[2],
+            spared: counts[3],
+            spared_ms,
             attempts,
-        },
-    )
+        })
 }
 
 /// Writes, reads and writes again: the same bytes. What no calendar holds has become the nearest instant that one does.

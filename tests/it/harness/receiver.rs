@@ -51,11 +51,14 @@ impl Reply {
     }
 }
 
+type Rule = Box<dyn FnMut(&Request) -> Option<Reply> + Send>;
+
 #[derive(Default)]
 struct Kept {
     requests: Vec<Request>,
     replies: VecDeque<Reply>,
     usual: Option<Reply>,
+    rule: Option<Rule>,
 }
 
 /// A receiver on loopback.
@@ -85,6 +88,11 @@ impl Receiver {
     /// Answers like this from now on.
     pub fn always(&self, reply: Reply) {
         self.kept.lock().unwrap().usual = Some(reply);
+    }
+
+    /// Answers as `rule` says, where it says something.
+    pub fn rule(&self, rule: impl FnMut(&Request) -> Option<Reply> + Send + 'static) {
+        self.kept.lock().unwrap().rule = Some(Box::new(rule));
     }
 
     /// Everything that came.
@@ -119,9 +127,11 @@ async fn take(
     let Ok(body) = to_bytes(body, usize::MAX).await else { return Response::default() };
     let reply = {
         let mut kept = kept.lock().unwrap();
-        kept.requests.push(Request { method, uri, headers, body: body.to_vec() });
+        let request = Request { method, uri, headers, body: body.to_vec() };
+        let ruled = kept.rule.as_mut().and_then(|rule| rule(&request));
+        kept.requests.push(request);
         let usual = kept.usual.clone();
-        kept.replies.pop_front().or(usual)
+        ruled.or_else(|| kept.replies.pop_front()).or(usual)
     };
     match reply.unwrap_or(Reply::Status(204, Vec::new())) {
         Reply::Hang => std::future::pending().await,
