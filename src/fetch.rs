@@ -14,11 +14,11 @@ use tokio::io::AsyncReadExt as _;
 use crate::{
     clock,
     follow::{Follower, Step},
-    job::EventType,
+    job::{EventType, Outcome},
     json_scan::{Pointers, Scan, copy_value},
     store::{End, Incoming, Spool, Stage, StoredJob, Watch},
     telemetry::{Span, SpanKind, text},
-    upstream::{Class, Failure, JobRef, Profile},
+    upstream::{Class, Failure, JobRef, KnownEnd, Profile},
 };
 
 /// Why a job is not stored yet.
@@ -110,7 +110,7 @@ async fn obtain(follower: &Follower, watch: &Watch, end: &End) -> Result<StoredJ
         return Ok(job);
     }
     let job = JobRef { id: &watch.job_id, vars: &watch.vars };
-    let mut stream = source.job(job, end.result.as_deref(), end.refused).await?;
+    let mut stream = source.job(job, end.result.as_deref(), known(end)).await?;
     let mut incoming = spool.begin(watch.number, &end.event_id).await?;
     let received = async {
         while let Some(chunk) = stream.chunk().await? {
@@ -134,6 +134,14 @@ async fn obtain(follower: &Follower, watch: &Watch, end: &End) -> Result<StoredJ
             incoming.discard().await;
             Err(error)
         }
+    }
+}
+
+fn known(end: &End) -> KnownEnd {
+    match (end.outcome, end.refused) {
+        (_, true) => KnownEnd::Refused,
+        (Outcome::Completed, false) => KnownEnd::Completed,
+        (_, false) => KnownEnd::Failed,
     }
 }
 

@@ -77,8 +77,12 @@ pub struct SourceConfig {
     pub result_at: Option<String>,
     /// Where the result repeats the status, as pointers: one that is not final is fetched again.
     pub result_status_at: Option<Vec<String>>,
-    /// Whether an answer of 4xx to the request for the result is the error that the job ended with.
+    /// Whether an answer of 4xx to the request for the result is the error that the job ended with. Those that pass are not: 400,
+    /// 401, 403, 404, 407, 408, 409, 410, 421, 425 and 429.
     pub result_4xx_is_failure: Option<bool>,
+    /// Where an answer of 4xx or 5xx to the request for the result says that it is the error that the job ended with, and not one of
+    /// the source: it is when something is at one of these pointers. Those that pass are not.
+    pub result_failure_at: Option<Vec<String>>,
     /// Where the status body has the error of a failed job; the first pointer that is present counts.
     pub error_at: Option<Vec<String>>,
     /// Where the status body has the operation that the job runs; polling learns by it.
@@ -145,6 +149,7 @@ impl Default for SourceConfig {
             result_at: None,
             result_status_at: None,
             result_4xx_is_failure: None,
+            result_failure_at: None,
             error_at: None,
             endpoint_at: None,
             metadata_at: None,

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    Failure, JobRef, Source,
+    Failure, JobRef, KnownEnd, Source,
     decode::Decoded,
     failure::{elsewhere, refusal, timed_out},
     request::Found,
@@ -46,11 +46,16 @@ impl Source {
     }
 
     /// Asks for the result of a job. `said` is where the status body said that it is. The body is read with
-    /// [`JobStream::chunk`]. With `any` a 4xx brings the result, too.
+    /// [`JobStream::chunk`]. `end` is how the job ended, as far as that is known.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn job(&self, job: JobRef<'_>, said: Option<&str>, any: bool) -> Result<JobStream, Failure> {
+    pub async fn job(
+        &self,
+        job: JobRef<'_>,
+        said: Option<&str>,
+        end: KnownEnd,
+    ) -> Result<JobStream, Failure> {
         let profile = &self.profile;
         let (address, is_status) = match (said, &profile.result_path) {
             (Some(""), _) | (None, None) => (self.filled(&profile.status_path, job, None)?, true),
@@ -72,14 +77,14 @@ impl Source {
             }
             _ => refusal(&response),
         };
-        match refused {
-            None => {}
-            Some(Failure::Rejected(_)) if any && !is_status => {}
-            Some(Failure::Rejected(status)) if profile.result_4xx_is_failure && !is_status => {
-                return Err(Failure::JobFailed(status));
-            }
-            Some(failure) => return Err(failure),
-        }
+        let response = match refused {
+            None => response,
+            Some(failure) if is_status => return Err(failure),
+            Some(failure) => match self.error_of_the_job(response, end, failure).await? {
+                Some(error) => error,
+                None => return Box::pin(self.job(job, Some(""), end)).await,
+            },
+        };
         if let Some(reason) = misses(response.status(), response.headers(), is_status) {
             return Err(Failure::Trouble(reason));
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
-use url::Url;
+use url::{ParseError, Url};
 
 use super::answer::word;
 use crate::path_segment;
@@ -309,16 +309,16 @@ impl Form {
     }
 }
 
-/// Whether a value can be the whole address of a request: a URL without credentials, or a path from the root, and nothing that
+/// Whether a value can be the whole address of a request: a URL without credentials, or a path below the base, and nothing that
 /// a URL parser reads in another way than it is written.
 fn is_whole(value: &str) -> bool {
-    let is_rooted = value.starts_with('/') && !value.starts_with("//");
+    let is_path = !value.starts_with("//") && Url::parse(value) == Err(ParseError::RelativeUrlWithoutBase);
     let has_credentials =
         || Url::parse(value).map_or(true, |url| !url.username().is_empty() || url.password().is_some());
     let path = value.split('?').next().unwrap_or_default();
     !value.contains(['\\', ' ', '#'])
         && !path.split('/').any(is_dot)
-        && (is_rooted || (is_absolute(value) && !has_credentials()))
+        && (is_path || (is_absolute(value) && !has_credentials()))
 }
 
 fn is_dot(segment: &str) -> bool {
@@ -371,7 +371,6 @@ mod tests {
         }
         for value in [
             "//e.com/a",
-            "a/b",
             "https://e.com/a/../b",
             "/a/%2e%2e/b",
             "/a#b",
@@ -380,8 +379,7 @@ mod tests {
             "https://u@e.com/a",
             "https://:p@e.com/a",
             "ftp://e.com/a",
-            "@e.com",
-            ":8080/a",
+            "e.com:80/a",
             "",
         ] {
             assert!(fill("{+k}", &[("k", value)], &Value::Null).is_err(), "{value:?}");
@@ -527,8 +525,11 @@ mod tests {
             for value in [value.clone(), format!("/{value}"), format!("https://api.example.com/{value}")] {
                 let vars = [("v".to_owned(), value.clone())].into();
                 let Ok(filled) = Template::parse("{+v}").unwrap().fill("i", &[&vars], None) else { continue };
-                let whole =
-                    if is_absolute(&filled) { filled } else { format!("https://api.example.com{filled}") };
+                let whole = match is_absolute(&filled) {
+                    true => filled,
+                    false if filled.starts_with('/') => format!("https://api.example.com{filled}"),
+                    false => format!("https://api.example.com/{filled}"),
+                };
                 let url = Url::parse(&whole).unwrap();
                 prop_assert_eq!(url.fragment(), None);
                 prop_assert!(url.username().is_empty() && url.password().is_none());

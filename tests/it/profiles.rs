@@ -144,3 +144,55 @@ async fn a_new_word_is_no_failure_and_an_error_beside_the_end_is() {
     .await;
     assert_eq!(watch["outcome"], "completed");
 }
+
+/// What the result of a failed request of fal answers, beside what stands between it and us.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_in_place_of_a_result_is_of_the_job_or_of_the_source() {
+    let site = Site::start().await;
+    let flow = Flow::start(source("fal", &site), Format::Raw).await;
+    let own = r#"{"detail":"No runner","error_type":"runner_scheduling_failure"}"#;
+    let typed = r#"{"detail":[{"loc":["body"],"msg":"It took too long","type":"generation_timeout"}]}"#;
+    let (done, failed) = (r#"{"status":"COMPLETED"}"#, r#"{"status":"COMPLETED","error":"No runner"}"#);
+    for (id, said, status, media_type, answer, delivered) in [
+        ("own500", done, 500, "application/json", own, own),
+        ("own503", done, 503, "application/json", own, own),
+        ("own504", done, 504, "application/json", typed, typed),
+        ("own422", done, 422, "application/json", typed, typed),
+        ("told500", failed, 500, "application/json", own, own),
+        ("told503", failed, 503, "text/html", "<html>nginx</html>", failed),
+        ("told400", failed, 400, "application/json", r#"{"detail":"x"}"#, failed),
+    ] {
+        let path = format!("/fal-ai/flux/requests/{id}");
+        site.json(&format!("{path}/status"), said);
+        site.answer(&path, status, media_type, answer);
+        flow.watch(&json!({"job_id": id, "vars": {"app": "fal-ai/flux"}})).await;
+        assert_eq!(flow.done(id).await["outcome"], "failed", "{id}");
+        let (_, stored) = flow.daemon.get_bytes(&format!("/v1/watches/jobs/{id}/job")).await;
+        assert_eq!(String::from_utf8(stored).unwrap(), delivered, "{id}");
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_passes_is_no_failure_of_the_job() {
+    for (status, media_type, answer) in [
+        (503, "text/html", "<html>nginx</html>"),
+        (500, "application/json", r#"{"detail":"Internal Server Error"}"#),
+        (400, "application/json", r#"{"detail":"Request is still in progress"}"#),
+        (408, "application/json", r#"{"error_type":"x"}"#),
+        (409, "application/json", r#"{"error_type":"x"}"#),
+    ] {
+        let site = Site::start().await;
+        let flow = Flow::start(source("fal", &site), Format::Raw).await;
+        site.json("/fal-ai/flux/requests/r/status", r#"{"status":"COMPLETED"}"#);
+        site.answer("/fal-ai/flux/requests/r", status, media_type, answer);
+        flow.watch(&json!({"job_id": "r", "vars": {"app": "fal-ai/flux"}})).await;
+        eventually("the result is asked for", || async { site.requests("/fal-ai/flux/requests/r").pop() })
+            .await;
+        site.json("/fal-ai/flux/requests/r", r#"{"images":[]}"#);
+        flow.daemon.post("/v1/watches/jobs/r/poll", &json!({})).await;
+        assert_eq!(flow.done("r").await["outcome"], "completed", "{status}");
+        assert_eq!(flow.receiver.at_least(1).await.remove(0).body, br#"{"images":[]}"#);
+        flow.stop().await;
+    }
+}
