@@ -26,6 +26,7 @@ use crate::{
     stages::{SINK, SOURCE, Stages},
     store::{Change, Found, OpenError, Registered, Registration, Store, StoreError, Watch},
     telemetry::{Exporter, LogLevel, Metrics},
+    timekeeper,
     upstream::SourceError,
     waiters::Waiters,
     wiring::{Ground, Wiring},
@@ -153,10 +154,14 @@ impl App {
                 );
             }
         }
+        if let Err(error) = timekeeper::begin(&api.store).await {
+            tracing::warn!(%error, "clock could not be compared with the one that stamped the store");
+        }
         load(&api, &config).await?;
         start_all(&api, &mut stages);
         stages.start("what was learned", remember::keep(Arc::clone(&api)));
         stages.start("retention", retain(Arc::clone(&api)));
+        stages.start("the clocks", timekeeper::watch(Arc::clone(&api)));
         let died = loop {
             tokio::select! {
                 () = api.stop.cancelled() => break None,
@@ -302,10 +307,14 @@ async fn retain(api: Arc<Api>) {
             () = tokio::time::sleep(round) => {}
             () = api.stop.cancelled() => return,
         }
-        let now = clock::now();
-        let before = crate::units::Time(
-            now.0.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX)),
-        );
+        let moment = clock::moment();
+        if !clock::timeline().is_settled(moment) {
+            continue;
+        }
+        // Without the mark nothing is known of the clock, and nothing is dropped.
+        let Ok(Some(mark)) = api.store.clock_mark() else { continue };
+        let now = moment.wall;
+        let before = timekeeper::cutoff(now, retention, mark.leap);
         loop {
             match api.store.drop_finished(before, now).await {
                 Ok(removed) if removed.watches > 0 => {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hash::Hash,
+    time::Duration,
 };
 
 use tokio::time::{Instant, sleep_until};
@@ -83,6 +84,15 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
         }
     }
 
+    /// Makes every key due earlier by so much, those that run for afterwards.
+    pub fn bring_forward(&mut self, by: Duration) {
+        for slot in self.slots.values_mut() {
+            slot.due = slot.due.map(|due| due.checked_sub(by).unwrap_or(due));
+        }
+        let waiting = self.slots.iter().filter(|(_, slot)| !slot.running);
+        self.due = waiting.filter_map(|(key, slot)| Some((slot.due?, *key))).collect();
+    }
+
     /// When the next key is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
@@ -135,8 +145,6 @@ pub async fn wait_until(until: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -155,6 +163,22 @@ mod tests {
         assert_eq!(queue.take(now), Some(1));
         queue.finish(1);
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn after_a_sleep_everything_is_due_earlier() {
+        let now = Instant::now();
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        let mut queue = DueQueue::default();
+        (1..=4).for_each(|key| queue.schedule(key, now + hours(key)));
+        queue.schedule(0, now);
+        assert_eq!(queue.take(now), Some(0));
+        queue.schedule(0, now + hours(3));
+        queue.bring_forward(hours(2));
+        assert_eq!([queue.take(now), queue.take(now), queue.take(now)], [Some(1), Some(2), None]);
+        assert_eq!((queue.next_due(), queue.due(&0)), (Some(now + hours(1)), Some(now + hours(1))));
+        queue.finish(0);
+        assert_eq!(queue.take(now + hours(1)), Some(0));
     }
 
     proptest! {

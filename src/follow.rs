@@ -22,7 +22,7 @@ use crate::{
     job::{EventType, JobId, Outcome},
     poll,
     recent::Recent,
-    schedule::{Next, Schedule, State, Task},
+    schedule::{Next, Schedule, Stamps, State, Task},
     store::{Stage, Store, Watch},
     telemetry::{Metrics, Span, SpanKind, number, text},
     upstream::{Failure, NO_STATUS, Source},
@@ -111,7 +111,9 @@ impl Follower {
 
     /// Takes in a watch that is to be followed.
     pub fn follow(&self, watch: &Watch) {
-        self.schedule().follow(watch, Instant::now(), clock::now());
+        let moment = clock::moment();
+        let stamps = Stamps::steady(watch, &clock::timeline(), moment);
+        self.schedule().follow_stamped(watch, stamps, Instant::now(), moment.steady);
         self.wake.notify_one();
     }
 
@@ -127,6 +129,13 @@ impl Follower {
         polled
     }
 
+    /// The machine slept: what was to be done meanwhile is due, and what was seen before is old.
+    pub fn slept(&self, by: Duration) {
+        self.recent.clear();
+        self.schedule().slept(by, Instant::now());
+        self.wake.notify_one();
+    }
+
     /// What went wrong last at the source.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
@@ -138,7 +147,7 @@ impl Follower {
         let mut tasks = JoinSet::new();
         let mut running: HashMap<Id, Run> = HashMap::new();
         while !stop.is_cancelled() {
-            let next = self.schedule().next(Instant::now(), clock::now());
+            let next = self.schedule().next(Instant::now(), clock::steady());
             let until = match next {
                 Next::Run(number) => {
                     self.start(number, &mut tasks, &mut running);
@@ -175,7 +184,7 @@ impl Follower {
     fn start(self: &Arc<Self>, number: u64, tasks: &mut JoinSet<Step>, running: &mut HashMap<Id, Run>) {
         let task = self.schedule().entry(number).map(|(entry, _)| entry.task);
         let Some(task) = task else {
-            return self.schedule().done(number, Task::Poll, false, Instant::now(), clock::now(), 0.0);
+            return self.schedule().done(number, Task::Poll, false, Instant::now(), clock::steady(), 0.0);
         };
         let follower = Arc::clone(self);
         let handle = tasks.spawn(async move {
@@ -203,7 +212,7 @@ impl Follower {
         let now = Instant::now();
         let mut schedule = self.schedule();
         schedule.pay(self.source.take_unpaid(), now);
-        schedule.done(number, task, again, now, clock::now(), rand::random());
+        schedule.done(number, task, again, now, clock::steady(), rand::random());
     }
 
     /// A refused key may have been replaced: look before the pause is over.
@@ -254,7 +263,7 @@ impl Follower {
             let mut schedule = self.schedule();
             self.note_source(&mut schedule, failure, epoch);
             let Some(entry) = schedule.entry_mut(number) else { return Step::Moved };
-            let wall = clock::now();
+            let wall = clock::steady();
             let grace = wall >= entry.registered_at.after(self.source.config.not_found_grace.0);
             let deadline = entry.deadline;
             let trouble = entry.trouble.get_or_insert_default();

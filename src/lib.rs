@@ -45,6 +45,7 @@ pub mod remember;
 pub mod retry_after;
 pub mod secret;
 pub mod telemetry;
+pub mod timekeeper;
 pub mod units;
 pub mod waiters;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    clock,
+    clock::{self, Moment},
     follow::{Follower, Step},
     job::{JobId, Outcome},
     schedule::Seen,
@@ -96,25 +96,29 @@ async fn take_in(
     answer: Answer,
     (body, key): (&Bytes, Option<String>),
 ) -> Step {
-    let now = clock::now();
+    let clocks = clock::moment();
+    let (now, steady) = (clocks.wall, clocks.steady);
     let class = answer.class;
     let (endpoint, moment) = (answer.endpoint.clone(), tokio::time::Instant::now());
     // Ages are told by our own clock, whatever that of the source says.
     let ours = |time: Option<Time>| time.map(|time| answer.ours(time));
+    let told = |time: Option<Time>| ours(time).map(|time| Time(time.0.saturating_sub(clocks.skew())));
     let times = Seen {
         endpoint: endpoint.as_deref(),
-        created_at: ours(answer.created_at),
-        started_at: ours(answer.started_at),
-        ended_at: ours(answer.ended_at),
+        created_at: told(answer.created_at),
+        started_at: told(answer.started_at),
+        ended_at: told(answer.ended_at),
         hint: answer.hint,
     };
+    let made_at = ours(answer.created_at);
     let seen = Observation {
         status: answer.status,
-        made_at: times.created_at,
+        made_at,
         endpoint: answer.endpoint,
         metadata: answer.metadata,
         body: (body.len() <= MAX_KEPT_BODY).then(|| String::from_utf8_lossy(body).into_owned()),
         ended_at: answer.ended_at,
+        clock_ahead: answer.clock_ahead,
         attempt: answer.attempt,
         at_work: answer.at_work,
         result: answer.result,
@@ -122,16 +126,16 @@ async fn take_in(
         key,
     };
     if let Class::Ended(outcome) = class {
-        return end(follower, number, (outcome, &times), &seen, polls, now).await;
+        return end(follower, number, (outcome, &times), &seen, polls, clocks).await;
     }
     if class == Class::Unknown {
         follower.warn_unknown(&seen.status, job_id);
     }
     let (changed, overdue) = {
         let mut schedule = follower.schedule();
-        schedule.alive(number, &times, moment, now);
+        schedule.alive(number, &times, moment, steady);
         let Some(changed) = schedule.note(number, &seen.status, seen.at_work) else { return Step::Moved };
-        (changed, schedule.entry(number).is_some_and(|(entry, _)| now >= entry.deadline))
+        (changed, schedule.is_overdue(number, steady, seen.clock_ahead))
     };
     // A status that stays the same is not written: a poll costs no disk.
     if changed {
@@ -153,18 +157,18 @@ async fn end(
     (outcome, times): (Outcome, &Seen<'_>),
     seen: &Observation,
     polls: u64,
-    now: Time,
+    clocks: Moment,
 ) -> Step {
     let finished = matches!(outcome, Outcome::Completed | Outcome::Failed);
     // Once the end is recorded, the entry is that of a fetch.
     let ending = follower.schedule().ending(number, finished);
-    if let Ended::Fetch(_) = follower.store.end(number, outcome, seen, polls, now).await {
+    if let Ended::Fetch(_) = follower.store.end(number, outcome, seen, polls, clocks.wall).await {
         if let Some(ended_at) = times.ended_at {
-            follower.metrics.detection_delay.observe(now.since(ended_at).as_secs_f64());
+            follower.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());
         }
         if let Some(mut ending) = ending {
             let moment = tokio::time::Instant::now();
-            follower.schedule().ended(&mut ending, times, moment, now, rand::random());
+            follower.schedule().ended(&mut ending, times, moment, clocks.steady, rand::random());
         }
     }
     Step::Moved

@@ -69,6 +69,11 @@ impl Recent {
         }
     }
 
+    /// Forgets all of them: they may be older than they seem.
+    pub fn clear(&self) {
+        *self.looks() = Looks::default();
+    }
+
     /// The last look at a job, with its age, if it is no older than `max_age` and was made with this key.
     #[must_use]
     pub fn get(&self, watch: u64, key: &str, max_age: Duration, now: Instant) -> Option<(Bytes, Duration)> {

@@ -94,7 +94,7 @@ impl Api {
             let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
             let name = [sink.name.as_str()];
             self.metrics.sinks.pending.with_label_values(&name).set(pending);
-            let age = sink.oldest_pending_at.map_or(0.0, |made| clock::now().since(made).as_secs_f64());
+            let age = sink.oldest_pending_at.map_or(0.0, |made| clock::age(made).as_secs_f64());
             self.metrics.sinks.oldest_pending.with_label_values(&name).set(age);
             let failing = i64::from(sink.state == SinkState::Failing);
             self.metrics.sinks.failing.with_label_values(&name).set(failing);

@@ -49,6 +49,7 @@ impl Api {
             labels: asked.labels,
             sinks: asked.sinks,
             callback: asked.callback.map(|callback| self.callback(callback)).transpose()?,
+            deadline_is_fixed: asked.deadline.as_deref().is_some_and(|text| Time::parse(text).is_some()),
             deadline: asked.deadline.as_deref().map(|text| deadline(text, now)).transpose()?,
             traceparent: None,
             only_new: false,

@@ -87,7 +87,7 @@ fn finished(watch: &Watch, since: Time) -> Option<Run> {
     let own = matches!(end.outcome, Outcome::Completed | Outcome::Failed);
     // Of a job that was watched again, only the last run is stored.
     let made = if watch.events.len() > 1 { watch.registered_at } else { watch.created_at };
-    let at = end.ended_at.unwrap_or(end.noticed_at);
+    let at = end.ended_at.map_or(end.noticed_at, |at| Time(at.0.saturating_sub(end.clock_ahead)));
     (own && at >= since && at > made).then(|| Run {
         made: (made.0 - since.0) as f64 / 1e3,
         takes: (at.0 - made.0) as f64 / 1e3,

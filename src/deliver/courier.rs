@@ -21,6 +21,7 @@ use super::{
     Carrier, Parcel, Report,
     decision::{Decision, History, decide},
     queue::{Limits, Next, Queue, Turned},
+    retry::wait_for,
     tally::Tally,
     turns::{Turn, Turns},
 };
@@ -28,7 +29,7 @@ use crate::{
     api::view::{AttemptView, DeliveryState, SinkState, SinkView},
     clock,
     due_queue::wait_until,
-    store::{AttemptDone, Delivery, DeliveryKey, News, Store, StoreError, Verdict, panic_text},
+    store::{AttemptDone, Delivery, DeliveryKey, Event, News, Store, StoreError, Verdict, panic_text},
     telemetry::{Metrics, Span, SpanKind, TraceParent, number, text},
     units::Time,
 };
@@ -71,9 +72,14 @@ impl Courier {
 
     /// Makes a delivery due.
     pub fn schedule(&self, key: DeliveryKey, due: Time) {
-        let at = Instant::now() + due.since(clock::now());
+        let at = Instant::now() + self.wait_for(due);
         self.queue().schedule(key, at);
         self.wake.notify_one();
+    }
+
+    /// How long a delivery that is due then still waits.
+    pub(super) fn wait_for(&self, due: Time) -> Duration {
+        wait_for(&self.queue().limits().retry, due, clock::now())
     }
 
     /// Everything that waits, each with the time at which it is due; the queue is empty afterwards.
@@ -232,7 +238,7 @@ impl Courier {
             && delivery.generation == 0
             && let News::End(_) = event.news
         {
-            let delay = now.since(event.news.time()).as_secs_f64();
+            let delay = now.since(ended_at(&event, &delivery)).as_secs_f64();
             self.metrics.sinks.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
         }
         drop(turn);
@@ -363,6 +369,12 @@ type Prepared<'a> = (Delivery, Option<Turn<'a>>);
 /// When the event of a delivery was made; `None` when it is gone or the store cannot be read now.
 pub(super) fn made_at(store: &Store, key: DeliveryKey) -> Option<Time> {
     store.delivery(key).ok().flatten().map(|delivery| delivery.created_at)
+}
+
+/// When the job of an event ended by our clock. When that jumped since, the delivery's stamp was moved, and the event's was not.
+fn ended_at(event: &Event, delivery: &Delivery) -> Time {
+    let moved = delivery.created_at.0.saturating_sub(event.created_at.0);
+    Time(event.news.time_by_our_clock().0.saturating_add(moved))
 }
 
 fn span_of(delivery: &Delivery, report: &Report, span: TraceParent, start: Time, end: Time) -> Span {

@@ -108,8 +108,7 @@ impl Couriers {
         let waited = self.missing().remove(name).unwrap_or_default();
         for key in waited {
             if let Some(delivery) = self.store.delivery(key)?.filter(|d| d.state == DeliveryState::Pending) {
-                let wait = delivery.next_attempt_at.since(clock::now());
-                courier.take_over(key, Instant::now() + wait);
+                courier.take_over(key, Instant::now() + courier.wait_for(delivery.next_attempt_at));
             }
         }
         Ok(())

@@ -29,6 +29,15 @@ pub fn next_attempt(
     Some(now.after(wait.max(asked)))
 }
 
+/// How long a delivery that is due at `due` still waits. One that would wait longer than any attempt is put off was stamped
+/// by a clock that was wrong, and is due.
+#[must_use]
+pub fn wait_for(config: &RetryConfig, due: Time, now: Time) -> Duration {
+    let longest = config.schedule.iter().map(|step| step.0.saturating_mul(2)).max().unwrap_or_default();
+    let wait = due.since(now);
+    if wait > longest.max(MAX_RETRY_AFTER) { Duration::ZERO } else { wait }
+}
+
 /// The first wait after an attempt that costs no step, and the longest that the sink does not ask for.
 const PUT_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -96,6 +105,20 @@ mod tests {
         assert_eq!(after(60), Some(NOW.after(Duration::from_mins(1))));
         assert_eq!(after(u64::MAX), Some(NOW.after(Duration::from_hours(24))));
         assert_eq!(next_attempt(&config, 2, Some(Duration::from_secs(1)), NOW, 0.5), None);
+    }
+
+    #[test]
+    fn a_due_time_that_no_schedule_made_is_no_wait() {
+        let config = RetryConfig::default();
+        let ahead = |hours: u64| wait_for(&config, NOW.after(Duration::from_hours(hours)), NOW);
+        for hours in [0, 1, 10, 24] {
+            assert_eq!(ahead(hours), Duration::from_hours(hours));
+        }
+        for hours in [25, 400 * 24, 56 * 365 * 24] {
+            assert_eq!(ahead(hours), Duration::ZERO, "{hours} h");
+        }
+        assert_eq!(wait_for(&config, Time(i64::MIN), NOW), Duration::ZERO);
+        assert_eq!(wait_for(&config, Time(i64::MAX), NOW), Duration::ZERO);
     }
 
     #[test]

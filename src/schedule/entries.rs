@@ -23,6 +23,10 @@ impl Entries {
         self.table.get(*self.places.get(&number)?)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
+        self.places.iter().filter_map(|(number, place)| Some((*number, self.table.get(*place)?)))
+    }
+
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Entry> {
         self.table.get_mut(*self.places.get(&number)?)
     }

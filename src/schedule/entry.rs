@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::learned::{
-    bins::age as bounded,
-    decide::{Reason, Situation},
-    forecast::Progress,
-    model::Key,
+use super::{
+    Stamps,
+    learned::{
+        bins::age as bounded,
+        decide::{Reason, Situation},
+        forecast::Progress,
+        model::Key,
+    },
 };
 use crate::{store::Watch, units::Time};
 
@@ -90,12 +93,12 @@ pub struct Track {
 
 impl Track {
     /// What the record of a watch tells.
-    pub(super) fn new(watch: &Watch, kind: Arc<Key>) -> Self {
+    pub(super) fn new(watch: &Watch, stamps: &Stamps, kind: Arc<Key>) -> Self {
         let again = watch.end.is_some();
-        let made = watch.made_at.filter(|made| !again && *made <= watch.updated_at);
-        let seen = watch.seen_running.then_some(watch.updated_at);
+        let made = stamps.made_at.filter(|made| !again && *made <= stamps.updated_at);
+        let seen = watch.seen_running.then_some(stamps.updated_at);
         let started = watch.started.as_ref().and_then(|run| run.started_at.as_ref()?.parse().ok().map(Time));
-        let born = made.unwrap_or(watch.registered_at);
+        let born = made.unwrap_or(stamps.registered_at);
         let started = started.filter(|at| seen.is_some_and(|seen| born <= *at && *at <= seen));
         Self { kind, born, told: made.is_some(), again, alive: seen, started }
     }

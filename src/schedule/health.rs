@@ -147,6 +147,13 @@ impl Health {
         Some(pause)
     }
 
+    /// The machine slept, and the pause went on meanwhile.
+    pub fn slept(&mut self, by: Duration) {
+        for until in [&mut self.paused_until, &mut self.asked_until] {
+            *until = until.map(|until| until.checked_sub(by).unwrap_or(until));
+        }
+    }
+
     /// The reason for the pause may be gone: let one request through, unless the source asked for the pause.
     pub fn try_again(&mut self) {
         self.paused_until = self.asked_until;

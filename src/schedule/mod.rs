@@ -14,6 +14,8 @@ mod policy;
 mod polls;
 mod pool;
 mod seeing;
+mod sleep;
+mod stamps;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ pub use health::{Health, State};
 pub use learner::{Ended, Seen, Tally};
 pub use policy::{next_wait, resumed_wait};
 pub use seeing::{Curves, KindSeen};
+pub use stamps::Stamps;
 
 use self::{
     entries::Entries,
@@ -98,27 +101,32 @@ impl Schedule {
 
     /// Takes a watch in, or takes note of what changed about it.
     pub fn follow(&mut self, watch: &Watch, now: Instant, wall: Time) {
+        self.follow_stamped(watch, Stamps::of(watch), now, wall);
+    }
+
+    /// The same, with the stamps of the watch by the clock that `wall` tells.
+    pub fn follow_stamped(&mut self, watch: &Watch, stamps: Stamps, now: Instant, wall: Time) {
         let task = match watch.stage {
             Stage::Watching => Task::Poll,
             Stage::Fetching => Task::Fetch,
             Stage::Ended => return self.unfollow(watch.number),
         };
-        let own = watch.registered_at.after(self.config.deadline.0);
-        let deadline = watch.deadline.unwrap_or(own);
+        let own = stamps.registered_at.after(self.config.deadline.0);
+        let deadline = stamps.deadline.unwrap_or(own);
         let status = watch.status.as_ref().map(|status| self.statuses.share(status.clone()));
         if let Some(entry) = self.entries.get_mut(watch.number) {
             self.deadlines.remove(&(entry.deadline, watch.number));
             entry.deadline = deadline;
             entry.status.clone_from(&status);
             entry.at_work = watch.started.is_some();
-            entry.registered_at = watch.registered_at;
+            entry.registered_at = stamps.registered_at;
             if entry.task == task {
                 self.deadlines.insert((deadline, watch.number));
                 return self.no_later_than_deadline(watch.number, now, wall);
             }
         }
         let polls = self.entries.get(watch.number).map_or(watch.polls, |entry| entry.polls);
-        let entry = Entry { status, polls, ..self.entry_of(watch, task, deadline, wall) };
+        let entry = Entry { status, polls, ..self.entry_of(watch, &stamps, task, deadline, wall) };
         self.entries.insert(watch.number, entry);
         self.deadlines.insert((deadline, watch.number));
         match task {
@@ -133,23 +141,23 @@ impl Schedule {
         }
     }
 
-    fn entry_of(&mut self, watch: &Watch, task: Task, deadline: Time, wall: Time) -> Entry {
+    fn entry_of(&mut self, watch: &Watch, stamps: &Stamps, task: Task, deadline: Time, wall: Time) -> Entry {
         let label = self.learner.label_of(&watch.labels);
         let kind = self.learner.kind(watch.endpoint.as_deref(), label);
-        let age = wall.since(watch.registered_at);
+        let age = wall.since(stamps.registered_at);
         let fresh = age < self.config.longest_pause();
         Entry {
             task,
             status: None,
             at_work: watch.started.is_some(),
             polls: watch.polls,
-            track: Track::new(watch, kind),
+            track: Track::new(watch, stamps, kind),
             due: None,
             reason: Reason::Asked,
             wait: (!fresh).then(|| resumed_wait(&self.config, age)),
             answered: false,
             hint: None,
-            registered_at: watch.registered_at,
+            registered_at: stamps.registered_at,
             deadline,
             trouble: None,
         }
@@ -269,6 +277,21 @@ impl Schedule {
     /// Pays for further requests that were sent already.
     pub fn pay(&mut self, requests: u32, now: Instant) {
         self.budget.pay(requests, now);
+    }
+
+    /// Whether the deadline of a watch whose job goes on has passed. `ahead` is how far the source's clock is ahead of ours
+    /// in milliseconds: when it is more than a day behind, one of the two is wrong, and the deadline waits for both.
+    pub fn is_overdue(&mut self, number: u64, wall: Time, ahead: i64) -> bool {
+        const DAY: i64 = 86_400_000;
+        let Some(entry) = self.entries.get_mut(number).filter(|entry| wall >= entry.deadline) else {
+            return false;
+        };
+        let by_source = Time(wall.0.saturating_add(ahead));
+        if ahead >= -DAY || by_source >= entry.deadline {
+            return true;
+        }
+        entry.deadline.0 = entry.deadline.0.saturating_sub(ahead);
+        false
     }
 
     /// Ends a task. With `again` the watch is due again; without, whatever the store told decides.

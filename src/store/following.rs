@@ -37,6 +37,8 @@ pub struct Observation {
     pub body: Option<String>,
     /// When the job ended, as the source says.
     pub ended_at: Option<Time>,
+    /// How far the source's clock is ahead of ours, in milliseconds.
+    pub clock_ahead: i64,
     /// Which run it speaks of.
     pub attempt: Attempt,
     /// The job is being worked on.
@@ -212,6 +214,7 @@ impl Store {
                     attempt,
                     noticed_at: now,
                     ended_at: None,
+                    clock_ahead: 0,
                     reason: Some(reason),
                     job: None,
                     result: None,
@@ -283,7 +286,7 @@ fn end(
         None => return Ok(Ended::Gone),
     };
     let attempt = watch.fresh_attempt(seen.attempt.clone());
-    let ended_at = seen.ended_at;
+    let (ended_at, clock_ahead) = (seen.ended_at, seen.clock_ahead);
     let (result, error) = (seen.result.clone(), seen.error.clone());
     watch.polls = polls;
     watch.updated_at = now;
@@ -306,6 +309,7 @@ fn end(
         attempt,
         noticed_at: now,
         ended_at,
+        clock_ahead,
         reason: None,
         job: None,
         result,

@@ -34,6 +34,8 @@ pub(super) const DROPPED: u8 = b't';
 pub(super) const SENTINEL: &[u8] = b"msentinel";
 /// The next number of a watch or an event.
 pub(super) const NEXT: &[u8] = b"mnext";
+/// Which clock stamps the records.
+pub(super) const CLOCK: &[u8] = b"mclock";
 /// The records whose loss nothing else would show: what is followed and what waits to be delivered. Each with the key of how
 /// many there are, which is written in the same batch.
 pub(super) const COUNTED: [(u8, &[u8], &str); 2] =

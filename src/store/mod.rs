@@ -14,6 +14,7 @@
 //! 6. Values over 128 KB become files of their own: bodies live in the spool, records are bounded.
 //! 7. An I/O error sticks until the database is opened again: the writer does so, with back-off (`writer`).
 
+mod clock_mark;
 mod codec;
 mod config;
 mod delivering;
@@ -48,6 +49,7 @@ use std::{
 
 use tokio::sync::watch;
 
+pub use clock_mark::{ClockMark, Leap, Moved};
 pub use config::StoreConfig;
 pub use delivering::AttemptDone;
 pub use following::{Ended, Observation};

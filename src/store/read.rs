@@ -140,7 +140,11 @@ impl Store {
     }
 
     /// The record at `key`; `None` also when it cannot be read.
-    fn record<T: DeserializeOwned>(&self, db: &sled::Db, key: &[u8]) -> Result<Option<T>, StoreError> {
+    pub(super) fn record<T: DeserializeOwned>(
+        &self,
+        db: &sled::Db,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
         match db.get(key)? {
             Some(bytes) => self.shared.unreadable.pass_over(key, codec::decode(&bytes)),
             None => Ok(None),

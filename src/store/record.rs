@@ -72,6 +72,9 @@ pub struct End {
     /// When the job ended, as its source says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
+    /// How far the source's clock was ahead of ours, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub clock_ahead: i64,
     /// Why it was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -145,6 +148,9 @@ pub struct Watch {
     /// When it is given up, if not by the source's own deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
+    /// The caller named that instant, and not a span from the registration.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub deadline_is_fixed: bool,
     /// How far it has come.
     pub stage: Stage,
     /// The source's last word.
@@ -332,6 +338,15 @@ impl News {
         match self {
             Self::End(end) => end.ended_at.unwrap_or(end.noticed_at),
             Self::Progress(step) => step.noticed_at,
+        }
+    }
+
+    /// The same by our clock.
+    #[must_use]
+    pub fn time_by_our_clock(&self) -> Time {
+        match self {
+            Self::End(End { ended_at: Some(at), clock_ahead, .. }) => Time(at.0.saturating_sub(*clock_ahead)),
+            _ => self.time(),
         }
     }
 

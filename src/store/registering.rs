@@ -25,6 +25,8 @@ pub struct Registration {
     pub callback: Option<Callback>,
     /// Replaces that of a watch that is there already.
     pub deadline: Option<Time>,
+    /// It is an instant that the caller named, and not a span from now.
+    pub deadline_is_fixed: bool,
     /// Replaces that of a watch that is there already.
     pub traceparent: Option<TraceParent>,
     /// Leave a finished watch as it is, instead of looking again.
@@ -43,6 +45,7 @@ impl Registration {
             sinks: None,
             callback: None,
             deadline: None,
+            deadline_is_fixed: false,
             traceparent: None,
             only_new: false,
         }
@@ -110,6 +113,9 @@ fn register(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Registe
     watch.labels = labels;
     watch.sinks = asked.sinks.or(watch.sinks);
     watch.callback = asked.callback.or(watch.callback);
+    if asked.deadline.is_some() {
+        watch.deadline_is_fixed = asked.deadline_is_fixed;
+    }
     watch.deadline = asked.deadline.or(watch.deadline.filter(|deadline| *deadline > now));
     watch.traceparent = asked.traceparent.or(watch.traceparent);
     watch.updated_at = now;
@@ -148,6 +154,7 @@ fn add(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Watch, Store
         registered_at: now,
         updated_at: now,
         deadline: asked.deadline,
+        deadline_is_fixed: asked.deadline_is_fixed,
         stage: Stage::Watching,
         status: None,
         made_at: None,

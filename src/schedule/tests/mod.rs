@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::units::Span;
 
-fn watch(number: u64, stage: Stage) -> Watch {
+pub(super) fn watch(number: u64, stage: Stage) -> Watch {
     let json = serde_json::json!({
         "source": "retab", "job_id": format!("job_{number}"), "created_at": "2026-01-01T00:00:00Z",
         "registered_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "stage": stage,

@@ -61,10 +61,31 @@ fn stored_job() -> impl Strategy<Value = StoredJob> {
 
 fn an_end() -> BoxedStrategy<End> {
     let texts = (word(), option::of(word()), option::of(word()));
-    (outcome(), run(), texts, (time(), option::of(time())), option::of(stored_job()), any::<bool>())
-        .prop_map(|(outcome, attempt, (event_id, reason, result), (noticed_at, ended_at), job, refused)| {
-            End { outcome, attempt, event_id, noticed_at, ended_at, reason, job, result, refused }
-        })
+    let times = (time(), option::of(time()), any::<i64>());
+    (outcome(), run(), texts, times, option::of(stored_job()), any::<bool>())
+        .prop_map(
+            |(
+                outcome,
+                attempt,
+                (event_id, reason, result),
+                (noticed_at, ended_at, clock_ahead),
+                job,
+                refused,
+            )| {
+                End {
+                    outcome,
+                    attempt,
+                    event_id,
+                    noticed_at,
+                    ended_at,
+                    clock_ahead,
+                    reason,
+                    job,
+                    result,
+                    refused,
+                }
+            },
+        )
         .boxed()
 }
 
@@ -93,7 +114,7 @@ fn watch() -> impl Strategy<Value = Watch> {
         option::of(word()),
         option::of(word()),
     );
-    let ends = (option::of(an_end()), option::of(an_end()), option::of(run()), any::<[bool; 2]>());
+    let ends = (option::of(an_end()), option::of(an_end()), option::of(run()), any::<[bool; 3]>());
     let numbers = (collection::vec(any::<u64>(), 0..4), collection::vec(any::<u64>(), 0..4));
     let counts = (any::<[u64; 2]>(), any::<[u32; 3]>());
     // In boxes: unpacked, all of it would not fit on a test's stack.
@@ -127,6 +148,7 @@ fn watch() -> impl Strategy<Value = Watch> {
             started: ends.2.map(Box::new),
             seen_running: ends.3[0],
             again: ends.3[1],
+            deadline_is_fixed: ends.3[2],
             events: numbers.0,
             progress: numbers.1,
             polls: counts.0[0],

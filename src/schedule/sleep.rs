@@ -1,0 +1,21 @@
+//! What a machine that slept has missed: waits are told by a clock that stood still meanwhile.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Schedule, Task};
+
+impl Schedule {
+    /// Brings everything that waits forward by the time that the machine slept.
+    pub fn slept(&mut self, by: Duration, now: Instant) {
+        let earlier = |due: Instant| due.checked_sub(by).unwrap_or(now).max(now);
+        let polls = self.entries.iter().filter(|(_, entry)| entry.task == Task::Poll);
+        let waiting = polls.filter_map(|(number, entry)| Some((number, earlier(entry.due?), entry.reason)));
+        for (number, due, reason) in waiting.collect::<Vec<_>>() {
+            self.look_at(number, due, reason);
+        }
+        self.fetches.bring_forward(by);
+        self.health.slept(by);
+    }
+}
