@@ -214,7 +214,8 @@ pub struct WebhookConfig {
     /// The method of the requests.
     #[serde(default)]
     pub method: Method,
-    /// The longest a whole exchange may take, the answer's body included.
+    /// The longest silence: the wait for a connection, between two steps of the upload, and for the whole answer after it. A
+    /// whole attempt may take this and 1 s more for each 128 KiB of the event, at most an hour more.
     #[serde(default = "fifteen_seconds")]
     pub timeout: Span,
     /// Requests under way at once.

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use reqwest::{
-    Client, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
+use http::{
+    HeaderMap, HeaderName, Request, StatusCode,
+    header::{CONTENT_LENGTH, LOCATION, RETRY_AFTER},
 };
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::select;
 use url::Url;
 
 use super::{
     echo::Echo,
-    report::{ErrorClass, Failure, Report, Verdict},
+    report::{ErrorClass, Failure, Report, Verdict, classify},
+    transport::WebClient,
+    upload::{Cut, Upload, UploadBody},
 };
-use crate::{retry_after::parse_retry_after, units::Time};
+use crate::{http_client::was_refused, retry_after::parse_retry_after, units::Time};
 
 /// How much of an answer's body is kept.
 pub(super) const MAX_RESPONSE: usize = 1024;
@@ -30,23 +35,74 @@ pub(super) struct Exchange {
     body: Vec<u8>,
 }
 
+/// What ended an exchange before its time.
+pub(super) struct Broken {
+    pub(super) failure: Failure,
+    /// The receiver surely did not handle the request.
+    pub(super) refused: bool,
+    /// It was the kept connection that failed, at once.
+    pub(super) kept: bool,
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self { failure, refused: false, kept: false }
+    }
+}
+
 impl Exchange {
-    /// Sends the request and reads what comes back.
-    pub(super) async fn run(&mut self, client: &Client, request: Request) -> Result<(), reqwest::Error> {
+    /// Sends the request and reads what comes back. An answer of 2xx may come before the receiver has taken all of the event:
+    /// then the rest is sent all the same. Any other answer ends the exchange.
+    pub(super) async fn run(
+        &mut self,
+        client: &WebClient,
+        request: Request<UploadBody>,
+        upload: &mut Upload,
+        url: &Url,
+    ) -> Result<(), Broken> {
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         length.unwrap_or_default().clone_into(&mut self.sent);
-        self.echo = Echo::of(&request);
-        let mut response: Response = client.execute(request).await?;
-        self.status = Some(response.status());
-        self.headers = std::mem::take(response.headers_mut());
-        // An answer longer than what is kept costs its connection; reading on could take for ever.
-        while self.body.len() < MAX_RESPONSE
-            && let Some(chunk) = response.chunk().await?
-        {
+        self.echo = Echo::of(request.headers(), url);
+        let broken = |error: hyper_util::client::legacy::Error| Broken {
+            refused: was_refused(&error),
+            kept: false,
+            failure: classify(&error, error.is_connect()),
+        };
+        let (head, mut body) = client.send(request).await.map_err(broken)?.into_parts();
+        self.status = Some(head.status);
+        self.headers = head.headers;
+        if !head.status.is_success() {
+            while self.read(&mut body).await? {}
+            return Ok(());
+        }
+        let (mut is_whole, mut is_over) = (false, false);
+        while !is_whole || !(is_over || self.body.len() >= MAX_RESPONSE) {
+            select! {
+                whole = upload.whole(), if !is_whole => {
+                    whole.map_err(|Cut| Failure::cut_short(head.status.as_u16()))?;
+                    is_whole = true;
+                }
+                // As long as the event is being sent what comes back is read, lest the receiver wait for that.
+                more = self.next(&mut body), if !is_over => is_over = !more?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on, up to what is kept of an answer. A longer one costs its connection; reading on could take for ever.
+    async fn read(&mut self, body: &mut Incoming) -> Result<bool, Failure> {
+        Ok(self.body.len() < MAX_RESPONSE && self.next(body).await?)
+    }
+
+    /// Reads on and keeps the beginning. Whether there may be more.
+    async fn next(&mut self, body: &mut Incoming) -> Result<bool, Failure> {
+        let Some(frame) = body.frame().await else { return Ok(false) };
+        let frame = frame.map_err(|error| classify(&error, false))?;
+        if let Some(chunk) = frame.data_ref() {
             let room = MAX_RESPONSE - self.body.len();
             self.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether no status came back.

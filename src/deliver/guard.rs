@@ -7,12 +7,17 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
 };
 
 use ipnet::IpNet;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::dns::{self, Addrs, Resolve, Resolving};
+use tower::Service;
 use url::{Host, Url};
+
+use crate::http_client::Name;
 
 mod ranges;
 
@@ -131,8 +136,8 @@ pub enum ResolveError {
     NoAddress,
 }
 
-/// A resolver for reqwest that refuses a whole name when one of its addresses is out of bounds: a name that
-/// mixes public and private addresses is an attack or a mistake.
+/// A resolver, for reqwest and for the connector of deliveries, that refuses a whole name when one of its addresses is out of
+/// bounds: a name that mixes public and private addresses is an attack or a mistake.
 #[derive(Clone, Debug)]
 pub struct GuardedResolver {
     trust: Arc<Trust>,
@@ -167,12 +172,27 @@ impl GuardedResolver {
 }
 
 impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+    fn resolve(&self, name: dns::Name) -> Resolving {
         let Self { trust, names } = self.clone();
         Box::pin(async move {
             let addresses = lookup(name.as_str(), &trust, &names).await?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
+    }
+}
+
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let Self { trust, names } = self.clone();
+        Box::pin(async move { Ok(lookup(name.as_str(), &trust, &names).await?.into_iter()) })
     }
 }
 

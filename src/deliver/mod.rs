@@ -29,6 +29,8 @@ mod credentials;
 pub mod tls;
 mod transport;
 mod exchange;
+mod limit;
+mod upload;
 pub mod sign;
 pub mod guard;
 mod disk;

@@ -60,7 +60,7 @@ pub enum ErrorClass {
     Tls,
     /// It took too long.
     Timeout,
-    /// The connection broke off before the answer was complete.
+    /// The connection broke off before the event was sent whole and the answer was complete.
     Reset,
     /// What came back is not HTTP.
     NotHttp,
@@ -133,6 +133,11 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(class: ErrorClass, text: impl Into<String>) -> Self {
         Self { class, text: text.into() }
+    }
+
+    /// An answer that came before the event was sent whole, by a receiver that takes no more of it.
+    pub(super) fn cut_short(status: u16) -> Self {
+        Self::new(ErrorClass::Reset, format!("answered {status}, but did not take the whole event"))
     }
 }
 
@@ -223,8 +228,9 @@ pub(super) fn plain(error: &io::Error) -> String {
     }
 }
 
-/// What broke an exchange, judged by the types in the chain of errors, never by their text.
-pub(super) fn classify(error: &reqwest::Error) -> Failure {
+/// What broke an exchange, judged by the types in the chain of errors, never by their text. `connecting` says that no
+/// connection had come about.
+pub(super) fn classify(error: &(dyn Error + 'static), connecting: bool) -> Failure {
     use ErrorClass as Class;
     if let Some(stored) = find::<PayloadError>(error) {
         return Failure::new(Class::Payload, stored.to_string());
@@ -233,22 +239,21 @@ pub(super) fn classify(error: &reqwest::Error) -> Failure {
         let blocked = matches!(resolve, ResolveError::Blocked(_));
         return Failure::new(if blocked { Class::Blocked } else { Class::NameNotFound }, resolve.to_string());
     }
-    if error.is_dns() {
-        return Failure::new(Class::NameNotFound, "name not found");
-    }
     if let Some(tls) = find::<rustls::Error>(error) {
         return Failure::new(Class::Tls, format!("TLS: {tls}"));
     }
-    if error.is_timeout() {
+    let io = find::<io::Error>(error).map(io::Error::kind);
+    if connecting && io == Some(io::ErrorKind::TimedOut) {
         return Failure::new(Class::Timeout, "timed out connecting");
     }
-    if let Some((class, text)) = find::<io::Error>(error).and_then(|error| kind(error.kind())) {
+    if let Some((class, text)) = io.and_then(kind) {
         return Failure::new(class, text);
     }
     match find::<hyper::Error>(error) {
+        Some(error) if error.is_timeout() => Failure::new(Class::Timeout, "the connection answers no ping"),
         Some(error) if error.is_incomplete_message() => Failure::new(Class::Reset, CUT_SHORT),
         Some(error) if error.is_parse() => Failure::new(Class::NotHttp, "the answer is not HTTP"),
-        _ if error.is_connect() => Failure::new(Class::Connect, "cannot connect"),
+        _ if connecting => Failure::new(Class::Connect, "cannot connect"),
         _ => Failure::new(Class::Reset, "the exchange broke off"),
     }
 }

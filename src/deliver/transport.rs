@@ -1,26 +1,30 @@
 //! The connections of webhooks: by which client a request goes out, and when that client is built anew.
 
-use std::{
-    cell::Cell,
-    fmt,
-    future::Future,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
-use reqwest::Client;
-use tower::{Layer, Service};
+use http::{HeaderValue, Request, Response, header::PROXY_AUTHORIZATION, uri::Scheme};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
 
 use super::{
     guard::GuardedResolver,
     report::{ErrorClass, Failure},
     tls::{TlsError, TlsFiles},
+    upload::UploadBody,
 };
-use crate::{http_client, secret::Stamp};
+use crate::{
+    http_client::{Connections, Connector, Forward, IDLE_TIMEOUT, LIFE, Lease, PING_AFTER},
+    secret::Stamp,
+};
+
+/// Bytes that wait in HTTP/2 for the connection, at the most.
+const SEND_BUFFER: usize = 128 << 10;
+
+/// The shortest time for which a connection may leave what was sent unacknowledged.
+const SHORTEST_UNACKNOWLEDGED: Duration = Duration::from_secs(1);
 
 /// Where connections go and how many are kept.
 #[derive(Clone, Debug)]
@@ -31,27 +35,38 @@ pub(super) struct Route {
     pub(super) resolver: GuardedResolver,
     /// Connections kept open to one host after use.
     pub(super) idle: usize,
-    /// How long a connection may leave what was sent unacknowledged.
+    /// How long a connection may leave what was sent unacknowledged, or a ping unanswered.
     pub(super) timeout: Duration,
     /// Connections after which a client gives way to a new one, which bounds the idle ones over all hosts: the old
     /// one's are closed as soon as the last request that uses it is done.
     pub(super) retire_after: usize,
+    /// The age at which a client gives way to a new one.
+    pub(super) life: Duration,
     /// Certificates beside the usual ones.
     pub(super) tls: TlsFiles,
 }
 
-/// The client of a route.
-pub(super) struct Transport {
-    route: Route,
-    live: Mutex<Live>,
+impl Route {
+    /// A route of this many kept connections and no limits but the usual ones.
+    pub(super) fn new(resolver: GuardedResolver, idle: usize, timeout: Duration) -> Self {
+        let tls = TlsFiles::default();
+        Self { proxy: None, resolver, idle, timeout, retire_after: usize::MAX, life: LIFE, tls }
+    }
 }
 
+/// The client of a route.
+pub(super) struct Transport {
+    tls: TlsFiles,
+    retire_after: usize,
+    connections: Connections<WebClient, TransportError, Vec<Stamp>>,
+}
+
+/// Sends requests.
 #[derive(Clone)]
-struct Live {
-    client: Client,
-    /// How the certificate files looked when it was built.
-    stamps: Vec<Stamp>,
-    opened: Arc<AtomicUsize>,
+pub(super) struct WebClient {
+    client: Client<Connector<GuardedResolver>, UploadBody>,
+    connector: Connector<GuardedResolver>,
+    proxy_auth: Option<HeaderValue>,
 }
 
 /// Why there is no client.
@@ -60,9 +75,9 @@ pub(super) enum TransportError {
     /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Anything else, mostly a proxy that is no URL.
-    #[error("the HTTP client cannot be set up; is server.proxy a URL?")]
-    Client(#[from] reqwest::Error),
+    /// The proxy is no URL.
+    #[error("the HTTP client cannot be set up: server.proxy is no URL of http or https")]
+    Proxy,
 }
 
 impl From<TransportError> for Failure {
@@ -73,93 +88,70 @@ impl From<TransportError> for Failure {
 
 impl Transport {
     pub(super) fn new(route: Route) -> Result<Self, TransportError> {
-        let live = Mutex::new(Live::build(&route, route.tls.stamps()?)?);
-        Ok(Self { route, live })
+        let (tls, retire_after, life) = (route.tls.clone(), route.retire_after, route.life);
+        // The stamps are older than what is read by it, so a change in between is seen by the next comparison.
+        let connections = Connections::new(life, tls.stamps()?, move |_| WebClient::new(&route))?;
+        Ok(Self { tls, retire_after, connections })
     }
 
     /// The client to use now. It is built anew when a certificate file changed; when the new one cannot be used, the
-    /// error says so and the next call looks again.
-    pub(super) fn client(&self) -> Result<Client, TransportError> {
-        let stamps = self.route.tls.stamps()?;
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if live.stamps != stamps || live.opened.load(Ordering::Relaxed) >= self.route.retire_after {
-            *live = Live::build(&self.route, stamps)?;
+    /// error says so and the next call tries again.
+    pub(super) fn lease(&self) -> Result<Lease<WebClient>, TransportError> {
+        let stamps = self.tls.stamps()?;
+        let lease = self.connections.lease(stamps.clone())?;
+        if lease.client.connector.opened() < self.retire_after {
+            return Ok(lease);
         }
-        Ok(live.client.clone())
+        self.connections.renew(&lease);
+        self.connections.lease(stamps)
+    }
+
+    /// Has the next request go out over a new connection.
+    pub(super) fn renew(&self, lease: &Lease<WebClient>) {
+        self.connections.renew(lease);
     }
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("route", &self.route).finish_non_exhaustive()
+        f.debug_struct("Transport").field("tls", &self.tls).finish_non_exhaustive()
     }
 }
 
-impl Live {
-    /// The stamps are older than what is read here, so a change in between is seen by the next look at them.
-    fn build(route: &Route, stamps: Vec<Stamp>) -> Result<Self, TransportError> {
-        let opened = Arc::new(AtomicUsize::new(0));
-        let builder = http_client::builder(route.proxy.as_deref(), route.tls.client_config()?)?
-            .pool_max_idle_per_host(route.idle)
-            .connector_layer(Noticing(Arc::clone(&opened)));
-        // A receiver that stops reading would hold the connection of an attempt that is long over.
-        #[cfg(target_os = "linux")]
-        let builder = builder.tcp_user_timeout(route.timeout.max(Duration::from_secs(1)));
-        // Behind a proxy the resolver would judge the proxy's own address.
-        let client = match &route.proxy {
-            Some(_) => builder.build()?,
-            None => builder.dns_resolver(route.resolver.clone()).build()?,
+impl WebClient {
+    fn new(route: &Route) -> Result<Self, TransportError> {
+        let proxy = match &route.proxy {
+            Some(url) => Some(Forward::at(url).ok_or(TransportError::Proxy)?),
+            None => None,
         };
-        Ok(Self { client, stamps, opened })
-    }
-}
-
-tokio::task_local! {
-    /// Whether the request of this task began to open a connection.
-    static OPENED: Cell<bool>;
-}
-
-/// Runs a request, and tells whether it went over a connection that was open before.
-pub(super) async fn noticing_reuse<F: Future>(request: F) -> (F::Output, bool) {
-    let noticed = async {
-        let output = request.await;
-        (output, !OPENED.with(Cell::get))
-    };
-    OPENED.scope(Cell::new(false), noticed).await
-}
-
-/// Notices that a connection is opened: the client asks its connector within the request's own task, and only when no
-/// kept connection is at hand.
-#[derive(Clone)]
-struct Noticing(Arc<AtomicUsize>);
-
-impl<S> Layer<S> for Noticing {
-    type Service = Noticed<S>;
-
-    fn layer(&self, inner: S) -> Noticed<S> {
-        Noticed { inner, opened: Arc::clone(&self.0) }
-    }
-}
-
-#[derive(Clone)]
-struct Noticed<S> {
-    inner: S,
-    opened: Arc<AtomicUsize>,
-}
-
-impl<S: Service<R>, R> Service<R> for Noticed<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+        // A receiver that stops reading would hold the connection of an attempt that is long over.
+        let unacknowledged = route.timeout.max(SHORTEST_UNACKNOWLEDGED);
+        let (resolver, tls) = (route.resolver.clone(), route.tls.client_config()?);
+        let connector = Connector::new(resolver, tls, proxy.as_ref(), unacknowledged);
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(route.idle)
+            .http2_max_send_buf_size(SEND_BUFFER)
+            .http2_keep_alive_interval(PING_AFTER)
+            // A ping of a slow upload is answered after what was sent before it.
+            .http2_keep_alive_timeout(route.timeout.max(PING_AFTER))
+            // It is the attempt that decides what is sent again, and over which connection.
+            .retry_canceled_requests(false)
+            .build(connector.clone());
+        Ok(Self { client, connector, proxy_auth: proxy.and_then(|proxy| proxy.auth) })
     }
 
-    fn call(&mut self, request: R) -> S::Future {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        // Outside of an attempt nobody asks.
-        let _ = OPENED.try_with(|opened| opened.set(true));
-        self.inner.call(request)
+    /// Sends a request and returns the head of its answer.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<UploadBody>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        if let Some(auth) = self.proxy_auth.as_ref().filter(|_| request.uri().scheme() == Some(&Scheme::HTTP))
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, auth.clone());
+        }
+        self.client.request(request).await
     }
 }

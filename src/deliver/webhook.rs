@@ -1,17 +1,16 @@
 //! One attempt to hand an event to an HTTP endpoint.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::StreamExt as _;
-use reqwest::{
-    Body as RequestBody, Request,
-    header::{CONTENT_LENGTH, HeaderValue},
+use http::{
+    HeaderValue, Request, Uri,
+    header::{ACCEPT, CONTENT_LENGTH, USER_AGENT},
 };
 use sha2::{Digest as _, Sha256};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    select,
+    time::{Instant, sleep_until},
+};
 use url::Url;
 
 use super::{
@@ -19,19 +18,22 @@ use super::{
     credentials::Credentials,
     encoding::Encoding,
     envelope::{Payload, Wrapping},
-    exchange::{Exchange, shown},
+    exchange::{Broken, Exchange, shown},
     guard::{Blocked, GuardedResolver, Trust, check_url},
+    limit::Limit,
     parcel::Parcel,
-    report::{ErrorClass, Failure, Report, classify},
+    report::{ErrorClass, Failure, Report},
     sign::{SignError, Signer},
     sink::SinkError,
     tls::TlsFiles,
-    transport::{Route, Transport, TransportError, noticing_reuse},
+    transport::{Route, Transport, TransportError, WebClient},
+    upload::{Upload, UploadBody},
 };
 use crate::{
+    http_client::{self, Lease, Use, is_sent_again},
     secret::{Secret, SecretList, SecretSource},
     telemetry::TRACEPARENT,
-    units::{Span, Time},
+    units::Time,
 };
 
 /// Connections that callbacks keep open to one host after use.
@@ -54,11 +56,13 @@ pub struct Webhook {
 #[derive(Debug)]
 struct Inner {
     url: Url,
+    /// The URL as requests have it.
+    uri: Uri,
     transport: Arc<Transport>,
     trust: Arc<Trust>,
     signer: Signer,
     credentials: Credentials,
-    method: reqwest::Method,
+    method: http::Method,
     encoding: Encoding,
     timeout: Duration,
 }
@@ -95,14 +99,11 @@ impl Callbacks {
     }
 
     fn resolving(resolver: GuardedResolver, trust: Arc<Trust>) -> Result<Self, SinkError> {
-        let route = Route {
-            proxy: None,
-            resolver,
-            idle: CALLBACK_IDLE,
-            timeout: WebhookConfig::to("").timeout.0,
-            retire_after: CALLBACK_CONNECTIONS,
-            tls: TlsFiles::default(),
-        };
+        let route = Route::new(resolver, CALLBACK_IDLE, WebhookConfig::to("").timeout.0);
+        Self::over(Route { retire_after: CALLBACK_CONNECTIONS, ..route }, trust)
+    }
+
+    fn over(route: Route, trust: Arc<Trust>) -> Result<Self, SinkError> {
         let transport = Transport::new(route)
             .map_err(|_| SinkError::new(CALLBACK_SINK, "url", "the HTTP client cannot be set up"))?;
         Ok(Self { transport: Arc::new(transport), trust })
@@ -132,20 +133,19 @@ impl Webhook {
         let trust = Arc::new(Trust::Operator);
         let url = parse_url(&config.url).map_err(|reason| bad("url", reason))?;
         check_url(&url, &trust).map_err(|blocked| bad("url", blocked.to_string()))?;
+        // More are never in use at once than are kept, so none that could be reused is closed.
+        let resolver = GuardedResolver::new(Arc::clone(&trust));
         let route = Route {
             proxy: proxy.map(str::to_owned),
-            resolver: GuardedResolver::new(Arc::clone(&trust)),
-            // More are never in use at once, so none that could be reused is closed.
-            idle: config.max_in_flight,
-            timeout: config.timeout.0,
-            retire_after: usize::MAX,
             tls: TlsFiles::of(config).map_err(|error| bad(error.key, error.to_string()))?,
+            ..Route::new(resolver, config.max_in_flight, config.timeout.0)
         };
         let transport = Transport::new(route).map_err(|error| match &error {
             TransportError::Tls(tls) => bad(tls.key, tls.to_string()),
-            TransportError::Client(_) => bad("url", error.to_string()),
+            TransportError::Proxy => bad("url", error.to_string()),
         })?;
         let inner = Inner {
+            uri: uri(&url).map_err(|reason| bad("url", reason))?,
             url,
             transport: Arc::new(transport),
             trust,
@@ -166,8 +166,10 @@ impl Webhook {
         let bad = |key, reason: String| SinkError::new(CALLBACK_SINK, key, reason);
         let defaults = WebhookConfig::to(url);
         let secrets = secret.cloned().map(SecretSource::Inline).into_iter().collect();
+        let url = parse_url(url).map_err(|reason| bad("url", reason))?;
         let inner = Inner {
-            url: parse_url(url).map_err(|reason| bad("url", reason))?,
+            uri: uri(&url).map_err(|reason| bad("url", reason))?,
+            url,
             transport: Arc::clone(&callbacks.transport),
             trust: Arc::clone(&callbacks.trust),
             signer: Signer::new(secrets, None).map_err(|error| bad("secret", error.to_string()))?,
@@ -208,55 +210,76 @@ impl Inner {
     async fn exchange(&self, exchange: &mut Exchange, parcel: &Parcel, now: Time) -> Result<(), Failure> {
         // Before every attempt: the client asks the resolver about names alone.
         check_url(&self.url, &self.trust)?;
-        // Dropping it ends the request's body, which an answer that came early leaves behind unsent.
-        let ended = CancellationToken::new();
-        let _end = ended.clone().drop_guard();
-        let request = self.request(parcel, now, ended.clone()).await?;
-        // One deadline for everything, so a receiver that drips gains nothing.
-        let late = |_| Failure::new(ErrorClass::Timeout, format!("timed out after {}", Span(self.timeout)));
-        let sent = self.send(exchange, request, parcel, now, ended);
-        tokio::time::timeout(self.timeout, sent).await.map_err(late)?
+        let mut limit = None;
+        let mut tries = 1;
+        loop {
+            let lease = self.transport.lease()?;
+            let (request, length) = self.request(parcel, now).await?;
+            let limit = limit.get_or_insert_with(|| Limit::new(self.timeout, length, Instant::now()));
+            let Err(broken) = self.send(exchange, request, &lease, limit).await else { return Ok(()) };
+            // The receiver may have seen the first: it is told the same event id by each.
+            if !exchange.is_unanswered() || !is_sent_again(broken.refused, broken.kept, tries) {
+                return Err(broken.failure);
+            }
+            tries += 1;
+        }
     }
 
-    /// Sends the request, and once more when all that failed was a kept connection. The receiver may have seen the
-    /// first: it is told the same event id by both.
+    /// Sends a request once.
     async fn send(
         &self,
         exchange: &mut Exchange,
-        request: Request,
-        parcel: &Parcel,
-        now: Time,
-        ended: CancellationToken,
-    ) -> Result<(), Failure> {
-        let client = self.transport.client()?;
-        let began = Instant::now();
-        let (first, reused) = noticing_reuse(exchange.run(&client, request)).await;
-        let Err(failure) = first.map_err(|error| classify(&error)) else { return Ok(()) };
-        let stale = reused && failure.class == ErrorClass::Reset && began.elapsed() < INSTANT;
-        if !stale || !exchange.is_unanswered() {
-            return Err(failure);
+        mut request: Request<UploadBody>,
+        lease: &Lease<WebClient>,
+        limit: &mut Limit,
+    ) -> Result<(), Broken> {
+        let mut upload = Upload::of(&mut request);
+        let (mut meter, captured) = (upload.meter(), upload.captured().clone());
+        let (began, mut line) = (Instant::now(), None);
+        let result = {
+            let mut running = pin!(exchange.run(&lease.client, request, &mut upload, &self.url));
+            loop {
+                select! {
+                    biased;
+                    ended = &mut running => break ended,
+                    () = meter.moved() => limit.moves(Instant::now()),
+                    () = sleep_until(limit.until()) => break Err(limit.exceeded().into()),
+                }
+                line = line.or_else(|| Use::of(&captured));
+            }
+        };
+        let line: Option<Use> = line.or_else(|| Use::of(&captured));
+        let reused = line.as_ref().is_some_and(|line| line.reused);
+        if result.is_err() || !matches!(upload.is_whole(), Ok(true)) {
+            // What was cut off is not gone from the connection, and one that broke or is silent serves nobody.
+            line.iter().for_each(Use::retire);
         }
-        let again = self.request(parcel, now, ended).await?;
-        exchange.run(&client, again).await.map_err(|error| classify(&error))
+        let mut broken = match result {
+            Ok(()) => return Ok(()),
+            Err(broken) => broken,
+        };
+        let class = broken.failure.class;
+        broken.kept = reused && class == ErrorClass::Reset && began.elapsed() < INSTANT;
+        if broken.refused || (reused && matches!(class, ErrorClass::Reset | ErrorClass::Timeout)) {
+            self.transport.renew(lease);
+        }
+        Err(broken)
     }
 
-    async fn request(
-        &self,
-        parcel: &Parcel,
-        now: Time,
-        ended: CancellationToken,
-    ) -> Result<Request, Failure> {
+    /// The request for a parcel, and how long its body is.
+    async fn request(&self, parcel: &Parcel, now: Time) -> Result<(Request<UploadBody>, u64), Failure> {
         let unusable = |reason| Failure::new(ErrorClass::Payload, reason);
         let payload = self.encoding.payload(parcel).await.map_err(unusable)?;
         let timestamp = now.unix_seconds();
         let signature = self.signature(&parcel.event_id, timestamp, &payload).await?;
         let length = payload.len();
-        let stream = payload.stream().await?;
-        let body = RequestBody::wrap_stream(stream.take_until(ended.cancelled_owned()));
-        let mut request = Request::new(self.method.clone(), self.url.clone());
-        *request.body_mut() = Some(body);
+        let mut request = Request::new(UploadBody::new(payload.stream().await?, length));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         *headers = self.credentials.headers()?;
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(http_client::USER_AGENT));
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let value = |text: &str| {
             let wrong = |_| Failure::new(ErrorClass::Internal, "the event id is no header");
             HeaderValue::from_str(text).map_err(wrong)
@@ -271,7 +294,7 @@ impl Inner {
         }
         let span = parcel.traceparent.map_or_else(|| traceparent(&parcel.event_id), |span| span.to_string());
         headers.insert(TRACEPARENT, value(&span)?);
-        Ok(request)
+        Ok((request, length))
     }
 
     /// The signature, made where blocking on the disk and hashing half a gigabyte hurts nobody.
@@ -318,6 +341,15 @@ fn parse_url(text: &str) -> Result<Url, String> {
         Err(blocked @ (Blocked::Scheme(_) | Blocked::NoHost)) => Err(blocked.to_string()),
         _ => Ok(url),
     }
+}
+
+/// A URL as requests have it: without credentials, which would go nowhere, and without fragment.
+fn uri(url: &Url) -> Result<Uri, String> {
+    let mut url = url.clone();
+    let stripped = url.set_username("").and_then(|()| url.set_password(None));
+    url.set_fragment(None);
+    let parsed = stripped.ok().and_then(|()| url.as_str().parse().ok());
+    parsed.ok_or_else(|| "it cannot be requested".to_owned())
 }
 
 /// W3C Trace Context, section 3.2: all attempts of an event are one trace, each is a span of it.

@@ -147,12 +147,18 @@ pub const fn is_sent_again(refused: bool, kept: bool, tries: u32) -> bool {
     (refused && tries < REFUSED_TRIES) || (kept && tries == 1)
 }
 
-/// Whether the peer says that it did not handle a request: RFC 9113, sections 6.8 (GOAWAY) and 8.7 (`REFUSED_STREAM`).
+/// Whether a request was surely not handled: it was not sent, or the peer says so (RFC 9113, sections 6.8 for GOAWAY and 8.7
+/// for `REFUSED_STREAM`).
 #[must_use]
 pub fn was_refused(error: &(dyn Error + 'static)) -> bool {
-    let chain = std::iter::successors(Some(error), |error| (*error).source());
-    let mut by_peer = chain.filter_map(|error| error.downcast_ref::<h2::Error>()).filter(|h2| h2.is_remote());
-    by_peer.any(|h2| h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM))
+    let mut chain = std::iter::successors(Some(error), |error| (*error).source());
+    let unhandled = |error: &(dyn Error + 'static)| {
+        let by_peer = error.downcast_ref::<h2::Error>().filter(|h2| h2.is_remote());
+        let refused =
+            by_peer.is_some_and(|h2| h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM));
+        refused || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+    };
+    chain.any(unhandled)
 }
 
 #[cfg(test)]

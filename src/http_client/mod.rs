@@ -10,8 +10,12 @@ use reqwest::{Client, ClientBuilder, Proxy, redirect::Policy, retry};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert, crypto::ring};
 
 pub use connections::{Connections, LIFE, Lease, is_sent_again, was_refused};
+pub use connector::{Connector, Forward, Name};
+pub use line::{Line, Progress, Use};
 
 mod connections;
+mod connector;
+mod line;
 mod reuse;
 
 /// The [`Connections`] of requests that carry no large body.
@@ -24,7 +28,10 @@ pub const USER_AGENT: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an unused connection is kept; most servers close theirs at 60 s or later.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// The idle time after which the system asks whether the peer is still there.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How long what was sent may stay unacknowledged before the connection is dead. Linux would wait for a quarter of an hour.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
@@ -32,8 +39,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// The silence of an HTTP/2 connection in use after which it is pinged.
 pub const PING_AFTER: Duration = Duration::from_secs(10);
 
-/// The longest wait for the answer to a ping. A receiver of a slow upload answers after what was sent before.
-pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest wait for the answer to a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that follows no redirect (credentials would follow it), takes no proxy from the environment and
 /// hands bodies over as they came.
@@ -48,7 +55,7 @@ pub fn builder(proxy: Option<&str>, mut tls: ClientConfig) -> reqwest::Result<Cl
         .redirect(Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .tcp_keepalive(Duration::from_secs(30))
+        .tcp_keepalive(TCP_KEEPALIVE)
         .http2_keep_alive_interval(PING_AFTER)
         .http2_keep_alive_timeout(PING_TIMEOUT)
         // It would send a request again over the connection that just refused it.

@@ -43,4 +43,5 @@ mod store_cli;
 mod times;
 mod transport;
 mod unreadable;
+mod uploads;
 mod upstream;

@@ -15,7 +15,10 @@ use super::{
     tests::{KEY, read_request, retry, small},
     *,
 };
-use crate::{clock, deliver::report::Verdict};
+use crate::{
+    clock,
+    deliver::report::{Verdict, classify},
+};
 
 #[tokio::test]
 async fn a_callback_reaches_loopback_only_when_it_is_allowed() {
@@ -44,9 +47,11 @@ async fn a_callback_reaches_loopback_only_when_it_is_allowed() {
         assert_eq!((report.error_class, report.response), (Some(ErrorClass::Blocked), None));
     }
     // Past the check of the URL the resolver itself says no, and the reason survives the client's errors.
-    let client = closed.transport.client().unwrap();
-    let error = client.get(format!("http://localhost:{port}/")).send().await.unwrap_err();
-    assert_eq!(classify(&error), Failure::new(ErrorClass::Blocked, "blocked address: loopback"));
+    let mut request = Request::new(UploadBody::new(futures_util::stream::empty(), 0));
+    *request.uri_mut() = format!("http://localhost:{port}/").parse().unwrap();
+    let error = closed.transport.lease().unwrap().client.send(request).await.unwrap_err();
+    let blocked = Failure::new(ErrorClass::Blocked, "blocked address: loopback");
+    assert_eq!(classify(&error, error.is_connect()), blocked);
     assert_eq!(*connections.lock().unwrap(), 0);
 
     let allow = vec!["127.0.0.0/8".parse().unwrap()];
@@ -159,5 +164,49 @@ async fn callbacks_let_go_of_idle_connections_after_a_number_of_new_ones() {
     assert_eq!(hook.attempt(&test_event(), clock::now()).await.verdict, Verdict::Delivered);
     for _ in 0..CALLBACK_IDLE {
         assert_eq!(seen_closed.recv().await, Some(0));
+    }
+}
+
+/// Answers any number of requests on each connection, and counts the connections.
+fn keeping(listener: TcpListener) -> Arc<Mutex<usize>> {
+    let connections = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            *counted.lock().unwrap() += 1;
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while stream.read_buf(&mut seen).await.unwrap_or(0) > 0 {
+                    if seen.ends_with(b"\"}}") {
+                        seen.clear();
+                        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    connections
+}
+
+#[tokio::test]
+async fn a_name_that_moves_is_followed_at_the_end_of_a_clients_life() {
+    for (life, seen) in [(http_client::LIFE, (1, 0)), (Duration::ZERO, (1, 1))] {
+        let old = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = old.local_addr().unwrap().port();
+        let new = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+        let (old, new) = (keeping(old), keeping(new));
+        let at = |ip: &str| vec![SocketAddr::new(ip.parse().unwrap(), 0)];
+        let answers = Arc::new(Mutex::new(VecDeque::from([at("127.0.0.1"), at("127.0.0.2")])));
+        let trust = Arc::new(Trust::Operator);
+        let resolver = GuardedResolver::scripted(Arc::clone(&trust), answers);
+        let route = Route { life, ..Route::new(resolver, 1, Duration::from_secs(15)) };
+        let callbacks = Callbacks::over(route, trust).unwrap();
+        let hook = Webhook::callback(&callbacks, &format!("http://moved.example:{port}/"), None).unwrap();
+        for _ in 0..2 {
+            let report = hook.attempt(&test_event(), clock::now()).await;
+            assert_eq!(report.verdict, Verdict::Delivered, "{report:?}");
+        }
+        assert_eq!((*old.lock().unwrap(), *new.lock().unwrap()), seen);
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     },
     http_client,
     job::{EventType, Outcome},
+    units::Span,
 };
 
 pub(super) const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

@@ -1,0 +1,215 @@
+//! A connection that its requests know: how far their bytes got, and that it can be cut.
+//!
+//! hyper says neither. It counts a request's body as sent once it has taken it, and it keeps a connection open as long as a
+//! body that nobody wants any more waits for its peer.
+
+use std::{
+    future::Future as _,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// A stream that carries HTTP.
+pub(super) trait Stream: Read + Write + Connection + Send + Unpin {}
+
+impl<S: Read + Write + Connection + Send + Unpin> Stream for S {}
+
+/// What requests know of their connection.
+#[derive(Clone)]
+pub struct Line(Arc<Shared>);
+
+struct Shared {
+    progress: watch::Sender<Progress>,
+    /// Requests so far.
+    requests: AtomicUsize,
+    /// Requests in flight.
+    users: AtomicUsize,
+    retired: AtomicBool,
+    cut: CancellationToken,
+}
+
+/// How far a connection got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The bytes that it took to send.
+    pub written: u64,
+    /// How often all that it took had been handed to the operating system.
+    pub flushes: u64,
+    /// Whether it is gone.
+    pub closed: bool,
+}
+
+impl Line {
+    /// The line that a request goes over, once it does.
+    #[must_use]
+    pub fn of(captured: &CaptureConnection) -> Option<Self> {
+        let mut extras = http::Extensions::new();
+        captured.connection_metadata().as_ref()?.get_extras(&mut extras);
+        extras.remove()
+    }
+
+    /// Whether a request goes over HTTP/2, and so shares its line.
+    #[must_use]
+    pub fn is_http2(captured: &CaptureConnection) -> bool {
+        captured.connection_metadata().as_ref().is_some_and(Connected::is_negotiated_h2)
+    }
+
+    /// How far it got.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        *self.0.progress.borrow()
+    }
+
+    /// Tells each change of [`Progress`].
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.0.progress.subscribe()
+    }
+}
+
+/// The use of a line by one request.
+pub struct Use {
+    line: Line,
+    captured: CaptureConnection,
+    /// Whether the line carried a request before this one.
+    pub reused: bool,
+}
+
+impl Use {
+    /// The use of the line that a request goes over, once it does.
+    #[must_use]
+    pub fn of(captured: &CaptureConnection) -> Option<Self> {
+        let line = Line::of(captured)?;
+        let reused = line.0.requests.fetch_add(1, Ordering::AcqRel) > 0;
+        line.0.users.fetch_add(1, Ordering::AcqRel);
+        Some(Self { line, captured: captured.clone(), reused })
+    }
+
+    /// Gives the line up: it carries no further request, and it is cut when the last one in flight is done.
+    pub fn retire(&self) {
+        if let Some(connected) = self.captured.connection_metadata().as_ref() {
+            connected.poison();
+        }
+        self.line.0.retired.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        let shared = &self.line.0;
+        if shared.users.fetch_sub(1, Ordering::AcqRel) == 1 && shared.retired.load(Ordering::Acquire) {
+            shared.cut.cancel();
+        }
+    }
+}
+
+/// A stream with its [`Line`].
+pub struct Tracked {
+    stream: Box<dyn Stream>,
+    is_proxied: bool,
+    line: Line,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Tracked {
+    /// `is_proxied` says that requests over it name their whole URL.
+    pub(super) fn new(stream: impl Stream + 'static, is_proxied: bool) -> Self {
+        let cut = CancellationToken::new();
+        let waiting = Box::pin(cut.clone().cancelled_owned());
+        let shared = Shared {
+            progress: watch::Sender::default(),
+            requests: AtomicUsize::new(0),
+            users: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+            cut,
+        };
+        Self { stream: Box::new(stream), is_proxied, line: Line(Arc::new(shared)), cut: waiting }
+    }
+
+    fn poll_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "it was given up")),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.line.0.progress.send_modify(|progress| progress.written += bytes as u64);
+        }
+        written
+    }
+}
+
+impl Connection for Tracked {
+    fn connected(&self) -> Connected {
+        self.stream.connected().proxy(self.is_proxied).extra(self.line.clone())
+    }
+}
+
+impl Read for Tracked {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_cut(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl Write for Tracked {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_cut(context)?;
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_cut(context)?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.wrote(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_cut(context)?;
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if let Poll::Ready(Ok(())) = flushed {
+            self.line.0.progress.send_modify(|progress| progress.flushes += 1);
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_cut(context)?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.line.0.progress.send_modify(|progress| progress.closed = true);
+    }
+}
