@@ -148,7 +148,7 @@ fn pauses() {
             let number = match calls.time(|| schedule.next(now, wall)) {
                 Next::Run(number) => number,
                 Next::Yield => continue,
-                Next::Wait(_) | Next::Overdue(_) => break,
+                Next::Wait(_) | Next::Cut => break,
             };
             looks += 1;
             calls.time(|| {

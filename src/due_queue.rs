@@ -56,17 +56,21 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
 
     /// Takes the key that is due the longest; it counts as running until [`finish`](Self::finish).
     pub fn take(&mut self, now: Instant) -> Option<K> {
-        let (at, key) = *self.due.first()?;
-        if at > now {
-            return None;
+        let (_, key) = *self.due.first().filter(|(at, _)| *at <= now)?;
+        self.begin(key);
+        Some(key)
+    }
+
+    /// Makes `key` run, whether it is due or not; it counts as running until [`finish`](Self::finish).
+    pub fn begin(&mut self, key: K) {
+        let slot = self.slots.entry(key).or_insert(Slot { due: None, running: false });
+        if let Some(at) = slot.due.take() {
+            self.due.remove(&(at, key));
         }
-        self.due.remove(&(at, key));
-        if let Some(slot) = self.slots.get_mut(&key) {
-            slot.due = None;
+        if !slot.running {
             slot.running = true;
             self.running += 1;
         }
-        Some(key)
     }
 
     /// Ends a run. The key stays when it was made due again meanwhile.

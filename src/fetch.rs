@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::{
     clock,
-    follow::{Follower, Step},
+    follow::{Flight, Follower, Step},
     job::{EventType, Outcome},
     json_scan::{Pointers, Scan, copy_value},
     store::{End, Incoming, Spool, Stage, StoredJob, Watch},
@@ -44,16 +44,17 @@ impl From<io::Error> for Unfetched {
 }
 
 /// Fetches one job and makes its event.
-pub async fn fetch(follower: &Follower, number: u64) -> Step {
+pub async fn fetch(follower: &Follower, flight: &Flight) -> Step {
+    let number = flight.number;
     let watch = match follower.store.watch(number) {
         Ok(Some(watch)) if watch.stage == Stage::Fetching => watch,
         Ok(_) => return Step::Moved,
         Err(_) => return Step::Again,
     };
     let Some(end) = watch.ending.clone() else { return Step::Moved };
-    let epoch = follower.schedule().health.epoch();
     let begun = clock::now();
-    let result = obtain(follower, &watch, &end).await;
+    let result = obtain(follower, flight, &watch, &end).await;
+    flight.arrived();
     let label = match &result {
         Ok(_) => "stored",
         Err(Unfetched::Source(failure)) => failure.label(),
@@ -73,34 +74,36 @@ pub async fn fetch(follower: &Follower, number: u64) -> Step {
     follower.metrics.sources.fetches.with_label_values(&[follower.source.name.as_str(), label]).inc();
     match result {
         Ok(job) => {
-            follower.answered(number);
+            follower.answered(flight);
             make_event(follower, &watch, &end, &job).await;
             Step::Moved
         }
         Err(Unfetched::Running) => {
-            follower.answered(number);
+            follower.answered(flight);
             follower.store.resume_watching(number, clock::now()).await;
             Step::Moved
         }
         Err(Unfetched::Source(Failure::JobFailed(_))) => {
-            follower.answered(number);
+            follower.answered(flight);
             follower.store.refuse_result(number, clock::now()).await;
             Step::Again
         }
-        Err(Unfetched::Source(failure)) => follower.failed(number, &watch.job_id, &failure, epoch).await,
+        Err(Unfetched::Source(failure)) => follower.failed(flight, &watch.job_id, &failure).await,
         Err(Unfetched::Disk(error)) => {
             let source = &follower.source.name;
             tracing::error!(source, job_id = %watch.job_id, %error, "the job cannot be stored; it is fetched again");
-            if let Some(entry) = follower.schedule().entry_mut(number) {
-                entry.trouble.get_or_insert_default().last_error =
-                    format!("the job cannot be stored: {error}");
-            }
+            follower.own_failure(flight, format!("the job cannot be stored: {error}"));
             Step::Again
         }
     }
 }
 
-async fn obtain(follower: &Follower, watch: &Watch, end: &End) -> Result<StoredJob, Unfetched> {
+async fn obtain(
+    follower: &Follower,
+    flight: &Flight,
+    watch: &Watch,
+    end: &End,
+) -> Result<StoredJob, Unfetched> {
     let (spool, source) = (follower.store.spool(), &follower.source);
     // A process that was killed between storing the body and recording it left it whole. What is not JSON is asked for
     // again, since its type is recorded nowhere yet.
@@ -114,6 +117,7 @@ async fn obtain(follower: &Follower, watch: &Watch, end: &End) -> Result<StoredJ
     let mut incoming = spool.begin(watch.number, &end.event_id).await?;
     let received = async {
         while let Some(chunk) = stream.chunk().await? {
+            flight.received(chunk.len());
             incoming.write(&chunk).await?;
         }
         incoming.flush().await?;

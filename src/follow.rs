@@ -1,7 +1,9 @@
 //! One task a source: it asks the schedule what is due, and has it polled or fetched.
 
+mod failure;
+mod flight;
+
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,7 +11,7 @@ use std::{
 use tokio::{
     select,
     sync::Notify,
-    task::{AbortHandle, Id, JoinError, JoinSet},
+    task::{Id, JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,22 +24,24 @@ use crate::{
     job::{EventType, JobId, Outcome},
     poll,
     recent::Recent,
-    schedule::{Next, Schedule, Stamps, State, Task},
+    schedule::{Next, Schedule, Sign, Stamps, State, Task},
     store::{Stage, Store, Watch},
     telemetry::{Metrics, Span, SpanKind, number, text},
     upstream::{Failure, NO_STATUS, Source},
     waiters::Waiters,
 };
 
-/// 404 answers in a row after which a job is lost, once its grace is over. Retab's own waiter gives up at the
-/// third; a job can take a moment to be known, so one more is waited for.
-const MAX_NOT_FOUND: u32 = 4;
-
-/// Other 4xx answers in a row after which a job is lost.
-const MAX_REJECTED: u32 = 10;
+pub(crate) use self::flight::Flight;
+use self::{
+    failure::{Decision, JobStep, decide, row_kind},
+    flight::Flights,
+};
 
 /// How often a refused key is looked at again.
 const KEY_CHECK: Duration = Duration::from_millis(500);
+
+/// How soon a slow request is looked for again, when none could be cut.
+const CUT_AGAIN: Duration = Duration::from_millis(250);
 
 /// A source with its open watches.
 pub struct Follower {
@@ -57,13 +61,6 @@ pub struct Follower {
     wake: Notify,
     unknown: Mutex<std::collections::BTreeSet<String>>,
     last_error: Mutex<Option<String>>,
-}
-
-/// A task under way.
-struct Run {
-    number: u64,
-    task: Task,
-    handle: AbortHandle,
 }
 
 /// What a task means for its watch.
@@ -136,6 +133,12 @@ impl Follower {
         self.wake.notify_one();
     }
 
+    /// Makes the next request for a watch due now, also while its source is paused.
+    pub fn insist(&self, number: u64) {
+        self.schedule().insist(number, Instant::now());
+        self.wake.notify_one();
+    }
+
     /// What went wrong last at the source.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
@@ -145,22 +148,16 @@ impl Follower {
     /// Follows until `stop`, then waits for what is under way.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
-        let mut running: HashMap<Id, Run> = HashMap::new();
+        let mut flights = Flights::default();
         while !stop.is_cancelled() {
             let next = self.schedule().next(Instant::now(), clock::steady());
             let until = match next {
                 Next::Run(number) => {
-                    self.start(number, &mut tasks, &mut running);
+                    self.start(number, &mut tasks, &mut flights);
                     continue;
                 }
-                Next::Overdue(number) => {
-                    let follower = Arc::clone(&self);
-                    tasks.spawn(async move {
-                        follower.give_up(number, "the deadline passed before the source answered").await;
-                        Step::Moved
-                    });
-                    continue;
-                }
+                Next::Cut if self.cut(&mut flights) => continue,
+                Next::Cut => Some(Instant::now() + CUT_AGAIN),
                 Next::Yield => {
                     tokio::task::yield_now().await;
                     continue;
@@ -170,49 +167,67 @@ impl Follower {
             select! {
                 () = wait_until(self.key_check(until)) => self.look_at_key(),
                 () = self.wake.notified() => {}
-                Some(done) = tasks.join_next_with_id() => self.finish(done, &mut running),
+                Some(done) = tasks.join_next_with_id() => self.finish(done, &mut flights),
                 () = stop.cancelled() => {}
             }
         }
-        // A look that is cut short costs nothing; a job that is being stored is worth the wait.
-        running.values().filter(|run| run.task == Task::Poll).for_each(|run| run.handle.abort());
+        // A poll that is cut short costs nothing; a job that is being stored is worth the wait.
+        flights.abort_polls();
         while let Some(done) = tasks.join_next_with_id().await {
-            self.finish(done, &mut running);
+            self.finish(done, &mut flights);
         }
     }
 
-    fn start(self: &Arc<Self>, number: u64, tasks: &mut JoinSet<Step>, running: &mut HashMap<Id, Run>) {
+    fn start(self: &Arc<Self>, number: u64, tasks: &mut JoinSet<Step>, flights: &mut Flights) {
         let task = self.schedule().entry(number).map(|(entry, _)| entry.task);
         let Some(task) = task else {
             return self.schedule().done(number, Task::Poll, false, Instant::now(), clock::steady(), 0.0);
         };
-        let follower = Arc::clone(self);
+        let (follower, flight) = (Arc::clone(self), Flight::new(number));
+        let own = flight.clone();
         let handle = tasks.spawn(async move {
             match task {
-                Task::Poll => poll::poll(&follower, number).await,
-                Task::Fetch => fetch::fetch(&follower, number).await,
+                Task::Poll => poll::poll(&follower, &own).await,
+                Task::Fetch => fetch::fetch(&follower, &own).await,
             }
         });
-        running.insert(handle.id(), Run { number, task, handle });
+        flights.add(flight, task, handle);
     }
 
     /// Ends a task. A panic in one job's work is that job's failure, not the end of the others.
-    fn finish(&self, done: Result<(Id, Step), JoinError>, running: &mut HashMap<Id, Run>) {
+    fn finish(&self, done: Result<(Id, Step), JoinError>, flights: &mut Flights) {
         let (id, step) = match done {
             Ok((id, step)) => (id, step),
             Err(error) => {
                 if error.is_panic() {
                     self.metrics.panics.inc();
+                    if let Some(flight) = flights.get(error.id()) {
+                        self.own_failure(flight, "its work panicked; the log has the details".to_owned());
+                    }
                 }
                 (error.id(), Step::Again)
             }
         };
-        let Some(Run { number, task, .. }) = running.remove(&id) else { return };
+        let Some((number, task)) = flights.remove(id) else { return };
+        self.done(number, task, step);
+    }
+
+    fn done(&self, number: u64, task: Task, step: Step) {
         let again = step == Step::Again;
         let now = Instant::now();
         let mut schedule = self.schedule();
         schedule.pay(self.source.take_unpaid(), now);
         schedule.done(number, task, again, now, clock::steady(), rand::random());
+    }
+
+    /// Cuts the slowest request, so that another job gets its place. `false` when none is slow enough.
+    fn cut(&self, flights: &mut Flights) -> bool {
+        let Some((flight, task)) = flights.cut_slowest(Instant::now()) else { return false };
+        let name = &self.source.name;
+        tracing::debug!(source = name, number = flight.number, "slow request cut in favour of another job");
+        self.own_failure(&flight, "the answer came too slowly while other jobs waited".to_owned());
+        self.done(flight.number, task, Step::Again);
+        true
     }
 
     /// A refused key may have been replaced: look before the pause is over.
@@ -243,78 +258,72 @@ impl Follower {
         }
     }
 
-    /// Takes note that the source answered about a job.
-    pub(crate) fn answered(&self, number: u64) {
+    /// Records that the source answered about a job.
+    pub(crate) fn answered(&self, flight: &Flight) {
         let mut schedule = self.schedule();
         let before = schedule.health.state();
-        schedule.health.answered(Instant::now());
-        if before != State::Ok && schedule.health.state() == State::Ok {
-            tracing::info!(source = self.source.name, "the source answers again");
-        }
-        if let Some(entry) = schedule.entry_mut(number) {
-            entry.trouble = None;
-        }
+        schedule.record_answer(flight.request());
+        self.log_change(before, schedule.health.state());
     }
 
-    /// Takes note of a failure: what it means for the source, and whether the job is lost by it.
-    pub(crate) async fn failed(&self, number: u64, job_id: &JobId, failure: &Failure, epoch: u64) -> Step {
-        tracing::debug!(source = self.source.name, %job_id, error = %failure, "a request failed");
-        let reason = {
-            let mut schedule = self.schedule();
-            self.note_source(&mut schedule, failure, epoch);
-            let Some(entry) = schedule.entry_mut(number) else { return Step::Moved };
-            let wall = clock::steady();
-            let grace = wall >= entry.registered_at.after(self.source.config.not_found_grace.0);
-            let deadline = entry.deadline;
-            let trouble = entry.trouble.get_or_insert_default();
-            trouble.last_error = failure.to_string();
-            (trouble.not_found, trouble.rejected) = match failure {
-                Failure::NotFound => (trouble.not_found + 1, 0),
-                Failure::Rejected(_) | Failure::Refused(_) => (0, trouble.rejected + 1),
-                _ => (0, 0),
-            };
-            match failure {
-                Failure::NotFound if trouble.not_found >= MAX_NOT_FOUND && grace => {
-                    Some(format!("{failure} (the {}th time in a row)", trouble.not_found))
-                }
-                Failure::Rejected(_) | Failure::Refused(_) if trouble.rejected >= MAX_REJECTED => {
-                    Some(format!("{failure} (the {}th time in a row)", trouble.rejected))
-                }
-                Failure::TooLarge(_) => Some(failure.to_string()),
-                _ if wall >= deadline => Some(format!("the deadline passed; last, {failure}")),
-                _ => None,
-            }
+    /// Records a failure of this job alone, of which its source is no part.
+    pub(crate) fn own_failure(&self, flight: &Flight, error: String) {
+        let mut schedule = self.schedule();
+        let failure = Failure::Trouble(error);
+        let Some(point) = schedule.standpoint(flight.request(), row_kind(&failure), clock::steady()) else {
+            return;
         };
-        let Some(reason) = reason else { return Step::Again };
-        self.give_up(number, &reason).await;
+        let mut history = point.history;
+        (history.last_error, history.is_own) = (failure.to_string(), true);
+        schedule.record_failure(flight.number, history);
+    }
+
+    /// Records a failed request: what it means for its job and for the source.
+    pub(crate) async fn failed(&self, flight: &Flight, job_id: &JobId, failure: &Failure) -> Step {
+        tracing::debug!(source = self.source.name, %job_id, error = %failure, "request failed");
+        let Some(step) = self.record_failure(flight, failure) else { return Step::Moved };
+        let JobStep::Lost(reason) = step else { return Step::Again };
+        self.give_up(flight.number, &reason).await;
         Step::Moved
     }
 
-    fn note_source(&self, schedule: &mut Schedule, failure: &Failure, epoch: u64) {
-        let (state, asked) = match failure {
-            Failure::Unauthorized(_) => (State::Unauthorized, None),
-            Failure::Limited { retry_after, .. } => (State::Limited, *retry_after),
-            Failure::Trouble(_) => (State::Failing, None),
-            Failure::NotFound
-            | Failure::Rejected(_)
-            | Failure::Refused(_)
-            | Failure::JobFailed(_)
-            | Failure::TooLarge(_) => {
-                return schedule.health.answered(Instant::now());
-            }
-        };
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
+    /// Judges a failure and records what it means. `None` when the watch is gone.
+    fn record_failure(&self, flight: &Flight, failure: &Failure) -> Option<JobStep> {
+        let (request, kind) = (flight.request(), row_kind(failure));
+        let mut schedule = self.schedule();
+        let mut point = schedule.standpoint(request, kind, clock::steady())?;
         let before = schedule.health.state();
-        let limited = state == State::Limited && epoch == schedule.health.epoch();
-        if limited {
-            schedule.shrink_budget(Instant::now());
+        let grace = self.source.config.not_found_grace.map(|grace| grace.0);
+        let Decision { job: step, source: sign } = decide(failure, &point, grace, request.now);
+        let limited_at = matches!(failure, Failure::Limited { .. }).then_some(request.now);
+        match &step {
+            JobStep::Retry { asked, longest } => {
+                let history = &mut point.history;
+                (history.asked, history.longest, history.limited_at) = (*asked, *longest, limited_at);
+                (history.last_error, history.is_own) = (failure.to_string(), true);
+                schedule.record_failure(request.number, point.history);
+            }
+            JobStep::Blameless => {
+                schedule.record_blameless(request.number, failure.to_string(), limited_at, request.now);
+            }
+            JobStep::Lost(_) => {}
         }
-        let pause = schedule.health.failed(state, asked, epoch, Instant::now(), rand::random());
-        if before != state
-            && let Some(pause) = pause
-        {
+        let pause = schedule.record_sign(request, sign, rand::random());
+        if !matches!(sign, Sign::Well | Sign::Silent) {
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
+        }
+        let state = schedule.health.state();
+        if let Some(pause) = pause.filter(|_| before != state) {
             let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(source = self.source.name, error = %failure, pause_ms, "the source is {}", state.as_str());
+            tracing::warn!(source = self.source.name, error = %failure, pause_ms, "source is {}", state.as_str());
+        }
+        self.log_change(before, state);
+        Some(step)
+    }
+
+    fn log_change(&self, before: State, after: State) {
+        if before != State::Ok && after == State::Ok {
+            tracing::info!(source = self.source.name, "source answers again");
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     clock::{self, Moment},
-    follow::{Follower, Step},
+    follow::{Flight, Follower, Step},
     job::{JobId, Outcome},
     schedule::Seen,
     store::{Ended, Observation, Watch},
@@ -18,17 +18,17 @@ const MAX_KEPT_BODY: usize = 16 << 10;
 /// 404 answers before it is worth asking whether the route is missing, and not the job.
 const SUSPICIOUS: u32 = 3;
 
-/// Looks at one job.
-pub async fn poll(follower: &Follower, number: u64) -> Step {
+/// Polls one job.
+pub async fn poll(follower: &Follower, flight: &Flight) -> Step {
+    let number = flight.number;
     let known = {
         let mut schedule = follower.schedule();
-        let epoch = schedule.health.epoch();
         schedule.entry_mut(number).map(|entry| {
             entry.polls += 1;
-            (entry.polls, entry.trouble.as_ref().map_or(0, |trouble| trouble.not_found), epoch)
+            (entry.polls, entry.failures.as_ref().map_or(0, |failures| failures.missing()))
         })
     };
-    let Some((polls, not_found, epoch)) = known else { return Step::Moved };
+    let Some((polls, not_found)) = known else { return Step::Moved };
     let Watch { job_id, vars, .. } = match follower.store.watch(number) {
         Ok(Some(watch)) => watch,
         // It was dropped meanwhile, or its record cannot be read.
@@ -41,6 +41,7 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
     };
     let moment = tokio::time::Instant::now();
     let result = ask(follower, JobRef { id: &job_id, vars: &vars }, not_found).await;
+    flight.arrived();
     let label = match &result {
         Ok((answer, _)) => match answer.class {
             Class::Ended(_) => "ended",
@@ -51,7 +52,7 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
     follower.metrics.sources.polls.with_label_values(&[follower.source.name.as_str(), label]).inc();
     let step = match result {
         Ok((answer, body)) => {
-            follower.answered(number);
+            follower.answered(flight);
             tracing::debug!(source = follower.source.name, %job_id, status = answer.status, "looked");
             let ended = matches!(answer.class, Class::Ended(_));
             let key = follower.source.sent_key_print();
@@ -61,7 +62,7 @@ pub async fn poll(follower: &Follower, number: u64) -> Step {
             }
             step
         }
-        Err(failure) => follower.failed(number, &job_id, &failure, epoch).await,
+        Err(failure) => follower.failed(flight, &job_id, &failure).await,
     };
     follower.looked.settled(number);
     step

@@ -7,10 +7,10 @@ use crate::{http_date::parse_http_date, units::Time};
 /// The longest wait that is read; whoever obeys it has a bound of its own that is far below.
 const LONGEST: Duration = Duration::from_hours(366 * 24);
 
-/// Reads the value of a `Retry-After` header: whole seconds, or an HTTP date in any of the three forms of
-/// RFC 9110 section 5.6.7, taken relative to `now`; a date in the past is no wait.
+/// Reads the value of a `Retry-After` header: seconds, or an HTTP date in any of the three forms of RFC 9110 section
+/// 5.6.7, taken relative to `now`; a date in the past is no wait. The RFC has whole seconds; some servers send fractions.
 ///
-/// `None` for anything else, a sign, a fraction and `inf` among them. A number too large to hold means the
+/// `None` for anything else, a sign, an exponent and `inf` among them. A number too large to hold means the
 /// longest wait there is, not none.
 #[must_use]
 pub fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
@@ -20,6 +20,10 @@ pub fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
     }
     if value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(value.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
+    }
+    if value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        let seconds: f64 = value.parse().ok()?;
+        return Some(Duration::try_from_secs_f64(seconds).map_or(LONGEST, |wait| wait.min(LONGEST)));
     }
     Some(parse_http_date(value)?.since(now).min(LONGEST))
 }
@@ -54,12 +58,20 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_wait_and_a_huge_one_is_bounded() {
-        for value in ["", " ", "-1", "+1", "1.5", "inf", "NaN", "1e3", "0x10", "5s", "soon", "١٢"] {
+        for value in ["", " ", "-1", "+1", ".", "1.2.3", "inf", "NaN", "1e3", "0x10", "5s", "soon", "١٢"] {
             assert_eq!(parse_retry_after(value, EXAMPLE), None, "{value}");
         }
         for value in ["18446744073709551615", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
             assert_eq!(parse_retry_after(value, EXAMPLE), Some(LONGEST), "{value}");
         }
+    }
+
+    #[test]
+    fn fractions_are_read() {
+        for (value, millis) in [("20.0", 20_000), ("1.5", 1500), (".25", 250), ("7.", 7000)] {
+            assert_eq!(parse_retry_after(value, EXAMPLE), Some(Duration::from_millis(millis)), "{value}");
+        }
+        assert_eq!(parse_retry_after(&format!("{}.5", "9".repeat(400)), EXAMPLE), Some(LONGEST));
     }
 
     proptest! {

@@ -39,14 +39,17 @@ impl Api {
             deliveries: deliveries.iter().map(|(key, delivery)| brief(*key, delivery)).collect(),
         };
         if let Some(follower) = self.live().followers.get(&watch.source)
-            && let Some((entry, due)) = follower.schedule().entry(watch.number)
+            && let schedule = follower.schedule()
+            && let Some((entry, _)) = schedule.entry(watch.number)
         {
             let now = tokio::time::Instant::now();
             view.polls = view.polls.max(entry.polls);
-            view.next_poll_at = due.map(|due| clock::now().after(due.saturating_duration_since(now)));
-            view.next_poll_reason = due.map(|_| entry.reason().to_owned());
-            if let Some(trouble) = &entry.trouble {
-                view.last_error = Some(trouble.last_error.clone());
+            if let Some((at, reason)) = schedule.next_request(watch.number, now) {
+                view.next_poll_at = Some(clock::now().after(at.saturating_duration_since(now)));
+                view.next_poll_reason = Some(reason.to_owned());
+            }
+            if let Some(failures) = &entry.failures {
+                view.last_error = Some(failures.last_error.clone());
             }
         }
         Ok(view)

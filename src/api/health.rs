@@ -49,7 +49,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
     }
     let live = api.live();
     let sources = live.followers.values().filter_map(|follower| {
-        let state = follower.schedule().health.state();
+        let state = follower.schedule().shown_state(tokio::time::Instant::now());
         let error = follower.last_error().unwrap_or_default();
         (state != SourceState::Ok)
             .then(|| format!("source `{}` is {}: {error}", follower.source.name, state.as_str()))
@@ -83,7 +83,7 @@ impl Api {
             let now = tokio::time::Instant::now();
             let (state, budget) = {
                 let schedule = follower.schedule();
-                (schedule.health.state(), schedule.budget_in_use(now).0)
+                (schedule.shown_state(now), schedule.budget_in_use(now).0)
             };
             for known in SourceState::ALL {
                 sources.state.with_label_values(&[name, known.as_str()]).set(i64::from(known == state));

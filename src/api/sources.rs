@@ -47,7 +47,7 @@ fn view(follower: &Follower, curves: bool) -> SourceView {
         name: source.name.clone(),
         kind: source.config.profile.name().to_owned(),
         base_url: source.base_url().to_owned(),
-        state: schedule.health.state().as_str().to_owned(),
+        state: schedule.shown_state(now).as_str().to_owned(),
         paused_until: schedule.health.paused_until(now).map(|until| clock::now().after(until - now)),
         open_watches: (watching + fetching) as u64,
         max_requests_per_second: source.config.max_requests_per_second,

@@ -50,7 +50,9 @@ pub struct WatchView {
     pub next_poll_at: Option<Time>,
     /// What decided when that is: `learned`, `prior` (nothing is learned yet), `exploring` (one of the few jobs that are
     /// looked at more often, so that a change is noticed), `min_interval`, `max_interval`, `max_delay`, `deadline`,
-    /// `hint` (the source asked for patience), `asked`, `retry`, `backoff` or `fixed`; null when it is not being polled.
+    /// `hint` (the source asked for patience), `asked`, `retry` (the last request for it failed),
+    /// `backoff` or `fixed`; `source_limited`, `source_unauthorized` or `source_failing` while all requests to its source
+    /// wait; null when it is not being polled.
     #[serde(default)]
     pub next_poll_reason: Option<String>,
     /// When its end was noticed.

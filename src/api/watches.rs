@@ -256,7 +256,7 @@ pub(super) async fn poll(
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
     let watch = find(&api, &named)?;
     if let Some(follower) = api.live().followers.get(&watch.source) {
-        follower.look_now(watch.number);
+        follower.insist(watch.number);
     }
     Ok((StatusCode::ACCEPTED, Json(api.view(&watch)?)))
 }

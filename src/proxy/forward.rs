@@ -46,7 +46,7 @@ pub(super) async fn send(
     let inject = proxied.config().inject_key;
     let answer = proxied.follower.source.pass_on(parts.method, address, head, body, inject).await;
     answer.map_err(|failure| match failure {
-        Failure::Unauthorized(reason) => {
+        Failure::Credentials(reason) => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "key_unreadable", reason)
         }
         failure => Problem::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", failure.to_string()),

@@ -5,13 +5,16 @@ use std::collections::HashMap;
 
 use slab::Slab;
 
-use super::Entry;
+use super::{Entry, Task};
 
 /// Entries by the number of their watch.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     places: HashMap<u64, usize>,
     table: Slab<Entry>,
+    fetching: usize,
+    /// The place of the entry that was probed last.
+    probed: usize,
 }
 
 impl Entries {
@@ -31,8 +34,24 @@ impl Entries {
         self.table.get_mut(*self.places.get(&number)?)
     }
 
+    /// How many of them need their full job.
+    pub(super) fn fetching(&self) -> usize {
+        self.fetching
+    }
+
+    /// Returns the next watch in turn that fits, round and round.
+    pub(super) fn in_turn(&mut self, fits: impl Fn(&Entry) -> bool) -> Option<u64> {
+        let later = self.table.iter().filter(|(place, _)| *place > self.probed);
+        let sooner = self.table.iter().filter(|(place, _)| *place <= self.probed);
+        let (place, entry) = later.chain(sooner).find(|(_, entry)| fits(entry))?;
+        self.probed = place;
+        Some(entry.number)
+    }
+
     /// Takes an entry in, in the place of the one before.
     pub(super) fn insert(&mut self, number: u64, entry: Entry) {
+        self.fetching += usize::from(entry.task == Task::Fetch);
+        self.fetching -= usize::from(self.get(number).is_some_and(|before| before.task == Task::Fetch));
         match self.get_mut(number) {
             Some(before) => *before = entry,
             None => {
@@ -42,6 +61,8 @@ impl Entries {
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
-        self.table.try_remove(self.places.remove(&number)?)
+        let entry = self.table.try_remove(self.places.remove(&number)?)?;
+        self.fetching -= usize::from(entry.task == Task::Fetch);
+        Some(entry)
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Stamps,
+    FailureHistory, Stamps,
     learned::{
         bins::age as bounded,
         decide::{Reason, Situation},
@@ -27,6 +27,8 @@ pub enum Task {
 /// What is known of an open watch beside its record. There may be very many: whatever a look can read there is not kept here.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// The number of its watch.
+    pub(super) number: u64,
     /// What it needs next.
     pub task: Task,
     /// The last status recorded.
@@ -52,21 +54,16 @@ pub struct Entry {
     /// When it is given up.
     pub deadline: Time,
     /// What went wrong since the source last answered about it.
-    pub trouble: Option<Box<Trouble>>,
-}
-
-/// What went wrong with the requests for a job.
-#[derive(Clone, Debug, Default)]
-pub struct Trouble {
-    /// 404 answers in a row.
-    pub not_found: u32,
-    /// Other 4xx answers in a row.
-    pub rejected: u32,
-    /// The last of it.
-    pub last_error: String,
+    pub failures: Option<Box<FailureHistory>>,
 }
 
 impl Entry {
+    /// Whether the source has answered about its job before.
+    #[must_use]
+    pub fn was_seen(&self) -> bool {
+        self.task == Task::Fetch || self.status.is_some()
+    }
+
     /// Why its next look is when it is, in a word.
     #[must_use]
     pub fn reason(&self) -> &'static str {

@@ -1,6 +1,9 @@
 //! Whether a source may be asked at all: what it said of itself holds for all of its watches.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -12,6 +15,9 @@ const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a source asks for is obeyed up to this. A longer wish is looked into once in a while.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// A shorter wait that is asked for is as good as none: then the growing pause holds.
+const SHORTEST_WISH: Duration = Duration::from_secs(1);
 
 /// How a source is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,20 +48,67 @@ impl State {
     }
 }
 
+/// Different jobs that have to fail in the same way, without a good answer between, before the source is doubted.
+const DOUBTERS: usize = 3;
+
+/// How long no job may have been answered before a source is shown as failing whose jobs all fail for their own reasons.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Good answers of which each is remembered.
+const ANSWERS: usize = 64;
+
+/// What one request says of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It answered about the job.
+    Well,
+    /// It answered, and could not say anything about the job.
+    Heard,
+    /// It may be in this state, and ask for a wait: believed once enough jobs say so.
+    Suspect(State, Option<Duration>),
+    /// It is in this state, and may have asked for a wait.
+    Ill(State, Option<Duration>),
+    /// Nothing: no request was made.
+    Silent,
+}
+
+/// One request: which job it was for, when it was sent and answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// The number of the watch.
+    pub number: u64,
+    /// When it was sent.
+    pub sent: Instant,
+    /// When it was answered or failed.
+    pub now: Instant,
+}
+
 /// The health of a source, with the pause that follows from it.
 ///
-/// While it is not ok, one request at a time goes out when the pause is over: a probe. Any answer that is not
-/// a failure makes it ok at once, but for a pause that the source asked for: that one is kept to its end, whatever
-/// it still answers to requests that were under way.
+/// While it is not ok, one request goes out at the end of each pause: a probe, of a different job each time. Any answer
+/// to a request that was sent after the failure makes it ok at once. A wait that the source asked for is kept to its end,
+/// unless a request that was sent meanwhile, on somebody's word, is answered.
 #[derive(Debug)]
 pub struct Health {
     state: State,
     failures: u32,
+    /// The pause that the next probe is followed by.
+    pause: Duration,
     paused_until: Option<Instant>,
     /// The end of the pause that the source asked for.
     asked_until: Option<Instant>,
-    /// Counts the changes, so that requests sent before one cannot count as another.
-    epoch: u64,
+    /// When the state or the pause changed: requests from before do not count as another failure.
+    changed: Option<Instant>,
+    /// Jobs whose last requests brought a sign of this state, and no other request a good answer since.
+    suspects: (State, Vec<u64>),
+    /// The job that is asked because the source is doubted: its word decides.
+    witness: Option<u64>,
+    /// Jobs that failed for their own reasons since the last good answer, and since when.
+    own_failures: (Vec<u64>, Option<Instant>),
+    /// The last answer of any kind.
+    heard: Option<Instant>,
+    /// The last good answers, newest last.
+    well: VecDeque<(Instant, u64)>,
     longest: Duration,
 }
 
@@ -66,83 +119,197 @@ impl Health {
         Self {
             state: State::Ok,
             failures: 0,
+            pause: Duration::ZERO,
             paused_until: None,
             asked_until: None,
-            epoch: 0,
+            changed: None,
+            suspects: (State::Ok, Vec::new()),
+            witness: None,
+            own_failures: (Vec::new(), None),
+            heard: None,
+            well: VecDeque::new(),
             longest: longest.max(UNAUTHORIZED_PAUSE),
         }
     }
 
-    /// Keeps the patience that the source asked another one for. Of its other failures nothing is kept: what was changed may be
-    /// their remedy.
+    /// Keeps the wait that the source asked a predecessor for. Of its other failures nothing is kept: what was changed may
+    /// be their remedy.
     pub fn inherit(&mut self, before: &Self) {
         if before.state == State::Limited {
-            *self = Self { longest: self.longest, ..*before };
+            self.state = before.state;
+            (self.failures, self.pause) = (before.failures, before.pause);
+            (self.paused_until, self.asked_until) = (before.paused_until, before.asked_until);
+            self.changed = before.changed;
         }
     }
 
-    /// How it is doing.
+    /// Returns the state that decides what is sent.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// What a request sent now should be told back with.
+    /// Returns the state to show: also failing while every job that is asked fails for its own reasons.
     #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.epoch
+    pub fn shown(&self, open: usize, now: Instant) -> State {
+        let (jobs, since) = &self.own_failures;
+        let is_silent = since.is_some_and(|since| now.saturating_duration_since(since) >= SILENCE);
+        let all_fail = is_silent && jobs.len() >= DOUBTERS.min(open.max(1));
+        if self.state == State::Ok && all_fail { State::Failing } else { self.state }
     }
 
-    /// Until when nothing is sent.
+    /// Returns the jobs by which the source is doubted, while one more is to be asked to know.
+    #[must_use]
+    pub fn doubters(&self) -> Option<&[u64]> {
+        let doubters = &self.suspects.1;
+        let is_doubted = self.state == State::Ok && doubters.len() >= DOUBTERS && self.witness.is_none();
+        is_doubted.then_some(doubters)
+    }
+
+    /// Records which job is asked because the source is doubted.
+    pub fn call_witness(&mut self, number: u64) {
+        self.witness = Some(number);
+    }
+
+    /// Records that the request for a job has ended, whatever came of it.
+    pub fn dismiss(&mut self, number: u64) {
+        self.witness = self.witness.filter(|witness| *witness != number);
+    }
+
+    /// Returns until when nothing is sent.
     #[must_use]
     pub fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| *until > now)
     }
 
-    /// How many requests may be under way, of `usual`.
+    /// Returns until when the source asked for silence.
     #[must_use]
-    pub fn allowance(&self, usual: usize) -> usize {
-        if self.state == State::Ok { usual } else { 1 }
+    pub fn asked_until(&self, now: Instant) -> Option<Instant> {
+        self.asked_until.filter(|until| *until > now)
     }
 
-    /// The source answered. A probe that is answered ends the trouble.
-    pub fn answered(&mut self, now: Instant) {
-        if self.asked_until.is_some_and(|until| until > now) {
-            return;
+    /// Returns whether any answer came at or after a time.
+    #[must_use]
+    pub fn was_heard_since(&self, since: Instant) -> bool {
+        self.heard.is_some_and(|heard| heard >= since)
+    }
+
+    /// Returns whether another job was answered well at or after a time.
+    #[must_use]
+    pub fn was_well_since(&self, since: Instant) -> bool {
+        self.well.back().is_some_and(|(at, _)| *at >= since)
+    }
+
+    /// Returns how many jobs were answered well since a time, as far as is remembered.
+    #[must_use]
+    pub fn well_since(&self, since: Instant) -> usize {
+        let jobs: BTreeSet<u64> =
+            self.well.iter().filter(|(at, _)| *at >= since).map(|(_, number)| *number).collect();
+        jobs.len()
+    }
+
+    /// Records that a probe goes out: the next one follows after the pause, whether this one is answered by then or not.
+    pub fn probed(&mut self, now: Instant) {
+        self.paused_until = self.paused_until.max(Some(now + self.pause.max(FIRST_PAUSE)));
+    }
+
+    /// Records what a request says of the source, which has `open` watches. `random` lies in [0, 1). Returns the pause that
+    /// begins with it.
+    pub fn record(&mut self, request: Request, sign: Sign, open: usize, random: f64) -> Option<Duration> {
+        match sign {
+            Sign::Silent => None,
+            Sign::Well => {
+                self.heard(request, true);
+                self.own_failures = (Vec::new(), None);
+                if self.well.len() == ANSWERS {
+                    self.well.pop_front();
+                }
+                self.well.push_back((request.now, request.number));
+                None
+            }
+            Sign::Heard => {
+                self.heard(request, false);
+                let (jobs, since) = &mut self.own_failures;
+                note(jobs, request.number);
+                since.get_or_insert(request.now);
+                None
+            }
+            Sign::Suspect(state, asked) => {
+                // A refusal is an answer, too: the connection works again.
+                if self.state == State::Failing && state != State::Failing {
+                    self.recover(request.now);
+                }
+                let is_enough = self.suspect(request, state, open);
+                is_enough.then(|| self.failed(request, state, asked, random)).flatten()
+            }
+            Sign::Ill(state, asked) => self.failed(request, state, asked, random),
         }
+    }
+
+    /// Returns whether enough different jobs brought a sign of `state`, with no answer since this one was asked.
+    fn suspect(&mut self, request: Request, state: State, open: usize) -> bool {
+        if self.was_heard_since(request.sent) {
+            return false;
+        }
+        if self.suspects.0 != state {
+            self.suspects = (state, Vec::new());
+        }
+        note(&mut self.suspects.1, request.number);
+        // All that are open, or one that was asked after several others had raised the doubt.
+        let is_witnessed = self.witness == Some(request.number) && self.suspects.1.len() >= DOUBTERS;
+        self.state == state || is_witnessed || self.suspects.1.len() >= open
+    }
+
+    fn heard(&mut self, request: Request, is_well: bool) {
+        self.heard = Some(request.now);
+        self.suspects.1.clear();
+        let is_from_before = self.changed.is_some_and(|changed| request.sent < changed);
+        let holds = match self.state {
+            State::Ok | State::Failing => false,
+            State::Unauthorized | State::Limited => is_from_before,
+        };
+        let is_asked = self.asked_until(request.now).is_some() && (is_from_before || !is_well);
+        if !holds && !is_asked {
+            self.recover(request.now);
+        }
+    }
+
+    fn recover(&mut self, now: Instant) {
         if self.state != State::Ok {
-            self.state = State::Ok;
-            self.epoch += 1;
+            self.changed = Some(now);
         }
+        self.state = State::Ok;
         self.failures = 0;
         self.paused_until = None;
+        self.asked_until = None;
     }
 
-    /// The source failed a request that was sent in `epoch`. `random` lies in [0, 1).
-    pub fn failed(
+    fn failed(
         &mut self,
+        request: Request,
         state: State,
         asked: Option<Duration>,
-        epoch: u64,
-        now: Instant,
         random: f64,
     ) -> Option<Duration> {
-        // A longer wish counts, whoever brings it.
+        let now = request.now;
         let asked = asked.map(|asked| asked.min(MAX_RETRY_AFTER));
-        if epoch != self.epoch {
-            self.asked_until = self.asked_until.max(asked.map(|asked| now + asked));
+        self.asked_until = self.asked_until.max(asked.map(|asked| now + asked));
+        // An outage counts once for all requests in flight; a longer wish counts, whoever brings it.
+        if self.state != State::Ok && self.changed.is_some_and(|changed| request.sent < changed) {
             self.paused_until = self.paused_until.max(self.asked_until);
             return None;
         }
-        self.epoch += 1;
         self.state = state;
+        self.changed = Some(now);
         self.failures = self.failures.saturating_add(1);
         let first = if state == State::Unauthorized { UNAUTHORIZED_PAUSE } else { FIRST_PAUSE };
         let backoff = first.saturating_mul(1 << (self.failures - 1).min(16)).min(self.longest);
-        let jittered = backoff.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
+        self.pause = backoff.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
         // Never earlier than asked; a little later, so that many clients do not come back at once.
-        let pause = asked.map_or(jittered, |asked| asked + FIRST_PAUSE.mul_f64(random.clamp(0.0, 1.0)));
-        self.asked_until = self.asked_until.max(asked.map(|asked| now + asked));
+        let pause = match asked {
+            Some(asked) if asked >= SHORTEST_WISH => asked + FIRST_PAUSE.mul_f64(random.clamp(0.0, 1.0)),
+            asked => self.pause.max(asked.unwrap_or_default()),
+        };
         self.paused_until = self.asked_until.max(Some(now + pause));
         Some(pause)
     }
@@ -154,78 +321,18 @@ impl Health {
         }
     }
 
-    /// The reason for the pause may be gone: let one request through, unless the source asked for the pause.
+    /// Lets one request through, since the reason for the pause may be gone; unless the source asked for the pause.
     pub fn try_again(&mut self) {
         self.paused_until = self.asked_until;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LONGEST: Duration = Duration::from_secs(30);
-
-    #[tokio::test]
-    async fn an_outage_counts_once_for_all_requests_under_way() {
-        let now = Instant::now();
-        let mut health = Health::new(LONGEST);
-        let epoch = health.epoch();
-        assert!(health.failed(State::Failing, None, epoch, now, 0.5).is_some());
-        for _ in 0..30 {
-            assert!(health.failed(State::Failing, None, epoch, now, 0.5).is_none());
-        }
-        assert!(health.paused_until(now).unwrap() - now <= FIRST_PAUSE);
-        assert_eq!(health.allowance(32), 1, "one probe at a time");
-        health.answered(now);
-        assert_eq!((health.state(), health.allowance(32)), (State::Ok, 32));
-        assert_eq!(health.paused_until(now), None);
-    }
-
-    #[tokio::test]
-    async fn an_answer_does_not_cut_short_what_was_asked_for() {
-        const ASKED: Duration = Duration::from_secs(60);
-        let now = Instant::now();
-        let mut health = Health::new(LONGEST);
-        health.failed(State::Limited, Some(ASKED), 0, now, 0.0);
-        health.answered(now);
-        health.try_again();
-        assert_eq!((health.state(), health.paused_until(now)), (State::Limited, Some(now + ASKED)));
-        let later = now + ASKED;
-        assert_eq!(health.paused_until(later), None);
-        health.answered(later);
-        assert_eq!((health.state(), health.allowance(32)), (State::Ok, 32));
-        // The wish counts, too, when the trouble was known already.
-        let epoch = health.epoch();
-        health.failed(State::Failing, None, epoch, later, 0.0);
-        health.failed(State::Limited, Some(ASKED), epoch, later, 0.0);
-        health.answered(later);
-        assert_eq!(health.paused_until(later), Some(later + ASKED));
-    }
-
-    #[tokio::test]
-    async fn pauses_grow_up_to_the_longest() {
-        let now = Instant::now();
-        let mut health = Health::new(LONGEST);
-        let mut last = Duration::ZERO;
-        for _ in 0..200 {
-            let epoch = health.epoch();
-            last = health.failed(State::Failing, None, epoch, now, 0.999).unwrap();
-            assert!(last <= LONGEST);
-        }
-        assert!(last > LONGEST.mul_f64(0.9));
-    }
-
-    #[tokio::test]
-    async fn a_wish_for_patience_is_never_cut_short_but_bounded() {
-        let now = Instant::now();
-        for random in [0.0, 0.5, 0.999] {
-            let mut health = Health::new(LONGEST);
-            health.failed(State::Limited, Some(Duration::from_secs(90)), 0, now, random);
-            assert!(health.paused_until(now).unwrap() >= now + Duration::from_secs(90));
-        }
-        let mut health = Health::new(LONGEST);
-        health.failed(State::Limited, Some(Duration::MAX), 0, now, 0.0);
-        assert_eq!(health.paused_until(now).unwrap(), now + MAX_RETRY_AFTER);
+/// Adds a job to the first few different ones.
+fn note(jobs: &mut Vec<u64>, number: u64) {
+    if jobs.len() < DOUBTERS && !jobs.contains(&number) {
+        jobs.push(number);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Entry, Schedule, Strategy, Task,
+    failing::retry_wait,
     learned::{
         decide::{Reason, think_again},
         levels::LEVELS,
@@ -51,25 +52,47 @@ impl Schedule {
 
     pub(super) fn again(&mut self, number: u64, task: Task, now: Instant, wall: Time, random: f64) {
         let Some(entry) = self.entries.get_mut(number).filter(|entry| entry.task == task) else { return };
-        let learned = self.config.strategy == Strategy::Learned;
-        if task == Task::Poll && learned && entry.answered {
+        let history = entry.failures.as_deref();
+        if let Some(history) = history.filter(|history| history.is_own) {
+            let due = now + retry_wait(&self.config, history, random);
+            return self.retry_at(number, due, now, wall);
+        }
+        let (learned, blameless) = (self.config.strategy == Strategy::Learned, history.is_some());
+        if task == Task::Poll && learned && (entry.answered || blameless) {
             entry.wait = None;
             return self.look_as_learned(number, now, wall);
         }
-        let wait = next_wait(&self.config, Some(entry.wait.unwrap_or(self.config.min_interval.0)), random);
+        let wait = match entry.wait {
+            Some(wait) if blameless => wait,
+            wait => next_wait(&self.config, Some(wait.unwrap_or(self.config.min_interval.0)), random),
+        };
         entry.wait = Some(wait);
         let due = now + wait;
         match task {
             Task::Poll => self.look_at(number, due, if learned { Reason::Retry } else { self.reason() }),
+            // Its source is paused, or will be asked for it soon.
+            Task::Fetch if blameless => self.fetches.schedule(number, now),
             Task::Fetch => self.fetches.schedule(number, due),
         }
         self.no_later_than_deadline(number, now, wall);
+    }
+
+    /// Makes a failing job's next request due; at its deadline, if that comes before.
+    fn retry_at(&mut self, number: u64, due: Instant, now: Instant, wall: Time) {
+        let Some(entry) = self.entries.get_mut(number) else { return };
+        let is_early = |last: &Instant| entry.deadline > wall && *last < due;
+        let due = Some(now + entry.deadline.since(wall)).filter(is_early).unwrap_or(due);
+        (entry.due, entry.reason) = (Some(due), Reason::Retry);
+        self.retries.schedule(number, due);
     }
 
     /// A deadline is always looked at: the last look is no later.
     pub(super) fn no_later_than_deadline(&mut self, number: u64, now: Instant, wall: Time) {
         let Some(entry) = self.entries.get(number) else { return };
         let last = now + entry.deadline.since(wall);
+        if let Some(due) = self.retries.due(&number) {
+            return self.retry_at(number, due, now, wall);
+        }
         match entry.task {
             Task::Poll if entry.due.is_some_and(|due| due > last) => {
                 self.look_at(number, last, Reason::Deadline);

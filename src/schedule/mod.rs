@@ -5,8 +5,12 @@
 
 mod config;
 mod entries;
+mod dispatch;
 mod entry;
+mod failing;
 mod health;
+mod history;
+mod lanes;
 pub mod learned;
 mod learner;
 mod looks;
@@ -20,13 +24,15 @@ mod stamps;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{HashSet, VecDeque};
 
 use tokio::time::Instant;
 
 pub use config::{PollingConfig, Strategy};
-pub use entry::{Entry, Task, Track, Trouble};
-pub use health::{Health, State};
+pub use entry::{Entry, Task, Track};
+pub use failing::Standpoint;
+pub use health::{Health, Request, Sign, State};
+pub use history::{FailureHistory, Row, RowKind};
 pub use learner::{Ended, Seen, Tally};
 pub use policy::{next_wait, resumed_wait};
 pub use seeing::{Curves, KindSeen};
@@ -34,6 +40,7 @@ pub use stamps::Stamps;
 
 use self::{
     entries::Entries,
+    lanes::Lanes,
     learned::{decide::Reason, levels::Standing},
     learner::{Learner, waits},
     looks::{NEVER, stand},
@@ -57,8 +64,8 @@ const MOST_CURVES: usize = 8;
 pub enum Next {
     /// Carry out this watch's task, and tell [`Schedule::done`] afterwards.
     Run(u64),
-    /// Give this watch up: its deadline passed while the source could not be asked. Then tell `done`.
-    Overdue(u64),
+    /// Cut the slowest request, if one is slow enough, so that another job gets its place. Then tell `done`.
+    Cut,
     /// Let others have a turn, and ask again.
     Yield,
     /// Nothing is to be done before this time, or before somebody calls.
@@ -69,13 +76,22 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Schedule {
     config: PollingConfig,
-    max_in_flight: usize,
+    lanes: Lanes,
     entries: Entries,
     statuses: Pool<String>,
     polls: Polls,
     learner: Learner,
     fetches: DueQueue<u64>,
-    deadlines: BTreeSet<(Time, u64)>,
+    /// Jobs whose last request failed, polls and fetches, by the time of the next.
+    retries: DueQueue<u64>,
+    /// Jobs that the source does not know now, and may have known before.
+    missing: HashSet<u64>,
+    /// Jobs that somebody wants polled although the source is paused.
+    insisted: VecDeque<u64>,
+    /// When the next of them may be.
+    insist_from: Option<Instant>,
+    /// Requests begun: lanes take turns by it.
+    turn: usize,
     budget: Budget,
     /// How the source is doing.
     pub health: Health,
@@ -87,13 +103,17 @@ impl Schedule {
     pub fn new(config: &PollingConfig, rate: f64, max_in_flight: usize, now: Instant) -> Self {
         Self {
             config: config.clone(),
-            max_in_flight,
+            lanes: Lanes::new(max_in_flight),
             entries: Entries::default(),
             statuses: Pool::default(),
             polls: Polls::new(now),
             learner: Learner::new(config, now),
             fetches: DueQueue::default(),
-            deadlines: BTreeSet::new(),
+            retries: DueQueue::default(),
+            missing: HashSet::new(),
+            insisted: VecDeque::new(),
+            insist_from: None,
+            turn: 0,
             budget: Budget::new(rate, now),
             health: Health::new(config.longest_pause()),
         }
@@ -115,20 +135,19 @@ impl Schedule {
         let deadline = stamps.deadline.unwrap_or(own);
         let status = watch.status.as_ref().map(|status| self.statuses.share(status.clone()));
         if let Some(entry) = self.entries.get_mut(watch.number) {
-            self.deadlines.remove(&(entry.deadline, watch.number));
             entry.deadline = deadline;
             entry.status.clone_from(&status);
             entry.at_work = watch.started.is_some();
             entry.registered_at = stamps.registered_at;
             if entry.task == task {
-                self.deadlines.insert((deadline, watch.number));
                 return self.no_later_than_deadline(watch.number, now, wall);
             }
         }
         let polls = self.entries.get(watch.number).map_or(watch.polls, |entry| entry.polls);
         let entry = Entry { status, polls, ..self.entry_of(watch, &stamps, task, deadline, wall) };
         self.entries.insert(watch.number, entry);
-        self.deadlines.insert((deadline, watch.number));
+        self.retries.remove(watch.number);
+        self.missing.remove(&watch.number);
         match task {
             Task::Poll => {
                 self.fetches.remove(watch.number);
@@ -147,6 +166,7 @@ impl Schedule {
         let age = wall.since(stamps.registered_at);
         let fresh = age < self.config.longest_pause();
         Entry {
+            number: watch.number,
             task,
             status: None,
             at_work: watch.started.is_some(),
@@ -159,26 +179,17 @@ impl Schedule {
             hint: None,
             registered_at: stamps.registered_at,
             deadline,
-            trouble: None,
+            failures: None,
         }
     }
 
-    /// Lets a watch go. A request under way goes on; the store finds that its word no longer counts.
+    /// Lets a watch go. A request in flight goes on; the store finds that its word no longer counts.
     pub fn unfollow(&mut self, number: u64) {
-        if let Some(entry) = self.entries.remove(number) {
-            self.deadlines.remove(&(entry.deadline, number));
-        }
+        self.entries.remove(number);
         self.polls.remove(number);
         self.fetches.remove(number);
-    }
-
-    /// Makes a look due now. `false` when the watch is not being polled.
-    pub fn look_now(&mut self, number: u64, now: Instant) -> bool {
-        let polled = self.entries.get(number).is_some_and(|entry| entry.task == Task::Poll);
-        if polled && !self.polls.is_running(number) {
-            self.look_at(number, now, Reason::Asked);
-        }
-        polled
+        self.retries.remove(number);
+        self.missing.remove(&number);
     }
 
     /// What is known of a watch, and when its next look is due.
@@ -206,46 +217,14 @@ impl Schedule {
     /// How many watches wait for each task: polls, fetches.
     #[must_use]
     pub fn open(&self) -> (usize, usize) {
-        let fetching = self.fetches.len().min(self.entries.len());
+        let fetching = self.entries.fetching();
         (self.entries.len() - fetching, fetching)
     }
 
-    /// Requests under way.
+    /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.polls.running() + self.fetches.running()
-    }
-
-    /// What to do now. Fetches go first: what they bring may not exist for long.
-    pub fn next(&mut self, now: Instant, wall: Time) -> Next {
-        if let Some(until) = self.health.paused_until(now) {
-            return self.overdue(wall).map_or_else(
-                || Next::Wait(Some(until.min(self.next_deadline(now, wall).unwrap_or(until)))),
-                Next::Overdue,
-            );
-        }
-        if self.in_flight() >= self.health.allowance(self.max_in_flight) {
-            return Next::Wait(None);
-        }
-        let more = self.advance(now, wall);
-        if !self.polls.is_ready() && self.fetches.next_due().is_none_or(|due| due > now) {
-            let next = self.fetches.next_due().into_iter().chain(self.polls.next_time()).min();
-            return if more { Next::Yield } else { Next::Wait(next) };
-        }
-        if let Err(at) = self.budget.take(now) {
-            return if more { Next::Yield } else { Next::Wait(Some(at)) };
-        }
-        let taken = self.fetches.take(now).or_else(|| self.take_poll());
-        taken.map_or(Next::Wait(None), Next::Run)
-    }
-
-    fn take_poll(&mut self) -> Option<u64> {
-        let number = self.polls.take()?;
-        if let Some(entry) = self.entries.get_mut(number) {
-            entry.due = None;
-            entry.answered = false;
-        }
-        Some(number)
+        self.lanes.len()
     }
 
     /// Brings the queue up to now, in bounded time. Whether something is left to do.
@@ -296,6 +275,8 @@ impl Schedule {
 
     /// Ends a task. With `again` the watch is due again; without, whatever the store told decides.
     pub fn done(&mut self, number: u64, task: Task, again: bool, now: Instant, wall: Time, random: f64) {
+        self.lanes.finish(number);
+        self.health.dismiss(number);
         if again {
             self.again(number, task, now, wall, random);
         }
@@ -339,20 +320,5 @@ impl Schedule {
     /// The source asks for fewer requests.
     pub fn shrink_budget(&mut self, now: Instant) {
         self.budget.shrink(now);
-    }
-
-    fn next_deadline(&self, now: Instant, wall: Time) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| now + deadline.since(wall))
-    }
-
-    /// A watch past its deadline that nobody is looking at.
-    fn overdue(&mut self, wall: Time) -> Option<u64> {
-        let past = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= wall);
-        let idle = past
-            .map(|(_, number)| *number)
-            .find(|number| !self.polls.is_running(*number) && !self.fetches.is_running(number))?;
-        let entry = self.entries.get(idle)?;
-        self.deadlines.remove(&(entry.deadline, idle));
-        Some(idle)
     }
 }

@@ -56,11 +56,15 @@ impl Polls {
         self.queue.advance(self.passed(now), most, standing)
     }
 
-    /// Takes the watch that comes first; it is being looked at until [`finish`](Self::finish).
-    pub(super) fn take(&mut self) -> Option<u64> {
-        let (number, _) = self.queue.pop()?;
+    /// Returns the watch that comes first, and takes it out of the queue.
+    pub(super) fn pop(&mut self) -> Option<u64> {
+        self.queue.pop().map(|(number, _)| number)
+    }
+
+    /// Begins a poll, of a watch in the queue or not; it runs until [`finish`](Self::finish).
+    pub(super) fn begin(&mut self, number: u64) {
+        self.queue.remove(number);
         self.running.insert(number, None);
-        Some(number)
     }
 
     /// Ends a look.
@@ -88,9 +92,5 @@ impl Polls {
 
     pub(super) fn is_running(&self, number: u64) -> bool {
         self.running.contains_key(&number)
-    }
-
-    pub(super) fn running(&self) -> usize {
-        self.running.len()
     }
 }

@@ -10,12 +10,15 @@ impl Schedule {
     /// Brings everything that waits forward by the time that the machine slept.
     pub fn slept(&mut self, by: Duration, now: Instant) {
         let earlier = |due: Instant| due.checked_sub(by).unwrap_or(now).max(now);
+        let is_retried = |number| self.retries.due(&number).is_some();
         let polls = self.entries.iter().filter(|(_, entry)| entry.task == Task::Poll);
+        let polls = polls.filter(|(number, _)| !is_retried(*number));
         let waiting = polls.filter_map(|(number, entry)| Some((number, earlier(entry.due?), entry.reason)));
         for (number, due, reason) in waiting.collect::<Vec<_>>() {
             self.look_at(number, due, reason);
         }
         self.fetches.bring_forward(by);
+        self.retries.bring_forward(by);
         self.health.slept(by);
     }
 }

@@ -19,7 +19,8 @@ use url::Url;
 use super::{
     Answer, Class, Failure, Links, Misfit, Origin, Profile, SourceConfig, Template, Unfilled,
     decode::Decoded,
-    failure::{foreign, refusal, retry_after, timed_out, trouble},
+    failure::{foreign, refusal, timed_out, unanswered},
+    limits::asked_wait,
     template::is_absolute,
     times::SourceClock,
 };
@@ -152,7 +153,7 @@ impl Source {
         &self,
         make: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Failure> {
-        self.http.send(make, || self.requests.inc()).await.map_err(|error| trouble(&error))
+        self.http.send(make, || self.requests.inc()).await.map_err(|error| unanswered(&error))
     }
 
     pub(super) fn key(&self) -> Result<Option<Secret>, SecretError> {
@@ -214,13 +215,13 @@ impl Source {
     async fn status_at(&self, path: &Template, job: JobRef<'_>) -> Result<(Answer, Bytes), Failure> {
         let address = self.filled(path, job, None)?;
         let most = if self.profile.result_path.is_some() { MAX_STATUS_BODY } else { MAX_RESULT_BODY };
+        let response = self.send(&address).await?;
+        if let Some(failure) = refusal(&response) {
+            return Err(failure);
+        }
+        let hint = self.hint(response.headers());
+        let clock = SourceClock::of(response.headers(), clock::now());
         let exchange = async {
-            let response = self.send(&address).await?;
-            if let Some(failure) = refusal(&response) {
-                return Err(failure);
-            }
-            let hint = self.hint(response.headers());
-            let clock = SourceClock::of(response.headers(), clock::now());
             let (mut answer, mut body) = (Decoded::of(response)?, Vec::new());
             while let Some(chunk) = answer.chunk().await? {
                 if body.len() + chunk.len() > most {
@@ -228,10 +229,10 @@ impl Source {
                 }
                 body.extend_from_slice(&chunk);
             }
-            Ok((Bytes::from(body), hint, clock))
+            Ok(Bytes::from(body))
         };
         let limit = self.config.timeout;
-        let (body, hint, clock) = timeout(limit.0, exchange).await.map_err(|_| timed_out(limit))??;
+        let body = timeout(limit.0, exchange).await.map_err(|_| timed_out(limit))??;
         let (mut answer, json) = self.profile.read(&body).map_err(Failure::Trouble)?;
         self.check_times(&mut answer, clock, job.id);
         let result = match answer.class {
@@ -323,14 +324,14 @@ impl Source {
             let seconds = if *is_millis { number / 1000.0 } else { number };
             Duration::try_from_secs_f64(seconds.min(MAX_HINT)).ok()
         });
-        own.max(retry_after(headers))
+        own.max(asked_wait(headers, clock::now()))
     }
 
     /// The profile's own headers and the one with the key.
     pub(super) fn credentials(&self) -> Result<HeaderMap, Failure> {
-        let unreadable = |error: SecretError| Failure::Unauthorized(error.to_string());
+        let unreadable = |error: SecretError| Failure::Credentials(error.to_string());
         let unfit =
-            |what: &str| Failure::Unauthorized(format!("{what} holds characters that no header may hold"));
+            |what: &str| Failure::Credentials(format!("{what} holds characters that no header may hold"));
         let mut headers = HeaderMap::new();
         for (name, secret) in &self.headers {
             let text = secret.get().map_err(unreadable)?;

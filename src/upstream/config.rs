@@ -117,8 +117,9 @@ pub struct SourceConfig {
     pub max_job_size: Size,
     /// Whether the stored job also holds the request that made it.
     pub include_request: bool,
-    /// How long after its registration a job that the source does not know may still appear.
-    pub not_found_grace: Span,
+    /// How long the source may answer 404 for a job before it is lost. By default 30s for a job that was never seen, and 10m
+    /// for one that was.
+    pub not_found_grace: Option<Span>,
     /// When to look.
     pub polling: PollingConfig,
     /// The drop-in proxy at `/proxy/NAME/`.
@@ -167,7 +168,7 @@ impl Default for SourceConfig {
             timeout: Span::secs(30),
             max_job_size: Size::mib(512),
             include_request: false,
-            not_found_grace: Span::secs(30),
+            not_found_grace: None,
             polling: PollingConfig::default(),
             proxy: ProxyConfig::default(),
         }

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use reqwest::{
-    Response, StatusCode,
-    header::{HeaderMap, RETRY_AFTER},
-};
-
+use reqwest::{Response, StatusCode, header::HeaderMap};
 use url::Url;
 
-use super::Origin;
+use super::{
+    Origin,
+    limits::{asked_wait, is_exhausted},
+};
 use crate::{
     clock,
-    retry_after::parse_retry_after,
-    units::{Size, Span},
+    units::{Size, Span, Time},
 };
 
 /// More characters of a URL are not shown.
@@ -22,13 +20,13 @@ const MAX_SHOWN: usize = 200;
 /// Why a request to a source brought no answer that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// 401 or 403, or the key cannot be read.
+    /// No request can carry the credentials: a key or a header cannot be read or sent.
     #[error("{0}")]
-    Unauthorized(String),
-    /// 404.
-    #[error("the source answered 404: it does not know this job")]
-    NotFound,
-    /// 429 or 503: the source asks for patience.
+    Credentials(String),
+    /// 401, or 403 without a sign of a limit.
+    #[error("the source answered {0}")]
+    Unauthorized(u16),
+    /// The source asks for fewer requests: 429, 503 with a wait, or 403 with a wait or an exhausted limit.
     #[error("the source answered {status}")]
     Limited {
         /// The HTTP status.
@@ -36,7 +34,19 @@ pub enum Failure {
         /// How long it asked us to wait.
         retry_after: Option<Duration>,
     },
-    /// Any other 4xx.
+    /// No connection could be made: refused, no such name, no TLS, or too late.
+    #[error("{0}")]
+    Unreachable(String),
+    /// A connection was made, and no head of an answer came: it was closed, reset or silent.
+    #[error("{0}")]
+    Silent(String),
+    /// 404.
+    #[error("the source answered 404: it does not know this job")]
+    NotFound,
+    /// 410.
+    #[error("the source answered 410: it no longer has this job")]
+    Gone,
+    /// A 4xx that says that this request will not succeed.
     #[error("the source answered {0}")]
     Rejected(u16),
     /// The request cannot be made: a variable is missing, or it would carry credentials to a foreign origin.
@@ -45,26 +55,37 @@ pub enum Failure {
     /// The 4xx to the request for a result is the error that the job ended with.
     #[error("the source answered {0} to the request for the result, so the job failed")]
     JobFailed(u16),
-    /// 5xx, a time-out, a connection that was refused or cut, or an answer that makes no sense.
+    /// An answer that may be better next time: 5xx, a passing 4xx, a body that was cut, hung or cannot be read.
     #[error("{0}")]
     Trouble(String),
-    /// The job is larger than the configuration allows; asking again would not help.
+    /// The job is larger than the configuration allows.
     #[error("the job is larger than max_job_size ({0})")]
     TooLarge(Size),
 }
 
 impl Failure {
     /// Every word that [`label`](Self::label) knows.
-    pub const LABELS: [&str; 7] =
-        ["unauthorized", "not_found", "limited", "rejected", "refused", "trouble", "too_large"];
+    pub const LABELS: [&str; 9] = [
+        "unauthorized",
+        "limited",
+        "unreachable",
+        "not_found",
+        "gone",
+        "rejected",
+        "refused",
+        "trouble",
+        "too_large",
+    ];
 
     /// A word for metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Unauthorized(_) => "unauthorized",
-            Self::NotFound => "not_found",
+            Self::Credentials(_) | Self::Unauthorized(_) => "unauthorized",
             Self::Limited { .. } => "limited",
+            Self::Unreachable(_) | Self::Silent(_) => "unreachable",
+            Self::NotFound => "not_found",
+            Self::Gone => "gone",
             Self::Rejected(_) | Self::JobFailed(_) => "rejected",
             Self::Refused(_) => "refused",
             Self::Trouble(_) => "trouble",
@@ -73,25 +94,27 @@ impl Failure {
     }
 }
 
-/// How long an answer asks to wait.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let header = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    header.and_then(|text| parse_retry_after(text, clock::now()))
+/// Returns the failure that the status of an answer stands for.
+pub(super) fn refusal(response: &Response) -> Option<Failure> {
+    classify(response.status(), response.headers(), clock::now())
 }
 
-/// What the status of an answer says against it.
-pub(super) fn refusal(response: &Response) -> Option<Failure> {
-    let status = response.status();
-    Some(match status {
-        _ if status.is_success() => return None,
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Failure::Unauthorized(format!("the source answered {}", status.as_u16()))
-        }
-        StatusCode::NOT_FOUND => Failure::NotFound,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            Failure::Limited { status: status.as_u16(), retry_after: retry_after(response.headers()) }
-        }
-        _ if status.is_client_error() => Failure::Rejected(status.as_u16()),
+/// Classifies an answer by its status and, for limits, its headers.
+fn classify(status: StatusCode, headers: &HeaderMap, now: Time) -> Option<Failure> {
+    let retry_after = asked_wait(headers, now);
+    let limited = Failure::Limited { status: status.as_u16(), retry_after };
+    Some(match status.as_u16() {
+        200..=299 => return None,
+        429 => limited,
+        503 if retry_after.is_some() => limited,
+        // GitHub's limits: a 403 with a wait, or with nothing left of the allowance.
+        403 if retry_after.is_some() || is_exhausted(headers) => limited,
+        401 | 403 => Failure::Unauthorized(status.as_u16()),
+        404 => Failure::NotFound,
+        410 => Failure::Gone,
+        // These say that the same request may succeed later (RFC 9110, section 15.5; RFC 8470).
+        408 | 409 | 421 | 423 | 425 => Failure::Trouble(format!("the source answered {}", status.as_u16())),
+        400..=499 => Failure::Rejected(status.as_u16()),
         _ => Failure::Trouble(format!("the source answered {}", status.as_u16())),
     })
 }
@@ -104,9 +127,27 @@ pub(super) fn foreign(address: &str) -> Failure {
     ))
 }
 
-/// No answer in time.
+/// A body that stayed away too long.
 pub(super) fn timed_out(after: Span) -> Failure {
-    Failure::Trouble(format!("no answer within {after}"))
+    Failure::Trouble(format!("the rest of the answer did not come within {after}"))
+}
+
+/// No head of an answer in time.
+pub(super) fn silent(after: Span) -> Failure {
+    Failure::Silent(format!("no answer within {after}"))
+}
+
+/// A request that brought no head of an answer.
+pub(super) fn unanswered(error: &reqwest::Error) -> Failure {
+    match error.is_connect() {
+        true => Failure::Unreachable(format!("no connection: {}", innermost(error))),
+        false => Failure::Silent(format!("the connection broke: {}", innermost(error))),
+    }
+}
+
+/// A body that broke off.
+pub(super) fn trouble(error: &reqwest::Error) -> Failure {
+    Failure::Trouble(format!("the connection broke: {}", innermost(error)))
 }
 
 /// A failure at an origin that is not the source's, from which nothing follows for the source.
@@ -127,10 +168,4 @@ pub(super) fn innermost(error: &reqwest::Error) -> &(dyn std::error::Error + 'st
         cause = inner;
     }
     cause
-}
-
-/// No connection, or one that broke.
-pub(super) fn trouble(error: &reqwest::Error) -> Failure {
-    let what = if error.is_connect() { "no connection" } else { "the connection broke" };
-    Failure::Trouble(format!("{what}: {}", innermost(error)))
 }

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod decode;
 mod failure;
+mod limits;
 mod links;
 mod origin;
 mod passing;

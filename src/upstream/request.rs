@@ -6,11 +6,12 @@ use reqwest::{
     Response, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, LOCATION},
 };
+use tokio::time::timeout;
 use url::Url;
 
 use super::{
     Failure, Source, decode,
-    failure::{elsewhere, foreign, shown},
+    failure::{elsewhere, foreign, shown, silent},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json, */*;q=0.1");
@@ -27,7 +28,8 @@ pub(super) struct Found {
 }
 
 impl Source {
-    /// Asks for something that comes from this source alone.
+    /// Asks for something that comes from this source alone, and waits for the head of the answer at most `timeout`, and as
+    /// long for each redirect.
     ///
     /// # Errors
     /// When the address, or one that it redirects to, is of a foreign origin, or no answer comes.
@@ -54,7 +56,7 @@ impl Source {
         let mut has_left = !self.is_own(address);
         for hop in 0..=MAX_REDIRECTS {
             let response = if has_left {
-                self.links.get(url.clone()).await?
+                self.ask_elsewhere(&url).await?
             } else {
                 self.unpaid.fetch_add(u32::from(hop > 0), Ordering::Relaxed);
                 self.ask(url.as_str()).await?
@@ -89,7 +91,16 @@ impl Source {
                 headers.insert(name, usual);
             }
         }
-        self.request(|client| client.get(address).headers(headers)).await
+        let limit = self.config.timeout;
+        let asked = self.request(|client| client.get(address).headers(headers));
+        timeout(limit.0, asked).await.map_err(|_| silent(limit))?
+    }
+
+    /// One request without our headers.
+    async fn ask_elsewhere(&self, url: &Url) -> Result<Response, Failure> {
+        let limit = self.config.timeout;
+        let late = |_| elsewhere(url, &format!("gives no answer within {limit}"));
+        timeout(limit.0, self.links.get(url.clone())).await.map_err(late)?
     }
 }
 

@@ -63,14 +63,10 @@ impl Source {
             (None, Some(path)) => (self.filled(path, job, None)?, false),
         };
         let limit = self.config.timeout;
-        let asked = async {
-            match is_status {
-                true => Ok(Found { response: self.send(&address).await?, elsewhere: None }),
-                false => self.find(&address).await,
-            }
+        let Found { response, elsewhere: place } = match is_status {
+            true => Found { response: self.send(&address).await?, elsewhere: None },
+            false => self.find(&address).await?,
         };
-        let Found { response, elsewhere: place } =
-            timeout(limit.0, asked).await.map_err(|_| timed_out(limit))??;
         let refused = match &place {
             Some(url) if !response.status().is_success() => {
                 return Err(elsewhere(url, &format!("answered {}", response.status().as_u16())));

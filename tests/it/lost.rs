@@ -64,7 +64,7 @@ impl Flow {
 }
 
 fn grace(span: Span) -> impl FnOnce(&mut Config) {
-    move |config| config.sources.get_mut("retab").unwrap().not_found_grace = span
+    move |config| config.sources.get_mut("retab").unwrap().not_found_grace = Some(span)
 }
 
 fn time(value: &Value) -> Time {
@@ -108,7 +108,7 @@ async fn no_job_is_lost_before_its_grace_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_vanishes_is_lost_with_its_last_status() {
-    let flow = Flow::start(|_| ()).await;
+    let flow = Flow::start(grace(Span::secs(0))).await;
     flow.mock.set_raw("job_gone", Raw::new(RUNNING, ""));
     flow.daemon.watch("job_gone").await;
     flow.daemon.until("job_gone", "is seen", |watch| watch["status"] == "in_progress").await;
@@ -120,18 +120,17 @@ async fn a_job_that_vanishes_is_lost_with_its_last_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_refused_ten_times_is_lost() {
-    let flow = Flow::start(|_| ()).await;
-    flow.mock.set_raw("job_refused", Raw::code(422));
-    flow.daemon.watch("job_refused").await;
-    let (watch, _) = flow.lost("job_refused", "422").await;
-    assert_eq!(watch["polls"], 10);
-    assert_eq!(flow.mock.requests(Some("job_refused"), Some(Kind::Status)), 10);
+async fn a_job_that_is_gone_is_lost_at_the_fourth_410() {
+    let flow = Flow::start(grace(Span::secs(0))).await;
+    flow.mock.set_raw("job_gone", Raw::code(410));
+    flow.daemon.watch("job_gone").await;
+    let (watch, _) = flow.lost("job_gone", "410").await;
+    assert_eq!(watch["polls"], 4);
     flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_ends_a_watch_even_while_the_upstream_is_down() {
+async fn a_deadline_ends_a_watch_once_the_upstream_can_be_asked() {
     let flow = Flow::start(|_| ()).await;
     let job = flow.mock.add_job(JobPlan::new().lasting(LONG));
     let asked = json!({"job_id": job, "deadline": "1500ms"});
@@ -142,11 +141,32 @@ async fn a_deadline_ends_a_watch_even_while_the_upstream_is_down() {
     assert!(lasted >= Duration::from_millis(1500), "{lasted:?}");
     let text = String::from_utf8(body).unwrap();
     assert!(text.contains(&format!("\"data\":{{\"id\":\"{job}\"")), "{text}");
+    // Two deadlines pass while nothing can be asked: one job goes on for ever, the other ended meanwhile.
+    let (slow, quick) = (
+        flow.mock.add_job(JobPlan::new().lasting(LONG * 5)),
+        flow.mock.add_job(JobPlan::new().lasting(LONG)),
+    );
     flow.mock.go_dark().await;
-    let asked = json!({"job_id": "job_dark", "deadline": "900ms"});
-    assert_eq!(flow.daemon.post("/v1/watches", &asked).await.0, 202);
-    let (_, body) = flow.lost("job_dark", "deadline").await;
-    assert!(body.ends_with(b"\"data\":null}"));
+    let asked_before = flow.daemon.get("/v1/sources").await.1["data"][0]["requests"].as_u64().unwrap();
+    for job in [&slow, &quick] {
+        let asked = json!({"job_id": job, "deadline": "300ms"});
+        assert_eq!(flow.daemon.post("/v1/watches", &asked).await.0, 202);
+    }
+    let since = std::time::Instant::now();
+    eventually("a probe fails after the deadlines", || async {
+        let (_, sources) = flow.daemon.get("/v1/sources").await;
+        let is_late = since.elapsed() > Duration::from_millis(600);
+        (is_late && sources["data"][0]["requests"].as_u64()? >= 3 + asked_before).then_some(())
+    })
+    .await;
+    for job in [&slow, &quick] {
+        let (_, watch) = flow.daemon.get(&format!("/v1/watches/retab/{job}")).await;
+        assert_eq!(watch["phase"], "watching", "{watch}");
+    }
+    flow.mock.advance(LONG * 2);
+    flow.mock.come_back().await.unwrap();
+    flow.done(&quick).await;
+    flow.lost(&slow, "deadline").await;
     flow.stop().await;
 }
 
@@ -226,17 +246,23 @@ async fn an_answer_that_makes_no_sense_is_the_upstreams_trouble() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_too_large_is_lost_after_one_fetch() {
-    let max = |config: &mut Config| config.sources.get_mut("retab").unwrap().max_job_size = Size::kib(64);
-    let flow = Flow::start(max).await;
-    let job = flow.mock.add_job(JobPlan::new().size(Size::kib(128)));
-    flow.daemon.watch(&job).await;
-    let (watch, body) = flow.lost(&job, "max_job_size").await;
-    assert_eq!((&watch["status"], &watch["job_size"]), (&"completed".into(), &Value::Null));
-    assert!(body.len() < 4096, "the status takes the place of the job");
-    assert_eq!(flow.mock.requests(Some(&job), Some(Kind::Full)), 1);
-    let fits = flow.mock.add_job(JobPlan::new().size(Size::kib(60)));
-    flow.daemon.watch(&fits).await;
-    flow.done(&fits).await;
-    flow.stop().await;
+async fn a_job_that_is_too_large_waits_for_somebody_to_raise_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let mut config = config(folder.path(), &mock).webhook("app", &receiver.url(), 3);
+    config.sources.get_mut("retab").unwrap().max_job_size = Size::kib(64);
+    let daemon = Daemon::start(config.clone()).await;
+    let job = mock.add_job(JobPlan::new().size(Size::kib(128)));
+    daemon.watch(&job).await;
+    let told = |watch: &Value| watch["last_error"].as_str().is_some_and(|told| told.contains("max_job_size"));
+    let watch = daemon.until(&job, "tells", told).await;
+    assert_eq!((&watch["phase"], &watch["status"]), (&"fetching".into(), &"completed".into()));
+    let fits = mock.add_job(JobPlan::new().size(Size::kib(60)));
+    daemon.watch(&fits).await;
+    assert_eq!(daemon.finished(&fits).await["outcome"], "completed");
+    daemon.stop().await;
+    config.sources.get_mut("retab").unwrap().max_job_size = Size::kib(256);
+    let daemon = Daemon::start(config).await;
+    assert_eq!(daemon.finished(&job).await["outcome"], "completed");
+    daemon.stop().await;
 }

@@ -20,6 +20,7 @@ mod events;
 mod formats;
 mod full_disk;
 mod happy;
+mod isolation;
 mod learned;
 mod lost;
 mod memory;

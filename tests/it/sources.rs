@@ -23,7 +23,7 @@ pub fn source(kind: &str, site: &Site) -> SourceConfig {
         base_url: Some(site.url()),
         api_key: Some(Secret::new("k1")),
         max_requests_per_second: 2000.0,
-        not_found_grace: Span::millis(100),
+        not_found_grace: Some(Span::millis(100)),
         ..SourceConfig::default()
     };
     source.polling.min_interval = Span::millis(20);

@@ -24,7 +24,7 @@ pub fn config(folder: &Path, mock: &Mock) -> Config {
     let source = config.sources.get_mut("retab").unwrap();
     source.base_url = Some(mock.base_url());
     source.max_requests_per_second = 2000.0;
-    source.not_found_grace = Span::millis(300);
+    source.not_found_grace = Some(Span::millis(300));
     source.polling.min_interval = Span::millis(20);
     source.polling.max_interval = Some(Span::millis(200));
     config

@@ -10,6 +10,7 @@ mod flow;
 mod h2;
 mod process;
 mod receiver;
+pub mod script;
 mod site;
 mod tls;
 

@@ -1,0 +1,160 @@
+//! What a failed request means: for its job, and for the source as a whole. Pure.
+//!
+//! A failure belongs to one job or to the source. It is the source's when no connection can be made, when the source asks
+//! for fewer requests, or when several different jobs meet the same refusal or silence with no answer between; the last
+//! is for [`Health`](crate::schedule::Health) to count. Otherwise it is the job's own, and no other job notices it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    schedule::{RowKind, Sign, Standpoint, State},
+    upstream::Failure,
+};
+
+/// 404 or 410 answers in a row after which a job is lost, once their time is over. Retab's own waiter gives up at the
+/// third; a job can take a moment to be known, so one more is waited for.
+const MISSING: u32 = 4;
+
+/// How long a job is missing that was never seen, before it is lost.
+const NEVER_SEEN: Duration = Duration::from_secs(30);
+
+/// How long a job is missing that was seen before, before it is lost: a gateway that lost its routes answers 404, too.
+const SEEN_BEFORE: Duration = Duration::from_mins(10);
+
+/// How long 410 is answered for a job before it is lost.
+const GONE: Duration = Duration::from_mins(1);
+
+/// Other 4xx answers in a row after which a job is lost, once [`REJECTED_FOR`] is over.
+const REJECTED: u32 = 10;
+
+/// How long other 4xx are answered before a job is lost.
+const REJECTED_FOR: Duration = Duration::from_mins(10);
+
+/// Missing jobs that are too few to mean anything but themselves.
+const FEW: usize = 2;
+
+/// Failures in a row after which a job past its deadline is lost, if the source answers about others.
+const OVERDUE: u32 = 4;
+
+/// The same when there is no other job to tell by: so long has the job failed.
+const OVERDUE_FOR: Duration = Duration::from_mins(10);
+
+/// The longest interval between requests for a result that is too large: only a new configuration changes that.
+const TOO_LARGE: Duration = Duration::from_hours(1);
+
+/// What a failure means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What it means for the job.
+    pub job: JobStep,
+    /// What it says of the source.
+    pub source: Sign,
+}
+
+/// What a failure means for its job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobStep {
+    /// It is the source's failure: the job is polled on as if it had not been asked.
+    Blameless,
+    /// It is asked again at its own growing intervals.
+    Retry {
+        /// No sooner than this.
+        asked: Option<Duration>,
+        /// The longest interval, if it is not that of the polling.
+        longest: Option<Duration>,
+    },
+    /// It is lost, for this reason.
+    Lost(String),
+}
+
+/// Returns what a failure says of the job.
+#[must_use]
+pub const fn row_kind(failure: &Failure) -> RowKind {
+    match failure {
+        Failure::NotFound => RowKind::Missing,
+        Failure::Gone => RowKind::Gone,
+        Failure::Rejected(_) | Failure::Refused(_) | Failure::Unauthorized(403) => RowKind::Rejected,
+        _ => RowKind::Passing,
+    }
+}
+
+/// Decides what a failure means. `grace` is how long a job may be missing, where the configuration says.
+#[must_use]
+pub fn decide(failure: &Failure, known: &Standpoint, grace: Option<Duration>, now: Instant) -> Decision {
+    let sign = sign(failure, known);
+    let step = match (failure, sign) {
+        (_, Sign::Ill(..)) => JobStep::Blameless,
+        // The source is in this state already: every job meets it.
+        (_, Sign::Suspect(state, _)) if state == known.state => JobStep::Blameless,
+        _ => match lost(failure, known, grace, now) {
+            Some(reason) => JobStep::Lost(reason),
+            None => JobStep::Retry { asked: asked(failure), longest: longest(failure) },
+        },
+    };
+    Decision { job: step, source: sign }
+}
+
+fn sign(failure: &Failure, known: &Standpoint) -> Sign {
+    match failure {
+        Failure::Credentials(_) => Sign::Ill(State::Unauthorized, None),
+        Failure::Unauthorized(_) => Sign::Suspect(State::Unauthorized, None),
+        // One job that is limited again and again, while others are answered, speaks for itself alone.
+        Failure::Limited { .. } if known.well_since_limited => Sign::Silent,
+        Failure::Limited { status: 503, retry_after } => Sign::Suspect(State::Limited, *retry_after),
+        Failure::Limited { retry_after, .. } => Sign::Ill(State::Limited, *retry_after),
+        Failure::Unreachable(_) if known.heard_since_sent => Sign::Silent,
+        Failure::Unreachable(_) => Sign::Ill(State::Failing, None),
+        Failure::Silent(_) => Sign::Suspect(State::Failing, None),
+        Failure::NotFound
+        | Failure::Gone
+        | Failure::Rejected(_)
+        | Failure::JobFailed(_)
+        | Failure::TooLarge(_) => Sign::Well,
+        Failure::Trouble(_) => Sign::Heard,
+        Failure::Refused(_) => Sign::Silent,
+    }
+}
+
+fn asked(failure: &Failure) -> Option<Duration> {
+    match failure {
+        Failure::Limited { retry_after, .. } => *retry_after,
+        _ => None,
+    }
+}
+
+fn longest(failure: &Failure) -> Option<Duration> {
+    matches!(failure, Failure::TooLarge(_)).then_some(TOO_LARGE)
+}
+
+/// Returns why a job is lost, if it is.
+fn lost(failure: &Failure, known: &Standpoint, grace: Option<Duration>, now: Instant) -> Option<String> {
+    let (history, row) = (&known.history, known.history.row);
+    let lasted = now.saturating_duration_since(row.since);
+    let in_a_row = || format!("{failure} (the {}th time in a row)", row.count);
+    // While most jobs are missing at once, it is the source that lost its routes. Jobs that were never seen get the longer
+    // time then, not all time: perhaps they are all strangers.
+    let are_many = known.missing > FEW && known.missing > known.well_since_missing;
+    let usual = if known.was_seen { SEEN_BEFORE } else { NEVER_SEEN };
+    let (most, least) = match row.kind {
+        RowKind::Missing if are_many && known.was_seen => (u32::MAX, Duration::MAX),
+        RowKind::Missing | RowKind::Gone if are_many => (MISSING, SEEN_BEFORE),
+        RowKind::Missing => (MISSING, grace.unwrap_or(usual)),
+        RowKind::Gone => (MISSING, grace.unwrap_or(GONE).min(GONE)),
+        RowKind::Rejected => (REJECTED, REJECTED_FOR),
+        RowKind::Passing => (u32::MAX, Duration::MAX),
+    };
+    if row.count >= most && lasted >= least {
+        return Some(in_a_row());
+    }
+    let failed_for = now.saturating_duration_since(history.since);
+    let can_be_asked = known.state == State::Ok
+        && !are_many
+        && (known.well_since_first || (known.open < 3 && failed_for >= OVERDUE_FOR));
+    (known.is_overdue && history.count >= OVERDUE && can_be_asked)
+        .then(|| format!("the deadline passed; last, {failure}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! Which request goes out next: whether the source may be asked, whose turn it is, and whether there is a place for it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    Entry, Next, Schedule, State, Task,
+    lanes::{Lane, Room},
+    learned::decide::Reason,
+};
+use crate::units::Time;
+
+/// Polls that somebody insists on while the source is paused come this far apart at least.
+const INSISTED_APART: Duration = Duration::from_secs(1);
+
+/// Such polls that wait at most.
+const MAX_INSISTED: usize = 1000;
+
+/// While others are ready, one request in so many is for a failing job.
+const RETRY_TURN: usize = 8;
+
+impl Schedule {
+    /// Returns what to do now.
+    pub fn next(&mut self, now: Instant, wall: Time) -> Next {
+        if let Some(next) = self.next_insisted(now) {
+            return next;
+        }
+        if let Some(until) = self.health.paused_until(now) {
+            let insisted = self.insist_from.filter(|_| !self.insisted.is_empty());
+            return Next::Wait(Some(insisted.map_or(until, |at| at.min(until))));
+        }
+        if self.health.state() != State::Ok {
+            return self.probe(now);
+        }
+        if let Some(number) = self.witness() {
+            return match self.budget.take(now) {
+                Ok(()) => {
+                    self.health.call_witness(number);
+                    self.start(number, Lane::Retry, now)
+                }
+                Err(at) => Next::Wait(Some(at)),
+            };
+        }
+        let more = self.advance(now, wall);
+        match self.choose(now) {
+            Choice::Lane(lane) => match self.budget.take(now) {
+                Ok(()) => self.take(lane, now).map_or(Next::Yield, |number| self.start(number, lane, now)),
+                Err(_) if more => Next::Yield,
+                Err(at) => Next::Wait(Some(at)),
+            },
+            _ if more => Next::Yield,
+            Choice::Crowded => Next::Cut,
+            Choice::Wait(until) => Next::Wait(until),
+        }
+    }
+
+    /// Returns when the next request for a watch is due, and what decided that: a pause of its source comes before its own
+    /// reasons. `None` when it is not waiting for one.
+    #[must_use]
+    pub fn next_request(&self, number: u64, now: Instant) -> Option<(Instant, &'static str)> {
+        let (entry, due) = self.entry(number)?;
+        let due = due?;
+        if self.insisted.contains(&number) {
+            return Some((self.insist_from.unwrap_or(now).max(now), Reason::Asked.word()));
+        }
+        let reason = match self.health.state() {
+            State::Ok => "",
+            State::Unauthorized => "source_unauthorized",
+            State::Limited => "source_limited",
+            State::Failing => "source_failing",
+        };
+        let paused = self.health.paused_until(now).filter(|until| *until > due);
+        Some(paused.map_or((due, entry.reason()), |until| (until, reason)))
+    }
+
+    /// Makes a poll due now. `false` when the watch is not being polled.
+    pub fn look_now(&mut self, number: u64, now: Instant) -> bool {
+        let polled = self.entries.get(number).is_some_and(|entry| entry.task == Task::Poll);
+        if polled && !self.polls.is_running(number) {
+            self.retries.remove(number);
+            self.look_at(number, now, Reason::Asked);
+        }
+        polled
+    }
+
+    /// Makes a watch's next request due now, also while the source is paused: its pause may be long, and somebody knows
+    /// better. Such requests are a second apart.
+    pub fn insist(&mut self, number: u64, now: Instant) {
+        let is_fetch = self.entries.get(number).is_some_and(|entry| entry.task == Task::Fetch);
+        if is_fetch && !self.fetches.is_running(&number) {
+            self.retries.remove(number);
+            self.fetches.schedule(number, now);
+        }
+        let is_known = is_fetch || self.look_now(number, now);
+        let is_paused = self.health.paused_until(now).is_some();
+        if is_known && is_paused && self.insisted.len() < MAX_INSISTED && !self.insisted.contains(&number) {
+            self.insisted.push_back(number);
+        }
+    }
+
+    /// The next poll that somebody insists on, while the source is paused.
+    fn next_insisted(&mut self, now: Instant) -> Option<Next> {
+        if self.health.paused_until(now).is_none() {
+            self.insisted.clear();
+        }
+        if self.insisted.is_empty() || self.insist_from.is_some_and(|from| now < from) {
+            return None;
+        }
+        if let Err(at) = self.budget.take(now) {
+            return Some(Next::Wait(Some(at)));
+        }
+        let number = self.insisted.pop_front().filter(|number| self.is_idle(*number))?;
+        self.insist_from = Some(now + INSISTED_APART);
+        Some(self.start(number, Lane::Poll, now))
+    }
+
+    /// A job that is asked now because several others failed in a way that may be the source's: a poll, if there is one, as
+    /// results may have troubles of their own.
+    fn witness(&mut self) -> Option<u64> {
+        let doubters = self.health.doubters()?;
+        let (polls, fetches) = (&self.polls, &self.fetches);
+        let is_idle = |entry: &Entry| !polls.is_running(entry.number) && !fetches.is_running(&entry.number);
+        let fits = |entry: &Entry| is_idle(entry) && !doubters.contains(&entry.number);
+        self.entries
+            .in_turn(|entry| entry.task == Task::Poll && fits(entry))
+            .or_else(|| self.entries.in_turn(fits))
+    }
+
+    /// While the source is not well, one request at a time goes out, for a different job each time.
+    fn probe(&mut self, now: Instant) -> Next {
+        if let Err(at) = self.budget.take(now) {
+            return Next::Wait(Some(at));
+        }
+        let (polls, fetches) = (&self.polls, &self.fetches);
+        let is_idle = |entry: &Entry| !polls.is_running(entry.number) && !fetches.is_running(&entry.number);
+        let Some(number) = self.entries.in_turn(is_idle) else { return Next::Wait(None) };
+        self.health.probed(now);
+        self.start(number, Lane::Retry, now)
+    }
+
+    fn is_idle(&self, number: u64) -> bool {
+        !self.polls.is_running(number)
+            && !self.fetches.is_running(&number)
+            && self.entries.get(number).is_some()
+    }
+
+    /// Chooses the lane whose turn it is. Polls and fetches alternate; failing jobs come last, but are not forgotten.
+    fn choose(&mut self, now: Instant) -> Choice {
+        use Lane::{Fetch, Poll, Retry};
+        let turns = match self.turn % RETRY_TURN {
+            0 => [Retry, Fetch, Poll],
+            turn if turn % 2 == 1 => [Fetch, Poll, Retry],
+            _ => [Poll, Fetch, Retry],
+        };
+        let mut until = None;
+        let mut is_crowded = false;
+        for lane in turns {
+            let wait = match self.is_ready(lane, now) {
+                true => match self.lanes.room(lane, now) {
+                    Room::Free => return Choice::Lane(lane),
+                    Room::Full(until) => Some(until),
+                    Room::Crowded => {
+                        is_crowded = true;
+                        None
+                    }
+                },
+                false => self.ready_at(lane),
+            };
+            until = until.into_iter().chain(wait).min();
+        }
+        // The queue has more to do then, whether there are places or not.
+        until = until.into_iter().chain(self.polls.next_time()).min();
+        if is_crowded { Choice::Crowded } else { Choice::Wait(until) }
+    }
+
+    fn is_ready(&self, lane: Lane, now: Instant) -> bool {
+        match lane {
+            Lane::Poll => self.polls.is_ready(),
+            Lane::Fetch | Lane::Retry => self.ready_at(lane).is_some_and(|due| due <= now),
+        }
+    }
+
+    fn ready_at(&self, lane: Lane) -> Option<Instant> {
+        match lane {
+            Lane::Poll => self.polls.next_time(),
+            Lane::Fetch => self.fetches.next_due(),
+            Lane::Retry => self.retries.next_due(),
+        }
+    }
+
+    fn take(&mut self, lane: Lane, now: Instant) -> Option<u64> {
+        match lane {
+            Lane::Poll => self.polls.pop(),
+            Lane::Fetch => self.fetches.take(now),
+            Lane::Retry => {
+                let number = self.retries.take(now)?;
+                self.retries.finish(number);
+                Some(number)
+            }
+        }
+    }
+
+    fn start(&mut self, number: u64, lane: Lane, now: Instant) -> Next {
+        let Some(entry) = self.entries.get_mut(number) else {
+            self.polls.remove(number);
+            self.fetches.remove(number);
+            return Next::Yield;
+        };
+        (entry.due, entry.answered) = (None, false);
+        match entry.task {
+            Task::Poll => self.polls.begin(number),
+            Task::Fetch => self.fetches.begin(number),
+        }
+        self.retries.remove(number);
+        self.lanes.begin(number, lane, now);
+        self.turn = self.turn.wrapping_add(1);
+        Next::Run(number)
+    }
+}
+
+/// What [`Schedule::choose`] finds.
+enum Choice {
+    /// A request of this lane.
+    Lane(Lane),
+    /// None before a slow one is cut.
+    Crowded,
+    /// None before this time.
+    Wait(Option<Instant>),
+}

@@ -1,0 +1,117 @@
+//! Jobs whose requests fail: what is known of each, and when it is asked again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{FailureHistory, PollingConfig, RowKind, Schedule, Sign, State, health::Request};
+use crate::units::Time;
+
+/// What a failure is judged by.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
+pub struct Standpoint {
+    /// The failures of the job, with this one.
+    pub history: FailureHistory,
+    /// The source has answered about the job before.
+    pub was_seen: bool,
+    /// The job's deadline has passed.
+    pub is_overdue: bool,
+    /// The state of the source.
+    pub state: State,
+    /// Its open watches.
+    pub open: usize,
+    /// The source answered some request after this one was sent.
+    pub heard_since_sent: bool,
+    /// It answered about another job since this one began to fail.
+    pub well_since_first: bool,
+    /// It answered about another job since this one was last limited.
+    pub well_since_limited: bool,
+    /// Jobs that it does not know now, this one included.
+    pub missing: usize,
+    /// Jobs that it answered about since this one went missing.
+    pub well_since_missing: usize,
+}
+
+impl Schedule {
+    /// Returns what a failure of this kind is judged by. `None` when the watch is gone.
+    #[must_use]
+    pub fn standpoint(&self, request: Request, kind: RowKind, wall: Time) -> Option<Standpoint> {
+        let entry = self.entries.get(request.number)?;
+        let before = entry.failures.as_deref();
+        let limited_at = before.and_then(|failures| failures.limited_at);
+        let mut history = before.cloned().unwrap_or_else(|| FailureHistory::new(request.now));
+        history.record(kind, request.now);
+        let is_new = kind == RowKind::Missing && !self.missing.contains(&request.number);
+        Some(Standpoint {
+            was_seen: entry.was_seen(),
+            is_overdue: wall >= entry.deadline,
+            state: self.health.state(),
+            open: self.entries.len(),
+            heard_since_sent: self.health.was_heard_since(request.sent),
+            well_since_first: self.health.was_well_since(history.since),
+            well_since_limited: limited_at.is_some_and(|at| self.health.was_well_since(at)),
+            missing: self.missing.len() + usize::from(is_new),
+            well_since_missing: self.health.well_since(history.row.since),
+            history,
+        })
+    }
+
+    /// Records a failure as it was judged: the job's own one, with its history.
+    pub fn record_failure(&mut self, number: u64, history: FailureHistory) {
+        let Some(entry) = self.entries.get_mut(number) else { return };
+        match history.row.kind {
+            RowKind::Missing => self.missing.insert(number),
+            RowKind::Gone | RowKind::Rejected | RowKind::Passing => self.missing.remove(&number),
+        };
+        entry.failures = Some(Box::new(history));
+    }
+
+    /// Records a failure that is not the job's own: its history stays as it was.
+    pub fn record_blameless(
+        &mut self,
+        number: u64,
+        error: String,
+        limited_at: Option<Instant>,
+        now: Instant,
+    ) {
+        let Some(entry) = self.entries.get_mut(number) else { return };
+        let history = entry.failures.get_or_insert_with(|| Box::new(FailureHistory::new(now)));
+        (history.last_error, history.limited_at, history.is_own) = (error, limited_at, false);
+    }
+
+    /// Records that the source answered about a job.
+    pub fn record_answer(&mut self, request: Request) {
+        self.record_sign(request, Sign::Well, 0.0);
+        self.missing.remove(&request.number);
+        if let Some(entry) = self.entries.get_mut(request.number) {
+            entry.failures = None;
+        }
+    }
+
+    /// Returns the state to show: also failing while every job that is asked fails for its own reasons.
+    #[must_use]
+    pub fn shown_state(&self, now: Instant) -> State {
+        self.health.shown(self.entries.len(), now)
+    }
+
+    /// Records what a request says of the source; the pause that begins with it. `random` lies in [0, 1).
+    pub fn record_sign(&mut self, request: Request, sign: Sign, random: f64) -> Option<Duration> {
+        let open = self.entries.len();
+        let pause = self.health.record(request, sign, open, random);
+        if pause.is_some() && self.health.state() == State::Limited {
+            self.budget.shrink(request.now);
+        }
+        pause
+    }
+}
+
+/// The wait before a failing job is asked again: doubled with each failure, up to the longest pause. `random` lies in
+/// [0, 1).
+#[must_use]
+pub(super) fn retry_wait(config: &PollingConfig, history: &FailureHistory, random: f64) -> Duration {
+    let (min, max) = (config.min_interval.0, history.longest.unwrap_or_else(|| config.longest_pause()));
+    let doubled = min.saturating_mul(1 << history.count.saturating_sub(1).min(24)).min(max.max(min));
+    let wait = min + doubled.saturating_sub(min).mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
+    wait.max(history.asked.unwrap_or_default())
+}

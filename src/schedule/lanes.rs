@@ -1,0 +1,132 @@
+//! Requests in flight, and whether there is a place for one more.
+//!
+//! Polls, fetches and the requests for failing jobs have places of their own, so that none of them waits for another. A
+//! request that takes longer than [`SLOW`] gives its place back and goes on: what hangs or drips holds no place that
+//! another job needs. Only when [`CROWD`] times the usual number are in flight is one of the slow ones cut.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// How long a request keeps its place.
+pub(super) const SLOW: Duration = Duration::from_secs(1);
+
+/// Requests in flight at most, as a multiple of `max_in_flight`.
+const CROWD: usize = 4;
+
+/// The share of `max_in_flight` that requests for failing jobs may hold.
+const RETRY_SHARE: usize = 4;
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// The status of a job that does not fail.
+    Poll,
+    /// The result of a job that does not fail.
+    Fetch,
+    /// A job whose last request failed.
+    Retry,
+}
+
+/// Whether a lane has a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It has.
+    Free,
+    /// Not before a request ends, or this time.
+    Full(Instant),
+    /// Not before one of the slow requests is cut.
+    Crowded,
+}
+
+#[derive(Debug)]
+pub(super) struct Lanes {
+    max_in_flight: usize,
+    runs: HashMap<u64, (Lane, Instant)>,
+    /// Requests that hold a place, oldest first, by lane.
+    placed: [BTreeSet<(Instant, u64)>; 3],
+}
+
+impl Lanes {
+    pub(super) fn new(max_in_flight: usize) -> Self {
+        Self { max_in_flight, runs: HashMap::new(), placed: Default::default() }
+    }
+
+    /// Takes a place.
+    pub(super) fn begin(&mut self, number: u64, lane: Lane, now: Instant) {
+        self.runs.insert(number, (lane, now));
+        self.placed[lane as usize].insert((now, number));
+    }
+
+    /// Gives a place back.
+    pub(super) fn finish(&mut self, number: u64) {
+        if let Some((lane, since)) = self.runs.remove(&number) {
+            self.placed[lane as usize].remove(&(since, number));
+        }
+    }
+
+    /// Returns how many requests are in flight.
+    pub(super) fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Returns whether a lane has a place now.
+    pub(super) fn room(&mut self, lane: Lane, now: Instant) -> Room {
+        let places = match lane {
+            Lane::Poll | Lane::Fetch => self.max_in_flight,
+            Lane::Retry => self.max_in_flight.div_ceil(RETRY_SHARE),
+        };
+        let placed = &mut self.placed[lane as usize];
+        while placed.first().is_some_and(|(since, _)| *since + SLOW <= now) {
+            placed.pop_first();
+        }
+        match placed.first() {
+            Some((since, _)) if placed.len() >= places => Room::Full(*since + SLOW),
+            _ if self.runs.len() < CROWD * self.max_in_flight => Room::Free,
+            // One that fails already takes no other's place.
+            _ if lane == Lane::Retry => Room::Full(now + SLOW),
+            _ => Room::Crowded,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_slow_gives_its_place_back_and_goes_on() {
+        let start = Instant::now();
+        let mut lanes = Lanes::new(2);
+        lanes.begin(1, Lane::Fetch, start);
+        lanes.begin(2, Lane::Fetch, start);
+        assert_eq!(lanes.room(Lane::Fetch, start), Room::Full(start + SLOW));
+        assert_eq!(lanes.room(Lane::Poll, start), Room::Free, "fetches take no place of polls");
+        assert_eq!(lanes.room(Lane::Fetch, start + SLOW), Room::Free);
+        assert_eq!(lanes.len(), 2);
+        lanes.finish(1);
+        lanes.finish(2);
+        assert_eq!(lanes.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn failing_jobs_have_a_share_and_a_crowd_is_bounded() {
+        let start = Instant::now();
+        let mut lanes = Lanes::new(4);
+        lanes.begin(0, Lane::Retry, start);
+        assert_eq!(lanes.room(Lane::Retry, start), Room::Full(start + SLOW));
+        for number in 1..16 {
+            let now = start + SLOW * u32::try_from(number).unwrap();
+            assert_eq!(lanes.room(Lane::Poll, now), Room::Free);
+            lanes.begin(number, Lane::Poll, now);
+        }
+        let late = start + SLOW * 60;
+        assert_eq!(lanes.room(Lane::Poll, late), Room::Crowded);
+        assert_eq!(lanes.room(Lane::Retry, late), Room::Full(late + SLOW));
+        lanes.finish(3);
+        assert_eq!(lanes.room(Lane::Poll, late), Room::Free);
+    }
+}

@@ -1,0 +1,257 @@
+//! A failure belongs to one job or to the source: however many jobs fail, the others are served as if these were not there.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::json;
+use tidings::{config::Config, units::Span};
+
+use crate::harness::{
+    Daemon, Receiver, Sinks, config, eventually, mock,
+    script::{Ask, Reply, Script},
+};
+
+struct Flow {
+    script: Script,
+    receiver: Receiver,
+    daemon: Daemon,
+    folder: tempfile::TempDir,
+}
+
+impl Flow {
+    /// The default configuration but for the place of everything, changed.
+    async fn start(
+        rule: impl Fn(&Ask) -> Reply + Send + 'static,
+        change: impl FnOnce(&mut tidings::upstream::SourceConfig),
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (mock, receiver) = (mock().await, Receiver::start().await);
+        let script = Script::start(rule).await;
+        let mut config: Config = config(folder.path(), &mock).webhook("app", &receiver.url(), 3);
+        let source = config.sources.get_mut("retab").unwrap();
+        source.base_url = Some(script.url());
+        source.not_found_grace = None;
+        change(source);
+        let daemon = Daemon::start(config).await;
+        Self { script, receiver, daemon, folder }
+    }
+
+    /// Registers so many jobs `bad-NUMBER` and as many `good-NUMBER` in one batch.
+    async fn register_both(&self, count: usize) -> (Vec<String>, Vec<String>) {
+        let named = |kind: &str| (0..count).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>();
+        let (bad, good) = (named("bad"), named("good"));
+        self.register_all(&[bad.clone(), good.clone()].concat()).await;
+        (bad, good)
+    }
+
+    /// Registers so many jobs `job-NUMBER` in one batch.
+    async fn register(&self, count: usize) -> Vec<String> {
+        let jobs: Vec<String> = (0..count).map(|number| format!("job-{number}")).collect();
+        self.register_all(&jobs).await;
+        jobs
+    }
+
+    async fn register_all(&self, jobs: &[String]) {
+        let watches: Vec<_> = jobs.iter().map(|job| json!({"job_id": job})).collect();
+        let (status, answer) = self.daemon.post("/v1/watches/batch", &json!({"watches": watches})).await;
+        assert_eq!((status, answer["accepted"].as_u64()), (200, Some(jobs.len() as u64)), "{answer}");
+    }
+
+    async fn completed(&self, jobs: &[String]) {
+        for job in jobs {
+            let watch = self.daemon.finished(job).await;
+            assert_eq!(watch["outcome"], "completed", "{watch}");
+        }
+    }
+
+    async fn open(&self, jobs: &[String]) {
+        for job in jobs {
+            let (_, watch) = self.daemon.get(&format!("/v1/watches/retab/{job}")).await;
+            assert!(watch["phase"] == "watching" || watch["phase"] == "fetching", "{watch}");
+        }
+    }
+
+    async fn state(&self) -> String {
+        self.daemon.get("/v1/sources").await.1["data"][0]["state"].as_str().unwrap().to_owned()
+    }
+
+    async fn stop(self) {
+        self.daemon.stop().await;
+        drop((self.receiver, self.folder));
+    }
+}
+
+fn is_bad(ask: &Ask) -> bool {
+    ask.job.starts_with("bad")
+}
+
+/// Jobs whose third status says that they ended.
+fn honest(ask: &Ask) -> Reply {
+    Reply::status(ask, if ask.full || ask.nth >= 3 { "completed" } else { "in_progress" })
+}
+
+/// Half of the jobs fail in one way at one place; the other half ends as usual, each polled and fetched as often as alone.
+async fn half_fails(full: bool, failure: impl Fn() -> Reply + Send + 'static) {
+    let rule = move |ask: &Ask| match is_bad(ask) {
+        true if ask.full == full => failure(),
+        true => Reply::status(ask, "completed"),
+        false => honest(ask),
+    };
+    let flow = Flow::start(rule, |source| source.max_in_flight = 8).await;
+    let (bad, good) = flow.register_both(40).await;
+    flow.completed(&good).await;
+    for job in &good {
+        assert_eq!((flow.script.count(job, false), flow.script.count(job, true)), (3, 1), "{job}");
+    }
+    flow.open(&bad).await;
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_whose_status_fails_do_not_hold_up_others() {
+    for code in [500, 400, 408] {
+        half_fails(false, move || Reply::Code(code, Vec::new())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_whose_result_fails_do_not_hold_up_others() {
+    for code in [500, 503, 404, 422] {
+        half_fails(true, move || Reply::Code(code, Vec::new())).await;
+    }
+    half_fails(true, || Reply::Json("<html>".to_owned())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_are_limited_again_and_again_do_not_hold_up_others() {
+    let wait = || vec![("retry-after", "3600".to_owned())];
+    half_fails(true, move || Reply::Code(503, wait())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_hang_or_drip_hold_no_place() {
+    half_fails(false, || Reply::Hang).await;
+    half_fails(true, || Reply::Hang).await;
+    half_fails(true, || Reply::Drip).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_forbidden_results_are_no_refused_key() {
+    // In turn, so that no answer lies between them: then the key is doubted, and the first other job clears it.
+    half_fails(true, || Reply::Code(403, Vec::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_routes_loses_nothing() {
+    for code in [404, 400, 408, 410] {
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let broken = Arc::clone(&is_broken);
+        let rule = move |ask: &Ask| match broken.load(Ordering::Relaxed) {
+            true => Reply::Code(code, Vec::new()),
+            false => Reply::status(ask, "in_progress"),
+        };
+        let flow = Flow::start(rule, |_| ()).await;
+        let jobs = flow.register(50).await;
+        eventually("each has been seen", || async {
+            jobs.iter().all(|job| flow.script.count(job, false) > 0).then_some(())
+        })
+        .await;
+        is_broken.store(true, Ordering::Relaxed);
+        let before = flow.script.asked().len();
+        eventually("each was refused often enough to be given up", || async {
+            let mut asked = std::collections::HashMap::new();
+            for ask in &flow.script.asked()[before..] {
+                *asked.entry(ask.job.clone()).or_insert(0) += 1;
+            }
+            (asked.len() == 50 && asked.values().all(|count| *count > 12)).then_some(())
+        })
+        .await;
+        flow.open(&jobs).await;
+        flow.script.set(|ask| Reply::status(ask, "completed"));
+        flow.completed(&jobs).await;
+        flow.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_by_403_is_a_limit() {
+    let reset = || {
+        let at = tidings::clock::now().0 / 1000 + 3;
+        vec![("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-reset", at.to_string())]
+    };
+    let rule = move |ask: &Ask| match ask.nth {
+        1 if !ask.full => Reply::Code(403, reset()),
+        _ => Reply::status(ask, "completed"),
+    };
+    let flow = Flow::start(rule, |_| ()).await;
+    let jobs = flow.register(1).await;
+    eventually("it is limited", || async { (flow.state().await == "limited").then_some(()) }).await;
+    flow.completed(&jobs).await;
+    let asked = flow.script.asked();
+    // By the second, as the header says it.
+    assert!(asked[1].at >= asked[0].at + Duration::from_secs(2), "{asked:?}");
+    assert_eq!(flow.script.count(&jobs[0], false), 2);
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_asks_for_a_poll_gets_one_during_a_long_pause() {
+    let rule = |ask: &Ask| match ask.nth {
+        1 if !ask.full => Reply::Code(429, vec![("retry-after", "86400".to_owned())]),
+        _ => Reply::status(ask, "completed"),
+    };
+    let flow = Flow::start(rule, |_| ()).await;
+    let jobs = flow.register(1).await;
+    eventually("it is limited", || async { (flow.state().await == "limited").then_some(()) }).await;
+    let (_, watch) = flow.daemon.get(&format!("/v1/watches/retab/{}", jobs[0])).await;
+    assert_eq!(watch["next_poll_reason"], "source_limited", "{watch}");
+    let (status, _) = flow.daemon.post(&format!("/v1/watches/retab/{}/poll", jobs[0]), &json!({})).await;
+    assert_eq!(status, 202);
+    flow.completed(&jobs).await;
+    assert_eq!(flow.state().await, "ok");
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deadlines_that_passed_while_the_daemon_was_down_are_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let script = Script::start(|ask: &Ask| Reply::status(ask, "in_progress")).await;
+    let mut config = config(folder.path(), &mock).webhook("app", &receiver.url(), 3);
+    let source = config.sources.get_mut("retab").unwrap();
+    source.base_url = Some(script.url());
+    source.polling.deadline = Span::millis(1500);
+    let daemon = Daemon::start(config.clone()).await;
+    let jobs: Vec<String> = (0..60).map(|number| format!("job-{number}")).collect();
+    let watches: Vec<_> = jobs.iter().map(|job| json!({"job_id": job})).collect();
+    assert_eq!(daemon.post("/v1/watches/batch", &json!({"watches": watches})).await.0, 200);
+    daemon.stop().await;
+    let registered = std::time::Instant::now();
+    // At the start the source is out of order in one way or another; all jobs have ended meanwhile.
+    let since = Arc::new(std::sync::Mutex::new(None::<std::time::Instant>));
+    script.set(move |ask| {
+        let mut since = since.lock().unwrap();
+        match since.get_or_insert_with(std::time::Instant::now).elapsed() < Duration::from_secs(1) {
+            true => Reply::Code([500, 503, 401, 404][ask.job.len() % 4], Vec::new()),
+            false => Reply::status(ask, "completed"),
+        }
+    });
+    eventually("the deadlines have passed", || async {
+        (registered.elapsed() > Duration::from_millis(1600)).then_some(())
+    })
+    .await;
+    let daemon = Daemon::start(config).await;
+    for job in &jobs {
+        assert_eq!(daemon.finished(job).await["outcome"], "completed", "{job}");
+    }
+    let told: BTreeSet<String> =
+        receiver.requests().iter().map(|request| request.json()["type"].to_string()).collect();
+    assert_eq!(told, ["\"job.completed\"".to_owned()].into());
+    daemon.stop().await;
+}
