@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 mod sinks;
 
-pub use sinks::{BreakerState, SinkState, SinkView};
+pub use sinks::{BreakerState, OriginView, SinkState, SinkView};
 
 use crate::{
     deliver::ErrorClass,

@@ -15,7 +15,7 @@ use super::{
     target::Path,
 };
 use crate::{
-    api::view::{AttemptView, SinkView},
+    api::view::{AttemptView, OriginView, SinkView},
     clock,
 };
 
@@ -114,8 +114,9 @@ async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -
         return Ok(ExitStatus::Done);
     }
     let now = clock::now();
-    let rows = sinks.into_iter().map(|sink| {
-        vec![
+    let rows = sinks.into_iter().flat_map(|mut sink| {
+        let origins = std::mem::take(&mut sink.origins);
+        let row = vec![
             sink.name,
             sink.kind,
             sink.target,
@@ -130,7 +131,9 @@ async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -
             sink.success_share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0)),
             relative_or_dash(sink.last_success_at, now),
             sink.last_error.map_or_else(|| "-".to_owned(), |error| brief(&error, 60)),
-        ]
+        ];
+        let (name, kind) = (row[0].clone(), row[1].clone());
+        std::iter::once(row).chain(origins.into_iter().map(move |origin| origin_row(&name, &kind, origin)))
     });
     let headers = [
         "SINK",
@@ -150,6 +153,27 @@ async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -
     ];
     console.out.write_all(table(&headers, rows.collect()).as_bytes())?;
     Ok(ExitStatus::Done)
+}
+
+/// A row for one receiver of callbacks.
+fn origin_row(name: &str, kind: &str, origin: OriginView) -> Vec<String> {
+    let none = || "-".to_owned();
+    vec![
+        name.to_owned(),
+        kind.to_owned(),
+        clean(&origin.origin),
+        origin.state.as_str().to_owned(),
+        origin.pending.to_string(),
+        none(),
+        origin.in_flight.to_string(),
+        none(),
+        none(),
+        origin.failures_in_row.to_string(),
+        none(),
+        none(),
+        none(),
+        origin.last_error.map_or_else(none, |error| brief(&error, 60)),
+    ]
 }
 
 async fn pause(name: &str, paused: bool, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {

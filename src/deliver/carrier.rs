@@ -1,10 +1,8 @@
 //! What a courier carries events with: a configured sink, or the webhooks that watches bring along.
 
-use std::sync::{Mutex, PoisonError};
-
 use bytes::Bytes;
 
-use super::{Body, Callbacks, Parcel, Report, Sink, Subject, Webhook, origins::Origins};
+use super::{Body, Callbacks, Parcel, Report, Sink, Subject, Webhook, origins::Target};
 use crate::{
     store::{DeliveryKey, Event, Store, StoreError},
     telemetry::TraceParent,
@@ -16,7 +14,7 @@ pub enum Carrier {
     /// A configured sink.
     Sink(Sink),
     /// Webhooks that watches bring along.
-    Callbacks(Callbacks, Mutex<Origins>),
+    Callbacks(Callbacks),
 }
 
 impl Carrier {
@@ -25,7 +23,7 @@ impl Carrier {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Sink(Sink::Disk(_)) => "disk",
-            Self::Sink(Sink::Webhook(_)) | Self::Callbacks(..) => "webhook",
+            Self::Sink(Sink::Webhook(_)) | Self::Callbacks(_) => "webhook",
         }
     }
 
@@ -34,48 +32,43 @@ impl Carrier {
     pub fn target(&self) -> String {
         match self {
             Self::Sink(sink) => sink.target(),
-            Self::Callbacks(..) => "the callback of each watch".to_owned(),
+            Self::Callbacks(_) => "the callback of each watch".to_owned(),
         }
     }
 
-    /// One attempt; `None` when the delivery has to wait for another one to the same origin. Tell
-    /// [`leave`](Self::leave) afterwards, whatever came of it.
+    /// Where a delivery of the callbacks goes; `None` when it is gone.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn callback_target(store: &Store, key: DeliveryKey) -> Result<Option<Target>, StoreError> {
+        let Some(delivery) = store.delivery(key)? else { return Ok(None) };
+        let callback = store.watch(delivery.watch)?.and_then(|watch| watch.callback);
+        Ok(Some(callback.map(|callback| Target::of(&callback.url)).unwrap_or_default()))
+    }
+
+    /// One attempt.
     ///
     /// # Errors
     /// When the store cannot be read; nothing was attempted then.
     pub async fn carry(
         &self,
         store: &Store,
-        key: DeliveryKey,
         event: &Event,
         span: TraceParent,
         now: Time,
-    ) -> Result<Option<Report>, StoreError> {
+    ) -> Result<Report, StoreError> {
         let parcel = Parcel { traceparent: Some(span), ..parcel(event, store) };
-        let (callbacks, origins) = match self {
-            Self::Sink(sink) => return Ok(Some(sink.attempt(&parcel, now).await)),
-            Self::Callbacks(callbacks, origins) => (callbacks, origins),
+        let callbacks = match self {
+            Self::Sink(sink) => return Ok(sink.attempt(&parcel, now).await),
+            Self::Callbacks(callbacks) => callbacks,
         };
         // Read afresh: a callback that was given again replaces the one before.
         let Some(callback) = store.watch(event.watch)?.and_then(|watch| watch.callback) else {
-            return Ok(Some(Report::refused("the watch names no callback")));
+            return Ok(Report::refused("the watch names no callback"));
         };
-        let webhook = match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
-            Ok(webhook) => webhook,
-            Err(error) => return Ok(Some(Report::refused(error.to_string()))),
-        };
-        let free = origins.lock().unwrap_or_else(PoisonError::into_inner).enter(&webhook.origin(), key);
-        Ok(match free {
-            true => Some(webhook.attempt(&parcel, now).await),
-            false => None,
-        })
-    }
-
-    /// Ends an attempt; returns the delivery that waited for its turn.
-    pub fn leave(&self, key: DeliveryKey) -> Option<DeliveryKey> {
-        match self {
-            Self::Sink(_) => None,
-            Self::Callbacks(_, origins) => origins.lock().unwrap_or_else(PoisonError::into_inner).leave(key),
+        match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
+            Ok(webhook) => Ok(webhook.attempt(&parcel, now).await),
+            Err(error) => Ok(Report::refused(error.to_string())),
         }
     }
 
@@ -83,7 +76,7 @@ impl Carrier {
     pub async fn test(&self, parcel: &Parcel, now: Time) -> Report {
         match self {
             Self::Sink(sink) => sink.attempt(parcel, now).await,
-            Self::Callbacks(..) => Report::refused("callbacks have no address of their own to test"),
+            Self::Callbacks(_) => Report::refused("callbacks have no address of their own to test"),
         }
     }
 }

@@ -19,18 +19,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Carrier, Parcel, Report,
+    backlog::Backlog,
     decision::{Decision, History, decide},
-    queue::{Limits, Next, Queue, Turned},
+    queue::{Next, Queue, Turned},
     retry::wait_for,
     tally::Tally,
     turns::{Turn, Turns},
+    views::{show, span_of, view_of},
 };
 use crate::{
     api::view::{AttemptView, DeliveryState, SinkState, SinkView},
     clock,
     due_queue::wait_until,
     store::{AttemptDone, Delivery, DeliveryKey, Event, News, Store, StoreError, Verdict, panic_text},
-    telemetry::{Metrics, Span, SpanKind, TraceParent, number, text},
+    telemetry::{Metrics, SpanKind},
     units::Time,
 };
 
@@ -40,6 +42,9 @@ const STORE_PATIENCE: Duration = Duration::from_secs(1);
 /// The wait before a delivery that has to wait for another one is looked at again, should nobody wake it before.
 const TURN_PATIENCE: Duration = Duration::from_secs(30);
 
+/// New callbacks that are looked up before the next attempt.
+const PLACED_AT_ONCE: usize = 64;
+
 /// One sink with its deliveries.
 pub struct Courier {
     /// The sink's name.
@@ -47,7 +52,7 @@ pub struct Courier {
     carrier: Carrier,
     store: Store,
     metrics: Arc<Metrics>,
-    queue: Mutex<Queue>,
+    backlog: Mutex<Backlog>,
     wake: Notify,
     tally: Mutex<Tally>,
     turns: Turns,
@@ -56,14 +61,14 @@ pub struct Courier {
 impl Courier {
     /// A sink with an empty queue.
     #[must_use]
-    pub fn new(name: &str, carrier: Carrier, limits: Limits, store: Store, metrics: Arc<Metrics>) -> Self {
+    pub fn new(name: &str, carrier: Carrier, backlog: Backlog, store: Store, metrics: Arc<Metrics>) -> Self {
         metrics.begin_sink(name);
         Self {
             name: name.to_owned(),
             carrier,
             store,
             metrics,
-            queue: Mutex::new(Queue::new(limits, Instant::now())),
+            backlog: Mutex::new(backlog),
             wake: Notify::new(),
             tally: Mutex::default(),
             turns: Turns::default(),
@@ -73,41 +78,41 @@ impl Courier {
     /// Makes a delivery due.
     pub fn schedule(&self, key: DeliveryKey, due: Time) {
         let at = Instant::now() + self.wait_for(due);
-        self.queue().schedule(key, at);
+        self.backlog().schedule(key, at);
         self.wake.notify_one();
     }
 
     /// How long a delivery that is due then still waits.
     pub(super) fn wait_for(&self, due: Time) -> Duration {
-        wait_for(&self.queue().limits().retry, due, clock::now())
+        wait_for(self.backlog().retry(), due, clock::now())
     }
 
     /// Everything that waits, each with the time at which it is due; the queue is empty afterwards.
     pub(super) fn drain(&self) -> Vec<(DeliveryKey, Instant)> {
-        self.queue().drain()
+        self.backlog().drain()
     }
 
     /// Makes a delivery due that another courier left, unless it is known here.
     pub(super) fn take_over(&self, key: DeliveryKey, at: Instant) {
-        self.queue().take_over(key, at);
+        self.backlog().take_over(key, at);
         self.wake.notify_one();
     }
 
     /// Forgets a delivery that is gone. An attempt under way goes on; the store finds that it no longer counts.
     pub fn forget(&self, key: DeliveryKey) {
-        self.queue().forget(key);
+        self.backlog().forget(key);
     }
 
     /// Stops taking deliveries from `since` on, or goes on. Attempts under way go on.
     pub fn pause(&self, since: Option<Time>) {
         self.tally().paused_at = since;
-        self.queue().pause(since.is_some());
+        self.backlog().pause(since.is_some());
         self.wake.notify_one();
     }
 
     /// Asks the sink as if it worked, whatever happened before: its breaker closes, a silence that it asked for ends.
     pub fn reset(&self) {
-        let reset = self.queue().reset(Instant::now());
+        let reset = self.backlog().reset(Instant::now());
         if reset {
             tracing::info!(sink = self.name, "the sink is asked again; its breaker is closed");
         }
@@ -118,26 +123,21 @@ impl Courier {
     #[must_use]
     pub fn view(&self) -> SinkView {
         let (now, wall) = (Instant::now(), clock::now());
-        let (state, oldest, mut view) = {
-            let queue = self.queue();
-            let (pending, in_flight) = queue.counts();
-            let breaker = queue.breaker();
-            let later = |at: Instant| wall.after(at.saturating_duration_since(now));
-            let view = SinkView {
-                pending: pending as u64,
-                in_flight: in_flight as u64,
-                breaker: breaker.state(),
-                next_probe_at: breaker.probe_at().map(later),
-                quiet_until: queue.quiet_until(now).map(later),
-                rate: queue.rate(),
-                success_share: breaker.success_share(now),
-                failures_in_row: queue.failures_in_row(),
-                ..SinkView::new(&self.name, self.carrier.kind(), &self.carrier.target())
-            };
-            (if queue.is_failing(now) { SinkState::Failing } else { SinkState::Ok }, queue.oldest(), view)
+        let mut view = SinkView::new(&self.name, self.carrier.kind(), &self.carrier.target());
+        let oldest = {
+            let mut backlog = self.backlog();
+            let (pending, in_flight) = backlog.counts();
+            (view.pending, view.in_flight) = (pending as u64, in_flight as u64);
+            match &mut *backlog {
+                Backlog::Sink(queue) => show(queue, &mut view, now, wall),
+                Backlog::Callbacks(origins) => view.origins = origins.views(now),
+            }
+            backlog.oldest()
         };
         self.tally().show(&mut view);
-        view.state = if view.paused_at.is_some() { SinkState::Paused } else { state };
+        if view.paused_at.is_some() {
+            view.state = SinkState::Paused;
+        }
         view.oldest_pending_at = oldest.and_then(|key| made_at(&self.store, key));
         view
     }
@@ -159,7 +159,8 @@ impl Courier {
         let mut tasks = JoinSet::new();
         let mut running: HashMap<Id, DeliveryKey> = HashMap::new();
         while !stop.is_cancelled() {
-            let next = self.queue().next(Instant::now());
+            let again = self.place();
+            let next = self.backlog().next(Instant::now());
             let until = match next {
                 Next::Take(key) => {
                     let courier = Arc::clone(&self);
@@ -167,7 +168,7 @@ impl Courier {
                     running.insert(task.id(), key);
                     continue;
                 }
-                Next::Wait(until) => until,
+                Next::Wait(until) => [until, again].into_iter().flatten().min(),
             };
             select! {
                 () = wait_until(until) => {}
@@ -179,6 +180,18 @@ impl Courier {
         while let Some(done) = tasks.join_next_with_id().await {
             self.finish(done, &mut running);
         }
+    }
+
+    /// Finds out where callbacks go that are new, a bounded number at a time. Returns when to go on.
+    fn place(&self) -> Option<Instant> {
+        for _ in 0..PLACED_AT_ONCE {
+            let key = self.backlog().callbacks()?.unplaced()?;
+            let Ok(target) = Carrier::callback_target(&self.store, key) else {
+                return Some(Instant::now() + STORE_PATIENCE);
+            };
+            self.backlog().callbacks()?.place(key, target.as_ref(), Instant::now());
+        }
+        Some(Instant::now())
     }
 
     fn finish(
@@ -195,13 +208,13 @@ impl Courier {
         };
         let Some(key) = running.remove(&id) else { return };
         let now = Instant::now();
-        self.queue().finish(key, kept.then(|| now + STORE_PATIENCE), now);
+        self.backlog().finish(key, kept.then(|| now + STORE_PATIENCE), now);
     }
 
     /// One delivery that is due: an attempt, if it is its turn, and what follows from it.
     async fn deliver(&self, key: DeliveryKey) -> Result<(), StoreError> {
         let Some((delivery, turn)) = self.prepare(key)? else {
-            self.queue().refund(Instant::now());
+            self.backlog().with(key, |queue| queue.refund(Instant::now()));
             return Ok(());
         };
         let begun = clock::now();
@@ -213,18 +226,9 @@ impl Courier {
         };
         let trace = event.trace();
         let span = trace.child();
-        let attempt =
-            AssertUnwindSafe(self.carrier.carry(&self.store, key, &event, span, begun)).catch_unwind();
-        let carried = attempt.await;
-        if let Some(next) = self.carrier.leave(key) {
-            self.schedule(next, clock::now());
-        }
-        let report = match carried {
-            Ok(Ok(Some(report))) => report,
-            Ok(Ok(None)) => {
-                self.queue().put_off(key, Instant::now() + TURN_PATIENCE);
-                return Ok(());
-            }
+        let attempt = AssertUnwindSafe(self.carrier.carry(&self.store, &event, span, begun)).catch_unwind();
+        let report = match attempt.await {
+            Ok(Ok(report)) => report,
             Ok(Err(error)) => return Err(error),
             Err(panic) => {
                 self.metrics.panics.inc();
@@ -248,8 +252,9 @@ impl Courier {
     /// Decides what an attempt means, and records it.
     async fn conclude(&self, key: DeliveryKey, delivery: &Delivery, report: &Report, begun: Time) -> Verdict {
         let now = clock::now();
-        let verdict = self.judge(key, delivery, report, now);
-        self.count(delivery, report, &verdict, now);
+        let host = self.backlog().callbacks().and_then(|origins| origins.host(key));
+        let verdict = self.judge(key, delivery, report, host.as_deref(), now);
+        self.count(delivery, report, &verdict, host.as_deref(), now);
         let done = AttemptDone {
             generation: delivery.generation,
             number: delivery.attempt_count + 1,
@@ -264,7 +269,7 @@ impl Courier {
     fn prepare(&self, key: DeliveryKey) -> Result<Option<Prepared<'_>>, StoreError> {
         let pending = self.store.delivery(key)?.filter(|delivery| delivery.state == DeliveryState::Pending);
         let Some(delivery) = pending else { return Ok(None) };
-        let ordered = self.queue().limits().ordered;
+        let ordered = self.backlog().is_ordered();
         let turn = if ordered { self.turn(key, &delivery)? } else { None };
         Ok((!ordered || turn.is_some()).then_some((delivery, turn)))
     }
@@ -280,13 +285,13 @@ impl Courier {
                 None => Duration::ZERO,
             },
         };
-        self.queue().put_off(key, Instant::now() + wait + TURN_PATIENCE);
+        self.backlog().with(key, |queue| queue.put_off(key, Instant::now() + wait + TURN_PATIENCE));
         Ok(None)
     }
 
     /// Wakes the delivery whose turn it is after this one.
     fn wake_next(&self, delivery: &Delivery) -> Result<(), StoreError> {
-        if self.queue().limits().ordered
+        if self.backlog().is_ordered()
             && let Some((next, due)) = self.store.first_pending(delivery.watch, &self.name, None)?
         {
             self.schedule(next, due);
@@ -295,29 +300,46 @@ impl Courier {
     }
 
     /// Decides what an attempt means, and lets the queue know what it says about the sink.
-    fn judge(&self, key: DeliveryKey, delivery: &Delivery, report: &Report, wall: Time) -> Verdict {
+    fn judge(
+        &self,
+        key: DeliveryKey,
+        delivery: &Delivery,
+        report: &Report,
+        host: Option<&str>,
+        wall: Time,
+    ) -> Verdict {
         let now = Instant::now();
-        let mut queue = self.queue();
-        let history = History {
-            step: delivery.step,
-            spared: delivery.spared,
-            spared_for: Duration::from_millis(delivery.spared_ms),
-            passed_by: queue.passed_by(key),
+        let mut backlog = self.backlog();
+        let judge = |queue: &mut Queue| {
+            let history = History {
+                step: delivery.step,
+                spared: delivery.spared,
+                spared_for: Duration::from_millis(delivery.spared_ms),
+                passed_by: queue.passed_by(key),
+            };
+            let (taking, retry) = (queue.is_taking(now), &queue.limits().retry);
+            let Decision { next, sign } = decide(report, history, taking, retry, wall, rand::random());
+            let turned = queue.record(key, sign, report.asked(), now, rand::random());
+            (next, sign, turned)
         };
-        let retry = queue.limits().retry.clone();
-        let Decision { next, sign } =
-            decide(report, history, queue.is_taking(now), &retry, wall, rand::random());
-        let turned = queue.record(key, sign, report.asked(), now, rand::random());
-        drop(queue);
+        // A callback that was forgotten meanwhile has no queue, and no delivery that its verdict could change.
+        let judged = backlog.with(key, judge);
+        let Some((next, sign, turned)) = judged else { return Verdict::PutOff(wall) };
+        if let Some(origins) = backlog.callbacks() {
+            origins.record(key, sign, report.error.as_deref());
+        }
+        drop(backlog);
+        let sink = &self.name;
         match turned {
             Some(Turned::Closed) => {
-                tracing::info!(sink = self.name, "the sink works again; its breaker is closed");
+                tracing::info!(sink, host, "the sink works again; its breaker is closed");
             }
             Some(Turned::Opened) => {
                 self.metrics.sinks.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
                 let error = report.error.as_deref().unwrap_or_default();
                 tracing::warn!(
-                    sink = self.name,
+                    sink,
+                    host,
                     error,
                     "the sink keeps failing; its breaker is open: one delivery at a time finds out whether it works again"
                 );
@@ -329,20 +351,20 @@ impl Courier {
         next
     }
 
-    fn count(&self, delivery: &Delivery, report: &Report, verdict: &Verdict, now: Time) {
+    fn count(&self, delivery: &Delivery, report: &Report, verdict: &Verdict, host: Option<&str>, now: Time) {
         let (sink, source, job_id) = (&self.name, &delivery.source, &delivery.job_id);
         let (event_id, attempt) = (&delivery.event_id, delivery.attempt_count + 1);
         let error = report.error.as_deref().unwrap_or_default();
         let result = self.tally().count(verdict, error, now);
         match verdict {
             Verdict::Delivered => {
-                tracing::debug!(sink, source, %job_id, event_id, attempt, "delivered");
+                tracing::debug!(sink, host, source, %job_id, event_id, attempt, "delivered");
             }
             Verdict::Retry(next) | Verdict::PutOff(next) => {
-                tracing::warn!(sink, source, %job_id, event_id, attempt, error, %next, "an attempt to deliver failed");
+                tracing::warn!(sink, host, source, %job_id, event_id, attempt, error, %next, "an attempt to deliver failed");
             }
             Verdict::Dead(reason) => {
-                tracing::error!(sink, source, %job_id, event_id, attempt, reason, "a delivery became a dead letter");
+                tracing::error!(sink, host, source, %job_id, event_id, attempt, reason, "a delivery became a dead letter");
                 self.metrics.sinks.dead_letters.with_label_values(&[sink.as_str()]).inc();
             }
         }
@@ -354,8 +376,8 @@ impl Courier {
         self.metrics.sinks.attempt_seconds.with_label_values(&[sink.as_str()]).observe(seconds);
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -375,25 +397,4 @@ pub(super) fn made_at(store: &Store, key: DeliveryKey) -> Option<Time> {
 fn ended_at(event: &Event, delivery: &Delivery) -> Time {
     let moved = delivery.created_at.0.saturating_sub(event.created_at.0);
     Time(event.news.time_by_our_clock().0.saturating_add(moved))
-}
-
-fn span_of(delivery: &Delivery, report: &Report, span: TraceParent, start: Time, end: Time) -> Span {
-    let mut attributes = vec![
-        ("tidings.sink", text(&delivery.sink)),
-        ("tidings.event_id", text(&delivery.event_id)),
-        ("tidings.attempt", number(delivery.attempt_count + 1)),
-    ];
-    attributes.extend(report.status.map(|status| ("http.response.status_code", number(status))));
-    Span { name: "deliver", id: Some(span.span_id), start, end, attributes, error: report.error.clone() }
-}
-
-fn view_of(report: &Report, at: Time) -> AttemptView {
-    AttemptView {
-        at,
-        duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
-        status: report.status,
-        error: report.error.clone(),
-        error_class: report.error_class,
-        response: report.response.clone(),
-    }
 }

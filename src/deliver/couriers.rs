@@ -8,8 +8,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    CALLBACK_SINK, Callbacks, Carrier, Courier, RetryConfig, Sink, SinkConfig, SinkError, courier::made_at,
-    queue::Limits,
+    CALLBACK_SINK, Callbacks, Carrier, Courier, RetryConfig, Sink, SinkConfig, SinkError, backlog::Backlog,
+    courier::made_at, limits::Limits, origins::Origins, queue::Queue,
 };
 use crate::{
     api::view::{AttemptView, DeliveryState, SinkState, SinkView},
@@ -18,9 +18,6 @@ use crate::{
     telemetry::Metrics,
     units::Time,
 };
-
-/// Callbacks under way at once, over all their addresses.
-const MAX_CALLBACKS: usize = 32;
 
 /// The sinks.
 pub struct Couriers {
@@ -61,7 +58,8 @@ impl Couriers {
     ) -> Result<(), SinkError> {
         if !self.serves(name) {
             let carrier = Carrier::Sink(Sink::open(name, config, proxy)?);
-            self.add(name, carrier, Limits::from(config), metrics);
+            let queue = Queue::new(Limits::from(config), Instant::now());
+            self.add(name, carrier, Backlog::Sink(Box::new(queue)), metrics);
         }
         Ok(())
     }
@@ -69,13 +67,13 @@ impl Couriers {
     /// Opens the callbacks, unless they are there.
     pub fn open_callbacks(&mut self, callbacks: &Callbacks, metrics: &Arc<Metrics>) {
         if !self.serves(CALLBACK_SINK) {
-            let carrier = Carrier::Callbacks(callbacks.clone(), Mutex::default());
-            self.add(CALLBACK_SINK, carrier, callback_limits(), metrics);
+            let backlog = Backlog::Callbacks(Origins::new(RetryConfig::default()));
+            self.add(CALLBACK_SINK, Carrier::Callbacks(callbacks.clone()), backlog, metrics);
         }
     }
 
-    fn add(&mut self, name: &str, carrier: Carrier, limits: Limits, metrics: &Arc<Metrics>) {
-        let courier = Courier::new(name, carrier, limits, self.store.clone(), Arc::clone(metrics));
+    fn add(&mut self, name: &str, carrier: Carrier, backlog: Backlog, metrics: &Arc<Metrics>) {
+        let courier = Courier::new(name, carrier, backlog, self.store.clone(), Arc::clone(metrics));
         self.by_name.insert(name.to_owned(), Arc::new(courier));
     }
 
@@ -210,17 +208,5 @@ impl Couriers {
     pub async fn test(&self, name: &str) -> Option<AttemptView> {
         let courier = self.by_name.get(name).filter(|_| self.knows(name))?;
         Some(courier.test().await)
-    }
-}
-
-/// Callbacks go to many receivers: the failures of one say nothing about the others.
-fn callback_limits() -> Limits {
-    Limits {
-        retry: RetryConfig::default(),
-        max_in_flight: MAX_CALLBACKS,
-        first_in_flight: MAX_CALLBACKS,
-        max_per_second: None,
-        ordered: false,
-        breaker_attempts: u32::MAX,
     }
 }

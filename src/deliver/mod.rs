@@ -7,12 +7,15 @@
 mod config;
 mod couriers;
 mod courier;
+mod views;
+mod backlog;
 mod carrier;
 pub mod queue;
 pub mod breaker;
 pub mod decision;
 mod pace;
 mod row;
+mod limits;
 mod origins;
 mod tally;
 mod turns;

@@ -9,9 +9,9 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    RetryConfig, SinkConfig,
-    breaker::{self, Breaker, Pass},
+    breaker::{Breaker, Pass},
     decision::Sign,
+    limits::Limits,
     pace::Pace,
     retry::whole,
     row::Row,
@@ -29,36 +29,6 @@ const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// The pause between probes once deliveries have waited for longer than their whole schedule takes.
 const OVERDUE_PAUSE: Duration = Duration::from_millis(200);
-
-/// How a sink may be asked.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// When a failed delivery is tried again.
-    pub retry: RetryConfig,
-    /// Attempts in flight at once.
-    pub max_in_flight: usize,
-    /// Attempts in flight at once, before any succeeded.
-    pub first_in_flight: usize,
-    /// Attempts a second.
-    pub max_per_second: Option<f64>,
-    /// The events of one job go one after another.
-    pub ordered: bool,
-    /// Attempts a minute below which the breaker stays closed.
-    pub breaker_attempts: u32,
-}
-
-impl From<&SinkConfig> for Limits {
-    fn from(config: &SinkConfig) -> Self {
-        Self {
-            retry: config.retry().clone(),
-            max_in_flight: config.max_in_flight(),
-            first_in_flight: config.max_in_flight(),
-            max_per_second: config.max_per_second(),
-            ordered: config.ordered(),
-            breaker_attempts: breaker::MIN_ATTEMPTS,
-        }
-    }
-}
 
 /// What the driver is to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -203,9 +173,6 @@ impl Queue {
 
     /// What to do now.
     pub fn next(&mut self, now: Instant) -> Next {
-        if self.paused || self.running.len() >= self.pace.window() {
-            return Next::Wait(None);
-        }
         let Some(at) = self.ready_at() else { return Next::Wait(None) };
         if at > now {
             return Next::Wait(Some(at));
@@ -222,7 +189,11 @@ impl Queue {
 
     /// When the next delivery may go: once it is due, the silence that the sink asked for is over, and breaker and
     /// pace allow one. `None` before something changes.
-    fn ready_at(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn ready_at(&self) -> Option<Instant> {
+        if self.paused || self.running.len() >= self.pace.window() {
+            return None;
+        }
         let due = self.fresh.next_due().into_iter().chain(self.tried.next_due()).min()?;
         let probe_at = match self.breaker.pass() {
             Pass::Attempt => None,
@@ -254,6 +225,12 @@ impl Queue {
         let (first, second) =
             if fresh { (&mut self.fresh, &mut self.tried) } else { (&mut self.tried, &mut self.fresh) };
         first.take(now).or_else(|| second.take(now))
+    }
+
+    /// Whether it has a delivery, waiting or in flight.
+    #[must_use]
+    pub fn knows(&self, key: DeliveryKey) -> bool {
+        self.running.contains_key(&key) || self.due(key).is_some()
     }
 
     /// Whether the sink took another event since this delivery failed last.

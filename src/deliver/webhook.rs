@@ -187,12 +187,6 @@ impl Webhook {
         shown(&self.inner.url)
     }
 
-    /// Scheme, host and port.
-    #[must_use]
-    pub fn origin(&self) -> String {
-        self.inner.url.origin().ascii_serialization()
-    }
-
     /// Posts `parcel` once. `now` is the instant of this attempt and goes into `webhook-timestamp`.
     pub async fn attempt(&self, parcel: &Parcel, now: Time) -> Report {
         self.inner.attempt(parcel, now).await

@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tidings::{mock::JobPlan, units::Span};
+use tokio::net::TcpListener;
 
 use crate::harness::{Flow, Reply, Request, eventually};
 
@@ -136,6 +137,45 @@ async fn waits_that_the_receiver_asks_for_cost_no_step() {
         delivery["attempts"].as_array().unwrap().iter().map(|attempt| attempt["status"].clone()).collect();
     assert_eq!(statuses, [429, 429, 429, 204]);
     flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_hang_delay_no_callback_of_another() {
+    let flow = Flow::start(&[], |config| {
+        config.sinks.clear();
+        config.callbacks.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    // Four hosts, and five ports of one host, that take a connection and never answer.
+    let mut silent = Vec::new();
+    for host in [2, 3, 4, 5, 6, 6, 6, 6, 6] {
+        silent.push(TcpListener::bind(format!("127.0.0.{host}:0")).await.unwrap());
+    }
+    let mut watches = Vec::new();
+    for n in 0..180 {
+        let job = flow.mock.add_job(JobPlan::new().id(format!("slow_{n}")));
+        let url = format!("http://{}/", silent[n % silent.len()].local_addr().unwrap());
+        watches.push(json!({"job_id": job, "callback": {"url": url}}));
+    }
+    let (status, answer) = flow.daemon.post("/v1/watches/batch", &json!({"watches": watches})).await;
+    assert_eq!((status, &answer["accepted"]), (200, &180.into()), "{answer}");
+    let callback = eventually("all wait", || async {
+        flow.sink("callback").await.filter(|sink| sink["pending"] == 180 && sink["in_flight"] == 6)
+    })
+    .await;
+    let shown = &callback["origins"].as_array().unwrap()[0];
+    assert!(shown["origin"].as_str().unwrap().starts_with("http://127.0.0."), "{callback}");
+    for _ in 0..20 {
+        let job = flow.mock.add_job(JobPlan::new());
+        let body = json!({"job_id": job, "callback": {"url": flow.receiver.url()}});
+        assert_eq!(flow.daemon.post("/v1/watches", &body).await.0, 202);
+        assert_eq!(flow.daemon.finished(&job).await["phase"], "done");
+    }
+    let callback = flow.sink("callback").await.unwrap();
+    assert!(callback["in_flight"].as_u64().unwrap() <= 6, "{callback}");
+    // Those that hang would use up the drain time.
+    drop(silent);
+    flow.daemon.handle.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -297,10 +297,10 @@ async fn a_callback_that_hangs_leaves_room_for_the_others() {
     for _ in 0..40 {
         register(flow.receiver.url()).await;
     }
-    flow.receiver.at_least(8).await;
+    flow.receiver.at_least(1).await;
     let job = register(other.url()).await;
     assert_eq!(flow.daemon.finished(&job).await["phase"], "done");
-    assert_eq!((other.requests().len(), flow.receiver.requests().len()), (1, 8));
+    assert_eq!((other.requests().len(), flow.receiver.requests().len()), (1, 1));
     // Those that hang would use up the drain time.
     drop(flow.receiver);
     flow.daemon.handle.stop();

@@ -103,6 +103,28 @@ pub struct SinkView {
     pub last_success_at: Option<Time>,
     /// What the last failed attempt came to.
     pub last_error: Option<String>,
+    /// For callbacks: where they go, at most 20 origins, those that fail first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<OriginView>,
+}
+
+/// How one receiver of callbacks is doing.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct OriginView {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// How it is, in a word.
+    pub state: SinkState,
+    /// Whether deliveries are attempted when they are due.
+    pub breaker: BreakerState,
+    /// Deliveries waiting or in flight.
+    pub pending: u64,
+    /// Attempts in flight.
+    pub in_flight: u64,
+    /// Attempts that failed since the last success.
+    pub failures_in_row: u64,
+    /// What the last attempt came to, if it failed.
+    pub last_error: Option<String>,
 }
 
 impl SinkView {
@@ -129,6 +151,7 @@ impl SinkView {
             dead: 0,
             last_success_at: None,
             last_error: None,
+            origins: Vec::new(),
         }
     }
 }

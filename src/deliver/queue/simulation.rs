@@ -8,6 +8,7 @@ use std::{
 use super::*;
 use crate::{
     deliver::{
+        RetryConfig, breaker,
         decision::{History, decide},
         report::{ErrorClass, Failure, Report},
     },

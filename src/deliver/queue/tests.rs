@@ -1,5 +1,9 @@
 use super::*;
-use crate::{api::view::BreakerState, units::Span};
+use crate::{
+    api::view::BreakerState,
+    deliver::{RetryConfig, breaker},
+    units::Span,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);

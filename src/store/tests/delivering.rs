@@ -39,6 +39,26 @@ async fn a_dead_letter_makes_the_watch_dead_once_nothing_is_pending() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_is_put_off_costs_no_step() {
+    let bench = Bench::new();
+    let watch = bench.finish("job_1", &["app"]).await;
+    let key = bench.key(&watch, "app");
+    let verdicts =
+        [Verdict::PutOff(at(14)), Verdict::PutOff(at(17)), Verdict::Retry(at(20)), Verdict::PutOff(at(21))];
+    let mut counted = Vec::new();
+    for (number, verdict) in (1..).zip(verdicts) {
+        bench.store.attempted(key, &nth(number, attempt(0, at(12), verdict)), at(12)).await;
+        let delivery = bench.store.delivery(key).unwrap().unwrap();
+        counted.push((delivery.attempt_count, delivery.step, delivery.spared, delivery.spared_ms));
+    }
+    assert_eq!(counted, [(1, 0, 1, 2000), (2, 0, 2, 7000), (3, 1, 0, 7000), (4, 1, 1, 16_000)]);
+    assert_eq!(bench.pending(), [("app".to_owned(), key, at(21))]);
+    bench.store.redeliver(vec![key], at(30)).await.unwrap();
+    let delivery = bench.store.delivery(key).unwrap().unwrap();
+    assert_eq!((delivery.step, delivery.spared, delivery.spared_ms), (0, 0, 0));
+}
+
+#[tokio::test]
 async fn the_same_attempt_counts_once() {
     let bench = Bench::new();
     let watch = bench.finish("job_1", &["app"]).await;
