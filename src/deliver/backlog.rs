@@ -11,9 +11,10 @@ use crate::store::DeliveryKey;
 
 /// Pending deliveries.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a sink, and it stays where it is")]
 pub enum Backlog {
     /// To one sink.
-    Sink(Box<Queue>),
+    Sink(Queue),
     /// To the origins of callbacks.
     Callbacks(Origins),
 }

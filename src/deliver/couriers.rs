@@ -59,7 +59,7 @@ impl Couriers {
         if !self.serves(name) {
             let carrier = Carrier::Sink(Sink::open(name, config, proxy)?);
             let queue = Queue::new(Limits::from(config), Instant::now());
-            self.add(name, carrier, Backlog::Sink(Box::new(queue)), metrics);
+            self.add(name, carrier, Backlog::Sink(queue), metrics);
         }
         Ok(())
     }

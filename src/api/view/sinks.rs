@@ -95,6 +95,7 @@ pub struct SinkView {
     /// Attempts that failed since the start.
     pub failed: u64,
     /// Attempts that failed since the last success.
+    #[serde(default)]
     pub failures_in_row: u64,
     /// Deliveries given up since the start.
     pub dead: u64,

@@ -115,6 +115,10 @@ async fn sinks_are_listed_and_tested() {
         "delivered": 7, "failed": 2, "dead": 0, "last_success_at": null, "last_error": null, "breaker": "open",
         "state": "failing", "next_probe_at": null, "paused_at": null, "success_share": 0.25,
         "oldest_pending_at": "2026-11-23T17:00:00Z"});
+    let mut callback = sink.clone();
+    callback["name"] = "callback".into();
+    callback["origins"] = json!([{"origin": "https://slow.example", "state": "failing", "breaker": "open", "pending": 3,
+        "in_flight": 1, "failures_in_row": 4, "last_error": "timed out after 15s"}]);
     let attempt = |error: Value, status: u16| {
         (
             200,
@@ -124,6 +128,7 @@ async fn sinks_are_listed_and_tested() {
     let stub = Stub::new(&[
         (200, json!([sink])),
         (200, json!({"data": [sink], "next_cursor": null})),
+        (200, json!({"data": [callback], "next_cursor": null})),
         attempt(Value::Null, 204),
         attempt(json!("answered 500"), 500),
     ])
@@ -133,6 +138,8 @@ async fn sinks_are_listed_and_tested() {
         assert!(table.contains("app   webhook"), "bare or a page");
         assert!(table.contains("failing") && table.contains("25 %"), "{table}");
     }
+    let table = stub.tidings(&["sink", "list"]).await.out;
+    assert!(table.contains("https://slow.example") && table.contains("timed out"), "{table}");
     let ran = stub.tidings(&["sink", "test", "app"]).await;
     assert_eq!(
         (ran.status, ran.out.as_str()),
@@ -141,5 +148,5 @@ async fn sinks_are_listed_and_tested() {
     let ran = stub.tidings(&["sink", "test", "app"]).await;
     assert_eq!(ran.status, ExitStatus::Failed);
     assert!(ran.out.contains("did not take"), "{}", ran.out);
-    assert_eq!(stub.lines()[3], "POST /v1/sinks/app/test");
+    assert_eq!(stub.lines()[4], "POST /v1/sinks/app/test");
 }

@@ -77,7 +77,9 @@ fn a_host_that_takes_them_gets_its_share_quickly() {
             break;
         }
         rounds.push(taken.len());
-        taken.into_iter().for_each(|event| end(&mut origins, event, Sign::Works, start));
+        for event in taken {
+            end(&mut origins, event, Sign::Works, start);
+        }
     }
     assert_eq!(rounds[..4], [1, 2, 4, MAX_PER_HOST], "{rounds:?}");
     assert_eq!(rounds.iter().sum::<usize>(), 100);
@@ -111,7 +113,9 @@ fn nothing_is_kept_of_origins_that_are_done() {
         if taken.is_empty() {
             break;
         }
-        taken.into_iter().for_each(|event| end(&mut origins, event, Sign::Works, start));
+        for event in taken {
+            end(&mut origins, event, Sign::Works, start);
+        }
     }
     assert!(origins.lanes.is_empty() && origins.of.is_empty() && origins.agenda.is_empty());
     assert!(origins.hosts.len() <= MAX_IDLE_HOSTS + 1, "{}", origins.hosts.len());
