@@ -6,8 +6,9 @@ use axum::{Json, extract::State, http::StatusCode};
 
 use super::{
     Api,
+    body::Input,
     convert::delivery_view,
-    problem::{Input, Name, Problem, Query, bad_parameter, unknown_parameter},
+    problem::{Name, Problem, Query, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
     view::{DeliveryQuery, DeliveryState, DeliveryView, Page, RedeliverRequest, Redelivered},
 };

@@ -1,6 +1,7 @@
 //! The local HTTP API: where job ids come in, and where their state can be seen.
 
 mod access;
+mod body;
 mod config;
 mod control;
 mod convert;

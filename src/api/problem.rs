@@ -2,27 +2,16 @@
 
 use axum::{
     Json,
-    body::Body,
-    extract::{FromRequest, FromRequestParts, Path, Request, rejection::PathRejection},
+    extract::{FromRequestParts, Path, Request, rejection::PathRejection},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
-use std::time::Duration;
 
 use super::view;
 use crate::{
     job::{BadJobId, JobId},
     store::StoreError,
 };
-
-/// The largest body of a request.
-pub(super) const MAX_BODY: usize = 8 << 20;
-
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A request that failed, and changed nothing.
 #[derive(Debug)]
@@ -100,72 +89,6 @@ impl From<BadJobId> for Problem {
     fn from(error: BadJobId) -> Self {
         Self::unprocessable("invalid_job_id", error.to_string())
     }
-}
-
-/// A JSON body, bounded in size and time.
-pub(super) struct Input<T>(pub(super) T);
-
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Input<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "not_json",
-                "send JSON, with the header `content-type: application/json`",
-            ));
-        }
-        read_json(&read_body(request.into_body()).await?).map(Self)
-    }
-}
-
-async fn read_body(body: Body) -> Result<Bytes, Problem> {
-    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
-    let late = |_| {
-        let detail = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)
-    };
-    body.map_err(late)?.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let detail = format!("a request's body may hold {} MiB at the most", MAX_BODY >> 20);
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-        } else {
-            Problem::bad_request("body_cut", "the body ended before it was complete")
-        }
-    })
-}
-
-fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        if inner.is_data() {
-            let place = if path == "." { String::new() } else { format!("`{path}`: ") };
-            Problem::unprocessable("invalid_body", format!("{place}{}", mismatch(&inner)))
-        } else {
-            bad_json(&inner)
-        }
-    })?;
-    json.end().map_err(|error| bad_json(&error))?;
-    Ok(value)
-}
-
-/// What does not fit, without the text that the caller wrote there: it may be a secret in the wrong place, and answers
-/// end up in logs.
-pub(super) fn mismatch(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match (text.find("string \""), text.rfind("\", expected ")) {
-        (Some(from), Some(to)) if from < to => format!("{}text{}", &text[..from], &text[to + 1..]),
-        _ => text,
-    }
-}
-
-fn bad_json(error: &serde_json::Error) -> Problem {
-    Problem::bad_request("bad_json", format!("the body is no JSON: {error}"))
 }
 
 /// The source and the job that a path names.

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize as _;
 use serde_json::value::RawValue;
 
 use super::{
-    Api,
-    problem::{Problem, bad_parameter, mismatch},
+    Api, body,
+    problem::{Problem, bad_parameter},
     view::{CallbackRequest, WatchRequest},
 };
 use crate::{
@@ -85,11 +84,7 @@ impl Api {
 
     /// The same from a value of a batch, so that one bad entry does not spoil the others.
     pub(super) fn registration_of(&self, value: &RawValue, now: Time) -> Result<Registration, Problem> {
-        // By way of a value, since a place within an entry says nothing to whoever sent the batch.
-        let asked = serde_json::from_str(value.get())
-            .and_then(|value: serde_json::Value| WatchRequest::deserialize(value))
-            .map_err(|error| Problem::unprocessable("invalid_body", mismatch(&error)))?;
-        self.registration(asked, now)
+        self.registration(body::entry(value)?, now)
     }
 
     /// The named source, or the one that a request without a name means.
@@ -150,6 +145,12 @@ impl Api {
 
 fn check_labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(), Problem> {
     let refused = |detail: String| Err(Problem::unprocessable("invalid_labels", detail));
+    if labels.len() >= body::MAX_PAIRS {
+        return refused(format!(
+            "a watch has at most {MAX_LABELS} labels; these are {} or more",
+            labels.len()
+        ));
+    }
     if labels.len() > MAX_LABELS {
         return refused(format!("a watch has at most {MAX_LABELS} labels; these are {}", labels.len()));
     }

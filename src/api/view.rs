@@ -302,13 +302,13 @@ pub struct WatchRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Variables of the source's paths, such as `owner` and `repo`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "super::body::pairs", skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, String>,
     /// At most 16 pairs, keys of at most 64 and values of at most 512 characters.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "super::body::pairs", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// The sinks its event goes to, instead of what the routes say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::body::texts", skip_serializing_if = "Option::is_none")]
     pub sinks: Option<Vec<String>>,
     /// One more webhook, for this watch alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,8 @@ use tokio_util::io::ReaderStream;
 
 use super::{
     Api,
-    problem::{Input, Named, Problem, Query, bad_parameter, unknown_parameter},
+    body::{Batch, Input, JsonBody, MAX_BATCH},
+    problem::{Named, Problem, Query, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
     view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
 };
@@ -24,9 +25,6 @@ use crate::{
     telemetry::{Span, SpanKind, TraceParent, text},
     units::{self, Time},
 };
-
-/// Watches that one batch may hold.
-const MAX_BATCH: usize = 10_000;
 
 /// The longest wait of one request.
 const MAX_WAIT: Duration = Duration::from_secs(300);
@@ -119,11 +117,11 @@ fn other_vars() -> Problem {
 pub(super) async fn register_batch(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
-    Input(batch): Input<BatchRequest>,
+    body: JsonBody,
 ) -> Result<Json<BatchAnswer>, Problem> {
-    if batch.watches.len() > MAX_BATCH {
-        let detail =
-            format!("a batch holds at most {MAX_BATCH} watches; this one has {}", batch.watches.len());
+    let Batch { watches } = body.parse()?;
+    if watches.count > MAX_BATCH {
+        let detail = format!("a batch holds at most {MAX_BATCH} watches; this one has {}", watches.count);
         return Err(Problem::unprocessable("batch_too_large", detail));
     }
     let now = clock::now();
@@ -131,8 +129,8 @@ pub(super) async fn register_batch(
     let mut rejected = Vec::new();
     let mut indices = Vec::new();
     let mut registrations: Vec<Registration> = Vec::new();
-    for (index, value) in batch.watches.into_iter().enumerate() {
-        match api.registration_of(&value, now) {
+    for (index, value) in watches.first.into_iter().enumerate() {
+        match api.registration_of(value, now) {
             Ok(registration) => {
                 indices.push(index);
                 registrations.push(Registration { traceparent, ..registration });

@@ -1,0 +1,350 @@
+//! The JSON bodies of requests: bounded in size, in time and in how many are in memory at once, and read without a tree.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use axum::{
+    body::{Body, HttpBody as _},
+    extract::{FromRequest, Request},
+    http::{StatusCode, header},
+};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::problem::Problem;
+
+/// The largest body of a request.
+const MAX_BODY: usize = 8 << 20;
+
+/// How long a body may take to arrive, and how long it waits for its turn.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A larger body waits for a place.
+const SMALL: usize = 64 << 10;
+
+/// Places of larger bodies: so many are in memory at once.
+static PLACES: Semaphore = Semaphore::const_new(4);
+
+/// Pairs that are kept of a map, one more than any of them may have; the rest is read past.
+pub(super) const MAX_PAIRS: usize = 101;
+
+/// Different texts that are kept of a list.
+const MAX_TEXTS: usize = 1000;
+
+/// Entries that a batch may have.
+pub(super) const MAX_BATCH: usize = 10_000;
+
+/// A body that has arrived. It keeps its place while it is held.
+pub(super) struct JsonBody {
+    bytes: Bytes,
+    _place: Option<SemaphorePermit<'static>>,
+}
+
+impl<S: Sync> FromRequest<S> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "not_json",
+                "send JSON, with the header `content-type: application/json`",
+            ));
+        }
+        Self::arrived(request.into_body()).await
+    }
+}
+
+impl JsonBody {
+    async fn arrived(body: Body) -> Result<Self, Problem> {
+        let mut body = Limited::new(body, MAX_BODY);
+        let (mut bytes, mut place) = (BytesMut::new(), None);
+        let mut until = Instant::now() + BODY_TIMEOUT;
+        while let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| too_slow())? {
+            let Ok(data) = frame.map_err(|error| cut(&*error))?.into_data() else { continue };
+            if bytes.len() + data.len() > SMALL && place.is_none() {
+                let asked = Instant::now();
+                place = Some(turn().await?);
+                until += asked.elapsed();
+                // At once, where its length is known: a buffer that grows is copied.
+                let left = body.size_hint().upper().and_then(|left| usize::try_from(left).ok());
+                bytes.reserve(data.len() + left.filter(|left| *left <= MAX_BODY).unwrap_or_default());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(Self { bytes: bytes.freeze(), _place: place })
+    }
+
+    /// The body as a `T`, which may borrow from it. Of a name that is there twice either the first counts, or it is an error.
+    pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        let mut json = serde_json::Deserializer::from_slice(without_mark(&self.bytes));
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            if inner.is_data() {
+                let place = if path == "." { String::new() } else { format!("`{path}`: ") };
+                Problem::unprocessable("invalid_body", format!("{place}{}", mismatch(&inner)))
+            } else {
+                bad_json(&inner)
+            }
+        })?;
+        json.end().map_err(|error| bad_json(&error))?;
+        Ok(value)
+    }
+}
+
+/// A place for a body that is not small.
+async fn turn() -> Result<SemaphorePermit<'static>, Problem> {
+    match timeout(BODY_TIMEOUT, PLACES.acquire()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            format!("other requests with more than {} KiB are being read; send it again", SMALL >> 10),
+        )),
+    }
+}
+
+fn too_slow() -> Problem {
+    let detail = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)
+}
+
+fn cut(error: &(dyn std::error::Error + 'static)) -> Problem {
+    if error.is::<LengthLimitError>() {
+        let detail = format!("a request's body may hold {} MiB at the most", MAX_BODY >> 20);
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail);
+    }
+    Problem::bad_request("body_cut", "the body ended before it was complete")
+}
+
+/// Some clients write a byte-order mark before the JSON.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// A JSON body of its own type.
+pub(super) struct Input<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Input<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        JsonBody::from_request(request, state).await?.parse().map(Self)
+    }
+}
+
+/// What does not fit, without the text that the caller wrote there: it may be a secret in the wrong place, and answers
+/// end up in logs.
+fn mismatch(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find("string \""), text.rfind("\", expected ")) {
+        (Some(from), Some(to)) if from < to => format!("{}text{}", &text[..from], &text[to + 1..]),
+        _ => text,
+    }
+}
+
+fn bad_json(error: &serde_json::Error) -> Problem {
+    Problem::bad_request("bad_json", format!("the body is no JSON: {error}"))
+}
+
+/// The body of a batch: its entries as they are written, so that one bad entry does not spoil the others and no more than one
+/// is taken apart at a time.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Batch<'a> {
+    #[serde(borrow)]
+    pub(super) watches: Entries<'a>,
+}
+
+/// The first entries of a batch, and how many there are.
+pub(super) struct Entries<'a> {
+    pub(super) first: Vec<&'a RawValue>,
+    pub(super) count: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries<'de>, A::Error> {
+                let mut entries = Entries { first: Vec::new(), count: 0 };
+                while entries.first.len() < MAX_BATCH
+                    && let Some(entry) = list.next_element()?
+                {
+                    entries.first.push(entry);
+                }
+                entries.count = entries.first.len();
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    entries.count += 1;
+                }
+                Ok(entries)
+            }
+        }
+
+        deserializer.deserialize_seq(List)
+    }
+}
+
+/// An entry of a batch as a `T`.
+pub(super) fn entry<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Problem> {
+    serde_json::from_str(raw.get()).map_err(|error| {
+        // A place within an entry says nothing to whoever sent the batch.
+        let text = mismatch(&error);
+        let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+        Problem::unprocessable("invalid_body", text)
+    })
+}
+
+/// Reads a map of texts. Of two pairs with one name the first counts, and of more than any map may have only some are kept.
+pub(super) fn pairs<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Map;
+
+    impl<'de> Visitor<'de> for Map {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut pairs = BTreeMap::new();
+            while pairs.len() < MAX_PAIRS
+                && let Some((name, value)) = map.next_entry()?
+            {
+                pairs.entry(name).or_insert(value);
+            }
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(pairs)
+        }
+    }
+
+    deserializer.deserialize_map(Map)
+}
+
+/// Reads a list of texts, each once.
+pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    struct List;
+
+    impl<'de> Visitor<'de> for List {
+        type Value = Option<Vec<String>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a sequence")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_seq(self)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut texts: Vec<String> = Vec::new();
+            while let Some(text) = list.next_element()? {
+                if !texts.contains(&text) {
+                    texts.push(text);
+                }
+                if texts.len() > MAX_TEXTS {
+                    return Err(A::Error::custom(format!("a list has at most {MAX_TEXTS} different texts")));
+                }
+            }
+            Ok(Some(texts))
+        }
+    }
+
+    deserializer.deserialize_option(List)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::view::WatchRequest;
+
+    fn parsed<'a, T: Deserialize<'a>>(body: &'a JsonBody) -> Result<T, String> {
+        body.parse().map_err(|problem| format!("{} {}", problem.code(), problem.detail()))
+    }
+
+    fn body(text: impl Into<String>) -> JsonBody {
+        JsonBody { bytes: text.into().into(), _place: None }
+    }
+
+    #[test]
+    fn a_request_keeps_no_more_than_it_may_have() {
+        let many: Vec<String> = (0..1000).map(|n| format!("\"k{n:04}\":\"v\",")).collect();
+        let many = many.concat();
+        let text = format!(
+            "\u{feff}{{\"job_id\":\"a\",\"labels\":{{{many}\"k0000\":\"second\"}},\"sinks\":[\"x\",\"y\",\"x\"]}}"
+        );
+        let body = body(text);
+        let request: WatchRequest = parsed(&body).unwrap();
+        assert_eq!((request.labels.len(), request.labels["k0000"].as_str()), (MAX_PAIRS, "v"));
+        assert_eq!(request.sinks.unwrap(), ["x", "y"]);
+    }
+
+    #[test]
+    fn nothing_and_no_list_are_no_list() {
+        for text in ["{\"job_id\":\"a\"}", "{\"job_id\":\"a\",\"sinks\":null}"] {
+            assert_eq!(parsed::<WatchRequest>(&body(text)).unwrap().sinks, None);
+        }
+        let many: Vec<String> = (0..=MAX_TEXTS).map(|n| format!("\"{n}\"")).collect();
+        let many = format!("{{\"job_id\":\"a\",\"sinks\":[{}]}}", many.join(","));
+        assert!(
+            parsed::<WatchRequest>(&body(many)).unwrap_err().contains("`sinks`: a list has at most 1000")
+        );
+    }
+
+    #[test]
+    fn the_entries_of_a_batch_are_counted_and_bounded() {
+        let text = format!("{{\"watches\":[{}{{}}]}}", "[{\"\":[0]}],".repeat(MAX_BATCH + 5));
+        let body = body(text);
+        let batch: Batch<'_> = parsed(&body).unwrap();
+        assert_eq!((batch.watches.first.len(), batch.watches.count), (MAX_BATCH, MAX_BATCH + 6));
+    }
+
+    #[test]
+    fn a_bad_entry_is_told_without_a_place() {
+        let body = body(
+            r#"{"watches":[{"job_id":"a","labels":{"x":[]}},{"job_id":"a","job_id":"b"},{"job_id":"\ud83d"},7,{"x":1}]}"#,
+        );
+        let batch: Batch<'_> = parsed(&body).unwrap();
+        let wrong: Vec<String> = batch
+            .watches
+            .first
+            .iter()
+            .map(|raw| entry::<WatchRequest>(raw).unwrap_err().detail().to_owned())
+            .collect();
+        assert_eq!(wrong[..2], ["invalid type: sequence, expected a string", "duplicate field `job_id`"]);
+        assert!(wrong[2].contains("surrogate") || wrong[2].contains("hex escape"), "{}", wrong[2]);
+        assert!(
+            wrong[3].starts_with("invalid type: integer `7`") && wrong[4].starts_with("unknown field `x`"),
+            "{wrong:?}"
+        );
+        assert!(wrong.iter().all(|text| !text.contains(" at line ")), "{wrong:?}");
+    }
+}
