@@ -132,7 +132,8 @@ async fn obtain(
                 Some(pointer) => cut(spool, watch, end, incoming, pointer).await?,
                 None => incoming,
             };
-            Ok(StoredJob { content_type: stream.content_type, ..incoming.finish().await? })
+            let job = incoming.finish().await?;
+            Ok(StoredJob { content_type: stream.content_type.or(job.content_type), ..job })
         }
         Err(error) => {
             incoming.discard().await;

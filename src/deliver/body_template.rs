@@ -259,7 +259,8 @@ fn data(parcel: &Parcel) -> Result<Value, String> {
         let encoded = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
         return Ok(String::from_utf8(bytes).unwrap_or_else(|error| encoded(error.as_bytes())).into());
     }
-    data::parse(&bytes).map_err(|error| format!("the job cannot be read as JSON: {error}"))
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    data::parse(text).map_err(|error| format!("the job cannot be read as JSON: {error}"))
 }
 
 /// An event as most are, of which only the job is not known.

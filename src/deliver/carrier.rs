@@ -100,5 +100,10 @@ fn parcel(event: &Event, store: &Store) -> Parcel {
         reason: news.reason().map(str::to_owned),
     };
     let parcel = Parcel::job(news.event_id().to_owned(), news.event_type(), news.time(), subject, body);
-    Parcel { media_type: news.job().and_then(|job| job.content_type.clone()), ..parcel }
+    let job = news.job();
+    Parcel {
+        media_type: job.and_then(|job| job.content_type.clone()),
+        has_mark: job.is_some_and(|job| job.has_mark),
+        ..parcel
+    }
 }

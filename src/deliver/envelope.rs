@@ -4,7 +4,7 @@
 use std::{
     fmt::Write as _,
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Seek as _},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -20,6 +20,9 @@ use super::{
 
 /// How much of a body is in memory at once.
 pub const CHUNK: usize = 64 * 1024;
+
+/// The length of a byte-order mark.
+const MARK: u64 = 3;
 
 /// How much of it becomes a chunk of base64: a multiple of three.
 const ENCODED_CHUNK: usize = CHUNK / 4 * 3;
@@ -53,6 +56,8 @@ pub struct Payload {
     headers: HeaderMap,
     head: Bytes,
     body: Body,
+    /// Bytes of the body that are left out at its beginning.
+    skip: u64,
     /// The body is written in base64 (RFC 4648, section 4), since it is no JSON.
     encoded: bool,
     tail: Bytes,
@@ -92,7 +97,10 @@ impl Payload {
             Wrapping::CloudEvents if has_data => "}",
             _ => "",
         };
-        Self { headers, head: head.into(), body, encoded, tail: Bytes::from_static(tail.as_bytes()) }
+        // A byte-order mark belongs to the beginning of a text, and the job does not begin one here.
+        let is_inside = wrapping.is_json() && !encoded && matches!(body, Body::File { .. });
+        let skip = if parcel.has_mark && is_inside { MARK } else { 0 };
+        Self { headers, head: head.into(), body, skip, encoded, tail: Bytes::from_static(tail.as_bytes()) }
     }
 
     /// A text that holds all there is to send.
@@ -102,6 +110,7 @@ impl Payload {
             headers: typed(content_type),
             head: text.into(),
             body: Body::Null,
+            skip: 0,
             encoded: false,
             tail: Bytes::new(),
         }
@@ -116,7 +125,7 @@ impl Payload {
     /// Bytes in all.
     #[must_use]
     pub fn len(&self) -> u64 {
-        let body = self.body.len();
+        let body = self.body.len().saturating_sub(self.skip);
         let body = if self.encoded { body.div_ceil(3) * 4 } else { body };
         self.head.len() as u64 + body + self.tail.len() as u64
     }
@@ -140,9 +149,12 @@ impl Payload {
     pub fn reader(&self) -> Result<impl Read + Send + use<>, PayloadError> {
         let body: Box<dyn Read + Send> = match &self.body {
             Body::File { path, size } => {
-                let file = File::open(path)?;
+                let mut file = File::open(path)?;
                 same_size(file.metadata()?.len(), *size)?;
-                Box::new(Exact { file, left: *size })
+                if self.skip > 0 {
+                    file.seek(io::SeekFrom::Start(self.skip))?;
+                }
+                Box::new(Exact { file, left: size.saturating_sub(self.skip) })
             }
             Body::Inline(bytes) => Box::new(io::Cursor::new(bytes.clone())),
             Body::Null => Box::new(io::empty()),
@@ -167,7 +179,11 @@ impl Payload {
                 let mut file = tokio::fs::File::open(path).await?;
                 file.set_max_buf_size(CHUNK);
                 same_size(file.metadata().await?.len(), *size)?;
-                parts.push(Part::File { file, left: *size, encoded: self.encoded });
+                if self.skip > 0 {
+                    tokio::io::AsyncSeekExt::seek(&mut file, io::SeekFrom::Start(self.skip)).await?;
+                }
+                let left = size.saturating_sub(self.skip);
+                parts.push(Part::File { file, left, encoded: self.encoded });
             }
             Body::Inline(bytes) if self.encoded => parts.push(Part::Bytes(STANDARD.encode(bytes).into())),
             Body::Inline(bytes) => parts.push(Part::Bytes(bytes.clone())),

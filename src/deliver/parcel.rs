@@ -26,8 +26,10 @@ pub struct Parcel {
     pub subject: Option<Subject>,
     /// What the sink is handed, or what the envelope is put around.
     pub body: Body,
-    /// The media type of the body, when it is not JSON.
+    /// The media type of the body, when it is not JSON or not UTF-8.
     pub media_type: Option<String>,
+    /// The body begins with a byte-order mark.
+    pub has_mark: bool,
     /// The span of the attempt; `None` for an event that belongs to no trace but its own.
     pub traceparent: Option<TraceParent>,
 }
@@ -76,6 +78,7 @@ impl Parcel {
             subject: Some(subject),
             body,
             media_type: None,
+            has_mark: false,
             traceparent: None,
         }
     }
@@ -98,6 +101,7 @@ impl Parcel {
             subject: None,
             body,
             media_type: None,
+            has_mark: false,
             traceparent: None,
         }
     }

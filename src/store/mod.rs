@@ -23,6 +23,7 @@ mod inspect;
 mod keys;
 mod learning;
 mod marker;
+mod measure;
 mod pausing;
 mod read;
 mod record;

@@ -109,9 +109,12 @@ pub struct StoredJob {
     pub size: u64,
     /// SHA-256, hexadecimal.
     pub sha256: String,
-    /// Its media type, when it is not JSON.
+    /// Its media type, when it is not JSON or, against its rules, not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
+    /// It begins with a byte-order mark, which belongs to the beginning of a text alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_mark: bool,
 }
 
 /// The durable record that a job is being watched. What most watches do not have yet is boxed: a batch brings thousands at once.

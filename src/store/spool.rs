@@ -10,11 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{StoreError, StoredJob, make_private, spooled::Spooled, sync_folder};
-use crate::{job::hex, units::Size};
+use super::{StoreError, StoredJob, make_private, measure::Measure, spooled::Spooled, sync_folder};
+use crate::units::Size;
 
 /// The folder of job bodies. A file's name spells the watch and the event it belongs to, so that an orphan
 /// is known without an index.
@@ -61,8 +60,7 @@ impl Spool {
             target: self.path(watch, event_id),
             folder: self.folder.clone(),
             spooled: Arc::clone(&self.spooled),
-            hash: Sha256::new(),
-            size: 0,
+            measure: Measure::default(),
         })
     }
 
@@ -79,9 +77,9 @@ impl Spool {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             };
-            let mut hash = Sha256::new();
-            let size = io::copy(&mut file, &mut hash)?;
-            Ok(Some(StoredJob { size, sha256: hex(&hash.finalize()), content_type: None }))
+            let mut measure = Measure::default();
+            io::copy(&mut file, &mut measure)?;
+            Ok(Some(measure.end()))
         });
         measured.await.map_err(io::Error::other)?
     }
@@ -137,8 +135,7 @@ pub struct Incoming {
     target: PathBuf,
     folder: PathBuf,
     spooled: Arc<Spooled>,
-    hash: Sha256,
-    size: u64,
+    measure: Measure,
 }
 
 impl Incoming {
@@ -147,15 +144,14 @@ impl Incoming {
     /// # Errors
     /// When they cannot be written.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hash.update(bytes);
-        self.size += bytes.len() as u64;
+        self.measure.add(bytes);
         self.file.write_all(bytes).await
     }
 
     /// Bytes so far.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.size
+        self.measure.size()
     }
 
     /// Where the bytes lie until they get their name.
@@ -185,7 +181,7 @@ impl Incoming {
             sync_folder(&folder)
         });
         named.await.map_err(io::Error::other)??;
-        Ok(StoredJob { size: self.size, sha256: hex(&self.hash.finalize()), content_type: None })
+        Ok(self.measure.end())
     }
 
     /// Throws away what was written.

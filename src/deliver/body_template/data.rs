@@ -14,9 +14,54 @@ use serde_json::{Error, value::RawValue};
 /// more.
 const MAX_DEPTH: usize = 128;
 
+/// What a job may hold: a value counts one, and a list or an object as many as it takes of the memory of a number.
+const MAX_VALUES: usize = 500_000;
+const CONTAINER: usize = 5;
+
 /// The value of a JSON text. Whole numbers of up to 128 bits are exact, others are 64-bit floats.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, Error> {
+    if !fits(bytes) {
+        return Err(Error::custom("it holds more values than a template may read"));
+    }
     value(serde_json::from_slice(bytes)?, MAX_DEPTH)
+}
+
+/// Whether a text has no more values than [`MAX_VALUES`], seen before any of them is made. That it is nested too deeply is found
+/// soon enough.
+fn fits(bytes: &[u8]) -> bool {
+    let (mut left, mut depth, mut in_text, mut escaped) = (MAX_VALUES, 0_usize, false, false);
+    for byte in bytes {
+        let cost = match byte {
+            _ if escaped => {
+                escaped = false;
+                0
+            }
+            b'\\' if in_text => {
+                escaped = true;
+                0
+            }
+            b'"' => {
+                in_text = !in_text;
+                0
+            }
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                CONTAINER
+            }
+            b'}' | b']' if !in_text => {
+                depth = depth.saturating_sub(1);
+                0
+            }
+            b',' if !in_text => 1,
+            _ => 0,
+        };
+        if depth > MAX_DEPTH {
+            return true;
+        }
+        let Some(rest) = left.checked_sub(cost) else { return false };
+        left = rest;
+    }
+    true
 }
 
 fn value(raw: &RawValue, depth: usize) -> Result<Value, Error> {

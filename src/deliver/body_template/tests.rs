@@ -141,6 +141,12 @@ fn a_large_job_is_read_only_by_a_template_that_uses_it() {
     let longest =
         format!("[{}{body}]", format!("{body},").repeat(usize::try_from(MAX_DATA.0).unwrap() / 39 - 2));
     assert!(plain("{{ data|tojson }}", &job(longest.clone())).len() >= longest.len());
+    // What would take a hundred times its size is not taken apart.
+    for crowd in ["{\"\":0},", "[],", "0,"] {
+        let job = job(format!("[{}0]", crowd.repeat(1_100_000 / crowd.len() * 3)));
+        let error = rendered("{{ data|length }}", TEXT, &job).unwrap_err();
+        assert_eq!(error, "the job cannot be read as JSON: it holds more values than a template may read");
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ async fn a_step_done_twice_makes_one_event() {
     assert_eq!(again, Ended::Gone);
     let fetching = bench.read(watch.number);
     bench.fan_out(&fetching, &["app"], at(3)).await;
-    let job = StoredJob { size: 1, sha256: "other".to_owned(), content_type: None };
+    let job = StoredJob { size: 1, sha256: "other".to_owned(), content_type: None, has_mark: false };
     assert!(bench.store.fan_out(watch.number, &job, to(&["app"]), at(4)).await);
     bench.store.lose(watch.number, "too late", 9, to(&["app"]), at(5)).await;
     let watch = bench.read(watch.number);

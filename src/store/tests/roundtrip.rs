@@ -52,11 +52,8 @@ fn run() -> BoxedStrategy<Attempt> {
 }
 
 fn stored_job() -> impl Strategy<Value = StoredJob> {
-    (any::<u64>(), word(), option::of(word())).prop_map(|(size, sha256, content_type)| StoredJob {
-        size,
-        sha256,
-        content_type,
-    })
+    (any::<u64>(), word(), option::of(word()), any::<bool>())
+        .prop_map(|(size, sha256, content_type, has_mark)| StoredJob { size, sha256, content_type, has_mark })
 }
 
 fn an_end() -> BoxedStrategy<End> {
