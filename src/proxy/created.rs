@@ -1,10 +1,11 @@
 //! Takes the id of a created job from the answer to its creation, which may be large: some sources send the request back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, response::Response};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream};
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::headers;
 use crate::{
@@ -14,6 +15,15 @@ use crate::{
 
 /// The id has to come within this many bytes.
 const MAX_HEAD: usize = 16 << 20;
+
+/// More than this of an answer waits for a place.
+const SMALL: usize = 64 << 10;
+
+/// Places of answers whose id comes late: so many are in memory at once.
+static PLACES: Semaphore = Semaphore::const_new(4);
+
+/// The longest wait for a place.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// The longest id as it is written; none is accepted that is longer.
 const MAX_ID: usize = 8 << 10;
@@ -25,7 +35,7 @@ pub(super) async fn read(answer: reqwest::Response, id_at: &str) -> (Result<JobI
     let mut rest = Body::new(body).into_data_stream();
     let mut head = BytesMut::new();
     let mut scan = Scan::new(&Arc::new(Pointers::new([(id_at, MAX_ID)])));
-    let mut broken = None;
+    let (mut broken, mut place) = (None, None);
     let none = || format!("the answer has no id at `{id_at}`");
     let found = loop {
         let pushed = match rest.next().await {
@@ -50,12 +60,30 @@ pub(super) async fn read(answer: reqwest::Response, id_at: &str) -> (Result<JobI
         if let Err(error) = pushed {
             break Err(format!("{}: it is no JSON: {error}", none()));
         }
+        if head.len() > SMALL && place.is_none() {
+            match timeout(MAX_WAIT, PLACES.acquire()).await {
+                Ok(Ok(free)) => place = Some(free),
+                _ => {
+                    break Err(format!(
+                        "{} within {} KiB, and too many such answers are being read",
+                        none(),
+                        SMALL >> 10
+                    ));
+                }
+            }
+        }
         if head.len() > MAX_HEAD {
             break Err(format!("{} within {} MiB", none(), MAX_HEAD >> 20));
         }
     };
     let id = found.and_then(|id| id.parse::<JobId>().map_err(|error| error.to_string()));
-    let read = stream::iter([Ok(Bytes::from(head))]).chain(stream::iter(broken.map(Err)));
+    let (length, head) = (head.len(), head.freeze());
+    let part = move |from: usize| {
+        // It is free again once the last part was taken.
+        let _place = &place;
+        Ok(head.slice(from..head.len().min(from + SMALL)))
+    };
+    let read = stream::iter((0..length).step_by(SMALL).map(part)).chain(stream::iter(broken.map(Err)));
     let mut response = Response::new(Body::from_stream(read.chain(rest)));
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
@@ -77,7 +105,7 @@ mod tests {
         http::Response::new(reqwest::Body::wrap_stream(chunks)).into()
     }
 
-    async fn text(response: Response) -> Bytes {
+    async fn text(response: Response) -> bytes::Bytes {
         axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap()
     }
 
