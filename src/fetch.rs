@@ -1,7 +1,6 @@
 //! A job whose end was seen → the full job, streamed into the spool → its event.
 
 use std::{
-    collections::HashMap,
     fs,
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -15,7 +14,7 @@ use crate::{
     clock,
     follow::{Flight, Follower, Step},
     job::{EventType, Outcome},
-    json_scan::{Pointers, Scan, copy_value},
+    json_scan::{Pointers, Scan, Values, copy_value},
     store::{End, Incoming, Spool, Stage, StoredJob, Watch},
     telemetry::{Span, SpanKind, text},
     upstream::{Class, Failure, JobRef, KnownEnd, Profile},
@@ -166,10 +165,10 @@ async fn check(
     };
     let is_checked = !status_at.is_empty();
     let pointers = [&status_at[..], &profile.pending_while, &profile.failed_at].concat();
-    let words = tokio::task::spawn_blocking(move || words_at(&pointers, &path));
-    let words = words.await.map_err(io::Error::other)??.map_err(Failure::Trouble)?;
+    let values = tokio::task::spawn_blocking(move || values_at(&pointers, &path));
+    let values = values.await.map_err(io::Error::other)??.map_err(Failure::Trouble)?;
     if is_checked {
-        let (status, class) = profile.status_in(&status_at, |pointer| words.get(pointer).cloned());
+        let (status, class) = profile.status_in(&status_at, &values);
         if status.is_empty() && class != Class::Pending && (!is_status || profile.status_required) {
             return Err(Failure::Trouble("the job has no status".to_owned()).into());
         }
@@ -185,9 +184,9 @@ async fn check(
 /// The longest status word in a job, as it is written; a longer one is none.
 const MAX_WORD: usize = 8 << 10;
 
-/// Reads a job through to its end in bounded memory, however large it is, and picks out the words at some pointers: the outer
+/// Reads a job through to its end in bounded memory, however large it is, and picks out the values at some pointers: the outer
 /// error is that of the disk, the inner one says that it is no JSON.
-fn words_at(pointers: &[String], path: &Path) -> io::Result<Result<HashMap<String, String>, String>> {
+fn values_at(pointers: &[String], path: &Path) -> io::Result<Result<Values, String>> {
     let limited = pointers.iter().map(|pointer| (pointer.as_str(), MAX_WORD));
     let mut scan = Scan::new(&Arc::new(Pointers::new(limited)));
     let (mut file, mut buffer) = (fs::File::open(path)?, vec![0; 64 << 10]);
@@ -203,10 +202,7 @@ fn words_at(pointers: &[String], path: &Path) -> io::Result<Result<HashMap<Strin
         }
     };
     Ok(match read {
-        Ok(()) => {
-            let word = |pointer: &String| Some((pointer.clone(), scan.values().at(pointer)?.word()?));
-            Ok(pointers.iter().filter_map(word).collect())
-        }
+        Ok(()) => Ok(scan.into_values()),
         Err(error) => Err(format!("the job is no JSON: {error}")),
     })
 }
@@ -277,8 +273,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), body).unwrap();
         let pointers = ["/job/status", "/status"].map(str::to_owned);
-        let words = words_at(&pointers, file.path()).unwrap()?;
-        Ok(pointers.iter().find_map(|pointer| words.get(pointer).cloned()))
+        let values = values_at(&pointers, file.path()).unwrap()?;
+        Ok(values.first(&pointers).and_then(crate::json_scan::Raw::word))
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! A due watch → one light status request → what its record becomes.
 
-use bytes::Bytes;
-
 use crate::{
     clock::{self, Moment},
     follow::{Flight, Follower, Step},
@@ -9,7 +7,7 @@ use crate::{
     schedule::Seen,
     store::{Ended, Observation, Watch},
     units::Time,
-    upstream::{Answer, Class, Failure, JobRef},
+    upstream::{Answer, Class, Failure, JobRef, StatusBody},
 };
 
 /// A status body over this is not kept for the event of a lost job.
@@ -57,8 +55,11 @@ pub async fn poll(follower: &Follower, flight: &Flight) -> Step {
             let ended = matches!(answer.class, Class::Ended(_));
             let key = follower.source.sent_key_print();
             let step = take_in(follower, number, &job_id, polls, answer, (&body, key.clone())).await;
-            if !ended && let Some(key) = key {
-                follower.recent.put(number, &body, key, moment);
+            if !ended
+                && body.is_whole
+                && let Some(key) = key
+            {
+                follower.recent.put(number, &body.head, key, moment);
             }
             step
         }
@@ -69,7 +70,7 @@ pub async fn poll(follower: &Follower, flight: &Flight) -> Step {
 }
 
 /// The light status. A 404 may mean that the route is missing, not the job: then the heavier route tells.
-async fn ask(follower: &Follower, job: JobRef<'_>, not_found: u32) -> Result<(Answer, Bytes), Failure> {
+async fn ask(follower: &Follower, job: JobRef<'_>, not_found: u32) -> Result<(Answer, StatusBody), Failure> {
     let source = &follower.source;
     let answer = source.status(job).await;
     let is_suspicious = not_found >= SUSPICIOUS && source.has_fallback() && !source.uses_fallback();
@@ -95,7 +96,7 @@ async fn take_in(
     job_id: &JobId,
     polls: u64,
     answer: Answer,
-    (body, key): (&Bytes, Option<String>),
+    (body, key): (&StatusBody, Option<String>),
 ) -> Step {
     let clocks = clock::moment();
     let (now, steady) = (clocks.wall, clocks.steady);
@@ -117,7 +118,7 @@ async fn take_in(
         made_at,
         endpoint: answer.endpoint,
         metadata: answer.metadata,
-        body: (body.len() <= MAX_KEPT_BODY).then(|| String::from_utf8_lossy(body).into_owned()),
+        body: (body.is_whole && body.head.len() <= MAX_KEPT_BODY).then(|| text(&body.head)),
         ended_at: answer.ended_at,
         clock_ahead: answer.clock_ahead,
         attempt: answer.attempt,
@@ -150,6 +151,12 @@ async fn take_in(
         return Step::Moved;
     }
     Step::Again
+}
+
+/// A body as text that may stand within another: a byte-order mark belongs to the beginning of a text alone.
+fn text(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned()
 }
 
 async fn end(

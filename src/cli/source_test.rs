@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::Value;
 
 use super::{
     Global, args,
@@ -13,8 +12,9 @@ use super::{
 };
 use crate::{
     job::JobId,
+    json_scan::{Raw, Values},
     secret::REDACTED,
-    upstream::{Answer, Class, JobRef, NO_STATUS, Probe, Profile, Source, status_word},
+    upstream::{Answer, Class, JobRef, NO_STATUS, Probe, Profile, Source, StatusBody},
 };
 
 /// The long description.
@@ -61,8 +61,12 @@ pub async fn run(args: &SourceTestArgs, global: &Global, console: &mut Console<'
     let mut understood = false;
     for probe in &probes {
         show_exchange(&source, probe, console)?;
-        understood =
-            matches!(probe.answer, Ok((200..=299, ..))) && show_reading(&source, job, probe, console)?;
+        understood = match &probe.body {
+            Some(body) if matches!(probe.answer, Ok((200..=299, ..))) => {
+                show_reading(&source, job, body, console)?
+            }
+            _ => false,
+        };
     }
     Ok(if understood { ExitStatus::Done } else { ExitStatus::Failed })
 }
@@ -79,7 +83,7 @@ fn show_exchange(source: &Source, probe: &Probe, console: &mut Console<'_>) -> R
     rows.extend(source.profile.headers.keys().map(|name| row("", format!("{name}: {REDACTED}"))));
     match &probe.answer {
         Ok((status, media_type, took)) => {
-            let size = probe.body.len();
+            let size = probe.body.as_ref().map_or(0, |body| body.read);
             let text = format!("{status}, {}, {size} bytes, {} ms", clean(media_type), took.as_millis());
             rows.push(row("answer", text));
         }
@@ -89,28 +93,33 @@ fn show_exchange(source: &Source, probe: &Probe, console: &mut Console<'_>) -> R
         rows.push(row("", format!("it asks to wait {:.1} s before the next look", hint.as_secs_f64())));
     }
     console.out.write_all(table(&[], rows).as_bytes())?;
-    if !probe.body.is_empty() {
-        let text = String::from_utf8_lossy(&probe.body);
+    if let Some(body) = probe.body.as_ref().filter(|body| body.read > 0) {
+        let text = String::from_utf8_lossy(&body.head);
         writeln!(console.out, "\n{}\n", brief(&text, SHOWN))?;
     }
     Ok(())
 }
 
 /// What was found at each pointer, and what it means. Whether there was a status that means something.
-fn show_reading(source: &Source, job: JobRef<'_>, probe: &Probe, console: &mut Console<'_>) -> Result<bool> {
+fn show_reading(
+    source: &Source,
+    job: JobRef<'_>,
+    body: &StatusBody,
+    console: &mut Console<'_>,
+) -> Result<bool> {
     let profile = &source.profile;
-    let (answer, json) = match profile.read(&probe.body) {
-        Ok(read) => read,
+    let answer = match body.answer(profile) {
+        Ok(answer) => answer,
         Err(reason) => {
             let at = pointers(profile).into_iter().next().map_or_else(String::new, |(_, at)| at.join(" or "));
             writeln!(console.out, "means     nothing: {reason}; status_at is {at}")?;
             return Ok(false);
         }
     };
-    console.out.write_all(table(&["KEY", "POINTER", "FOUND"], found(profile, &json)).as_bytes())?;
+    console.out.write_all(table(&["KEY", "POINTER", "FOUND"], found(profile, &body.values)).as_bytes())?;
     let mut rows = vec![vec!["means".to_owned(), meaning(profile, &answer)]];
     if let Class::Ended(_) = answer.class {
-        let result = match source.result_address(job, &json) {
+        let result = match source.result_address(job, &body.values) {
             Ok(Some(address)) if source.is_own(&address) => format!("GET {}", clean(&address)),
             Ok(Some(address)) => {
                 format!(
@@ -167,16 +176,23 @@ fn pointers(profile: &Profile) -> Vec<(&'static str, &[String])> {
 }
 
 /// A row for each pointer. Of several for one key the first that is present counts.
-fn found(profile: &Profile, json: &Value) -> Vec<Vec<String>> {
+fn found(profile: &Profile, values: &Values) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for (key, list) in pointers(profile) {
         let mut taken = false;
         for pointer in list {
-            let value = json.pointer(pointer);
-            let is_there = value.and_then(status_word).is_some();
+            let value = values.at(pointer);
+            let is_there = value.is_some_and(Raw::is_there);
             let text = match value {
                 None => "nothing".to_owned(),
-                Some(value) => brief(&clean(&value.to_string()), 80),
+                Some(value) => brief(
+                    &clean(
+                        &value
+                            .text()
+                            .map_or_else(|| value.shown().into_owned(), |text| format!("\"{text}\"")),
+                    ),
+                    80,
+                ),
             };
             let note = if is_there && taken { " (one above counts)" } else { "" };
             rows.push(vec![key.to_owned(), pointer.clone(), format!("{text}{note}")]);

@@ -92,6 +92,12 @@ impl Values {
         pointers.iter().filter_map(|pointer| self.at(pointer)).find(|raw| raw.word().is_some())
     }
 
+    /// What is at the first of these pointers that has something; the beginning of it when it is longer than its limit.
+    #[must_use]
+    pub fn first_there(&self, pointers: &[String]) -> Option<Raw<'_>> {
+        pointers.iter().filter_map(|pointer| self.at(pointer)).find(|raw| raw.is_there())
+    }
+
     /// Where in the text the value at a pointer begins and, when that was seen, ends.
     #[must_use]
     pub fn span(&self, pointer: &str) -> Option<(u64, Option<u64>)> {
@@ -126,6 +132,12 @@ impl<'a> Raw<'a> {
             _ if self.is_number() => Some(self.lossy().into_owned()),
             _ => None,
         }
+    }
+
+    /// Whether it is more than null, its like, and an empty text.
+    #[must_use]
+    pub fn is_there(self) -> bool {
+        self.word().is_some() || (self.is_cut && (self.bytes.starts_with(b"\"") || self.is_number()))
     }
 
     /// A string's characters; of one that is longer than its limit the first ones.

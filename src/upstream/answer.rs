@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::Value;
-
 use super::{
-    Profile,
+    Profile, Template,
     times::{self, Scalar, run_mark},
 };
 use crate::{
     job::{Attempt, Outcome},
+    json_scan::{Pointers, Raw, Scan, Values},
     units::Time,
 };
 
@@ -17,8 +16,14 @@ use crate::{
 /// file of it.
 const MAX_METADATA: usize = 16 << 10;
 
+/// More of it is not read: each of its bytes may be written as an escape.
+const MAX_METADATA_TEXT: usize = 6 * MAX_METADATA;
+
 /// More of a word is not kept.
 const MAX_WORD: usize = 256;
+
+/// The longest word as it is written: an address may be one. A longer one is none.
+const MAX_WORD_TEXT: usize = 8 << 10;
 
 /// More characters of a job's error are not kept.
 const MAX_ERROR: usize = 512;
@@ -69,57 +74,88 @@ pub struct Answer {
 /// What is recorded as the status of a body that has none.
 pub const NO_STATUS: &str = "none";
 
+/// Where a profile finds what it wants to know.
+pub(super) fn wanted(profile: &Profile) -> Pointers {
+    let lists = [
+        &profile.status_at,
+        &profile.created_at,
+        &profile.started_at,
+        &profile.ended_at,
+        &profile.attempt_at,
+        &profile.error_at,
+        &profile.pending_while,
+        &profile.failed_at,
+    ];
+    let words = lists.into_iter().flatten().chain(&profile.endpoint_at).map(String::as_str);
+    let words = words.chain(profile.result_path.iter().flat_map(Template::pointers));
+    let metadata = profile.metadata_at.iter().map(|pointer| (pointer.as_str(), MAX_METADATA_TEXT));
+    Pointers::new(words.map(|pointer| (pointer, MAX_WORD_TEXT)).chain(metadata))
+}
+
 impl Profile {
-    /// Reads a status body.
+    /// Reads a whole status body.
     ///
     /// # Errors
     /// In words, when it is no JSON, or has no status where one is required.
-    pub fn read(&self, body: &[u8]) -> Result<(Answer, Value), String> {
-        let json: Value =
-            serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"))?;
-        let (status, class) = self.status_in(&self.status_at, |pointer| json.pointer(pointer).and_then(word));
+    pub fn read(&self, body: &[u8]) -> Result<(Answer, Values), String> {
+        let mut scan = Scan::new(&self.wanted);
+        let read = scan.push(body).and_then(|()| scan.finish());
+        read.map_err(|error| format!("the answer is no JSON: {error}"))?;
+        let values = scan.into_values();
+        Ok((self.answer(&values)?, values))
+    }
+
+    /// What the values of a status body say.
+    ///
+    /// # Errors
+    /// In words, when it has no status where one is required.
+    pub fn answer(&self, values: &Values) -> Result<Answer, String> {
+        let (status, class) = self.status_in(&self.status_at, values);
         if status.is_empty() && class != Class::Pending && self.status_required {
             return Err(format!("the answer has no status at {}", listed(&self.status_at)));
         }
-        let word_of =
-            |pointers: &[String]| first(&json, pointers).and_then(word).filter(|word| word.len() <= MAX_WORD);
-        let ended_at = first(&json, &self.ended_at);
-        let started_at = first(&json, &self.started_at).and_then(discriminator);
+        let word_of = |pointers: &[String]| values.first(pointers).and_then(short);
+        let ended_at = values.first(&self.ended_at);
+        let started_at = values.first(&self.started_at);
         let is_running = self.running.contains(&status.to_lowercase());
-        let at = |pointer: &Option<String>| json.pointer(pointer.as_deref()?);
-        let answer = Answer {
+        let at = |pointer: &Option<String>| values.at(pointer.as_deref()?);
+        Ok(Answer {
             class,
-            endpoint: at(&self.endpoint_at).and_then(word).filter(|word| word.len() <= MAX_WORD),
+            endpoint: at(&self.endpoint_at).and_then(short),
             metadata: at(&self.metadata_at).and_then(metadata),
             attempt: Attempt {
                 completed_at: ended_at.and_then(discriminator),
                 attempt_count: word_of(&self.attempt_at),
-                started_at: started_at.clone(),
+                started_at: started_at.and_then(discriminator),
                 rerun: 0,
             },
-            at_work: is_running || started_at.is_some(),
-            created_at: first(&json, &self.created_at).and_then(instant),
-            started_at: first(&json, &self.started_at).and_then(instant),
+            at_work: is_running || started_at.is_some_and(|raw| discriminator(raw).is_some()),
+            created_at: values.first(&self.created_at).and_then(instant),
+            started_at: started_at.and_then(instant),
             ended_at: ended_at.and_then(instant),
             clock_ahead: 0,
             hint: None,
             result: None,
-            error: first(&json, &self.error_at).map(error_text),
+            error: values.first_there(&self.error_at).map(error_text),
             status: match status.as_str() {
                 "" => NO_STATUS.to_owned(),
                 status => status.chars().take(MAX_WORD).collect(),
             },
-        };
-        Ok((answer, json))
+        })
+    }
+
+    /// Whether the part of a status body that was read says enough: all of it, or that the job goes on.
+    pub(super) fn is_enough(&self, values: &Values) -> bool {
+        let goes_on = || self.answer(values).is_ok_and(|answer| !matches!(answer.class, Class::Ended(_)));
+        values.is_settled() || (values.is_known(&self.status_at) && goes_on())
     }
 }
 
 impl Profile {
-    /// Returns the status word of a body, empty when it has none, and what the body says of the job's end. `at` returns the
-    /// word at a pointer of that body.
-    pub fn status_in(&self, status_at: &[String], at: impl Fn(&str) -> Option<String>) -> (String, Class) {
-        let first = |pointers: &[String]| pointers.iter().find_map(|pointer| at(pointer));
-        for value in self.pending_while.iter().filter_map(|pointer| at(pointer)) {
+    /// Returns the status word of a body, empty when it has none, and what the body says of the job's end.
+    pub fn status_in(&self, status_at: &[String], values: &Values) -> (String, Class) {
+        let first = |pointers: &[String]| values.first(pointers).and_then(Raw::word);
+        for value in self.pending_while.iter().filter_map(|pointer| values.at(pointer)?.word()) {
             match value.to_lowercase().as_str() {
                 "true" => return (first(status_at).unwrap_or_default(), Class::Pending),
                 "false" => {}
@@ -132,8 +168,10 @@ impl Profile {
         if class != Class::Ended(Outcome::Completed) {
             return (status, class);
         }
-        let is_error = |value: &String| !value.eq_ignore_ascii_case("false");
-        let error = self.failed_at.iter().filter_map(|pointer| at(pointer)).find(is_error);
+        // An error may be longer than any word.
+        let shown = |pointer: &String| values.at(pointer).filter(|raw| raw.is_there()).map(Raw::shown);
+        let error =
+            self.failed_at.iter().filter_map(shown).find(|value| !value.eq_ignore_ascii_case("false"));
         let class = error.map_or(class, |error| match self.classify(&error) {
             class @ Class::Ended(Outcome::Cancelled | Outcome::Expired) => class,
             _ => Class::Ended(Outcome::Failed),
@@ -142,14 +180,13 @@ impl Profile {
     }
 }
 
-/// What is at the first pointer that is present.
-pub(super) fn first<'a>(json: &'a Value, pointers: &[String]) -> Option<&'a Value> {
-    pointers.iter().filter_map(|pointer| json.pointer(pointer)).find(|value| word(value).is_some())
+fn error_text(raw: Raw<'_>) -> String {
+    raw.shown().chars().take(MAX_ERROR).collect()
 }
 
-fn error_text(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    text.chars().take(MAX_ERROR).collect()
+/// A word that is short enough to be kept.
+fn short(raw: Raw<'_>) -> Option<String> {
+    raw.word().filter(|word| word.len() <= MAX_WORD)
 }
 
 /// Pointers for a message.
@@ -158,44 +195,28 @@ pub(super) fn listed(pointers: &[String]) -> String {
     quoted.join(" or ")
 }
 
-/// A value as a word; null and nothing are no word.
-#[must_use]
-pub fn word(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Array(_) | Value::Object(_) => Some("{}".to_owned()),
-        _ => None,
-    }
-}
-
 /// A value that may be a time.
-fn scalar<T>(value: &Value, read: impl Fn(Scalar<'_>) -> Option<T>) -> Option<T> {
-    match value {
-        Value::String(text) => read(Scalar::Text(text)),
-        Value::Number(number) => read(Scalar::Number(&number.to_string())),
-        _ => None,
+fn scalar<T>(raw: Raw<'_>, read: impl Fn(Scalar<'_>) -> Option<T>) -> Option<T> {
+    match raw.number() {
+        Some(digits) => read(Scalar::Number(digits)),
+        None => read(Scalar::Text(&raw.text()?)),
     }
 }
 
-fn instant(value: &Value) -> Option<Time> {
-    scalar(value, times::read)
+fn instant(raw: Raw<'_>) -> Option<Time> {
+    scalar(raw, times::read)
 }
 
-fn discriminator(value: &Value) -> Option<String> {
-    scalar(value, run_mark)
+fn discriminator(raw: Raw<'_>) -> Option<String> {
+    scalar(raw, run_mark)
 }
 
-fn metadata(value: &Value) -> Option<BTreeMap<String, String>> {
-    let pairs: BTreeMap<String, String> = value
-        .as_object()?
-        .iter()
-        .map(|(key, value)| {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            (key.clone(), text)
-        })
-        .collect();
+/// Of two pairs with one name the first counts.
+fn metadata(raw: Raw<'_>) -> Option<BTreeMap<String, String>> {
+    let mut pairs = BTreeMap::new();
+    for (name, value) in raw.members()? {
+        pairs.entry(name).or_insert_with(|| value.shown().into_owned());
+    }
     let size: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
     (size <= MAX_METADATA).then_some(pairs)
 }
@@ -203,6 +224,7 @@ fn metadata(value: &Value) -> Option<BTreeMap<String, String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::{SourceConfig, SourceType};
 
     fn read(body: &str) -> Result<Answer, String> {
         let profile = Profile::of(&super::super::SourceConfig::default()).unwrap();
@@ -236,7 +258,60 @@ mod tests {
         for body in ["", "<html>", "[]", "{}", r#"{"status":null}"#, r#"{"status":""}"#] {
             assert!(read(body).is_err(), "{body}");
         }
-        let deep = format!(r#"{{"status":"queued","x":{}1{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
-        assert!(read(&deep).is_err(), "depth is bounded");
+    }
+
+    #[test]
+    fn a_careless_body_says_what_a_careful_one_does() {
+        let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        let long = "9".repeat(100_000);
+        for rest in [
+            r#""x":[NaN,-Infinity,undefined]"#,
+            r#""x":"\ud83d""#,
+            r#""x":1e400"#,
+            r#""status":"queued","completed_at":"2026-03-04T09:00:19Z","metadata":{"a":"second"}"#,
+            &format!(r#""x":{}"#, deep(150)),
+            &format!(r#""x":{}"#, deep(200)),
+            &format!(r#""x":{}"#, deep(100_000)),
+            &format!(r#""x":{long}"#),
+        ] {
+            let body = format!(
+                "\u{feff}{{\"status\":\"completed\",\"completed_at\":1772611219,\"metadata\":{{\"a\":\"b\",\"a\":1}},{rest}}}"
+            );
+            let answer = read(&body).unwrap();
+            assert_eq!(
+                (answer.class, answer.ended_at),
+                (Class::Ended(Outcome::Completed), Some(Time(1_772_611_219_000)))
+            );
+            assert_eq!(
+                answer.metadata.unwrap(),
+                [("a".to_owned(), "b".to_owned())].into(),
+                "{}",
+                &rest[..10]
+            );
+        }
+        let odd =
+            read(r#"{"status":"failed","error":NaN,"completed_at":NaN,"metadata":{"n":NaN,"o":{"x": 1}}}"#)
+                .unwrap();
+        assert_eq!((odd.error, odd.ended_at, odd.attempt.completed_at), (None, None, None));
+        let metadata = odd.metadata.unwrap();
+        assert_eq!((metadata["n"].as_str(), metadata["o"].as_str()), ("NaN", r#"{"x": 1}"#));
+    }
+
+    #[test]
+    fn what_is_too_long_is_absent_and_an_error_is_cut() {
+        let long = "x".repeat(1 << 20);
+        let answer = read(&format!(
+            r#"{{"status":"failed","error":"{long}","attempt_count":"{long}","metadata":{{"a":"{long}"}}}}"#
+        ))
+        .unwrap();
+        assert_eq!(answer.error.map(|error| error.len()), Some(MAX_ERROR));
+        assert_eq!((answer.attempt.attempt_count, answer.metadata), (None, None));
+        assert!(read(&format!(r#"{{"status":"{long}"}}"#)).is_err());
+        let config = SourceConfig { profile: SourceType::named("fal").unwrap(), ..SourceConfig::default() };
+        let (answer, _) = Profile::of(&config)
+            .unwrap()
+            .read(format!(r#"{{"status":"COMPLETED","error":"{long}"}}"#).as_bytes())
+            .unwrap();
+        assert_eq!(answer.class, Class::Ended(Outcome::Failed), "an error that is no word is one");
     }
 }

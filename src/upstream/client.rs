@@ -9,17 +9,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use prometheus::IntCounter;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
-use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    Answer, Class, Failure, Links, Misfit, Origin, Profile, SourceConfig, Template, Unfilled,
+    Answer, Class, Failure, Links, Misfit, Origin, Profile, SourceConfig, StatusBody, Template, Unfilled,
     decode::Decoded,
-    failure::{foreign, refusal, timed_out, unanswered},
+    failure::{foreign, refusal, unanswered},
     limits::asked_wait,
     template::is_absolute,
     times::SourceClock,
@@ -27,16 +24,10 @@ use super::{
 use crate::{
     clock, http_client,
     job::JobId,
+    json_scan::Values,
     secret::{Secret, SecretError, SecretSource, SecretValue},
     telemetry,
-    units::Size,
 };
-
-/// A status answer over this is not read to its end: it is no status.
-const MAX_STATUS_BODY: usize = 1 << 20;
-
-/// The same where the status holds the result.
-const MAX_RESULT_BODY: usize = 16 << 20;
 
 /// The longest wait that a source's own header asks for, in seconds.
 const MAX_HINT: f64 = 3600.0;
@@ -178,11 +169,11 @@ impl Source {
         self.profile.fallback_status_path.is_some()
     }
 
-    /// Asks for a job's light status. Returns the answer and the body it was read from.
+    /// Asks for a job's light status. Returns the answer and what was read for it.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn status(&self, job: JobRef<'_>) -> Result<(Answer, Bytes), Failure> {
+    pub async fn status(&self, job: JobRef<'_>) -> Result<(Answer, StatusBody), Failure> {
         if self.uses_fallback() {
             return self.status_from_fallback(job).await;
         }
@@ -197,7 +188,7 @@ impl Source {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn status_from_fallback(&self, job: JobRef<'_>) -> Result<(Answer, Bytes), Failure> {
+    pub async fn status_from_fallback(&self, job: JobRef<'_>) -> Result<(Answer, StatusBody), Failure> {
         let path = self.profile.fallback_status_path.as_ref().unwrap_or(&self.profile.status_path);
         self.status_at(path, job).await
     }
@@ -212,31 +203,19 @@ impl Source {
         }
     }
 
-    async fn status_at(&self, path: &Template, job: JobRef<'_>) -> Result<(Answer, Bytes), Failure> {
+    async fn status_at(&self, path: &Template, job: JobRef<'_>) -> Result<(Answer, StatusBody), Failure> {
         let address = self.filled(path, job, None)?;
-        let most = if self.profile.result_path.is_some() { MAX_STATUS_BODY } else { MAX_RESULT_BODY };
         let response = self.send(&address).await?;
         if let Some(failure) = refusal(&response) {
             return Err(failure);
         }
         let hint = self.hint(response.headers());
         let clock = SourceClock::of(response.headers(), clock::now());
-        let exchange = async {
-            let (mut answer, mut body) = (Decoded::of(response)?, Vec::new());
-            while let Some(chunk) = answer.chunk().await? {
-                if body.len() + chunk.len() > most {
-                    return Err(Failure::Trouble(format!("the status answer is over {}", Size(most as u64))));
-                }
-                body.extend_from_slice(&chunk);
-            }
-            Ok(Bytes::from(body))
-        };
-        let limit = self.config.timeout;
-        let body = timeout(limit.0, exchange).await.map_err(|_| timed_out(limit))??;
-        let (mut answer, json) = self.profile.read(&body).map_err(Failure::Trouble)?;
+        let body = self.read_status(Decoded::of(response)?).await?;
+        let mut answer = body.answer(&self.profile).map_err(Failure::Trouble)?;
         self.check_times(&mut answer, clock, job.id);
         let result = match answer.class {
-            Class::Ended(_) => self.result_in(job, &json),
+            Class::Ended(_) => self.result_in(job, &body.values),
             Class::Pending | Class::Unknown => None,
         };
         Ok((Answer { hint, result, ..answer }, body))
@@ -256,7 +235,7 @@ impl Source {
         &self,
         path: &Template,
         job: JobRef<'_>,
-        body: Option<&Value>,
+        body: Option<&Values>,
     ) -> Result<String, Failure> {
         let text = path.fill(job.id.as_str(), &[job.vars, &self.profile.vars], body);
         let text = text.map_err(|error| match error {

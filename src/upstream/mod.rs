@@ -15,10 +15,11 @@ mod profile;
 mod refused;
 mod request;
 mod result;
+mod status;
 mod template;
 mod times;
 
-pub use answer::{Answer, Class, NO_STATUS, word as status_word};
+pub use answer::{Answer, Class, NO_STATUS};
 pub use builtin::{BuiltIn, CUSTOM, SourceType, TYPES};
 pub use client::{JobRef, Source, SourceError};
 pub use config::{Outcomes, SourceConfig};
@@ -29,4 +30,5 @@ pub use probe::Probe;
 pub use profile::{Misfit, Profile};
 pub use refused::KnownEnd;
 pub use result::JobStream;
+pub use status::StatusBody;
 pub use template::{Template, Unfilled};

@@ -2,14 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use tokio::time::timeout;
 
-use super::{Failure, JobRef, Source, decode::Decoded, failure::timed_out};
-
-/// More of a body is not read.
-const MAX_BODY: usize = 1 << 20;
+use super::{Failure, JobRef, Source, decode::Decoded, status::StatusBody};
 
 /// A request and what came of it.
 #[derive(Debug)]
@@ -20,8 +15,8 @@ pub struct Probe {
     pub answer: Result<(u16, String, Duration), Failure>,
     /// How long the answer asks to wait before the next look.
     pub hint: Option<Duration>,
-    /// The beginning of the body.
-    pub body: Bytes,
+    /// What was read of the body; nothing when no answer came.
+    pub body: Option<StatusBody>,
 }
 
 impl Source {
@@ -41,25 +36,18 @@ impl Source {
     }
 
     async fn look(&self, address: String) -> Probe {
-        let (start, limit) = (Instant::now(), self.config.timeout);
+        let start = Instant::now();
         let exchange = async {
             let response = self.send(&address).await?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let (mut answer, mut body) = (Decoded::of(response)?, Vec::new());
-            while let Some(chunk) = answer.chunk().await? {
-                body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY - body.len())]);
-                if body.len() == MAX_BODY {
-                    break;
-                }
-            }
-            Ok((status, headers, Bytes::from(body)))
+            Ok((status, headers, self.read_status(Decoded::of(response)?).await?))
         };
-        match timeout(limit.0, exchange).await.unwrap_or_else(|_| Err(timed_out(limit))) {
+        match exchange.await {
             Ok((status, headers, body)) => {
                 let answer = Ok((status, media_type(&headers), start.elapsed()));
-                Probe { address, answer, hint: self.hint(&headers), body }
+                Probe { address, answer, hint: self.hint(&headers), body: Some(body) }
             }
-            Err(failure) => Probe { address, answer: Err(failure), hint: None, body: Bytes::new() },
+            Err(failure) => Probe { address, answer: Err(failure), hint: None, body: None },
         }
     }
 }

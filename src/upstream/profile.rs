@@ -1,16 +1,20 @@
 //! How a job API is spoken to, as a record: paths, pointers and what each status word means. Made from a built-in
 //! profile and what the configuration says otherwise.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use http::{HeaderName, header::AUTHORIZATION};
 
 use super::{
     Class, Outcomes, SourceConfig,
+    answer::wanted,
     origin::{Origin, base_url},
     template::{Template, Unfilled, check_pointer, is_absolute, is_name},
 };
-use crate::{job::Outcome, secret::SecretValue};
+use crate::{job::Outcome, json_scan::Pointers, secret::SecretValue};
 
 /// The word that stands for every other one.
 const ANY_OTHER: &str = "*";
@@ -72,6 +76,8 @@ pub struct Profile {
     pub create: Option<(Template, String)>,
     /// Where a POST runs a job again.
     pub retry_path: Option<Template>,
+    /// All of these in a status body.
+    pub(super) wanted: Arc<Pointers>,
     words: HashMap<String, Class>,
 }
 
@@ -205,7 +211,7 @@ impl Reader {
             Some(_) => self.pointers("result_status_at", keys.result_status_at.as_ref()),
             None => status_at.clone(),
         };
-        let profile = Profile {
+        let mut profile = Profile {
             key_header: self.key_header(keys),
             headers: keys.headers.clone(),
             vars: keys.vars.clone(),
@@ -233,8 +239,10 @@ impl Reader {
             base: base.unwrap_or_default(),
             origins,
             words,
+            wanted: Arc::default(),
             status_path: status_path?,
         };
+        profile.wanted = Arc::new(wanted(&profile));
         self.vars(keys, &profile);
         Some(profile)
     }

@@ -5,7 +5,6 @@ use reqwest::{
     StatusCode,
     header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap},
 };
-use serde_json::Value;
 use tokio::time::timeout;
 use url::Url;
 
@@ -15,30 +14,33 @@ use super::{
     failure::{elsewhere, refusal, timed_out},
     request::Found,
 };
-use crate::units::{Size, Span};
+use crate::{
+    json_scan::Values,
+    units::{Size, Span},
+};
 
 /// A longer media type is none.
 const MAX_TYPE: usize = 256;
 
 impl Source {
     /// Where the status body of a job that ended says that the result is; nothing when that body is all there is.
-    pub(super) fn result_in(&self, job: JobRef<'_>, json: &Value) -> Option<String> {
+    pub(super) fn result_in(&self, job: JobRef<'_>, found: &Values) -> Option<String> {
         self.profile.result_path.as_ref().filter(|path| path.takes_body())?;
-        let found = self.result_address(job, json);
-        if let Err(error @ Failure::Refused(_)) = &found {
+        let address = self.result_address(job, found);
+        if let Err(error @ Failure::Refused(_)) = &address {
             // The body that says where the result is: better than no word at all.
             tracing::warn!(source = self.name, job_id = %job.id, %error, "the status is delivered as the result");
         }
-        Some(found.ok().flatten().unwrap_or_default())
+        Some(address.ok().flatten().unwrap_or_default())
     }
 
     /// The address of the result of a job with this status body; `None` when that body is the result.
     ///
     /// # Errors
     /// When a variable is missing or nothing can be asked for at the address.
-    pub fn result_address(&self, job: JobRef<'_>, json: &Value) -> Result<Option<String>, Failure> {
+    pub fn result_address(&self, job: JobRef<'_>, found: &Values) -> Result<Option<String>, Failure> {
         let Some(path) = &self.profile.result_path else { return Ok(None) };
-        match self.filled(path, job, Some(json)) {
+        match self.filled(path, job, Some(found)) {
             Ok(address) => Ok(Some(address)),
             Err(Failure::NotFound) => Ok(None),
             Err(error) => Err(error),

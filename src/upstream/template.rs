@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde_json::Value;
 use url::{ParseError, Url};
 
-use super::answer::word;
-use crate::path_segment;
+use crate::{
+    json_scan::{Raw, Values},
+    path_segment,
+};
 
 /// The longest value of a placeholder within a path, in bytes.
 const MAX_VALUE: usize = 2048;
@@ -113,6 +114,15 @@ impl Template {
         self.parts.iter().any(|part| matches!(part, Part::Body { .. }))
     }
 
+    /// The pointers into a status body that it takes values from.
+    pub fn pointers(&self) -> impl Iterator<Item = &str> {
+        let lists = self.parts.iter().filter_map(|part| match part {
+            Part::Body { pointers, .. } => Some(pointers),
+            _ => None,
+        });
+        lists.flatten().map(String::as_str)
+    }
+
     /// The literal text it begins with.
     #[must_use]
     pub fn beginning(&self) -> &str {
@@ -122,7 +132,7 @@ impl Template {
         }
     }
 
-    /// Fills it in. `body` is the status body, where there is one.
+    /// Fills it in. `body` is what was found in the status body, where there is one.
     ///
     /// # Errors
     /// When a value is missing or unfit.
@@ -130,7 +140,7 @@ impl Template {
         &self,
         id: &str,
         vars: &[&BTreeMap<String, String>],
-        body: Option<&Value>,
+        body: Option<&Values>,
     ) -> Result<String, Unfilled> {
         let mut text = String::new();
         for part in &self.parts {
@@ -139,7 +149,7 @@ impl Template {
                 Part::Var { name, form } => text.push_str(&form.write(name, var(name, id, vars)?)?),
                 Part::Body { pointers, form } => {
                     let name = pointers.join(" or ");
-                    let found = pointers.iter().find_map(|pointer| word(body?.pointer(pointer)?));
+                    let found = body.and_then(|body| body.first(pointers)).and_then(Raw::word);
                     let value = found.ok_or_else(|| Unfilled::Absent(name.clone()))?;
                     text.push_str(&form.write(&name, &value)?);
                 }
@@ -328,31 +338,35 @@ fn is_dot(segment: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
+    use crate::json_scan::{Pointers, Scan};
 
-    fn fill(template: &str, vars: &[(&str, &str)], body: &Value) -> Result<String, Unfilled> {
+    fn fill(text: &str, vars: &[(&str, &str)], body: &str) -> Result<String, Unfilled> {
         let vars = vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Template::parse(template).unwrap().fill("a/b", &[&vars], Some(body))
+        let template = Template::parse(text).unwrap();
+        let pointers = Pointers::new(template.pointers().map(|pointer| (pointer, 1000)));
+        let mut scan = Scan::new(&pointers.into());
+        scan.push(body.as_bytes()).unwrap();
+        template.fill("a/b", &[&vars], Some(scan.values()))
     }
 
     #[test]
     fn placeholders_are_filled() {
-        let body = json!({"out": null, "err": "f 1", "url": "https://e.com/a?b=c"});
-        assert_eq!(fill("/v1/{id}/status", &[], &body).unwrap(), "/v1/a%2Fb/status");
-        assert_eq!(fill("/v1/{+id}", &[], &body).unwrap(), "/v1/a/b");
-        assert_eq!(fill("/{k}/{+k}", &[("k", "x/y")], &body).unwrap(), "/x%2Fy/x/y");
-        assert_eq!(fill("/f/{/out|/err}/c", &[], &body).unwrap(), "/f/f%201/c");
-        assert_eq!(fill("{/url}", &[], &body).unwrap(), "https://e.com/a?b=c");
-        assert_eq!(fill("/{k}", &[], &body), Err(Unfilled::Missing("k".to_owned())));
-        assert_eq!(fill("/{/out|/none}", &[], &body), Err(Unfilled::Absent("/out or /none".to_owned())));
+        let body = r#"{"out": null, "err": "f 1", "url": "https:\/\/e.com\/a?b=c"}"#;
+        assert_eq!(fill("/v1/{id}/status", &[], body).unwrap(), "/v1/a%2Fb/status");
+        assert_eq!(fill("/v1/{+id}", &[], body).unwrap(), "/v1/a/b");
+        assert_eq!(fill("/{k}/{+k}", &[("k", "x/y")], body).unwrap(), "/x%2Fy/x/y");
+        assert_eq!(fill("/f/{/out|/err}/c", &[], body).unwrap(), "/f/f%201/c");
+        assert_eq!(fill("{/url}", &[], body).unwrap(), "https://e.com/a?b=c");
+        assert_eq!(fill("/{k}", &[], body), Err(Unfilled::Missing("k".to_owned())));
+        assert_eq!(fill("/{/out|/none}", &[], body), Err(Unfilled::Absent("/out or /none".to_owned())));
     }
 
     #[test]
     fn what_would_change_the_path_is_refused() {
         for value in ["..", ".", "", "a\nb"] {
-            assert!(fill("/a/{k}/b", &[("k", value)], &Value::Null).is_err(), "{value:?}");
+            assert!(fill("/a/{k}/b", &[("k", value)], "null").is_err(), "{value:?}");
         }
         for value in [
             "../x",
@@ -367,7 +381,7 @@ mod tests {
             "",
             "a\tb",
         ] {
-            assert!(fill("/a/{+k}/b", &[("k", value)], &Value::Null).is_err(), "{value:?}");
+            assert!(fill("/a/{+k}/b", &[("k", value)], "null").is_err(), "{value:?}");
         }
         for value in [
             "//e.com/a",
@@ -382,7 +396,7 @@ mod tests {
             "e.com:80/a",
             "",
         ] {
-            assert!(fill("{+k}", &[("k", value)], &Value::Null).is_err(), "{value:?}");
+            assert!(fill("{+k}", &[("k", value)], "null").is_err(), "{value:?}");
         }
     }
 
@@ -397,7 +411,7 @@ mod tests {
             ("a/b:c@d=", "/a/a%2Fb%3Ac%40d%3D/a/b:c@d=?x=1"),
         ] {
             let several = if value.contains("%2e") { "-" } else { value };
-            let filled = fill("/a/{k}/{+s}?x=1", &[("k", value), ("s", several)], &Value::Null);
+            let filled = fill("/a/{k}/{+s}?x=1", &[("k", value), ("s", several)], "null");
             assert_eq!(filled.unwrap(), written);
         }
     }

@@ -11,6 +11,7 @@ mod harness;
 mod api;
 mod attempts;
 mod blame;
+mod bodies;
 mod cloudevents;
 mod connections;
 mod crash;

@@ -12,7 +12,7 @@ use tidings::{
 };
 use tokio::net::TcpListener;
 
-use crate::harness::{LOOPBACK, Process, eventually, http, mock, write_config};
+use crate::harness::{LOOPBACK, Process, Site, eventually, http, mock, serve, write_config};
 
 const LARGE: u64 = 64 << 20;
 const MOST_GROWTH: u64 = 24 << 20;
@@ -142,4 +142,134 @@ async fn large_bodies_pass_the_proxy_in_bounded_memory() {
     println!("{} MiB went each way; resident memory grew by at most {} KiB", LARGE >> 20, growth >> 10);
     assert!(growth < MOST_GROWTH, "it grew by {} KiB", growth >> 10);
     assert_eq!(process.terminate().await.0, Some(0));
+}
+
+/// Resident memory grows by no more than this while a body of that many values is read.
+const MOST_FOR_A_CROWD: u64 = 32 << 20;
+
+/// As many small objects as go into so many bytes.
+fn crowd(bytes: usize) -> String {
+    r#"{"":0},"#.repeat(bytes / 7)
+}
+
+async fn finished(process: &Process, source: &str, job: &str) -> serde_json::Value {
+    eventually(&format!("{job} is delivered"), || async {
+        let url = format!("{}/v1/watches/{source}/{job}", process.url);
+        let watch: serde_json::Value = http().get(url).send().await.unwrap().json().await.unwrap();
+        matches!(watch["phase"].as_str(), Some("done" | "dead")).then_some(watch)
+    })
+    .await
+}
+
+async fn register(process: &Process, body: &serde_json::Value) {
+    let answer = http().post(format!("{}/v1/watches", process.url)).json(body).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_of_a_million_values_is_read_in_bounded_memory() {
+    let (folder, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+    write_config(folder.path(), &site.url(), "");
+    let process = Process::run(folder.path(), &[]).await;
+    let status = |word: &str| format!("{{\"x\":[{}0],\"status\":\"{word}\"}}", crowd(15 << 20));
+    let full = "/v1/jobs/job_1?include_request=false&include_response=true";
+    site.json("/v1/jobs/job_1/status", r#"{"status":"queued"}"#);
+    site.json(full, r#"{"status":"completed"}"#);
+    register(&process, &json!({"job_id": "job_1"})).await;
+    eventually("it was polled", || async { site.requests("/v1/jobs/job_1/status").pop() }).await;
+    let before = process.rss();
+    process.reset_peak();
+    site.json("/v1/jobs/job_1/status", &status("in_progress"));
+    eventually("the large status is seen", || async {
+        let url = format!("{}/v1/watches/retab/job_1", process.url);
+        let watch: serde_json::Value = http().get(url).send().await.unwrap().json().await.unwrap();
+        (watch["status"] == "in_progress").then_some(())
+    })
+    .await;
+    site.json("/v1/jobs/job_1/status", &status("completed"));
+    assert_eq!(finished(&process, "retab", "job_1").await["outcome"], "completed");
+    let growth = process.peak().saturating_sub(before);
+    println!("15 MiB of small objects in a status; resident memory grew by at most {} KiB", growth >> 10);
+    assert!(growth < MOST_FOR_A_CROWD, "it grew by {} KiB", growth >> 10);
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_nested_junk_is_read_in_bounded_memory() {
+    let (folder, mock) = (tempfile::tempdir().unwrap(), mock().await);
+    write_config(folder.path(), &mock.base_url(), "");
+    let process = Process::run(folder.path(), &[]).await;
+    let room = (8 << 20) - 200;
+    let crowd = crowd(room);
+    let (nested, pairs) = ("[".repeat(room / 2) + &"]".repeat(room / 2), r#""":"","#.repeat(room / 6));
+    let bodies = [
+        format!("{{\"watches\":[{{\"job_id\":\"a\",\"x\":[{crowd}0]}}]}}"),
+        format!("{{\"watches\":[{{\"job_id\":\"a\",\"x\":{nested}}}]}}"),
+        format!("{{\"watches\":[{crowd}0]}}"),
+        format!("{{\"watches\":[{{\"job_id\":\"a\",\"labels\":{{{pairs}\"\":\"\"}}}}]}}"),
+        format!("{{\"watches\":[{{\"job_id\":\"a\",\"sinks\":[{}\"\"]}}]}}", "\"\",".repeat(room / 3)),
+        format!("{{\"job_id\":\"a\",\"x\":[{crowd}0]}}"),
+    ];
+    let answers =
+        ["invalid_body", "invalid_body", "batch_too_large", "invalid_labels", "unknown_sink", "invalid_body"];
+    let post = async |body: String| {
+        let post = http().post(format!("{}/v1/watches/batch", process.url));
+        let answer = post.header("content-type", "application/json").body(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<serde_json::Value>().await.unwrap())
+    };
+    post(json!({"watches": []}).to_string()).await;
+    let before = process.rss();
+    process.reset_peak();
+    for (body, code) in bodies.iter().zip(answers) {
+        let (status, answer) = post(body.clone()).await;
+        let told = if status == 200 { &answer["rejected"][0] } else { &answer };
+        assert_eq!(told["code"], code);
+    }
+    let alone = process.peak().saturating_sub(before);
+    let many = (0..12).map(|n| post(bodies[n % bodies.len()].clone()));
+    assert_eq!(futures_util::future::join_all(many).await.len(), 12);
+    let growth = process.peak().saturating_sub(before);
+    println!(
+        "8 MiB of junk: resident memory grew by at most {} KiB; 12 at once: {} KiB",
+        alone >> 10,
+        growth >> 10
+    );
+    assert!(alone < MOST_FOR_A_CROWD, "it grew by {} KiB", alone >> 10);
+    assert!(growth < 3 * MOST_FOR_A_CROWD, "it grew by {} KiB", growth >> 10);
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+/// A status body with a result of 100 MiB in it, made as it is sent.
+async fn inline() -> Body {
+    const PARTS: usize = 1600;
+    let part = format!("\"{}\",", "x".repeat((64 << 10) - 3));
+    let parts = (0..PARTS).map(move |_| part.clone());
+    let ends = |text: &str| std::iter::once(text.to_owned());
+    let all = ends("{\"result\":[").chain(parts).chain(ends("0],\"status\":\"completed\"}"));
+    Body::from_stream(futures_util::stream::iter(all.map(Ok::<_, std::io::Error>)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_with_the_whole_result_passes_in_bounded_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, server) = serve(Router::new().fallback(inline)).await;
+    let source = format!(
+        "[sources.inline]\ntype = \"custom\"\nbase_url = \"http://{address}\"\nstatus_path = \"/{{id}}\"\n\
+         status_at = [\"/status\"]\noutcomes = {{ completed = [\"completed\"] }}\nmax_job_size = \"200MiB\"\n"
+    );
+    write_config(folder.path(), "http://127.0.0.1:9", &source);
+    let process = Process::run(folder.path(), &[]).await;
+    let before = process.rss();
+    process.reset_peak();
+    register(&process, &json!({"source": "inline", "job_id": "a"})).await;
+    let url = format!("{}/v1/watches/inline/a", process.url);
+    // Unoptimised, reading so much takes a while.
+    assert_eq!(http().get(format!("{url}/wait?timeout=5m")).send().await.unwrap().status(), 200);
+    let watch: serde_json::Value = http().get(&url).send().await.unwrap().json().await.unwrap();
+    let growth = process.peak().saturating_sub(before);
+    println!("100 MiB in a status; resident memory grew by at most {} KiB", growth >> 10);
+    assert!(watch["outcome"] == "completed" && watch["job_size"].as_u64() > Some(100 << 20), "{watch}");
+    assert!(growth < MOST_GROWTH, "it grew by {} KiB", growth >> 10);
+    assert_eq!(process.terminate().await.0, Some(0));
+    server.abort();
 }

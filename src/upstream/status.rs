@@ -1,0 +1,115 @@
+//! A status body on its way in: read as far as it says something, never held.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Answer, Failure, Profile, Source, decode::Decoded, failure::timed_out};
+use crate::{
+    json_scan::{NotJson, Scan, Values},
+    units::Size,
+};
+
+/// A body is read to its end within so much, so that its connection serves again. After each further part of this size it is
+/// seen whether more is needed, and each part has the time of a request to arrive.
+const PART: u64 = 1 << 20;
+
+/// The beginning of a body that is kept.
+const MAX_HEAD: usize = 256 << 10;
+
+/// What was read of a status body.
+#[derive(Debug)]
+pub struct StatusBody {
+    /// What was found in it.
+    pub values: Values,
+    /// Its beginning, or all of it.
+    pub head: Bytes,
+    /// Bytes read.
+    pub read: u64,
+    /// It was read to its end, and `head` is all of it.
+    pub is_whole: bool,
+    /// It is no JSON.
+    pub error: Option<NotJson>,
+}
+
+impl StatusBody {
+    /// What it says.
+    ///
+    /// # Errors
+    /// In words, when it is no JSON, or has no status where one is required.
+    pub fn answer(&self, profile: &Profile) -> Result<Answer, String> {
+        match &self.error {
+            Some(error) => Err(format!("the answer is no JSON: {error}")),
+            None => profile.answer(&self.values),
+        }
+    }
+}
+
+/// A body that is being read.
+struct Reading<'a> {
+    profile: &'a Profile,
+    scan: Scan,
+    head: Vec<u8>,
+    max: u64,
+}
+
+impl Reading<'_> {
+    /// Takes in what came. Whether more is needed.
+    fn push(&mut self, mut bytes: &[u8]) -> Result<bool, NotJson> {
+        let room = MAX_HEAD - self.head.len();
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        while !bytes.is_empty() {
+            let left = (PART - self.scan.read() % PART).min(self.max - self.scan.read());
+            let (part, rest) = bytes.split_at(bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+            self.scan.push(part)?;
+            let read = self.scan.read();
+            if read == self.max || (read.is_multiple_of(PART) && self.profile.is_enough(self.scan.values())) {
+                return Ok(false);
+            }
+            bytes = rest;
+        }
+        Ok(true)
+    }
+}
+
+impl Source {
+    /// Reads the body of an answer about a job's status.
+    pub(super) async fn read_status(&self, mut response: Decoded) -> Result<StatusBody, Failure> {
+        let start = Instant::now();
+        let (limit, max) = (self.config.timeout, Size(self.config.max_job_size.0.max(PART)));
+        let mut reading = Reading {
+            profile: &self.profile,
+            scan: Scan::new(&self.profile.wanted),
+            head: Vec::new(),
+            max: max.0,
+        };
+        let pushed = loop {
+            let parts = u32::try_from(reading.scan.read() / PART).unwrap_or(u32::MAX);
+            let until = start + limit.0.saturating_mul(parts.saturating_add(1)).min(Duration::from_hours(24));
+            let chunk = timeout_at(until, response.chunk()).await.map_err(|_| timed_out(limit))?;
+            match chunk? {
+                None => break reading.scan.finish().map(|()| true),
+                Some(chunk) => match reading.push(&chunk) {
+                    Ok(true) => {}
+                    pushed => break pushed,
+                },
+            }
+        };
+        let read = reading.scan.read();
+        let values = reading.scan.into_values();
+        if read >= max.0 && !values.is_known(&self.profile.status_at) {
+            return Err(Failure::Trouble(format!(
+                "the answer has no status within its first {}",
+                Size(max.0)
+            )));
+        }
+        Ok(StatusBody {
+            is_whole: pushed == Ok(true) && read <= MAX_HEAD as u64,
+            head: reading.head.into(),
+            error: pushed.err(),
+            values,
+            read,
+        })
+    }
+}
