@@ -122,9 +122,8 @@ impl Schedule {
         let (polls, fetches) = (&self.polls, &self.fetches);
         let is_idle = |entry: &Entry| !polls.is_running(entry.number) && !fetches.is_running(&entry.number);
         let fits = |entry: &Entry| is_idle(entry) && !doubters.contains(&entry.number);
-        self.entries
-            .in_turn(|entry| entry.task == Task::Poll && fits(entry))
-            .or_else(|| self.entries.in_turn(fits))
+        let is_polled = self.entries.len() > self.entries.fetching();
+        self.entries.in_turn(|entry| (entry.task == Task::Poll || !is_polled) && fits(entry))
     }
 
     /// While the source is not well, one request at a time goes out, for a different job each time.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use serde_json::json;
 use tidings::{
-    mock::{Down, JobPlan},
+    mock::{JobPlan, RateLimit},
     telemetry::{Metrics, Values},
     units::Span,
 };
@@ -96,11 +96,11 @@ async fn a_source_in_trouble_shows() {
     until(daemon, &state("ok"), "0").await;
     mock.set(|faults| {
         faults.key = None;
-        faults.down = Down::Unavailable { retry_after: None };
+        faults.rate_limit = Some(RateLimit { every: 1, retry_after: None });
     });
     until(daemon, &state("limited"), "1").await;
     assert_ne!(scrape(daemon).await[r#"tidings_request_budget{source="retab"}"#], "2000");
-    mock.set(|faults| faults.down = Down::No);
+    mock.set(|faults| faults.rate_limit = None);
     daemon.finished(&job).await;
     until(daemon, &state("ok"), "1").await;
     flow.stop().await;
