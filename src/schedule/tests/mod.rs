@@ -1,5 +1,6 @@
 //! The schedule from outside.
 
+mod clocks;
 mod learned;
 
 use std::time::Duration;
