@@ -20,6 +20,9 @@ use crate::{
     upstream::{Class, Failure, JobRef, KnownEnd, Profile},
 };
 
+/// Full jobs in a row that say that they have not ended, before the status is asked again.
+const DISAGREEING: u32 = 4;
+
 /// Why a job is not stored yet.
 enum Unfetched {
     /// The source failed.
@@ -77,7 +80,12 @@ pub async fn fetch(follower: &Follower, flight: &Flight) -> Step {
             make_event(follower, &watch, &end, &job).await;
             Step::Moved
         }
+        // Two replicas of the source may disagree for a moment. If they go on, the status decides anew.
         Err(Unfetched::Running) => {
+            let failures = follower.own_failure(flight, "the job says that it has not ended".to_owned());
+            if failures < DISAGREEING {
+                return Step::Again;
+            }
             follower.answered(flight);
             follower.store.resume_watching(number, clock::now()).await;
             Step::Moved

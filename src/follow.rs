@@ -266,16 +266,18 @@ impl Follower {
         self.log_change(before, schedule.health.state());
     }
 
-    /// Records a failure of this job alone, of which its source is no part.
-    pub(crate) fn own_failure(&self, flight: &Flight, error: String) {
+    /// Records a failure of this job alone, of which its source is no part. Returns how many there were in a row.
+    pub(crate) fn own_failure(&self, flight: &Flight, error: String) -> u32 {
         let mut schedule = self.schedule();
         let failure = Failure::Trouble(error);
         let Some(point) = schedule.standpoint(flight.request(), row_kind(&failure), clock::steady()) else {
-            return;
+            return 0;
         };
         let mut history = point.history;
         (history.last_error, history.is_own) = (failure.to_string(), true);
+        let count = history.count;
         schedule.record_failure(flight.number, history);
+        count
     }
 
     /// Records a failed request: what it means for its job and for the source.

@@ -255,3 +255,21 @@ async fn deadlines_that_passed_while_the_daemon_was_down_are_looked_at() {
     assert_eq!(told, ["\"job.completed\"".to_owned()].into());
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_about_which_two_routes_disagree_is_asked_with_patience() {
+    let rule = |ask: &Ask| Reply::status(ask, if ask.full { "in_progress" } else { "completed" });
+    let flow = Flow::start(rule, |_| ()).await;
+    let jobs = flow.register(1).await;
+    let asked = eventually("the status is asked again", || async {
+        let asked = flow.script.asked();
+        (asked.iter().filter(|ask| !ask.full).count() > 1).then_some(asked)
+    })
+    .await;
+    let full: Vec<bool> = asked.iter().take(6).map(|ask| ask.full).collect();
+    assert_eq!(full, [false, true, true, true, true, false]);
+    flow.open(&jobs).await;
+    flow.script.set(|ask| Reply::status(ask, "completed"));
+    flow.completed(&jobs).await;
+    flow.stop().await;
+}
