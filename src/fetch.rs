@@ -1,23 +1,18 @@
 //! A job whose end was seen → the full job, streamed into the spool → its event.
 
-use std::{
-    fs,
-    io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-    sync::Arc,
-};
+mod body;
 
-use tokio::io::AsyncReadExt as _;
+use std::io;
+
+use self::body::{Judged, Received, cut, judge};
 
 use crate::{
     clock,
     follow::{Flight, Follower, Step},
     job::{EventType, Outcome},
-    json_scan::{Pointers, Scan, Values, copy_value},
-    store::{End, Incoming, Spool, Stage, StoredJob, Watch},
+    store::{End, Said, Stage, StoredJob, Watch},
     telemetry::{Span, SpanKind, text},
-    upstream::{Class, Failure, JobRef, KnownEnd, Profile},
+    upstream::{Class, Failure, JobRef, KnownEnd},
 };
 
 /// Full jobs in a row that say that they have not ended, before the status is asked again.
@@ -75,9 +70,9 @@ pub async fn fetch(follower: &Follower, flight: &Flight) -> Step {
     });
     follower.metrics.sources.fetches.with_label_values(&[follower.source.name.as_str(), label]).inc();
     match result {
-        Ok(job) => {
+        Ok(fetched) => {
             follower.answered(flight);
-            make_event(follower, &watch, &end, &job).await;
+            make_event(follower, &watch, &fetched).await;
             Step::Moved
         }
         // Two replicas of the source may disagree for a moment. If they go on, the status decides anew.
@@ -105,48 +100,71 @@ pub async fn fetch(follower: &Follower, flight: &Flight) -> Step {
     }
 }
 
+/// A job that is stored.
+struct Fetched {
+    job: StoredJob,
+    /// Its end, as it said itself.
+    end: End,
+    said: Option<Said>,
+}
+
 async fn obtain(
     follower: &Follower,
     flight: &Flight,
     watch: &Watch,
     end: &End,
-) -> Result<StoredJob, Unfetched> {
+) -> Result<Fetched, Unfetched> {
     let (spool, source) = (follower.store.spool(), &follower.source);
     // A process that was killed between storing the body and recording it left it whole. What is not JSON is asked for
     // again, since its type is recorded nowhere yet.
     if !source.profile.result_status_at.is_empty()
         && let Some(job) = spool.finished(watch.number, &end.event_id).await?
     {
-        return Ok(job);
+        return Ok(Fetched { job, end: end.clone(), said: None });
     }
     let job = JobRef { id: &watch.job_id, vars: &watch.vars };
-    let mut stream = source.job(job, end.result.as_deref(), known(end)).await?;
-    let mut incoming = spool.begin(watch.number, &end.event_id).await?;
-    let received = async {
+    let (place, said) = place(follower, watch, end).await?;
+    let mut stream = source.job(job, place.as_deref(), known(end)).await?;
+    let mut received = Received {
+        incoming: spool.begin(watch.number, &end.event_id).await?,
+        media_type: stream.content_type.clone(),
+        is_status: stream.is_status,
+        is_refusal: end.refused,
+        may_be_empty: !is_early(follower, end),
+    };
+    let judged = async {
         while let Some(chunk) = stream.chunk().await? {
             flight.received(chunk.len());
-            incoming.write(&chunk).await?;
+            received.incoming.write(&chunk).await?;
         }
-        incoming.flush().await?;
-        if stream.content_type.is_some() && (stream.is_status || source.profile.result_status_at.is_empty()) {
-            return Ok(None);
-        }
-        check(&source.profile, &incoming, stream.is_status, end.refused).await
+        flight.arrived();
+        received.incoming.flush().await?;
+        judge(&source.profile, &received).await
     };
-    match received.await {
-        Ok(part) => {
-            let incoming = match part {
-                Some(pointer) => cut(spool, watch, end, incoming, pointer).await?,
-                None => incoming,
-            };
-            let job = incoming.finish().await?;
-            Ok(StoredJob { content_type: stream.content_type.or(job.content_type), ..job })
-        }
+    let judged = judged.await;
+    let mut incoming = received.incoming;
+    let Judged { media_type, part, said: own } = match judged {
+        Ok(judged) => judged,
         Err(error) => {
             incoming.discard().await;
-            Err(error)
+            return Err(error);
         }
+    };
+    let said = own.or(said);
+    let end = said.as_ref().map_or_else(|| end.clone(), |said| end.clone().said_by(watch, said));
+    if let Some(known) = watch.end.as_deref().filter(|known| known.event_id == end.event_id)
+        && let Some(job) = known.job.clone()
+    {
+        // This end was told already, with the body that is stored.
+        incoming.discard().await;
+        return Ok(Fetched { job, end, said });
     }
+    if let Some(pointer) = part {
+        incoming = cut(spool, watch, &end.event_id, incoming, pointer).await?;
+    }
+    let stored = incoming.finish_as(spool.path(watch.number, &end.event_id)).await?;
+    let job = StoredJob { content_type: media_type.or(stored.content_type), ..stored };
+    Ok(Fetched { job, end, said })
 }
 
 fn known(end: &End) -> KnownEnd {
@@ -157,108 +175,39 @@ fn known(end: &End) -> KnownEnd {
     }
 }
 
-/// Whether what came is JSON, and where it repeats the status the result of a job that has ended. Tells which part of it is
-/// to be delivered, if not all.
-async fn check(
-    profile: &Profile,
-    incoming: &Incoming,
-    is_status: bool,
-    refused: bool,
-) -> Result<Option<String>, Unfetched> {
-    let path = incoming.path().to_owned();
-    let status_at = match (is_status, refused) {
-        (true, _) => profile.status_at.clone(),
-        (false, true) => Vec::new(),
-        (false, false) => profile.result_status_at.clone(),
-    };
-    let is_checked = !status_at.is_empty();
-    let pointers = [&status_at[..], &profile.pending_while, &profile.failed_at].concat();
-    let values = tokio::task::spawn_blocking(move || values_at(&pointers, &path));
-    let values = values.await.map_err(io::Error::other)??.map_err(Failure::Trouble)?;
-    if is_checked {
-        let (status, class) = profile.status_in(&status_at, &values);
-        if status.is_empty() && class != Class::Pending && (!is_status || profile.status_required) {
-            return Err(Failure::Trouble("the job has no status".to_owned()).into());
-        }
-        if !matches!(class, Class::Ended(_)) {
-            return Err(Unfetched::Running);
-        }
-    }
-    // Where the status is all there is, the place of the result means the status body.
-    let whole = profile.result_at.is_empty() || refused || (is_status && profile.result_path.is_some());
-    Ok((!whole).then(|| profile.result_at.clone()))
-}
-
-/// The longest status word in a job, as it is written; a longer one is none.
-const MAX_WORD: usize = 8 << 10;
-
-/// Reads a job through to its end in bounded memory, however large it is, and picks out the values at some pointers: the outer
-/// error is that of the disk, the inner one says that it is no JSON.
-fn values_at(pointers: &[String], path: &Path) -> io::Result<Result<Values, String>> {
-    let limited = pointers.iter().map(|pointer| (pointer.as_str(), MAX_WORD));
-    let mut scan = Scan::new(&Arc::new(Pointers::new(limited)));
-    let (mut file, mut buffer) = (fs::File::open(path)?, vec![0; 64 << 10]);
-    let read = loop {
-        let read = match file.read(&mut buffer) {
-            Ok(0) => break scan.finish(),
-            Ok(read) => scan.push(&buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) => return Err(error),
-        };
-        if read.is_err() {
-            break read;
-        }
-    };
-    Ok(match read {
-        Ok(()) => Ok(scan.into_values()),
-        Err(error) => Err(format!("the job is no JSON: {error}")),
-    })
-}
-
-/// Leaves of a body the bytes at a pointer; all of it when nothing is there.
-async fn cut(
-    spool: &Spool,
+/// Where the result is. A status that names its place is asked again while it names none, and after a fetch that failed:
+/// links expire.
+async fn place(
+    follower: &Follower,
     watch: &Watch,
     end: &End,
-    whole: Incoming,
-    pointer: String,
-) -> io::Result<Incoming> {
-    let (from, to) = (whole.path().to_owned(), whole.path().with_extension("part"));
-    let cut = tokio::task::spawn_blocking(move || {
-        let mut part = io::BufWriter::new(private_file(&to)?);
-        let found = copy_value(io::BufReader::new(fs::File::open(from)?), &pointer, &mut part)?;
-        io::Write::flush(&mut part)?;
-        Ok::<_, io::Error>((found, to))
-    });
-    let (found, part) = cut.await.map_err(io::Error::other)??;
-    if !found {
-        tracing::warn!(
-            source = watch.source, job_id = %watch.job_id, "nothing is at result_at in the result; all of it is delivered"
-        );
-        tokio::fs::remove_file(part).await?;
-        return Ok(whole);
+) -> Result<(Option<String>, Option<Said>), Unfetched> {
+    let is_named = end.result.is_some() && !end.refused;
+    let is_absent = |place: &Option<String>, outcome| {
+        // A job that failed has no result to wait for.
+        place.as_deref() == Some("") && outcome != Outcome::Failed && is_early(follower, end)
+    };
+    if !is_named || !(is_absent(&end.result, end.outcome) || follower.has_failed(watch.number)) {
+        return Ok((end.result.clone(), None));
     }
-    // The same name on disk, so the whole body makes room for its part.
-    let mut incoming = spool.begin(watch.number, &end.event_id).await?;
-    let mut file = tokio::fs::File::open(&part).await?;
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = file.read(&mut buffer).await?;
-        if read == 0 {
-            break;
-        }
-        incoming.write(&buffer[..read]).await?;
+    let job = JobRef { id: &watch.job_id, vars: &watch.vars };
+    let (answer, _) = follower.source.status(job).await?;
+    let Class::Ended(outcome) = answer.class else { return Err(Unfetched::Running) };
+    if is_absent(&answer.result, outcome) {
+        return Err(Failure::Trouble("the status does not say yet where the result is".to_owned()).into());
     }
-    tokio::fs::remove_file(part).await?;
-    Ok(incoming)
+    follower.token().await;
+    Ok((answer.result, Some(Said { status: answer.status, outcome, error: answer.error })))
 }
 
-fn private_file(path: &Path) -> io::Result<fs::File> {
-    fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
+/// Whether the result of a job may still be on its way.
+fn is_early(follower: &Follower, end: &End) -> bool {
+    clock::now() < end.noticed_at.after(follower.source.config.result_grace.0)
 }
 
-async fn make_event(follower: &Follower, watch: &Watch, end: &End, job: &StoredJob) {
-    let made = follower.store.fan_out(watch.number, job, follower.route(), clock::now()).await;
+async fn make_event(follower: &Follower, watch: &Watch, fetched: &Fetched) {
+    let Fetched { job, end, said } = fetched;
+    let made = follower.store.fan_out(watch.number, job, said.as_ref(), follower.route(), clock::now()).await;
     if !made {
         // The watch was deleted meanwhile, and with it everything that would have read the body.
         let _ = follower.store.spool().remove(watch.number, &end.event_id);
@@ -271,48 +220,4 @@ async fn make_event(follower: &Follower, watch: &Watch, end: &End, job: &StoredJ
         source = watch.source, job_id = %watch.job_id, outcome, event_id = end.event_id, bytes = job.size,
         polls = watch.polls, "the job ended"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(body: &str) -> Result<Option<String>, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), body).unwrap();
-        let pointers = ["/job/status", "/status"].map(str::to_owned);
-        let values = values_at(&pointers, file.path()).unwrap()?;
-        Ok(values.first(&pointers).and_then(crate::json_scan::Raw::word))
-    }
-
-    #[test]
-    fn a_whole_job_is_told_from_a_piece_of_one() {
-        let odd = "\n{ \"response\" : {\"n\":1e-400,\"m\":1234567890123456789012345,\"s\":\"\\ud83d\\ud83d\"},\"status\"\t:\"completed\"} \n";
-        assert_eq!(status(odd), Ok(Some("completed".to_owned())));
-        assert!(status(&odd[..odd.len() - 4]).unwrap_err().contains("no JSON"));
-        assert!(status("{\"status\":\"completed\"} {").unwrap_err().contains("no JSON"));
-        assert_eq!(status("[]"), Ok(None));
-        assert_eq!(status("{\"id\":1}"), Ok(None));
-        assert_eq!(status(r#"{"status":"a","job":{"status":"b"}}"#), Ok(Some("b".to_owned())));
-        assert!(status("<html></html>").unwrap_err().contains("no JSON"));
-    }
-
-    #[test]
-    fn a_careless_job_is_a_job() {
-        let number = "9".repeat(100_000);
-        for odd in [
-            "\u{feff}{\"status\":\"completed\"}",
-            r#"{"x":[NaN,-Infinity,1e400],"status":"completed"}"#,
-            r#"{"x":"\ud83d","status":"completed","status":"queued"}"#,
-            &format!(r#"{{"x":{number},"status":"completed"}}"#),
-        ] {
-            assert_eq!(status(odd), Ok(Some("completed".to_owned())), "{}", &odd[..40]);
-        }
-    }
-
-    #[test]
-    fn depth_costs_no_stack() {
-        let deep = format!("{{\"status\":\"failed\",\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(status(&deep), Ok(Some("failed".to_owned())));
-    }
 }

@@ -139,6 +139,11 @@ impl Follower {
         self.wake.notify_one();
     }
 
+    /// Whether the last request for a job failed.
+    pub(crate) fn has_failed(&self, number: u64) -> bool {
+        self.schedule().entry(number).is_some_and(|(entry, _)| entry.failures.is_some())
+    }
+
     /// What went wrong last at the source.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {

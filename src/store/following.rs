@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Change, Delivery, DeliveryKey, End, Event, News, Stage, Step, Store, StoreError, StoredJob, Watch, keys,
-    registering::load, removing, txn::Txn,
+    Change, Delivery, DeliveryKey, End, Event, News, Said, Stage, Step, Store, StoreError, StoredJob, Watch,
+    keys, registering::load, removing, txn::Txn,
 };
 use crate::{
     api::view::DeliveryState,
@@ -155,14 +155,21 @@ impl Store {
         .await;
     }
 
-    /// Makes the event of a job that was fetched, with a delivery to each sink that `route` names. `false` when
-    /// the watch is gone.
-    pub async fn fan_out<R>(&self, number: u64, job: &StoredJob, route: R, now: Time) -> bool
+    /// Makes the event of a job that was fetched, with a delivery to each sink that `route` names. What the job said of its
+    /// own end counts. `false` when the watch is gone.
+    pub async fn fan_out<R>(
+        &self,
+        number: u64,
+        job: &StoredJob,
+        said: Option<&Said>,
+        route: R,
+        now: Time,
+    ) -> bool
     where
         R: Fn(&Watch, EventType) -> Vec<String> + Clone + Send + 'static,
     {
         self.write_surely(|| {
-            let (job, route) = (job.clone(), route.clone());
+            let (job, said, route) = (job.clone(), said.cloned(), route.clone());
             move |txn| {
                 let Some(mut watch) = load(txn, number)? else { return Ok(false) };
                 if watch.stage != Stage::Fetching {
@@ -176,6 +183,18 @@ impl Store {
                     txn.tell(Change::Follow(watch));
                     return Ok(false);
                 };
+                if let Some(said) = said {
+                    let corrected = end.clone().said_by(&watch, &said);
+                    if corrected != end {
+                        end = corrected;
+                        watch.status = Some(said.status);
+                        watch.last_error = said.error.filter(|_| end.outcome == Outcome::Failed);
+                        if watch.end.as_ref().is_some_and(|known| known.event_id == end.event_id) {
+                            restore(txn, watch, now)?;
+                            return Ok(true);
+                        }
+                    }
+                }
                 end.job = Some(job);
                 let sinks = route(&watch, EventType::Ended(end.outcome));
                 make_end(txn, watch, end, &sinks, now)?;

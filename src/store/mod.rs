@@ -57,7 +57,9 @@ pub use following::{Ended, Observation};
 pub use inspect::{Flaw, Stats};
 pub use keys::DeliveryKey;
 pub use read::{DeliveryFilter, Found, Listing, Newest, WatchFilter};
-pub use record::{Callback, Change, Delivery, End, Event, News, Stage, Step, StoredJob, Verdict, Watch};
+pub use record::{
+    Callback, Change, Delivery, End, Event, News, Said, Stage, Step, StoredJob, Verdict, Watch,
+};
 pub use registering::{Registered, Registration};
 pub use removing::Removed;
 pub use spool::{Incoming, Spool};

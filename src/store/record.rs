@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::DeliveryKey;
 use crate::{
     api::view::{AttemptView, DeliveryState},
-    job::{Attempt, EventType, JobId, Outcome, Phase, Progress},
+    job::{Attempt, EventType, JobId, Outcome, Phase, Progress, event_id},
     secret::Secret,
     telemetry::{JobTrace, TraceParent},
     units::Time,
@@ -87,6 +87,29 @@ pub struct End {
     /// The answer to the request for the result was the job's error: it is the result, whatever its status.
     #[serde(default, skip_serializing_if = "is_default")]
     pub refused: bool,
+}
+
+/// What a job said of its own end when it was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The source's word.
+    pub status: String,
+    /// What it means.
+    pub outcome: Outcome,
+    /// The job's own error.
+    pub error: Option<String>,
+}
+
+impl End {
+    /// The end with the outcome that the job itself gave, and so with another event. The run stays that which the poll saw.
+    #[must_use]
+    pub fn said_by(mut self, watch: &Watch, said: &Said) -> Self {
+        if self.outcome != said.outcome && !self.refused {
+            self.outcome = said.outcome;
+            self.event_id = event_id(&watch.source, &watch.job_id, self.outcome, &self.attempt);
+        }
+        self
+    }
 }
 
 /// A step of a job on its way, as the poll that saw it made it an event.

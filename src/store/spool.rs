@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tempfile::TempPath;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{StoreError, StoredJob, make_private, measure::Measure, spooled::Spooled, sync_folder};
@@ -22,6 +23,7 @@ pub struct Spool {
     folder: PathBuf,
     incoming: PathBuf,
     spooled: Arc<Spooled>,
+    attempts: Arc<AtomicU64>,
 }
 
 impl Spool {
@@ -32,7 +34,7 @@ impl Spool {
         for entry in fs::read_dir(&incoming)? {
             fs::remove_file(entry?.path())?;
         }
-        Ok(Self { folder: folder.to_owned(), incoming, spooled: Arc::default() })
+        Ok(Self { folder: folder.to_owned(), incoming, spooled: Arc::default(), attempts: Arc::default() })
     }
 
     /// Where the body of an event lies, or will lie.
@@ -46,14 +48,11 @@ impl Spool {
     /// # Errors
     /// When the file cannot be made.
     pub async fn begin(&self, watch: u64, event_id: &str) -> io::Result<Incoming> {
-        let path = self.incoming.join(name(watch, event_id));
-        let file = tokio::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .await?;
+        // A task that was cut may still hold the file of the attempt before.
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let path = self.incoming.join(format!("{}.{attempt}", name(watch, event_id)));
+        let path = TempPath::try_from_path(path)?;
+        let file = tokio::fs::File::options().write(true).create_new(true).mode(0o600).open(&path).await?;
         Ok(Incoming {
             file,
             path,
@@ -128,10 +127,10 @@ fn name(watch: u64, event_id: &str) -> String {
     format!("{watch:016x}-{event_id}.json")
 }
 
-/// A body that is being written.
+/// A body that is being written. It is gone with this, unless it was finished.
 pub struct Incoming {
     file: tokio::fs::File,
-    path: PathBuf,
+    path: TempPath,
     target: PathBuf,
     folder: PathBuf,
     spooled: Arc<Spooled>,
@@ -168,6 +167,15 @@ impl Incoming {
         self.file.flush().await
     }
 
+    /// Syncs, gives the file another name than the one it was begun for, and syncs the name.
+    ///
+    /// # Errors
+    /// When any of it fails; the body is then not stored.
+    pub async fn finish_as(mut self, target: PathBuf) -> io::Result<StoredJob> {
+        self.target = target;
+        self.finish().await
+    }
+
     /// Syncs, gives the file its name, and syncs the name.
     ///
     /// # Errors
@@ -177,7 +185,7 @@ impl Incoming {
         self.file.sync_data().await?;
         let (path, target, folder, spooled) = (self.path, self.target, self.folder, self.spooled);
         let named = tokio::task::spawn_blocking(move || {
-            spooled.change(&target, || fs::rename(&path, &target))?;
+            spooled.change(&target, || path.persist(&target).map_err(|failed| failed.error))?;
             sync_folder(&folder)
         });
         named.await.map_err(io::Error::other)??;
@@ -187,7 +195,7 @@ impl Incoming {
     /// Throws away what was written.
     pub async fn discard(self) {
         // What stays is swept at the next start.
-        let _ = tokio::fs::remove_file(&self.path).await;
+        let _ = tokio::task::spawn_blocking(move || self.path.close()).await;
     }
 }
 

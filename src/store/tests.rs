@@ -101,7 +101,7 @@ impl Bench {
         let mut incoming = self.store.spool().begin(watch.number, event_id).await.unwrap();
         incoming.write(BODY).await.unwrap();
         let job = incoming.finish().await.unwrap();
-        assert!(self.store.fan_out(watch.number, &job, to(sinks), now).await);
+        assert!(self.store.fan_out(watch.number, &job, None, to(sinks), now).await);
     }
 
     /// Brings a watch to its end, with an event that goes to `sinks`.

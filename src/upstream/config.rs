@@ -83,6 +83,8 @@ pub struct SourceConfig {
     /// Where an answer of 4xx or 5xx to the request for the result says that it is the error that the job ended with, and not one of
     /// the source: it is when something is at one of these pointers. Those that pass are not.
     pub result_failure_at: Option<Vec<String>>,
+    /// Whether an HTML page can be the result. By default it counts as an error page, and the result is asked for again.
+    pub result_may_be_html: Option<bool>,
     /// Where the status body has the error of a failed job; the first pointer that is present counts.
     pub error_at: Option<Vec<String>>,
     /// Where the status body has the operation that the job runs; polling learns by it.
@@ -120,6 +122,9 @@ pub struct SourceConfig {
     /// How long the source may answer 404 for a job before it is lost. By default 30s for a job that was never seen, and 10m
     /// for one that was.
     pub not_found_grace: Option<Span>,
+    /// How long after its end a job's result may still appear: the status is asked again while it does not say where the
+    /// result is, and an empty result is fetched again. Afterwards the status body, or the empty result, is delivered.
+    pub result_grace: Span,
     /// When to look.
     pub polling: PollingConfig,
     /// The drop-in proxy at `/proxy/NAME/`.
@@ -151,6 +156,7 @@ impl Default for SourceConfig {
             result_status_at: None,
             result_4xx_is_failure: None,
             result_failure_at: None,
+            result_may_be_html: None,
             error_at: None,
             endpoint_at: None,
             metadata_at: None,
@@ -169,6 +175,7 @@ impl Default for SourceConfig {
             max_job_size: Size::mib(512),
             include_request: false,
             not_found_grace: None,
+            result_grace: Span::secs(30),
             polling: PollingConfig::default(),
             proxy: ProxyConfig::default(),
         }

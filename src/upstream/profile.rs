@@ -46,6 +46,8 @@ pub struct Profile {
     pub result_4xx_is_failure: bool,
     /// Where an error answer to the request for the result says that it is the error of the job.
     pub result_failure_at: Vec<String>,
+    /// An HTML page can be the result.
+    pub result_may_be_html: bool,
     /// Where the status word is.
     pub status_at: Vec<String>,
     /// Where the body says that the job has not ended, whatever its status word says.
@@ -150,7 +152,7 @@ fn merged(config: &SourceConfig) -> SourceConfig {
     }
     fill! {
         base_url api_key_header status_path fallback_status_path status_at status_required outcomes running
-        pending_while failed_at result_failure_at
+        pending_while failed_at result_failure_at result_may_be_html
         result_path result_with_request_path result_at result_status_at result_4xx_is_failure error_at endpoint_at
         metadata_at created_at started_at ended_at attempt_at poll_hint_header allow_origins create_path
         created_id_at retry_path
@@ -220,6 +222,7 @@ impl Reader {
             result_at: self.pointer("result_at", keys.result_at.as_ref()).unwrap_or_default(),
             result_status_at,
             result_4xx_is_failure: keys.result_4xx_is_failure.unwrap_or(false),
+            result_may_be_html: keys.result_may_be_html.unwrap_or(false),
             status_at,
             pending_while: self.pointers("pending_while", keys.pending_while.as_ref()),
             result_failure_at: self.pointers("result_failure_at", keys.result_failure_at.as_ref()),

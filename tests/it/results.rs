@@ -145,7 +145,105 @@ fn zipped(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+const PAGE: &str = "<!DOCTYPE html>\n<html><body>Please wait</body></html>";
 const LINES: &str = "{\"custom_id\":\"a\"}\n{\"custom_id\":\"b\"}\n";
+
+/// Answers that are no result, with what the watch says of each.
+fn no_results() -> Vec<(Answer, &'static str)> {
+    let json = r#"{"detail":"not ready"}"#;
+    vec![
+        (Answer::typed(200, "text/html; charset=utf-8", PAGE), "HTML"),
+        (Answer::typed(200, "application/octet-stream", format!("\u{feff} {PAGE}")), "HTML"),
+        (Answer::bare(200, PAGE), "HTML"),
+        (Answer::typed(202, "application/json", json), "202"),
+        (Answer::bare(204, ""), "204"),
+        (Answer::bare(205, ""), "205"),
+        (Answer::typed(206, "application/jsonl", &LINES[..20]).with("content-range", "bytes 0-19/36"), "206"),
+        (
+            Answer::typed(200, "application/jsonl", &LINES[..20]).with("content-range", "bytes 0-19/36"),
+            "part",
+        ),
+        (Answer::typed(200, "application/jsonl", LINES).with("content-encoding", "br"), "`br`"),
+        (
+            Answer::typed(200, "application/jsonl", LINES).with("content-encoding", "gzip, gzip"),
+            "`gzip, gzip`",
+        ),
+        (Answer::typed(200, "application/jsonl", LINES).with("content-encoding", "gzip"), "gzip"),
+        (Answer::typed(200, "application/jsonl", zipped(LINES.as_bytes())), "JSONL"),
+        (Answer::json(""), "empty"),
+        (Answer::json(&LINES[..LINES.len() - 3]), "JSON"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_the_result_is_asked_for_again() {
+    let site = Site::start().await;
+    let flow = Flow::start(with_result(&site)).await;
+    let cases = no_results();
+    let good = || Answer::typed(200, "application/jsonl", LINES);
+    for (index, (bad, words)) in cases.iter().enumerate() {
+        let (job, out) = (format!("t{index}"), format!("/out/t{index}"));
+        site.json(&format!("/tasks/{job}"), DONE);
+        site.script(&out, [bad.clone()]);
+        flow.watch(&job).await;
+        let error = flow.error(&job).await;
+        assert!(error.contains(words), "{bad:?}: {error}");
+        assert_eq!(flow.receiver.requests().len(), index, "{bad:?} is delivered");
+        site.script(&out, [good()]);
+        let watch = flow.until(&job, "is delivered", |watch| watch["phase"] == "done").await;
+        assert_eq!((&watch["outcome"], &watch["last_error"]), (&json!("completed"), &Value::Null));
+        let events = flow.receiver.at_least(index + 1).await;
+        assert_eq!((events.len(), events[index].body.as_slice()), (index + 1, LINES.as_bytes()), "{bad:?}");
+    }
+    assert_eq!(files(&flow.folder.path().join("data/spool")).len(), cases.len());
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_body_is_the_result_only_when_it_says_the_end() {
+    let site = Site::start().await;
+    let flow = Flow::start(custom(&site)).await;
+    for (index, (bad, words)) in [
+        (Answer::typed(200, "text/html", PAGE), "HTML"),
+        (Answer::typed(200, "text/plain", "please wait"), "JSON"),
+        (Answer::typed(202, "application/json", r#"{"detail":"not ready"}"#), "no status"),
+        (Answer::json(r#"{"detail":"not ready"}"#), "no status"),
+        (Answer::bare(204, ""), "204"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (job, path) = (format!("t{index}"), format!("/tasks/t{index}"));
+        site.script(&path, [Answer::json(DONE), bad.clone()]);
+        flow.watch(&job).await;
+        let error = flow.error(&job).await;
+        assert!(error.contains(words), "{bad:?}: {error}");
+        assert_eq!(flow.receiver.requests().len(), index, "{bad:?} is delivered");
+        // The type of a body that was read as JSON does not matter.
+        site.answer(&path, 200, "text/plain", DONE);
+        let (_, event) = {
+            let watch = flow.until(&job, "is delivered", |watch| watch["phase"] == "done").await;
+            (watch, flow.receiver.at_least(index + 1).await.remove(index))
+        };
+        assert_eq!(
+            (event.body.as_slice(), event.header("content-type")),
+            (DONE.as_bytes(), "application/json")
+        );
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_can_be_the_result_of_a_source_that_says_so() {
+    let site = Site::start().await;
+    let flow = Flow::start(SourceConfig { result_may_be_html: Some(true), ..with_result(&site) }).await;
+    site.json("/tasks/t1", DONE);
+    site.answer("/out/t1", 200, "text/html", PAGE);
+    flow.watch("t1").await;
+    let (_, event) = flow.done("t1").await;
+    assert_eq!((event.body.as_slice(), event.header("content-type")), (PAGE.as_bytes(), "text/html"));
+    flow.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_media_are_delivered_as_they_came() {
@@ -169,6 +267,19 @@ async fn other_media_are_delivered_as_they_came() {
         let event = flow.receiver.at_least(index + 1).await.remove(index);
         assert_eq!((event.header("content-type"), &event.body), (media_type, &body));
     }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_file_is_a_result_once_it_stays_empty() {
+    let site = Site::start().await;
+    let flow = Flow::start(SourceConfig { result_grace: Span::millis(300), ..with_result(&site) }).await;
+    site.json("/tasks/t1", DONE);
+    site.answer("/out/t1", 200, "application/jsonl", "");
+    flow.watch("t1").await;
+    assert!(flow.error("t1").await.contains("empty"));
+    let watch = flow.until("t1", "is delivered", |watch| watch["phase"] == "done").await;
+    assert_eq!(watch["job_size"], 0);
     flow.stop().await;
 }
 
@@ -206,7 +317,111 @@ async fn a_bomb_ends_at_the_bound() {
     flow.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_json_are_a_result_whatever_their_type_says() {
+    let site = Site::start().await;
+    let flow = Flow::start(with_result(&site)).await;
+    for (index, (answer, media_type)) in [
+        (Answer::json(LINES), "application/jsonl"),
+        (Answer::bare(200, LINES), "application/jsonl"),
+        (Answer::bare(200, "{\"a\":1}\r\n\r\n[2]"), "application/jsonl"),
+        (Answer::bare(200, "{\"a\":\n1}\n"), "application/json"),
+        (Answer::typed(200, "application/json; charset=utf-8", "\u{feff}[1]"), "application/json"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let job = format!("t{index}");
+        site.json(&format!("/tasks/{job}"), DONE);
+        site.script(&format!("/out/{job}"), [answer.clone()]);
+        flow.watch(&job).await;
+        let event = flow.receiver.at_least(index + 1).await.remove(index);
+        assert_eq!((event.header("content-type"), &event.body), (media_type, &answer.body));
+    }
+    flow.stop().await;
+}
+
 /// The status route says completed, the full job says something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_full_job_says_of_its_end_counts() {
+    let site = Site::start().await;
+    let flow = Flow::start(source("retab", &site)).await;
+    let full = |id: &str| format!("/v1/jobs/{id}?include_request=false&include_response=true");
+    let status =
+        |word: &str| json!({"status": word, "completed_at": 1_772_611_219, "attempt_count": 1}).to_string();
+    for (index, (light, word)) in
+        [("completed", "failed"), ("completed", "cancelled"), ("failed", "completed"), ("failed", "failed")]
+            .into_iter()
+            .enumerate()
+    {
+        let job = format!("job_{index}");
+        site.json(&format!("/v1/jobs/{job}/status"), &status(light));
+        let body = json!({"id": job, "status": word, "error": {"message": "no page 3"}}).to_string();
+        site.json(&full(&job), &body);
+        flow.watch(&job).await;
+        let watch = flow.until(&job, "is delivered", |watch| watch["phase"] == "done").await;
+        assert_eq!((&watch["outcome"], &watch["status"]), (&json!(word), &json!(word)), "{light}");
+        if word == "failed" && light != word {
+            assert!(watch["last_error"].as_str().unwrap().contains("no page 3"), "{watch}");
+        }
+        let attempt = tidings::job::Attempt {
+            completed_at: Some("1772611219000".to_owned()),
+            attempt_count: Some("1".to_owned()),
+            ..tidings::job::Attempt::default()
+        };
+        let outcome = serde_json::from_value(json!(word)).unwrap();
+        let id = tidings::job::event_id("jobs", &crate::harness::id(&job), outcome, &attempt);
+        let event = flow.receiver.at_least(index + 1).await.remove(index);
+        assert_eq!(
+            (event.header("webhook-id"), watch["event_id"].as_str()),
+            (id.as_str(), Some(id.as_str()))
+        );
+        assert_eq!(event.body, body.as_bytes());
+        let (_, events) = flow.daemon.get_bytes(&format!("/v1/watches/jobs/{job}/job")).await;
+        assert_eq!(events, body.as_bytes());
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_whose_place_comes_late_is_waited_for() {
+    let site = Site::start().await;
+    let flow = Flow::start(source("openai-batch", &site)).await;
+    let early = Answer::json(r#"{"status":"completed","output_file_id":null}"#);
+    let late = Answer::json(r#"{"status":"completed","output_file_id":"f1"}"#);
+    site.script("/v1/batches/b1", [early.clone(), early.clone(), early.clone(), early, late]);
+    site.answer("/v1/files/f1/content", 200, "application/jsonl", LINES);
+    flow.watch("b1").await;
+    let (watch, event) = flow.done("b1").await;
+    assert_eq!((watch["outcome"].as_str(), event.body.as_slice()), (Some("completed"), LINES.as_bytes()));
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_body_is_the_result_when_no_place_came() {
+    let site = Site::start().await;
+    let flow =
+        Flow::start(SourceConfig { result_grace: Span::millis(400), ..source("openai-batch", &site) }).await;
+    let body = r#"{"status":"completed","output_file_id":null}"#;
+    site.json("/v1/batches/b1", body);
+    flow.watch("b1").await;
+    let (_, event) = flow.done("b1").await;
+    assert_eq!(event.body, body.as_bytes());
+    assert!(site.requests("/v1/batches/b1").len() > 3, "the status is asked again meanwhile");
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_job_waits_for_no_result() {
+    let site = Site::start().await;
+    let flow =
+        Flow::start(SourceConfig { result_grace: Span::secs(3600), ..source("openai-batch", &site) }).await;
+    site.json("/v1/batches/b1", r#"{"status":"failed","output_file_id":null}"#);
+    flow.watch("b1").await;
+    assert_eq!(flow.done("b1").await.0["outcome"], "failed");
+    flow.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_elsewhere_is_fetched_without_our_headers() {
     let (site, storage) = (Site::start().await, Site::start().await);
@@ -237,6 +452,29 @@ async fn a_link_reaches_no_address_that_is_not_opened() {
         assert!(!error.contains("sig=x"), "{error}");
     }
     assert!(inside.requests("/files/1?sig=x").is_empty());
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_expired_makes_the_status_name_a_new_one() {
+    let (site, storage) = (Site::start().await, Site::start().await);
+    let flow = Flow::open(with_link(&site), &["127.0.0.0/8"]).await;
+    for (index, status) in [400, 401, 403, 404, 410].into_iter().enumerate() {
+        let (job, old, new) = (format!("t{index}"), format!("/old?{status}"), format!("/new?{status}"));
+        let at = |path: &str| Answer::json(&done_at(&format!("{}{path}", storage.url())));
+        site.script(&format!("/tasks/{job}"), [at(&old), at(&new)]);
+        storage.answer(&old, status, "application/xml", "<Error>Request has expired</Error>");
+        storage.answer(&new, 200, "application/jsonl", LINES);
+        flow.watch(&job).await;
+        let event = flow.receiver.at_least(index + 1).await.remove(index);
+        assert_eq!(event.body, LINES.as_bytes(), "{status}");
+        assert_eq!(storage.requests(&old).len(), 1);
+    }
+    let (_, sources) = flow.daemon.get("/v1/sources").await;
+    assert_eq!(
+        sources["data"][0]["state"], "ok",
+        "a storage host's answer says nothing about the source: {sources}"
+    );
     flow.stop().await;
 }
 

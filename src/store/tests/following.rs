@@ -60,11 +60,54 @@ async fn a_step_done_twice_makes_one_event() {
     let fetching = bench.read(watch.number);
     bench.fan_out(&fetching, &["app"], at(3)).await;
     let job = StoredJob { size: 1, sha256: "other".to_owned(), content_type: None, has_mark: false };
-    assert!(bench.store.fan_out(watch.number, &job, to(&["app"]), at(4)).await);
+    assert!(bench.store.fan_out(watch.number, &job, None, to(&["app"]), at(4)).await);
     bench.store.lose(watch.number, "too late", 9, to(&["app"]), at(5)).await;
     let watch = bench.read(watch.number);
     assert_eq!((watch.events.len(), bench.pending().len(), watch.polls), (1, 1, 1));
-    assert!(!bench.store.fan_out(999, &job, to(&["app"]), at(6)).await, "there is no such watch");
+    assert!(!bench.store.fan_out(999, &job, None, to(&["app"]), at(6)).await, "there is no such watch");
+}
+
+#[tokio::test]
+async fn what_a_job_says_of_its_end_makes_the_event_and_its_id() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    let ended = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 4, at(10)).await;
+    let Ended::Fetch(fetching) = ended else { panic!("a new end") };
+    let seen_end = fetching.ending.as_deref().unwrap().clone();
+    let said = |outcome: Outcome| Said {
+        status: outcome.as_str().to_owned(),
+        outcome,
+        error: Some("no page 3".to_owned()),
+    };
+    // What a killed process stored and did not record is worked out anew, and comes to the same.
+    let end = seen_end.clone().said_by(&fetching, &said(Outcome::Failed));
+    assert_eq!(end, seen_end.clone().said_by(&fetching, &said(Outcome::Failed)));
+    let id = crate::job::event_id("retab", &fetching.job_id, Outcome::Failed, &seen_end.attempt);
+    assert_eq!(
+        (end.outcome, end.event_id.as_str(), &end.attempt),
+        (Outcome::Failed, id.as_str(), &seen_end.attempt)
+    );
+    assert_eq!(seen_end, seen_end.clone().said_by(&fetching, &said(Outcome::Completed)));
+
+    let job = StoredJob { size: 2, sha256: String::new(), content_type: None, has_mark: false };
+    let failed = said(Outcome::Failed);
+    for now in [at(11), at(12)] {
+        assert!(bench.store.fan_out(watch.number, &job, Some(&failed), to(&["app"]), now).await);
+    }
+    let told = bench.read(watch.number);
+    let known = told.current_end().unwrap();
+    assert_eq!((known.outcome, &known.event_id, told.events.len()), (Outcome::Failed, &id, 1));
+    assert_eq!((told.status.as_deref(), told.last_error.as_deref()), (Some("failed"), Some("no page 3")));
+
+    // A status route that goes on to say otherwise makes no second event of the same run.
+    bench.watch("job_1").await;
+    bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 5, at(20)).await;
+    assert!(bench.store.fan_out(watch.number, &job, Some(&failed), to(&["app"]), at(21)).await);
+    let again = bench.read(watch.number);
+    assert_eq!(
+        (again.events.clone(), again.current_end(), again.pending),
+        (told.events.clone(), told.current_end(), told.pending)
+    );
 }
 
 #[tokio::test]
