@@ -18,7 +18,7 @@ const INSISTED_APART: Duration = Duration::from_secs(1);
 const MAX_INSISTED: usize = 1000;
 
 /// While others are ready, one request in so many is for a failing job.
-const RETRY_TURN: usize = 8;
+const RETRY_TURN: usize = 16;
 
 impl Schedule {
     /// Returns what to do now.
@@ -115,15 +115,23 @@ impl Schedule {
         Some(self.start(number, Lane::Poll, now))
     }
 
-    /// A job that is asked now because several others failed in a way that may be the source's: a poll, if there is one, as
-    /// results may have troubles of their own.
+    /// A job that is asked now because several others failed in a way that may be the source's: one that was answered well
+    /// before, if there is one, and a poll while there are any, as results may have troubles of their own.
     fn witness(&mut self) -> Option<u64> {
         let doubters = self.health.doubters()?;
         let (polls, fetches) = (&self.polls, &self.fetches);
-        let is_idle = |entry: &Entry| !polls.is_running(entry.number) && !fetches.is_running(&entry.number);
-        let fits = |entry: &Entry| is_idle(entry) && !doubters.contains(&entry.number);
         let is_polled = self.entries.len() > self.entries.fetching();
-        self.entries.in_turn(|entry| (entry.task == Task::Poll || !is_polled) && fits(entry))
+        let fits = |entry: &Entry| {
+            (entry.task == Task::Poll || !is_polled)
+                && !polls.is_running(entry.number)
+                && !fetches.is_running(&entry.number)
+                && !doubters.contains(&entry.number)
+        };
+        let entries = &mut self.entries;
+        let mut pick = |also: fn(&Entry) -> bool| entries.in_turn(|entry| fits(entry) && also(entry));
+        pick(|entry| entry.failures.is_none() && entry.was_seen())
+            .or_else(|| pick(|entry| entry.failures.is_none()))
+            .or_else(|| pick(|_| true))
     }
 
     /// While the source is not well, one request at a time goes out, for a different job each time.

@@ -1,6 +1,7 @@
 //! The schedule from outside.
 
 mod clocks;
+mod isolation;
 mod learned;
 
 use std::time::Duration;

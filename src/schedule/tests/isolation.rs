@@ -1,0 +1,104 @@
+//! How much later the good jobs of a source are noticed when as many others fail, in virtual time.
+
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use super::{super::*, wall, watch};
+
+/// How the bad jobs fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bad {
+    /// There are none.
+    Absent,
+    /// An error at once.
+    Error,
+    /// No answer within 30 s.
+    Hang,
+    /// A limit that asks for an hour.
+    Limit,
+}
+
+const GOOD: u64 = 100;
+const ROUND_TRIP: Duration = Duration::from_millis(50);
+
+/// Jobs of 5 to 20 s, all registered at once, with as many bad ones; the mean delay of the good ones in seconds.
+fn mean_delay(bad: Bad, seed: u64) -> f64 {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(&PollingConfig::default(), 20.0, 32, start);
+    let mut random = StdRng::seed_from_u64(seed);
+    let takes: Vec<f64> = (0..GOOD).map(|_| random.random_range(5.0..20.0)).collect();
+    let all = if bad == Bad::Absent { GOOD } else { 2 * GOOD };
+    for number in 0..all {
+        schedule.follow(&watch(number, Stage::Watching), start, wall());
+    }
+    let mut delays = Vec::new();
+    // Requests in flight: when each ends, for which job, and when it was sent.
+    let mut flights: BinaryHeap<Reverse<(Duration, u64, Duration)>> = BinaryHeap::new();
+    let mut at = Duration::ZERO;
+    while delays.len() < usize::try_from(GOOD).unwrap() {
+        assert!(at < Duration::from_mins(10), "{bad:?}: {} of {GOOD} ended", delays.len());
+        let (now, time) = (start + at, wall().after(at));
+        while let Some(Reverse((_, number, sent))) =
+            flights.peek().filter(|next| next.0.0 <= at).map(|next| Reverse(next.0))
+        {
+            flights.pop();
+            let request = Request { number, sent: start + sent, now };
+            let Some(takes) = takes.get(usize::try_from(number).unwrap()) else {
+                let sign = match bad {
+                    Bad::Hang => Sign::Suspect(State::Failing, None),
+                    Bad::Limit => Sign::Suspect(State::Limited, Some(Duration::from_hours(1))),
+                    Bad::Error | Bad::Absent => Sign::Heard,
+                };
+                if let Some(point) = schedule.standpoint(request, RowKind::Passing, time) {
+                    let mut history = point.history;
+                    history.asked = (bad == Bad::Limit).then_some(Duration::from_hours(1));
+                    schedule.record_failure(number, history);
+                }
+                schedule.record_sign(request, sign, 0.5);
+                schedule.done(number, Task::Poll, true, now, time, random.random());
+                continue;
+            };
+            schedule.record_answer(request);
+            let has_ended = at.as_secs_f64() >= *takes;
+            if has_ended {
+                delays.push(at.as_secs_f64() - takes);
+                schedule.unfollow(number);
+            } else {
+                let seen = Seen { created_at: Some(wall()), ..Seen::default() };
+                schedule.alive(number, &seen, now, time);
+                schedule.note(number, "in_progress", false);
+            }
+            schedule.done(number, Task::Poll, !has_ended, now, time, random.random());
+        }
+        loop {
+            match schedule.next(now, time) {
+                Next::Run(number) => {
+                    let lasts =
+                        if number >= GOOD && bad == Bad::Hang { Duration::from_secs(30) } else { ROUND_TRIP };
+                    flights.push(Reverse((at + lasts, number, at)));
+                }
+                Next::Cut => {
+                    let slowest = flights.iter().map(|flight| flight.0).max().unwrap();
+                    flights.retain(|flight| flight.0 != slowest);
+                    flights.push(Reverse((at, slowest.1, slowest.2)));
+                    break;
+                }
+                Next::Yield => {}
+                Next::Wait(_) => break,
+            }
+        }
+        at += Duration::from_millis(5);
+    }
+    delays.iter().sum::<f64>() / f64::from(u32::try_from(delays.len()).unwrap())
+}
+
+#[test]
+fn the_others_are_noticed_as_soon_however_half_of_the_jobs_fail() {
+    for bad in [Bad::Error, Bad::Hang, Bad::Limit] {
+        let mean = |bad| (0..5).map(|seed| mean_delay(bad, seed)).sum::<f64>() / 5.0;
+        let (alone, beside) = (mean(Bad::Absent), mean(bad));
+        println!("{bad:?}: {beside:.2} s beside as many bad jobs, {alone:.2} s alone");
+        assert!(beside <= 1.2 * alone, "{bad:?}: {beside:.2} s instead of {alone:.2} s");
+    }
+}
