@@ -71,6 +71,12 @@ impl Budget {
         self.rate = (self.rate * SHRINK).max(self.full * LEAST);
     }
 
+    /// Takes note that the other side did not ask for less after all.
+    pub fn restore(&mut self, now: Instant) {
+        self.refill(now);
+        self.rate = self.full;
+    }
+
     /// Goes on from what is left of another one.
     pub fn inherit(&mut self, before: &Self) {
         self.tokens = before.tokens.min(self.capacity);

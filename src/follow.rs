@@ -316,7 +316,7 @@ impl Follower {
             JobStep::Lost(_) => {}
         }
         let pause = schedule.record_sign(request, sign, rand::random());
-        if !matches!(sign, Sign::Well | Sign::Silent) {
+        if !matches!(sign, Sign::Well | Sign::OwnLimit | Sign::Silent) {
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
         }
         let state = schedule.health.state();

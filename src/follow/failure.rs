@@ -35,11 +35,15 @@ const REJECTED_FOR: Duration = Duration::from_mins(10);
 /// Missing jobs that are too few to mean anything but themselves.
 const FEW: usize = 2;
 
-/// Failures in a row after which a job past its deadline is lost, if the source answers about others.
+/// Failures in a row after which a job past its deadline is lost, if the source answers about others: part of a source can
+/// be out of order for a while, above all when it starts together with us.
 const OVERDUE: u32 = 4;
 
-/// The same when there is no other job to tell by: so long has the job failed.
-const OVERDUE_FOR: Duration = Duration::from_mins(10);
+/// How long the job has failed then.
+const OVERDUE_FOR: Duration = Duration::from_mins(1);
+
+/// The same when there is no other job to tell by.
+const OVERDUE_ALONE: Duration = Duration::from_mins(10);
 
 /// The longest interval between requests for a result that is too large: only a new configuration changes that.
 const TOO_LARGE: Duration = Duration::from_hours(1);
@@ -101,8 +105,10 @@ fn sign(failure: &Failure, known: &Standpoint) -> Sign {
         Failure::Credentials(_) => Sign::Ill(State::Unauthorized, None),
         Failure::Unauthorized(_) => Sign::Suspect(State::Unauthorized, None),
         // One job that is limited again and again, while others are answered, speaks for itself alone.
-        Failure::Limited { .. } if known.well_since_limited => Sign::Silent,
-        Failure::Limited { status: 503, retry_after } => Sign::Suspect(State::Limited, *retry_after),
+        Failure::Limited { .. } if known.well_since_limited => Sign::OwnLimit,
+        Failure::Limited { status, retry_after } if *status == 503 || known.limits_are_own => {
+            Sign::Suspect(State::Limited, *retry_after)
+        }
         Failure::Limited { retry_after, .. } => Sign::Ill(State::Limited, *retry_after),
         Failure::Unreachable(_) if known.heard_since_sent => Sign::Silent,
         Failure::Unreachable(_) => Sign::Ill(State::Failing, None),
@@ -151,7 +157,8 @@ fn lost(failure: &Failure, known: &Standpoint, grace: Option<Duration>, now: Ins
     let failed_for = now.saturating_duration_since(history.since);
     let can_be_asked = known.state == State::Ok
         && !are_many
-        && (known.well_since_first || (known.open < 3 && failed_for >= OVERDUE_FOR));
+        && ((known.well_since_first && failed_for >= OVERDUE_FOR)
+            || (known.open < 3 && failed_for >= OVERDUE_ALONE));
     (known.is_overdue && history.count >= OVERDUE && can_be_asked)
         .then(|| format!("the deadline passed; last, {failure}"))
 }

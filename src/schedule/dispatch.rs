@@ -33,7 +33,7 @@ impl Schedule {
         if self.health.state() != State::Ok {
             return self.probe(now);
         }
-        if let Some(number) = self.witness() {
+        if let Some(number) = self.witness(wall) {
             return match self.budget.take(now) {
                 Ok(()) => {
                     self.health.call_witness(number);
@@ -117,12 +117,13 @@ impl Schedule {
 
     /// A job that is asked now because several others failed in a way that may be the source's: one that was answered well
     /// before, if there is one, and a poll while there are any, as results may have troubles of their own.
-    fn witness(&mut self) -> Option<u64> {
+    fn witness(&mut self, wall: Time) -> Option<u64> {
         let doubters = self.health.doubters()?;
-        let (polls, fetches) = (&self.polls, &self.fetches);
+        let (polls, fetches, min) = (&self.polls, &self.fetches, self.config.min_interval.0);
         let is_polled = self.entries.len() > self.entries.fetching();
         let fits = |entry: &Entry| {
             (entry.task == Task::Poll || !is_polled)
+                && entry.track.unseen_for(wall) >= min
                 && !polls.is_running(entry.number)
                 && !fetches.is_running(&entry.number)
                 && !doubters.contains(&entry.number)

@@ -47,6 +47,8 @@ pub struct Entry {
     pub(super) wait: Option<Duration>,
     /// The source answered the look under way.
     pub(super) answered: bool,
+    /// How often its end turned out to be none.
+    pub(super) relapses: u8,
     /// How long the source asked to wait with its last answer.
     pub(super) hint: Option<Duration>,
     /// When it was registered.
@@ -116,6 +118,11 @@ impl Track {
     /// Takes note that it was seen alive.
     pub(super) fn seen(&mut self, now: Time) {
         self.alive = Some(now);
+    }
+
+    /// How long ago it was last seen alive; for ever, when it never was.
+    pub(super) fn unseen_for(&self, now: Time) -> Duration {
+        self.alive.map_or(Duration::MAX, |at| now.since(at))
     }
 
     /// Its age at a time in seconds, within what a next look is decided by.

@@ -27,7 +27,9 @@ pub struct Standpoint {
     pub well_since_first: bool,
     /// It answered about another job since this one was last limited.
     pub well_since_limited: bool,
-    /// Jobs that it does not know now, this one included.
+    /// Limits have turned out to be those of single jobs.
+    pub limits_are_own: bool,
+    /// Jobs that it does not know or no longer has now, this one included.
     pub missing: usize,
     /// Jobs that it answered about since this one went missing.
     pub well_since_missing: usize,
@@ -42,7 +44,7 @@ impl Schedule {
         let limited_at = before.and_then(|failures| failures.limited_at);
         let mut history = before.cloned().unwrap_or_else(|| FailureHistory::new(request.now));
         history.record(kind, request.now);
-        let is_new = kind == RowKind::Missing && !self.missing.contains(&request.number);
+        let is_new = kind.is_missing() && !self.missing.contains(&request.number);
         Some(Standpoint {
             was_seen: entry.was_seen(),
             is_overdue: wall >= entry.deadline,
@@ -51,6 +53,7 @@ impl Schedule {
             heard_since_sent: self.health.was_heard_since(request.sent),
             well_since_first: self.health.was_well_since(history.since),
             well_since_limited: limited_at.is_some_and(|at| self.health.was_well_since(at)),
+            limits_are_own: self.health.limits_are_own(),
             missing: self.missing.len() + usize::from(is_new),
             well_since_missing: self.health.well_since(history.row.since),
             history,
@@ -60,9 +63,9 @@ impl Schedule {
     /// Records a failure as it was judged: the job's own one, with its history.
     pub fn record_failure(&mut self, number: u64, history: FailureHistory) {
         let Some(entry) = self.entries.get_mut(number) else { return };
-        match history.row.kind {
-            RowKind::Missing => self.missing.insert(number),
-            RowKind::Gone | RowKind::Rejected | RowKind::Passing => self.missing.remove(&number),
+        match history.row.kind.is_missing() {
+            true => self.missing.insert(number),
+            false => self.missing.remove(&number),
         };
         entry.failures = Some(Box::new(history));
     }
@@ -85,7 +88,10 @@ impl Schedule {
         self.record_sign(request, Sign::Well, 0.0);
         self.missing.remove(&request.number);
         if let Some(entry) = self.entries.get_mut(request.number) {
-            entry.failures = None;
+            let before = entry.failures.take();
+            if before.is_some_and(|failures| failures.limited_at.is_some()) {
+                self.health.limit_passed();
+            }
         }
     }
 
@@ -97,13 +103,24 @@ impl Schedule {
 
     /// Records what a request says of the source; the pause that begins with it. `random` lies in [0, 1).
     pub fn record_sign(&mut self, request: Request, sign: Sign, random: f64) -> Option<Duration> {
-        let open = self.entries.len();
+        let (open, was_own) = (self.entries.len(), self.health.limits_are_own());
         let pause = self.health.record(request, sign, open, random);
+        if sign == Sign::OwnLimit && !was_own && self.health.limits_are_own() {
+            // The source asked for nothing.
+            self.budget.restore(request.now);
+        }
         if pause.is_some() && self.health.state() == State::Limited {
             self.budget.shrink(request.now);
         }
         pause
     }
+}
+
+/// The wait before a job is polled again whose end was none, once more.
+#[must_use]
+pub(super) fn relapsed_wait(config: &PollingConfig, relapses: u8) -> Duration {
+    let (min, max) = (config.min_interval.0, config.longest_pause());
+    min.saturating_mul(1 << relapses.saturating_sub(1).min(24)).min(max.max(min))
 }
 
 /// The wait before a failing job is asked again: doubled with each failure, up to the longest pause. `random` lies in

@@ -51,6 +51,9 @@ impl State {
 /// Different jobs that have to fail in the same way, without a good answer between, before the source is doubted.
 const DOUBTERS: usize = 3;
 
+/// Jobs that have to be limited again, while others are answered, before limits count as those of single jobs.
+const LIMITED: usize = 2;
+
 /// How long no job may have been answered before a source is shown as failing whose jobs all fail for their own reasons.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -68,6 +71,8 @@ pub enum Sign {
     Suspect(State, Option<Duration>),
     /// It is in this state, and may have asked for a wait.
     Ill(State, Option<Duration>),
+    /// It limits this job again, although it answered about others meanwhile.
+    OwnLimit,
     /// Nothing: no request was made.
     Silent,
 }
@@ -105,6 +110,8 @@ pub struct Health {
     witness: Option<u64>,
     /// Jobs that failed for their own reasons since the last good answer, and since when.
     own_failures: (Vec<u64>, Option<Instant>),
+    /// The first jobs that were limited again while others were answered. None, once a limited job was answered.
+    own_limits: Vec<u64>,
     /// The last answer of any kind.
     heard: Option<Instant>,
     /// The last good answers, newest last.
@@ -126,6 +133,7 @@ impl Health {
             suspects: (State::Ok, Vec::new()),
             witness: None,
             own_failures: (Vec::new(), None),
+            own_limits: Vec::new(),
             heard: None,
             well: VecDeque::new(),
             longest: longest.max(UNAUTHORIZED_PAUSE),
@@ -188,6 +196,17 @@ impl Health {
         self.asked_until.filter(|until| *until > now)
     }
 
+    /// Returns whether limits are those of single jobs here, so that one more says nothing of the source.
+    #[must_use]
+    pub fn limits_are_own(&self) -> bool {
+        self.own_limits.len() >= LIMITED
+    }
+
+    /// Records that a job was answered that had been limited: it was the source's limit.
+    pub fn limit_passed(&mut self) {
+        self.own_limits.clear();
+    }
+
     /// Returns whether any answer came at or after a time.
     #[must_use]
     pub fn was_heard_since(&self, since: Instant) -> bool {
@@ -218,6 +237,10 @@ impl Health {
     pub fn record(&mut self, request: Request, sign: Sign, open: usize, random: f64) -> Option<Duration> {
         match sign {
             Sign::Silent => None,
+            Sign::OwnLimit => {
+                note(&mut self.own_limits, request.number);
+                None
+            }
             Sign::Well => {
                 self.heard(request, true);
                 self.own_failures = (Vec::new(), None);
@@ -239,8 +262,13 @@ impl Health {
                 if self.state == State::Failing && state != State::Failing {
                     self.recover(request.now);
                 }
-                let is_enough = self.suspect(request, state, open);
-                is_enough.then(|| self.failed(request, state, asked, random)).flatten()
+                if !self.suspect(request, state, open) {
+                    return None;
+                }
+                if state == State::Limited && self.state != state {
+                    self.limit_passed();
+                }
+                self.failed(request, state, asked, random)
             }
             Sign::Ill(state, asked) => self.failed(request, state, asked, random),
         }

@@ -49,6 +49,14 @@ pub enum RowKind {
     Passing,
 }
 
+impl RowKind {
+    /// Returns whether the source says that it does not have the job.
+    #[must_use]
+    pub const fn is_missing(self) -> bool {
+        matches!(self, Self::Missing | Self::Gone)
+    }
+}
+
 impl FailureHistory {
     /// A history without a failure.
     #[must_use]

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Entry, Schedule, Strategy, Task,
-    failing::retry_wait,
+    failing::{relapsed_wait, retry_wait},
     learned::{
         decide::{Reason, think_again},
         levels::LEVELS,
@@ -18,6 +18,11 @@ use crate::{store::Watch, units::Time};
 
 impl Schedule {
     pub(super) fn first_look(&mut self, watch: &Watch, now: Instant, wall: Time) {
+        let relapses = self.entries.get(watch.number).map_or(0, |entry| entry.relapses);
+        if relapses > 0 {
+            // Its status says that it ended and its result that it did not: that may go on for ever.
+            return self.retry_at(watch.number, now + relapsed_wait(&self.config, relapses), now, wall);
+        }
         let resumed = self.entries.get(watch.number).is_some_and(|entry| entry.wait.is_some());
         if self.config.strategy == Strategy::Learned {
             return self.look_as_learned(watch.number, now, wall);
@@ -56,6 +61,11 @@ impl Schedule {
         if let Some(history) = history.filter(|history| history.is_own) {
             let due = now + retry_wait(&self.config, history, random);
             return self.retry_at(number, due, now, wall);
+        }
+        if task == Task::Poll && history.is_some_and(|history| history.limited_at.is_some()) {
+            // Soon, to know whether the limit is this job's own.
+            self.look_at(number, now + self.config.min_interval.0, Reason::Retry);
+            return self.no_later_than_deadline(number, now, wall);
         }
         let (learned, blameless) = (self.config.strategy == Strategy::Learned, history.is_some());
         if task == Task::Poll && learned && (entry.answered || blameless) {

@@ -84,7 +84,7 @@ pub struct Schedule {
     fetches: DueQueue<u64>,
     /// Jobs whose last request failed, polls and fetches, by the time of the next.
     retries: DueQueue<u64>,
-    /// Jobs that the source does not know now, and may have known before.
+    /// Jobs that the source does not know, or no longer has, and may have had before.
     missing: HashSet<u64>,
     /// Jobs that somebody wants polled although the source is paused.
     insisted: VecDeque<u64>,
@@ -143,8 +143,10 @@ impl Schedule {
                 return self.no_later_than_deadline(watch.number, now, wall);
             }
         }
-        let polls = self.entries.get(watch.number).map_or(watch.polls, |entry| entry.polls);
-        let entry = Entry { status, polls, ..self.entry_of(watch, &stamps, task, deadline, wall) };
+        let before = self.entries.get(watch.number);
+        let polls = before.map_or(watch.polls, |entry| entry.polls);
+        let relapses = before.map_or(0, |entry| entry.relapses.saturating_add(u8::from(task == Task::Poll)));
+        let entry = Entry { status, polls, relapses, ..self.entry_of(watch, &stamps, task, deadline, wall) };
         self.entries.insert(watch.number, entry);
         self.retries.remove(watch.number);
         self.missing.remove(&watch.number);
@@ -155,7 +157,10 @@ impl Schedule {
             }
             Task::Fetch => {
                 self.polls.remove(watch.number);
-                self.fetches.schedule(watch.number, now);
+                match relapses {
+                    0 => self.fetches.schedule(watch.number, now),
+                    _ => self.retries.schedule(watch.number, now),
+                }
             }
         }
     }
@@ -176,6 +181,7 @@ impl Schedule {
             reason: Reason::Asked,
             wait: (!fresh).then(|| resumed_wait(&self.config, age)),
             answered: false,
+            relapses: 0,
             hint: None,
             registered_at: stamps.registered_at,
             deadline,

@@ -27,6 +27,7 @@ fn case(failure: Failure) -> Case {
             heard_since_sent: false,
             well_since_first: true,
             well_since_limited: false,
+            limits_are_own: false,
             missing: 1,
             well_since_missing: 64,
         },
@@ -117,7 +118,12 @@ fn a_failure_is_the_jobs_or_the_sources() {
         (
             case(limited(429, Some(9))).with(|known| known.well_since_limited = true),
             retry(Some(9)),
-            Sign::Silent,
+            Sign::OwnLimit,
+        ),
+        (
+            case(limited(429, Some(9))).with(|known| known.limits_are_own = true),
+            retry(Some(9)),
+            Sign::Suspect(Limited, Some(SECOND * 9)),
         ),
         (
             case(limited(503, Some(9))).with(|known| known.state = Limited),
@@ -175,6 +181,9 @@ fn none_is_lost_while_most_jobs_are_missing_at_once() {
     let stranger = case(Failure::NotFound).stranger();
     assert!(!stranger.clone().row(100, 599).with(many).is_lost());
     assert!(stranger.clone().row(100, 600).with(many).is_lost(), "they are all strangers");
+    let gone = case(Failure::Gone).with(many);
+    assert!(!gone.clone().row(100, 599).is_lost());
+    assert!(gone.row(100, 600).is_lost(), "the source may have dropped them all");
     assert!(stranger.row(4, 30).with(|known| (known.missing, known.well_since_missing) = (2, 0)).is_lost());
     // A deadline that passes meanwhile changes nothing.
     let overdue = case(Failure::NotFound).row(400, 300).with(|known| known.is_overdue = true);
@@ -189,8 +198,9 @@ fn a_deadline_counts_only_where_the_source_can_be_asked() {
     let alone = |known: &mut Standpoint| (known.well_since_first, known.open) = (false, 1);
     let table = [
         (overdue(trouble()).row(3, 60), false),
-        (overdue(trouble()).row(4, 1), true),
-        (overdue(silent()).row(4, 1), true),
+        (overdue(trouble()).row(400, 59), false),
+        (overdue(trouble()).row(4, 60), true),
+        (overdue(silent()).row(4, 60), true),
         // All fail: perhaps the source does.
         (overdue(trouble()).row(400, 6000).with(no_others), false),
         // There is no other to tell by.

@@ -167,6 +167,125 @@ async fn a_doubted_source_is_asked_about_another_job_at_once() {
 }
 
 #[tokio::test]
+async fn a_doubted_source_is_asked_about_a_job_that_was_not_polled_just_now() {
+    let start = Instant::now();
+    let mut schedule = schedule(start);
+    for number in 0..4 {
+        schedule.follow(&watch(number, Stage::Watching), start, wall());
+    }
+    let after = |millis| (start + Duration::from_millis(millis), wall().after(Duration::from_millis(millis)));
+    let (now, at) = after(1000);
+    let Next::Run(known) = schedule.next(now, at) else { panic!("a poll is due") };
+    schedule.record_answer(request(known, now));
+    schedule.alive(known, &Seen::default(), now, at);
+    schedule.note(known, "queued", false);
+    schedule.done(known, Task::Poll, true, now, at, 0.99);
+    for millis in 1..4 {
+        let (now, at) = after(1000 + millis);
+        let Next::Run(number) = schedule.next(now, at) else { panic!("a poll is due") };
+        schedule.record_sign(request(number, now), Sign::Suspect(State::Unauthorized, None), 0.0);
+        let point = schedule.standpoint(request(number, now), RowKind::Rejected, at).unwrap();
+        schedule.record_failure(number, point.history);
+        schedule.done(number, Task::Poll, true, now, at, 0.99);
+    }
+    let next = |schedule: &mut Schedule, millis| schedule.next(after(millis).0, after(millis).1);
+    assert!(matches!(next(&mut schedule, 1100), Next::Wait(Some(_))), "within min_interval");
+    assert_eq!(next(&mut schedule, 1250), Next::Run(known));
+}
+
+/// A job is limited, and its task ends: whether that is the job's own limit, and whether limits are in general.
+fn limit(schedule: &mut Schedule, number: u64, (now, wall): (Instant, Time)) -> (bool, bool) {
+    let mut point = schedule.standpoint(request(number, now), RowKind::Passing, wall).unwrap();
+    let facts = (point.well_since_limited, point.limits_are_own);
+    let sign = match facts {
+        (true, _) => Sign::OwnLimit,
+        (false, true) => Sign::Suspect(State::Limited, None),
+        (false, false) => Sign::Ill(State::Limited, None),
+    };
+    (point.history.limited_at, point.history.is_own) = (Some(now), sign == Sign::OwnLimit);
+    schedule.record_failure(number, point.history);
+    schedule.record_sign(request(number, now), sign, 0.0);
+    schedule.done(number, Task::Poll, true, now, wall, 0.0);
+    facts
+}
+
+#[tokio::test]
+async fn limits_of_single_jobs_hold_up_no_other() {
+    let start = Instant::now();
+    let mut schedule = schedule(start);
+    for number in 0..100 {
+        schedule.follow(&watch(number, Stage::Watching), start, wall());
+    }
+    let at =
+        |seconds: u64| (start + Duration::from_secs(seconds), wall().after(Duration::from_secs(seconds)));
+    let well = |schedule: &mut Schedule, number, seconds| {
+        schedule.record_answer(request(number, at(seconds).0));
+        schedule.done(number, Task::Poll, true, at(seconds).0, at(seconds).1, 0.0);
+    };
+    // What is not known yet counts at the first.
+    for number in 0..5 {
+        assert_eq!(limit(&mut schedule, number, at(number)), (false, false));
+        well(&mut schedule, 99, number);
+    }
+    assert_eq!(limit(&mut schedule, 0, at(6)), (true, false));
+    let shrunken = schedule.budget.in_use(at(6).0).0;
+    assert_eq!(limit(&mut schedule, 1, at(7)), (true, false));
+    let whole = schedule.budget.in_use(at(7).0).0;
+    assert!(whole > 2.0 * shrunken, "{whole} after {shrunken}");
+    for number in 5..8 {
+        assert_eq!(limit(&mut schedule, number, at(number + 3)), (false, true));
+        assert_eq!(schedule.health.state(), State::Ok);
+    }
+    well(&mut schedule, 99, 12);
+    // In doubt, one more of them that is limited says nothing new.
+    schedule.record_sign(request(50, at(12).0), Sign::Ill(State::Limited, None), 0.0);
+    schedule.record_sign(request(8, at(12).0), Sign::Suspect(State::Limited, None), 0.0);
+    assert!(schedule.health.limits_are_own());
+    schedule.health.slept(Duration::from_secs(60));
+    well(&mut schedule, 99, 13);
+    // One of them is answered: so it was the source's limit.
+    well(&mut schedule, 1, 13);
+    assert_eq!(limit(&mut schedule, 9, at(14)), (false, false));
+}
+
+#[tokio::test]
+async fn jobs_that_are_gone_are_missing_too() {
+    let start = Instant::now();
+    let mut schedule = schedule(start);
+    for (number, kind) in (0..).zip([RowKind::Gone, RowKind::Missing, RowKind::Gone, RowKind::Passing]) {
+        schedule.follow(&watch(number, Stage::Watching), start, wall());
+        let point = schedule.standpoint(request(number, start), kind, wall()).unwrap();
+        assert_eq!(point.missing as u64, (number + 1).min(3), "{kind:?}");
+        schedule.record_failure(number, point.history);
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_none_is_looked_for_at_growing_intervals() {
+    let start = Instant::now();
+    let mut schedule = schedule(start);
+    let (mut now, mut at) = (start, wall());
+    let mut waits = Vec::new();
+    schedule.follow(&watch(1, Stage::Watching), now, at);
+    for _ in 0..12 {
+        let Next::Wait(Some(due)) = schedule.next(now, at) else { panic!("a poll will be due") };
+        waits.push(due - now);
+        at = at.after(due - now);
+        now = due;
+        assert_eq!(schedule.next(now, at), Next::Run(1));
+        schedule.record_answer(request(1, now));
+        schedule.follow(&watch(1, Stage::Fetching), now, at);
+        schedule.done(1, Task::Poll, false, now, at, 0.0);
+        assert_eq!(schedule.next(now, at), Next::Run(1));
+        schedule.record_answer(request(1, now));
+        schedule.follow(&watch(1, Stage::Watching), now, at);
+        schedule.done(1, Task::Fetch, false, now, at, 0.0);
+    }
+    assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
+    assert!(waits[11] > Duration::from_secs(25), "{waits:?}");
+}
+
+#[tokio::test]
 async fn failing_jobs_wait_at_growing_intervals_and_take_no_place_of_others() {
     let start = Instant::now();
     let mut schedule = Schedule::new(&backoff(), 1000.0, 4, start);
