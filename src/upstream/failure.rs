@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     Origin,
-    limits::{asked_wait, is_exhausted},
+    limits::{asked_wait, is_exhausted, limited_wait},
 };
 use crate::{
     clock,
@@ -105,7 +105,7 @@ fn classify(status: StatusCode, headers: &HeaderMap, now: Time) -> Option<Failur
     let limited = Failure::Limited { status: status.as_u16(), retry_after };
     Some(match status.as_u16() {
         200..=299 => return None,
-        429 => limited,
+        429 => Failure::Limited { status: 429, retry_after: limited_wait(headers, now) },
         503 if retry_after.is_some() => limited,
         // GitHub's limits: a 403 with a wait, or with nothing left of the allowance.
         403 if retry_after.is_some() || is_exhausted(headers) => limited,

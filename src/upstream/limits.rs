@@ -27,12 +27,20 @@ const RESET: [&str; 4] =
 pub(super) fn asked_wait(headers: &HeaderMap, now: Time) -> Option<Duration> {
     let now = server_time(headers).unwrap_or(now);
     let millis = || {
-        let millis = number(text(headers, "retry-after-ms")?)?;
+        // None at all is what some servers send beside a true `Retry-After`.
+        let millis = number(text(headers, "retry-after-ms")?).filter(|millis| *millis > 0.0)?;
         Duration::try_from_secs_f64(millis / 1000.0).ok()
     };
     let seconds = || parse_retry_after(text(headers, RETRY_AFTER.as_str())?, now);
     let reset = || is_exhausted(headers).then(|| reset(headers, now)).flatten();
     millis().or_else(seconds).or_else(reset)
+}
+
+/// The same for an answer that is itself a limit: its reset counts unless it says that something is left.
+pub(super) fn limited_wait(headers: &HeaderMap, now: Time) -> Option<Duration> {
+    let is_told = REMAINING.iter().any(|name| headers.contains_key(*name));
+    let reset = || reset(headers, server_time(headers).unwrap_or(now));
+    asked_wait(headers, now).or_else(|| if is_told { None } else { reset() })
 }
 
 /// Returns whether an answer says that nothing is left of an allowance.
@@ -87,6 +95,7 @@ mod tests {
             (&[("retry-after", "1e9")], None),
             (&[("retry-after-ms", "1500")], Some(1.5)),
             (&[("retry-after-ms", "1500"), ("retry-after", "9")], Some(1.5)),
+            (&[("retry-after-ms", "0"), ("retry-after", "9")], Some(9.0)),
             (&[("retry-after-ms", "inf"), ("retry-after", "9")], Some(9.0)),
             // The server's clock is an hour ahead: what it says holds by its own clock.
             (
@@ -116,6 +125,15 @@ mod tests {
             let asked = asked_wait(&headers(pairs), NOW);
             assert_eq!(asked, seconds.map(Duration::from_secs_f64), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn the_reset_of_a_limit_counts_unless_something_is_left() {
+        let wait = |pairs: &[(&str, &str)]| limited_wait(&headers(pairs), NOW);
+        assert_eq!(wait(&[("x-ratelimit-reset", "1772784020")]), Some(Duration::from_secs(20)));
+        assert_eq!(wait(&[("x-ratelimit-reset", "20"), ("x-ratelimit-remaining", "7")]), None);
+        assert_eq!(wait(&[("x-ratelimit-reset", "20"), ("retry-after", "3")]), Some(Duration::from_secs(3)));
+        assert_eq!(wait(&[]), None);
     }
 
     #[test]

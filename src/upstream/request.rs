@@ -54,6 +54,7 @@ impl Source {
         let no_url = |_| Failure::Refused("the address of the request is no URL".to_owned());
         let mut url = Url::parse(address).map_err(no_url)?;
         let mut has_left = !self.is_own(address);
+        let mut asked = Vec::new();
         for hop in 0..=MAX_REDIRECTS {
             let response = if has_left {
                 self.ask_elsewhere(&url).await?
@@ -73,9 +74,16 @@ impl Source {
                 }
                 has_left = true;
             }
-            url = next;
+            asked.push(std::mem::replace(&mut url, next));
+            // In a circle, each further request would be one that no other job can make.
+            if asked.contains(&url) {
+                break;
+            }
         }
-        let what = format!("is the last of more than {MAX_REDIRECTS} redirects");
+        let what = match asked.contains(&url) {
+            true => "redirects in a circle".to_owned(),
+            false => format!("is the last of more than {MAX_REDIRECTS} redirects"),
+        };
         Err(match has_left {
             true => elsewhere(&url, &what),
             false => Failure::Trouble(format!("{} {what}", shown(&url))),

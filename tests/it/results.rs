@@ -512,7 +512,7 @@ async fn a_redirect_that_leads_nowhere_is_told() {
     let flow = Flow::open(custom(&site), &["127.0.0.0/8"]).await;
     let foreign = format!("{}/login?next=secret", elsewhere.url());
     for (index, (answer, words)) in [
-        (Answer::to(302, "/tasks/t0"), "redirects".to_owned()),
+        (Answer::to(302, "/tasks/t0"), "redirects in a circle".to_owned()),
         (Answer::to(302, &foreign), format!("{}/login", elsewhere.url())),
         (Answer::to(301, "ftp://files.example/x"), "ftp://files.example/x".to_owned()),
         (Answer::bare(301, ""), "301".to_owned()),
