@@ -110,6 +110,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_id_that_comes_late_is_found_and_the_answer_goes_on_whole() {
+        let large: &'static str = "x".repeat(200 << 10).leak();
+        for _ in 0..10 {
+            let chunks = vec![r#"{"x":""#, large, large, r#"","id":"job_1"}"#];
+            let (id, response) = read(answer(chunks.clone()), "/id").await;
+            assert_eq!(id.unwrap().as_str(), "job_1");
+            assert!(text(response).await == chunks.concat(), "it was changed");
+        }
+        assert_eq!(PLACES.available_permits(), 4, "each place is free again");
+    }
+
+    #[tokio::test]
     async fn the_answer_goes_on_whole() {
         for (chunks, id_at, found) in [
             (vec![r#"{"i"#, r#"d":"job_1","#, r#""x":[1,"#, "2]}"], "/id", Ok("job_1")),
