@@ -1,6 +1,6 @@
 //! The JSON bodies of requests: bounded in size, in time and in how many are in memory at once, and read without a tree.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 
 use axum::{
     body::{Body, HttpBody as _},
@@ -11,7 +11,9 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{
+        DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer,
+    },
 };
 use serde_json::value::RawValue;
 use tokio::{
@@ -88,7 +90,7 @@ impl JsonBody {
     /// The body as a `T`, which may borrow from it. Of a name that is there twice either the first counts, or it is an error.
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         let mut json = serde_json::Deserializer::from_slice(without_mark(&self.bytes));
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             let inner = error.into_inner();
             if inner.is_data() {
@@ -205,12 +207,42 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 
 /// An entry of a batch as a `T`.
 pub(super) fn entry<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Problem> {
-    serde_json::from_str(raw.get()).map_err(|error| {
+    serde_json::from_str(raw.get()).map(|Object(value)| value).map_err(|error| {
         // A place within an entry says nothing to whoever sent the batch.
         let text = mismatch(&error);
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
         Problem::unprocessable("invalid_body", text)
     })
+}
+
+/// An object. By itself serde takes a list for one, too, and its values for the fields in turn.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// Reads an object, or nothing.
+pub(super) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
 /// Reads a map of texts. Of two pairs with one name the first counts, and of more than any map may have only some are kept.
@@ -305,6 +337,20 @@ mod tests {
         let request: WatchRequest = parsed(&body).unwrap();
         assert_eq!((request.labels.len(), request.labels["k0000"].as_str()), (MAX_PAIRS, "v"));
         assert_eq!(request.sinks.unwrap(), ["x", "y"]);
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        for text in [r#"["a"]"#, r#"{"job_id":"a","callback":["https://example.com/hook"]}"#, "null", "7"] {
+            let told = parsed::<WatchRequest>(&body(text)).unwrap_err();
+            assert!(told.starts_with("invalid_body ") && told.contains("expected an object"), "{told}");
+        }
+        assert!(parsed::<Batch<'_>>(&body(r#"[[{"job_id":"a"}]]"#)).is_err());
+        let batch = body(r#"{"watches":[["a"],{"job_id":"a","callback":null}]}"#);
+        let batch: Batch<'_> = parsed(&batch).unwrap();
+        let read = |at: usize| entry::<WatchRequest>(batch.watches.first[at]);
+        assert_eq!(read(0).unwrap_err().detail(), "invalid type: sequence, expected an object");
+        assert!(read(1).unwrap().callback.is_none());
     }
 
     #[test]

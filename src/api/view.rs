@@ -311,7 +311,7 @@ pub struct WatchRequest {
     #[serde(default, deserialize_with = "super::body::texts", skip_serializing_if = "Option::is_none")]
     pub sinks: Option<Vec<String>>,
     /// One more webhook, for this watch alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::body::object", skip_serializing_if = "Option::is_none")]
     pub callback: Option<CallbackRequest>,
     /// How long to follow it (`2h`), or until when (RFC 3339), instead of the source's deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
