@@ -38,14 +38,17 @@ pub struct SourceClock {
     now: Time,
     /// How far the source's clock is ahead of ours, in milliseconds; 0 while they agree or the answer has no `Date`.
     ahead: i64,
+    /// The answer has a `Date`.
+    is_known: bool,
 }
 
 impl SourceClock {
     /// Compares the `Date` of an answer that arrived at `now` with our clock.
     #[must_use]
     pub fn of(headers: &HeaderMap, now: Time) -> Self {
-        let ahead = server_time(headers).map_or(0, |theirs| theirs.0.saturating_sub(now.0));
-        Self { now, ahead: if ahead.abs() > TOLERANCE { ahead } else { 0 } }
+        let theirs = server_time(headers).filter(|theirs| (EARLIEST..LATEST).contains(theirs));
+        let ahead = theirs.map_or(0, |theirs| theirs.0.saturating_sub(now.0));
+        Self { now, ahead: if ahead.abs() > TOLERANCE { ahead } else { 0 }, is_known: theirs.is_some() }
     }
 
     /// How far the source's clock is ahead of ours, in milliseconds.
@@ -67,12 +70,16 @@ impl SourceClock {
 
 impl Answer {
     /// Drops the times that cannot be true by `clock`, and keeps how far that clock is ahead. Returns one of the dropped
-    /// times.
+    /// times. Without a `Date` nothing tells a job that is old from a clock that is behind: then no age is taken from them, and
+    /// the job is as old as its registration.
     pub fn check_times(&mut self, clock: SourceClock) -> Option<Time> {
         self.clock_ahead = clock.ahead();
         let mut dropped = None;
         for time in [&mut self.created_at, &mut self.started_at, &mut self.ended_at] {
             dropped = time.take_if(|time| !clock.believes(*time)).or(dropped);
+        }
+        if !clock.is_known {
+            (self.created_at, self.started_at) = (None, None);
         }
         dropped
     }
@@ -229,6 +236,26 @@ mod tests {
             assert_eq!(clock(END, Some(Time((END.0 + off).div_euclid(1000) * 1000))).ahead(), 0, "{off}");
         }
         assert_eq!(clock(END, None).ahead(), 0);
+    }
+
+    #[test]
+    fn no_age_is_taken_from_a_clock_that_nothing_tells() {
+        let config = crate::upstream::SourceConfig::default();
+        let profile = crate::upstream::Profile::of(&config).unwrap();
+        let hour_ago = Time(END.0 - 3_600_000);
+        let body = format!(
+            r#"{{"status":"completed","created_at":"{hour_ago}","started_at":"{hour_ago}","completed_at":"{END}"}}"#
+        );
+        let never = Time(LATEST.0 + 1000);
+        for (date, age) in
+            [(None, None), (Some(Time(0)), None), (Some(never), None), (Some(END), Some(hour_ago))]
+        {
+            let (mut answer, _) = profile.read(body.as_bytes()).unwrap();
+            let attempt = answer.attempt.clone();
+            assert_eq!(answer.check_times(clock(END, date)), None);
+            assert_eq!((answer.created_at, answer.started_at, answer.clock_ahead), (age, age, 0), "{date:?}");
+            assert_eq!((answer.ended_at, &answer.attempt), (Some(END), &attempt), "{date:?}");
+        }
     }
 
     #[test]
