@@ -30,7 +30,7 @@ const MAX_UNPROVEN: usize = 64;
 /// Attempts in flight at once to one host, and to one origin.
 pub const MAX_PER_HOST: usize = 8;
 
-/// Attempts in flight at once to a host that took nothing yet.
+/// Attempts in flight at once to a host that took nothing yet, beyond which none begins to an origin that failed last.
 const FIRST_PER_HOST: usize = 2;
 
 /// Attempts to one origin from which on its breaker may open.
@@ -231,7 +231,9 @@ impl Origins {
             let Some(lane) = self.lanes.get_mut(&origin) else { continue };
             lane.at = None;
             let Some(host) = self.hosts.get_mut(&lane.host) else { continue };
-            if host.running >= host.window {
+            // A neighbour that fails does not keep an origin that does not from its turn.
+            let share = if lane.queue.failures_in_row() == 0 { MAX_PER_HOST } else { host.window };
+            if host.running >= share {
                 host.waiting.insert(origin);
                 continue;
             }

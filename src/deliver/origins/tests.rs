@@ -48,7 +48,7 @@ fn hosts_that_hang_hold_a_few_attempts_and_delay_nobody() {
         add(&mut origins, event, &format!("http://ports.example:{}/", 1000 + event % 5), start);
     }
     let hanging = take(&mut origins, start);
-    assert_eq!(hanging.len(), 4 + FIRST_PER_HOST, "{hanging:?}");
+    assert_eq!(hanging.len(), 4 + 5, "{hanging:?}");
     let mut now = start;
     for event in 300..400 {
         now += Duration::from_millis(10);
@@ -61,6 +61,31 @@ fn hosts_that_hang_hold_a_few_attempts_and_delay_nobody() {
         end(&mut origins, event, Sign::Fails, now);
     }
     assert_eq!(take(&mut origins, now).len(), 4 + 1, "a host that failed has one attempt in flight");
+}
+
+#[test]
+fn ports_that_hang_do_not_keep_one_of_the_same_host_from_its_turn() {
+    let start = Instant::now();
+    let mut origins = origins();
+    for event in 0..50 {
+        add(&mut origins, event, &format!("http://one.example:{}/", 1000 + event % 5), start);
+    }
+    let (mut now, mut good) = (start, 1000);
+    for _ in 0..20 {
+        let mut hanging = take(&mut origins, now);
+        for _ in 0..3 {
+            add(&mut origins, good, "http://one.example/", now);
+            let taken = take(&mut origins, now);
+            assert!(taken.contains(&good), "{taken:?} beside {hanging:?}");
+            hanging.extend(taken.into_iter().filter(|event| *event != good));
+            end(&mut origins, good, Sign::Works, now);
+            good += 1;
+        }
+        now += TIMEOUT;
+        for event in hanging {
+            end(&mut origins, event, Sign::Fails, now);
+        }
+    }
 }
 
 #[test]
