@@ -1,8 +1,8 @@
 //! How fast a sink is asked after trouble: from one attempt at a time up, as it takes them. Pure.
 //!
-//! Without trouble there is no limit but the sink's own. After an outage, or a silence that the sink asked for, the
-//! rate starts low and doubles about every second (by one attempt a second for each success). Overload sets it below
-//! what the sink took in the last second, and lets it grow by a few percent a second from there.
+//! Without trouble there is no limit but the sink's own. After an outage, or a first silence that the sink asked for,
+//! the rate starts low and doubles about every second (by one attempt a second for each success). Overload sets it below
+//! what the sink took in the last second, and lets it grow by a few percent a second from there, over later silences too.
 
 use std::time::Duration;
 
@@ -128,6 +128,23 @@ impl Pace {
                 self.overloaded = true;
             }
         }
+    }
+
+    /// Notes that an attempt that `began` then met overload, and that the sink wants silence until `until`. What is known
+    /// of its rate holds: found out anew after each silence, it would be exceeded each time.
+    pub fn silenced(&mut self, began: Instant, until: Instant, now: Instant) {
+        self.turn_second(now);
+        let (known, took_none) = ((self.rate, self.overloaded), self.taken == [0; 2]);
+        self.overloaded(began, now);
+        if took_none {
+            // It was the silence that was too short.
+            (self.rate, self.overloaded) = known;
+        }
+        if !self.overloaded {
+            return self.restart(until);
+        }
+        self.rate = self.rate.map(|rate| rate.max(START));
+        (self.window, self.next) = (1, Some(until));
     }
 
     /// Notes that an attempt that `began` then failed.

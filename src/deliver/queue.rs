@@ -285,9 +285,9 @@ impl Queue {
             }
             Sign::Overloaded { quiet } => {
                 self.breaker.failed_probe(key, &self.limits.retry, now, random);
-                self.pace.overloaded(began, now);
-                if let Some(wait) = quiet.filter(|wait| !wait.is_zero()) {
-                    self.keep_quiet(wait, now);
+                match quiet.filter(|wait| !wait.is_zero()) {
+                    Some(wait) => self.keep_quiet(wait, began, now),
+                    None => self.pace.overloaded(began, now),
                 }
                 None
             }
@@ -315,10 +315,10 @@ impl Queue {
     }
 
     /// Sends nothing for a while; afterwards deliveries go out one by one at first.
-    fn keep_quiet(&mut self, wait: Duration, now: Instant) {
+    fn keep_quiet(&mut self, wait: Duration, began: Instant, now: Instant) {
         let until = now + wait.min(MAX_QUIET);
         self.quiet_until = self.quiet_until.max(Some(until));
-        self.pace.restart(until);
+        self.pace.silenced(began, until, now);
     }
 
     /// Makes a delivery that was taken due later, without an attempt, unless something made it due meanwhile.

@@ -10,7 +10,7 @@ use crate::{
     deliver::{
         RetryConfig, breaker,
         decision::{History, decide},
-        report::{ErrorClass, Failure, Report},
+        report::{ErrorClass, Failure, Report, Verdict as Attempted},
     },
     store::Verdict,
     units::Time,
@@ -57,8 +57,24 @@ fn refusal() -> Report {
     Report { status: Some(503), ..Report::failed(failure, Duration::ZERO) }
 }
 
+/// Asks for `seconds` of silence.
+fn limited(seconds: u64) -> Report {
+    let verdict = Attempted::Retry { not_before: Some(Duration::from_secs(seconds)) };
+    Report { status: Some(429), verdict, ..refusal() }
+}
+
 /// Sends `count` events that are due at once. With `outage` every attempt until then is refused.
-fn deliver(count: u64, outage: Duration, mut receiver: Receiver) -> Outcome {
+fn deliver(count: u64, outage: Duration, receiver: Receiver) -> Outcome {
+    deliver_refused(count, outage, receiver, refusal)
+}
+
+/// The same with another refusal.
+fn deliver_refused(
+    count: u64,
+    outage: Duration,
+    mut receiver: Receiver,
+    refusal: impl Fn() -> Report,
+) -> Outcome {
     let (start, wall) = (Instant::now(), Time(1_800_000_000_000));
     let retry = RetryConfig { jitter: 0.0, ..RetryConfig::default() };
     let limits = Limits {
@@ -147,5 +163,16 @@ fn after_an_outage_it_is_the_same() {
         println!("{name} after an outage: {outcome:?}");
         assert_eq!(outcome.dead, 0, "{name}");
         assert!(outcome.took < outage + Duration::from_secs(60), "{name}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_receiver_that_asks_for_silence_is_found_out_once() {
+    for seconds in [1, 2, 5] {
+        let outcome = deliver_refused(200, Duration::ZERO, rate(), || limited(seconds));
+        println!("6.6 a second, {seconds} s of silence: {outcome:?}");
+        assert_eq!(outcome.dead, 0);
+        assert!(outcome.took < Duration::from_secs(60), "{seconds}: {outcome:?}");
+        assert!(outcome.refused < 30, "{seconds}: {outcome:?}");
     }
 }
