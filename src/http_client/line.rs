@@ -2,9 +2,12 @@
 //!
 //! hyper says neither. It counts a request's body as sent once it has taken it, and it keeps a connection open as long as a
 //! body that nobody wants any more waits for its peer.
+//!
+//! Nor does it part in peace. To close a socket that holds something unread is to reset the connection, and what was sent
+//! but is still under way is lost. So what the peer still says is read for a while, unless the connection was cut.
 
 use std::{
-    future::Future as _,
+    future::{Future as _, poll_fn},
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -12,12 +15,19 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection};
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// How long a peer may take to read the rest of what was sent to it.
+const LINGER: Duration = Duration::from_secs(15);
+
+/// The bytes that are read meanwhile, beyond as many as were sent.
+const LINGER_SLACK: u64 = 64 << 10;
 
 /// A stream that carries HTTP.
 pub(super) trait Stream: Read + Write + Connection + Send + Unpin {}
@@ -115,7 +125,8 @@ impl Drop for Use {
 
 /// A stream with its [`Line`].
 pub struct Tracked {
-    stream: Box<dyn Stream>,
+    /// There until it is dropped.
+    stream: Option<Box<dyn Stream>>,
     is_proxied: bool,
     line: Line,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -133,14 +144,15 @@ impl Tracked {
             retired: AtomicBool::new(false),
             cut,
         };
-        Self { stream: Box::new(stream), is_proxied, line: Line(Arc::new(shared)), cut: waiting }
+        Self { stream: Some(Box::new(stream)), is_proxied, line: Line(Arc::new(shared)), cut: waiting }
     }
 
-    fn poll_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.cut.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "it was given up")),
-            Poll::Pending => Ok(()),
-        }
+    /// The stream, unless it was cut.
+    fn open(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut Box<dyn Stream>>> {
+        let given_up = || io::Error::new(io::ErrorKind::ConnectionAborted, "it was given up");
+        let is_cut = self.cut.as_mut().poll(context).is_ready();
+        let stream = self.stream.as_mut().filter(|_| !is_cut).ok_or_else(given_up)?;
+        Ok(Pin::new(stream))
     }
 
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -153,7 +165,8 @@ impl Tracked {
 
 impl Connection for Tracked {
     fn connected(&self) -> Connected {
-        self.stream.connected().proxy(self.is_proxied).extra(self.line.clone())
+        let connected = self.stream.as_ref().map_or_else(Connected::new, |stream| stream.connected());
+        connected.proxy(self.is_proxied).extra(self.line.clone())
     }
 }
 
@@ -163,8 +176,7 @@ impl Read for Tracked {
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll_cut(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        self.open(context)?.poll_read(context, buffer)
     }
 }
 
@@ -174,8 +186,7 @@ impl Write for Tracked {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_cut(context)?;
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let written = self.open(context)?.poll_write(context, bytes);
         self.wrote(written)
     }
 
@@ -184,18 +195,16 @@ impl Write for Tracked {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_cut(context)?;
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let written = self.open(context)?.poll_write_vectored(context, slices);
         self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(Write::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_cut(context)?;
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        let flushed = self.open(context)?.poll_flush(context);
         if let Poll::Ready(Ok(())) = flushed {
             self.line.0.progress.send_modify(|progress| progress.flushes += 1);
         }
@@ -203,13 +212,35 @@ impl Write for Tracked {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_cut(context)?;
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.open(context)?.poll_shutdown(context)
     }
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
         self.line.0.progress.send_modify(|progress| progress.closed = true);
+        let stream = self.stream.take().filter(|_| !self.line.0.cut.is_cancelled());
+        if let (Some(stream), Ok(runtime)) = (stream, Handle::try_current()) {
+            let most = self.line.progress().written + LINGER_SLACK;
+            runtime.spawn(timeout(LINGER, part(stream, most)));
+        }
     }
+}
+
+/// Says that there is no more to come, and reads up to `most` bytes until the peer says the same.
+async fn part(mut stream: Box<dyn Stream>, most: u64) -> io::Result<()> {
+    poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await?;
+    let (mut buffer, mut seen) = ([0; 4096], 0);
+    while seen < most {
+        let read = poll_fn(|context| {
+            let mut buffer = ReadBuf::new(&mut buffer);
+            let polled = Pin::new(&mut stream).poll_read(context, buffer.unfilled());
+            polled.map_ok(|()| buffer.filled().len())
+        });
+        match read.await? {
+            0 => break,
+            bytes => seen += bytes as u64,
+        }
+    }
+    Ok(())
 }

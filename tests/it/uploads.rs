@@ -16,8 +16,12 @@ use tidings::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpListener,
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    net::{TcpListener, TcpSocket},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot::{Sender, channel},
+    },
+    task::JoinHandle,
 };
 
 use crate::harness::{
@@ -294,6 +298,44 @@ async fn a_slow_receiver_that_goes_on_reading_is_waited_for() {
     let attempt = deliver(&url, &authority, 24 * MIB, Span::secs(1)).await;
     assert_eq!(attempt, delivered(200));
     assert!(began.elapsed() > Duration::from_secs(1), "it was no test of the time-out");
+}
+
+/// A receiver that answers at length before it reads, and reads when it is told to; what it saw.
+fn talkative_receiver() -> (String, Sender<()>, JoinHandle<Seen>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(LOOPBACK).unwrap();
+    let listener = socket.listen(8).unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (go, told) = channel();
+    let seen = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (of, mut bytes) = head(&mut stream).await;
+        let answer =
+            [b"HTTP/1.1 200 OK\r\ncontent-length: 65536\r\n\r\n".as_slice(), &[b'x'; 8 << 10]].concat();
+        stream.write_all(&answer).await.unwrap();
+        told.await.unwrap();
+        let mut buffer = [0; 4096];
+        let ended = loop {
+            match stream.read(&mut buffer).await {
+                Ok(0) if bytes == of => break Ended::Whole,
+                Ok(0) | Err(_) => break Ended::Cut,
+                Ok(more) => bytes += more as u64,
+            }
+        };
+        Seen { bytes, of, ended }
+    });
+    (url, go, seen)
+}
+
+#[tokio::test]
+async fn what_was_sent_arrives_although_the_connection_is_left_in_the_middle_of_an_answer() {
+    let (url, go, seen) = talkative_receiver();
+    let outcome = deliver(&url, &Authority::new(), 64 * KIB, Span::secs(15)).await;
+    assert_eq!(outcome, delivered(200));
+    go.send(()).unwrap();
+    let seen = seen.await.unwrap();
+    assert_eq!(seen, Seen { bytes: seen.of, of: seen.of, ended: Ended::Whole });
 }
 
 /// A sink over HTTP/2 at this port, and the daemon that has it.
