@@ -4,7 +4,10 @@ mod failure;
 mod flight;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,7 +27,7 @@ use crate::{
     job::{EventType, JobId, Outcome},
     poll,
     recent::Recent,
-    schedule::{Next, Schedule, Sign, Stamps, State, Task},
+    schedule::{Next, RowKind, Schedule, Sign, Stamps, State, Task},
     store::{Stage, Store, Watch},
     telemetry::{Metrics, Span, SpanKind, number, text},
     upstream::{Failure, NO_STATUS, Source},
@@ -39,6 +42,9 @@ use self::{
 
 /// How often a refused key is looked at again.
 const KEY_CHECK: Duration = Duration::from_millis(500);
+
+/// Failures of a job in a row at which the log says so, once.
+const KEEPS_FAILING: u32 = 5;
 
 /// How soon a slow request is looked for again, when none could be cut.
 const CUT_AGAIN: Duration = Duration::from_millis(250);
@@ -58,6 +64,8 @@ pub struct Follower {
     /// Who waits for the next look at a job.
     pub looked: Waiters,
     schedule: Mutex<Schedule>,
+    /// It was said that most jobs are missing.
+    many_missing: AtomicBool,
     wake: Notify,
     unknown: Mutex<std::collections::BTreeSet<String>>,
     last_error: Mutex<Option<String>>,
@@ -85,6 +93,7 @@ impl Follower {
             recent: Recent::new(config.proxy.max_age.0),
             looked: Waiters::default(),
             schedule: Mutex::new(schedule),
+            many_missing: AtomicBool::new(false),
             source,
             store,
             routing,
@@ -268,6 +277,9 @@ impl Follower {
         let mut schedule = self.schedule();
         let before = schedule.health.state();
         schedule.record_answer(flight.request());
+        if schedule.missing() == 0 {
+            self.many_missing.store(false, Ordering::Relaxed);
+        }
         self.log_change(before, schedule.health.state());
     }
 
@@ -287,15 +299,20 @@ impl Follower {
 
     /// Records a failed request: what it means for its job and for the source.
     pub(crate) async fn failed(&self, flight: &Flight, job_id: &JobId, failure: &Failure) -> Step {
-        tracing::debug!(source = self.source.name, %job_id, error = %failure, "request failed");
-        let Some(step) = self.record_failure(flight, failure) else { return Step::Moved };
+        let name = &self.source.name;
+        tracing::debug!(source = name, %job_id, error = %failure, "request failed");
+        let Some((step, failures)) = self.record_failure(flight, failure) else { return Step::Moved };
+        if failures == KEEPS_FAILING {
+            tracing::warn!(source = name, %job_id, error = %failure, failures, "job keeps failing; other jobs go on");
+        }
         let JobStep::Lost(reason) = step else { return Step::Again };
         self.give_up(flight.number, &reason).await;
         Step::Moved
     }
 
-    /// Judges a failure and records what it means. `None` when the watch is gone.
-    fn record_failure(&self, flight: &Flight, failure: &Failure) -> Option<JobStep> {
+    /// Judges a failure and records what it means. Returns that, and how many failures of its own the job has in a row;
+    /// `None` when the watch is gone.
+    fn record_failure(&self, flight: &Flight, failure: &Failure) -> Option<(JobStep, u32)> {
         let (request, kind) = (flight.request(), row_kind(failure));
         let mut schedule = self.schedule();
         let mut point = schedule.standpoint(request, kind, clock::steady())?;
@@ -303,6 +320,14 @@ impl Follower {
         let grace = self.source.config.not_found_grace.map(|grace| grace.0);
         let Decision { job: step, source: sign } = decide(failure, &point, grace, request.now);
         let limited_at = matches!(failure, Failure::Limited { .. }).then_some(request.now);
+        let failures = if step == JobStep::Blameless { 0 } else { point.history.count };
+        if kind == RowKind::Missing
+            && point.are_many_missing()
+            && !self.many_missing.swap(true, Ordering::Relaxed)
+        {
+            let (source, missing) = (&self.source.name, point.missing);
+            tracing::warn!(source, missing, "most jobs are answered 404; none is lost meanwhile");
+        }
         match &step {
             JobStep::Retry { asked, longest } => {
                 let history = &mut point.history;
@@ -325,7 +350,7 @@ impl Follower {
             tracing::warn!(source = self.source.name, error = %failure, pause_ms, "source is {}", state.as_str());
         }
         self.log_change(before, state);
-        Some(step)
+        Some((step, failures))
     }
 
     fn log_change(&self, before: State, after: State) {

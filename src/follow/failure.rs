@@ -32,9 +32,6 @@ const REJECTED: u32 = 10;
 /// How long other 4xx are answered before a job is lost.
 const REJECTED_FOR: Duration = Duration::from_mins(10);
 
-/// Missing jobs that are too few to mean anything but themselves.
-const FEW: usize = 2;
-
 /// Failures in a row after which a job past its deadline is lost, if the source answers about others: part of a source can
 /// be out of order for a while, above all when it starts together with us.
 const OVERDUE: u32 = 4;
@@ -141,7 +138,7 @@ fn lost(failure: &Failure, known: &Standpoint, grace: Option<Duration>, now: Ins
     let in_a_row = || format!("{failure} (the {}th time in a row)", row.count);
     // While most jobs are missing at once, it is the source that lost its routes. Jobs that were never seen get the longer
     // time then, not all time: perhaps they are all strangers.
-    let are_many = known.missing > FEW && known.missing > known.well_since_missing;
+    let are_many = known.are_many_missing();
     let usual = if known.was_seen { SEEN_BEFORE } else { NEVER_SEEN };
     let (most, least) = match row.kind {
         RowKind::Missing if are_many && known.was_seen => (u32::MAX, Duration::MAX),

@@ -35,7 +35,24 @@ pub struct Standpoint {
     pub well_since_missing: usize,
 }
 
+/// Missing jobs that are too few to mean anything but themselves.
+const FEW: usize = 2;
+
+impl Standpoint {
+    /// Returns whether more jobs are missing than answered well: then the source lost its routes, and not these jobs.
+    #[must_use]
+    pub fn are_many_missing(&self) -> bool {
+        self.missing > FEW && self.missing > self.well_since_missing
+    }
+}
+
 impl Schedule {
+    /// Returns how many jobs the source does not know now.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.missing.len()
+    }
+
     /// Returns what a failure of this kind is judged by. `None` when the watch is gone.
     #[must_use]
     pub fn standpoint(&self, request: Request, kind: RowKind, wall: Time) -> Option<Standpoint> {
