@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{FailureHistory, PollingConfig, RowKind, Schedule, Sign, State, health::Request};
+use super::{
+    FailureHistory, PollingConfig, RowKind, Schedule, Sign, State,
+    health::{MAX_RETRY_AFTER, Request},
+};
 use crate::units::Time;
 
 /// What a failure is judged by.
@@ -147,5 +150,5 @@ pub(super) fn retry_wait(config: &PollingConfig, history: &FailureHistory, rando
     let (min, max) = (config.min_interval.0, history.longest.unwrap_or_else(|| config.longest_pause()));
     let doubled = min.saturating_mul(1 << history.count.saturating_sub(1).min(24)).min(max.max(min));
     let wait = min + doubled.saturating_sub(min).mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
-    wait.max(history.asked.unwrap_or_default())
+    wait.max(history.asked.unwrap_or_default().min(MAX_RETRY_AFTER))
 }

@@ -193,6 +193,16 @@ async fn a_doubted_source_is_asked_about_a_job_that_was_not_polled_just_now() {
     assert_eq!(next(&mut schedule, 1250), Next::Run(known));
 }
 
+#[test]
+fn a_job_waits_as_long_as_it_was_asked_and_at_most_an_hour() {
+    let wait = |hours: u64| {
+        let asked = Some(Duration::from_hours(hours));
+        let history = FailureHistory { asked, ..FailureHistory::new(Instant::now()) };
+        failing::retry_wait(&backoff(), &history, 0.0)
+    };
+    assert_eq!([wait(1), wait(24)], [Duration::from_hours(1); 2]);
+}
+
 /// A job is limited, and its task ends: whether that is the job's own limit, and whether limits are in general.
 fn limit(schedule: &mut Schedule, number: u64, (now, wall): (Instant, Time)) -> (bool, bool) {
     let mut point = schedule.standpoint(request(number, now), RowKind::Passing, wall).unwrap();
