@@ -27,7 +27,7 @@ use crate::{
     job::{EventType, JobId, Outcome},
     poll,
     recent::Recent,
-    schedule::{Next, RowKind, Schedule, Sign, Stamps, State, Task},
+    schedule::{Next, Schedule, Sign, Stamps, State, Task},
     store::{Stage, Store, Watch},
     telemetry::{Metrics, Span, SpanKind, number, text},
     upstream::{Failure, NO_STATUS, Source},
@@ -321,12 +321,9 @@ impl Follower {
         let Decision { job: step, source: sign } = decide(failure, &point, grace, request.now);
         let limited_at = matches!(failure, Failure::Limited { .. }).then_some(request.now);
         let failures = if step == JobStep::Blameless { 0 } else { point.history.count };
-        if kind == RowKind::Missing
-            && point.are_many_missing()
-            && !self.many_missing.swap(true, Ordering::Relaxed)
-        {
+        if kind.is_missing() && point.are_many_missing() && !self.many_missing.swap(true, Ordering::Relaxed) {
             let (source, missing) = (&self.source.name, point.missing);
-            tracing::warn!(source, missing, "most jobs are answered 404; none is lost meanwhile");
+            tracing::warn!(source, missing, "most jobs are missing at once; none is lost meanwhile");
         }
         match &step {
             JobStep::Retry { asked, longest } => {

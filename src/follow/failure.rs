@@ -45,6 +45,9 @@ const OVERDUE_ALONE: Duration = Duration::from_mins(10);
 /// The longest interval between requests for a result that is too large: only a new configuration changes that.
 const TOO_LARGE: Duration = Duration::from_hours(1);
 
+/// A shorter wait that is asked for is as good as none.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
 /// What a failure means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -103,6 +106,12 @@ fn sign(failure: &Failure, known: &Standpoint) -> Sign {
         Failure::Unauthorized(_) => Sign::Suspect(State::Unauthorized, None),
         // One job that is limited again and again, while others are answered, speaks for itself alone.
         Failure::Limited { .. } if known.well_since_limited => Sign::OwnLimit,
+        // It asks for no wait, and others were answered while this request was in flight.
+        Failure::Limited { retry_after, .. }
+            if known.well_since_sent && retry_after.unwrap_or_default() < SHORTEST_WAIT =>
+        {
+            Sign::Silent
+        }
         Failure::Limited { status, retry_after } if *status == 503 || known.limits_are_own => {
             Sign::Suspect(State::Limited, *retry_after)
         }

@@ -26,6 +26,8 @@ pub struct Standpoint {
     pub open: usize,
     /// The source answered some request after this one was sent.
     pub heard_since_sent: bool,
+    /// It answered about another job after this one was sent.
+    pub well_since_sent: bool,
     /// It answered about another job since this one began to fail.
     pub well_since_first: bool,
     /// It answered about another job since this one was last limited.
@@ -71,6 +73,7 @@ impl Schedule {
             state: self.health.state(),
             open: self.entries.len(),
             heard_since_sent: self.health.was_heard_since(request.sent),
+            well_since_sent: self.health.was_well_since(request.sent),
             well_since_first: self.health.was_well_since(history.since),
             well_since_limited: limited_at.is_some_and(|at| self.health.was_well_since(at)),
             limits_are_own: self.health.limits_are_own(),

@@ -25,6 +25,7 @@ fn case(failure: Failure) -> Case {
             state: State::Ok,
             open: 200,
             heard_since_sent: false,
+            well_since_sent: false,
             well_since_first: true,
             well_since_limited: false,
             limits_are_own: false,
@@ -115,6 +116,18 @@ fn a_failure_is_the_jobs_or_the_sources() {
         (case(limited(429, Some(9))), JobStep::Blameless, Sign::Ill(Limited, Some(SECOND * 9))),
         (case(limited(403, Some(9))), JobStep::Blameless, Sign::Ill(Limited, Some(SECOND * 9))),
         (case(limited(503, Some(9))), retry(Some(9)), Sign::Suspect(Limited, Some(SECOND * 9))),
+        // Others were answered while it was in flight: only a wait that is asked for counts then.
+        (case(limited(429, None)).with(|known| known.well_since_sent = true), retry(None), Sign::Silent),
+        (
+            case(limited(429, Some(0))).with(|known| known.well_since_sent = true),
+            retry(Some(0)),
+            Sign::Silent,
+        ),
+        (
+            case(limited(429, Some(9))).with(|known| known.well_since_sent = true),
+            JobStep::Blameless,
+            Sign::Ill(Limited, Some(SECOND * 9)),
+        ),
         (
             case(limited(429, Some(9))).with(|known| known.well_since_limited = true),
             retry(Some(9)),
