@@ -61,8 +61,13 @@ pub(super) async fn judge(profile: &Profile, received: &Received) -> Result<Judg
         (false, false) => profile.result_status_at.clone(),
     };
     let has_status = !status_at.is_empty();
-    if incoming.size() == 0 && (has_status || media_type.is_none() || !received.may_be_empty) {
-        return Err(Failure::Trouble("the answer is empty, which is not the result".to_owned()).into());
+    if incoming.size() == 0 {
+        if has_status || !received.may_be_empty {
+            return Err(Failure::Trouble("the answer is empty, which is not the result".to_owned()).into());
+        }
+        // Nothing is no JSON, but it is JSONL of no lines.
+        let media_type = Some(media_type.clone().unwrap_or_else(|| JSONL.to_owned()));
+        return Ok(Judged { media_type, part: None, said: None });
     }
     let (path, words_at) = (
         incoming.path().to_owned(),

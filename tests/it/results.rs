@@ -274,12 +274,14 @@ async fn other_media_are_delivered_as_they_came() {
 async fn an_empty_file_is_a_result_once_it_stays_empty() {
     let site = Site::start().await;
     let flow = Flow::start(SourceConfig { result_grace: Span::millis(300), ..with_result(&site) }).await;
-    site.json("/tasks/t1", DONE);
-    site.answer("/out/t1", 200, "application/jsonl", "");
-    flow.watch("t1").await;
-    assert!(flow.error("t1").await.contains("empty"));
-    let watch = flow.until("t1", "is delivered", |watch| watch["phase"] == "done").await;
-    assert_eq!(watch["job_size"], 0);
+    for (job, media_type) in [("t1", "application/jsonl"), ("t2", "application/json"), ("t3", "text/csv")] {
+        site.json(&format!("/tasks/{job}"), DONE);
+        site.answer(&format!("/out/{job}"), 200, media_type, "");
+        flow.watch(job).await;
+        assert!(flow.error(job).await.contains("empty"));
+        let watch = flow.until(job, "is delivered", |watch| watch["phase"] == "done").await;
+        assert_eq!(watch["job_size"], 0);
+    }
     flow.stop().await;
 }
 
