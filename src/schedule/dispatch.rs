@@ -120,7 +120,10 @@ impl Schedule {
     fn witness(&mut self, wall: Time) -> Option<u64> {
         let doubters = self.health.doubters()?;
         let (polls, fetches, min) = (&self.polls, &self.fetches, self.config.min_interval.0);
-        let is_polled = self.entries.len() > self.entries.fetching();
+        let is_polled = self
+            .entries
+            .iter()
+            .any(|(number, entry)| entry.task == Task::Poll && !doubters.contains(&number));
         let fits = |entry: &Entry| {
             (entry.task == Task::Poll || !is_polled)
                 && entry.track.unseen_for(wall) >= min

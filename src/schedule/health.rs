@@ -48,6 +48,10 @@ impl State {
     }
 }
 
+/// Further jobs that are asked one after another because of that, and have to fail in the same way, before the source is to
+/// blame: jobs that fail come in crowds, and one witness may be of the crowd.
+const WITNESSES: usize = 3;
+
 /// Different jobs that have to fail in the same way, without a good answer between, before the source is doubted.
 const DOUBTERS: usize = 3;
 
@@ -282,9 +286,13 @@ impl Health {
         if self.suspects.0 != state {
             self.suspects = (state, Vec::new());
         }
-        note(&mut self.suspects.1, request.number);
+        if self.witness == Some(request.number) && self.suspects.1.len() >= DOUBTERS {
+            self.suspects.1.push(request.number);
+        } else {
+            note(&mut self.suspects.1, request.number);
+        }
         // All that are open, or one that was asked after several others had raised the doubt.
-        let is_witnessed = self.witness == Some(request.number) && self.suspects.1.len() >= DOUBTERS;
+        let is_witnessed = self.suspects.1.len() >= DOUBTERS + WITNESSES;
         self.state == state || is_witnessed || self.suspects.1.len() >= open
     }
 

@@ -32,7 +32,7 @@ async fn an_outage_counts_once_for_all_requests_in_flight() {
 }
 
 #[tokio::test]
-async fn three_different_jobs_and_a_witness_make_it_the_sources_failure() {
+async fn three_different_jobs_and_their_witnesses_make_it_the_sources_failure() {
     let start = Instant::now();
     for sign in [SILENT, REFUSED] {
         let mut health = Health::new(LONGEST);
@@ -56,7 +56,14 @@ async fn three_different_jobs_and_a_witness_make_it_the_sources_failure() {
             None,
             "it was not asked for this"
         );
-        assert!(health.record(at(start, 6, 63.0, 64.0), sign, OPEN, 0.0).is_some());
+        for witness in [6, 8] {
+            health.call_witness(witness);
+            assert_eq!(health.record(at(start, witness, 63.0, 64.0), sign, OPEN, 0.0), None);
+            health.dismiss(witness);
+            assert_eq!(health.doubters().map(<[u64]>::last), Some(Some(&witness)));
+        }
+        health.call_witness(9);
+        assert!(health.record(at(start, 9, 63.0, 64.0), sign, OPEN, 0.0).is_some());
         assert_ne!(health.state(), State::Ok);
     }
     let mut health = Health::new(LONGEST);
