@@ -65,6 +65,20 @@ impl Budget {
         self.lately = (self.lately - 1.0).max(0.0);
     }
 
+    /// Takes a token that leaves another one for whoever comes next, where the bucket holds more than one.
+    ///
+    /// # Errors
+    /// When there is none: the time at which there will be.
+    pub fn take_spare(&mut self, now: Instant) -> Result<(), Instant> {
+        self.refill(now);
+        let enough = self.capacity.min(2.0);
+        if self.tokens >= enough {
+            return self.take(now);
+        }
+        let missing = Duration::from_secs_f64((enough - self.tokens) / self.rate);
+        Err(now + missing + Duration::from_micros(1))
+    }
+
     /// Takes note that the other side asks for less. The rate grows back by itself.
     pub fn shrink(&mut self, now: Instant) {
         self.refill(now);
@@ -134,6 +148,17 @@ mod tests {
             let mut budget = Budget::new(rate, now);
             let at = loop { if let Err(at) = budget.take(now) { break at; } };
             prop_assert!(budget.take(at).is_ok());
+        }
+
+        #[test]
+        fn a_spare_token_leaves_one_for_the_next(rate in 20.0..500.0f64) {
+            let now = Instant::now();
+            let mut budget = Budget::new(rate, now);
+            let at = loop { if let Err(at) = budget.take_spare(now) { break at; } };
+            prop_assert!(budget.take(now).is_ok());
+            prop_assert!(budget.take_spare(at).is_err());
+            let later = budget.take_spare(at).unwrap_err();
+            prop_assert!(budget.take_spare(later).is_ok());
         }
     }
 
