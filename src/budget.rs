@@ -15,10 +15,14 @@ pub struct Budget {
     capacity: f64,
     tokens: f64,
     refilled: Instant,
+    /// When it last shrank.
+    shrunk: Option<Instant>,
     /// Requests of late: each counts as one at first and fades over [`LATELY`].
     lately: f64,
 }
 
+/// How long a smaller rate is tried before it shrinks again.
+const ONCE: Duration = Duration::from_secs(5);
 /// What is left of the rate after the source asked for less.
 const SHRINK: f64 = 0.7;
 /// The least share of the configured rate that is kept.
@@ -33,7 +37,7 @@ impl Budget {
     #[must_use]
     pub fn new(rate: f64, now: Instant) -> Self {
         let capacity = (rate / 10.0).max(1.0);
-        Self { full: rate, rate, capacity, tokens: capacity, refilled: now, lately: 0.0 }
+        Self { full: rate, rate, capacity, tokens: capacity, refilled: now, shrunk: None, lately: 0.0 }
     }
 
     /// Takes a token.
@@ -79,9 +83,13 @@ impl Budget {
         Err(now + missing + Duration::from_micros(1))
     }
 
-    /// Takes note that the other side asks for less. The rate grows back by itself.
+    /// Takes note that the other side asks for less. The rate grows back by itself. What is asked within [`ONCE`] counts once.
     pub fn shrink(&mut self, now: Instant) {
         self.refill(now);
+        if self.shrunk.is_some_and(|at| now < at + ONCE) {
+            return;
+        }
+        self.shrunk = Some(now);
         self.rate = (self.rate * SHRINK).max(self.full * LEAST);
     }
 
@@ -179,7 +187,8 @@ mod tests {
         for _ in 0..20 {
             budget.shrink(start);
         }
-        assert!((budget.in_use(start).0 - 5.0).abs() < 1e-9);
+        assert!((budget.in_use(start).0 - 70.0).abs() < 1e-9, "it counts once");
+        budget.rate = 5.0;
         let mut taken = 0;
         let after = |seconds: u64| start + Duration::from_secs(seconds);
         assert!((budget.in_use(after(10)).0 - 10.0).abs() < 1e-9);
