@@ -45,18 +45,20 @@ impl Schedule {
         let more = self.advance(now, wall);
         match self.choose(now) {
             // While others may come any moment, a failing job takes only what they leave.
-            Choice::Lane(Lane::Retry) if self.turn % RETRY_TURN != 0 => match self.budget.take_spare(now) {
-                Ok(()) => self
-                    .take(Lane::Retry, now)
-                    .map_or(Next::Yield, |number| self.start(number, Lane::Retry, now)),
-                Err(_) if more => Next::Yield,
-                Err(at) => {
-                    let others = [self.ready_at(Lane::Poll), self.ready_at(Lane::Fetch)];
-                    // One that is ready and has no place comes with the end of another request.
-                    let next = others.into_iter().flatten().filter(|due| *due > now).min();
-                    Next::Wait(Some(next.map_or(at, |next| next.min(at))))
+            Choice::Lane(Lane::Retry) if !self.turn.is_multiple_of(RETRY_TURN) => {
+                match self.budget.take_spare(now) {
+                    Ok(()) => self
+                        .take(Lane::Retry, now)
+                        .map_or(Next::Yield, |number| self.start(number, Lane::Retry, now)),
+                    Err(_) if more => Next::Yield,
+                    Err(at) => {
+                        let others = [self.ready_at(Lane::Poll), self.ready_at(Lane::Fetch)];
+                        // One that is ready and has no place comes with the end of another request.
+                        let next = others.into_iter().flatten().filter(|due| *due > now).min();
+                        Next::Wait(Some(next.map_or(at, |next| next.min(at))))
+                    }
                 }
-            },
+            }
             Choice::Lane(lane) => match self.budget.take(now) {
                 Ok(()) => self.take(lane, now).map_or(Next::Yield, |number| self.start(number, lane, now)),
                 Err(_) if more => Next::Yield,
