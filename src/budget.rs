@@ -83,7 +83,7 @@ impl Budget {
         Err(now + missing + Duration::from_micros(1))
     }
 
-    /// Takes note that the other side asks for less. The rate grows back by itself. What is asked within [`ONCE`] counts once.
+    /// Takes note that the other side asks for less. The rate grows back by itself. What is asked within five seconds counts once.
     pub fn shrink(&mut self, now: Instant) {
         self.refill(now);
         if self.shrunk.is_some_and(|at| now < at + ONCE) {
