@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::{
@@ -14,10 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::schedule::{Request, Task};
-
-/// A request that has run for less than this is not slow.
-const SLOW: Duration = Duration::from_secs(1);
+use crate::schedule::{Request, SLOW, Task};
 
 /// An answer that comes at this many bytes a second on average is not slow either.
 const BRISK: f64 = 65_536.0;
@@ -101,6 +97,8 @@ impl Flights {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]

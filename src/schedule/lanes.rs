@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 /// How long a request keeps its place.
-pub(super) const SLOW: Duration = Duration::from_secs(1);
+pub const SLOW: Duration = Duration::from_secs(1);
 
 /// Requests in flight at most, as a multiple of `max_in_flight`.
 const CROWD: usize = 4;

@@ -33,6 +33,7 @@ pub use entry::{Entry, Task, Track};
 pub use failing::Standpoint;
 pub use health::{Health, Request, Sign, State};
 pub use history::{FailureHistory, Row, RowKind};
+pub use lanes::SLOW;
 pub use learner::{Ended, Seen, Tally};
 pub use policy::{next_wait, resumed_wait};
 pub use seeing::{Curves, KindSeen};
