@@ -249,7 +249,7 @@ fn listen_to_changes(api: &Arc<Api>) {
                 }
             }
             Change::Settled { watch } => api.waiters.settled(watch),
-            Change::Deliver { sink, key, due } => live.couriers.schedule(&sink, key, due),
+            Change::Deliver { sink, key, due, as_of } => live.couriers.schedule(&sink, key, due, as_of),
             Change::Drop { sink, key } => live.couriers.forget(&sink, key),
         }
     });
@@ -277,7 +277,7 @@ async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
         }
         live.couriers.restore_pauses()?;
         loading.store.each_pending(|sink, key, due| {
-            live.couriers.schedule(sink, key, due);
+            live.couriers.schedule(sink, key, due, clock::now());
             deliveries += 1;
         })?;
         Ok((watches, deliveries))

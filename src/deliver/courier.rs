@@ -75,9 +75,9 @@ impl Courier {
         }
     }
 
-    /// Makes a delivery due.
-    pub fn schedule(&self, key: DeliveryKey, due: Time) {
-        let at = Instant::now() + self.wait_for(due);
+    /// Makes a delivery due at `due`, which was decided when the wall clock said `as_of`.
+    pub fn schedule(&self, key: DeliveryKey, due: Time, as_of: Time) {
+        let at = Instant::now() + wait_for(self.backlog().retry(), due, as_of);
         self.backlog().schedule(key, at);
         self.wake.notify_one();
     }
@@ -294,7 +294,7 @@ impl Courier {
         if self.backlog().is_ordered()
             && let Some((next, due)) = self.store.first_pending(delivery.watch, &self.name, None)?
         {
-            self.schedule(next, due);
+            self.schedule(next, due, clock::now());
         }
         Ok(())
     }

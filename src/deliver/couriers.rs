@@ -86,7 +86,7 @@ impl Couriers {
     /// Keeps the deliveries of a sink that is gone from the configuration in sight. Its courier has ended.
     pub fn abandon(&self, courier: &Courier) {
         for (key, _) in courier.drain() {
-            self.schedule(&courier.name, key, clock::now());
+            self.schedule(&courier.name, key, clock::now(), clock::now());
         }
     }
 
@@ -165,9 +165,9 @@ impl Couriers {
 
     /// Makes a delivery due at its sink. For a sink that is no longer configured it stays in the store as it is,
     /// to be seen, and goes on when the sink is back.
-    pub fn schedule(&self, sink: &str, key: DeliveryKey, due: Time) {
+    pub fn schedule(&self, sink: &str, key: DeliveryKey, due: Time, as_of: Time) {
         if let Some(courier) = self.by_name.get(sink) {
-            return courier.schedule(key, due);
+            return courier.schedule(key, due, as_of);
         }
         let mut missing = self.missing();
         if !missing.contains_key(sink) {

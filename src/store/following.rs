@@ -497,6 +497,6 @@ pub(super) fn put_pending(
     txn.write(key.key(keys::DELIVERY), delivery)?;
     let due = delivery.next_attempt_at;
     txn.put(key.key(keys::PENDING), [&due.0.to_be_bytes(), delivery.sink.as_bytes()].concat());
-    txn.tell(Change::Deliver { sink: delivery.sink.clone(), key, due });
+    txn.tell(Change::Deliver { sink: delivery.sink.clone(), key, due, as_of: delivery.updated_at });
     Ok(())
 }

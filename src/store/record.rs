@@ -494,6 +494,8 @@ pub enum Change {
         key: DeliveryKey,
         /// When it is due.
         due: Time,
+        /// The wall clock when `due` was decided. The clock may have jumped since.
+        as_of: Time,
     },
     /// This delivery is gone with its watch.
     Drop {

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::units::Span;
+use crate::{clock, units::Span};
 
 use super::{
     Change, Newest, Shared, Store, StoreError, contained, marker, read,
@@ -217,7 +217,7 @@ fn tell_open(shared: &Shared) {
     let told = contained(|| {
         read::each_open(&database.db, &shared.unreadable, |watch| listener(Change::Follow(watch)))?;
         read::each_pending(&database.db, |sink, key, due| {
-            listener(Change::Deliver { sink: sink.to_owned(), key, due });
+            listener(Change::Deliver { sink: sink.to_owned(), key, due, as_of: clock::now() });
         })
     });
     if let Err(error) = told {

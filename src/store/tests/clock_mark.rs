@@ -45,7 +45,12 @@ async fn what_was_stamped_in_the_period_moves_with_the_clock() {
         // Put right to an earlier time it waits as long as before; to a later one it is due by the clock that is right.
         let due = if by < 0 { moved(at(3620), by) } else { at(3620) };
         assert_eq!((delivery.next_attempt_at, bench.pending()), (due, vec![("app".to_owned(), key, due)]));
-        assert!(bench.told().contains(&Change::Deliver { sink: "app".to_owned(), key, due }));
+        assert!(bench.told().contains(&Change::Deliver {
+            sink: "app".to_owned(),
+            key,
+            due,
+            as_of: moved(at(20), by)
+        }));
         // Done again it finds nothing: the stamps have left the period.
         assert_eq!(bench.store.move_stamps(period, by).await.unwrap(), Moved::default());
         assert_eq!(bench.store.check(true).unwrap(), []);

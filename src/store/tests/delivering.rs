@@ -10,7 +10,7 @@ async fn a_failed_attempt_is_due_again_and_a_success_settles_the_watch() {
     let key = bench.key(&watch, "app");
     bench.told();
     bench.store.attempted(key, &attempt(0, at(12), Verdict::Retry(at(17))), at(12)).await;
-    assert_eq!(bench.told(), [Change::Deliver { sink: "app".to_owned(), key, due: at(17) }]);
+    assert_eq!(bench.told(), [Change::Deliver { sink: "app".to_owned(), key, due: at(17), as_of: at(12) }]);
     let bench = bench.reopen();
     assert_eq!(bench.pending(), [("app".to_owned(), key, at(17))]);
     bench.store.attempted(key, &nth(2, attempt(0, at(17), Verdict::Delivered)), at(17)).await;
@@ -84,7 +84,12 @@ async fn a_redelivery_has_the_same_event_and_a_fresh_schedule() {
     assert_eq!((&after.event_id, after.attempt_count, after.reason), (&before.event_id, 1, None));
     let watch = bench.read(watch.number);
     assert_eq!((watch.phase(), watch.dead, watch.closed_at), (Phase::Delivering, 0, None));
-    assert!(bench.told().contains(&Change::Deliver { sink: "app".to_owned(), key, due: at(20) }));
+    assert!(bench.told().contains(&Change::Deliver {
+        sink: "app".to_owned(),
+        key,
+        due: at(20),
+        as_of: at(20)
+    }));
     // It is pending, so retention leaves it alone.
     assert_eq!(bench.store.drop_finished(at(100), at(100)).await.unwrap().watches, 0);
     bench.store.attempted(key, &nth(2, attempt(1, at(21), Verdict::Delivered)), at(21)).await;
