@@ -5,13 +5,16 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     middleware::Next,
     response::Response,
 };
 use subtle::ConstantTimeEq as _;
 
-use super::{Api, problem::Problem};
+use super::{
+    Api,
+    problem::{Code, Problem},
+};
 
 /// Where a request came in; known from its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +41,7 @@ pub(super) async fn check(
             let host = host(&request)?;
             if !is_ours(&host, local, &api.hosts) {
                 return Err(Problem::new(
-                    StatusCode::FORBIDDEN,
-                    "host_refused",
+                    Code::HostRefused,
                     format!(
                         "`{host}` is not a name of this server; use its address, or add the name to server.hosts"
                     ),
@@ -54,7 +56,7 @@ pub(super) async fn check(
 
 /// The host that the request names, without its port.
 fn host(request: &Request) -> Result<String, Problem> {
-    let bad = |what: &str| Problem::bad_request("bad_host", format!("the request has {what}"));
+    let bad = |what: &str| Problem::new(Code::BadHost, format!("the request has {what}"));
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let authority = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().map_err(|_| bad("an unreadable Host header"))?,
@@ -81,11 +83,7 @@ fn is_ours(host: &str, local: IpAddr, names: &[String]) -> bool {
 
 fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<(), Problem> {
     let refused = |what: &str| {
-        Problem::new(
-            StatusCode::FORBIDDEN,
-            "cross_origin",
-            format!("{what}: this API does not answer pages of other origins"),
-        )
+        Problem::new(Code::CrossOrigin, format!("{what}: this API does not answer pages of other origins"))
     };
     if let Some(site) = headers.get("sec-fetch-site")
         && !matches!(site.as_bytes(), b"same-origin" | b"none")
@@ -114,9 +112,8 @@ fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<
 
 fn check_token(api: &Api, request: &Request) -> Result<(), Problem> {
     let Some(token) = &api.token else { return Ok(()) };
-    let unreadable = |error: crate::secret::SecretError| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "token_unreadable", error.to_string())
-    };
+    let unreadable =
+        |error: crate::secret::SecretError| Problem::new(Code::TokenUnreadable, error.to_string());
     let token = token.get().map_err(unreadable)?;
     // What goes through the proxy may need `Authorization` for its own server.
     let is_proxied = request.uri().path().starts_with("/proxy/");
@@ -129,11 +126,7 @@ fn check_token(api: &Api, request: &Request) -> Result<(), Problem> {
     if bearer && bool::from(given.ct_eq(token.expose().as_bytes())) {
         return Ok(());
     }
-    Err(Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "unauthorized",
-        "send the token of this server as `Authorization: Bearer …`",
-    ))
+    Err(Problem::new(Code::Unauthorized, "send the token of this server as `Authorization: Bearer …`"))
 }
 
 #[cfg(test)]

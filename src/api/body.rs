@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 use axum::{
     body::{Body, HttpBody as _},
     extract::{FromRequest, Request},
-    http::{StatusCode, header},
+    http::header,
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 8 << 20;
@@ -58,8 +58,7 @@ impl<S: Sync> FromRequest<S> for JsonBody {
         let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
             return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "not_json",
+                Code::NotJson,
                 "send JSON, with the header `content-type: application/json`",
             ));
         }
@@ -95,7 +94,7 @@ impl JsonBody {
             let inner = error.into_inner();
             if inner.is_data() {
                 let place = if path == "." { String::new() } else { format!("`{path}`: ") };
-                Problem::unprocessable("invalid_body", format!("{place}{}", mismatch(&inner)))
+                Problem::new(Code::InvalidBody, format!("{place}{}", mismatch(&inner)))
             } else {
                 bad_json(&inner)
             }
@@ -110,8 +109,7 @@ async fn turn() -> Result<SemaphorePermit<'static>, Problem> {
     match timeout(BODY_TIMEOUT, PLACES.acquire()).await {
         Ok(Ok(place)) => Ok(place),
         _ => Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
+            Code::Busy,
             format!("other requests with more than {} KiB are being read; send it again", SMALL >> 10),
         )),
     }
@@ -119,15 +117,15 @@ async fn turn() -> Result<SemaphorePermit<'static>, Problem> {
 
 fn too_slow() -> Problem {
     let detail = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)
+    Problem::new(Code::BodyTooSlow, detail)
 }
 
 fn cut(error: &(dyn std::error::Error + 'static)) -> Problem {
     if error.is::<LengthLimitError>() {
         let detail = format!("a request's body may hold {} MiB at the most", MAX_BODY >> 20);
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail);
+        return Problem::new(Code::BodyTooLarge, detail);
     }
-    Problem::bad_request("body_cut", "the body ended before it was complete")
+    Problem::new(Code::BodyCut, "the body ended before it was complete")
 }
 
 /// Some clients write a byte-order mark before the JSON.
@@ -157,7 +155,7 @@ fn mismatch(error: &serde_json::Error) -> String {
 }
 
 fn bad_json(error: &serde_json::Error) -> Problem {
-    Problem::bad_request("bad_json", format!("the body is no JSON: {error}"))
+    Problem::new(Code::BadJson, format!("the body is no JSON: {error}"))
 }
 
 /// The body of a batch: its entries as they are written, so that one bad entry does not spoil the others and no more than one
@@ -211,7 +209,7 @@ pub(super) fn entry<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Prob
         // A place within an entry says nothing to whoever sent the batch.
         let text = mismatch(&error);
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        Problem::unprocessable("invalid_body", text)
+        Problem::new(Code::InvalidBody, text)
     })
 }
 
@@ -319,7 +317,7 @@ mod tests {
     use crate::api::view::WatchRequest;
 
     fn parsed<'a, T: Deserialize<'a>>(body: &'a JsonBody) -> Result<T, String> {
-        body.parse().map_err(|problem| format!("{} {}", problem.code(), problem.detail()))
+        body.parse().map_err(|problem| format!("{} {}", problem.code().as_str(), problem.detail()))
     }
 
     fn body(text: impl Into<String>) -> JsonBody {

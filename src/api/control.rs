@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State, http::StatusCode};
 
-use super::{Api, access::Door, problem::Problem};
+use super::{
+    Api,
+    access::Door,
+    problem::{Code, Problem},
+};
 use crate::{
     app::Handle,
     reload::{ReloadError, Reloaded},
@@ -22,12 +26,10 @@ use crate::{
 pub(super) async fn reload(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>, Problem> {
     let refused = |error: ReloadError| match &error {
         ReloadError::Config(_) | ReloadError::Setup(_) => {
-            Problem::unprocessable("invalid_configuration", error.to_string())
+            Problem::new(Code::InvalidConfiguration, error.to_string())
         }
-        ReloadError::Nothing => Problem::new(StatusCode::CONFLICT, "no_configuration", error.to_string()),
-        ReloadError::Watch(_) | ReloadError::Stopping => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "reload_failed", error.to_string())
-        }
+        ReloadError::Nothing => Problem::new(Code::NoConfiguration, error.to_string()),
+        ReloadError::Watch(_) | ReloadError::Stopping => Problem::new(Code::ReloadFailed, error.to_string()),
     };
     Handle::of(&api).reload().await.map(Json).map_err(refused)
 }
@@ -47,14 +49,14 @@ pub(super) async fn quit(
 ) -> Result<StatusCode, Problem> {
     if !api.quit {
         let detail = "this daemon is not to be ended by a request; server.quit = true allows it";
-        return Err(Problem::not_found("quit_disabled", detail));
+        return Err(Problem::new(Code::QuitDisabled, detail));
     }
     // An address of loopback is reached from this machine alone.
     if let Some(Extension(Door::Tcp(local))) = door
         && !local.to_canonical().is_loopback()
     {
         let detail = "only a request over loopback or the unix socket may end the process";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "not_local", detail));
+        return Err(Problem::new(Code::NotLocal, detail));
     }
     tracing::info!("asked to quit: stopping");
     api.stop.cancel();

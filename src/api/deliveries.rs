@@ -8,7 +8,7 @@ use super::{
     Api,
     body::Input,
     convert::delivery_view,
-    problem::{Name, Problem, Query, bad_parameter, unknown_parameter},
+    problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
     view::{DeliveryQuery, DeliveryState, DeliveryView, Page, RedeliverRequest, Redelivered},
 };
@@ -77,7 +77,7 @@ pub(super) async fn get(State(api): State<Arc<Api>>, Name(id): Name) -> Result<J
 }
 
 fn unknown(id: &str) -> Problem {
-    Problem::not_found("delivery_not_found", format!("there is no delivery `{id}`"))
+    Problem::new(Code::DeliveryNotFound, format!("there is no delivery `{id}`"))
 }
 
 /// Send a delivery again: the same event, a fresh schedule.

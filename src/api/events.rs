@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     response::sse::{Event as Message, Sse},
 };
 use futures_util::{Stream, stream};
@@ -24,7 +24,7 @@ use super::{
     Api,
     config::StreamLimits,
     patience::Line,
-    problem::{Problem, Query, unknown_parameter},
+    problem::{Code, Problem, Query, unknown_parameter},
     requests::aside,
     view::EventView,
 };
@@ -118,8 +118,8 @@ pub(super) async fn follow(
 
 fn last_id(id: &http::HeaderValue) -> Result<u64, Problem> {
     id.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(|| {
-        Problem::bad_request(
-            "bad_last_event_id",
+        Problem::new(
+            Code::BadLastEventId,
             "the header Last-Event-ID must be the id of an event of this stream",
         )
     })
@@ -136,7 +136,7 @@ impl Place {
     fn take(api: &Api, line: Option<Arc<Line>>) -> Result<Self, Problem> {
         let permit = Arc::clone(&api.readers).try_acquire_owned().map_err(|_| {
             let detail = format!("{} readers follow the events already", api.streams.readers);
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_readers", detail)
+            Problem::new(Code::TooManyReaders, detail)
         })?;
         if let Some(line) = &line {
             line.streaming.store(true, Ordering::Release);

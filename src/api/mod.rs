@@ -31,6 +31,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{ServerConfig, StreamLimits};
+pub use problem::Code;
 pub(crate) use problem::Problem;
 pub use routes::openapi;
 pub use server::{Bound, Listen};

@@ -7,6 +7,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+mod code;
+
+pub use code::Code;
+
 use super::view;
 use crate::{
     job::{BadJobId, JobId},
@@ -17,32 +21,26 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
     detail: String,
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+    /// A problem with the usual status of `code`.
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { status: code.status(), code, detail: detail.into() }
     }
 
-    pub(crate) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, detail)
-    }
-
-    pub(super) fn unprocessable(code: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
-    }
-
-    pub(crate) fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, code, detail)
+    /// A problem with a name in the path, which is a 404 whatever the name is of.
+    pub(crate) fn in_path(code: Code, detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, ..Self::new(code, detail) }
     }
 
     pub(super) fn no_watch(source: &str, job_id: &JobId) -> Self {
-        Self::not_found("watch_not_found", format!("no watch of job `{job_id}` of source `{source}`"))
+        Self::new(Code::WatchNotFound, format!("no watch of job `{job_id}` of source `{source}`"))
     }
 
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> Code {
         self.code
     }
 
@@ -58,7 +56,7 @@ impl IntoResponse for Problem {
             title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
             status: self.status.as_u16(),
             detail: self.detail,
-            code: self.code.to_owned(),
+            code: self.code.as_str().to_owned(),
         };
         let mut response = (self.status, Json(problem)).into_response();
         let headers = response.headers_mut();
@@ -75,19 +73,19 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let (status, code) = match &error {
-            StoreError::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
-            StoreError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
-            StoreError::Damaged(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_damaged"),
-            StoreError::Record(_) => (StatusCode::INTERNAL_SERVER_ERROR, "record_unreadable"),
+        let code = match &error {
+            StoreError::Full(_) => Code::DiskFull,
+            StoreError::Unavailable(_) => Code::StoreUnavailable,
+            StoreError::Damaged(_) => Code::StoreDamaged,
+            StoreError::Record(_) => Code::RecordUnreadable,
         };
-        Self::new(status, code, error.to_string())
+        Self::new(code, error.to_string())
     }
 }
 
 impl From<BadJobId> for Problem {
     fn from(error: BadJobId) -> Self {
-        Self::unprocessable("invalid_job_id", error.to_string())
+        Self::new(Code::InvalidJobId, error.to_string())
     }
 }
 
@@ -120,7 +118,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 }
 
 fn bad_path(error: &PathRejection) -> Problem {
-    Problem::bad_request("bad_path", error.body_text())
+    Problem::new(Code::BadPath, error.body_text())
 }
 
 /// The query as pairs, in order.
@@ -137,24 +135,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 
 /// A query value that cannot be read.
 pub(super) fn bad_parameter(name: &str, value: &str, wanted: &str) -> Problem {
-    Problem::bad_request("bad_parameter", format!("`{name}` is `{value}`; it must be {wanted}"))
+    Problem::new(Code::BadParameter, format!("`{name}` is `{value}`; it must be {wanted}"))
 }
 
 /// A query key that nobody knows.
 pub(super) fn unknown_parameter(name: &str, known: &str) -> Problem {
-    Problem::bad_request("unknown_parameter", format!("there is no parameter `{name}`; there are {known}"))
+    Problem::new(Code::UnknownParameter, format!("there is no parameter `{name}`; there are {known}"))
 }
 
 pub(super) async fn no_route(request: Request) -> Problem {
     let path = request.uri().path();
-    Problem::not_found("no_such_route", format!("there is no `{path}`; /openapi.json lists what there is"))
+    Problem::new(Code::NoSuchRoute, format!("there is no `{path}`; /openapi.json lists what there is"))
 }
 
 pub(super) async fn wrong_method(request: Request) -> Problem {
     let (method, path) = (request.method(), request.uri().path());
     Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
+        Code::MethodNotAllowed,
         format!("`{path}` does not take {method}; /openapi.json lists what it takes"),
     )
 }

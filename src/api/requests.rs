@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Api, body,
-    problem::{Problem, bad_parameter},
+    problem::{Code, Problem, bad_parameter},
     view::{CallbackRequest, WatchRequest},
 };
 use crate::{
@@ -35,8 +35,8 @@ impl Api {
         check_labels(&asked.labels)?;
         for sink in asked.sinks.iter().flatten() {
             if !self.live().couriers.knows(sink) {
-                return Err(Problem::unprocessable(
-                    "unknown_sink",
+                return Err(Problem::new(
+                    Code::UnknownSink,
                     format!("there is no sink `{sink}`; there are {}", list(self.live().couriers.names())),
                 ));
             }
@@ -64,7 +64,7 @@ impl Api {
     ) -> Result<(), Problem> {
         let live = self.live();
         let Some(follower) = live.followers.get(source) else { return Ok(()) };
-        let refused = |detail: String| Err(Problem::unprocessable("invalid_vars", detail));
+        let refused = |detail: String| Err(Problem::new(Code::InvalidVars, detail));
         let known: std::collections::BTreeSet<&str> = follower.source.profile.known_vars().collect();
         let takes = || list(known.iter().copied());
         if let Some(name) = vars.keys().find(|name| !known.contains(name.as_str())) {
@@ -92,12 +92,12 @@ impl Api {
         let known = || list(self.live().followers.keys().map(String::as_str));
         match asked {
             Some(name) if self.live().followers.contains_key(&name) => Ok(name),
-            Some(name) => Err(Problem::unprocessable(
-                "unknown_source",
+            Some(name) => Err(Problem::new(
+                Code::UnknownSource,
                 format!("there is no source `{name}`; there are {}", known()),
             )),
             None => self.default_source().ok_or_else(|| {
-                Problem::unprocessable("source_missing", format!("name the source; there are {}", known()))
+                Problem::new(Code::SourceMissing, format!("name the source; there are {}", known()))
             }),
         }
     }
@@ -115,12 +115,12 @@ impl Api {
 
     fn callback(&self, asked: CallbackRequest) -> Result<Callback, Problem> {
         let Some(callbacks) = &self.live().callbacks else {
-            return Err(Problem::unprocessable(
-                "callbacks_disabled",
+            return Err(Problem::new(
+                Code::CallbacksDisabled,
                 "callbacks are switched off (callbacks.enabled); send the event to a sink instead",
             ));
         };
-        let refused = |detail: String| Problem::unprocessable("callback_refused", detail);
+        let refused = |detail: String| Problem::new(Code::CallbackRefused, detail);
         if asked.url.len() > MAX_URL {
             return Err(refused(format!("a callback URL has at most {MAX_URL} bytes")));
         }
@@ -128,8 +128,8 @@ impl Api {
             let detail = format!("the callback URL is refused: {wrong}");
             match wrong {
                 BadCallback::Url(_) => refused(detail),
-                BadCallback::Blocked(_) => Problem::unprocessable(
-                    "callback_blocked",
+                BadCallback::Blocked(_) => Problem::new(
+                    Code::CallbackBlocked,
                     format!("{detail}; callbacks.allow can open a range of addresses"),
                 ),
             }
@@ -144,7 +144,7 @@ impl Api {
 }
 
 fn check_labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(), Problem> {
-    let refused = |detail: String| Err(Problem::unprocessable("invalid_labels", detail));
+    let refused = |detail: String| Err(Problem::new(Code::InvalidLabels, detail));
     if labels.len() >= body::MAX_PAIRS {
         return refused(format!(
             "a watch has at most {MAX_LABELS} labels; these are {} or more",
@@ -170,7 +170,7 @@ fn check_labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(
 
 /// A span from now, or an instant.
 fn deadline(text: &str, now: Time) -> Result<Time, Problem> {
-    let refused = |detail: String| Err(Problem::unprocessable("invalid_deadline", detail));
+    let refused = |detail: String| Err(Problem::new(Code::InvalidDeadline, detail));
     let at = match (Time::parse(text), text.parse::<Span>()) {
         (Some(at), _) => at,
         (None, Ok(span)) => now.after(span.0),
@@ -216,10 +216,6 @@ pub(super) async fn aside<T: Send + 'static>(
     let api = Arc::clone(api);
     let done = tokio::task::spawn_blocking(move || read(&api)).await;
     done.unwrap_or_else(|error| {
-        Err(Problem::new(
-            http::StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            format!("the request could not be carried out: {error}"),
-        ))
+        Err(Problem::new(Code::Internal, format!("the request could not be carried out: {error}")))
     })
 }

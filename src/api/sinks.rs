@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 
 use super::{
     Api,
-    problem::{Name, Problem},
+    problem::{Code, Name, Problem},
     requests::list,
     view::{AttemptView, Page, SinkView},
 };
@@ -52,5 +52,5 @@ pub(super) async fn resume(State(api): State<Arc<Api>>, Name(name): Name) -> Res
 
 fn no_sink(api: &Api, name: &str) -> Problem {
     let known = list(api.live().couriers.names());
-    Problem::not_found("sink_not_found", format!("there is no sink `{name}`; there are {known}"))
+    Problem::in_path(Code::UnknownSink, format!("there is no sink `{name}`; there are {known}"))
 }

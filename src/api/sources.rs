@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 
 use super::{
     Api,
-    problem::{Name, Problem},
+    problem::{Code, Name, Problem},
     requests::list,
     view::{KindView, Page, PollingView, SourceView},
 };
@@ -33,7 +33,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Name(name): Name) -> Resul
     let live = api.live();
     let known = || list(live.followers.keys().map(String::as_str));
     let unknown = || {
-        Problem::not_found("source_not_found", format!("there is no source `{name}`; there are {}", known()))
+        Problem::in_path(Code::UnknownSource, format!("there is no source `{name}`; there are {}", known()))
     };
     live.followers.get(&name).map(|follower| Json(view(follower, true))).ok_or_else(unknown)
 }

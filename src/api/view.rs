@@ -354,7 +354,8 @@ pub struct BatchAnswer {
 pub struct Rejected {
     /// Its place in the request, from 0.
     pub index: usize,
-    /// A word for programs.
+    /// A word for programs; docs/reference/errors.md has the meaning of each.
+    #[schema(value_type = super::Code)]
     pub code: String,
     /// A sentence for people.
     pub detail: String,
@@ -429,6 +430,7 @@ pub struct Problem {
     pub status: u16,
     /// What is wrong and how to mend it.
     pub detail: String,
-    /// A word for programs.
+    /// A word for programs; docs/reference/errors.md has the meaning of each.
+    #[schema(value_type = super::Code)]
     pub code: String,
 }

@@ -14,7 +14,7 @@ use tokio_util::io::ReaderStream;
 use super::{
     Api,
     body::{Batch, Input, JsonBody, MAX_BATCH},
-    problem::{Named, Problem, Query, bad_parameter, unknown_parameter},
+    problem::{Code, Named, Problem, Query, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
     view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
 };
@@ -89,10 +89,7 @@ impl Api {
 }
 
 fn too_many_labels() -> Problem {
-    Problem::unprocessable(
-        "invalid_labels",
-        "with the labels that the watch has already there are more than 16",
-    )
+    Problem::new(Code::InvalidLabels, "with the labels that the watch has already there are more than 16")
 }
 
 /// The watch is there, and DELETE can remove it.
@@ -103,7 +100,7 @@ fn unreadable(reason: String) -> Problem {
 fn other_vars() -> Problem {
     let detail =
         "a job with this id is watched with other `vars`; give jobs whose ids may be the same a source each";
-    Problem::new(StatusCode::CONFLICT, "vars_conflict", detail)
+    Problem::new(Code::VarsConflict, detail)
 }
 
 /// Watch many jobs, in one durable commit.
@@ -122,7 +119,7 @@ pub(super) async fn register_batch(
     let Batch { watches } = body.parse()?;
     if watches.count > MAX_BATCH {
         let detail = format!("a batch holds at most {MAX_BATCH} watches; this one has {}", watches.count);
-        return Err(Problem::unprocessable("batch_too_large", detail));
+        return Err(Problem::new(Code::BatchTooLarge, detail));
     }
     let now = clock::now();
     let traceparent = TraceParent::of(&headers);
@@ -156,7 +153,7 @@ pub(super) async fn register_batch(
 }
 
 fn reject(index: usize, problem: &Problem) -> Rejected {
-    Rejected { index, code: problem.code().to_owned(), detail: problem.detail().to_owned() }
+    Rejected { index, code: problem.code().as_str().to_owned(), detail: problem.detail().to_owned() }
 }
 
 /// List watches, newest first.
@@ -205,7 +202,7 @@ pub(super) async fn list(
 /// One of the words of an enumeration.
 fn word<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Problem> {
     serde_json::from_value(text.into())
-        .map_err(|error| Problem::bad_request("bad_parameter", format!("`{name}`: {error}")))
+        .map_err(|error| Problem::new(Code::BadParameter, format!("`{name}`: {error}")))
 }
 
 /// One watch.
@@ -325,7 +322,7 @@ pub(super) async fn job(
 ) -> Result<Response, Problem> {
     let gone = || {
         let detail = format!("the job `{}` was dropped after retention", named.job_id);
-        Problem::new(StatusCode::GONE, "job_dropped", detail)
+        Problem::new(Code::JobDropped, detail)
     };
     let watch = match api.store.find(&named.source, &named.job_id)? {
         Found::Watch(watch) => watch,
@@ -334,14 +331,14 @@ pub(super) async fn job(
     };
     if matches!(watch.phase(), Phase::Watching | Phase::Fetching) {
         let detail = format!("the job `{}` has not ended yet; it is {}", named.job_id, watch.phase());
-        return Err(Problem::new(StatusCode::CONFLICT, "job_not_ended", detail));
+        return Err(Problem::new(Code::JobNotEnded, detail));
     }
     let Some((event_id, job)) =
         watch.end.as_ref().and_then(|end| end.job.as_ref().map(|job| (&end.event_id, job)))
     else {
         let reason =
             watch.end.as_ref().and_then(|end| end.reason.as_deref()).unwrap_or("it could not be followed");
-        return Err(Problem::not_found("job_lost", format!("the job `{}` was lost: {reason}", named.job_id)));
+        return Err(Problem::new(Code::JobLost, format!("the job `{}` was lost: {reason}", named.job_id)));
     };
     let etag = format!("\"{}\"", job.sha256);
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());

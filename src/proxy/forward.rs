@@ -2,19 +2,19 @@
 
 use axum::{
     body::{Body, HttpBody as _},
-    http::{StatusCode, request::Parts},
+    http::request::Parts,
     response::Response,
 };
 
 use super::{Proxied, headers};
 use crate::{
-    api::Problem,
+    api::{Code, Problem},
     upstream::{Failure, Source},
 };
 
 /// The address that a path stands for. It stays below the base URL.
 pub(super) fn address(source: &Source, path: &str, query: Option<&str>) -> Result<String, Problem> {
-    let bad = |reason: &str| Problem::bad_request("bad_proxy_path", format!("`{path}` {reason}"));
+    let bad = |reason: &str| Problem::new(Code::BadProxyPath, format!("`{path}` {reason}"));
     let text = match query {
         Some(query) => format!("{}{path}?{query}", source.base_url()),
         None => format!("{}{path}", source.base_url()),
@@ -40,16 +40,14 @@ pub(super) async fn send(
     headers::strip(&mut head);
     if !headers::pass(&mut head) {
         let detail = "the request came through a tidings proxy too often: does base_url lead back here?";
-        return Err(Problem::new(StatusCode::LOOP_DETECTED, "proxy_loop", detail));
+        return Err(Problem::new(Code::ProxyLoop, detail));
     }
     let body = (!body.is_end_stream()).then(|| reqwest::Body::wrap_stream(body.into_data_stream()));
     let inject = proxied.config().inject_key;
     let answer = proxied.follower.source.pass_on(parts.method, address, head, body, inject).await;
     answer.map_err(|failure| match failure {
-        Failure::Credentials(reason) => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "key_unreadable", reason)
-        }
-        failure => Problem::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", failure.to_string()),
+        Failure::Credentials(reason) => Problem::new(Code::KeyUnreadable, reason),
+        failure => Problem::new(Code::UpstreamUnreachable, failure.to_string()),
     })
 }
 

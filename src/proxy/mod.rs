@@ -24,7 +24,7 @@ pub use config::{MAX_AGE, ProxyConfig};
 pub use way::{Routes, Way};
 
 use crate::{
-    api::{Api, Problem},
+    api::{Api, Code, Problem},
     clock,
     follow::Follower,
     job::JobId,
@@ -66,7 +66,7 @@ pub(crate) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
     let (name, rest) = split(&path);
     let Some(proxied) = api.live().proxies.get(name).cloned() else {
         let detail = format!("there is no source `{name}`; /v1/sources lists those there are");
-        return Err(Problem::not_found("unknown_source", detail));
+        return Err(Problem::in_path(Code::UnknownSource, detail));
     };
     headers::strip_own_token(&mut parts.headers, api.token.is_some());
     let address = forward::address(&proxied.follower.source, rest, parts.uri.query())?;
@@ -112,11 +112,13 @@ impl Passing {
         }
         // A caller that goes away must not take the id of its job along: the task goes on without it.
         let task = tokio::spawn(tokio::time::timeout(MAX_CREATION, self.change(parts, body)));
-        let gone = |what: String| Problem::new(StatusCode::BAD_GATEWAY, "proxy_failed", what);
         match task.await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(gone("the source did not answer within half an hour".to_owned())),
-            Err(error) => Err(gone(error.to_string())),
+            Ok(Err(_)) => {
+                let detail = "the source did not answer within half an hour";
+                Err(Problem::new(Code::UpstreamUnreachable, detail))
+            }
+            Err(error) => Err(Problem::new(Code::Internal, error.to_string())),
         }
     }
 

@@ -84,6 +84,9 @@ async fn bad_requests_are_told_and_store_nothing() {
         ("/v1/watches/retab/x/job", 404, "watch_not_found"),
         ("/v1/watches/other/x", 404, "watch_not_found"),
         ("/v1/watches/retab/%ff", 400, "bad_path"),
+        ("/v1/sources/other", 404, "unknown_source"),
+        ("/proxy/other/v1/jobs", 404, "unknown_source"),
+        ("/v1/deliveries/dlv_x", 404, "delivery_not_found"),
     ] {
         assert_eq!(problem(get(path).await.unwrap()).await, (status, code.to_owned()), "{path}");
     }

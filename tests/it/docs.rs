@@ -25,9 +25,9 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The documents of the repository's root and of `docs/`.
+/// The documents of the repository's root, of `docs/` and of `docs/reference/`.
 fn documents() -> Vec<(String, String)> {
-    let mut paths: Vec<PathBuf> = ["", "docs"]
+    let mut paths: Vec<PathBuf> = ["", "docs", "docs/reference"]
         .iter()
         .flat_map(|folder| fs::read_dir(root().join(folder)).unwrap())
         .map(|entry| entry.unwrap().path())

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tidings::mock::JobPlan;
+use tidings::{api::Code, mock::JobPlan};
 
 use crate::harness::{Daemon, Receiver, Sinks, config, mock};
 
@@ -39,6 +39,10 @@ async fn hold(daemon: &Daemon, document: &Value, asked: &Asked) -> u16 {
         let validator = jsonschema::validator_for(&schema).unwrap();
         let errors: Vec<String> = validator.iter_errors(&answer).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{method} {path} {status}: {errors:?}\n{answer:#}");
+        if content_type == "application/problem+json" {
+            let code = Code::ALL.iter().find(|code| answer["code"] == code.as_str()).unwrap();
+            assert!(code.statuses().contains(&status), "{code:?} does not come with {status}");
+        }
     }
     status
 }

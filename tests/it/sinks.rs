@@ -133,7 +133,7 @@ async fn a_paused_sink_keeps_what_comes_in_over_a_restart() {
     let flow = flow.restart(|_| ()).await;
     assert_eq!(flow.sink("app").await.unwrap()["state"], "ok", "it was resumed for good");
     let (status, problem) = flow.daemon.post("/v1/sinks/nobody/pause", &Value::Null).await;
-    assert_eq!((status, &problem["code"]), (404, &"sink_not_found".into()));
+    assert_eq!((status, &problem["code"]), (404, &"unknown_sink".into()));
     flow.stop().await;
 }
 

@@ -1,0 +1,270 @@
+//! The codes of problems: one meaning each, with the statuses it comes with and the way out.
+
+use std::fmt::Write as _;
+
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+macro_rules! codes {
+    ($($name:ident $word:literal [$($status:literal),+] $meaning:literal, $way_out:literal;)+) => {
+        /// The kind of a problem, a word for programs.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Code {
+            $(#[doc = $meaning] $name,)+
+        }
+
+        impl Code {
+            /// Every code, by its usual status.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+
+            /// The statuses it comes with, the usual one first.
+            #[must_use]
+            pub const fn statuses(self) -> &'static [u16] {
+                match self { $(Self::$name => &[$($status),+],)+ }
+            }
+
+            /// What went wrong.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)+ }
+            }
+
+            /// What the caller, or the operator, can do.
+            #[must_use]
+            pub const fn way_out(self) -> &'static str {
+                match self { $(Self::$name => $way_out,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    BadHost "bad_host" [400]
+        "The request has no `Host` header, two of them, or one that cannot be read.",
+        "Send one `Host` header with the address of the daemon.";
+    BadPath "bad_path" [400]
+        "A name in the path is not UTF-8 after percent-decoding.",
+        "Percent-encode each name as UTF-8.";
+    BadParameter "bad_parameter" [400]
+        "A query parameter has a value that it does not take.",
+        "The detail names the parameter and what it takes.";
+    UnknownParameter "unknown_parameter" [400]
+        "The route has no query parameter of this name.",
+        "The detail lists the parameters of the route.";
+    BadLastEventId "bad_last_event_id" [400]
+        "The header `Last-Event-ID` is not the id of an event of the stream.",
+        "Send the last id as it came, or leave the header out.";
+    BadJson "bad_json" [400]
+        "The body is not JSON.",
+        "The detail names the place of the mistake.";
+    BodyCut "body_cut" [400]
+        "The connection ended before the body was complete.",
+        "Send the request again.";
+    BadProxyPath "bad_proxy_path" [400]
+        "The path behind `/proxy/SOURCE` leads away from the base URL of the source.",
+        "Ask for a path below `base_url`, without `..`.";
+    Unauthorized "unauthorized" [401]
+        "The request does not carry the token of the daemon.",
+        "Send `Authorization: Bearer …` with the token of `server.token_file`.";
+    HostRefused "host_refused" [403]
+        "The `Host` header is not a name of the daemon.",
+        "Use the listen address, or add the name to the configured names of the server.";
+    CrossOrigin "cross_origin" [403]
+        "A web page of another origin sent the request.",
+        "Call the API from a program, or from a page of the same origin.";
+    NotLocal "not_local" [403]
+        "Only this machine may ask for this, and the request came from another one.",
+        "Send it over loopback or the unix socket.";
+    NoSuchRoute "no_such_route" [404]
+        "The API has no such path.",
+        "`/openapi.json` lists the routes.";
+    WatchNotFound "watch_not_found" [404]
+        "The job of this source is not watched, or its watch was dropped after retention.",
+        "Register it with `POST /v1/watches`; check the name of the source.";
+    DeliveryNotFound "delivery_not_found" [404]
+        "There is no delivery with this id, or it was dropped after retention.",
+        "`GET /v1/deliveries` lists the deliveries.";
+    JobLost "job_lost" [404]
+        "The job was lost, so there is no result to show.",
+        "The detail says why; registering the job again polls it again.";
+    QuitDisabled "quit_disabled" [404]
+        "The configuration does not allow a request to end the daemon.",
+        "Stop the daemon with SIGTERM, or allow it in `[server]`.";
+    UnknownSource "unknown_source" [422, 404]
+        "No source of this name is configured: 404 where the path names it, 422 where the body does.",
+        "`GET /v1/sources` lists the sources.";
+    UnknownSink "unknown_sink" [422, 404]
+        "No sink of this name is configured: 404 where the path names it, 422 where the body does.",
+        "`GET /v1/sinks` lists the sinks.";
+    MethodNotAllowed "method_not_allowed" [405]
+        "The path does not take this method.",
+        "The header `Allow` lists the methods.";
+    BodyTooSlow "body_too_slow" [408]
+        "The body did not arrive in time.",
+        "Send the request again over a faster connection, or in smaller batches.";
+    VarsConflict "vars_conflict" [409]
+        "A job with this id is watched with other `vars`.",
+        "Give jobs whose ids may be equal a source each.";
+    JobNotEnded "job_not_ended" [409]
+        "The job has not ended, so there is no result yet.",
+        "Wait for it with `GET …/wait`.";
+    NoConfiguration "no_configuration" [409]
+        "The daemon runs without a configuration that could be read again.",
+        "Restart it with the new settings.";
+    JobDropped "job_dropped" [410]
+        "The result was dropped after retention.",
+        "Ask the source itself; raise `store.retention` for the next ones.";
+    BodyTooLarge "body_too_large" [413]
+        "The body is larger than 8 MiB.",
+        "Send several smaller batches.";
+    NotJson "not_json" [415]
+        "The body is not announced as JSON.",
+        "Send the header `content-type: application/json`.";
+    InvalidBody "invalid_body" [422]
+        "The JSON does not have the shape that the route takes.",
+        "The detail names the field and what it takes.";
+    InvalidJobId "invalid_job_id" [422]
+        "The job id is empty, too long, made of dots, or holds control characters.",
+        "Send the id as the source gave it: 1 to 256 bytes.";
+    InvalidLabels "invalid_labels" [422]
+        "The labels are too many, or one is too long.",
+        "At most 16 pairs, keys up to 64 and values up to 512 characters.";
+    InvalidVars "invalid_vars" [422]
+        "The `vars` do not fill the paths of the source.",
+        "The detail lists the variables that the source takes.";
+    InvalidDeadline "invalid_deadline" [422]
+        "The deadline cannot be read, is over, or is too far ahead.",
+        "Send a duration such as `2h`, or a time such as `2026-11-23T17:00:00Z`.";
+    SourceMissing "source_missing" [422]
+        "There are several sources, and the request names none.",
+        "Send `source`.";
+    CallbacksDisabled "callbacks_disabled" [422]
+        "The configuration does not allow callbacks.",
+        "Send the event to a configured sink, or set `callbacks.enabled`.";
+    CallbackRefused "callback_refused" [422]
+        "The URL or the secret of the callback cannot be used.",
+        "The detail names the reason.";
+    CallbackBlocked "callback_blocked" [422]
+        "The callback leads to an address that the guard does not allow.",
+        "Use a public address, or open its range with `callbacks.allow`.";
+    BatchTooLarge "batch_too_large" [422]
+        "The batch holds more than 10 000 watches.",
+        "Send several batches.";
+    InvalidConfiguration "invalid_configuration" [422]
+        "The configuration has mistakes; the daemon keeps the previous one.",
+        "The detail names each key; `tidings config check` tells the same.";
+    Internal "internal" [500]
+        "The daemon failed at the request: a fault of tidings.",
+        "Send the request again; report the log line that came with it.";
+    RecordUnreadable "record_unreadable" [500]
+        "The record in the store cannot be read.",
+        "`tidings store check` names it; `DELETE` removes the watch.";
+    UpstreamUnreachable "upstream_unreachable" [502]
+        "The source did not answer a request through the proxy.",
+        "The detail names the reason; `tidings source list` shows the source.";
+    Busy "busy" [503]
+        "Other large requests are being read.",
+        "Send the request again a moment later.";
+    TooManyReaders "too_many_readers" [503]
+        "The bounded number of event streams is open.",
+        "Close one, or try again later.";
+    StoreUnavailable "store_unavailable" [503]
+        "The store cannot be written or read for now; it is opened again.",
+        "Send the request again; the log names the cause.";
+    StoreDamaged "store_damaged" [503]
+        "The store is damaged.",
+        "See docs/runbook.md.";
+    TokenUnreadable "token_unreadable" [503]
+        "The file with the token of the daemon cannot be read.",
+        "Mend `server.token_file`; it is read again at the next request.";
+    KeyUnreadable "key_unreadable" [503]
+        "The file with the key of the source cannot be read.",
+        "Mend `api_key_file` of the source; it is read again at the next request.";
+    ReloadFailed "reload_failed" [503]
+        "The new configuration could not be put in place.",
+        "The detail names the reason; ask for the reload again.";
+    DiskFull "disk_full" [507]
+        "The disk of the data folder is full.",
+        "Free some space; watches that are stored go on.";
+    ProxyLoop "proxy_loop" [508]
+        "The request passed a tidings proxy too often.",
+        "Point `base_url` of the source at the API instead of at the daemon.";
+}
+
+impl Code {
+    /// The usual status.
+    pub(super) fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.statuses()[0]).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The table of `docs/reference/errors.md`.
+    #[must_use]
+    pub fn table() -> String {
+        let mut text = "| code | status | meaning | way out |\n| --- | --- | --- | --- |\n".to_owned();
+        for code in Self::ALL {
+            let mut statuses: Vec<String> = code.statuses().iter().map(u16::to_string).collect();
+            statuses.sort();
+            let (word, meaning, way_out) = (code.as_str(), code.meaning(), code.way_out());
+            // Writing to memory cannot fail.
+            let _ = writeln!(text, "| `{word}` | {} | {meaning} | {way_out} |", statuses.join(", "));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/errors.md");
+    const FROM: &str = "<!-- generated by the test shipped_errors -->\n";
+    const TO: &str = "<!-- end -->";
+
+    #[test]
+    fn the_shipped_errors_are_current() {
+        let text = std::fs::read_to_string(DOCUMENT).unwrap();
+        let (before, rest) = text.split_once(FROM).expect("the document has a place for the table");
+        let (there, after) = rest.split_once(TO).expect("the table ends");
+        let current = Code::table();
+        if std::env::var_os("UPDATE").is_some() {
+            return std::fs::write(DOCUMENT, format!("{before}{FROM}{current}{TO}{after}")).unwrap();
+        }
+        assert!(
+            there == current,
+            "docs/reference/errors.md is out of date; run: UPDATE=1 cargo test shipped_errors"
+        );
+    }
+
+    #[test]
+    fn each_code_has_its_own_word_and_meaning_and_a_failing_status() {
+        let words: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        let meanings: BTreeSet<_> = Code::ALL.iter().map(|code| code.meaning()).collect();
+        assert_eq!((words.len(), meanings.len()), (Code::ALL.len(), Code::ALL.len()));
+        for code in Code::ALL {
+            assert!(code.statuses().iter().all(|status| (400..600).contains(status)), "{code:?}");
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+    }
+
+    #[test]
+    fn the_api_document_enumerates_the_codes() {
+        let document = serde_json::to_value(crate::api::openapi()).unwrap();
+        let listed = &document["components"]["schemas"]["Code"]["enum"];
+        let words: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(*listed, serde_json::json!(words));
+        for schema in ["Problem", "Rejected"] {
+            let code = &document["components"]["schemas"][schema]["properties"]["code"];
+            assert!(code.to_string().contains("#/components/schemas/Code"), "{schema}: {code}");
+        }
+    }
+}
