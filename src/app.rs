@@ -409,6 +409,17 @@ impl Handle {
         self.api.store.register(ids.iter().map(registration).collect(), clock::now()).await
     }
 
+    /// The watch of a job; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find(&self, source: &str, job_id: &JobId) -> Result<Option<Watch>, StoreError> {
+        match self.api.store.find(source, job_id)? {
+            Found::Watch(watch) => Ok(Some(*watch)),
+            Found::Dropped | Found::Nothing => Ok(None),
+        }
+    }
+
     /// Waits until a watch has nothing left to do; `None` when it is gone or the daemon stops first.
     ///
     /// # Errors

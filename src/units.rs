@@ -74,6 +74,38 @@ impl JsonSchema for Span {
     }
 }
 
+/// `span` for people: rounded to what matters, in at most two units, as in `250ms`, `4.2s`, `1m40s`, `3h5m`, `2d4h`.
+#[must_use]
+pub fn rounded(span: Duration) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    let two = |seconds: u64, (large, name): (u64, &str), (small, minor): (u64, &str)| {
+        let small_units = (seconds + small / 2) / small;
+        let (whole, rest) = (small_units / (large / small), small_units % (large / small));
+        if rest == 0 { format!("{whole}{name}") } else { format!("{whole}{name}{rest}{minor}") }
+    };
+    let millis = (span.as_micros() + 500) / 1000;
+    let seconds = u64::try_from((span.as_millis() + 500) / 1000).unwrap_or(u64::MAX - DAY);
+    match millis {
+        0 if !span.is_zero() => "<1ms".to_owned(),
+        0 => "0s".to_owned(),
+        1..1000 => format!("{millis}ms"),
+        1000..9950 => {
+            let tenths = (millis + 50) / 100;
+            if tenths.is_multiple_of(10) {
+                format!("{}s", tenths / 10)
+            } else {
+                format!("{}.{}s", tenths / 10, tenths % 10)
+            }
+        }
+        _ if seconds < MINUTE => format!("{seconds}s"),
+        _ if seconds < HOUR => two(seconds, (MINUTE, "m"), (1, "s")),
+        _ if seconds < DAY - MINUTE / 2 => two(seconds, (HOUR, "h"), (MINUTE, "m")),
+        _ => two(seconds, (DAY, "d"), (HOUR, "h")),
+    }
+}
+
 /// A number of bytes, written `64KiB`, `512MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
@@ -233,6 +265,31 @@ mod tests {
         }
         assert!("5 parsecs".parse::<Span>().is_err());
         assert!("many".parse::<Size>().is_err());
+    }
+
+    #[test]
+    fn durations_for_people_are_rounded_to_what_matters() {
+        for (micros, shown) in [
+            (0, "0s"),
+            (444, "<1ms"),
+            (999_600, "1s"),
+            (250_000, "250ms"),
+            (1_234_000, "1.2s"),
+            (4_998_444, "5s"),
+            (9_960_000, "10s"),
+            (42_400_000, "42s"),
+            (59_700_000, "1m"),
+            (100_000_000, "1m40s"),
+            (3_599_900_000, "1h"),
+            (3_600_000_000, "1h"),
+            (11_107_000_000, "3h5m"),
+            (86_399_000_000, "1d"),
+            (90_000_000_000, "1d1h"),
+            (31_536_000_000_000, "365d"),
+        ] {
+            assert_eq!(rounded(Duration::from_micros(micros)), shown, "{micros} µs");
+        }
+        assert_eq!(rounded(Duration::MAX), rounded(Duration::MAX), "no overflow");
     }
 
     #[test]

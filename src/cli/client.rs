@@ -2,16 +2,24 @@
 
 use std::{error::Error as _, time::Duration};
 
+use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use reqwest::Response;
 use rustls::RootCertStore;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
 
 use super::target::{Path, Target};
-use crate::{api::view::Problem, http_client, secret::Secret};
+use crate::{api::view::Problem, http_client, secret::Secret, units::rounded};
 
-/// How long a request may take that has no reason to take long: a batch shares one sync of the disk.
+/// The longest wait for the answer to a request that changes something: a batch shares one sync of the disk.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The longest wait for the answer to a request that only reads.
+pub const READ: Duration = Duration::from_secs(15);
+
+/// The longest silence within an answer.
+pub const STALL: Duration = Duration::from_secs(15);
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -33,8 +41,16 @@ pub enum ClientError {
         cause: String,
     },
     /// No answer in time.
-    #[error("the daemon at {url} did not answer within {after:?}")]
+    #[error("the daemon at {url} did not answer within {}", rounded(*after))]
     Slow {
+        /// Where.
+        url: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// An answer that stopped in the middle.
+    #[error("the answer of {url} stopped: nothing came for {}", rounded(*after))]
+    Silent {
         /// Where.
         url: String,
         /// How long was waited.
@@ -92,7 +108,7 @@ impl ClientError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Slow { .. } | Self::Broken { .. } => true,
+            Self::Unreachable { .. } | Self::Slow { .. } | Self::Silent { .. } | Self::Broken { .. } => true,
             Self::Refused { status, .. } | Self::Foreign { status, .. } => {
                 matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
             }
@@ -165,23 +181,60 @@ impl Client {
         patience: Option<Duration>,
     ) -> Result<Response, ClientError> {
         let mut request = self.http.request(method, format!("{}{}", self.target.base, path.as_str()));
-        if let Some(patience) = patience {
-            request = request.timeout(patience);
-        }
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body);
         }
-        request.send().await.map_err(|error| self.explain(&error, patience))
+        self.head(request, patience).await
     }
 
-    /// Opens a stream of server-sent events, after the event with `last_id` when there is one.
+    /// The head of the answer to `request`, which may take as long as `patience`.
+    async fn head(
+        &self,
+        request: reqwest::RequestBuilder,
+        patience: Option<Duration>,
+    ) -> Result<Response, ClientError> {
+        let answer = match patience {
+            Some(after) => timeout(after, request.send()).await.map_err(|_| self.slow(after))?,
+            None => request.send().await,
+        };
+        answer.map_err(|error| self.explain(&error))
+    }
+
+    /// The error of a daemon that did not answer in time.
+    #[must_use]
+    pub fn slow(&self, after: Duration) -> ClientError {
+        ClientError::Slow { url: self.target.shown.clone(), after }
+    }
+
+    /// The next piece of an answer; `None` at its end.
+    ///
+    /// # Errors
+    /// When the exchange breaks, or nothing comes for as long as `patience`.
+    pub async fn chunk(
+        &self,
+        answer: &mut Response,
+        patience: Duration,
+    ) -> Result<Option<Bytes>, ClientError> {
+        let chunk = timeout(patience, answer.chunk())
+            .await
+            .map_err(|_| ClientError::Silent { url: self.target.shown.clone(), after: patience })?;
+        chunk.map_err(|error| self.explain(&error))
+    }
+
+    /// Opens a stream of server-sent events, after the event with `last_id` when there is one. Its head may take as
+    /// long as `patience`.
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub async fn stream(&self, path: &Path, last_id: Option<&str>) -> Result<Response, ClientError> {
+    pub async fn stream(
+        &self,
+        path: &Path,
+        last_id: Option<&str>,
+        patience: Duration,
+    ) -> Result<Response, ClientError> {
         let mut request = self.http.get(format!("{}{}", self.target.base, path.as_str()));
         if let Some(id) = last_id {
             request = request.header("last-event-id", id);
@@ -189,7 +242,7 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
-        let answer = request.send().await.map_err(|error| self.explain(&error, None))?;
+        let answer = self.head(request, Some(patience)).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
     }
 
@@ -198,7 +251,7 @@ impl Client {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn text(&self, path: &Path) -> Result<String, ClientError> {
-        let answer = self.send(Method::GET, path, None, Some(PATIENCE)).await?;
+        let answer = self.send(Method::GET, path, None, Some(READ)).await?;
         self.read_text(answer).await
     }
 
@@ -226,7 +279,7 @@ impl Client {
     /// When the exchange breaks, or the text is no UTF-8 or too long.
     pub async fn read_text(&self, mut answer: Response) -> Result<String, ClientError> {
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| self.explain(&error, Some(PATIENCE)))? {
+        while let Some(chunk) = self.chunk(&mut answer, STALL).await? {
             if body.len() + chunk.len() > MAX_ANSWER {
                 return Err(self.unreadable(&"it is too long"));
             }
@@ -245,14 +298,12 @@ impl Client {
 
     /// What a failure of the HTTP library means to people.
     #[must_use]
-    pub fn explain(&self, error: &reqwest::Error, patience: Option<Duration>) -> ClientError {
-        let url = self.target.shown.clone();
+    pub fn explain(&self, error: &reqwest::Error) -> ClientError {
+        let (url, cause) = (self.target.shown.clone(), root_cause(error));
         if error.is_connect() {
-            return ClientError::Unreachable { url, cause: root_cause(error) };
-        }
-        match patience {
-            Some(after) if error.is_timeout() => ClientError::Slow { url, after },
-            _ => ClientError::Broken { url, cause: root_cause(error) },
+            ClientError::Unreachable { url, cause }
+        } else {
+            ClientError::Broken { url, cause }
         }
     }
 

@@ -4,13 +4,15 @@ use std::{collections::VecDeque, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
+use reqwest::Response;
 use tokio::time::sleep;
 
 use super::{
     args::{Format, label},
-    client::{Client, ClientError},
+    client::{Client, ClientError, READ},
     exit::ExitStatus,
     output::{Console, clean},
+    patience::Patience,
     target::Path,
 };
 use crate::api::view::EventView;
@@ -18,12 +20,18 @@ use crate::api::view::EventView;
 /// The command in a paragraph.
 pub const ABOUT: &str = "Follow the events as they happen\n\n\
     One line for each event: the end of a job and, where a sink asks for it, its start and progress. When the \
-    daemon goes away the stream is taken up again where it was, without a gap. Ctrl-C ends it with status 0; a \
-    daemon that could never be reached is status 1.";
+    daemon goes away the stream is resumed where it was, without a gap, however long that takes. Ctrl-C ends it with \
+    status 0; a daemon that cannot be reached within 10s of the start is status 1.";
 
 /// The wait before the first attempt to come back, doubled up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LAST_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the daemon may stay away at the start.
+const START: Duration = Duration::from_secs(10);
+
+/// The longest silence of a stream: the daemon shows every 15 s that it is alive.
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// A longer line is no line of ours: 16 labels of 576 characters are the most of an event.
 const MAX_LINE: usize = 1 << 20;
@@ -68,30 +76,44 @@ async fn follow(args: &EventsArgs, client: &Client, console: &mut Console<'_>) -
         path = path.with(&format!("label.{key}"), value);
     }
     let mut last_id = args.since_id.map(|id| id.to_string());
-    let (mut connected, mut wait) = (false, FIRST_WAIT);
+    let open = async |_: &mut Console<'_>| client.stream(&path, last_id.as_deref(), READ).await;
+    let mut answer = Patience::of_outages(START).ask(client, console, open).await?;
     loop {
-        let broken = match client.stream(&path, last_id.as_deref()).await {
-            Ok(mut answer) => {
-                (connected, wait) = (true, FIRST_WAIT);
-                let mut lines = Lines::default();
-                loop {
-                    match answer.chunk().await {
-                        Ok(Some(chunk)) => lines.push(&chunk, &mut last_id)?,
-                        Ok(None) => break "the stream ended".to_owned(),
-                        Err(error) => break client.explain(&error, None).to_string(),
-                    }
-                    while let Some(message) = lines.ready.pop_front() {
-                        print(&message, args.output, client, console)?;
-                    }
-                    console.out.flush()?;
-                }
+        let broken = read(&mut answer, &mut last_id, args.output, client, console).await?;
+        console.note(&format!("{broken}; trying again"));
+        let mut wait = FIRST_WAIT;
+        answer = loop {
+            sleep(wait).await;
+            match client.stream(&path, last_id.as_deref(), READ).await {
+                Ok(answer) => break answer,
+                Err(error) if !error.may_pass() => return Err(error.into()),
+                Err(error) if wait >= LAST_WAIT => console.note(&format!("{error}; trying again")),
+                Err(_) => {}
             }
-            Err(error) if !connected || !error.may_pass() => return Err(error.into()),
-            Err(error) => error.to_string(),
+            wait = (wait * 2).min(LAST_WAIT);
         };
-        console.note(&format!("{broken}; trying again in {wait:?}"));
-        sleep(wait).await;
-        wait = (wait * 2).min(LAST_WAIT);
+    }
+}
+
+/// Prints the events of one answer until it breaks off; what broke it.
+async fn read(
+    answer: &mut Response,
+    last_id: &mut Option<String>,
+    format: Format,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<String> {
+    let mut lines = Lines::default();
+    loop {
+        match client.chunk(answer, SILENCE).await {
+            Ok(Some(chunk)) => lines.push(&chunk, last_id)?,
+            Ok(None) => return Ok("the stream ended".to_owned()),
+            Err(error) => return Ok(error.to_string()),
+        }
+        while let Some(message) = lines.ready.pop_front() {
+            print(&message, format, client, console)?;
+        }
+        console.out.flush()?;
     }
 }
 

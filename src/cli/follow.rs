@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::Method;
 use tokio::time::{Instant, sleep_until};
@@ -12,13 +12,14 @@ use super::{
     client::{Client, ClientError},
     exit::ExitStatus,
     output::{clean, count},
+    patience::Patience,
     progress::Progress,
     target::Path,
 };
 use crate::{
     api::view::WatchView,
     job::{JobId, Phase},
-    units::Span,
+    units::rounded,
 };
 
 /// The longest that one request waits for a job to end.
@@ -51,10 +52,8 @@ pub struct Followed {
 pub struct Limits {
     /// Requests in flight.
     pub slots: usize,
-    /// How long the daemon may be away, as in a restart.
-    pub outage: Duration,
-    /// How long all of it may take.
-    pub timeout: Option<Duration>,
+    /// How long all of it may take, and how long the daemon may be away.
+    pub patience: Patience,
     /// The longest pause between two looks at deliveries.
     pub settle: Duration,
     /// A job is done when its deliveries are settled, not when it has ended.
@@ -63,13 +62,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            slots: 16,
-            outage: Duration::from_mins(1),
-            timeout: None,
-            settle: Duration::from_secs(5),
-            delivered: true,
-        }
+        Self { slots: 16, patience: Patience::start(None), settle: Duration::from_secs(5), delivered: true }
     }
 }
 
@@ -117,6 +110,7 @@ struct Follower<'a> {
     /// Since when the daemon is away, and until when it is left alone.
     away: Option<(Instant, Instant)>,
     failures: u32,
+    last_error: Option<ClientError>,
     tally: Tally,
 }
 
@@ -131,7 +125,7 @@ pub async fn follow(
     progress: &mut Progress<'_, '_>,
 ) -> Result<Tally> {
     let all = jobs.len();
-    let end = limits.timeout.map(|timeout| Instant::now() + timeout);
+    let end = limits.patience.end();
     let mut follower = Follower::new(jobs, limits);
     let mut looks = FuturesUnordered::new();
     loop {
@@ -149,8 +143,7 @@ pub async fn follow(
             () = wait_until(next), if next.is_some() => {}
             () = wait_until(end), if end.is_some() => {
                 let open = all - follower.tally.ended - follower.tally.gone;
-                let span = Span(limits.timeout.unwrap_or_default());
-                bail!("{} of {all} not settled after {span}; the daemon goes on with them", count(open as u64, "job", "jobs"));
+                return Err(follower.out_of_time(open, all));
             }
         }
     }
@@ -198,7 +191,17 @@ impl<'a> Follower<'a> {
         let queue: BinaryHeap<Due> = (0..jobs.len()).map(|job| Reverse((now, job as u64, job))).collect();
         let (turn, settling) = (jobs.len() as u64, vec![0; jobs.len()]);
         let tally = Tally::default();
-        Self { jobs, limits, queue, turn, settling, away: None, failures: 0, tally }
+        Self { jobs, limits, queue, turn, settling, away: None, failures: 0, last_error: None, tally }
+    }
+
+    /// The error of jobs that are not settled when the time is up. It names the daemon when that was away.
+    fn out_of_time(&mut self, open: usize, all: usize) -> anyhow::Error {
+        let after = rounded(self.limits.patience.limit().unwrap_or_default());
+        let open = format!("{} of {all} not settled after {after}", count(open as u64, "job", "jobs"));
+        match self.last_error.take().filter(|_| self.away.is_some()) {
+            Some(error) => anyhow::Error::from(error).context(open),
+            None => anyhow::anyhow!("{open}; the daemon goes on with them"),
+        }
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -240,7 +243,7 @@ impl<'a> Follower<'a> {
                 self.tally.gone += 1;
                 progress.gone(&self.jobs[job])
             }
-            Err(error) if error.may_pass() => self.sit_out(job, error),
+            Err(error) if error.may_pass() => self.sit_out(job, error, progress),
             Err(error) => Err(error)
                 .with_context(|| format!("{} cannot be followed", clean(self.jobs[job].job_id.as_str()))),
         }
@@ -278,12 +281,16 @@ impl<'a> Follower<'a> {
     }
 
     /// The daemon is away: its jobs keep, so nothing is lost by asking again later.
-    fn sit_out(&mut self, job: usize, error: ClientError) -> Result<()> {
+    fn sit_out(&mut self, job: usize, error: ClientError, progress: &mut Progress<'_, '_>) -> Result<()> {
         let now = Instant::now();
         let since = self.away.map_or(now, |(since, _)| since);
-        if now.duration_since(since) > self.limits.outage {
+        if now > self.limits.patience.bears_until(since) {
             return Err(error).context("the jobs cannot be followed any longer");
         }
+        if self.away.is_none() {
+            progress.away(&error)?;
+        }
+        self.last_error = Some(error);
         // Requests that fail together count as one failure.
         if self.away.is_none_or(|(_, until)| now >= until) {
             self.failures += 1;

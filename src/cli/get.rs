@@ -8,7 +8,7 @@ use http::Method;
 
 use super::{
     args::{self, DEFAULT_SOURCE, Format},
-    client::{Client, PATIENCE},
+    client::{Client, READ},
     exit::ExitStatus,
     output::{Console, relative, relative_or_dash, table},
     target::Path,
@@ -73,12 +73,9 @@ pub async fn run(args: &GetArgs, client: &Client, console: &mut Console<'_>) -> 
 
 /// Passes the job's bytes on as they come: it may be larger than the memory.
 async fn print_job(path: &Path, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let start = tokio::time::timeout(PATIENCE, client.send(Method::GET, path, None, None));
-    let mut answer = start.await.context("the daemon did not answer in time")??;
+    let mut answer = client.send(Method::GET, path, None, Some(READ)).await?;
     loop {
-        let next = tokio::time::timeout(STALL, answer.chunk()).await;
-        let next = next.context("the job stopped coming; what was printed is only its beginning")?;
-        let next = next.map_err(|error| client.explain(&error, None));
+        let next = client.chunk(&mut answer, STALL).await;
         match next.context("what was printed is only the job's beginning")? {
             Some(chunk) => console.out.write_all(&chunk)?,
             None => return Ok(ExitStatus::Done),

@@ -29,7 +29,14 @@ pub struct HealthcheckArgs {}
 /// # Errors
 /// When the daemon is not ready, or cannot be asked.
 pub async fn run(client: &Client) -> Result<ExitStatus> {
-    let answer = client.ask(Method::GET, &Path::of(&["readyz"]), None, Some(PATIENCE)).await?;
+    match tokio::time::timeout(PATIENCE, ask(client)).await {
+        Ok(ready) => ready,
+        Err(_) => Err(client.slow(PATIENCE).into()),
+    }
+}
+
+async fn ask(client: &Client) -> Result<ExitStatus> {
+    let answer = client.ask(Method::GET, &Path::of(&["readyz"]), None, None).await?;
     if answer.status() == StatusCode::OK {
         return Ok(ExitStatus::Done);
     }

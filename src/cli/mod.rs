@@ -13,6 +13,7 @@ pub mod get;
 pub mod healthcheck;
 pub mod list;
 pub mod output;
+pub mod patience;
 pub mod plot;
 pub mod progress;
 pub mod redeliver;

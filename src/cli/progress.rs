@@ -6,6 +6,7 @@ use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{
+    client::ClientError,
     follow::Followed,
     output::{Console, brief, clean, count},
 };
@@ -79,6 +80,19 @@ impl<'a, 'b> Progress<'a, 'b> {
                     display.lines.println(line)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The daemon is away; the jobs are asked for again until it is back.
+    ///
+    /// # Errors
+    /// When the terminal is closed.
+    pub fn away(&mut self, error: &ClientError) -> Result<()> {
+        let line = format!("{error}; trying again");
+        match &mut self.live {
+            None => self.console.note(&line),
+            Some(display) => display.lines.println(line)?,
         }
         Ok(())
     }

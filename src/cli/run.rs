@@ -3,19 +3,32 @@
 use std::{
     io::{self, Write as _},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::Result;
 use clap::Args;
 use futures_util::future::try_join_all;
+use tokio::time::timeout;
 
 use super::{
     Global,
     exit::{BadUsage, ExitStatus, Output},
-    output::clean,
+    output::{brief, clean, count},
     progress::summary,
 };
-use crate::{app::App, config::FlagOverrides, config_watch, job::JobId, lifecycle, telemetry};
+use crate::{
+    api::view::{DeliveryState, WatchView},
+    app::App,
+    config::FlagOverrides,
+    config_watch,
+    job::JobId,
+    lifecycle, telemetry,
+    units::{Span, rounded},
+};
+
+/// How long requests in flight may go on when the time of `--once` is up.
+const LAST_MOMENTS: Duration = Duration::from_secs(2);
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Starts the daemon: it watches jobs until they end and hands each one to the sinks.\n\n\
@@ -33,8 +46,8 @@ pub(super) const ABOUT: &str = "Starts the daemon: it watches jobs until they en
         # A configured daemon\n  \
         tidings run --config /etc/tidings/tidings.toml\n\n\
         Exit status: 0 stopped or done; 1 failure at run time; 2 bad usage or configuration, nothing was \
-        started; with --once also 3 when every job ended but some outcome is not `completed`, 4 when a \
-        delivery became a dead letter.")]
+        started; with --once also 1 when the time was up, 3 when every job ended but some outcome is not `completed`, \
+        4 when a delivery became a dead letter.")]
 pub struct RunArgs {
     /// Serve the API at this address, `unix:/path/to.sock` for a socket [default: 127.0.0.1:8787]
     #[arg(
@@ -74,6 +87,16 @@ pub struct RunArgs {
         the exit status tells how it went"
     )]
     pub once: bool,
+
+    /// With --once: give up after this long, whatever is still open [default: wait for ever]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "once",
+        long_help = "With --once: give up after this long with exit status 1, and say what is still open. It is on disk \
+        and goes on at the next start. Requests in flight get two more seconds [default: wait for ever]"
+    )]
+    pub timeout: Option<Span>,
 
     /// Read the configuration file again whenever it changes
     #[arg(
@@ -123,7 +146,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     lifecycle::stop_on_signals(app.handle().stopping())?;
     lifecycle::tell_service_manager(app.handle());
     if args.once {
-        return once(app, &ids).await;
+        return once(app, &ids, args.timeout).await;
     }
     lifecycle::reload_on_hangup(app.handle())?;
     if let Some(file) = loaded.file.filter(|_| args.watch_config) {
@@ -133,36 +156,107 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     Ok(ExitStatus::Done)
 }
 
-/// Follows the given jobs to their end, and stops.
-async fn once(app: App, ids: &[JobId]) -> Result<ExitStatus> {
+/// How a run that ends by itself came to its end.
+enum Ended {
+    /// Nothing is left to do.
+    Settled,
+    /// A signal came first, or the daemon ended by itself.
+    Stopped,
+    /// The time was up.
+    OutOfTime(Span),
+}
+
+/// Watches the given jobs to their end, and stops.
+async fn once(app: App, ids: &[JobId], limit: Option<Span>) -> Result<ExitStatus> {
     let handle = app.handle();
-    let daemon = tokio::spawn(app.run());
-    handle.loaded().await;
-    // Those that ended before are looked at again: a retry may have begun a new run.
-    handle.watch(ids, false).await?;
+    let mut daemon = tokio::spawn(app.run());
     let source = handle.default_source();
-    let waits = ids.iter().map(|id| handle.finished(&source, id));
-    let watches = try_join_all(waits).await?;
-    let interrupted = handle.stopping().is_cancelled();
+    let settled = async {
+        handle.loaded().await;
+        // Those that ended before are polled again: a retry may have begun a new run.
+        handle.watch(ids, false).await?;
+        try_join_all(ids.iter().map(|id| handle.finished(&source, id))).await
+    };
+    let ended = tokio::select! {
+        biased;
+        watches = settled => {
+            watches?;
+            if handle.stopping().is_cancelled() { Ended::Stopped } else { Ended::Settled }
+        }
+        done = &mut daemon => {
+            done??;
+            Ended::Stopped
+        }
+        span = out_of_time(limit) => Ended::OutOfTime(span),
+    };
     handle.stop();
-    daemon.await??;
+    if !daemon.is_finished() {
+        match ended {
+            // What is in flight is repeated at the next start, like after any other end.
+            Ended::OutOfTime(_) => {
+                if let Ok(done) = timeout(LAST_MOMENTS, daemon).await {
+                    done??;
+                } else {
+                    tracing::warn!("requests in flight were cut off; the next start repeats them");
+                }
+            }
+            Ended::Settled | Ended::Stopped => daemon.await??,
+        }
+    }
     let mut status = ExitStatus::Done;
     let mut out = Output(io::stdout());
-    for (id, watch) in ids.iter().zip(watches) {
-        match watch {
-            Some(watch) => {
-                let view = handle.view(&watch)?;
+    let mut open = 0;
+    for id in ids {
+        let watch = handle.find(&source, id)?;
+        let view = watch.map(|watch| handle.view(&watch)).transpose()?;
+        match view {
+            Some(view) if view.phase.is_final() => {
                 writeln!(out, "{}", summary(&view))?;
                 status = status.max(ExitStatus::of_watch(&view));
             }
-            None => writeln!(out, "{} is not done", clean(id.as_str()))?,
+            view => {
+                open += 1;
+                writeln!(out, "{} is not done{}", clean(id.as_str()), still_open(view.as_ref()))?;
+            }
         }
     }
     out.flush()?;
-    if interrupted {
-        anyhow::bail!("stopped before every job was delivered; what is left goes on at the next start");
+    let jobs = count(open, "job is", "jobs are");
+    match ended {
+        Ended::Settled => Ok(status),
+        Ended::Stopped => {
+            anyhow::bail!("stopped before every job was delivered; what is left goes on at the next start")
+        }
+        Ended::OutOfTime(Span(limit)) => {
+            anyhow::bail!("{jobs} not done after {}; what is left goes on at the next start", rounded(limit))
+        }
     }
-    Ok(status)
+}
+
+/// Waits until the time is up; for ever without a limit.
+async fn out_of_time(limit: Option<Span>) -> Span {
+    match limit {
+        Some(span) => {
+            tokio::time::sleep(span.0).await;
+            span
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What is left to do for a watch, as an addition to a sentence.
+fn still_open(view: Option<&WatchView>) -> String {
+    let Some(view) = view else { return String::new() };
+    let pending = view.deliveries.iter().filter(|one| one.state == DeliveryState::Pending);
+    let sinks: Vec<&str> = pending.map(|one| one.sink.as_str()).collect();
+    let doing = match &view.status {
+        _ if !sinks.is_empty() => format!("delivering to {}", sinks.join(", ")),
+        Some(status) => format!("{}, {status}", view.phase),
+        None => view.phase.to_string(),
+    };
+    let error =
+        view.last_error.as_deref().map(|error| format!(": {}", brief(error, 200))).unwrap_or_default();
+    clean(&format!(" ({doing}){error}"))
 }
 
 impl RunArgs {

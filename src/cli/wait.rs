@@ -5,10 +5,11 @@ use clap::Args;
 
 use super::{
     args::{self, DEFAULT_SOURCE},
-    client::Client,
+    client::{Client, ClientError},
     exit::ExitStatus,
     follow::{Followed, Limits, follow},
     output::Console,
+    patience::Patience,
     progress::Progress,
     target::Path,
 };
@@ -24,7 +25,8 @@ const OPEN: [&str; 3] = ["watching", "fetching", "delivering"];
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Waits until the named jobs have ended and are stored; with --delivered, until their deliveries are settled, \
         too. Without names it waits for everything that is open, and for what is registered meanwhile. An \
-        application in a Kubernetes Job runs it last, since the sidecar ends with the application.";
+        application in a Kubernetes Job runs it last, since the sidecar ends with the application.\n\n\
+        A daemon that is not there yet, or restarts, is asked again until --timeout; without one, for a minute.";
 
 /// The arguments of `tidings wait`.
 #[derive(Clone, Debug, Args)]
@@ -51,7 +53,7 @@ pub struct WaitArgs {
     #[arg(long)]
     pub delivered: bool,
 
-    /// Stop waiting after this long; the daemon goes on
+    /// Give up after this long, whatever the daemon does; its work goes on [default: wait for ever]
     #[arg(long, value_name = "SPAN")]
     pub timeout: Option<Span>,
 }
@@ -61,28 +63,30 @@ pub struct WaitArgs {
 /// # Errors
 /// When the time is up or the daemon cannot be asked.
 pub async fn run(args: &WaitArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let end = args.timeout.map(|span| tokio::time::Instant::now() + span.0);
+    let patience = Patience::start(args.timeout);
     let source = args.source.as_deref().unwrap_or(DEFAULT_SOURCE);
     let named = |id: &JobId| Followed { source: source.to_owned(), job_id: id.clone() };
     let mut status = ExitStatus::Done;
     let mut jobs: Vec<Followed> = args.job_ids.iter().map(named).collect();
     if args.job_ids.is_empty() {
-        jobs = open(args, client).await?;
+        jobs = patience.ask(client, console, async |_| open(args, client).await).await?;
     }
     while !jobs.is_empty() {
-        let left = end.map(|end| end.saturating_duration_since(tokio::time::Instant::now()));
-        let limits = Limits { timeout: left, delivered: args.delivered, ..Limits::default() };
+        let limits = Limits { patience, delivered: args.delivered, ..Limits::default() };
         let mut progress = Progress::new(console, jobs.len());
         let tally = follow(client, jobs, &limits, &mut progress).await;
         progress.finish()?;
         status = status.worse(tally?.status());
-        jobs = if args.job_ids.is_empty() { open(args, client).await? } else { Vec::new() };
+        jobs = match args.job_ids.is_empty() {
+            true => patience.ask(client, console, async |_| open(args, client).await).await?,
+            false => Vec::new(),
+        };
     }
     Ok(status)
 }
 
 /// What is open now.
-async fn open(args: &WaitArgs, client: &Client) -> Result<Vec<Followed>> {
+async fn open(args: &WaitArgs, client: &Client) -> Result<Vec<Followed>, ClientError> {
     let mut open = Vec::new();
     let phases = if args.delivered { &OPEN[..] } else { &OPEN[..2] };
     for phase in phases {

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use http::StatusCode;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     args::{self, DEFAULT_SOURCE},
@@ -16,6 +17,7 @@ use super::{
     exit::ExitStatus,
     follow::{Followed, Limits, follow},
     output::{Console, clean},
+    patience::Patience,
     progress::Progress,
     target::Path,
 };
@@ -84,7 +86,7 @@ pub struct WatchArgs {
     #[arg(long)]
     pub wait: bool,
 
-    /// Stop waiting after this long; the daemon goes on
+    /// Give up after this long, whatever the daemon does; its work goes on
     #[arg(long, value_name = "SPAN", requires = "wait")]
     pub timeout: Option<Span>,
 }
@@ -117,7 +119,8 @@ impl Registered {
 /// # Errors
 /// When the daemon cannot be asked, or the output is closed; a refusal of one job is a remark.
 pub async fn run(args: &WatchArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let registered = register(args, client, console).await?;
+    let patience = Patience::start(args.timeout);
+    let registered = register(args, args.wait.then_some(&patience), client, console).await?;
     if registered.accepted + registered.existing > 1 || registered.rejected > 0 {
         writeln!(console.out, "{} accepted, {} existing", registered.accepted, registered.existing)?;
     }
@@ -126,7 +129,7 @@ pub async fn run(args: &WatchArgs, client: &Client, console: &mut Console<'_>) -
         return Ok(refused);
     }
     drop(registered.seen);
-    let limits = Limits { timeout: args.timeout.map(|span| span.0), ..Limits::default() };
+    let limits = Limits { patience, ..Limits::default() };
     let mut progress = Progress::new(console, registered.to_follow.len());
     let tally = follow(client, registered.to_follow, &limits, &mut progress).await;
     progress.finish()?;
@@ -135,7 +138,12 @@ pub async fn run(args: &WatchArgs, client: &Client, console: &mut Console<'_>) -
     Ok(if refused == ExitStatus::Failed { refused } else { status })
 }
 
-async fn register(args: &WatchArgs, client: &Client, console: &mut Console<'_>) -> Result<Registered> {
+async fn register(
+    args: &WatchArgs,
+    patience: Option<&Patience>,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<Registered> {
     let template = template(args)?;
     let chunk_size = chunk_size(&template)?;
     let mut registered = Registered::default();
@@ -151,14 +159,14 @@ async fn register(args: &WatchArgs, client: &Client, console: &mut Console<'_>) 
             },
             // One job alone is asked for alone: the answer says more.
             None if first && chunk.len() == 1 => {
-                register_one(&template, &chunk[0], args, client, console, &mut registered).await?;
+                register_one(&template, &chunk[0], patience, client, console, &mut registered).await?;
                 break;
             }
             None => {}
         }
         if chunk.len() >= chunk_size || (next.is_none() && !chunk.is_empty()) {
-            register_many(&template, std::mem::take(&mut chunk), args, client, console, &mut registered)
-                .await?;
+            let chunk = std::mem::take(&mut chunk);
+            register_many(&template, chunk, args, patience, client, console, &mut registered).await?;
             first = false;
         }
         if next.is_none() {
@@ -171,19 +179,19 @@ async fn register(args: &WatchArgs, client: &Client, console: &mut Console<'_>) 
 async fn register_one(
     template: &WatchRequest,
     job_id: &JobId,
-    args: &WatchArgs,
+    patience: Option<&Patience>,
     client: &Client,
     console: &mut Console<'_>,
     registered: &mut Registered,
 ) -> Result<()> {
     let request = WatchRequest { job_id: job_id.to_string(), ..template.clone() };
-    let answer = client.post(&Path::of(&["v1", "watches"]), Some(&request)).await?;
-    let is_new = answer.status() == StatusCode::ACCEPTED;
-    let watch: WatchView = client.parse(&client.read_text(answer).await?)?;
+    let path = Path::of(&["v1", "watches"]);
+    let (status, watch): (_, WatchView) = post(&path, &request, patience, client, console).await?;
+    let is_new = status == StatusCode::ACCEPTED;
     let word = if is_new { "accepted" } else { "existing" };
     writeln!(console.out, "{} {word}", clean(job_id.as_str()))?;
     *(if is_new { &mut registered.accepted } else { &mut registered.existing }) += 1;
-    if args.wait {
+    if patience.is_some() {
         registered.follow(&watch.source, job_id.clone());
     }
     Ok(())
@@ -193,6 +201,7 @@ async fn register_many(
     template: &WatchRequest,
     chunk: Vec<JobId>,
     args: &WatchArgs,
+    patience: Option<&Patience>,
     client: &Client,
     console: &mut Console<'_>,
     registered: &mut Registered,
@@ -203,8 +212,9 @@ async fn register_many(
             serde_json::value::to_raw_value(&WatchRequest { job_id: job_id.to_string(), ..template.clone() })
         })
         .collect::<Result<_, _>>()?;
-    let answer = client.post(&Path::of(&["v1", "watches", "batch"]), Some(&BatchRequest { watches })).await?;
-    let answer: BatchAnswer = client.parse(&client.read_text(answer).await?)?;
+    let path = Path::of(&["v1", "watches", "batch"]);
+    let (_, answer): (_, BatchAnswer) =
+        post(&path, &BatchRequest { watches }, patience, client, console).await?;
     registered.accepted += answer.accepted;
     registered.existing += answer.existing;
     let rejected: HashSet<usize> = answer.rejected.iter().map(|one| one.index).collect();
@@ -221,6 +231,25 @@ async fn register_many(
         }
     }
     Ok(())
+}
+
+/// Sends a registration. One that is to be waited for is sent until the daemon answers: repeating it does no harm.
+async fn post<B: Serialize, A: DeserializeOwned>(
+    path: &Path,
+    body: &B,
+    patience: Option<&Patience>,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<(StatusCode, A)> {
+    let send = async |_: &mut Console<'_>| {
+        let answer = client.post(path, Some(body)).await?;
+        let status = answer.status();
+        Ok((status, client.parse(&client.read_text(answer).await?)?))
+    };
+    match patience {
+        Some(patience) => patience.ask(client, console, send).await,
+        None => Ok(send(console).await?),
+    }
 }
 
 /// What all requests have in common.

@@ -282,6 +282,8 @@ async fn the_terminal_follows_over_a_restart() {
         .await
         .unwrap();
     assert_eq!(nobody.status.code(), Some(1), "it could never connect");
+    let said = String::from_utf8(nobody.stderr).unwrap();
+    assert!(said.contains("trying again for 10s") && said.contains("gave up after 10s"), "{said}");
     let first = Process::run(folder.path(), &[]).await;
     let url = first.url.clone();
     let mut child = binary()

@@ -28,6 +28,7 @@ mod memory;
 mod metrics;
 mod openapi;
 mod otlp;
+mod patience;
 mod process;
 mod profiles;
 mod progress;

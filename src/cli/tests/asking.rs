@@ -108,3 +108,23 @@ fn an_https_daemon_can_be_asked() {
     let target = Target::parse("https://jobs.example.com").unwrap();
     assert!(Client::new(target, None).is_ok());
 }
+
+#[tokio::test]
+async fn events_wait_for_a_daemon_that_was_there_once() {
+    let event = |id: u64| {
+        let data = json!({"type": "job.completed", "timestamp": "2026-11-23T17:00:00Z", "id": "evt_1", "source": "retab",
+            "job_id": format!("job_{id}"), "outcome": "completed", "labels": {}, "job_size": null, "job": null});
+        (200, format!("id: {id}\nevent: job.completed\ndata: {data}\n\n"))
+    };
+    let away = || (503, problem(503, "stopping", "the daemon stops").1.to_string());
+    let refused = (401, problem(401, "unauthorized", "another token").1.to_string());
+    let stub = Stub::raw(VecDeque::from([event(1), away(), event(2), refused])).await;
+    let ran = stub.tidings(&["events"]).await;
+    assert_eq!(ran.status, ExitStatus::Failed);
+    assert!(ran.out.contains("job_1") && ran.out.contains("job_2"), "{}", ran.out);
+    assert!(
+        ran.err.contains("the stream ended; trying again") && ran.err.contains("another token"),
+        "{}",
+        ran.err
+    );
+}

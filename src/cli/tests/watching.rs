@@ -1,10 +1,13 @@
 //! Registering and following jobs.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{
     super::{
         follow::{Followed, Limits, follow},
+        patience::Patience,
         progress::Progress,
     },
     *,
@@ -115,7 +118,7 @@ async fn a_daemon_that_stays_away_is_given_up() {
     let client =
         Cli::try_parse_from(["tidings", "--url", &stub.url, "list"]).unwrap().global.client().unwrap();
     let jobs = ["a", "b", "c"].map(|id| Followed { source: "retab".to_owned(), job_id: id.parse().unwrap() });
-    let limits = Limits { outage: std::time::Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { patience: Patience::of_outages(Duration::from_millis(300)), ..Limits::default() };
     let mut progress = Progress::new(&mut console, jobs.len());
     let error = follow(&client, jobs.to_vec(), &limits, &mut progress).await.unwrap_err();
     assert!(format!("{error:#}").contains("cannot be followed any longer"), "{error:#}");
