@@ -11,7 +11,8 @@ use crate::{secret::Secret, units::Span};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
-    /// The address of the API: `127.0.0.1:8787`, `[::1]:8787`, or `unix:/run/tidings/api.sock`.
+    /// The address of the API: `127.0.0.1:8787`, `unix:/run/tidings/api.sock`, or `[::]:8787` for every interface, over
+    /// IPv6 and IPv4 or whichever of them the machine has.
     pub listen: String,
     /// Bearer token that every route but `/healthz` and `/readyz` asks for. Without one only a loopback
     /// address or a unix socket may be listened on.
@@ -20,7 +21,8 @@ pub struct ServerConfig {
     pub token_file: Option<PathBuf>,
     /// A second address with `/healthz`, `/readyz` and `/metrics` alone, never the API.
     pub admin_listen: Option<String>,
-    /// Names beside the listen address, `localhost` and loopback literals that a request's `Host` may hold.
+    /// Names beside the listen address, `localhost` and loopback literals that a request's `Host` may hold. `--allowed-host`
+    /// adds to them.
     pub hosts: Vec<String>,
     /// Whether `POST /v1/quit` from this machine may end the process, as an application in a Kubernetes Job before 1.29 needs.
     pub quit: bool,
@@ -67,4 +69,15 @@ impl Default for ServerConfig {
             streams: StreamLimits::default(),
         }
     }
+}
+
+/// Reads a name that a request's `Host` may hold.
+///
+/// # Errors
+/// The reason, when `text` has more than a name.
+pub(crate) fn host_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['/', '@', ' ']) {
+        return Err("a host is a bare name such as tidings.internal, without scheme or path".to_owned());
+    }
+    Ok(text.to_owned())
 }

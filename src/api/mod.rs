@@ -15,6 +15,7 @@ mod routes;
 mod server;
 mod sinks;
 mod sources;
+mod tcp;
 pub mod view;
 mod watches;
 
@@ -30,6 +31,7 @@ use axum::{
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use config::host_name;
 pub use config::{ServerConfig, StreamLimits};
 pub use problem::Code;
 pub(crate) use problem::Problem;

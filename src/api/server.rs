@@ -28,6 +28,7 @@ use tower::ServiceExt as _;
 use super::{
     access::Door,
     patience::{Line, Patient},
+    tcp,
 };
 use crate::units::Span;
 
@@ -36,9 +37,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The largest head of a request.
 const MAX_HEAD: usize = 64 << 10;
-
-/// How long a port may be held by a process that is just going away.
-const BIND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a stop waits for the reader of an endless answer to take its end.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -71,7 +69,7 @@ impl std::str::FromStr for Listen {
         named.or_else(|| text.parse().ok()).map(Self::Tcp).ok_or_else(|| {
             let hint = match text.rsplit_once(':') {
                 Some(("" | "*", port)) => {
-                    format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface")
+                    format!("write 127.0.0.1:{port}, or [::]:{port} for every interface")
                 }
                 _ => "write it like 127.0.0.1:8787, [::1]:8787 or unix:/run/tidings/api.sock".to_owned(),
             };
@@ -120,7 +118,7 @@ impl Bound {
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => {
-                let socket = bind_patiently(*address).await?;
+                let socket = tcp::bind(*address).await?;
                 let address = Listen::Tcp(socket.local_addr()?);
                 Ok(Self { socket: Socket::Tcp(socket), address })
             }
@@ -220,21 +218,6 @@ async fn abandoned(line: &Line, stop: &CancellationToken) {
     tokio::time::sleep(FAREWELL).await;
     if !line.streaming.load(Ordering::Acquire) {
         std::future::pending::<()>().await;
-    }
-}
-
-/// A process that was killed a moment ago may still hold the port while it is cleared away.
-async fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
-    let deadline = tokio::time::Instant::now() + BIND_PATIENCE;
-    loop {
-        match TcpListener::bind(address).await {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < deadline =>
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            bound => return bound,
-        }
     }
 }
 

@@ -18,7 +18,10 @@ use super::{
     progress::summary,
 };
 use crate::{
-    api::view::{DeliveryState, WatchView},
+    api::{
+        host_name,
+        view::{DeliveryState, WatchView},
+    },
     app::App,
     config::FlagOverrides,
     config_watch,
@@ -54,10 +57,20 @@ pub struct RunArgs {
         long,
         value_name = "ADDR",
         long_help = "Serve the API at this address: host:port (port 0 takes any \
-        free one), or unix:/path/to.sock. Anything but loopback or a socket needs `server.token_file` \
+        free one), [::]:port for every interface, or unix:/path/to.sock. Anything but loopback or a socket needs `server.token_file` \
         [default: 127.0.0.1:8787]"
     )]
     pub listen: Option<String>,
+
+    /// Accept requests under this name too; may be repeated
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = host_name,
+        long_help = "Accept requests whose `Host` holds this name; may be repeated. It adds to `server.hosts`, \
+        where the other flags override"
+    )]
+    pub allowed_host: Vec<String>,
 
     /// Keep the daemon's state in this folder [default: data]
     #[arg(
@@ -263,6 +276,7 @@ impl RunArgs {
     fn overrides(&self, global: &Global) -> FlagOverrides {
         FlagOverrides {
             listen: self.listen.clone(),
+            allowed_hosts: self.allowed_host.clone(),
             data_dir: self.data_dir.clone(),
             webhook: self.webhook.clone(),
             out: self.out.clone(),

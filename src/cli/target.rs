@@ -93,14 +93,14 @@ impl Target {
         if url.port() == Some(0) {
             return Err(refuse("port 0 means any free port; the daemon logs the one it got"));
         }
-        // Nothing can be sent to a wildcard, and the daemon would refuse it as a `Host`.
-        let loopback = match url.host() {
-            Some(Host::Ipv4(address)) if address.is_unspecified() => Some("127.0.0.1"),
-            Some(Host::Ipv6(address)) if address.is_unspecified() => Some("[::1]"),
-            _ => None,
+        // Nothing can be sent to a wildcard, and the daemon would refuse it as a `Host`. The daemon listens over IPv4 on either.
+        let is_wildcard = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_unspecified(),
+            Some(Host::Ipv6(address)) => address.is_unspecified(),
+            _ => false,
         };
-        if loopback.is_some() {
-            url.set_host(loopback).map_err(|error| refuse(&error.to_string()))?;
+        if is_wildcard {
+            url.set_host(Some("127.0.0.1")).map_err(|error| refuse(&error.to_string()))?;
         }
         let base = url.as_str().trim_end_matches('/').to_owned();
         Ok(Self { shown: base.clone(), base, socket: None })
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_wildcard_listen_address_is_reached_over_loopback() {
         assert_eq!(base("0.0.0.0:8787"), "http://127.0.0.1:8787");
-        assert_eq!(base("[::]:8787"), "http://[::1]:8787");
+        assert_eq!(base("[::]:8787"), "http://127.0.0.1:8787");
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct FlagOverrides {
     pub config: Option<PathBuf>,
     /// `--listen`: `server.listen`.
     pub listen: Option<String>,
+    /// `--allowed-host`: names that are added to `server.hosts`, whatever layer set it.
+    pub allowed_hosts: Vec<String>,
     /// `--data-dir`: `store.path`.
     pub data_dir: Option<PathBuf>,
     /// `--webhook`: the URL of the sink named `webhook`.
@@ -146,7 +148,8 @@ impl Loader {
         layers.add_flags(&self.flags);
         let (tree, mut problems) = layers.merge();
         let origins = tree.origins();
-        let config = read::config(tree.clone(), &mut problems);
+        let mut config = read::config(tree.clone(), &mut problems);
+        config.server.hosts.extend(self.flags.allowed_hosts.iter().cloned());
         let mut checker = check::Checker::new(&tree, problems);
         if self.secret_files {
             checker = checker.with_secret_files(&self.directory);

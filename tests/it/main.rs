@@ -23,6 +23,7 @@ mod full_disk;
 mod happy;
 mod isolation;
 mod learned;
+mod listening;
 mod lost;
 mod memory;
 mod metrics;

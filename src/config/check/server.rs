@@ -5,7 +5,7 @@ use super::{
     text::{any_web_url, web_url},
 };
 use crate::{
-    api::{Listen, ServerConfig},
+    api::{Listen, ServerConfig, host_name},
     config::{path::KeyPath, problems::nearest},
     store::StoreConfig,
     telemetry::{LogConfig, OtlpConfig, log_filter},
@@ -37,10 +37,7 @@ impl Checker<'_> {
         self.not_zero(&path.join("write_timeout"), server.write_timeout);
         self.secret(&path, "token", server.token.as_ref(), server.token_file.as_deref(), header_secret);
         for (index, host) in server.hosts.iter().enumerate() {
-            if host.is_empty() || host.contains(['/', '@', ' ']) {
-                let at = path.join("hosts").join(index);
-                self.report(&at, "a host is a bare name such as tidings.internal, without scheme or path");
-            }
+            self.require(&path.join("hosts").join(index), host_name(host).map(drop));
         }
         if let Some(proxy) = &server.proxy {
             self.require(&path.join("proxy"), any_web_url(proxy).map(drop));
