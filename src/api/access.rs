@@ -73,12 +73,19 @@ fn host(request: &Request) -> Result<String, Problem> {
 
 /// A name that leads here. A page that was rebound by DNS carries a name of its own, never an address.
 fn is_ours(host: &str, local: IpAddr, names: &[String]) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        let address = address.to_canonical();
-        return address.is_loopback() || address == local.to_canonical();
+    if let Some(address) = literal(host) {
+        let is_named = names.iter().any(|name| literal(name) == Some(address));
+        return address.is_loopback() || address == local.to_canonical() || is_named;
     }
-    bare.eq_ignore_ascii_case("localhost") || names.iter().any(|name| name.eq_ignore_ascii_case(bare))
+    let bare = host.trim_end_matches('.');
+    let is_bare = |name: &str| name.trim_end_matches('.').eq_ignore_ascii_case(bare);
+    is_bare("localhost") || names.iter().any(|name| is_bare(name))
+}
+
+/// The address that a host is.
+fn literal(host: &str) -> Option<IpAddr> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    bare.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<(), Problem> {
@@ -137,7 +144,7 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_ours() {
-        let names = ["tidings.local".to_owned()];
+        let names = ["tidings.local", "hub.svc.", "10.96.0.7", "[fd00::7]", "fd00::8"].map(str::to_owned);
         for host in [
             "127.0.0.1",
             "localhost",
@@ -146,7 +153,12 @@ mod tests {
             "[::1]",
             "10.1.2.3",
             "Tidings.Local",
+            "hub.svc",
             "127.9.9.9",
+            "10.96.0.7",
+            "[::ffff:10.96.0.7]",
+            "[fd00::7]",
+            "[fd00:0::8]",
         ] {
             assert!(is_ours(host, LOCAL, &names), "{host}");
         }
@@ -158,6 +170,8 @@ mod tests {
             "[fe80::1]",
             "",
             "127.0.0.1.nip.io",
+            "10.96.0.8",
+            "[fd00::9]",
         ] {
             assert!(!is_ours(host, LOCAL, &names), "{host}");
         }

@@ -1,6 +1,6 @@
 //! `[server]`: where the local API listens and who may use it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,8 @@ pub struct ServerConfig {
     pub token_file: Option<PathBuf>,
     /// A second address with `/healthz`, `/readyz` and `/metrics` alone, never the API.
     pub admin_listen: Option<String>,
-    /// Names beside the listen address, `localhost` and loopback literals that a request's `Host` may hold. `--allowed-host`
-    /// adds to them.
+    /// Names and addresses beside the listen address, `localhost` and loopback literals that a request's `Host` may hold.
+    /// `--allowed-host` adds to them.
     pub hosts: Vec<String>,
     /// Whether `POST /v1/quit` from this machine may end the process, as an application in a Kubernetes Job before 1.29 needs.
     pub quit: bool,
@@ -71,13 +71,44 @@ impl Default for ServerConfig {
     }
 }
 
-/// Reads a name that a request's `Host` may hold.
+/// Reads a name or an address that a request's `Host` may hold.
 ///
 /// # Errors
-/// The reason, when `text` has more than a name.
+/// The reason, when `text` is neither, so that no request could ever name it.
 pub(crate) fn host_name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(['/', '@', ' ']) {
-        return Err("a host is a bare name such as tidings.internal, without scheme or path".to_owned());
+    let is_name =
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let is_address = text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if is_name || is_address {
+        return Ok(text.to_owned());
     }
-    Ok(text.to_owned())
+    Err("a host is a bare name such as tidings.internal, or an address, without scheme, port, path or `*`"
+        .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_what_a_request_can_name() {
+        for fine in
+            ["tidings", "tidings.jobs.svc.cluster.local.", "my_host", "10.0.0.1", "fd00::1", "[fd00::1]"]
+        {
+            assert!(host_name(fine).is_ok(), "{fine}");
+        }
+        for bad in [
+            "",
+            "https://a/",
+            "a/b",
+            "u@a",
+            "a b",
+            "a:8787",
+            "*.example.com",
+            "[fd00::1]:80",
+            "münchen.example",
+        ] {
+            assert!(host_name(bad).is_err(), "{bad}");
+        }
+    }
 }
