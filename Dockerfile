@@ -9,8 +9,9 @@ RUN case "$TARGETARCH" in \
         arm64) echo aarch64-unknown-linux-gnu ;; \
         *) echo "no target for $TARGETARCH" >&2; exit 1 ;; \
     esac > target-triple \
-    && rustup target add "$(cat target-triple)" \
-    && mkdir empty
+    && rustup target add "$(cat target-triple)"
+# Any user can keep its data there: OpenShift chooses one, of group 0.
+RUN install -d -m 1777 root/data
 # Relocations are packed: a linker that does not know how says so and goes on.
 ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 
@@ -35,7 +36,7 @@ LABEL org.opencontainers.image.title="tidings" \
       org.opencontainers.image.description="Brings word when asynchronous jobs end" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /build/tidings /tidings
-COPY --from=build --chown=65532:65532 /build/empty /data
+COPY --from=build /build/root/ /
 # What a burst of registrations needed goes back to the system.
 ENV MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072
 USER 65532:65532

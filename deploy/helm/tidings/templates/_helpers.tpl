@@ -1,14 +1,48 @@
+{{/* As a name of a Service (it begins with a letter and has no dots) of at most 52 characters, so that Pods and revisions of a
+StatefulSet find room for their suffixes. What is longer ends in a digest, so that two names do not become one. */}}
+{{- define "tidings.dnsLabel" -}}
+{{- $name := . | lower | replace "." "-" | replace "_" "-" -}}
+{{- if not (regexMatch "^[a-z]" $name) -}}
+{{- $name = printf "tidings-%s" $name -}}
+{{- end -}}
+{{- if gt (len $name) 52 -}}
+{{- $name = printf "%s-%s" ($name | trunc 43 | trimSuffix "-") (. | sha256sum | trunc 8) -}}
+{{- end -}}
+{{- $name | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "tidings.shortName" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
 {{- define "tidings.name" -}}
-{{- if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- $short := include "tidings.shortName" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- include "tidings.dnsLabel" .Values.fullnameOverride -}}
+{{- else if contains $short .Release.Name -}}
+{{- include "tidings.dnsLabel" .Release.Name -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- include "tidings.dnsLabel" (printf "%s-%s" .Release.Name $short) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tidings.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "tidings.name" .) "default" .Values.serviceAccount.create) -}}
+{{- end -}}
+
+{{- define "tidings.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest -}}
+{{- else -}}
+{{- printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "tidings.selector" -}}
-app.kubernetes.io/name: tidings
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "tidings.shortName" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "tidings.labels" -}}
@@ -17,9 +51,83 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
-{{/* The names under which the API is reached; a request with another Host is refused. */}}
-{{- define "tidings.hosts" -}}
-{{- $name := include "tidings.name" . -}}
-{{- $in := printf "%s.%s" $name .Release.Namespace -}}
-{{- list $name $in (printf "%s.svc" $in) (printf "%s.svc.cluster.local" $in) | toJson -}}
+{{/* Without the keys that a user took away by null, which not every Helm does itself. */}}
+{{- define "tidings.withoutNulls" -}}
+{{- $kept := dict -}}
+{{- range $key, $value := . -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $_ := set $kept $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $kept -}}
+{{- end -}}
+
+{{/* The configuration file as JSON: what the user said, and what the chart adds where the user said nothing. */}}
+{{- define "tidings.config" -}}
+{{- $config := deepCopy (.Values.config | default dict) -}}
+{{- $server := deepCopy ($config.server | default dict) -}}
+{{- $_ := set $server "listen" ($server.listen | default "[::]:8787") -}}
+{{- $_ := set $server "admin_listen" ($server.admin_listen | default "[::]:9464") -}}
+{{- if include "tidings.usesToken" . -}}
+{{- $_ := set $server "token_file" (printf "/run/secrets/%s/%s" .Values.token.secretName .Values.token.key) -}}
+{{- end -}}
+{{- if .Values.ingress.enabled -}}
+{{- $hosts := $server.hosts | default list -}}
+{{- range .Values.ingress.hosts -}}
+{{- if not (hasPrefix "*" .) -}}
+{{- $hosts = append $hosts . -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $server "hosts" (uniq $hosts) -}}
+{{- end -}}
+{{- $store := deepCopy ($config.store | default dict) -}}
+{{- $_ := set $store "path" ($store.path | default "/data/store") -}}
+{{- $log := deepCopy ($config.log | default dict) -}}
+{{- $_ := set $log "format" ($log.format | default "json") -}}
+{{- $_ := set $config "server" $server -}}
+{{- $_ := set $config "store" $store -}}
+{{- $_ := set $config "log" $log -}}
+{{- if include "tidings.usesRetab" . -}}
+{{- $_ := set $config "sources" (dict "retab" (dict "api_key_file" "/run/secrets/retab/api-key")) -}}
+{{- end -}}
+{{- toJson $config -}}
+{{- end -}}
+
+{{/* Whether the token comes from the chart's Secret. */}}
+{{- define "tidings.usesToken" -}}
+{{- $server := (.Values.config | default dict).server | default dict -}}
+{{- if not (or $server.token $server.token_file) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether no source is named, so that Retab's is the one. */}}
+{{- define "tidings.usesRetab" -}}
+{{- if not (.Values.config | default dict).sources -}}true{{- end -}}
+{{- end -}}
+
+{{/* The Secrets that are mounted, as JSON. */}}
+{{- define "tidings.secrets" -}}
+{{- $secrets := .Values.secrets -}}
+{{- if include "tidings.usesRetab" . -}}
+{{- $secrets = prepend $secrets "retab" -}}
+{{- end -}}
+{{- if include "tidings.usesToken" . -}}
+{{- $secrets = prepend $secrets .Values.token.secretName -}}
+{{- end -}}
+{{- toJson (uniq $secrets) -}}
+{{- end -}}
+
+{{/* The digest of what a running daemon does not take up from a changed file; docs/operations.md, "Changing the configuration". */}}
+{{- define "tidings.readAtStart" -}}
+{{- $config := omit (fromJson (include "tidings.config" .)) "sinks" "sources" "routes" "callbacks" "watch" -}}
+{{- $_ := set $config "log" (omit $config.log "level") -}}
+{{- $_ := set $config "store" (omit $config.store "retention") -}}
+{{- toJson $config | sha256sum -}}
+{{- end -}}
+
+{{/* The port of an address such as [::]:8787. */}}
+{{- define "tidings.port" -}}
+{{- if hasPrefix "unix:" . -}}
+{{- fail (printf "config.server: %s cannot be reached by a Service or a probe; write host:port" .) -}}
+{{- end -}}
+{{- required (printf "config.server: %s has no port; write host:port" .) (regexFind "[0-9]+$" .) -}}
 {{- end -}}
