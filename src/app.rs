@@ -37,6 +37,9 @@ pub use crate::stages::StageDied;
 /// How often finished watches are looked at for retention, at the least.
 const RETENTION_ROUND: Duration = Duration::from_secs(60);
 
+/// How often the jobs of the configuration are tried again, when the store does not take them at the start.
+const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+
 /// Why it could not start. Nothing was started then.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -173,6 +176,7 @@ impl App {
         if timeout(config.server.drain.0, stages.finish()).await.is_err() {
             tracing::warn!("the drain time is over; what was under way is picked up at the next start");
         }
+        api.store.carry().await;
         api.report_left();
         last.cancel();
         if let Some(exporting) = exporting {
@@ -286,9 +290,29 @@ async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
         loaded.await.map_err(|error| died(error.to_string()))?.map_err(|error| died(error.to_string()))?;
     tracing::info!(watches, deliveries, "took up what was open");
     let handle = Handle { api: Arc::clone(api) };
-    handle.watch(&config.watch, true).await.map_err(|error| died(error.to_string()))?;
+    match handle.watch(&config.watch, true).await {
+        Ok(_) => {}
+        // On a full volume what is there is served, and the rest comes when there is room.
+        Err(error @ (StoreError::Full(_) | StoreError::Unavailable(_))) => {
+            tracing::warn!(%error, "jobs of the configuration cannot be registered yet");
+            tokio::spawn(watch_later(handle, config.watch.clone()));
+        }
+        Err(error) => return Err(died(error.to_string())),
+    }
     api.loaded.send_replace(true);
     Ok(())
+}
+
+/// Registers the jobs of the configuration as soon as the store takes them.
+async fn watch_later(handle: Handle, ids: Vec<JobId>) {
+    let stop = handle.stopping();
+    while handle.watch(&ids, true).await.is_err() {
+        tokio::select! {
+            () = tokio::time::sleep(REGISTER_AGAIN) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+    tracing::info!(jobs = ids.len(), "jobs of the configuration are registered");
 }
 
 /// Drops finished watches after retention, and first what a killed process left in the spool.

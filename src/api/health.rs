@@ -37,8 +37,8 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
     if api.stop.is_cancelled() {
         broken.push("it is stopping".to_owned());
     }
-    if !api.store.is_healthy() {
-        broken.push("the store failed and is being opened again".to_owned());
+    if let Some(trouble) = api.store.trouble() {
+        broken.push(trouble.to_string());
     }
     if let Err(error) = api.store.check_space() {
         broken.push(error.to_string());

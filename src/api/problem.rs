@@ -75,7 +75,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let code = match &error {
             StoreError::Full(_) => Code::DiskFull,
-            StoreError::Unavailable(_) => Code::StoreUnavailable,
+            StoreError::Unavailable(_) | StoreError::ReadOnly(_) => Code::StoreUnavailable,
             StoreError::Damaged(_) => Code::StoreDamaged,
             StoreError::Record(_) => Code::RecordUnreadable,
         };

@@ -31,7 +31,7 @@ pub(super) fn stored(folder: &Path, console: &mut Console<'_>) -> Result<Vec<Sub
         let text = format!("there is no store in {}; name the data folder of a daemon", folder.display());
         return Err(BadUsage(text).into());
     }
-    let store = Store::open(&StoreConfig { path: folder.to_owned(), ..StoreConfig::default() });
+    let store = Store::open_to_read(&StoreConfig { path: folder.to_owned(), ..StoreConfig::default() });
     let store = match store {
         Err(OpenError::InUse(_)) => {
             bail!("a daemon uses the data folder {}; stop it, and ask again", folder.display())

@@ -132,7 +132,7 @@ fn open(folder: &Folder, global: &Global) -> Result<Store> {
     if !config.path.join("tidings.json").is_file() {
         bail!("there is no store in {path}; name the data folder of a daemon with --data-dir");
     }
-    match Store::open(&config) {
+    match Store::open_to_read(&config) {
         Err(OpenError::InUse(_)) => bail!("a daemon uses the data folder {path}; stop it, and ask again"),
         other => Ok(other?),
     }

@@ -29,7 +29,7 @@ use crate::{
     follow::Follower,
     job::JobId,
     proxy::way::Vars,
-    store::{Found, Registered, Registration, StoreError},
+    store::{Found, Registered, Registration},
     telemetry::TraceParent,
 };
 
@@ -106,8 +106,8 @@ impl Passing {
         // What cannot be watched is better not created.
         if matches!(self.way, Way::Create(_) | Way::Retry(_)) {
             self.api.store.check_space()?;
-            if !self.api.store.is_healthy() {
-                return Err(StoreError::Unavailable("nothing can be recorded now".to_owned()).into());
+            if let Some(trouble) = self.api.store.trouble() {
+                return Err(trouble.into());
             }
         }
         // A caller that goes away must not take the id of its job along: the task goes on without it.

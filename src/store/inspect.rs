@@ -88,7 +88,7 @@ impl Store {
         })?;
         let bodies = self.spool().bodies()?;
         (stats.jobs, stats.job_bytes) = (bodies.len() as u64, bodies.iter().map(|(_, _, size)| size).sum());
-        stats.database_bytes = size_of(&self.shared.folder.join("db"))?;
+        stats.database_bytes = size_of(self.shared.folder.database())?;
         Ok(stats)
     }
 
@@ -108,7 +108,7 @@ impl Store {
         })?;
         for (number, event_id, _) in self.spool().bodies()? {
             if !self.has_watch(number)? {
-                let name = self.spool().path(number, &event_id);
+                let name = self.spool().shown(number, &event_id);
                 check.flaw(&name.display().to_string(), "belongs to no watch; the next start removes it");
             }
         }
@@ -239,7 +239,8 @@ impl Check<'_> {
             Ok((_, false)) => "the stored job has other bytes than were fetched".to_owned(),
             Ok(_) => return,
         };
-        self.flaw(&path.display().to_string(), what);
+        let shown = self.store.spool().shown(watch, event_id);
+        self.flaw(&shown.display().to_string(), what);
     }
 
     fn deliveries(&mut self, db: &sled::Db) -> Result<(), StoreError> {

@@ -15,15 +15,16 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Database, OpenError, StoreConfig, StoreError, TIDY_EVERY_MS, contained, keys, make_private, sync_folder,
-    txn,
+    Database, OpenError, StoreConfig, StoreError, TIDY_EVERY_MS, contained,
+    folder::{DataFolder, LOCK},
+    keys, sync_folder, txn,
 };
 
 /// The marker's name in the data folder.
-const MARKER: &str = "tidings.json";
+pub(super) const MARKER: &str = "tidings.json";
 
 /// The database's folder in the data folder.
-const DATABASE: &str = "db";
+pub(super) const DATABASE: &str = "db";
 
 /// How often the counter is carried over to the marker at the most.
 const CARRY_EVERY: Duration = Duration::from_secs(10);
@@ -46,52 +47,115 @@ struct Marker {
 /// The format that this version reads and writes.
 const FORMAT: u32 = 1;
 
+/// The database's file in its folder.
+pub(super) const FILE: &str = "db";
+
 /// Opens the database in `folder`, or makes it when there is neither a database nor a marker.
-pub(super) fn open(folder: &Path, config: &StoreConfig) -> Result<Database, OpenError> {
-    let damaged = |reason: String| OpenError::Damaged { path: folder.to_owned(), reason };
-    let unusable =
-        |error: io::Error| OpenError::Folder { path: folder.to_owned(), reason: error.to_string() };
-    let marker = read_marker(folder).map_err(damaged)?;
-    let exists = folder.join(DATABASE).join("db").exists();
-    if marker.is_some() && !exists {
-        return Err(damaged(format!("{MARKER} says that there is a database, but {DATABASE}/db is missing")));
-    }
-    // sled would fill an empty file with a new database before anyone could look for the sentinel.
-    if marker.is_some() && fs::metadata(folder.join(DATABASE).join("db")).is_ok_and(|file| file.len() == 0) {
-        return Err(damaged("it was emptied".to_owned()));
-    }
-    make_private(&folder.join(DATABASE)).map_err(unusable)?;
-    let database = open_database(folder, config).map_err(|error| match error {
+pub(super) fn open(folder: &DataFolder, config: &StoreConfig) -> Result<Database, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged { path: folder.shown().to_owned(), reason };
+    let unusable = |error: io::Error| OpenError::of(folder.shown(), &error);
+    let marker = found(folder).map_err(damaged)?;
+    let database = open_database(folder.database(), config).map_err(|error| match error {
         StoreError::Damaged(reason) | StoreError::Record(reason) => damaged(reason),
-        StoreError::Unavailable(reason) | StoreError::Full(reason) => {
-            OpenError::Folder { path: folder.to_owned(), reason }
+        StoreError::Full(reason) => {
+            OpenError::Unwritable { path: folder.shown().to_owned(), reason, is_full: true }
         }
+        StoreError::ReadOnly(reason) => {
+            OpenError::Unwritable { path: folder.shown().to_owned(), reason, is_full: false }
+        }
+        StoreError::Unavailable(reason) => OpenError::Folder { path: folder.shown().to_owned(), reason },
     })?;
-    let sentinel = contained(|| Ok(database.db.get(keys::SENTINEL)?)).map_err(|e| damaged(e.to_string()))?;
-    let sentinel = sentinel.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let reached = reached(&database).map_err(|error| damaged(error.to_string()))?;
+    let (sentinel, reached) = told(&database).map_err(|error| damaged(error.to_string()))?;
     match (marker, sentinel) {
-        (Some(marker), Some(sentinel)) if marker.sentinel == sentinel && reached >= marker.reached => {}
-        (Some(marker), Some(sentinel)) if marker.sentinel == sentinel => {
-            return Err(damaged(format!(
-                "its last records are missing (record number {} was written, the newest found is {reached})",
-                marker.reached
-            )));
-        }
-        (Some(_), Some(_)) => return Err(damaged(format!("{MARKER} belongs to another database"))),
-        (Some(_), None) => return Err(damaged("it was emptied, or cannot be read".to_owned())),
+        (Some(marker), sentinel) => marker.verify(sentinel.as_deref(), reached).map_err(damaged)?,
         // The process died between the first write and the marker.
         (None, Some(sentinel)) => write_marker(folder, &Marker::new(sentinel, reached)).map_err(unusable)?,
         (None, None) if database.db.is_empty() => create(folder, &database).map_err(unusable)?,
         (None, None) => return Err(damaged(format!("{MARKER} and its mark in the database are missing"))),
     }
     contained(|| txn::check_counts(&database.db)).map_err(|error| damaged(error.to_string()))?;
+    folder.note_marker();
     Ok(database)
 }
 
+/// Opens a copy of the database, made where there is room, for a volume that cannot be written: sled writes when it opens.
+pub(super) fn open_copy(folder: &DataFolder, config: &StoreConfig) -> Result<Database, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged { path: folder.shown().to_owned(), reason };
+    let marker = found(folder).map_err(damaged)?;
+    let scratch = copied(folder.database()).map_err(|error| OpenError::Folder {
+        path: folder.shown().to_owned(),
+        reason: format!(
+            "its volume cannot be written, and no copy of its database can be made elsewhere to be read ({error}). Set TMPDIR to \
+             a folder with room"
+        ),
+    })?;
+    let failed = |error: StoreError| damaged(error.to_string());
+    let database = open_database(scratch.path(), config).map_err(failed)?;
+    let (sentinel, reached) = told(&database).map_err(failed)?;
+    match marker {
+        Some(marker) => marker.verify(sentinel.as_deref(), reached).map_err(damaged)?,
+        None => return Err(damaged(format!("{MARKER} is missing"))),
+    }
+    contained(|| txn::check_counts(&database.db)).map_err(failed)?;
+    Ok(Database { scratch: Some(scratch), ..database })
+}
+
+/// Copies a folder of files and folders to where temporary files go, or into shared memory.
+fn copied(from: &Path) -> io::Result<tempfile::TempDir> {
+    let copy = |place: &Path| {
+        let to = tempfile::Builder::new().prefix("tidings-").tempdir_in(place)?;
+        copy_folder(from, to.path())?;
+        Ok(to)
+    };
+    copy(&std::env::temp_dir()).or_else(|error: io::Error| copy(Path::new("/dev/shm")).map_err(|_| error))
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => {
+                fs::create_dir(&to)?;
+                copy_folder(&entry.path(), &to)?;
+            }
+            false => drop(fs::copy(entry.path(), &to)?),
+        }
+    }
+    Ok(())
+}
+
+/// The marker, unless the database that it tells of is missing or empty: sled would make a new one before anyone could look for
+/// the sentinel.
+fn found(folder: &DataFolder) -> Result<Option<Marker>, String> {
+    let marker = read_marker(folder)?;
+    if marker.is_some() {
+        match fs::metadata(folder.database().join(FILE)) {
+            Ok(file) if file.len() == 0 => return Err("it was emptied".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(format!(
+                    "{MARKER} says that there is a database, but {DATABASE}/{FILE} is missing"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(marker)
+}
+
+/// The sentinel in the database, and its counter.
+fn told(database: &Database) -> Result<(Option<String>, u64), StoreError> {
+    let sentinel = contained(|| Ok(database.db.get(keys::SENTINEL)?))?;
+    Ok((sentinel.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()), reached(database)?))
+}
+
 /// Opens it again after an error, with the same care.
-pub(super) fn reopen(folder: &Path, config: &StoreConfig) -> Result<Database, StoreError> {
-    open(folder, config).map_err(|error| StoreError::Unavailable(error.to_string()))
+pub(super) fn reopen(folder: &DataFolder, config: &StoreConfig) -> Result<Database, StoreError> {
+    open(folder, config).map_err(|error| match error {
+        OpenError::Unwritable { is_full: true, .. } => StoreError::Full(error.to_string()),
+        OpenError::Unwritable { is_full: false, .. } => StoreError::ReadOnly(error.to_string()),
+        error => StoreError::Unavailable(error.to_string()),
+    })
 }
 
 impl Marker {
@@ -100,17 +164,33 @@ impl Marker {
             "The data folder of tidings. Keep it whole: this file tells a damaged database from a new one.";
         Self { about: about.to_owned(), format: FORMAT, sentinel, reached }
     }
+
+    /// Whether a database is the one that this tells of, with all that was in it.
+    fn verify(&self, sentinel: Option<&str>, reached: u64) -> Result<(), String> {
+        match sentinel {
+            Some(sentinel) if sentinel != self.sentinel => {
+                Err(format!("{MARKER} belongs to another database"))
+            }
+            Some(_) if reached >= self.reached => Ok(()),
+            Some(_) => Err(format!(
+                "its last records are missing (record number {} was written, the newest found is {reached})",
+                self.reached
+            )),
+            None => Err("it was emptied, or cannot be read".to_owned()),
+        }
+    }
 }
 
 /// Locks the folder for this process. The kernel drops the lock with the process, however it ends.
 pub(super) fn lock(folder: &Path) -> Result<fs::File, OpenError> {
-    let unusable =
-        |error: io::Error| OpenError::Folder { path: folder.to_owned(), reason: error.to_string() };
-    let path = folder.join("lock");
-    let file = fs::File::options().write(true).create(true).truncate(false).open(path).map_err(unusable)?;
+    let path = folder.join(LOCK);
+    let opened = fs::File::options().write(true).create(true).truncate(false).open(&path);
+    // On a volume that is read-only, or too full for the file, a lock that is there can be held all the same.
+    let opened = opened.or_else(|error| fs::File::open(&path).map_err(|_| error));
+    let file = opened.map_err(|error| OpenError::of(folder, &error))?;
     match patiently_lock(&file) {
         Ok(()) => Ok(file),
-        Err(fs::TryLockError::Error(error)) => Err(unusable(error)),
+        Err(fs::TryLockError::Error(error)) => Err(OpenError::of(folder, &error)),
         Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
     }
 }
@@ -142,40 +222,40 @@ fn await_release(file: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn open_database(folder: &Path, config: &StoreConfig) -> Result<Database, StoreError> {
-    let path = folder.join(DATABASE);
-    await_release(&path.join("db"))?;
+/// Opens what is in the database's folder at `path`.
+fn open_database(path: &Path, config: &StoreConfig) -> Result<Database, StoreError> {
+    await_release(&path.join(FILE))?;
     let db = contained(|| {
         Ok(sled::Config::default()
-            .path(&path)
+            .path(path)
             .cache_capacity(config.cache.0)
             .flush_every_ms(Some(TIDY_EVERY_MS))
             .open()?)
     })?;
-    let file = fs::File::open(path.join("db"))?;
-    Ok(Database { db, file })
+    let file = fs::File::open(path.join(FILE))?;
+    Ok(Database { db, file, scratch: None })
 }
 
 fn reached(database: &Database) -> Result<u64, StoreError> {
     contained(|| Ok(database.db.get(keys::NEXT)?.and_then(|bytes| keys::number_of(&bytes)).unwrap_or(0)))
 }
 
-fn create(folder: &Path, database: &Database) -> io::Result<()> {
+fn create(folder: &DataFolder, database: &Database) -> io::Result<()> {
     let sentinel = format!("{:032x}", rand::random::<u128>());
     database.db.insert(keys::SENTINEL, sentinel.as_bytes()).map_err(io::Error::other)?;
     database.db.flush().map_err(io::Error::other)?;
     database.file.sync_data()?;
-    sync_folder(&folder.join(DATABASE))?;
+    sync_folder(folder.database())?;
     write_marker(folder, &Marker::new(sentinel, 0))?;
-    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = folder.shown().parent().filter(|parent| !parent.as_os_str().is_empty()) {
         // The folder's own name must last too. Its parent may belong to somebody else, then it is theirs to sync.
         let _ = sync_folder(parent);
     }
     Ok(())
 }
 
-fn read_marker(folder: &Path) -> Result<Option<Marker>, String> {
-    let text = match fs::read_to_string(folder.join(MARKER)) {
+fn read_marker(folder: &DataFolder) -> Result<Option<Marker>, String> {
+    let text = match fs::read_to_string(folder.path().join(MARKER)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{MARKER} cannot be read: {error}")),
@@ -191,14 +271,15 @@ fn read_marker(folder: &Path) -> Result<Option<Marker>, String> {
     Ok(Some(marker))
 }
 
-fn write_marker(folder: &Path, marker: &Marker) -> io::Result<()> {
-    let beside = folder.join(format!("{MARKER}.new"));
+fn write_marker(folder: &DataFolder, marker: &Marker) -> io::Result<()> {
+    let beside = folder.path().join(format!("{MARKER}.new"));
     let mut file = fs::File::create(&beside)?;
     serde_json::to_writer_pretty(&mut file, marker)?;
     file.write_all(b"\n")?;
     file.sync_all()?;
-    fs::rename(&beside, folder.join(MARKER))?;
-    sync_folder(folder)
+    fs::rename(&beside, folder.path().join(MARKER))?;
+    folder.note_marker();
+    sync_folder(folder.path())
 }
 
 /// Carries the counter over to the marker now and then.
@@ -221,7 +302,7 @@ impl Carrier {
     ///
     /// # Errors
     /// When the marker cannot be written; the database is not harmed.
-    pub(super) fn carry(&mut self, folder: &Path, database: &Database) -> Result<(), StoreError> {
+    pub(super) fn carry(&mut self, folder: &DataFolder, database: &Database) -> Result<(), StoreError> {
         if Instant::now() < self.next {
             return Ok(());
         }
@@ -239,11 +320,11 @@ impl Carrier {
 ///
 /// # Errors
 /// When the marker cannot be written; the database is not harmed.
-pub(super) fn carry_last(folder: &Path, database: &Database) -> Result<(), StoreError> {
+pub(super) fn carry_last(folder: &DataFolder, database: &Database) -> Result<(), StoreError> {
     write_reached(folder, reached(database)?)
 }
 
-fn write_reached(folder: &Path, reached: u64) -> Result<(), StoreError> {
+fn write_reached(folder: &DataFolder, reached: u64) -> Result<(), StoreError> {
     if let Some(marker) = read_marker(folder).map_err(StoreError::Unavailable)?
         && marker.reached != reached
     {

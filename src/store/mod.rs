@@ -18,6 +18,8 @@ mod clock_mark;
 mod codec;
 mod config;
 mod delivering;
+mod error;
+mod folder;
 mod following;
 mod inspect;
 mod keys;
@@ -43,8 +45,12 @@ use std::{
     any::Any,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicBool, mpsc},
+    path::Path,
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -53,6 +59,7 @@ use tokio::sync::watch;
 pub use clock_mark::{ClockMark, Leap, Moved};
 pub use config::StoreConfig;
 pub use delivering::AttemptDone;
+pub use error::{OpenError, StoreError};
 pub use following::{Ended, Observation};
 pub use inspect::{Flaw, Stats};
 pub use keys::DeliveryKey;
@@ -65,79 +72,11 @@ pub use removing::Removed;
 pub use spool::{Incoming, Spool};
 pub use transfer::{TransferError, Transferred, import};
 
+use folder::DataFolder;
 use unreadable::Unreadable;
 
 /// How often sled's own thread writes and tidies; its space is reclaimed only then.
 const TIDY_EVERY_MS: u64 = 500;
-
-/// Why the store could not do what it was asked.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// No room.
-    #[error("the disk is full: {0}")]
-    Full(String),
-    /// It failed and is being opened again.
-    #[error("the store is not available: {0}")]
-    Unavailable(String),
-    /// The database cannot be read.
-    #[error("the store is damaged: {0}")]
-    Damaged(String),
-    /// One record cannot be read; the others are not touched by that.
-    #[error(
-        "the record cannot be read: {0}. The others are not touched by that; DELETE of its watch removes it"
-    )]
-    Record(String),
-}
-
-impl From<sled::Error> for StoreError {
-    fn from(error: sled::Error) -> Self {
-        match error {
-            sled::Error::Io(io) => io.into(),
-            sled::Error::Corruption { .. } => Self::Damaged(error.to_string()),
-            other => Self::Unavailable(other.to_string()),
-        }
-    }
-}
-
-impl From<io::Error> for StoreError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(error.to_string()),
-            _ => Self::Unavailable(error.to_string()),
-        }
-    }
-}
-
-/// Why a data folder cannot be used. The message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error(
-        "the data folder {} is in use by another tidings; stop that one, or give this one its own folder with --data-dir",
-        .0.display()
-    )]
-    InUse(PathBuf),
-    /// The folder cannot be made, read or written.
-    #[error("the data folder {} cannot be used: {reason}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// The system's words.
-        reason: String,
-    },
-    /// It holds something that is not, or no longer, a whole store.
-    #[error(
-        "the store in {} is damaged: {reason}. It was not replaced by an empty one. Restore the folder from a \
-         backup, or move it away to begin anew",
-        path.display()
-    )]
-    Damaged {
-        /// The folder.
-        path: PathBuf,
-        /// What was found.
-        reason: String,
-    },
-}
 
 type Listener = Box<dyn Fn(Change) + Send + Sync>;
 type FlushListener = Box<dyn Fn(Duration) + Send + Sync>;
@@ -146,15 +85,17 @@ type FlushListener = Box<dyn Fn(Duration) + Send + Sync>;
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    calls: mpsc::Sender<Box<dyn writer::Call>>,
+    calls: mpsc::Sender<writer::Order>,
 }
 
 struct Shared {
-    folder: PathBuf,
+    folder: DataFolder,
     config: StoreConfig,
     /// `None` while it has failed and is not open again.
     database: RwLock<Option<Database>>,
     healthy: AtomicBool,
+    /// Why it takes no writes.
+    trouble: RwLock<Option<StoreError>>,
     listener: OnceLock<Listener>,
     flush_listener: OnceLock<FlushListener>,
     newest: watch::Sender<Newest>,
@@ -162,17 +103,41 @@ struct Shared {
     unreadable: Unreadable,
     space: spool::FreeSpace,
     /// One process a folder. The last field, so that it is let go only after the database is closed.
-    _lock: fs::File,
+    lock: fs::File,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let healthy = *self.healthy.get_mut();
-        let database = self.database.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = database.as_ref().filter(|_| healthy)
+        self.carry_last();
+    }
+}
+
+impl Shared {
+    /// Carries the counter over to the marker, unless the database may be behind it.
+    fn carry_last(&self) {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = database.as_ref().filter(|_| self.healthy.load(Ordering::Acquire))
+            && self.replaced(database).is_none()
             && let Err(error) = marker::carry_last(&self.folder, database)
         {
-            tracing::debug!(%error, "the marker beside the database could not be written");
+            tracing::warn!(%error, "marker beside the database could not be written");
+        }
+    }
+
+    /// What was put in the place of something that is open here.
+    fn replaced(&self, database: &Database) -> Option<String> {
+        let file = Path::new(marker::DATABASE).join(marker::FILE);
+        let (lock, spool) = (Path::new(folder::LOCK), Path::new(folder::SPOOL));
+        self.folder.replaced(&[(&file, &database.file), (lock, &self.lock), (spool, self.spool.folder())])
+    }
+
+    /// Why nothing can be read or written.
+    fn unavailable(&self) -> StoreError {
+        let trouble = self.trouble.read().unwrap_or_else(PoisonError::into_inner);
+        match &*trouble {
+            Some(trouble @ (StoreError::Full(_) | StoreError::ReadOnly(_))) => trouble.clone(),
+            Some(StoreError::Unavailable(reason)) => StoreError::Unavailable(reason.clone()),
+            _ => StoreError::Unavailable("it failed and is being opened again".to_owned()),
         }
     }
 }
@@ -181,37 +146,75 @@ impl Drop for Shared {
 struct Database {
     db: sled::Db,
     file: fs::File,
+    /// Where it lies, when it is a copy that is only read.
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl Store {
-    /// Opens the store in `config.path`, making it when the folder is empty, and starts its writer.
+    /// Opens the store in `config.path`, making it when the folder is empty, and starts its writer. One whose volume is full is
+    /// opened to be read; it takes writes once there is room.
     ///
     /// # Errors
     /// When the folder is in use, cannot be used, or holds a store that is not whole.
     pub fn open(config: &StoreConfig) -> Result<Self, OpenError> {
-        let folder = config.path.clone();
-        let failed = |error: io::Error| OpenError::Folder { path: folder.clone(), reason: error.to_string() };
-        make_private(&folder).map_err(failed)?;
-        let lock = marker::lock(&folder)?;
-        let spool = Spool::open(&folder.join("spool")).map_err(failed)?;
-        let database = marker::open(&folder, config)?;
-        let newest = contained(|| read::newest_event(&database.db))
-            .map_err(|error| OpenError::Damaged { path: folder.clone(), reason: error.to_string() })?;
+        let files = Files::open(config)?;
+        let (database, trouble) = match marker::open(&files.folder, config) {
+            Ok(database) => (database, None),
+            Err(error @ OpenError::Unwritable { is_full: true, .. }) => {
+                let copy = marker::open_copy(&files.folder, config)?;
+                tracing::error!(%error, "volume is full: the store is only read until there is room");
+                (copy, Some(StoreError::Full(error.to_string())))
+            }
+            Err(error) => return Err(error),
+        };
+        Self::over(files, config, database, trouble)
+    }
+
+    /// Opens the store in `config.path` for reading alone. Where its volume cannot be written, a copy of the database is read.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn open_to_read(config: &StoreConfig) -> Result<Self, OpenError> {
+        let files = Files::open_to_read(config)?;
+        let (database, trouble) = match marker::open(&files.folder, config) {
+            Ok(database) => (database, None),
+            Err(error @ OpenError::Unwritable { .. }) => {
+                let copy = marker::open_copy(&files.folder, config)?;
+                (copy, Some(StoreError::ReadOnly(error.to_string())))
+            }
+            Err(error) => return Err(error),
+        };
+        Self::over(files, config, database, trouble)
+    }
+
+    fn over(
+        files: Files,
+        config: &StoreConfig,
+        database: Database,
+        trouble: Option<StoreError>,
+    ) -> Result<Self, OpenError> {
+        let Files { folder, spool, lock } = files;
+        let newest = contained(|| read::newest_event(&database.db)).map_err(|error| OpenError::Damaged {
+            path: folder.shown().to_owned(),
+            reason: error.to_string(),
+        })?;
+        let space = spool::FreeSpace::new(&folder, config.min_free);
         let shared = Arc::new(Shared {
-            space: spool::FreeSpace::new(&folder, config.min_free),
+            space: space.map_err(|error| OpenError::of(folder.shown(), &error))?,
             folder,
             config: config.clone(),
             database: RwLock::new(Some(database)),
-            healthy: AtomicBool::new(true),
+            healthy: AtomicBool::new(trouble.is_none()),
+            trouble: RwLock::new(trouble),
             listener: OnceLock::new(),
             flush_listener: OnceLock::new(),
             newest: watch::Sender::new(Newest { number: newest, count: 0 }),
             spool,
             unreadable: Unreadable::default(),
-            _lock: lock,
+            lock,
         });
         let calls = writer::start(&shared).map_err(|error| OpenError::Folder {
-            path: shared.folder.clone(),
+            path: shared.folder.shown().to_owned(),
             reason: format!("no writer thread can be started: {error}"),
         })?;
         Ok(Self { shared, calls })
@@ -232,7 +235,13 @@ impl Store {
     /// Whether the store takes writes.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.shared.healthy.load(std::sync::atomic::Ordering::Acquire)
+        self.shared.healthy.load(Ordering::Acquire)
+    }
+
+    /// Why the store takes no writes; `None` when it does.
+    #[must_use]
+    pub fn trouble(&self) -> Option<StoreError> {
+        (!self.is_healthy()).then(|| self.shared.unavailable())
     }
 
     /// Whether there is room for new watches.
@@ -259,9 +268,55 @@ impl Store {
     fn read<T>(&self, read: impl FnOnce(&sled::Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = &*database else {
-            return Err(StoreError::Unavailable("it failed and is being opened again".to_owned()));
+            return Err(self.shared.unavailable());
         };
         contained(|| read(&database.db))
+    }
+}
+
+/// What is open of a data folder beside the database.
+struct Files {
+    folder: DataFolder,
+    spool: Spool,
+    lock: fs::File,
+}
+
+impl Files {
+    /// Makes what is missing, and removes what a killed process left half written.
+    fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+        let failed = |error: io::Error| OpenError::of(&config.path, &error);
+        make_private(&config.path).map_err(failed)?;
+        let lock = marker::lock(&config.path)?;
+        if !config.path.join(marker::MARKER).exists() || config.path.join(marker::DATABASE).exists() {
+            make_private(&config.path.join(marker::DATABASE)).map_err(failed)?;
+        }
+        Self::held(config, lock, true)
+    }
+
+    /// Changes nothing.
+    fn open_to_read(config: &StoreConfig) -> Result<Self, OpenError> {
+        let lock = marker::lock(&config.path)?;
+        Self::held(config, lock, false)
+    }
+
+    fn held(config: &StoreConfig, lock: fs::File, swept: bool) -> Result<Self, OpenError> {
+        let failed = |error: io::Error| OpenError::of(&config.path, &error);
+        let missing = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => OpenError::Damaged {
+                path: config.path.clone(),
+                reason: format!(
+                    "{} says that there is a database, but {}/{} is missing",
+                    marker::MARKER,
+                    marker::DATABASE,
+                    marker::FILE
+                ),
+            },
+            _ => failed(error),
+        };
+        let folder = DataFolder::open(&config.path).map_err(missing)?;
+        let shown = config.path.join(folder::SPOOL);
+        let spool = Spool::open(&folder.path().join(folder::SPOOL), &shown, swept).map_err(failed)?;
+        Ok(Self { folder, spool, lock })
     }
 }
 

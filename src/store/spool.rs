@@ -13,34 +13,63 @@ use std::{
 use tempfile::TempPath;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{StoreError, StoredJob, make_private, measure::Measure, spooled::Spooled, sync_folder};
+use super::{
+    StoreError, StoredJob,
+    folder::{DataFolder, Held},
+    make_private,
+    measure::Measure,
+    spooled::Spooled,
+    sync_folder,
+};
 use crate::units::Size;
 
 /// The folder of job bodies. A file's name spells the watch and the event it belongs to, so that an orphan
 /// is known without an index.
 #[derive(Clone, Debug)]
 pub struct Spool {
-    folder: PathBuf,
-    incoming: PathBuf,
+    folder: Arc<Held>,
+    /// Its name, for people.
+    shown: PathBuf,
     spooled: Arc<Spooled>,
     attempts: Arc<AtomicU64>,
 }
 
+/// The folder in it of those that are being written.
+const INCOMING: &str = "incoming";
+
 impl Spool {
-    /// Opens the folder and removes what a killed process left half written.
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        let incoming = folder.join("incoming");
-        make_private(&incoming)?;
-        for entry in fs::read_dir(&incoming)? {
-            fs::remove_file(entry?.path())?;
+    /// Opens the folder. `swept`: makes it when it is missing, and removes what a killed process left half written.
+    pub(super) fn open(folder: &Path, shown: &Path, swept: bool) -> io::Result<Self> {
+        if swept {
+            let incoming = folder.join(INCOMING);
+            make_private(&incoming)?;
+            for entry in fs::read_dir(&incoming)? {
+                fs::remove_file(entry?.path())?;
+            }
         }
-        Ok(Self { folder: folder.to_owned(), incoming, spooled: Arc::default(), attempts: Arc::default() })
+        Ok(Self {
+            folder: Arc::new(Held::open(folder)?),
+            shown: shown.to_owned(),
+            spooled: Arc::default(),
+            attempts: Arc::default(),
+        })
     }
 
-    /// Where the body of an event lies, or will lie.
+    /// The open folder.
+    pub(super) fn folder(&self) -> &fs::File {
+        self.folder.file()
+    }
+
+    /// Where the body of an event lies, or will lie. Good for as long as the store is open.
     #[must_use]
     pub fn path(&self, watch: u64, event_id: &str) -> PathBuf {
-        self.folder.join(name(watch, event_id))
+        self.folder.path().join(name(watch, event_id))
+    }
+
+    /// The same, for people.
+    #[must_use]
+    pub fn shown(&self, watch: u64, event_id: &str) -> PathBuf {
+        self.shown.join(name(watch, event_id))
     }
 
     /// Begins to write the body of an event.
@@ -50,14 +79,14 @@ impl Spool {
     pub async fn begin(&self, watch: u64, event_id: &str) -> io::Result<Incoming> {
         // A task that was cut may still hold the file of the attempt before.
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
-        let path = self.incoming.join(format!("{}.{attempt}", name(watch, event_id)));
+        let path = self.folder.path().join(INCOMING).join(format!("{}.{attempt}", name(watch, event_id)));
         let path = TempPath::try_from_path(path)?;
         let file = tokio::fs::File::options().write(true).create_new(true).mode(0o600).open(&path).await?;
         Ok(Incoming {
             file,
             path,
             target: self.path(watch, event_id),
-            folder: self.folder.clone(),
+            folder: Arc::clone(&self.folder),
             spooled: Arc::clone(&self.spooled),
             measure: Measure::default(),
         })
@@ -107,7 +136,7 @@ impl Spool {
     /// When the folder cannot be read.
     pub fn bodies(&self) -> io::Result<Vec<(u64, String, u64)>> {
         let mut bodies = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(self.folder.path())? {
             let entry = entry?;
             let name = entry.file_name();
             let parts =
@@ -132,7 +161,7 @@ pub struct Incoming {
     file: tokio::fs::File,
     path: TempPath,
     target: PathBuf,
-    folder: PathBuf,
+    folder: Arc<Held>,
     spooled: Arc<Spooled>,
     measure: Measure,
 }
@@ -186,7 +215,7 @@ impl Incoming {
         let (path, target, folder, spooled) = (self.path, self.target, self.folder, self.spooled);
         let named = tokio::task::spawn_blocking(move || {
             spooled.change(&target, || path.persist(&target).map_err(|failed| failed.error))?;
-            sync_folder(&folder)
+            sync_folder(folder.path())
         });
         named.await.map_err(io::Error::other)??;
         Ok(self.measure.end())
@@ -201,7 +230,9 @@ impl Incoming {
 
 /// The free space of the data folder's disk, looked at no more than once in a while.
 pub(super) struct FreeSpace {
-    folder: PathBuf,
+    folder: fs::File,
+    /// Its name, for people.
+    shown: PathBuf,
     min_free: u64,
     looked: Mutex<Option<Instant>>,
     free: AtomicU64,
@@ -212,21 +243,22 @@ pub(super) struct FreeSpace {
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl FreeSpace {
-    pub(super) fn new(folder: &Path, min_free: Size) -> Self {
-        Self {
-            folder: folder.to_owned(),
+    pub(super) fn new(folder: &DataFolder, min_free: Size) -> io::Result<Self> {
+        Ok(Self {
+            folder: fs::File::open(folder.path())?,
+            shown: folder.shown().to_owned(),
             min_free: min_free.0,
             looked: Mutex::new(None),
             free: AtomicU64::new(u64::MAX),
             needed: AtomicU64::new(0),
-        }
+        })
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {
         {
             let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
             if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
-                let disk = rustix::fs::statvfs(&self.folder).map_err(io::Error::from)?;
+                let disk = rustix::fs::fstatvfs(&self.folder).map_err(io::Error::from)?;
                 self.free.store(disk.f_bavail.saturating_mul(disk.f_frsize), Ordering::Relaxed);
                 let tenth = disk.f_blocks.saturating_mul(disk.f_frsize) / 10;
                 self.needed.store(self.min_free.min(tenth), Ordering::Relaxed);
@@ -239,7 +271,7 @@ impl FreeSpace {
             return Err(StoreError::Full(format!(
                 "{free} KiB are free in {}, and {needed} KiB are kept for the watches already accepted \
                  (store.min_free)",
-                self.folder.display()
+                self.shown.display()
             )));
         }
         Ok(())

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::{clock, units::Span};
 
 use super::{
-    Change, Newest, Shared, Store, StoreError, contained, marker, read,
+    Change, Database, Newest, Shared, Store, StoreError, contained, marker, read,
     txn::{Committed, Txn},
 };
 
@@ -32,6 +32,13 @@ const REOPEN_LAST: Duration = Duration::from_secs(30);
 pub(super) trait Call: Send {
     fn apply(&mut self, txn: &mut Txn<'_>) -> Result<(), StoreError>;
     fn answer(self: Box<Self>, result: Result<(), StoreError>);
+}
+
+/// What the thread is asked to do.
+pub(super) enum Order {
+    Call(Box<dyn Call>),
+    /// Carry the counter over to the marker.
+    Carry(oneshot::Sender<()>),
 }
 
 struct Pending<F, T> {
@@ -76,8 +83,18 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let call = Pending { operation: Some(operation), value: None, reply };
         let gone = || StoreError::Unavailable("the writer has stopped".to_owned());
-        self.calls.send(Box::new(call)).map_err(|_| gone())?;
+        self.calls.send(Order::Call(Box::new(call))).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Carries the counter over to the marker now, after everything that was written so far: whatever is lost while no process
+    /// runs is noticed by the next.
+    pub async fn carry(&self) {
+        let (done, carried) = oneshot::channel();
+        if self.calls.send(Order::Carry(done)).is_ok() {
+            // The writer that ended has carried it.
+            let _ = carried.await;
+        }
     }
 
     /// Carries out an operation that a stage must not lose: after a failure it waits until the store is
@@ -101,38 +118,83 @@ impl Store {
     }
 }
 
+/// How often an idle writer sees to the marker, and whether its folder is still there.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// Starts the thread. It ends when the last [`Store`] is gone.
-pub(super) fn start(shared: &Arc<Shared>) -> io::Result<mpsc::Sender<Box<dyn Call>>> {
-    let (calls, waiting) = mpsc::channel();
+pub(super) fn start(shared: &Arc<Shared>) -> io::Result<mpsc::Sender<Order>> {
+    let (orders, waiting) = mpsc::channel();
+    let is_failed = !shared.healthy.load(Ordering::Acquire);
     let shared = Arc::downgrade(shared);
-    thread::Builder::new().name("store-writer".to_owned()).spawn(move || run(&waiting, &shared))?;
-    Ok(calls)
+    let run = move || run(&waiting, &shared, is_failed);
+    thread::Builder::new().name("store-writer".to_owned()).spawn(run)?;
+    Ok(orders)
 }
 
-fn run(waiting: &Receiver<Box<dyn Call>>, shared: &Weak<Shared>) {
+fn run(waiting: &Receiver<Order>, shared: &Weak<Shared>, is_failed: bool) {
     let mut carrier = marker::Carrier::new();
     let mut reopening = Reopening::default();
+    if is_failed {
+        reopening.begin();
+    }
     loop {
-        let first = match waiting.recv_timeout(reopening.patience()) {
-            Ok(call) => Some(call),
+        let mut next = match waiting.recv_timeout(reopening.patience()) {
+            Ok(order) => Some(order),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let Some(shared) = shared.upgrade() else { return };
         reopening.attempt_when_due(&shared);
-        let Some(first) = first else {
-            carry(&mut carrier, &shared);
-            continue;
-        };
-        let mut calls = vec![first];
-        while calls.len() < MAX_CALLS
-            && let Ok(call) = waiting.try_recv()
-        {
-            calls.push(call);
+        see_to_folder(&shared, &mut reopening);
+        let (mut calls, mut carried) = (Vec::new(), Vec::new());
+        while let Some(order) = next {
+            match order {
+                Order::Call(call) => calls.push(call),
+                Order::Carry(done) => carried.push(done),
+            }
+            next = (calls.len() < MAX_CALLS).then(|| waiting.try_recv().ok()).flatten();
         }
-        commit(&shared, calls, &mut reopening);
+        if !calls.is_empty() {
+            commit(&shared, calls, &mut reopening);
+        }
         carry(&mut carrier, &shared);
+        if !carried.is_empty() {
+            shared.carry_last();
+        }
+        for done in carried {
+            // Whoever asked may have gone.
+            let _ = done.send(());
+        }
     }
+}
+
+/// Notices that another folder or file took the place of one that is open: what is there now is somebody's backup, and nothing
+/// is read or written any more.
+fn see_to_folder(shared: &Shared, reopening: &mut Reopening) {
+    let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+    let replaced = database
+        .as_ref()
+        .filter(|database| database.scratch.is_none())
+        .and_then(|database| shared.replaced(database));
+    drop(database);
+    let Some(what) = replaced else { return };
+    let reason = format!(
+        "{what} while the daemon ran; nothing is written to it. Start tidings again to use what is there now"
+    );
+    tracing::error!(reason, "data folder is not the one that was opened; the store is closed");
+    shared.healthy.store(false, Ordering::Release);
+    *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(StoreError::Unavailable(reason));
+    reopening.due = None;
+    let old = shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
+    close(old);
+}
+
+/// Lets go of a database. A failed one may panic once more as it goes.
+fn close(database: Option<Database>) {
+    let _ = contained(|| {
+        drop(database);
+        Ok(())
+    });
 }
 
 /// Applies, makes durable, answers, tells.
@@ -154,6 +216,7 @@ fn commit(shared: &Shared, mut calls: Vec<Box<dyn Call>>, reopening: &mut Reopen
         Err(error) => {
             if shared.healthy.swap(false, Ordering::AcqRel) {
                 tracing::error!(%error, "the store failed; new watches are refused until it is open again");
+                *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
                 reopening.begin();
             }
             for call in calls {
@@ -167,7 +230,7 @@ fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Committe
     let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
     let database = database.as_ref().filter(|_| shared.healthy.load(Ordering::Acquire));
     let Some(database) = database else {
-        return Err(StoreError::Unavailable("it failed and is being opened again".to_owned()));
+        return Err(shared.unavailable());
     };
     contained(|| {
         let mut txn = Txn::new(&database.db, &shared.unreadable);
@@ -235,8 +298,7 @@ struct Reopening {
 impl Reopening {
     /// How long the writer may sleep when nobody calls.
     fn patience(&self) -> Duration {
-        let idle = Duration::from_secs(10);
-        self.due.map_or(idle, |due| due.saturating_duration_since(Instant::now()).min(idle))
+        self.due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()).min(IDLE))
     }
 
     fn begin(&mut self) {
@@ -249,18 +311,18 @@ impl Reopening {
             return;
         }
         let mut database = shared.database.write().unwrap_or_else(PoisonError::into_inner);
-        // The lock on the folder goes with the old handle. A failed one may panic once more as it goes.
-        let old = database.take();
-        let _ = contained(|| {
-            drop(old);
-            Ok(())
-        });
+        let is_copy = database.as_ref().is_some_and(|database| database.scratch.is_some());
+        if !is_copy {
+            // The lock on the folder goes with the old handle.
+            close(database.take());
+        }
         match marker::reopen(&shared.folder, &shared.config) {
             Ok(opened) => {
-                *database = Some(opened);
+                close(database.replace(opened));
                 drop(database);
                 self.due = None;
                 shared.healthy.store(true, Ordering::Release);
+                *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = None;
                 tracing::info!("the store is open again");
                 tell_open(shared);
             }
@@ -268,6 +330,11 @@ impl Reopening {
                 self.wait = (self.wait * 2).min(REOPEN_LAST);
                 self.due = Some(Instant::now() + self.wait);
                 tracing::error!(%error, retry_in = %Span(self.wait), "the store cannot be opened again yet");
+                if database.is_none() && matches!(error, StoreError::Full(_)) {
+                    // Without a copy nothing can be read, which is what it says then.
+                    *database = marker::open_copy(&shared.folder, &shared.config).ok();
+                }
+                *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         }
     }

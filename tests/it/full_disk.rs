@@ -1,4 +1,5 @@
-//! A full disk refuses new watches with 507, loses no old one, and is noticed to have room again.
+//! A full disk refuses new watches with 507, loses no old one, serves what is there also after a start, and is noticed to have
+//! room again. What only reads works on a read-only one, too.
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -6,17 +7,30 @@ use serde_json::{Value, json};
 use tidings::mock::{Ending, JobPlan};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::harness::{Receiver, binary, eventually, http, mock, write_config};
+use crate::harness::{Process, Receiver, binary, eventually, http, mock, show, write_config};
 
-/// The daemon with its data on a small file system, in a mount namespace that goes with the process. `None` where
-/// nothing can be mounted.
-async fn on_a_small_disk(folder: &std::path::Path) -> Option<(tokio::process::Child, String, PathBuf)> {
+/// Mounts a small file system.
+const MOUNT: &str = "mkdir -p small && mount -t tmpfs -o size=24m none small";
+
+/// Fills it with a copy of `data`, and then to the last byte.
+const FILL: &str = "cp -a data/. small/ && (cat /dev/zero > small/ballast 2>/dev/null || true)";
+
+/// A shell script in a mount namespace of its own, where `$0` is the binary.
+fn in_a_namespace(folder: &std::path::Path, script: &str) -> tokio::process::Command {
     let mut command = tokio::process::Command::new("unshare");
-    command.args(["--mount", "--map-root-user", "sh", "-c"]);
-    command.arg(
-        r#"mkdir -p data && mount -t tmpfs -o size=24m none data && exec "$0" run --listen 127.0.0.1:0"#,
-    );
+    command.args(["--mount", "--map-root-user", "sh", "-c", script]);
     command.arg(binary().as_std().get_program()).current_dir(folder).kill_on_drop(true);
+    command
+}
+
+/// The daemon with its data on a small file system, in a mount namespace that goes with the process; `before` is done to that
+/// first. `None` where nothing can be mounted.
+async fn on_a_small_disk(
+    folder: &std::path::Path,
+    before: &str,
+) -> Option<(tokio::process::Child, String, PathBuf)> {
+    let run = r#"exec "$0" run --listen 127.0.0.1:0 --data-dir small"#;
+    let mut command = in_a_namespace(folder, &format!("{MOUNT} && {before} && {run}"));
     let spawned = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = match spawned {
         Ok(child) => child,
@@ -31,7 +45,7 @@ async fn on_a_small_disk(folder: &std::path::Path) -> Option<(tokio::process::Ch
         if let Some(at) = line.find("address=") {
             let address = line[at + "address=".len()..].split_whitespace().next().unwrap().to_owned();
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            let disk = PathBuf::from(format!("/proc/{}/root{}/data", child.id().unwrap(), folder.display()));
+            let disk = PathBuf::from(format!("/proc/{}/root{}/small", child.id().unwrap(), folder.display()));
             return Some((child, format!("http://{address}"), disk));
         }
         said.push_str(&line);
@@ -47,7 +61,7 @@ async fn a_full_disk_refuses_new_watches_and_loses_no_old_one() {
     let (mock, receiver) = (mock().await, Receiver::start().await);
     let sink = format!("[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\n", receiver.url());
     write_config(folder.path(), &mock.base_url(), &sink);
-    let Some((mut child, url, disk)) = on_a_small_disk(folder.path()).await else { return };
+    let Some((mut child, url, disk)) = on_a_small_disk(folder.path(), "true").await else { return };
     let http = http();
     let ready = async || Some(http.get(format!("{url}/readyz")).send().await.ok()?.status().as_u16());
     let watch = async |job: &str| {
@@ -76,4 +90,83 @@ async fn a_full_disk_refuses_new_watches_and_loses_no_old_one() {
     let event = receiver.at_least(1).await.remove(0);
     assert_eq!(event.json()["job_id"], *new);
     child.kill().await.unwrap();
+}
+
+/// A folder whose daemon was stopped with one open job.
+async fn stopped(folder: &std::path::Path, base_url: &str, job: &str) {
+    write_config(folder, base_url, "");
+    let process = Process::run(folder, &[]).await;
+    let url = format!("{}/v1/watches", process.url);
+    assert_eq!(http().post(url).json(&json!({"job_id": job})).send().await.unwrap().status(), 202);
+    process.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_started_on_a_full_disk_serves_what_is_there_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock().await;
+    let old = mock.add_job(JobPlan::new().ending(Ending::Stuck));
+    stopped(folder.path(), &mock.base_url(), &old).await;
+    let new = mock.add_job(JobPlan::new());
+    let path = folder.path().join("tidings.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let named = mock.add_job(JobPlan::new().ending(Ending::Stuck));
+    std::fs::write(&path, format!("watch = [\"{named}\"]\n{config}")).unwrap();
+    let Some((mut child, url, disk)) = on_a_small_disk(folder.path(), FILL).await else { return };
+    let http = http();
+    let get = async |job: &str| http.get(format!("{url}/v1/watches/retab/{job}")).send().await.unwrap();
+    let watch = async || {
+        let body = json!({"job_id": new});
+        http.post(format!("{url}/v1/watches")).json(&body).send().await.unwrap()
+    };
+    assert_eq!(get(&old).await.status(), 200);
+    let listed: Value = http.get(format!("{url}/v1/watches")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(listed["data"][0]["job_id"], *old);
+    let refused = watch().await;
+    assert_eq!(refused.status(), 507);
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "disk_full");
+    assert_eq!(http.get(format!("{url}/readyz")).send().await.unwrap().status(), 503);
+    std::fs::remove_file(disk.join("ballast")).unwrap();
+    eventually("it takes new watches", || async { (watch().await.status().is_success()).then_some(()) })
+        .await;
+    // Its end is written, so the store is the real one, and what could not be registered at the start is.
+    eventually("the new job ended", || async {
+        (get(&new).await.json::<Value>().await.unwrap()["phase"] == "done").then_some(())
+    })
+    .await;
+    eventually("the job of the configuration is there", || async {
+        get(&named).await.status().is_success().then_some(())
+    })
+    .await;
+    assert_eq!(get(&old).await.status(), 200);
+    child.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_looked_into_on_a_full_and_on_a_read_only_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock().await;
+    let job = mock.add_job(JobPlan::new().ending(Ending::Stuck));
+    stopped(folder.path(), &mock.base_url(), &job).await;
+    let commands =
+        r#"for it in stats check "export -"; do "$0" store $it --data-dir small; echo "exit $?"; done"#;
+    let sums = "(cd small && find . -type f ! -name ballast | sort | xargs sha256sum)";
+    let read_only = "mount -o remount,ro small";
+    let script = format!(
+        "{MOUNT} && {FILL} && {commands} && {read_only} && {sums} > before && {commands} && {sums} > after"
+    );
+    let output = in_a_namespace(folder.path(), &script).env("TMPDIR", folder.path()).output().await.unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), show(&output));
+    if said.is_empty() && (errors.contains("unshare") || errors.contains("mount")) {
+        println!("skipped: no small file system can be mounted here: {errors}");
+        return;
+    }
+    assert_eq!(said.matches("exit 0\n").count(), 6, "{errors}");
+    assert_eq!(said.matches("the store is sound\n").count(), 2, "{errors}");
+    assert_eq!(said.matches(&job).count(), 2, "each export has the job: {errors}");
+    let read = |name| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(read("before"), read("after"));
+    let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("tidings-")).collect();
+    assert!(left.is_empty(), "copies are removed: {left:?}");
 }

@@ -36,6 +36,7 @@ mod progress;
 mod proxy;
 mod registering;
 mod reload;
+mod restored;
 mod results;
 mod retab_sdk;
 mod secrets;

@@ -1,0 +1,102 @@
+//! What can go wrong with a store, in words that say what to do.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Why the store could not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No room.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// Its volume is mounted read-only, or the folder belongs to somebody else.
+    #[error("the store cannot be written: {0}")]
+    ReadOnly(String),
+    /// It failed and is being opened again.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The database cannot be read.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// One record cannot be read; the others are not touched by that.
+    #[error(
+        "the record cannot be read: {0}. The others are not touched by that; DELETE of its watch removes it"
+    )]
+    Record(String),
+}
+
+impl From<sled::Error> for StoreError {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(io) => io.into(),
+            sled::Error::Corruption { .. } => Self::Damaged(error.to_string()),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(error.to_string()),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                Self::ReadOnly(error.to_string())
+            }
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// Why a data folder cannot be used. The message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the data folder {} is in use by another tidings; stop that one, or give this one its own folder with --data-dir",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// The folder cannot be made, read or written.
+    #[error("the data folder {} cannot be used: {reason}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+    /// It cannot be written: its volume is full or read-only.
+    #[error("the data folder {} cannot be used: {reason}", path.display())]
+    Unwritable {
+        /// The folder.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+        /// It is full; otherwise it is read-only.
+        is_full: bool,
+    },
+    /// It holds something that is not, or no longer, a whole store.
+    #[error(
+        "the store in {} is damaged: {reason}. It was not replaced by an empty one. Restore the folder from a \
+         backup, or move it away to begin anew",
+        path.display()
+    )]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    pub(super) fn of(folder: &Path, error: &io::Error) -> Self {
+        let (path, reason) = (folder.to_owned(), error.to_string());
+        match StoreError::from(io::Error::from(error.kind())) {
+            StoreError::Full(_) => Self::Unwritable { path, reason, is_full: true },
+            StoreError::ReadOnly(_) => Self::Unwritable { path, reason, is_full: false },
+            _ => Self::Folder { path, reason },
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The data folder, held by descriptor: every path that the store uses leads through an open folder, so nothing is ever
+//! written into another folder that took its name. A backup that is restored under a running daemon stays whole.
+
+use std::{
+    fs, io,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use super::marker::{DATABASE, MARKER};
+
+/// The name of the job bodies' folder.
+pub(super) const SPOOL: &str = "spool";
+
+/// The name of the file that one process locks.
+pub(super) const LOCK: &str = "lock";
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Held {
+    file: fs::File,
+    path: PathBuf,
+}
+
+impl Held {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = fs::File::open(path)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        match path.is_dir() {
+            true => Ok(Self { file, path }),
+            false => Err(io::Error::other("it is no folder, or /proc is not mounted")),
+        }
+    }
+
+    pub(super) fn file(&self) -> &fs::File {
+        &self.file
+    }
+
+    /// Leads to this folder, whatever became of its name. Good for as long as this is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The data folder and what is held in it.
+#[derive(Debug)]
+pub(super) struct DataFolder {
+    /// Its name in the configuration.
+    shown: PathBuf,
+    home: Held,
+    database: Held,
+    /// The marker as this process last left it.
+    marker: Mutex<Option<Stamp>>,
+}
+
+/// Which file it is, and when it was last written.
+type Stamp = (u64, u64, i64, i64, u64);
+
+fn stamp(data: &fs::Metadata) -> Stamp {
+    (data.dev(), data.ino(), data.mtime(), data.mtime_nsec(), data.size())
+}
+
+impl DataFolder {
+    /// Opens the folder and its database's, both of which are there.
+    pub(super) fn open(shown: &Path) -> io::Result<Self> {
+        let home = Held::open(shown)?;
+        let database = Held::open(&home.path().join(DATABASE))?;
+        Ok(Self { shown: shown.to_owned(), home, database, marker: Mutex::new(None) })
+    }
+
+    /// Its name, for people.
+    pub(super) fn shown(&self) -> &Path {
+        &self.shown
+    }
+
+    /// Leads to the folder.
+    pub(super) fn path(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Leads to the database's folder.
+    pub(super) fn database(&self) -> &Path {
+        self.database.path()
+    }
+
+    /// Remembers the marker as it is.
+    pub(super) fn note_marker(&self) {
+        let seen = fs::metadata(self.path().join(MARKER)).ok();
+        *self.marker.lock().unwrap_or_else(PoisonError::into_inner) = seen.as_ref().map(stamp);
+    }
+
+    /// What another process put in the place of something that is open here, in words; `None` when all is as it was.
+    /// `files` are open files of the folder, each with its path below it.
+    pub(super) fn replaced(&self, files: &[(&Path, &fs::File)]) -> Option<String> {
+        let held = [(Path::new(""), &self.home.file), (Path::new(DATABASE), &self.database.file)];
+        for (below, file) in held.iter().chain(files) {
+            let path = self.shown.join(below);
+            let now = fs::metadata(&path);
+            let what = match (now, file.metadata()) {
+                (Ok(now), Ok(open)) if (now.dev(), now.ino()) != (open.dev(), open.ino()) => "replaced",
+                (Err(error), _) if error.kind() == io::ErrorKind::NotFound => "removed",
+                // A disk that does not answer replaced nothing.
+                _ => continue,
+            };
+            return Some(format!("{} was {what}", path.display()));
+        }
+        let noted = *self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        let marker = self.shown.join(MARKER);
+        match fs::metadata(&marker) {
+            Ok(now) if noted.is_some_and(|noted| noted != stamp(&now)) => {
+                Some(format!("{} was replaced", marker.display()))
+            }
+            Err(error) if noted.is_some() && error.kind() == io::ErrorKind::NotFound => {
+                Some(format!("{} was removed", marker.display()))
+            }
+            _ => None,
+        }
+    }
+}
