@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{Body, Callbacks, Parcel, Report, Sink, Subject, Webhook, origins::Target};
+use super::{
+    Body, Callbacks, Parcel, Report, Sink, Subject, Webhook,
+    disk::{Claim, Disk},
+    origins::Target,
+};
 use crate::{
     store::{DeliveryKey, Event, Store, StoreError},
     telemetry::TraceParent,
@@ -46,20 +50,24 @@ impl Carrier {
         Ok(Some(callback.map(|callback| Target::of(&callback.url)).unwrap_or_default()))
     }
 
-    /// One attempt.
+    /// One attempt of the delivery `key` to `sink`.
     ///
     /// # Errors
-    /// When the store cannot be read; nothing was attempted then.
+    /// When the store cannot be used; nothing was attempted then.
     pub async fn carry(
         &self,
         store: &Store,
+        (key, sink): (DeliveryKey, &str),
         event: &Event,
         span: TraceParent,
         now: Time,
     ) -> Result<Report, StoreError> {
         let parcel = Parcel { traceparent: Some(span), ..parcel(event, store) };
         let callbacks = match self {
-            Self::Sink(sink) => return Ok(sink.attempt(&parcel, now).await),
+            Self::Sink(Sink::Disk(disk)) => {
+                return write(disk, &parcel, store, (key, sink), event.watch).await;
+            }
+            Self::Sink(Sink::Webhook(webhook)) => return Ok(webhook.attempt(&parcel, now).await),
             Self::Callbacks(callbacks) => callbacks,
         };
         // Read afresh: a callback that was given again replaces the one before.
@@ -77,6 +85,29 @@ impl Carrier {
         match self {
             Self::Sink(sink) => sink.attempt(parcel, now).await,
             Self::Callbacks(_) => Report::refused("callbacks have no address of their own to test"),
+        }
+    }
+}
+
+/// Writes a file. Before it gets its name it is recorded whose it is, so that no other job's file is taken for this one's, nor
+/// this one's for another's.
+async fn write(
+    disk: &Disk,
+    parcel: &Parcel,
+    store: &Store,
+    (key, sink): (DeliveryKey, &str),
+    watch: u64,
+) -> Result<Report, StoreError> {
+    let draft = match disk.draft(parcel).await {
+        Ok(draft) => draft,
+        Err(report) => return Ok(*report),
+    };
+    store.name_file(key, draft.mark(), draft.present()).await?;
+    match draft.claim().await {
+        Claim::Done(report) => Ok(report),
+        Claim::Taken(draft, there) => {
+            let owner = store.owner_of_file(watch, sink, there)?;
+            Ok(draft.settle(owner).await)
         }
     }
 }

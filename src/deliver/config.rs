@@ -278,7 +278,7 @@ pub struct DiskConfig {
     /// The folder; made when it is missing.
     pub dir: PathBuf,
     /// The file's path below the folder. `{source}` `{job_id}` `{outcome}` `{event_id}` `{yyyy}` `{mm}` `{dd}`
-    /// are filled in, made safe.
+    /// are filled in, made safe. A file of another job is never replaced: the event is then written beside it.
     #[serde(default = "by_source_and_job")]
     pub path: String,
     /// The event types it takes; `*` stands for anything.

@@ -226,7 +226,9 @@ impl Courier {
         };
         let trace = event.trace();
         let span = trace.child();
-        let attempt = AssertUnwindSafe(self.carrier.carry(&self.store, &event, span, begun)).catch_unwind();
+        let of = (key, self.name.as_str());
+        let attempt =
+            AssertUnwindSafe(self.carrier.carry(&self.store, of, &event, span, begun)).catch_unwind();
         let report = match attempt.await {
             Ok(Ok(report)) => report,
             Ok(Err(error)) => return Err(error),

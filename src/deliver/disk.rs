@@ -3,7 +3,7 @@
 //! The file is written beside its target, flushed, renamed, and the folder flushed, so a reader sees all of
 //! it or nothing, and what is reported as written is there after a power cut. Every step is relative to a
 //! folder that is already open and follows no link, so neither an id nor a link planted below the folder leads
-//! out of it.
+//! out of it. A file of another job, or of another sink, is never replaced: see [`naming`].
 
 use std::{
     fs::{DirBuilder, File},
@@ -29,10 +29,12 @@ use super::{
     report::{ErrorClass, Failure, Report, plain},
     sink::SinkError,
 };
-use crate::units::Time;
+use crate::{store::Owner, units::Time};
 
+mod naming;
 mod template;
 
+pub use naming::{Claim, Draft};
 use template::Template;
 
 /// For folders: nobody but the owner.
@@ -49,6 +51,8 @@ pub struct Disk {
 
 #[derive(Debug)]
 struct Inner {
+    /// The sink's name.
+    sink: String,
     dir: PathBuf,
     template: Template,
     wrapping: Wrapping,
@@ -65,10 +69,18 @@ impl Disk {
     pub fn new(name: &str, config: &DiskConfig) -> Result<Self, SinkError> {
         let template =
             Template::parse(&config.path).map_err(|reason| SinkError::new(name, "path", reason))?;
+        if !template.tells_jobs_apart() {
+            tracing::info!(
+                sink = name,
+                path = config.path,
+                "path does not hold both source and job id so that they can be told apart; a job whose file another one has is written beside it"
+            );
+        }
         if config.dir.as_os_str().is_empty() {
             return Err(SinkError::new(name, "dir", "it is empty"));
         }
         let inner = Inner {
+            sink: name.to_owned(),
             dir: config.dir.clone(),
             template,
             wrapping: written(config.format).map_err(|reason| SinkError::new(name, "format", reason))?,
@@ -84,35 +96,46 @@ impl Disk {
         self.inner.dir.display().to_string()
     }
 
-    /// The file that `parcel` is written to; a function of the event alone.
-    #[must_use]
-    pub fn path(&self, parcel: &Parcel) -> PathBuf {
-        let (folders, file) = self.inner.place(parcel);
-        let mut path = self.inner.dir.clone();
-        path.extend(folders);
-        path.push(file);
-        path
+    /// Writes `parcel` once, without asking who wrote what is there. The same event makes the same bytes under the same name,
+    /// whenever it is written.
+    pub async fn attempt(&self, parcel: &Parcel, _now: Time) -> Report {
+        match self.draft(parcel).await {
+            Ok(draft) => match draft.claim().await {
+                Claim::Done(report) => report,
+                Claim::Taken(draft, _) => draft.settle(Owner::Unknown).await,
+            },
+            Err(report) => *report,
+        }
     }
 
-    /// Writes `parcel` once. The same event makes the same bytes under the same name, whenever it is written.
-    pub async fn attempt(&self, parcel: &Parcel, _now: Time) -> Report {
+    /// Writes `parcel` beside its place.
+    ///
+    /// # Errors
+    /// The report of the attempt, when it failed.
+    pub async fn draft(&self, parcel: &Parcel) -> Result<Draft, Box<Report>> {
         let began = Instant::now();
         let (inner, owned) = (Arc::clone(&self.inner), parcel.clone());
-        let written = tokio::task::spawn_blocking(move || inner.write(&owned)).await;
-        let (class, error) = match written {
-            Ok(Ok(())) => return Report::delivered(began.elapsed()),
-            Ok(Err(WriteError::Payload(error))) => (ErrorClass::Payload, error.to_string()),
-            Ok(Err(WriteError::Io(error))) => (ErrorClass::Disk, plain(&error)),
-            Err(_) => (ErrorClass::Internal, "the write was interrupted".to_owned()),
-        };
-        let text = format!("cannot write {}: {error}", self.path(parcel).display());
-        Report::failed(Failure::new(class, text), began.elapsed())
+        let written = tokio::task::spawn_blocking(move || inner.write(&owned, began)).await;
+        let written = written.unwrap_or(Err(WriteError::Interrupted));
+        written.map_err(|error| Box::new(failed(&self.inner.path(parcel), error, began)))
     }
+}
+
+/// The report of an attempt to write the file at `path`.
+fn failed(path: &Path, error: WriteError, began: Instant) -> Report {
+    let (class, error) = match error {
+        WriteError::Payload(error) => (ErrorClass::Payload, error.to_string()),
+        WriteError::Io(error) => (ErrorClass::Disk, plain(&error)),
+        WriteError::Interrupted => (ErrorClass::Internal, "the write was interrupted".to_owned()),
+    };
+    let text = format!("cannot write {}: {error}", path.display());
+    Report::failed(Failure::new(class, text), began.elapsed())
 }
 
 enum WriteError {
     Payload(PayloadError),
     Io(io::Error),
+    Interrupted,
 }
 
 impl From<io::Error> for WriteError {
@@ -137,22 +160,29 @@ impl Inner {
         self.template.fill(parcel, suffix)
     }
 
-    fn write(&self, parcel: &Parcel) -> Result<(), WriteError> {
+    /// Where `parcel` belongs; a function of the event alone.
+    fn path(&self, parcel: &Parcel) -> PathBuf {
+        let (folders, file) = self.place(parcel);
+        let mut path = self.dir.clone();
+        path.extend(folders);
+        path.push(file);
+        path
+    }
+
+    fn write(self: Arc<Self>, parcel: &Parcel, began: Instant) -> Result<Draft, WriteError> {
         let payload = Payload::of(parcel, self.wrapping);
         let mut reader = payload.reader().map_err(WriteError::Payload)?;
         let (folders, name) = self.place(parcel);
         let folder = self.open_folder(&folders)?;
-        let temporary = temporary_name(&parcel.event_id, &name);
-        let written = self
-            .write_file(&folder, &temporary, &mut reader, payload.len())
-            .and_then(|()| Ok(rustix::fs::renameat(&folder, &temporary, &folder, &name)?));
-        if let Err(error) = written {
-            // The error is what matters; a leftover is overwritten by the next attempt.
-            let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
-            return Err(error);
+        let temporary = temporary_name(&parcel.event_id, &self.sink, &name);
+        match self.write_file(&folder, &temporary, &mut reader, payload.len()) {
+            Ok(file) => Ok(Draft::new(self, parcel, folder, temporary, &file, began)?),
+            Err(error) => {
+                // The error is what matters; a leftover is overwritten by the next attempt.
+                let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
+                Err(error)
+            }
         }
-        folder.sync_all()?;
-        Ok(())
     }
 
     fn write_file(
@@ -161,7 +191,7 @@ impl Inner {
         name: &str,
         reader: &mut impl Read,
         length: u64,
-    ) -> Result<(), WriteError> {
+    ) -> Result<File, WriteError> {
         // A leftover of a crash is removed rather than opened: it could be a link by now.
         match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -180,7 +210,7 @@ impl Inner {
             }
         }
         file.sync_all()?;
-        Ok(())
+        Ok(file)
     }
 
     /// Opens the folder below `dir`, making what is missing.
@@ -233,10 +263,11 @@ fn make_folder(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// One name per event and target: a retry overwrites what a crash left, two sinks on one folder do not meet,
+/// One name per event, sink and target: a retry overwrites what a crash left, two sinks on one folder do not meet,
 /// and it is short enough however long the target's name is.
-fn temporary_name(event_id: &str, name: &str) -> String {
-    let hash = Sha256::new().chain_update(event_id).chain_update([0]).chain_update(name).finalize();
+fn temporary_name(event_id: &str, sink: &str, name: &str) -> String {
+    let hash = Sha256::new().chain_update(event_id).chain_update([0]).chain_update(sink);
+    let hash = hash.chain_update([0]).chain_update(name).finalize();
     format!(".tidings-{}.part", HEXLOWER.encode(&hash[..16]))
 }
 

@@ -1,7 +1,7 @@
 //! What delivering writes down: each attempt together with what is due next.
 
 use super::{
-    Delivery, DeliveryKey, Store, StoreError, Verdict, Watch,
+    Delivery, DeliveryKey, FileMark, Store, StoreError, Verdict, Watch, codec,
     following::{put_pending, settle},
     keys,
     record::Stage,
@@ -29,7 +29,60 @@ pub struct AttemptDone {
     pub verdict: Verdict,
 }
 
+/// Who wrote a file, as far as deliveries tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A delivery of the same job to the same sink.
+    Same,
+    /// A delivery of the same job to another sink.
+    OtherSink,
+    /// Nobody who is known.
+    Unknown,
+}
+
 impl Store {
+    /// Records that a delivery is about to give the file `made` its name. Of those that it recorded before, the ones that are
+    /// `present` stay recorded.
+    ///
+    /// # Errors
+    /// When it could not be stored; the file must not get its name then.
+    pub async fn name_file(
+        &self,
+        key: DeliveryKey,
+        made: FileMark,
+        present: Vec<FileMark>,
+    ) -> Result<(), StoreError> {
+        self.write(move |txn| {
+            let key = key.key(keys::DELIVERY);
+            // The watch may have been deleted meanwhile.
+            let Some(mut delivery) = txn.read::<Delivery>(&key)? else { return Ok(()) };
+            delivery.files.retain(|file| present.contains(file));
+            delivery.files.push(made);
+            txn.write(key, &delivery)
+        })
+        .await
+    }
+
+    /// Who of a watch wrote `file`, for a delivery to `sink`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn owner_of_file(&self, watch: u64, sink: &str, file: FileMark) -> Result<Owner, StoreError> {
+        let Some(watch) = self.watch(watch)? else { return Ok(Owner::Unknown) };
+        self.read(|db| {
+            for event in watch.all_events() {
+                for value in db.scan_prefix(keys::deliveries_of(event)).values() {
+                    // One that cannot be read tells of no file.
+                    let Ok(delivery) = codec::decode::<Delivery>(&value?) else { continue };
+                    if delivery.files.contains(&file) {
+                        return Ok(if delivery.sink == sink { Owner::Same } else { Owner::OtherSink });
+                    }
+                }
+            }
+            Ok(Owner::Unknown)
+        })
+    }
+
     /// Records an attempt and what follows from it, in one write.
     pub async fn attempted(&self, key: DeliveryKey, done: &AttemptDone, now: Time) {
         self.write_surely(|| {

@@ -470,6 +470,7 @@ fn put_event(
             generation: 0,
             attempts: Vec::new(),
             reason: None,
+            files: Vec::new(),
         };
         put_pending(txn, DeliveryKey::new(number, news.event_id(), sink), &delivery)?;
         watch.pending += 1;

@@ -58,14 +58,14 @@ use tokio::sync::watch;
 
 pub use clock_mark::{ClockMark, Leap, Moved};
 pub use config::StoreConfig;
-pub use delivering::AttemptDone;
+pub use delivering::{AttemptDone, Owner};
 pub use error::{OpenError, StoreError};
 pub use following::{Ended, Observation};
 pub use inspect::{Flaw, Stats};
 pub use keys::DeliveryKey;
 pub use read::{DeliveryFilter, Found, Listing, Newest, WatchFilter};
 pub use record::{
-    Callback, Change, Delivery, End, Event, News, Said, Stage, Step, StoredJob, Verdict, Watch,
+    Callback, Change, Delivery, End, Event, FileMark, News, Said, Stage, Step, StoredJob, Verdict, Watch,
 };
 pub use registering::{Registered, Registration};
 pub use removing::Removed;

@@ -449,6 +449,22 @@ pub struct Delivery {
     /// Why it is a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The files that it made, or is about to make, and that may still be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileMark>,
+}
+
+/// What tells a file from every other of its disk, also from a later one of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMark {
+    /// The number of its inode.
+    pub inode: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// When it was last written: seconds since 1970.
+    pub seconds: i64,
+    /// And nanoseconds.
+    pub nanos: i64,
 }
 
 /// What an attempt means for its delivery.

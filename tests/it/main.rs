@@ -9,6 +9,7 @@
 mod harness;
 
 mod api;
+mod archive;
 mod attempts;
 mod blame;
 mod bodies;

@@ -26,7 +26,7 @@ enum Piece {
     Value(Value),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Value {
     Source,
     JobId,
@@ -49,6 +49,10 @@ impl Value {
             "dd" => Self::Day,
             _ => return None,
         })
+    }
+
+    fn has_fixed_length(self) -> bool {
+        matches!(self, Self::Year | Self::Month | Self::Day)
     }
 
     /// The date is that of the job's end, so a retry on the next day names the same file.
@@ -76,6 +80,15 @@ impl Template {
         Ok(Self { names })
     }
 
+    /// Whether no two jobs have the same path, whatever their ids: source and job id, or the id of the event, can be read from
+    /// it again. They can when each stands alone in its name, but for text of a fixed length, or when a character that no value
+    /// has stands between them.
+    pub(super) fn tells_jobs_apart(&self) -> bool {
+        let read: Vec<Value> = self.names.iter().flat_map(|pieces| readable(pieces)).collect();
+        let has = |value: Value| read.contains(&value);
+        has(Value::EventId) || (has(Value::Source) && has(Value::JobId))
+    }
+
     /// The folders and the file's name, to which `suffix` is added.
     pub(super) fn fill(&self, parcel: &Parcel, suffix: &str) -> (Vec<String>, String) {
         let filled = |pieces: &Vec<Piece>| {
@@ -91,6 +104,27 @@ impl Template {
         let last = names.pop().unwrap_or_default() + suffix;
         (names.into_iter().map(shortened).collect(), shortened(last))
     }
+}
+
+/// The values that can be read from a name again.
+fn readable(pieces: &[Piece]) -> Vec<Value> {
+    let mut groups: Vec<Vec<Value>> = vec![Vec::new()];
+    for piece in pieces {
+        match piece {
+            // No value holds such a character, so what is before it and what is after it stay apart.
+            Piece::Literal(text) if text.chars().any(|c| !is_plain(c) && c != '%') => groups.push(Vec::new()),
+            Piece::Value(value) if !value.has_fixed_length() => {
+                groups.last_mut().into_iter().for_each(|group| group.push(*value));
+            }
+            _ => {}
+        }
+    }
+    groups.into_iter().filter(|group| group.len() == 1).flatten().collect()
+}
+
+/// Whether a value holds this character as it is.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
 fn name(text: &str) -> Result<Vec<Piece>, String> {
@@ -145,11 +179,16 @@ fn shortened(name: String) -> String {
     if name.len() <= MAX_NAME {
         return name;
     }
-    let tail = &name[name.ceil_char_boundary(name.len() - MAX_ENDING)..];
+    with_hash(&name, &HEXLOWER.encode(&Sha256::digest(&name)[..16]))
+}
+
+/// A name with a hash before its ending, cut so that it fits.
+pub(super) fn with_hash(name: &str, hash: &str) -> String {
+    let tail = &name[name.ceil_char_boundary(name.len().saturating_sub(MAX_ENDING))..];
     let ending = tail.find('.').map_or("", |at| &tail[at..]);
-    let hash = HEXLOWER.encode(&Sha256::digest(&name)[..16]);
     let room = MAX_NAME - ending.len() - hash.len() - 1;
-    format!("{}~{hash}{ending}", &name[..name.floor_char_boundary(room)])
+    let stem = &name[..name.len() - ending.len()];
+    format!("{}~{hash}{ending}", &stem[..stem.floor_char_boundary(room)])
 }
 
 #[cfg(test)]
@@ -211,6 +250,26 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_tells_jobs_apart_is_known() {
+        for (path, tells) in [
+            ("{source}/{job_id}.json", true),
+            ("x{source}.d/{yyyy}-{mm}-{dd}-{job_id}.json", true),
+            ("{source}+{job_id}", true),
+            ("{source}@x{job_id}", true),
+            ("{outcome}/{event_id}", true),
+            ("{source}/{job_id}.{outcome}", false),
+            ("{job_id}.json", false),
+            ("{source}.json", false),
+            ("{source}-{job_id}.json", false),
+            ("{source}%{job_id}.json", false),
+            ("{source}{yyyy}{job_id}.json", false),
+            ("all.jsonl", false),
+        ] {
+            assert_eq!(Template::parse(path).unwrap().tells_jobs_apart(), tells, "{path}");
+        }
+    }
+
+    #[test]
     fn long_ids_stay_apart_and_keep_their_ending() {
         let (one, two) = ("ü".repeat(128), "ü".repeat(127) + "é");
         let (one, two) = (filled("{job_id}.json", &one), filled("{job_id}.json", &two));
@@ -222,6 +281,25 @@ mod tests {
     }
 
     proptest! {
+        /// Where a path is said to tell jobs apart, it does.
+        #[test]
+        fn two_jobs_have_two_paths(
+            path in prop::collection::vec(prop::sample::select(vec!["{source}", "{job_id}", "{outcome}", "{yyyy}", "-", "+", "/x", "a"]), 1..6),
+            ids in prop::array::uniform4("[-+a%]{1,3}"),
+        ) {
+            let path = format!("x{}", path.concat());
+            let template = Template::parse(&path).unwrap();
+            let [source, job, other_source, other_job] = &ids;
+            let of = |source: &str, job: &str| {
+                let mut parcel = parcel(job);
+                parcel.subject.as_mut().unwrap().source = source.to_owned();
+                template.fill(&parcel, "")
+            };
+            if template.tells_jobs_apart() && (source, job) != (other_source, other_job) {
+                prop_assert_ne!(of(source, job), of(other_source, other_job), "{}", path);
+            }
+        }
+
         #[test]
         fn names_are_safe_and_distinct(one in "[^\\p{Cc}]{1,60}", two in "[./%~a-c]{1,12}") {
             prop_assume!(one.len() <= 256);

@@ -97,19 +97,19 @@ async fn a_planted_link_is_not_followed() {
     // A link in the place of the temporary file or of the target is replaced, not written through.
     let victim = elsewhere.join("victim");
     fs::write(&victim, "safe").unwrap();
-    let flat = DiskConfig { path: "{job_id}".to_owned(), ..config };
-    symlink(&victim, dir.join("job_1")).unwrap();
-    symlink(&victim, dir.join(temporary_name("evt_1", "job_1"))).unwrap();
+    let flat = DiskConfig { path: "{source}+{job_id}".to_owned(), ..config };
+    symlink(&victim, dir.join("retab+job_1")).unwrap();
+    symlink(&victim, dir.join(temporary_name("evt_1", "archive", "retab+job_1"))).unwrap();
     write(&disk(&flat), &small("job_1")).await.unwrap();
     assert_eq!(fs::read_to_string(&victim).unwrap(), "safe");
-    assert_eq!(fs::read_to_string(dir.join("job_1")).unwrap(), JOB);
+    assert_eq!(fs::read_to_string(dir.join("retab+job_1")).unwrap(), JOB);
 }
 
 #[tokio::test]
 async fn a_leftover_of_a_crash_is_overwritten() {
     let root = tempfile::tempdir().unwrap();
     let config = DiskConfig { path: "{event_id}".to_owned(), ..DiskConfig::to(root.path()) };
-    fs::write(root.path().join(temporary_name("evt_1", "evt_1")), "x".repeat(9999)).unwrap();
+    fs::write(root.path().join(temporary_name("evt_1", "archive", "evt_1")), "x".repeat(9999)).unwrap();
     write(&disk(&config), &small("job_1")).await.unwrap();
     assert_eq!(names(root.path()), ["evt_1"]);
     assert_eq!(fs::read_to_string(root.path().join("evt_1")).unwrap(), JOB);
@@ -159,4 +159,68 @@ fn a_bad_template_names_its_key() {
     let config = DiskConfig { path: "{job}".to_owned(), ..DiskConfig::to("out") };
     let error = Disk::new("archive", &config).unwrap_err().to_string();
     assert!(error.starts_with("sinks.archive.path: `{job}` is unknown; there are {source}"), "{error}");
+}
+
+/// What is in a file, or the mark of none.
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|_| "none".to_owned())
+}
+
+#[tokio::test]
+async fn a_file_that_is_there_is_replaced_only_when_it_is_known_to_be_the_jobs() {
+    const OURS: [&str; 2] = [JOB, "none"];
+    for (path, owner, [there, beside]) in [
+        ("{job_id}.json", Owner::Same, OURS),
+        ("{job_id}.json", Owner::OtherSink, ["old", JOB]),
+        ("{job_id}.json", Owner::Unknown, ["old", JOB]),
+        ("{source}-{job_id}.json", Owner::Unknown, ["old", JOB]),
+        // No other job can have it.
+        ("{source}+{job_id}.json", Owner::Unknown, OURS),
+        ("{source}+{job_id}.json", Owner::OtherSink, ["old", JOB]),
+        ("{event_id}.json", Owner::Unknown, OURS),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let disk = disk(&DiskConfig { path: path.to_owned(), ..DiskConfig::to(root.path()) });
+        let parcel = small("job_1");
+        let name = disk.inner.path(&parcel);
+        fs::write(&name, "old").unwrap();
+        let draft = disk.draft(&parcel).await.unwrap();
+        let present = draft.present();
+        let Claim::Taken(draft, old) = draft.claim().await else { panic!("{path}: the name is not free") };
+        assert_eq!(present, [old]);
+        assert!(draft.settle(owner).await.error.is_none());
+        let names = names(root.path());
+        let other = names.iter().find(|other| root.path().join(other) != name);
+        let seen =
+            [read(&name), other.map_or_else(|| "none".to_owned(), |other| read(&root.path().join(other)))];
+        assert_eq!(seen, [there, beside], "{path} {owner:?}");
+        assert!(names.iter().all(|name| !name.contains(".part")), "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_name_beside_is_the_jobs_and_the_sinks_alone_and_fits() {
+    let root = tempfile::tempdir().unwrap();
+    let config = DiskConfig { path: "all.json.gz".to_owned(), ..DiskConfig::to(root.path()) };
+    let long = DiskConfig { path: "x".repeat(300) + ".json", ..DiskConfig::to(root.path()) };
+    for config in [config, long] {
+        for sink in ["a", "b"] {
+            let disk = Disk::new(sink, &config).unwrap();
+            for job in ["job_1", "job_2", "job_1"] {
+                write(&disk, &small(job)).await.unwrap();
+            }
+        }
+    }
+    let names = names(root.path());
+    // One that came first and has the plain name, and its second event; the others have one each.
+    assert_eq!(names.len(), 2 * (1 + 4), "{names:?}");
+    assert!(names.iter().all(|name| name.len() <= 255 && name.contains(".json")));
+}
+
+#[tokio::test]
+async fn a_draft_that_gets_no_name_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = disk(&DiskConfig::to(root.path()));
+    drop(disk.draft(&small("job_1")).await.unwrap());
+    assert!(names(&root.path().join("retab")).is_empty());
 }

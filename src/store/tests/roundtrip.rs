@@ -190,13 +190,22 @@ fn attempt_view() -> impl Strategy<Value = AttemptView> {
     )
 }
 
+fn file_mark() -> impl Strategy<Value = FileMark> {
+    any::<(u64, u64, i64, i64)>().prop_map(|(inode, size, seconds, nanos)| FileMark {
+        inode,
+        size,
+        seconds,
+        nanos,
+    })
+}
+
 fn delivery() -> impl Strategy<Value = Delivery> {
     let states = vec![DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
     let words = (word(), word(), word(), option::of(word()));
     let of = (any::<u64>(), prop::sample::select(EventType::ALL.to_vec()), job_id());
-    let attempts = collection::vec(attempt_view(), 0..3);
+    let attempts = (collection::vec(attempt_view(), 0..3), collection::vec(file_mark(), 0..3));
     (of, words, prop::sample::select(states), (time(), time(), time()), any::<([u32; 4], u64)>(), attempts)
-        .prop_map(|(of, words, state, times, (counts, spared_ms), attempts)| Delivery {
+        .prop_map(|(of, words, state, times, (counts, spared_ms), (attempts, files))| Delivery {
             watch: of.0,
             event_type: of.1,
             job_id: of.2,
@@ -214,6 +223,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             spared: counts[3],
             spared_ms,
             attempts,
+            files,
         })
 }
 

@@ -1,0 +1,177 @@
+//! How a file that is written gets its name without taking it from another.
+//!
+//! A path need not tell two jobs apart: `{job_id}.json` is the same for two sources, and where upper and lower case are
+//! alike, so are `a` and `A`. So a name that is free is taken as long as it is free, in one step; a file that is there is
+//! replaced only when a delivery of the same job to the same sink recorded that it wrote it, or when it can be no other's. In
+//! every other case the file gets a name beside it, which holds a hash of sink, source and job id.
+
+use std::{fs::File, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Instant};
+
+use data_encoding::HEXLOWER;
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, RenameFlags, linkat, openat, renameat, renameat_with, unlinkat},
+    io::Errno,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{Inner, WriteError, failed, template::with_hash};
+use crate::{
+    deliver::{parcel::Parcel, report::Report},
+    store::{FileMark, Owner},
+};
+
+/// A file that is whole and on the disk, and has not got its name. It is gone with this, unless it got one.
+pub struct Draft {
+    inner: Arc<Inner>,
+    folder: File,
+    temporary: String,
+    name: String,
+    /// The name that no other job and no other sink gives to a file.
+    aside: String,
+    mark: FileMark,
+    path: PathBuf,
+    began: Instant,
+    is_named: bool,
+}
+
+/// What came of taking the name.
+pub enum Claim {
+    /// The attempt is over.
+    Done(Report),
+    /// A file is there.
+    Taken(Draft, FileMark),
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.is_named {
+            // What stays is overwritten by the next attempt.
+            let _ = unlinkat(&self.folder, &self.temporary, AtFlags::empty());
+        }
+    }
+}
+
+impl Draft {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        parcel: &Parcel,
+        folder: File,
+        temporary: String,
+        file: &File,
+        began: Instant,
+    ) -> Result<Self, WriteError> {
+        let (_, name) = inner.place(parcel);
+        let (source, job_id) = match &parcel.subject {
+            Some(subject) => (subject.source.as_str(), subject.job_id.as_str()),
+            None => ("", ""),
+        };
+        let owner = [inner.sink.as_str(), source, job_id].into_iter().fold(Sha256::new(), |hash, part| {
+            hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
+        });
+        let hash = HEXLOWER.encode(&owner.finalize()[..16]);
+        let (aside, path) = (with_hash(&name, &hash), inner.path(parcel));
+        let mark = mark_of(file)?;
+        Ok(Self { inner, folder, temporary, name, aside, mark, path, began, is_named: false })
+    }
+
+    /// What tells the file from every other.
+    #[must_use]
+    pub fn mark(&self) -> FileMark {
+        self.mark
+    }
+
+    /// The files that are there under the names that this one may get.
+    #[must_use]
+    pub fn present(&self) -> Vec<FileMark> {
+        [&self.name, &self.aside].into_iter().filter_map(|name| self.there(name)).collect()
+    }
+
+    /// Takes the name, if it is free.
+    pub async fn claim(self) -> Claim {
+        let (path, began) = (self.path.clone(), self.began);
+        let claimed = tokio::task::spawn_blocking(move || self.claim_now()).await;
+        let claimed = claimed.unwrap_or(Err(WriteError::Interrupted));
+        claimed.unwrap_or_else(|error| Claim::Done(failed(&path, error, began)))
+    }
+
+    /// Takes the name from the file that is there when it belongs to the same job, and else the one beside it.
+    pub async fn settle(self, owner: Owner) -> Report {
+        let (path, began) = (self.path.clone(), self.began);
+        let settled = tokio::task::spawn_blocking(move || self.settle_now(owner)).await;
+        match settled.unwrap_or(Err(WriteError::Interrupted)) {
+            Ok(()) => Report::delivered(began.elapsed()),
+            Err(error) => failed(&path, error, began),
+        }
+    }
+
+    fn claim_now(mut self) -> Result<Claim, WriteError> {
+        let named =
+            renameat_with(&self.folder, &self.temporary, &self.folder, &self.name, RenameFlags::NOREPLACE);
+        let named = match named {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.link(),
+            done => done,
+        };
+        match named {
+            Ok(()) => {
+                self.is_named = true;
+                self.folder.sync_all()?;
+                Ok(Claim::Done(Report::delivered(self.began.elapsed())))
+            }
+            Err(Errno::EXIST) => match self.there(&self.name) {
+                Some(there) => Ok(Claim::Taken(self, there)),
+                // It went away this moment.
+                None => Err(Errno::EXIST.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes a free name where renaming cannot do without replacing.
+    fn link(&self) -> Result<(), Errno> {
+        match linkat(&self.folder, &self.temporary, &self.folder, &self.name, AtFlags::empty()) {
+            Ok(()) => {
+                // A second name does no harm, and the next attempt removes it.
+                let _ = unlinkat(&self.folder, &self.temporary, AtFlags::empty());
+                Ok(())
+            }
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => match self.there(&self.name) {
+                Some(_) => Err(Errno::EXIST),
+                None => renameat(&self.folder, &self.temporary, &self.folder, &self.name),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    fn settle_now(mut self, owner: Owner) -> Result<(), WriteError> {
+        let is_ours = match owner {
+            Owner::Same => true,
+            Owner::OtherSink => false,
+            Owner::Unknown => self.inner.template.tells_jobs_apart() && !self.is_case_blind(),
+        };
+        let name = if is_ours { &self.name } else { &self.aside };
+        if !is_ours {
+            let (sink, file, beside) = (&self.inner.sink, self.path.display(), name);
+            tracing::warn!(sink, %file, beside, "file is not known to belong to this job; written beside it");
+        }
+        renameat(&self.folder, &self.temporary, &self.folder, name)?;
+        self.is_named = true;
+        Ok(self.folder.sync_all()?)
+    }
+
+    /// The file of this name, and no other that it leads to.
+    fn there(&self, name: &str) -> Option<FileMark> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.folder, name, flags, Mode::empty()).ok()?;
+        mark_of(&File::from(file)).ok()
+    }
+
+    /// Whether the disk takes upper and lower case for the same.
+    fn is_case_blind(&self) -> bool {
+        self.there(&self.temporary.to_ascii_uppercase()).is_some()
+    }
+}
+
+fn mark_of(file: &File) -> Result<FileMark, WriteError> {
+    let data = file.metadata()?;
+    Ok(FileMark { inode: data.ino(), size: data.size(), seconds: data.mtime(), nanos: data.mtime_nsec() })
+}

@@ -1,0 +1,170 @@
+//! A folder of finished jobs: two jobs never share a file, whatever the path says, and neither do two sinks.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde_json::json;
+use tidings::{
+    config::Config,
+    deliver::{DiskConfig, Format, SinkConfig},
+    mock::{Ending, JobPlan, Mock},
+};
+
+use crate::harness::{Daemon, Sinks as _, config, eventually, http, mock, segment};
+
+/// The files below a folder, with what is in them.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let named =
+        entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
+    named.collect()
+}
+
+fn archive(mut config: Config, dir: &Path, path: &str) -> Config {
+    let disk = DiskConfig { path: path.to_owned(), ..DiskConfig::to(dir) };
+    config.sinks.insert("archive".to_owned(), SinkConfig::Disk(disk));
+    config
+}
+
+/// Sources of these names, each with a mock of its own.
+async fn sources<const N: usize>(mut config: Config, names: [&str; N]) -> (Config, Vec<Mock>) {
+    let mut mocks = Vec::new();
+    let retab = config.sources.remove("retab").unwrap();
+    for name in names {
+        let mock = mock().await;
+        let mut source = retab.clone();
+        source.base_url = Some(mock.base_url());
+        config.sources.insert(name.to_owned(), source);
+        mocks.push(mock);
+    }
+    (config, mocks)
+}
+
+async fn watch(daemon: &Daemon, source: &str, job: &str) {
+    let body = json!({"source": source, "job_id": job});
+    assert_eq!(daemon.post("/v1/watches", &body).await.0, 202);
+}
+
+async fn delivered(daemon: &Daemon, source: &str, job: &str) {
+    let path = format!("/v1/watches/{source}/{}", segment(job));
+    eventually(&format!("{job} of {source} is delivered"), || async {
+        (daemon.get(&path).await.1["phase"] == "done").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_id_in_three_sources_makes_three_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, names) = (folder.path().join("out"), ["one", "two", "three"]);
+    let (config, mocks) = sources(config(folder.path(), &mock().await), names).await;
+    let daemon = Daemon::start(archive(config, &out, "{job_id}.json")).await;
+    for (name, mock) in names.iter().zip(&mocks) {
+        mock.add_job(JobPlan::new().id("job_1").with_metadata("of", name));
+        watch(&daemon, name, "job_1").await;
+    }
+    for name in names {
+        delivered(&daemon, name, "job_1").await;
+    }
+    let files = files(&out);
+    assert_eq!(files.len(), 3, "{:?}", files.keys());
+    assert!(files.contains_key("job_1.json"));
+    for mock in &mocks {
+        let body = mock.full_body("job_1").unwrap();
+        assert_eq!(files.values().filter(|file| **file == body).count(), 1);
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn names_that_run_into_each_other_make_two_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let (config, mocks) = sources(config(folder.path(), &mock().await), ["a", "a-b"]).await;
+    let daemon = Daemon::start(archive(config, &out, "{source}-{job_id}.json")).await;
+    // Not a byte tells the two apart.
+    for (mock, id) in mocks.iter().zip(["b-x", "x"]) {
+        mock.set_raw(id, tidings::mock::Raw::new(r#"{"status":"completed"}"#, r#"{"status":"completed"}"#));
+    }
+    watch(&daemon, "a", "b-x").await;
+    delivered(&daemon, "a", "b-x").await;
+    watch(&daemon, "a-b", "x").await;
+    delivered(&daemon, "a-b", "x").await;
+    let files = files(&out);
+    assert_eq!(files.len(), 2, "{:?}", files.keys());
+    assert!(files.contains_key("a-b-x.json"));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_retried_job_replaces_its_own_file_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, names) = (folder.path().join("out"), ["one", "two"]);
+    let (config, mocks) = sources(config(folder.path(), &mock().await), names).await;
+    let daemon = Daemon::start(archive(config, &out, "{job_id}.json")).await;
+    for (name, mock) in names.iter().zip(&mocks) {
+        mock.add_job(JobPlan::new().id("job_1").ending(Ending::Failed).with_metadata("of", name));
+        watch(&daemon, name, "job_1").await;
+        delivered(&daemon, name, "job_1").await;
+    }
+    let before = files(&out);
+    assert_eq!(before.len(), 2, "{:?}", before.keys());
+    for (name, mock) in names.iter().zip(&mocks) {
+        let url = format!("{}/v1/jobs/job_1/retry", mock.base_url());
+        assert!(http().post(url).send().await.unwrap().status().is_success());
+        watch(&daemon, name, "job_1").await;
+        let path = format!("/v1/watches/{name}/job_1");
+        eventually("the retried job is delivered", || async {
+            let watch = daemon.get(&path).await.1;
+            let body = mock.full_body("job_1").unwrap();
+            (watch["phase"] == "done" && files(&out).into_values().any(|file| file == body)).then_some(())
+        })
+        .await;
+    }
+    let after = files(&out);
+    assert!(before.keys().eq(after.keys()), "{:?}", after.keys());
+    for mock in &mocks {
+        let body = mock.full_body("job_1").unwrap();
+        assert_eq!(after.values().filter(|file| **file == body).count(), 1);
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn two_sinks_with_one_folder_have_a_file_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock().await;
+    let out = folder.path().join("out");
+    let mut config = config(folder.path(), &mock).disk("raw", &out).disk("whole", &out);
+    let Some(SinkConfig::Disk(disk)) = config.sinks.get_mut("whole") else { panic!("a disk") };
+    disk.format = Format::Envelope;
+    let daemon = Daemon::start(config).await;
+    let job = mock.add_job(JobPlan::new().id("job_1"));
+    daemon.watch(&job).await;
+    daemon.finished(&job).await;
+    let files = files(&out.join("retab"));
+    assert_eq!(files.len(), 2, "{:?}", files.keys());
+    assert_eq!(files.values().filter(|file| **file == mock.full_body(&job).unwrap()).count(), 1);
+    // Each finds its own again.
+    let body = json!({"state": "delivered"});
+    assert_eq!(daemon.post("/v1/deliveries/redeliver", &body).await, (202, json!({"count": 2})));
+    daemon.finished(&job).await;
+    assert_eq!(self::files(&out.join("retab")), files);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_else_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock().await;
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("job_1.json"), "notes").unwrap();
+    let daemon = Daemon::start(archive(config(folder.path(), &mock), &out, "{job_id}.json")).await;
+    let job = mock.add_job(JobPlan::new().id("job_1"));
+    daemon.watch(&job).await;
+    daemon.finished(&job).await;
+    let files = files(&out);
+    assert_eq!(files.len(), 2, "{:?}", files.keys());
+    assert_eq!(files["job_1.json"], b"notes");
+    daemon.stop().await;
+}
