@@ -16,7 +16,7 @@ mod values;
 pub use pointers::Pointers;
 pub use values::{Raw, Values};
 
-use values::unescape;
+pub(crate) use values::unescape;
 
 /// Deeper levels are counted, and not told apart as lists and objects.
 const MAX_DEPTH: usize = 1 << 23;

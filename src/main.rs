@@ -6,10 +6,17 @@ use std::{
 };
 
 use clap::Parser as _;
-use tidings::cli::{Cli, ExitStatus};
+use tidings::{
+    cli::{Cli, ExitStatus},
+    deliver::body_template,
+};
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
+    // Before anything is read or started: a template is rendered in a process of its own.
+    if let Some(status) = body_template::serve() {
+        return status;
+    }
     let cli = Cli::parse();
     let result = runtime(&cli).map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(cli.execute());

@@ -1,8 +1,9 @@
 //! What a sink makes of an event: the job in one of the wrappings, or what a template says.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use http::{HeaderName, HeaderValue};
+use tokio::time::{Instant, timeout};
 
 use super::{
     Format, WebhookConfig,
@@ -11,6 +12,7 @@ use super::{
     parcel::Parcel,
     sink::SinkError,
 };
+use crate::units::Span;
 
 /// The `content-type` of what a template renders, when none is given.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -50,21 +52,25 @@ impl Encoding {
         Ok(Self::Rendered(Renderer { sink: name.to_owned(), key, template }))
     }
 
-    /// The bytes that `parcel` becomes.
+    /// The bytes that `parcel` becomes, within `limit`.
     ///
     /// # Errors
-    /// When the template fails: the key, the line and the reason.
-    pub async fn payload(&self, parcel: &Parcel) -> Result<Payload, String> {
+    /// When the template fails or takes too long: the key, the line and the reason.
+    pub async fn payload(&self, parcel: &Parcel, limit: Duration) -> Result<Payload, String> {
         let renderer = match self {
             Self::Wrapped(wrapping) => return Ok(Payload::of(parcel, *wrapping)),
             Self::Rendered(renderer) => renderer,
         };
         let failed = |reason: String| SinkError::new(&renderer.sink, renderer.key, reason).to_string();
+        let began = Instant::now();
         // One at a time: what a rendering takes in memory counts once for each sink.
-        let turn = renderer.template.turn().await;
+        let turn = timeout(limit, renderer.template.turn()).await.map_err(|_| {
+            failed(format!("it had no turn within {}: the renderings before it took too long", Span(limit)))
+        })?;
         let (template, parcel) = (renderer.template.clone(), parcel.clone());
+        let left = limit.saturating_sub(began.elapsed());
         let rendering = move || {
-            let rendered = template.render(&parcel);
+            let rendered = template.render(&parcel, left);
             drop(turn);
             rendered
         };

@@ -263,7 +263,7 @@ impl Inner {
     /// The request for a parcel, and how long its body is.
     async fn request(&self, parcel: &Parcel, now: Time) -> Result<(Request<UploadBody>, u64), Failure> {
         let unusable = |reason| Failure::new(ErrorClass::Payload, reason);
-        let payload = self.encoding.payload(parcel).await.map_err(unusable)?;
+        let payload = self.encoding.payload(parcel, self.timeout).await.map_err(unusable)?;
         let timestamp = now.unix_seconds();
         let signature = self.signature(&parcel.event_id, timestamp, &payload).await?;
         let length = payload.len();

@@ -226,7 +226,7 @@ fn value_len(bytes: &[u8]) -> usize {
 
 /// The characters of a string. What is no character (a lone surrogate, bytes that are not UTF-8) becomes U+FFFD, and an
 /// escape that nobody knows is the character behind the backslash.
-pub(super) fn unescape(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn unescape(bytes: &[u8]) -> Cow<'_, str> {
     if !bytes.contains(&b'\\') {
         return String::from_utf8_lossy(bytes);
     }

@@ -46,6 +46,7 @@ mod simulate;
 mod sinks;
 mod sources;
 mod store_cli;
+mod templates;
 mod times;
 mod transport;
 mod unreadable;

@@ -1,34 +1,37 @@
-//! A job as a template sees it. Not by way of `serde_json::Value`, which turns whole numbers beyond 64 bits into floats
-//! (to have it keep them is a feature of the crate that would change everybody's numbers).
+//! A job as a template sees it, read as tolerantly as the rest of the daemon reads one. Not by way of `serde_json::Value`, which
+//! turns whole numbers beyond 64 bits into floats (to have it keep them is a feature of the crate that would change everybody's
+//! numbers).
 
-use std::fmt;
+use std::{collections::HashSet, sync::Arc};
 
 use minijinja::value::Value;
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
-};
-use serde_json::{Error, value::RawValue};
 
-/// How deep a job may be nested; serde's own bound, which raw values are not held to. Each level reads what is in it once
-/// more.
-const MAX_DEPTH: usize = 128;
+use crate::json_scan::{Pointers, Scan, unescape};
+
+/// How deep a job may be nested.
+const MAX_DEPTH: usize = 2000;
 
 /// What a job may hold: a value counts one, and a list or an object as many as it takes of the memory of a number.
 const MAX_VALUES: usize = 500_000;
 const CONTAINER: usize = 5;
 
-/// The value of a JSON text. Whole numbers of up to 128 bits are exact, others are 64-bit floats.
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, Error> {
-    if !fits(bytes) {
-        return Err(Error::custom("it holds more values than a template may read"));
-    }
-    value(serde_json::from_slice(bytes)?, MAX_DEPTH)
+/// A list or an object that is being read.
+enum Open {
+    List(Vec<Value>),
+    Object { pairs: Vec<(Value, Value)>, names: HashSet<String>, name: Option<String> },
 }
 
-/// Whether a text has no more values than [`MAX_VALUES`], seen before any of them is made. That it is nested too deeply is found
-/// soon enough.
-fn fits(bytes: &[u8]) -> bool {
+/// The value of a JSON text. Whole numbers of up to 128 bits are exact, others are 64-bit floats; of two members with one name
+/// the first counts.
+pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
+    let mut scan = Scan::new(&Arc::new(Pointers::new([])));
+    scan.push(bytes).and_then(|()| scan.finish()).map_err(|error| error.to_string())?;
+    measure(bytes)?;
+    Ok(value(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)))
+}
+
+/// Whether a text has no more values than [`MAX_VALUES`] and is no deeper than [`MAX_DEPTH`], seen before any of them is made.
+fn measure(bytes: &[u8]) -> Result<(), String> {
     let (mut left, mut depth, mut in_text, mut escaped) = (MAX_VALUES, 0_usize, false, false);
     for byte in bytes {
         let cost = match byte {
@@ -56,75 +59,111 @@ fn fits(bytes: &[u8]) -> bool {
             _ => 0,
         };
         if depth > MAX_DEPTH {
-            return true;
+            return Err(format!("it is nested more than {MAX_DEPTH} levels deep"));
         }
-        let Some(rest) = left.checked_sub(cost) else { return false };
-        left = rest;
+        left = left.checked_sub(cost).ok_or("it holds more values than a template may read")?;
     }
-    true
+    Ok(())
 }
 
-fn value(raw: &RawValue, depth: usize) -> Result<Value, Error> {
-    let text = raw.get();
-    let Some(depth) = depth.checked_sub(1) else {
-        return Err(Error::custom(format!("it is nested more than {MAX_DEPTH} levels deep")));
-    };
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            let Pairs(pairs) = serde_json::from_str(text)?;
-            let pairs = pairs.into_iter().map(|(key, raw)| Ok((Value::from(key), value(raw, depth)?)));
-            Ok(Value::from_pairs(pairs.collect::<Result<Vec<_>, Error>>()?))
+/// The value of a text whose structure is right.
+fn value(bytes: &[u8]) -> Value {
+    let mut open: Vec<Open> = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let done = match byte {
+            b'{' => {
+                open.push(Open::Object { pairs: Vec::new(), names: HashSet::new(), name: None });
+                None
+            }
+            b'[' => {
+                open.push(Open::List(Vec::new()));
+                None
+            }
+            b'}' | b']' => open.pop().map(Open::close),
+            b'"' => {
+                let length = text_length(&bytes[at + 1..]);
+                let text = unescape(&bytes[at + 1..at + 1 + length]);
+                at += length + 1;
+                match open.last_mut() {
+                    Some(Open::Object { name: name @ None, .. }) => {
+                        *name = Some(text.into_owned());
+                        None
+                    }
+                    _ => Some(Value::from(text.into_owned())),
+                }
+            }
+            b',' | b':' => None,
+            byte if byte.is_ascii_whitespace() => None,
+            _ => {
+                let length = bytes[at..].iter().position(|byte| ends_word(*byte)).unwrap_or(bytes.len() - at);
+                let word = String::from_utf8_lossy(&bytes[at..at + length]);
+                at += length - 1;
+                Some(of_word(&word))
+            }
+        };
+        at += 1;
+        match (done, open.last_mut()) {
+            (None, _) => {}
+            (Some(value), None) => return value,
+            (Some(value), Some(container)) => container.add(value),
         }
-        Some(b'[') => {
-            let items: Vec<&RawValue> = serde_json::from_str(text)?;
-            let items = items.into_iter().map(|raw| value(raw, depth));
-            Ok(Value::from(items.collect::<Result<Vec<_>, Error>>()?))
+    }
+    Value::from(())
+}
+
+impl Open {
+    fn add(&mut self, value: Value) {
+        match self {
+            Self::List(items) => items.push(value),
+            Self::Object { pairs, names, name } => {
+                if let Some(name) = name.take()
+                    && names.insert(name.clone())
+                {
+                    pairs.push((Value::from(name), value));
+                }
+            }
         }
-        Some(b'"') => Ok(Value::from(serde_json::from_str::<String>(text)?)),
-        Some(b't') => Ok(Value::from(true)),
-        Some(b'f') => Ok(Value::from(false)),
-        Some(b'n') => Ok(Value::from(())),
-        _ => number(text),
+    }
+
+    fn close(self) -> Value {
+        match self {
+            Self::List(items) => Value::from(items),
+            Self::Object { pairs, .. } => Value::from_pairs(pairs),
+        }
     }
 }
 
-fn number(text: &str) -> Result<Value, Error> {
+/// The bytes of a string before the quote that ends it.
+fn text_length(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr2(b'"', b'\\', &bytes[at..]) {
+        if bytes[at + found] == b'"' {
+            return at + found;
+        }
+        at = (at + found + 2).min(bytes.len());
+    }
+    bytes.len()
+}
+
+fn ends_word(byte: u8) -> bool {
+    matches!(byte, b',' | b':' | b']' | b'}' | b'[' | b'{' | b'"') || byte.is_ascii_whitespace()
+}
+
+/// The value of what stands without quotes. A word that nobody knows is a text.
+fn of_word(text: &str) -> Value {
+    match text {
+        "true" => return Value::from(true),
+        "false" => return Value::from(false),
+        "null" => return Value::from(()),
+        _ => {}
+    }
     if let Ok(whole) = text.parse::<i128>() {
         // minijinja takes the smallest of its kinds.
-        return Ok(i64::try_from(whole).map_or_else(|_| Value::from(whole), Value::from));
+        return i64::try_from(whole).map_or_else(|_| Value::from(whole), Value::from);
     }
     if let Ok(whole) = text.parse::<u128>() {
-        return Ok(Value::from(whole));
+        return Value::from(whole);
     }
-    match text.parse::<f64>() {
-        Ok(float) if float.is_finite() => Ok(Value::from(float)),
-        _ => Err(Error::custom("it holds a number that is too large")),
-    }
-}
-
-/// The pairs of an object, in their order.
-struct Pairs<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-struct InOrder;
-
-impl<'de> Visitor<'de> for InOrder {
-    type Value = Pairs<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = map.next_entry()? {
-            pairs.push(pair);
-        }
-        Ok(Pairs(pairs))
-    }
+    text.parse::<f64>().map_or_else(|_| Value::from(text), Value::from)
 }

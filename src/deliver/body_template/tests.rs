@@ -8,6 +8,7 @@ use super::*;
 use crate::deliver::parcel::Body;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const LIMIT: Duration = Duration::from_secs(60);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 fn parcel(job_id: &str, reason: Option<&str>, body: Body) -> Parcel {
@@ -28,8 +29,9 @@ fn job(body: impl Into<Bytes>) -> Parcel {
 }
 
 fn rendered(template: &str, content_type: HeaderValue, parcel: &Parcel) -> Result<String, String> {
-    let payload =
-        BodyTemplate::inline(template, content_type).render(parcel).map_err(|error| error.to_string())?;
+    let payload = BodyTemplate::inline(template, content_type)
+        .render(parcel, LIMIT)
+        .map_err(|error| error.to_string())?;
     let mut text = String::new();
     payload.reader().unwrap().read_to_string(&mut text).unwrap();
     Ok(text)
@@ -108,10 +110,41 @@ fn numbers_and_the_order_of_keys_survive() {
         plain("{{ data }}", &job("[1.10, 1E2, 0.1234567890123456789]")),
         "[1.1,100.0,0.12345678901234568]"
     );
-    let error = rendered("{{ data }}", TEXT, &job("1e999")).unwrap_err();
-    assert_eq!(error, "the job cannot be read as JSON: it holds a number that is too large");
-    let error = rendered("{{ data }}", TEXT, &job("[".repeat(200_000) + &"]".repeat(200_000))).unwrap_err();
-    assert_eq!(error, "the job cannot be read as JSON: it is nested more than 128 levels deep");
+}
+
+#[test]
+fn a_job_is_read_as_tolerantly_as_elsewhere() {
+    let deep = |levels: usize| job("[".repeat(levels) + "7" + &"]".repeat(levels));
+    let nested = format!("{}7{}", "[".repeat(2000), "]".repeat(2000));
+    assert_eq!(plain("{{ data }}", &deep(2000)), nested);
+    assert_eq!(rendered("{{ data|tojson }}", JSON, &deep(200)).unwrap().len(), 401);
+    let error = rendered("{{ data }}", TEXT, &deep(2001)).unwrap_err();
+    assert_eq!(error, "the job cannot be read as JSON: it is nested more than 2000 levels deep");
+    let error = rendered("{{ data }}", TEXT, &deep(200_000)).unwrap_err();
+    assert_eq!(error, "the job cannot be read as JSON: it is nested more than 2000 levels deep");
+    for (job_text, template, expected) in [
+        ("\u{feff}{\"a\":1}", "{{ data.a }}", "1"),
+        (
+            r#"{"a":NaN,"b":-Infinity,"c":[NaN,1e999]}"#,
+            "{{ data.a }} {{ data.b < 0 }} {{ data.c }}",
+            "null true [null,null]",
+        ),
+        (r#"{"a":1,"a":{"a":2},"b":3}"#, "{{ data.a }} {{ data.b }} {{ data }}", "1 3 {\"a\":1,\"b\":3}"),
+        (r#"{"a\u0041":"\ud800 \ud83d\ude00 \x \"}"}"#, "{{ data.aA }}", "\u{fffd} \u{1f600} x \"}"),
+        (" [ [ ] , { } , \"\" ,\tTrue ] \n", "{{ data }}", r#"[[],{},"","True"]"#),
+        ("\"\\\\\"", "{{ data }}", "\\"),
+        ("7", "{{ data + 1 }}", "8"),
+    ] {
+        assert_eq!(plain(template, &job(job_text.to_owned())), expected, "{job_text}");
+    }
+    for (job_text, expected) in [
+        ("{\"a\":1", "it ends after 6 bytes, within its value"),
+        ("{\"a\":1}}", "its value ends before byte 7, and more follows"),
+        ("<html>", "unexpected `<` at byte 0"),
+    ] {
+        let error = rendered("{{ data }}", TEXT, &job(job_text)).unwrap_err();
+        assert_eq!(error, format!("the job cannot be read as JSON: {expected}"));
+    }
 }
 
 #[test]
@@ -204,12 +237,27 @@ fn a_file_is_read_for_every_rendering() {
     assert!(template.check().unwrap_err().to_string().starts_with(&format!("in {at}, line 2: ")));
     std::fs::write(&path, "\"{{ id }}\"\n").unwrap();
     assert_eq!(template.check(), Ok(()));
-    assert_eq!(template.render(&job("{}")).unwrap().len(), 7);
+    assert_eq!(template.render(&job("{}"), LIMIT).unwrap().len(), 7);
     std::fs::write(&path, "x".repeat(usize::try_from(MAX_TEMPLATE.0).unwrap() + 1)).unwrap();
     assert_eq!(
-        template.render(&job("{}")).unwrap_err().to_string(),
+        template.render(&job("{}"), LIMIT).unwrap_err().to_string(),
         format!("in {at}: it is longer than 1MiB")
     );
+}
+
+fn json_value() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(|value| json!(value)),
+        any::<i64>().prop_map(|value| json!(value)),
+        any::<String>().prop_map(|value| json!(value)),
+    ];
+    leaf.prop_recursive(4, 32, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(|value| json!(value)),
+            prop::collection::btree_map(any::<String>(), inner, 0..5).prop_map(|value| json!(value)),
+        ]
+    })
 }
 
 proptest! {
@@ -221,6 +269,14 @@ proptest! {
         let out = rendered(r#"["{{ job_id }}","{{ data.v }}",{{ data.v|tojson }}]"#, JSON, &parcel(&text, None, Body::Inline(body.into())));
         let seen: serde_json::Value = serde_json::from_str(&out.unwrap()).unwrap();
         prop_assert_eq!(seen, json!([text, value, value]));
+    }
+
+    /// What is strict JSON is read as a strict parser reads it.
+    #[test]
+    fn strict_json_comes_out_as_it_is(value in json_value()) {
+        let text = value.to_string();
+        let seen: serde_json::Value = serde_json::from_str(&plain("{{ data|tojson }}", &job(text))).unwrap();
+        prop_assert_eq!(seen, value);
     }
 
     #[test]

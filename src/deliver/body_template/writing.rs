@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use http::HeaderValue;
 use minijinja::{AutoEscape, Error, ErrorKind, HtmlEscape, Output, State, value::Value};
 
+use super::rendering::Bounded;
+
 /// The name of our escaping for JSON; that of minijinja writes whole JSON values.
 const JSON_TEXT: &str = "json-text";
 
@@ -56,10 +58,13 @@ pub(super) fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Val
 }
 
 fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
-    match value.as_str() {
-        Some(text) => Ok(Cow::Borrowed(text)),
-        None => serde_json::to_string(value)
-            .map(Cow::Owned)
-            .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string())),
+    if let Some(text) = value.as_str() {
+        return Ok(Cow::Borrowed(text));
     }
+    let mut written = Bounded::default();
+    serde_json::to_writer(&mut written, value).map_err(|error| {
+        let kind = if error.is_io() { ErrorKind::WriteFailure } else { ErrorKind::BadSerialization };
+        Error::new(kind, error.to_string())
+    })?;
+    Ok(Cow::Owned(String::from_utf8_lossy(&written.0).into_owned()))
 }

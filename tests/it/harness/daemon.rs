@@ -7,7 +7,7 @@ use tidings::{
     api::Listen,
     app::{App, Handle, StageDied},
     config::Config,
-    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig},
+    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, body_template},
     mock::Mock,
     units::Span,
 };
@@ -17,6 +17,7 @@ use super::{LOOPBACK, PATIENCE, eventually, http};
 
 /// A configuration for tests: quick polls, a quick schedule, everything in `folder`, the API on any free port.
 pub fn config(folder: &Path, mock: &Mock) -> Config {
+    body_template::render_by(env!("CARGO_BIN_EXE_tidings").into());
     let mut config = Config::default();
     config.server.listen = LOOPBACK.to_string();
     config.server.drain = Span::secs(5);

@@ -1,0 +1,255 @@
+//! What a template makes of an event. Its work is counted, its output and what it may read are bounded; what that does not bound is
+//! left to the process that it runs in.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
+
+use base64::Engine as _;
+use http::HeaderValue;
+use minijinja::{Environment, Error, ErrorKind, OutputSpan, OutputSpanKind, Template, value::Value};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+
+use super::{
+    data,
+    writing::{self, Writing},
+};
+use crate::units::Size;
+
+/// The longest job that a template may look into; parsed it takes many times its size in memory.
+pub(super) const MAX_DATA: Size = Size::mib(4);
+
+/// The longest text that a template may render.
+pub(super) const MAX_OUTPUT: Size = Size::mib(8);
+
+/// What one rendering may do, in minijinja's units: an instruction costs one, 64 bytes that are made cost one, and JSON
+/// sixteen times as much. Enough to print the longest job; in time far below a second.
+const FUEL: u64 = 2_000_000;
+
+/// The stack of a rendering: the deepest job that is read, and the values that a template nests, are followed on it.
+pub(super) const STACK: usize = 64 << 20;
+
+/// The longest reason of a failure, in characters: some quote a value.
+const MAX_REASON: usize = 300;
+
+/// What every template can use, whatever the event is about.
+const VARIABLES: [&str; 10] =
+    ["type", "timestamp", "id", "source", "job_id", "outcome", "status", "labels", "reason", "data"];
+
+/// What to render.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) template: String,
+    pub(super) content_type: String,
+    /// What the template sees but for `data`.
+    pub(super) variables: BTreeMap<String, Value>,
+    pub(super) job: Job,
+}
+
+/// The job of an event.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Job {
+    /// Not known: the template is only checked.
+    Unknown,
+    /// JSON.
+    Json,
+    /// Something else.
+    Foreign,
+    /// It was not read, for this reason.
+    Unread(String),
+}
+
+/// Why nothing was rendered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Failure {
+    /// In the template, from 1.
+    pub(super) line: Option<usize>,
+    pub(super) reason: String,
+    /// Every event would meet it.
+    pub(super) is_certain: bool,
+}
+
+impl Failure {
+    pub(super) fn of(reason: String) -> Self {
+        Self { line: None, reason, is_certain: false }
+    }
+
+    pub(super) fn certain(reason: String) -> Self {
+        Self { is_certain: true, ..Self::of(reason) }
+    }
+}
+
+/// A failure, with what minijinja calls it.
+struct Cause {
+    line: Option<usize>,
+    kind: Option<ErrorKind>,
+    reason: String,
+}
+
+impl From<String> for Cause {
+    fn from(reason: String) -> Self {
+        Self { line: None, kind: None, reason }
+    }
+}
+
+impl From<Error> for Cause {
+    fn from(error: Error) -> Self {
+        let reason = match (error.kind(), error.detail()) {
+            (ErrorKind::OutOfFuel, _) => {
+                "it does more than one rendering may: a loop or a text is too long".to_owned()
+            }
+            (ErrorKind::WriteFailure, _) => format!("its output is longer than {MAX_OUTPUT}"),
+            (_, Some(detail)) => detail.chars().take(MAX_REASON).collect(),
+            (kind, None) => kind.to_string(),
+        };
+        Self { line: error.line(), kind: Some(error.kind()), reason }
+    }
+}
+
+/// Renders on a thread with a stack of its own.
+pub(super) fn on_its_stack(request: Request, job: Vec<u8>) -> Result<String, Failure> {
+    let internal = || Failure::of("an internal error: it could not be rendered".to_owned());
+    let work =
+        move || catch_unwind(AssertUnwindSafe(|| answer(&request, &job))).unwrap_or_else(|_| Err(internal()));
+    let started = thread::Builder::new().name("template".to_owned()).stack_size(STACK).spawn(work);
+    let started =
+        started.map_err(|error| Failure::of(format!("no thread can be started to render it: {error}")))?;
+    started.join().unwrap_or_else(|_| Err(internal()))
+}
+
+fn answer(request: &Request, job: &[u8]) -> Result<String, Failure> {
+    rendered(request, job).map_err(|cause| {
+        let is_certain = is_certain(cause.kind, &cause.reason, &request.template);
+        Failure { line: cause.line, reason: cause.reason, is_certain }
+    })
+}
+
+fn rendered(request: &Request, job: &[u8]) -> Result<String, Cause> {
+    let content_type = HeaderValue::from_str(&request.content_type).map_err(|error| error.to_string())?;
+    let writing = Writing::of(&content_type);
+    let environment = environment(writing);
+    let template = environment.template_from_named_str("template", &request.template)?;
+    let mut event = request.variables.clone();
+    if !matches!(request.job, Job::Unknown) && template.undeclared_variables(false).contains("data") {
+        event.insert("data".to_owned(), data(&request.job, job)?);
+    }
+    let event = Value::from_pairs(event);
+    let mut output = Bounded::default();
+    template.render_captured_to(event.clone(), &mut output)?;
+    let text = String::from_utf8(output.0).map_err(|_| "its output is not UTF-8".to_owned())?;
+    if writing == Writing::Json {
+        check_json(&text, &template, event)?;
+    }
+    Ok(text)
+}
+
+/// The job, parsed.
+fn data(job: &Job, bytes: &[u8]) -> Result<Value, String> {
+    match job {
+        Job::Unread(reason) => Err(reason.clone()),
+        Job::Foreign => {
+            let encoded = || base64::engine::general_purpose::STANDARD.encode(bytes);
+            Ok(std::str::from_utf8(bytes).map_or_else(|_| encoded().into(), Value::from))
+        }
+        // There is none.
+        Job::Json if bytes.is_empty() => Ok(Value::from(())),
+        Job::Json | Job::Unknown => {
+            data::parse(bytes).map_err(|error| format!("the job cannot be read as JSON: {error}"))
+        }
+    }
+}
+
+fn environment<'source>(writing: Writing) -> Environment<'source> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    // Names what is undefined; nothing else of it is shown.
+    environment.set_debug(true);
+    // It prints everything there is, but for what was not read.
+    environment.remove_global("debug");
+    environment.set_auto_escape_callback(move |_| writing.escaping());
+    environment.set_formatter(writing::print);
+    environment
+}
+
+/// Whether what failed for the sample fails for every event that gets as far.
+fn is_certain(kind: Option<ErrorKind>, reason: &str, source: &str) -> bool {
+    use ErrorKind::{
+        BadEscape, OutOfFuel, SyntaxError, UndefinedError, UnknownFilter, UnknownFunction, UnknownMethod,
+        UnknownTest, WriteFailure,
+    };
+    match kind {
+        // The output is not JSON, or the template cannot be read.
+        None => true,
+        Some(UndefinedError) => {
+            let name = reason.strip_prefix('`').and_then(|rest| rest.split_once('`'));
+            // Names with a dot are looked up in something that the sample need not have.
+            name.is_some_and(|(name, _)| {
+                !name.contains(['.', '[']) && !VARIABLES.contains(&name) && !is_set(name, source)
+            })
+        }
+        Some(kind) => matches!(
+            kind,
+            BadEscape
+                | OutOfFuel
+                | SyntaxError
+                | UnknownFilter
+                | UnknownFunction
+                | UnknownMethod
+                | UnknownTest
+                | WriteFailure
+        ),
+    }
+}
+
+/// Whether some `{% set … %}`, which may depend on the event, gives a value to `name`.
+fn is_set(name: &str, source: &str) -> bool {
+    source.split("{%").skip(1).any(|tag| {
+        let tag = tag.split("%}").next().unwrap_or_default().trim_start_matches(['-', '+']).trim_start();
+        tag.strip_prefix("set").is_some_and(|rest| rest.split('=').next().unwrap_or_default().contains(name))
+    })
+}
+
+fn check_json(text: &str, template: &Template<'_, '_>, event: Value) -> Result<(), Cause> {
+    let Err(error) = serde_json::from_str::<IgnoredAny>(text) else { return Ok(()) };
+    // Rendered once more, for only now the way back from the output to the template is needed.
+    let spans = template.render_with_spans(event).map(|(_, spans)| spans).unwrap_or_default();
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let at = before + error.column().saturating_sub(1);
+    let reason = format!(
+        "its output is not JSON: {error} of the output; `{{{{ x }}}}` is text and goes between quotes, `{{{{ x|tojson }}}}` does not"
+    );
+    Err(Cause { line: line_of(&spans, text, at), kind: None, reason })
+}
+
+/// The line of the template that wrote the byte at `at`, or the last byte before it.
+fn line_of(spans: &[OutputSpan], text: &str, at: usize) -> Option<usize> {
+    let span = spans.iter().rev().find(|span| span.output_range().start <= at)?;
+    let written = text.as_bytes().get(span.output_range().start..at.min(span.output_range().end))?;
+    let newlines = match span.kind() {
+        OutputSpanKind::Raw => written.split(|byte| *byte == b'\n').count() - 1,
+        _ => 0,
+    };
+    Some(span.line() + newlines)
+}
+
+/// Takes [`MAX_OUTPUT`] bytes and no more.
+#[derive(Default)]
+pub(super) struct Bounded(pub(super) Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.0.len() + bytes.len()) as u64 > MAX_OUTPUT.0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
