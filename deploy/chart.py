@@ -112,6 +112,14 @@ def only_the_sources_that_are_named_are_there(binary):
     same(list(own.config["sources"]), ["mine_v2"])
     assert "retab" not in own.text, "what belongs to a source that is not there is mounted"
     same(own.config["server"]["hosts"], ["jobs.internal", "10.20.30.40"])
+    # One that is only tuned keeps its key; one that has a key, or a server that may ask for none, gets no other.
+    tuned = {"config": {"sources": {"retab": {"max_in_flight": 5}}}}
+    hub = Rendered(binary, extra=tuned)
+    same(hub.config["sources"]["retab"], {"api_key_file": "/run/secrets/retab/api-key", "max_in_flight": 5})
+    assert "secretName: \"retab\"" in hub.text
+    keyed = tuned | {"extraEnv": [{"name": "RETAB_API_KEY", "value": "k"}]}
+    for values in [keyed, {"config": {"sources": {"retab": {"api_key_file": "/k"}}}}, {"config": {"sources": {"retab": {"base_url": "http://a"}}}}]:
+        assert "secretName: \"retab\"" not in Rendered(binary, extra=values).text, f"{values} needs no Secret"
 
 
 def users_and_groups_are_values(binary):

@@ -47,7 +47,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 
 {{- define "tidings.labels" -}}
 {{ include "tidings.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
@@ -73,6 +73,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- if .Values.ingress.enabled -}}
 {{- $hosts := $server.hosts | default list -}}
+{{- if not (kindIs "slice" $hosts) -}}
+{{- fail "config.server.hosts has to be a list" -}}
+{{- end -}}
 {{- range .Values.ingress.hosts -}}
 {{- if not (hasPrefix "*" .) -}}
 {{- $hosts = append $hosts . -}}
@@ -87,8 +90,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $config "server" $server -}}
 {{- $_ := set $config "store" $store -}}
 {{- $_ := set $config "log" $log -}}
-{{- if include "tidings.usesRetab" . -}}
-{{- $_ := set $config "sources" (dict "retab" (dict "api_key_file" "/run/secrets/retab/api-key")) -}}
+{{- if include "tidings.givesRetabItsKey" . -}}
+{{- $retab := ($config.sources | default dict).retab | default dict -}}
+{{- $retab = merge (dict "api_key_file" "/run/secrets/retab/api-key") $retab -}}
+{{- $_ := set $config "sources" (merge (dict "retab" $retab) ($config.sources | default dict)) -}}
 {{- end -}}
 {{- toJson $config -}}
 {{- end -}}
@@ -99,15 +104,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if not (or $server.token $server.token_file) -}}true{{- end -}}
 {{- end -}}
 
-{{/* Whether no source is named, so that Retab's is the one. */}}
-{{- define "tidings.usesRetab" -}}
-{{- if not (.Values.config | default dict).sources -}}true{{- end -}}
+{{/* Whether the key of Retab's API comes from the Secret `retab`: when no source is named, so that it is the one, or when it is named
+and neither it nor the environment has a key. */}}
+{{- define "tidings.givesRetabItsKey" -}}
+{{- $sources := (.Values.config | default dict).sources | default dict -}}
+{{- $retab := $sources.retab | default dict -}}
+{{- $named := or (not $sources) (hasKey $sources "retab") -}}
+{{- $keyed := or $retab.api_key $retab.api_key_file $retab.base_url .Values.extraEnvFrom -}}
+{{- range .Values.extraEnv -}}
+{{- $keyed = or $keyed (has .name (list "RETAB_API_KEY" "TIDINGS_SOURCES__RETAB__API_KEY" "TIDINGS_SOURCES__RETAB__API_KEY_FILE")) -}}
+{{- end -}}
+{{- if and $named (not $keyed) -}}true{{- end -}}
 {{- end -}}
 
 {{/* The Secrets that are mounted, as JSON. */}}
 {{- define "tidings.secrets" -}}
 {{- $secrets := .Values.secrets -}}
-{{- if include "tidings.usesRetab" . -}}
+{{- if include "tidings.givesRetabItsKey" . -}}
 {{- $secrets = prepend $secrets "retab" -}}
 {{- end -}}
 {{- if include "tidings.usesToken" . -}}
