@@ -58,8 +58,12 @@ pub enum StartError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// An address.
-    #[error("`{address}` cannot be listened on; choose another with --listen")]
+    #[error("the address `{address}` of {key} cannot be listened on; choose another with {way_out}")]
     Listen {
+        /// The key that names it.
+        key: &'static str,
+        /// How to change it.
+        way_out: &'static str,
         /// The address.
         address: String,
         /// Why.
@@ -97,11 +101,13 @@ impl App {
         let store = tokio::task::spawn_blocking(move || Store::open(&opened)).await;
         let store = store.map_err(|error| StartError::Address(error.to_string()))??;
         let listener = match serve {
-            true => Some(bind(&config.server.listen).await?),
+            true => Some(bind("server.listen", "--listen", &config.server.listen).await?),
             false => None,
         };
         let admin = match &config.server.admin_listen {
-            Some(address) if serve => Some(bind(address).await?),
+            Some(address) if serve => {
+                Some(bind("server.admin_listen", "server.admin_listen", address).await?)
+            }
             _ => None,
         };
         let (reloads, asked) = mpsc::channel(16);
@@ -200,9 +206,9 @@ fn start_all(api: &Arc<Api>, stages: &mut Stages) {
     }
 }
 
-async fn bind(address: &str) -> Result<Bound, StartError> {
+async fn bind(key: &'static str, way_out: &'static str, address: &str) -> Result<Bound, StartError> {
     let listen: Listen = address.parse().map_err(StartError::Address)?;
-    let failed = |source| StartError::Listen { address: address.to_owned(), source };
+    let failed = |source| StartError::Listen { key, way_out, address: address.to_owned(), source };
     Bound::bind(&listen).await.map_err(failed)
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser as _;
 use tidings::{
-    cli::{Cli, ExitStatus},
+    cli::{Cli, ExitStatus, complete},
     deliver::body_template,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     if let Some(status) = body_template::serve() {
         return status;
     }
+    complete::answer();
     let cli = Cli::parse();
     let result = runtime(&cli).map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(cli.execute());

@@ -6,7 +6,7 @@ use crate::{
     api::Api,
     clock::{self, Change, Moment, Period, jump},
     store::{ClockMark, Leap, Store, StoreError},
-    units::{Span, Time},
+    units::{Time, rounded},
 };
 
 /// How often the clocks are compared.
@@ -119,7 +119,7 @@ async fn adapt(api: &Arc<Api>, now: Moment, change: Change) {
         clock::timeline().forget_former();
     }
     if !change.slept.is_zero() {
-        tracing::info!(slept = %Span(change.slept), "machine slept; what became due is done now");
+        tracing::info!(slept = %rounded(change.slept), "machine slept; what became due is done now");
         for follower in api.live().followers.values() {
             follower.slept(change.slept);
         }
@@ -153,7 +153,7 @@ fn tell_again(api: &Api, with_watches: bool) -> Result<(), StoreError> {
 /// Milliseconds for the log, with their sign.
 fn shown(by: i64) -> String {
     let sign = if by < 0 { "-" } else { "+" };
-    format!("{sign}{}", Span::millis(by.unsigned_abs()))
+    format!("{sign}{}", rounded(Duration::from_millis(by.unsigned_abs())))
 }
 
 #[cfg(test)]

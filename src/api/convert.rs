@@ -2,12 +2,12 @@
 
 use super::{
     Api,
-    view::{DeliveryBrief, DeliveryView, WatchView},
+    view::{DeliveryBrief, DeliveryState, DeliveryView, WaitsFor, WatchView},
 };
 use crate::{
-    api::view::DeliveryState,
     clock,
     store::{Delivery, DeliveryKey, StoreError, Watch},
+    units::Time,
 };
 
 impl Api {
@@ -36,7 +36,7 @@ impl Api {
             job_size: job.map(|job| job.size),
             job_sha256: job.map(|job| job.sha256.clone()),
             last_error: watch.last_error.clone(),
-            deliveries: deliveries.iter().map(|(key, delivery)| brief(*key, delivery)).collect(),
+            deliveries: deliveries.iter().map(|(key, delivery)| brief(self, *key, delivery)).collect(),
         };
         if let Some(follower) = self.live().followers.get(&watch.source)
             && let schedule = follower.schedule()
@@ -56,13 +56,15 @@ impl Api {
     }
 }
 
-fn brief(key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
+fn brief(api: &Api, key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
+    let (next_attempt_at, waits_for) = next_attempt(api, key, delivery);
     DeliveryBrief {
         id: key.id(),
         sink: delivery.sink.clone(),
         state: delivery.state,
         attempts: delivery.attempt_count,
-        next_attempt_at: next_attempt(delivery),
+        next_attempt_at,
+        waits_for,
         last_status: delivery.attempts.last().and_then(|attempt| attempt.status),
     }
 }
@@ -70,13 +72,14 @@ fn brief(key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
 /// A delivery with its attempts. One that waits for a sink which is not configured says so.
 pub(super) fn delivery_view(api: &Api, key: DeliveryKey, delivery: Delivery) -> DeliveryView {
     let last = delivery.attempts.last();
-    let waits = delivery.state == DeliveryState::Pending && !api.live().couriers.serves(&delivery.sink);
-    let waiting = waits.then(|| {
+    let (next_attempt_at, waits_for) = next_attempt(api, key, &delivery);
+    let waiting = (waits_for == Some(WaitsFor::NotConfigured)).then(|| {
         format!("the sink `{}` is not configured; this waits in the store until it is", delivery.sink)
     });
     DeliveryView {
         id: key.id(),
-        next_attempt_at: if waits { None } else { next_attempt(&delivery) },
+        next_attempt_at,
+        waits_for,
         last_status: last.and_then(|attempt| attempt.status),
         reason: waiting
             .or_else(|| delivery.reason.clone())
@@ -94,6 +97,13 @@ pub(super) fn delivery_view(api: &Api, key: DeliveryKey, delivery: Delivery) -> 
     }
 }
 
-fn next_attempt(delivery: &Delivery) -> Option<crate::units::Time> {
-    (delivery.state == DeliveryState::Pending).then_some(delivery.next_attempt_at)
+/// When a delivery is attempted next, and what keeps it from that.
+fn next_attempt(api: &Api, key: DeliveryKey, delivery: &Delivery) -> (Option<Time>, Option<WaitsFor>) {
+    if delivery.state != DeliveryState::Pending {
+        return (None, None);
+    }
+    match api.live().couriers.obstacle(&delivery.sink, key) {
+        None => (Some(delivery.next_attempt_at), None),
+        Some((waits_for, until)) => (until.map(|until| until.max(delivery.next_attempt_at)), Some(waits_for)),
+    }
 }

@@ -112,6 +112,7 @@ pub(super) async fn redeliver_many(
         sink: asked.sink,
         since: asked.since,
         until: asked.until,
+        by_end: true,
         ..DeliveryFilter::default()
     };
     let (mut from, mut count) = (None, 0);

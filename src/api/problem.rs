@@ -138,6 +138,12 @@ pub(super) fn bad_parameter(name: &str, value: &str, wanted: &str) -> Problem {
     Problem::new(Code::BadParameter, format!("`{name}` is `{value}`; it must be {wanted}"))
 }
 
+/// A query value as one of the words of an enumeration.
+pub(super) fn word<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Problem> {
+    serde_json::from_value(text.into())
+        .map_err(|error| Problem::new(Code::BadParameter, format!("`{name}`: {error}")))
+}
+
 /// A query key that nobody knows.
 pub(super) fn unknown_parameter(name: &str, known: &str) -> Problem {
     Problem::new(Code::UnknownParameter, format!("there is no parameter `{name}`; there are {known}"))

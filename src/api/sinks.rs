@@ -6,15 +6,36 @@ use axum::{Json, extract::State};
 
 use super::{
     Api,
-    problem::{Code, Name, Problem},
+    problem::{Code, Name, Problem, Query, unknown_parameter, word},
     requests::list,
-    view::{AttemptView, Page, SinkView},
+    view::{AttemptView, Page, SinkState, SinkView},
 };
 
-/// The sinks and how they do.
-#[utoipa::path(get, path = "/v1/sinks", tag = "sinks", responses((status = 200, body = Page<SinkView>)))]
-pub(super) async fn list_all(State(api): State<Arc<Api>>) -> Json<Page<SinkView>> {
-    Json(Page { data: api.live().couriers.views(), next_cursor: None })
+/// List the sinks with their health.
+#[utoipa::path(
+    get, path = "/v1/sinks", tag = "sinks",
+    params(
+        ("state" = Option<SinkState>, Query, description = "Only those in this state"),
+        ("type" = Option<String>, Query, description = "Only those of this type: `webhook` or `disk`"),
+    ),
+    responses((status = 200, body = Page<SinkView>), (status = 400, body = super::view::Problem))
+)]
+pub(super) async fn list_all(
+    State(api): State<Arc<Api>>,
+    Query(query): Query,
+) -> Result<Json<Page<SinkView>>, Problem> {
+    let mut data = api.live().couriers.views();
+    for (key, value) in query {
+        match key.as_str() {
+            "state" => {
+                let wanted: SinkState = word(&key, &value)?;
+                data.retain(|sink| sink.state == wanted);
+            }
+            "type" => data.retain(|sink| sink.kind == value),
+            _ => return Err(unknown_parameter(&key, "state and type")),
+        }
+    }
+    Ok(Json(Page { data, next_cursor: None }))
 }
 
 /// Send a `tidings.test` event to a sink, once, and tell what came of it. When it is taken the sink's breaker closes.

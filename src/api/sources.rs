@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 
 use super::{
     Api,
-    problem::{Code, Name, Problem},
+    problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
     requests::list,
     view::{KindView, Page, PollingView, SourceView},
 };
@@ -16,12 +16,33 @@ use crate::{
     schedule::{KindSeen, Schedule},
 };
 
-/// The sources and how they do.
-#[utoipa::path(get, path = "/v1/sources", tag = "sources", responses((status = 200, body = Page<SourceView>)))]
-pub(super) async fn list_all(State(api): State<Arc<Api>>) -> Json<Page<SourceView>> {
+/// The states of a source.
+const STATES: [&str; 4] = ["ok", "unauthorized", "limited", "failing"];
+
+/// List the sources with their health.
+#[utoipa::path(
+    get, path = "/v1/sources", tag = "sources",
+    params(
+        ("state" = Option<String>, Query, description = "Only those in this state: `ok`, `unauthorized`, `limited` or `failing`"),
+        ("type" = Option<String>, Query, description = "Only those with this profile"),
+    ),
+    responses((status = 200, body = Page<SourceView>), (status = 400, body = super::view::Problem))
+)]
+pub(super) async fn list_all(
+    State(api): State<Arc<Api>>,
+    Query(query): Query,
+) -> Result<Json<Page<SourceView>>, Problem> {
     let live = api.live();
-    let views = live.followers.values().map(|follower| view(follower, false));
-    Json(Page { data: views.collect(), next_cursor: None })
+    let mut data: Vec<SourceView> = live.followers.values().map(|follower| view(follower, false)).collect();
+    for (key, value) in query {
+        match key.as_str() {
+            "state" if STATES.contains(&value.as_str()) => data.retain(|source| source.state == value),
+            "state" => return Err(bad_parameter(&key, &value, &format!("one of {}", STATES.join(", ")))),
+            "type" => data.retain(|source| source.kind == value),
+            _ => return Err(unknown_parameter(&key, "state and type")),
+        }
+    }
+    Ok(Json(Page { data, next_cursor: None }))
 }
 
 /// One source, with the curves that were learned of its jobs.

@@ -81,9 +81,13 @@ pub struct DeliveryBrief {
     pub state: DeliveryState,
     /// Attempts made.
     pub attempts: u32,
-    /// When it is tried next; null when it is not pending.
+    /// When it is tried next; null when it is not pending, or its sink is paused or not configured. A time in the past
+    /// says that it is due, and waits for its turn.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Time>,
+    /// What keeps it from being attempted, beside its own schedule; null when nothing does.
+    #[serde(default)]
+    pub waits_for: Option<WaitsFor>,
     /// The HTTP status of the last attempt, when there was an answer.
     pub last_status: Option<u16>,
 }
@@ -125,6 +129,20 @@ impl DeliveryState {
     }
 }
 
+/// What keeps a pending delivery from being attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsFor {
+    /// The sink is paused until somebody resumes it.
+    Paused,
+    /// The sink asked for a silence (`Retry-After`).
+    Limited,
+    /// The sink keeps failing; its breaker is open until the next probe.
+    Failing,
+    /// The sink is not in the configuration.
+    NotConfigured,
+}
+
 /// One event on its way to one sink.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryView {
@@ -148,9 +166,13 @@ pub struct DeliveryView {
     /// When anything about it last changed.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Time,
-    /// When it is tried next; null when it is not pending.
+    /// When it is tried next; null when it is not pending, or its sink is paused or not configured. A time in the past
+    /// says that it is due, and waits for its turn.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Time>,
+    /// What keeps it from being attempted, beside its own schedule; null when nothing does.
+    #[serde(default)]
+    pub waits_for: Option<WaitsFor>,
     /// The HTTP status of the last attempt, when there was an answer.
     pub last_status: Option<u16>,
     /// Why it is a dead letter, or what the last attempt came to.
@@ -371,11 +393,12 @@ pub struct RedeliverRequest {
     /// Only those to this sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<String>,
-    /// Only those made at this time or later.
+    /// Only those that became dead letters (or were delivered) at this time or later; for pending ones the time of the
+    /// event counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Time>,
-    /// Only those made before this time.
+    /// Only those that became dead letters (or were delivered) before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Time>,

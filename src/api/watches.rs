@@ -14,7 +14,7 @@ use tokio_util::io::ReaderStream;
 use super::{
     Api,
     body::{Batch, Input, JsonBody, MAX_BATCH},
-    problem::{Code, Named, Problem, Query, bad_parameter, unknown_parameter},
+    problem::{Code, Named, Problem, Query, bad_parameter, unknown_parameter, word},
     requests::{aside, cursor, cursor_text, limit},
     view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
 };
@@ -197,12 +197,6 @@ pub(super) async fn list(
         Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
     })
     .await
-}
-
-/// One of the words of an enumeration.
-fn word<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Problem> {
-    serde_json::from_value(text.into())
-        .map_err(|error| Problem::new(Code::BadParameter, format!("`{name}`: {error}")))
 }
 
 /// One watch.

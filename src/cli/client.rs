@@ -203,6 +203,12 @@ impl Client {
         answer.map_err(|error| self.explain(&error))
     }
 
+    /// The address of the daemon as people know it.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.target.shown
+    }
+
     /// The error of a daemon that did not answer in time.
     #[must_use]
     pub fn slow(&self, after: Duration) -> ClientError {

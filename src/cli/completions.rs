@@ -1,14 +1,19 @@
 //! `tidings completions`: shell completion.
 
 use anyhow::Result;
-use clap::{Args, CommandFactory as _};
-use clap_complete::Shell;
+use clap::Args;
+use clap_complete::{Shell, env::Shells};
 
-use super::{Cli, exit::ExitStatus, output::Console};
+use super::{
+    complete,
+    exit::{BadUsage, ExitStatus},
+    output::Console,
+};
 
 /// The long description of the command.
-pub(super) const ABOUT: &str =
-    "Prints a script that teaches a shell to complete the commands and flags of tidings.";
+pub(super) const ABOUT: &str = "Prints a script that teaches a shell to complete the commands and flags of tidings, and the names of sinks, \
+    sources, jobs and deliveries. For names the running daemon is asked, for at most half a second; without one there \
+    are none.";
 
 /// The arguments of `tidings completions`.
 #[derive(Clone, Debug, Args)]
@@ -26,9 +31,12 @@ pub struct CompletionsArgs {
 /// # Errors
 /// When the output is closed.
 pub fn run(args: &CompletionsArgs, console: &mut Console<'_>) -> Result<ExitStatus> {
-    // Into memory first: the generator panics when it cannot write.
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "tidings", &mut script);
-    console.out.write_all(&script)?;
+    let shell = args.shell.to_string();
+    let shells = Shells::builtins();
+    let script =
+        shells.completer(&shell).ok_or_else(|| BadUsage(format!("there is no completion for {shell}")))?;
+    let mut text = Vec::new();
+    script.write_registration(complete::VARIABLE, "tidings", "tidings", "tidings", &mut text)?;
+    console.out.write_all(&text)?;
     Ok(ExitStatus::Done)
 }

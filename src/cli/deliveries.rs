@@ -1,19 +1,22 @@
 //! `tidings deliveries`: events on their way, delivered, or given up.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::Args;
 
 use super::{
     args::{self, Format, PageArgs},
     client::Client,
+    complete,
     exit::ExitStatus,
-    output::{Console, Listing, brief, relative, relative_or_dash, table},
+    output::{Console, Listing, brief, fitted, next_attempt, relative, table},
     target::Path,
 };
 use crate::{
     api::view::{AttemptView, DeliveryState, DeliveryView},
     clock,
-    units::Time,
+    units::{Time, rounded},
 };
 
 /// The long description of the command.
@@ -30,7 +33,7 @@ pub(super) const ABOUT: &str = "Lists the deliveries of the running daemon, newe
 pub struct DeliveriesArgs {
     /// Show this delivery with its attempts
     #[arg(value_name = "DLV_ID", value_parser = args::name,
-        conflicts_with_all = ["state", "sink", "source", "job_id", "since", "limit", "all"])]
+        conflicts_with_all = ["state", "sink", "source", "job_id", "since", "limit", "all"], add = complete::deliveries())]
     pub id: Option<String>,
 
     /// Only deliveries in this state
@@ -38,15 +41,15 @@ pub struct DeliveriesArgs {
     pub state: Option<DeliveryState>,
 
     /// Only deliveries to this sink
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::sinks())]
     pub sink: Option<String>,
 
     /// Only deliveries of jobs of this source
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::sources())]
     pub source: Option<String>,
 
     /// Only deliveries of this job
-    #[arg(long, value_name = "JOB_ID")]
+    #[arg(long, value_name = "JOB_ID", add = complete::jobs())]
     pub job_id: Option<String>,
 
     /// Only deliveries of events made since then: a time (RFC 3339), or how long ago (1h)
@@ -57,8 +60,8 @@ pub struct DeliveriesArgs {
     #[command(flatten)]
     pub pages: PageArgs,
 
-    /// How to print them; json is one array, or the one delivery
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How to print them; json is one object with `data` and `next_cursor`, or the one delivery
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 
@@ -72,7 +75,8 @@ pub async fn run(args: &DeliveriesArgs, client: &Client, console: &mut Console<'
         match args.output {
             Format::Json => writeln!(console.out, "{}", text.trim_end())?,
             Format::Table => {
-                console.out.write_all(describe(client.parse(&text)?, clock::now()).as_bytes())?;
+                let text = describe(client.parse(&text)?, clock::now(), console.width);
+                console.out.write_all(text.as_bytes())?;
             }
         }
         return Ok(ExitStatus::Done);
@@ -84,7 +88,7 @@ pub async fn run(args: &DeliveriesArgs, client: &Client, console: &mut Console<'
         .maybe("job_id", args.job_id.as_deref())
         .maybe("since", args.since);
     let headers =
-        &["DELIVERY", "SINK", "STATE", "EVENT", "SOURCE", "JOB", "ATTEMPTS", "LAST", "CREATED", "NEXT"];
+        &["DELIVERY", "SINK", "STATE", "EVENT", "SOURCE", "JOB", "TRIES", "CREATED", "NEXT", "ERROR"];
     let listing = Listing { path, what: "deliveries", headers, row };
     listing.print(client, console, &args.pages, args.output).await?;
     Ok(ExitStatus::Done)
@@ -100,15 +104,19 @@ fn row(client: &Client, text: &str, now: Time) -> Result<Vec<String>> {
         delivery.source,
         delivery.job_id.to_string(),
         delivery.attempt_count.to_string(),
-        delivery.last_status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
         relative(delivery.created_at, now),
-        relative_or_dash(delivery.next_attempt_at, now),
+        next_attempt(delivery.next_attempt_at, delivery.waits_for, now),
+        delivery.reason.unwrap_or_else(|| "-".to_owned()),
     ])
 }
 
 /// A delivery for people: its fields one a line, then its attempts.
-fn describe(delivery: DeliveryView, now: Time) -> String {
+fn describe(delivery: DeliveryView, now: Time, width: usize) -> String {
     let when = |time: Time| format!("{time} ({})", relative(time, now));
+    let at = delivery.next_attempt_at.map(|at| format!("{at} ")).unwrap_or_default();
+    let pending = delivery.state == DeliveryState::Pending;
+    let next =
+        pending.then(|| format!("{at}({})", next_attempt(delivery.next_attempt_at, delivery.waits_for, now)));
     let fields = [
         ("delivery", Some(delivery.id)),
         ("sink", Some(delivery.sink)),
@@ -117,7 +125,7 @@ fn describe(delivery: DeliveryView, now: Time) -> String {
         ("source", Some(delivery.source)),
         ("job", Some(delivery.job_id.to_string())),
         ("created", Some(when(delivery.created_at))),
-        ("next attempt", delivery.next_attempt_at.map(when)),
+        ("next attempt", next),
         ("reason", delivery.reason),
         ("attempts", Some(delivery.attempt_count.to_string())),
     ];
@@ -126,7 +134,7 @@ fn describe(delivery: DeliveryView, now: Time) -> String {
     if !delivery.attempts.is_empty() {
         text.push('\n');
         let headers = ["AT", "TOOK", "STATUS", "ERROR", "ANSWER"];
-        text.push_str(&table(&headers, delivery.attempts.iter().map(attempt).collect()));
+        text.push_str(&fitted(&headers, delivery.attempts.iter().map(attempt).collect(), width));
     }
     text
 }
@@ -138,9 +146,9 @@ fn attempt(one: &AttemptView) -> Vec<String> {
     };
     vec![
         one.at.to_string(),
-        format!("{}ms", one.duration_ms),
+        rounded(Duration::from_millis(one.duration_ms)),
         one.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
         or_dash(&one.error),
-        or_dash(&one.response),
+        one.response.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned()),
     ]
 }

@@ -60,7 +60,7 @@ pub struct DemoArgs {
 /// When a part of it cannot start or fails.
 pub async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
     let quiet = LogConfig { level: "warn".to_owned(), format: global.log_format.unwrap_or_default() };
-    let _ = telemetry::start_logging(&quiet, global.log_level.as_deref());
+    let _ = telemetry::start_logging(&quiet, global.level().as_deref());
     let folder = tempfile::Builder::new().prefix("tidings-demo-").tempdir()?;
     let mock = Mock::start(MockConfig::default(), LOOPBACK).await?;
     let receiver = TcpListener::bind(LOOPBACK).await?;

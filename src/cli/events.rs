@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::{
     args::{Format, label},
     client::{Client, ClientError, READ},
+    complete,
     exit::ExitStatus,
     output::{Console, clean},
     patience::Patience,
@@ -43,7 +44,7 @@ const MAX_LINE: usize = 1 << 20;
 )]
 pub struct EventsArgs {
     /// Only those of this source
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::sources())]
     pub source: Option<String>,
 
     /// Only those with this label; may be given several times
@@ -55,7 +56,7 @@ pub struct EventsArgs {
     pub since_id: Option<u64>,
 
     /// A line for people (table) or a JSON object a line (json)
-    #[arg(long, value_enum, default_value = "table")]
+    #[arg(short = 'o', long, value_enum, default_value = "table")]
     pub output: Format,
 }
 

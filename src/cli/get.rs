@@ -9,8 +9,9 @@ use http::Method;
 use super::{
     args::{self, DEFAULT_SOURCE, Format},
     client::{Client, READ},
+    complete,
     exit::ExitStatus,
-    output::{Console, relative, relative_or_dash, table},
+    output::{Console, next_attempt, next_poll, relative, table},
     target::Path,
 };
 use crate::{
@@ -37,11 +38,11 @@ pub(super) const ABOUT: &str = "Shows one watch of the running daemon with its d
         be asked; 2 bad usage.")]
 pub struct GetArgs {
     /// The job
-    #[arg(value_name = "JOB_ID")]
+    #[arg(value_name = "JOB_ID", add = complete::jobs())]
     pub job_id: JobId,
 
     /// The source the job belongs to
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE, value_parser = args::name)]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE, value_parser = args::name, add = complete::sources())]
     pub source: String,
 
     /// Print the stored job itself, unchanged
@@ -49,7 +50,7 @@ pub struct GetArgs {
     pub job: bool,
 
     /// How to print the watch
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 
@@ -89,6 +90,7 @@ fn describe(watch: &WatchView, now: Time) -> String {
         map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
     };
     let when = |time: Time| format!("{time} ({})", relative(time, now));
+    let reason = watch.next_poll_reason.as_deref();
     let fields: [(&str, Option<String>); 16] = [
         ("job", Some(watch.job_id.to_string())),
         ("source", Some(watch.source.clone())),
@@ -101,7 +103,7 @@ fn describe(watch: &WatchView, now: Time) -> String {
         ("created", Some(when(watch.created_at))),
         ("finished", watch.finished_at.map(when)),
         ("polls", Some(watch.polls.to_string())),
-        ("next poll", watch.next_poll_at.map(when)),
+        ("next poll", watch.next_poll_at.map(|at| format!("{at} ({})", next_poll(Some(at), reason, now)))),
         ("decided by", watch.next_poll_reason.clone()),
         ("event", watch.event_id.clone()),
         ("job size", watch.job_size.map(|bytes| Size(bytes).to_string())),
@@ -129,7 +131,7 @@ fn deliveries(watch: &WatchView, now: Time) -> String {
             one.state.as_str().to_owned(),
             one.attempts.to_string(),
             one.last_status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
-            relative_or_dash(one.next_attempt_at, now),
+            next_attempt(one.next_attempt_at, one.waits_for, now),
         ]
     };
     let headers = ["DELIVERY", "SINK", "STATE", "ATTEMPTS", "LAST STATUS", "NEXT ATTEMPT"];

@@ -6,8 +6,9 @@ use clap::{Args, builder::PossibleValuesParser};
 use super::{
     args::{self, Format, PageArgs},
     client::Client,
+    complete,
     exit::ExitStatus,
-    output::{Console, Listing, relative, relative_or_dash},
+    output::{Console, Listing, next_poll, relative},
     target::Path,
 };
 use crate::{
@@ -24,7 +25,7 @@ pub(super) const ABOUT: &str = "Lists the watches of the running daemon, newest 
 #[command(after_long_help = "Examples:\n  \
         tidings list\n  \
         tidings list --phase dead --all\n  \
-        tidings list --label team=billing --outcome failed --output json | jq -r '.[].job_id'\n\n\
+        tidings list --label team=billing --outcome failed --output json | jq -r '.data[].job_id'\n\n\
         Exit status: 0 done; 1 the daemon cannot be asked; 2 bad usage.")]
 pub struct ListArgs {
     /// Only watches in this phase
@@ -32,7 +33,7 @@ pub struct ListArgs {
     pub phase: Option<String>,
 
     /// Only jobs of this source
-    #[arg(long, value_name = "NAME", value_parser = args::name)]
+    #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub source: Option<String>,
 
     /// Only jobs with this status, in the source's own word
@@ -51,8 +52,8 @@ pub struct ListArgs {
     #[command(flatten)]
     pub pages: PageArgs,
 
-    /// How to print them; json is one array
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How to print them; json is one object with `data` and `next_cursor`
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 
@@ -92,6 +93,6 @@ fn row(client: &Client, text: &str, now: Time) -> Result<Vec<String>> {
         watch.polls.to_string(),
         deliveries,
         relative(watch.created_at, now),
-        relative_or_dash(watch.next_poll_at, now),
+        next_poll(watch.next_poll_at, watch.next_poll_reason.as_deref(), now),
     ])
 }

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod client;
+pub mod complete;
 pub mod completions;
 pub mod control;
 pub mod deliveries;
@@ -23,6 +24,7 @@ mod simulate_store;
 pub mod sink;
 pub mod source;
 pub mod source_test;
+pub mod status;
 pub mod store;
 pub mod target;
 pub mod unwatch;
@@ -38,7 +40,7 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use exit::{BadUsage, ExitStatus};
 
@@ -88,6 +90,7 @@ pub struct Cli {
 pub struct Global {
     /// Read this configuration file (TOML, YAML or JSON by its extension)
     #[arg(
+        short = 'c',
         long,
         global = true,
         value_name = "FILE",
@@ -129,6 +132,21 @@ pub struct Global {
     #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Global options")]
     pub log_format: Option<LogFormat>,
 
+    /// Print results and errors alone: no remarks, no progress; of the log only warnings and errors
+    #[arg(short = 'q', long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+
+    /// Log more: -v for debug, -vv for trace
+    #[arg(
+        short = 'v',
+        long,
+        global = true,
+        action = ArgAction::Count,
+        conflicts_with_all = ["quiet", "log_level"],
+        help_heading = "Global options"
+    )]
+    pub verbose: u8,
+
     /// Log this much: error, warn, info, debug, trace, or a filter such as `info,tidings::deliver=debug`
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "Global options")]
     pub log_level: Option<String>,
@@ -150,6 +168,9 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Run only the mock upstream, to try out integrations
     Mock(MockArgs),
+    /// Show how the running daemon is, on one screen
+    #[command(long_about = status::ABOUT)]
+    Status(status::StatusArgs),
     /// Register jobs with the running daemon
     #[command(long_about = watch::ABOUT)]
     Watch(watch::WatchArgs),
@@ -203,6 +224,12 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
 }
 
+/// The columns of the terminal, or what fits a page where there is none.
+fn width(stdout: &io::Stdout) -> usize {
+    let columns = rustix::termios::tcgetwinsize(stdout).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { output::WIDTH } else { columns }
+}
+
 /// What the configuration says of the daemon that client commands talk to.
 #[derive(Clone, Debug)]
 pub struct Defaults {
@@ -231,10 +258,22 @@ impl Global {
     pub fn overrides(&self) -> FlagOverrides {
         FlagOverrides {
             config: self.config.clone(),
-            log_level: self.log_level.clone(),
+            log_level: self.level(),
             log_format: self.log_format,
             ..FlagOverrides::default()
         }
+    }
+
+    /// The log level that the flags ask for.
+    #[must_use]
+    pub fn level(&self) -> Option<String> {
+        let short = match (self.quiet, self.verbose) {
+            (true, _) => Some("warn"),
+            (false, 0) => None,
+            (false, 1) => Some("debug"),
+            (false, _) => Some("trace"),
+        };
+        self.log_level.clone().or_else(|| short.map(str::to_owned))
     }
 
     /// The loader of the configuration of this process.
@@ -295,7 +334,9 @@ impl Cli {
         }
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let mut console = Console {
-            live: stdout.is_terminal() && stderr.is_terminal(),
+            live: stdout.is_terminal() && stderr.is_terminal() && !self.global.quiet,
+            quiet: self.global.quiet,
+            width: width(&stdout),
             out: &mut exit::Output(stdout.lock()),
             err: &mut io::stderr(),
             input: &mut io::BufReader::new(io::stdin()),
@@ -324,6 +365,7 @@ impl Cli {
         }
         let client = self.global.client()?;
         match &self.command {
+            Command::Status(args) => status::run(args, &client, console).await,
             Command::Watch(args) => watch::run(args, &client, console).await,
             Command::Wait(args) => wait::run(args, &client, console).await,
             Command::Reload(_) => control::reload(&client, console).await,

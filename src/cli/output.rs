@@ -8,13 +8,29 @@ use std::{
 use anyhow::Result;
 use comfy_table::{ColumnConstraint, Table, presets};
 use serde_json::value::RawValue;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::{
     args::{Format, PageArgs},
     client::Client,
     target::Path,
 };
-use crate::{api::view::Page, clock, units::Time};
+use crate::{
+    api::view::{Page, WaitsFor},
+    clock,
+    units::{Time, rounded},
+};
+
+/// The width of tables where no terminal says how wide it is.
+pub const WIDTH: usize = 100;
+
+/// Free text keeps at least as many columns, however little room there is.
+const LEAST_TEXT: usize = 8;
+
+/// Columns between two cells.
+const GAP: usize = 2;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Entries asked for at once; the API's own bound.
 const PAGE: u64 = 1000;
@@ -29,13 +45,19 @@ pub struct Console<'a> {
     pub input: &'a mut dyn BufRead,
     /// Whether a person watches a terminal, so that a display that moves makes sense.
     pub live: bool,
+    /// Whether remarks are left out.
+    pub quiet: bool,
+    /// The columns of the terminal.
+    pub width: usize,
 }
 
 impl Console<'_> {
     /// A remark on stderr.
     pub fn note(&mut self, text: &str) {
-        // When stderr is closed there is nowhere left to say so.
-        let _ = writeln!(self.err, "tidings: {text}");
+        if !self.quiet {
+            // When stderr is closed there is nowhere left to say so.
+            let _ = writeln!(self.err, "tidings: {text}");
+        }
     }
 }
 
@@ -46,34 +68,67 @@ pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// At most `length` characters of `text`, cleaned.
+/// `text`, cleaned and cut to `columns` of a terminal. What was cut off shows as one more column.
 #[must_use]
-pub fn brief(text: &str, length: usize) -> String {
+pub fn brief(text: &str, columns: usize) -> String {
     let text = clean(text);
-    match text.char_indices().nth(length) {
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += c.width().unwrap_or(0);
+        used > columns
+    });
+    match end {
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
         None => text,
     }
 }
 
-/// A length of time in its greatest unit: `12s`, `3m`, `2h`, `5d`.
+/// When `time` is, seen from `now`: `5m ago`, `in 12s`, `now`.
 #[must_use]
-pub fn coarse(span: Duration) -> String {
-    match span.as_secs() {
-        seconds @ 0..60 => format!("{seconds}s"),
-        seconds @ 60..3600 => format!("{}m", seconds / 60),
-        seconds @ 3600..86_400 => format!("{}h", seconds / 3600),
-        seconds => format!("{}d", seconds / 86_400),
+pub fn relative(time: Time, now: Time) -> String {
+    let (ahead, behind) = (time.since(now), now.since(time));
+    if ahead.max(behind) < SECOND {
+        "now".to_owned()
+    } else if time > now {
+        format!("in {}", rounded(whole(ahead)))
+    } else {
+        format!("{} ago", rounded(whole(behind)))
     }
 }
 
-/// When `time` is, seen from `now`: `5m ago`, `in 12s`.
+/// Whole seconds: fractions of the distance to now say nothing.
+fn whole(span: Duration) -> Duration {
+    Duration::from_secs(span.as_secs())
+}
+
+/// When something is done next, seen from `now`: `in 5m`, or `due` when its time has come.
 #[must_use]
-pub fn relative(time: Time, now: Time) -> String {
-    if time > now {
-        format!("in {}", coarse(time.since(now)))
-    } else {
-        format!("{} ago", coarse(now.since(time)))
+pub fn next(time: Option<Time>, now: Time) -> String {
+    match time {
+        None => "-".to_owned(),
+        Some(time) if time.since(now) < SECOND => "due".to_owned(),
+        Some(time) => relative(time, now),
+    }
+}
+
+/// When a delivery is attempted next: also why that may be later than its schedule says.
+#[must_use]
+pub fn next_attempt(time: Option<Time>, waits_for: Option<WaitsFor>, now: Time) -> String {
+    match waits_for {
+        None => next(time, now),
+        Some(WaitsFor::Paused) => "paused".to_owned(),
+        Some(WaitsFor::NotConfigured) => "no such sink".to_owned(),
+        Some(WaitsFor::Limited) => format!("{} (limited)", next(time, now)),
+        Some(WaitsFor::Failing) => format!("{} (failing)", next(time, now)),
+    }
+}
+
+/// When a job is polled next: also why that may be later than its own schedule says.
+#[must_use]
+pub fn next_poll(time: Option<Time>, reason: Option<&str>, now: Time) -> String {
+    match reason.and_then(|reason| reason.strip_prefix("source_")) {
+        Some(state) if time.is_some() => format!("{} (source {state})", next(time, now)),
+        _ => next(time, now),
     }
 }
 
@@ -109,6 +164,24 @@ pub fn table(headers: &[&str], rows: Vec<Vec<String>>) -> String {
     text
 }
 
+/// Rows in columns of which the last is free text, cut so that the whole fits into `width` columns of the terminal. Of the
+/// other cells none is cut short.
+#[must_use]
+pub fn fitted(headers: &[&str], mut rows: Vec<Vec<String>>, width: usize) -> String {
+    let last = headers.len().saturating_sub(1);
+    let column = |at: usize| {
+        let cells = rows.iter().map(|row| clean(&row[at]).width());
+        cells.chain([headers[at].width()]).max().unwrap_or(0) + GAP
+    };
+    let used: usize = (0..last).map(column).sum();
+    // One column for the mark of what was cut off.
+    let left = width.saturating_sub(used + 1).max(LEAST_TEXT);
+    for cell in rows.iter_mut().filter_map(|row| row.last_mut()) {
+        *cell = brief(cell, left);
+    }
+    table(headers, rows)
+}
+
 /// A list of the API and how its entries look.
 pub struct Listing<'a> {
     /// The route, with its filters.
@@ -122,8 +195,8 @@ pub struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// Prints as many entries as `pages` allows, following cursors. JSON is written as it comes, so that a
-    /// long list needs no memory.
+    /// Prints as many entries as `pages` allows, following cursors. JSON has the shape of the API's own page; it is
+    /// written as it comes, so that a long list needs no memory.
     ///
     /// # Errors
     /// When the daemon fails or the output is closed.
@@ -147,7 +220,7 @@ impl Listing<'_> {
                 match format {
                     Format::Table => rows.push((self.row)(client, entry.get(), now)?),
                     Format::Json => {
-                        let lead = if shown == 0 { "[\n" } else { ",\n" };
+                        let lead = if shown == 0 { "{\"data\":[\n" } else { ",\n" };
                         write!(console.out, "{lead}{}", entry.get())?;
                     }
                 }
@@ -161,9 +234,14 @@ impl Listing<'_> {
             }
         }
         match format {
-            Format::Json => writeln!(console.out, "{}", if shown == 0 { "[]" } else { "\n]" })?,
+            Format::Json => {
+                let start = if shown == 0 { "{\"data\":[" } else { "\n" };
+                writeln!(console.out, "{start}],\"next_cursor\":{}}}", serde_json::to_string(&cursor)?)?;
+            }
             Format::Table if shown == 0 => console.note(&format!("no {} match", self.what)),
-            Format::Table => console.out.write_all(table(self.headers, rows).as_bytes())?,
+            Format::Table => {
+                console.out.write_all(fitted(self.headers, rows, console.width).as_bytes())?;
+            }
         }
         if cursor.is_some() {
             console.note(&format!("there may be more {}; see them with --all", self.what));
@@ -177,12 +255,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_their_greatest_unit() {
+    fn times_are_told_as_people_say_them() {
         let now = Time(1_000_000_000);
-        assert_eq!(relative(Time(now.0 - 59_000), now), "59s ago");
-        assert_eq!(relative(Time(now.0 - 7_200_000), now), "2h ago");
-        assert_eq!(relative(Time(now.0 + 90_000), now), "in 1m");
+        let at = |millis: i64| Time(now.0 + millis);
+        assert_eq!(relative(at(-59_000), now), "59s ago");
+        assert_eq!(relative(at(-7_200_000), now), "2h ago");
+        assert_eq!(relative(at(90_000), now), "in 1m30s");
+        assert_eq!(relative(at(-4_998), now), "4s ago");
+        assert_eq!(relative(at(400), now), "now");
         assert_eq!(relative_or_dash(None, now), "-");
+    }
+
+    #[test]
+    fn what_comes_next_never_lies_in_the_past() {
+        use WaitsFor::{Failing, Limited, NotConfigured, Paused};
+        let now = Time(100_000_000);
+        let (past, soon) = (Some(Time(now.0 - 25_200_000)), Some(Time(now.0 + 20_000)));
+        for (time, waits_for, shown) in [
+            (past, None, "due"),
+            (Some(now), None, "due"),
+            (soon, None, "in 20s"),
+            (None, None, "-"),
+            (None, Some(Paused), "paused"),
+            (None, Some(NotConfigured), "no such sink"),
+            (soon, Some(Limited), "in 20s (limited)"),
+            (soon, Some(Failing), "in 20s (failing)"),
+            (past, Some(Failing), "due (failing)"),
+        ] {
+            assert_eq!(next_attempt(time, waits_for, now), shown, "{time:?} {waits_for:?}");
+        }
+        assert_eq!(next_poll(past, Some("learned"), now), "due");
+        assert_eq!(next_poll(soon, Some("source_limited"), now), "in 20s (source limited)");
+        assert_eq!(next_poll(None, None, now), "-");
+    }
+
+    #[test]
+    fn the_last_column_gives_way_to_the_width() {
+        let rows = || vec![vec!["app".to_owned(), "ü".repeat(200)], vec!["b".to_owned(), "漢".repeat(200)]];
+        for width in [40, 100, 250] {
+            let text = fitted(&["SINK", "ERROR"], rows(), width);
+            assert!(text.lines().all(|line| line.width() <= width), "{width}: {text}");
+        }
+        let text = fitted(&["SINK", "ERROR"], rows(), 3);
+        assert!(text.contains(&"ü".repeat(LEAST_TEXT)), "{text}");
     }
 
     #[test]

@@ -25,6 +25,8 @@ const FEW: usize = 30;
 pub struct Progress<'a, 'b> {
     console: &'a mut Console<'b>,
     live: Option<Live>,
+    /// Each watch that is settled is a line of JSON.
+    json: bool,
     total: usize,
     outcomes: BTreeMap<Outcome, u64>,
     dead: u64,
@@ -40,7 +42,13 @@ impl<'a, 'b> Progress<'a, 'b> {
     /// A display for `total` jobs.
     pub fn new(console: &'a mut Console<'b>, total: usize) -> Self {
         let live = console.live.then(|| Live::new(total));
-        Self { console, live, total, outcomes: BTreeMap::new(), dead: 0 }
+        Self { console, live, json: false, total, outcomes: BTreeMap::new(), dead: 0 }
+    }
+
+    /// The same for programs: a line of JSON for each watch that is settled.
+    #[must_use]
+    pub fn as_json(self) -> Self {
+        Self { live: None, json: true, ..self }
     }
 
     /// `job` is being looked at.
@@ -73,6 +81,7 @@ impl<'a, 'b> Progress<'a, 'b> {
         let smooth = dead == 0 && watch.outcome == Some(Outcome::Completed);
         let counts = self.counts();
         match &mut self.live {
+            None if self.json => writeln!(self.console.out, "{}", serde_json::to_string(watch)?)?,
             None => writeln!(self.console.out, "{line}")?,
             Some(display) => {
                 display.end(job, &counts);

@@ -6,6 +6,7 @@ use clap::Args;
 use super::{
     args,
     client::Client,
+    complete,
     exit::{BadUsage, ExitStatus},
     output::{Console, count},
     target::Path,
@@ -31,7 +32,7 @@ pub(super) const ABOUT: &str = "Sends deliveries again: the ones named by id, or
 pub struct RedeliverArgs {
     /// The deliveries
     #[arg(value_name = "DLV_ID", value_parser = args::name,
-        conflicts_with_all = ["state", "sink", "since", "until", "all"])]
+        conflicts_with_all = ["state", "sink", "since", "until", "all"], add = complete::deliveries())]
     pub ids: Vec<String>,
 
     /// All in this state [default: dead]
@@ -39,14 +40,14 @@ pub struct RedeliverArgs {
     pub state: Option<DeliveryState>,
 
     /// All to this sink
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::sinks())]
     pub sink: Option<String>,
 
-    /// All of events made since then: a time (RFC 3339), or how long ago (6h)
+    /// All that became dead letters since then: a time (RFC 3339), or how long ago (6h)
     #[arg(long, value_name = "WHEN", value_parser = args::instant)]
     pub since: Option<Time>,
 
-    /// All of events made before then: a time (RFC 3339), or how long ago (1h)
+    /// All that became dead letters before then: a time (RFC 3339), or how long ago (1h)
     #[arg(long, value_name = "WHEN", value_parser = args::instant)]
     pub until: Option<Time>,
 

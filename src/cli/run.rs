@@ -128,7 +128,7 @@ pub struct RunArgs {
 pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     let loader = global.loader(args.overrides(global));
     let loaded = loader.load().map_err(|error| BadUsage(error.to_string()))?;
-    let level = telemetry::start_logging(&loaded.config.log, global.log_level.as_deref());
+    let level = telemetry::start_logging(&loaded.config.log, global.level().as_deref());
     let config = loaded.config;
     if args.once && config.watch.is_empty() {
         let text =

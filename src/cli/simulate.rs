@@ -91,7 +91,7 @@ pub struct SimulateArgs {
     pub seed: u64,
 
     /// How to print the figures
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 
     /// Write a plot of delay against polls to this file too

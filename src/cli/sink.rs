@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use http::Method;
 use serde::Deserialize;
 
 use super::{
     args::{self, Format},
     client::Client,
+    complete,
     exit::ExitStatus,
-    output::{Console, brief, clean, count, relative, relative_or_dash, table},
+    output::{Console, brief, clean, count, fitted, relative, relative_or_dash},
     target::Path,
 };
 use crate::{
-    api::view::{AttemptView, OriginView, SinkView},
+    api::view::{AttemptView, OriginView, SinkState, SinkView},
     clock,
+    units::{Time, rounded},
 };
 
 /// A test waits for the sink's own timeout, which the operator chose.
@@ -53,9 +55,19 @@ pub enum SinkCommand {
 
 /// The arguments of `tidings sink list`.
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n  tidings sink list\n  tidings sink list --state failing\n  \
+        tidings sink list -o json | jq '.data[] | select(.pending > 0).name'")]
 pub struct SinkListArgs {
+    /// Only sinks in this state
+    #[arg(long, value_parser = PossibleValuesParser::new(["ok", "failing", "paused", "not_configured"]))]
+    pub state: Option<String>,
+
+    /// Only sinks of this type
+    #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(["webhook", "disk"]))]
+    pub kind: Option<String>,
+
     /// How to print them
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 
@@ -63,7 +75,7 @@ pub struct SinkListArgs {
 #[derive(Clone, Debug, Args)]
 pub struct SinkNameArgs {
     /// The sink
-    #[arg(value_name = "NAME", value_parser = args::name)]
+    #[arg(value_name = "NAME", value_parser = args::name, add = complete::sinks())]
     pub name: String,
 }
 
@@ -73,11 +85,11 @@ pub struct SinkNameArgs {
         Exit status: 0 the sink took it; 1 it did not, or the daemon cannot be asked; 2 bad usage.")]
 pub struct SinkTestArgs {
     /// The sink
-    #[arg(value_name = "NAME", value_parser = args::name)]
+    #[arg(value_name = "NAME", value_parser = args::name, add = complete::sinks())]
     pub name: String,
 
     /// How to print the attempt
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 
@@ -103,77 +115,95 @@ pub async fn run(command: &SinkCommand, client: &Client, console: &mut Console<'
 }
 
 async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let text = client.text(&Path::of(&["v1", "sinks"])).await?;
+    let path =
+        Path::of(&["v1", "sinks"]).maybe("state", args.state.as_deref()).maybe("type", args.kind.as_deref());
+    let text = client.text(&path).await?;
     if args.output == Format::Json {
         writeln!(console.out, "{}", text.trim_end())?;
         return Ok(ExitStatus::Done);
     }
     let (Sinks::Bare(sinks) | Sinks::Page { data: sinks }) = client.parse(&text)?;
+    if sinks.is_empty() && (args.state.is_some() || args.kind.is_some()) {
+        console.note("no sinks match");
+        return Ok(ExitStatus::Done);
+    }
     if sinks.is_empty() {
         console.note("no sinks are configured: finished jobs are kept, and go nowhere");
         return Ok(ExitStatus::Done);
     }
     let now = clock::now();
-    let rows = sinks.into_iter().flat_map(|mut sink| {
-        let origins = std::mem::take(&mut sink.origins);
-        let row = vec![
-            sink.name,
-            sink.kind,
-            sink.target,
-            sink.state.as_str().to_owned(),
-            sink.pending.to_string(),
-            sink.oldest_pending_at.map_or_else(|| "-".to_owned(), |made| relative(made, now)),
-            sink.in_flight.to_string(),
-            sink.delivered.to_string(),
-            sink.failed.to_string(),
-            sink.failures_in_row.to_string(),
-            sink.dead.to_string(),
-            sink.success_share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0)),
-            relative_or_dash(sink.last_success_at, now),
-            sink.last_error.map_or_else(|| "-".to_owned(), |error| brief(&error, 60)),
-        ];
-        let (name, kind) = (row[0].clone(), row[1].clone());
-        std::iter::once(row).chain(origins.into_iter().map(move |origin| origin_row(&name, &kind, origin)))
-    });
-    let headers = [
-        "SINK",
-        "TYPE",
-        "TARGET",
-        "STATE",
-        "PENDING",
-        "OLDEST",
-        "IN FLIGHT",
-        "DELIVERED",
-        "FAILED",
-        "IN A ROW",
-        "DEAD",
-        "TAKEN",
-        "LAST SUCCESS",
-        "LAST ERROR",
-    ];
-    console.out.write_all(table(&headers, rows.collect()).as_bytes())?;
+    let (headers, rows) = (&HEADERS, sinks.iter().flat_map(|sink| rows(sink, now)).collect());
+    console.out.write_all(fitted(headers, rows, console.width).as_bytes())?;
+    let troubles: Vec<String> = sinks.iter().flat_map(|sink| troubles(sink, now)).collect();
+    if !troubles.is_empty() {
+        writeln!(console.out, "\n{}", troubles.join("\n"))?;
+    }
     Ok(ExitStatus::Done)
 }
 
-/// A row for one receiver of callbacks.
-fn origin_row(name: &str, kind: &str, origin: OriginView) -> Vec<String> {
+pub(super) const HEADERS: [&str; 10] =
+    ["SINK", "TYPE", "STATE", "PENDING", "OLDEST", "DELIVERED", "FAILED", "DEAD", "SUCCESS", "TARGET"];
+
+/// The rows of a sink: its own, and one for each receiver of callbacks.
+pub(super) fn rows(sink: &SinkView, now: Time) -> Vec<Vec<String>> {
     let none = || "-".to_owned();
-    vec![
-        name.to_owned(),
-        kind.to_owned(),
-        clean(&origin.origin),
-        origin.state.as_str().to_owned(),
-        origin.pending.to_string(),
-        none(),
-        origin.in_flight.to_string(),
-        none(),
-        none(),
-        origin.failures_in_row.to_string(),
-        none(),
-        none(),
-        none(),
-        origin.last_error.map_or_else(none, |error| brief(&error, 60)),
-    ]
+    let own = vec![
+        sink.name.clone(),
+        sink.kind.clone(),
+        sink.state.as_str().to_owned(),
+        sink.pending.to_string(),
+        sink.oldest_pending_at.map_or_else(none, |made| rounded(now.since(made))),
+        sink.delivered.to_string(),
+        sink.failed.to_string(),
+        sink.dead.to_string(),
+        relative_or_dash(sink.last_success_at, now),
+        sink.target.clone(),
+    ];
+    let origin = |origin: &OriginView| {
+        let (state, pending) = (origin.state.as_str().to_owned(), origin.pending.to_string());
+        let (name, kind, target) = (sink.name.clone(), sink.kind.clone(), origin.origin.clone());
+        vec![name, kind, state, pending, none(), none(), none(), none(), none(), target]
+    };
+    std::iter::once(own).chain(sink.origins.iter().map(origin)).collect()
+}
+
+/// What is wrong with a sink, a sentence each.
+pub(super) fn troubles(sink: &SinkView, now: Time) -> Vec<String> {
+    let name = clean(&sink.name);
+    let mut found = Vec::new();
+    match sink.state {
+        SinkState::Ok => {}
+        SinkState::Paused => {
+            let since =
+                sink.paused_at.map(|at| format!(" for {}", rounded(now.since(at)))).unwrap_or_default();
+            found.push(format!("sink {name} is paused{since}; `tidings sink resume {name}` lets it go on"));
+        }
+        SinkState::NotConfigured => {
+            let waiting = count(sink.pending, "delivery", "deliveries");
+            found.push(format!("sink {name} is not configured, and keeps {waiting}"));
+        }
+        SinkState::Failing => {
+            let row = count(sink.failures_in_row, "failure", "failures");
+            let error = sink.last_error.as_deref().unwrap_or("no error is known");
+            let share =
+                sink.success_share.map(|share| format!(", {:.0} % taken in the last minute", share * 100.0));
+            let probe = sink.next_probe_at.map(|at| format!(", next probe {}", relative(at, now)));
+            let (share, probe) = (share.unwrap_or_default(), probe.unwrap_or_default());
+            found.push(format!(
+                "sink {name} is failing: {} ({row} in a row{share}{probe})",
+                brief(error, 200)
+            ));
+        }
+    }
+    if let Some(until) = sink.quiet_until.filter(|until| *until > now) {
+        found.push(format!("sink {name} asked for a silence; it ends {}", relative(until, now)));
+    }
+    let failing = sink.origins.iter().filter(|origin| origin.state == SinkState::Failing);
+    found.extend(failing.map(|origin| {
+        let error = origin.last_error.as_deref().unwrap_or("no error is known");
+        format!("{name} to {} is failing: {}", clean(&origin.origin), brief(error, 200))
+    }));
+    found
 }
 
 async fn pause(name: &str, paused: bool, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
@@ -203,19 +233,12 @@ async fn test(args: &SinkTestArgs, client: &Client, console: &mut Console<'_>) -
 
 /// One sentence, and what the receiver said.
 fn describe(name: &str, attempt: &AttemptView) -> String {
+    let took = rounded(Duration::from_millis(attempt.duration_ms));
     let answered = attempt.status.map_or_else(String::new, |status| format!(" answered {status}"));
     let mut text = match &attempt.error {
-        None => format!(
-            "{name} took the test event{} in {}ms",
-            answered.replace(" answered", " with"),
-            attempt.duration_ms
-        ),
+        None => format!("{name} took the test event{} in {took}", answered.replace(" answered", " with")),
         Some(error) => {
-            format!(
-                "{name} did not take the test event{answered}: {} ({}ms)",
-                clean(error),
-                attempt.duration_ms
-            )
+            format!("{name} did not take the test event{answered}: {} ({took})", clean(error))
         }
     };
     if let Some(response) = attempt.response.as_deref().filter(|response| !response.trim().is_empty()) {

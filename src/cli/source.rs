@@ -1,20 +1,24 @@
 //! `tidings source`: how the sources are, and what was learned of their jobs.
 
+use std::time::Duration;
+
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 
 use super::{
     Global,
     args::{self, Format},
     client::Client,
+    complete,
     exit::ExitStatus,
-    output::{Console, brief, clean, table},
+    output::{Console, clean, fitted, table},
     plot::plot,
     source_test::{self, SourceTestArgs},
     target::Path,
 };
 use crate::{
-    api::view::{KindView, Page, PollingView, SourceView},
+    api::view::{KindView, Page, SourceView},
+    units::rounded,
     upstream::{SourceType, TYPES},
 };
 
@@ -48,8 +52,13 @@ pub struct SourceListArgs {
     #[arg(long, conflicts_with = "output")]
     pub types: bool,
 
+    /// Only sources in this state
+    #[arg(long, conflicts_with = "types",
+        value_parser = PossibleValuesParser::new(["ok", "unauthorized", "limited", "failing"]))]
+    pub state: Option<String>,
+
     /// How to print them
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 
@@ -57,7 +66,7 @@ pub struct SourceListArgs {
 #[derive(Clone, Debug, Args)]
 pub struct SourceShowArgs {
     /// The source
-    #[arg(value_name = "NAME", value_parser = args::name)]
+    #[arg(value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub name: String,
 
     /// Draw how long its jobs take, and when a fresh one is looked at
@@ -65,7 +74,7 @@ pub struct SourceShowArgs {
     pub plot: bool,
 
     /// How to print it
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 
@@ -97,29 +106,42 @@ fn types(console: &mut Console<'_>) -> Result<ExitStatus> {
 }
 
 async fn list(args: &SourceListArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let text = client.text(&Path::of(&["v1", "sources"])).await?;
+    let path = Path::of(&["v1", "sources"]).maybe("state", args.state.as_deref());
+    let text = client.text(&path).await?;
     if args.output == Format::Json {
         writeln!(console.out, "{}", text.trim_end())?;
         return Ok(ExitStatus::Done);
     }
     let sources: Page<SourceView> = client.parse(&text)?;
-    let rows = sources.data.into_iter().map(|source| {
-        let PollingView { polls_per_job, mean_delay_seconds, .. } = source.polling;
-        vec![
-            source.name,
-            source.state,
-            source.open_watches.to_string(),
-            source.polling.strategy,
-            figure(polls_per_job),
-            seconds(mean_delay_seconds),
-            budget(source.polling.requests_per_second, source.polling.budget_used),
-            source.last_error.map_or_else(|| "-".to_owned(), |error| brief(&error, 60)),
-        ]
-    });
-    let headers = ["SOURCE", "STATE", "OPEN", "POLLING", "POLLS/JOB", "MEAN DELAY", "BUDGET", "LAST ERROR"];
-    console.out.write_all(table(&headers, rows.collect()).as_bytes())?;
+    if sources.data.is_empty() {
+        console.note("no sources match");
+        return Ok(ExitStatus::Done);
+    }
+    let rows = sources.data.iter().map(row).collect();
+    console.out.write_all(fitted(&HEADERS, rows, console.width).as_bytes())?;
+    if args.state.is_some() {
+        return Ok(ExitStatus::Done);
+    }
     writeln!(console.out)?;
     types(console)
+}
+
+pub(super) const HEADERS: [&str; 8] =
+    ["SOURCE", "STATE", "OPEN", "POLLING", "POLLS/JOB", "MEAN DELAY", "BUDGET", "LAST ERROR"];
+
+/// The row of a source.
+pub(super) fn row(source: &SourceView) -> Vec<String> {
+    let polling = &source.polling;
+    vec![
+        source.name.clone(),
+        source.state.clone(),
+        source.open_watches.to_string(),
+        polling.strategy.clone(),
+        figure(polling.polls_per_job),
+        seconds(polling.mean_delay_seconds),
+        budget(polling.requests_per_second, polling.budget_used),
+        source.last_error.clone().unwrap_or_else(|| "-".to_owned()),
+    ]
 }
 
 async fn show(args: &SourceShowArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
@@ -177,12 +199,8 @@ fn figure(value: Option<f64>) -> String {
 }
 
 fn seconds(value: Option<f64>) -> String {
-    match value {
-        None => "-".to_owned(),
-        Some(value) if value < 1.0 => format!("{:.0}ms", value * 1000.0),
-        Some(value) if value < 100.0 => format!("{value:.1}s"),
-        Some(value) => format!("{value:.0}s"),
-    }
+    let span = value.and_then(|value| Duration::try_from_secs_f64(value).ok());
+    span.map_or_else(|| "-".to_owned(), rounded)
 }
 
 fn budget(rate: f64, used: f64) -> String {

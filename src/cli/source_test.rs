@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{
-    Global, args,
+    Global, args, complete,
     exit::{BadUsage, ExitStatus},
     output::{Console, brief, clean, table},
 };
@@ -14,6 +14,7 @@ use crate::{
     job::JobId,
     json_scan::{Raw, Values},
     secret::REDACTED,
+    units::rounded,
     upstream::{Answer, Class, JobRef, NO_STATUS, Probe, Profile, Source, StatusBody},
 };
 
@@ -29,7 +30,7 @@ const SHOWN: usize = 2000;
 #[derive(Clone, Debug, Args)]
 pub struct SourceTestArgs {
     /// The source
-    #[arg(value_name = "NAME", value_parser = args::name)]
+    #[arg(value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub name: String,
 
     /// The job
@@ -84,13 +85,13 @@ fn show_exchange(source: &Source, probe: &Probe, console: &mut Console<'_>) -> R
     match &probe.answer {
         Ok((status, media_type, took)) => {
             let size = probe.body.as_ref().map_or(0, |body| body.read);
-            let text = format!("{status}, {}, {size} bytes, {} ms", clean(media_type), took.as_millis());
+            let text = format!("{status}, {}, {size} bytes, {}", clean(media_type), rounded(*took));
             rows.push(row("answer", text));
         }
         Err(failure) => rows.push(row("answer", format!("none: {}", clean(&failure.to_string())))),
     }
     if let Some(hint) = probe.hint {
-        rows.push(row("", format!("it asks to wait {:.1} s before the next look", hint.as_secs_f64())));
+        rows.push(row("", format!("it asks to wait {} before the next poll", rounded(hint))));
     }
     console.out.write_all(table(&[], rows).as_bytes())?;
     if let Some(body) = probe.body.as_ref().filter(|body| body.read > 0) {

@@ -66,7 +66,7 @@ pub struct StatsArgs {
     pub folder: Folder,
 
     /// How to print them
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 

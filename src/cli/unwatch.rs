@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     args::{self, DEFAULT_SOURCE, Format},
     client::{Client, PATIENCE},
+    complete,
     exit::ExitStatus,
     output::{Console, clean},
     target::Path,
@@ -26,15 +27,15 @@ pub(super) const ABOUT: &str = "Ends watches: their jobs are polled no more, and
         Exit status: 0 done; 1 some watch could not be ended (the others were); 2 bad usage.")]
 pub struct UnwatchArgs {
     /// The jobs
-    #[arg(value_name = "JOB_ID", required = true)]
+    #[arg(value_name = "JOB_ID", required = true, add = complete::jobs())]
     pub job_ids: Vec<JobId>,
 
     /// The source the jobs belong to
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE, value_parser = args::name)]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE, value_parser = args::name, add = complete::sources())]
     pub source: String,
 
-    /// How to print what was done; json is one array
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How to print what was done; json is one object with `data` and `next_cursor`
+    #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 
@@ -63,7 +64,7 @@ pub async fn run(args: &UnwatchArgs, client: &Client, console: &mut Console<'_>)
         }
     }
     if args.output == Format::Json {
-        writeln!(console.out, "{}", serde_json::to_string(&results)?)?;
+        writeln!(console.out, "{}", json!({"data": results, "next_cursor": null}))?;
     }
     Ok(status)
 }

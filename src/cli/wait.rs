@@ -6,6 +6,7 @@ use clap::Args;
 use super::{
     args::{self, DEFAULT_SOURCE},
     client::{Client, ClientError},
+    complete,
     exit::ExitStatus,
     follow::{Followed, Limits, follow},
     output::Console,
@@ -38,11 +39,11 @@ pub(super) const ABOUT: &str = "Waits until the named jobs have ended and are st
         but some outcome is not `completed`, 4 when a delivery became a dead letter.")]
 pub struct WaitArgs {
     /// The jobs; everything that is open when none is named
-    #[arg(value_name = "JOB_ID")]
+    #[arg(value_name = "JOB_ID", add = complete::jobs())]
     pub job_ids: Vec<JobId>,
 
     /// Their source; without names, only what is open of this one
-    #[arg(long, value_name = "NAME", value_parser = args::name)]
+    #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub source: Option<String>,
 
     /// Only what is open with this label; may be repeated

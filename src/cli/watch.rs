@@ -8,12 +8,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 
 use super::{
-    args::{self, DEFAULT_SOURCE},
+    args::{self, DEFAULT_SOURCE, Format},
     client::Client,
+    complete,
     exit::ExitStatus,
     follow::{Followed, Limits, follow},
     output::{Console, clean},
@@ -22,7 +25,10 @@ use super::{
     target::Path,
 };
 use crate::{
-    api::view::{BatchAnswer, BatchRequest, CallbackRequest, WatchRequest, WatchView},
+    api::{
+        Code,
+        view::{BatchAnswer, BatchRequest, CallbackRequest, WatchRequest, WatchView},
+    },
     job::JobId,
     secret::SecretSource,
     units::Span,
@@ -33,6 +39,9 @@ const CHUNK: usize = 1000;
 
 /// Bytes of one request, well under what the API takes: labels come with every job.
 const CHUNK_BYTES: usize = 4 << 20;
+
+/// Watches asked for at once.
+const AT_ONCE: usize = 16;
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Registers jobs with the running daemon. When the command returns they are on the daemon's disk: \
@@ -45,6 +54,7 @@ pub(super) const ABOUT: &str = "Registers jobs with the running daemon. When the
 #[command(after_long_help = "Examples:\n  \
         tidings watch job_V1St --label team=billing\n  \
         tidings watch job_1 job_2 --wait --timeout 1h\n  \
+        tidings watch job_1 --wait -o json | jq .outcome\n  \
         tidings watch - --wait < ids.txt      # one id a line; blank lines and # comments are skipped\n\n\
         Exit status: 0 done; 1 some job was refused or not followed to its end, or the daemon cannot be asked; 2 \
         bad usage; with --wait also 3 when every job ended but some outcome is not `completed`, 4 when a delivery \
@@ -55,7 +65,7 @@ pub struct WatchArgs {
     pub job_ids: Vec<String>,
 
     /// The source the jobs belong to [default: retab, or the only one]
-    #[arg(long, value_name = "NAME", value_parser = args::name)]
+    #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub source: Option<String>,
 
     /// Fill a variable of the source's paths; may be repeated
@@ -67,7 +77,7 @@ pub struct WatchArgs {
     pub label: Vec<(String, String)>,
 
     /// Send the events to this sink instead of where the routes say; may be repeated
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::sinks())]
     pub sink: Vec<String>,
 
     /// Send the events to this URL too; it may not be a private address
@@ -81,6 +91,19 @@ pub struct WatchArgs {
     /// Follow the jobs for this long (2h), or until then (RFC 3339); after that they are lost
     #[arg(long, value_name = "WHEN")]
     pub deadline: Option<String>,
+
+    /// How to print the jobs; json is one line for each: its watch, or the refusal with `code` and `detail`
+    #[arg(
+        short = 'o',
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        long_help = "How to print the jobs. With json each job is a line, an object of its own: its watch as the API \
+        shows it, with --wait once it is settled, else as it was registered; or `job_id`, `code` and `detail` of one \
+        that was refused"
+    )]
+    pub output: Format,
 
     /// Follow the jobs to their end and show how they fare
     #[arg(long)]
@@ -108,9 +131,19 @@ impl Registered {
         }
     }
 
-    fn reject(&mut self, console: &mut Console<'_>, job_id: &str, reason: &str) {
+    fn reject(
+        &mut self,
+        console: &mut Console<'_>,
+        format: Format,
+        job_id: &str,
+        (code, detail): (&str, &str),
+    ) -> Result<()> {
         self.rejected += 1;
-        console.note(&format!("{} was refused: {}", clean(job_id), clean(reason)));
+        console.note(&format!("{} was refused: {} ({})", clean(job_id), clean(detail), clean(code)));
+        if format == Format::Json {
+            writeln!(console.out, "{}", json!({"job_id": job_id, "code": code, "detail": detail}))?;
+        }
+        Ok(())
     }
 }
 
@@ -121,7 +154,8 @@ impl Registered {
 pub async fn run(args: &WatchArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let patience = Patience::start(args.timeout);
     let registered = register(args, args.wait.then_some(&patience), client, console).await?;
-    if registered.accepted + registered.existing > 1 || registered.rejected > 0 {
+    let several = registered.accepted + registered.existing > 1 || registered.rejected > 0;
+    if several && args.output == Format::Table {
         writeln!(console.out, "{} accepted, {} existing", registered.accepted, registered.existing)?;
     }
     let refused = if registered.rejected > 0 { ExitStatus::Failed } else { ExitStatus::Done };
@@ -131,6 +165,9 @@ pub async fn run(args: &WatchArgs, client: &Client, console: &mut Console<'_>) -
     drop(registered.seen);
     let limits = Limits { patience, ..Limits::default() };
     let mut progress = Progress::new(console, registered.to_follow.len());
+    if args.output == Format::Json {
+        progress = progress.as_json();
+    }
     let tally = follow(client, registered.to_follow, &limits, &mut progress).await;
     progress.finish()?;
     let status = tally?.status();
@@ -155,11 +192,14 @@ async fn register(
         match &next {
             Some(text) => match text.parse::<JobId>() {
                 Ok(job_id) => chunk.push(job_id),
-                Err(error) => registered.reject(console, text, &error.to_string()),
+                Err(error) => {
+                    let why = (Code::InvalidJobId.as_str(), &*error.to_string());
+                    registered.reject(console, args.output, text, why)?;
+                }
             },
             // One job alone is asked for alone: the answer says more.
             None if first && chunk.len() == 1 => {
-                register_one(&template, &chunk[0], patience, client, console, &mut registered).await?;
+                register_one(&template, &chunk[0], args, patience, client, console, &mut registered).await?;
                 break;
             }
             None => {}
@@ -179,6 +219,7 @@ async fn register(
 async fn register_one(
     template: &WatchRequest,
     job_id: &JobId,
+    args: &WatchArgs,
     patience: Option<&Patience>,
     client: &Client,
     console: &mut Console<'_>,
@@ -189,7 +230,11 @@ async fn register_one(
     let (status, watch): (_, WatchView) = post(&path, &request, patience, client, console).await?;
     let is_new = status == StatusCode::ACCEPTED;
     let word = if is_new { "accepted" } else { "existing" };
-    writeln!(console.out, "{} {word}", clean(job_id.as_str()))?;
+    match args.output {
+        Format::Table => writeln!(console.out, "{} {word}", clean(job_id.as_str()))?,
+        Format::Json if args.wait => {}
+        Format::Json => writeln!(console.out, "{}", serde_json::to_string(&watch)?)?,
+    }
     *(if is_new { &mut registered.accepted } else { &mut registered.existing }) += 1;
     if patience.is_some() {
         registered.follow(&watch.source, job_id.clone());
@@ -220,15 +265,30 @@ async fn register_many(
     let rejected: HashSet<usize> = answer.rejected.iter().map(|one| one.index).collect();
     for one in &answer.rejected {
         let job_id = chunk.get(one.index).map_or("?", JobId::as_str);
-        registered.reject(console, job_id, &format!("{} ({})", one.detail, one.code));
+        registered.reject(console, args.output, job_id, (&one.code, &one.detail))?;
     }
+    let source = args.source.as_deref().unwrap_or(DEFAULT_SOURCE);
+    let kept = chunk.into_iter().enumerate().filter(|(index, _)| !rejected.contains(index));
+    let kept = kept.map(|(_, job_id)| job_id);
     if args.wait {
-        let source = args.source.as_deref().unwrap_or(DEFAULT_SOURCE);
-        for (index, job_id) in chunk.into_iter().enumerate() {
-            if !rejected.contains(&index) {
-                registered.follow(source, job_id);
-            }
-        }
+        kept.for_each(|job_id| registered.follow(source, job_id));
+    } else if args.output == Format::Json {
+        print_watches(source, kept, client, console).await?;
+    }
+    Ok(())
+}
+
+/// Prints the watches of jobs, a line of JSON each: the answer to a batch does not show them.
+async fn print_watches(
+    source: &str,
+    jobs: impl Iterator<Item = JobId>,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<()> {
+    let paths = jobs.map(|job_id| Path::of(&["v1", "watches", source, job_id.as_str()]));
+    let mut watches = stream::iter(paths.map(async |path| client.text(&path).await)).buffered(AT_ONCE);
+    while let Some(watch) = watches.next().await {
+        writeln!(console.out, "{}", watch?.trim_end())?;
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ pub enum ConfigCommand {
         tidings config show --output json | jq '.\"store.retention\"'")]
     Show {
         /// A commented file (toml), or one object with `value` and `origin` for each key (json).
-        #[arg(long, value_enum, default_value = "toml")]
+        #[arg(short = 'o', long, value_enum, default_value = "toml")]
         output: ShowFormat,
     },
     /// Explain where an event would go.

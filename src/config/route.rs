@@ -52,7 +52,7 @@ pub struct RouteArgs {
     sinks: Vec<String>,
 
     /// For people (table) or for programs (json)
-    #[arg(long, value_enum, default_value = "table")]
+    #[arg(short = 'o', long, value_enum, default_value = "table")]
     output: Format,
 }
 

@@ -28,7 +28,7 @@ use super::{
     views::{show, span_of, view_of},
 };
 use crate::{
-    api::view::{AttemptView, DeliveryState, SinkState, SinkView},
+    api::view::{AttemptView, DeliveryState, SinkState, SinkView, WaitsFor},
     clock,
     due_queue::wait_until,
     store::{AttemptDone, Delivery, DeliveryKey, Event, News, Store, StoreError, Verdict, panic_text},
@@ -117,6 +117,20 @@ impl Courier {
             tracing::info!(sink = self.name, "the sink is asked again; its breaker is closed");
         }
         self.wake.notify_one();
+    }
+
+    /// What keeps a pending delivery from being attempted, and until when; without a time until somebody acts.
+    pub(super) fn obstacle(&self, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
+        if self.tally().paused_at.is_some() {
+            return Some((WaitsFor::Paused, None));
+        }
+        let (now, wall) = (Instant::now(), clock::now());
+        let until = |at: Instant| Some(wall.after(at.saturating_duration_since(now)));
+        let asked = |queue: &mut Queue| {
+            let quiet = queue.quiet_until(now).map(|at| (WaitsFor::Limited, until(at)));
+            quiet.or_else(|| queue.breaker().probe_at().map(|at| (WaitsFor::Failing, until(at))))
+        };
+        self.backlog().with(key, asked).flatten()
     }
 
     /// How the sink is doing.

@@ -12,7 +12,7 @@ use super::{
     courier::made_at, limits::Limits, origins::Origins, queue::Queue,
 };
 use crate::{
-    api::view::{AttemptView, DeliveryState, SinkState, SinkView},
+    api::view::{AttemptView, DeliveryState, SinkState, SinkView, WaitsFor},
     clock,
     store::{DeliveryKey, Store, StoreError},
     telemetry::Metrics,
@@ -174,6 +174,13 @@ impl Couriers {
             tracing::warn!(sink, "deliveries wait for a sink that is not configured");
         }
         missing.entry(sink.to_owned()).or_default().insert(key);
+    }
+
+    /// What keeps a pending delivery from being attempted, and until when; without a time until somebody acts.
+    #[must_use]
+    pub fn obstacle(&self, sink: &str, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
+        let Some(courier) = self.by_name.get(sink) else { return Some((WaitsFor::NotConfigured, None)) };
+        courier.obstacle(key)
     }
 
     /// Forgets a delivery that is gone.

@@ -88,16 +88,23 @@ pub struct DeliveryFilter {
     pub since: Option<Time>,
     /// Only those made before then.
     pub until: Option<Time>,
+    /// Whether `since` and `until` go by the time at which a delivery was settled, where it is.
+    pub by_end: bool,
 }
 
 impl DeliveryFilter {
+    fn time(&self, delivery: &Delivery) -> Time {
+        let settled = delivery.state != DeliveryState::Pending;
+        if self.by_end && settled { delivery.updated_at } else { delivery.created_at }
+    }
+
     fn takes(&self, delivery: &Delivery) -> bool {
         self.state.is_none_or(|state| state == delivery.state)
             && self.sink.as_ref().is_none_or(|sink| *sink == delivery.sink)
             && self.source.as_ref().is_none_or(|source| *source == delivery.source)
             && self.job_id.as_ref().is_none_or(|job| job == delivery.job_id.as_str())
-            && self.since.is_none_or(|since| delivery.created_at >= since)
-            && self.until.is_none_or(|until| delivery.created_at < until)
+            && self.since.is_none_or(|since| self.time(delivery) >= since)
+            && self.until.is_none_or(|until| self.time(delivery) < until)
     }
 
     fn is_pending(&self) -> bool {

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{clock, units::Span};
+use crate::{clock, units::rounded};
 
 use super::{
     Change, Database, Newest, Shared, Store, StoreError, contained, marker, read,
@@ -109,7 +109,7 @@ impl Store {
             match self.write(operation()).await {
                 Ok(value) => return value,
                 Err(error) => {
-                    tracing::warn!(%error, retry_in = %Span(wait), "a step could not be stored; it is tried again");
+                    tracing::warn!(%error, retry_in = %rounded(wait), "a step could not be stored; it is tried again");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(REOPEN_LAST);
                 }
@@ -329,7 +329,7 @@ impl Reopening {
             Err(error) => {
                 self.wait = (self.wait * 2).min(REOPEN_LAST);
                 self.due = Some(Instant::now() + self.wait);
-                tracing::error!(%error, retry_in = %Span(self.wait), "the store cannot be opened again yet");
+                tracing::error!(%error, retry_in = %rounded(self.wait), "the store cannot be opened again yet");
                 if database.is_none() && matches!(error, StoreError::Full(_)) {
                     // Without a copy nothing can be read, which is what it says then.
                     *database = marker::open_copy(&shared.folder, &shared.config).ok();

@@ -14,6 +14,7 @@ mod attempts;
 mod blame;
 mod bodies;
 mod cloudevents;
+mod commands;
 mod connections;
 mod crash;
 mod delivery;

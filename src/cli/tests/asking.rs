@@ -96,9 +96,10 @@ async fn a_unix_socket_is_as_good_as_an_address() {
 
 #[tokio::test]
 async fn completions_need_no_daemon() {
-    for shell in ["bash", "zsh", "fish"] {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let ran = tidings(&["completions", shell], "").await;
-        assert!(ran.out.contains("redeliver"), "{shell}");
+        assert_eq!(ran.status, ExitStatus::Done, "{shell}");
+        assert!(ran.out.contains("_TIDINGS_COMPLETE"), "{shell}: {}", ran.out);
     }
 }
 

@@ -93,7 +93,14 @@ struct Ran {
 async fn tidings(args: &[&str], stdin: &str) -> Ran {
     let cli = Cli::try_parse_from([&["tidings"], args].concat()).unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, input: &mut stdin.as_bytes(), live: false };
+    let mut console = Console {
+        out: &mut out,
+        err: &mut err,
+        input: &mut stdin.as_bytes(),
+        live: false,
+        quiet: cli.global.quiet,
+        width: 100,
+    };
     let result = cli.ask(&mut console).await;
     let mut err = String::from_utf8(err).unwrap();
     let status = result.unwrap_or_else(|error| {

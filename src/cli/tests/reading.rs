@@ -12,8 +12,9 @@ async fn a_list_follows_cursors_up_to_its_limit() {
         Stub::new(&[page(&["a"], json!("c/1")), page(&[], json!("c2")), page(&["b"], json!("c3"))]).await;
     let args = ["list", "--limit", "2", "--phase", "watching", "--label", "a b=c&d", "--output", "json"];
     let ran = stub.tidings(&args).await;
-    let ids: Vec<Value> = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(ids.iter().map(|watch| watch["job_id"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+    let list: Value = serde_json::from_str(&ran.out).unwrap();
+    let ids: Vec<_> = list["data"].as_array().unwrap().iter().map(|watch| &watch["job_id"]).collect();
+    assert_eq!((ids, &list["next_cursor"]), (vec![&json!("a"), &json!("b")], &json!("c3")));
     assert!(ran.err.contains("--all"), "{}", ran.err);
     assert_eq!(
         stub.lines(),
@@ -30,7 +31,29 @@ async fn a_list_follows_cursors_up_to_its_limit() {
     assert!(ran.out.starts_with("JOB") && ran.out.contains(&long), "{}", ran.out);
     assert_eq!(stub.lines(), ["GET /v1/watches?limit=1000"]);
     let ran = stub.tidings(&["list", "--output", "json"]).await;
-    assert_eq!(ran.out, "[]\n");
+    assert_eq!(ran.out, "{\"data\":[],\"next_cursor\":null}\n");
+}
+
+#[tokio::test]
+async fn every_list_has_one_shape_in_json() {
+    let page = |entry: Value| (200, json!({"data": [entry], "next_cursor": null}));
+    let sink = json!({"name": "app"});
+    for (args, answer) in [
+        (&["list", "-o", "json"][..], page(watch("a", "watching", None, &[]))),
+        (&["deliveries", "-o", "json"], page(delivery())),
+        (&["sink", "list", "-o", "json"], page(sink.clone())),
+        (&["source", "list", "-o", "json"], page(sink)),
+        (&["unwatch", "a", "-o", "json"], (204, Value::Null)),
+    ] {
+        let ran = Stub::new(&[answer]).await.tidings(args).await;
+        let list: Value = serde_json::from_str(&ran.out).unwrap();
+        let keys: Vec<&str> = list.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(
+            (keys, list["data"].as_array().unwrap().len()),
+            (vec!["data", "next_cursor"], 1),
+            "{args:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -80,6 +103,7 @@ async fn deliveries_are_filtered_and_one_is_shown_with_its_attempts() {
     ];
     let ran = stub.tidings(&args).await;
     assert!(ran.out.contains("dlv_1") && ran.out.contains("job.completed"), "{}", ran.out);
+    assert!(ran.out.contains("ERROR") && ran.out.contains("gave up"), "{}", ran.out);
     let line =
         "GET /v1/deliveries?state=dead&sink=app&job_id=a%2Fb&since=2026-11-23T17%3A00%3A00.000Z&limit=100";
     assert_eq!(stub.lines(), [line]);
@@ -138,8 +162,9 @@ async fn sinks_are_listed_and_tested() {
         assert!(table.contains("app   webhook"), "bare or a page");
         assert!(table.contains("failing") && table.contains("25 %"), "{table}");
     }
-    let table = stub.tidings(&["sink", "list"]).await.out;
+    let table = stub.tidings(&["sink", "list", "--state", "failing", "--type", "webhook"]).await.out;
     assert!(table.contains("https://slow.example") && table.contains("timed out"), "{table}");
+    assert!(table.lines().take(3).all(|line| line.len() <= 100), "{table}");
     let ran = stub.tidings(&["sink", "test", "app"]).await;
     assert_eq!(
         (ran.status, ran.out.as_str()),
@@ -148,5 +173,74 @@ async fn sinks_are_listed_and_tested() {
     let ran = stub.tidings(&["sink", "test", "app"]).await;
     assert_eq!(ran.status, ExitStatus::Failed);
     assert!(ran.out.contains("did not take"), "{}", ran.out);
+    assert_eq!(stub.lines()[2], "GET /v1/sinks?state=failing&type=webhook");
     assert_eq!(stub.lines()[4], "POST /v1/sinks/app/test");
+}
+
+#[tokio::test]
+async fn a_sink_list_fits_a_hundred_columns_and_says_below_what_is_wrong() {
+    let long = "x".repeat(200);
+    let sink = |name: &str, state: &str| {
+        json!({"name": name, "type": "webhook", "target": format!("https://example.com/{long}"), "pending": 12_345,
+            "in_flight": 16, "delivered": 1_234_567, "failed": 54_321, "dead": 321, "last_success_at": "2026-11-23T17:00:00Z",
+            "last_error": format!("answered 500 {long}"), "breaker": "closed", "state": state, "next_probe_at": null,
+            "paused_at": null, "success_share": 0.25, "failures_in_row": 4, "oldest_pending_at": "2026-11-23T17:00:00Z"})
+    };
+    let sinks = [sink("application", "failing"), sink("archive", "paused"), sink("old", "not_configured")];
+    let stub = Stub::new(&[(200, json!({"data": sinks, "next_cursor": null}))]).await;
+    let text = stub.tidings(&["sink", "list"]).await.out;
+    let (table, below) = text.split_once("\n\n").unwrap();
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    for said in [
+        "sink application is failing: answered 500",
+        "4 failures in a row, 25 % taken",
+        "`tidings sink resume archive`",
+        "sink old is not configured, and keeps 12345 deliveries",
+    ] {
+        assert!(below.contains(said), "{said}: {below}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_is_one_screen_with_all_that_is_wrong() {
+    let sink = json!({"name": "app", "type": "webhook", "target": "http://127.0.0.1:9/", "pending": 3, "in_flight": 0,
+        "delivered": 7, "failed": 2, "dead": 1, "last_success_at": null, "last_error": null, "breaker": "closed",
+        "state": "paused", "next_probe_at": null, "paused_at": "2026-11-23T17:00:00Z", "success_share": null,
+        "oldest_pending_at": null});
+    let source = json!({"name": "ci", "type": "custom", "base_url": "http://127.0.0.1:9", "state": "unauthorized",
+        "paused_until": null, "open_watches": 4, "max_requests_per_second": 20.0, "requests": 9,
+        "last_error": "answered 401", "polling": {"strategy": "learned", "cost_of_a_poll_seconds": 0.2,
+        "requests_per_second": 20.0, "budget_used": 0.0, "finished": 0, "polls_per_job": null,
+        "mean_delay_seconds": null, "kinds": []}});
+    let page = |entries: Value| (200, json!({"data": entries, "next_cursor": null}));
+    let answers = || {
+        let ready = (200, json!({"status": "degraded", "reasons": ["source `ci` is unauthorized"]}));
+        [ready, page(json!([source])), page(json!([sink])), page(json!([delivery()]))]
+    };
+    let stub = Stub::new(&answers()).await;
+    let ran = stub.tidings(&["status"]).await;
+    assert_eq!(ran.status, ExitStatus::Done, "{ran:?}");
+    let heading = format!("tidings at {} is degraded", stub.url);
+    for said in [
+        heading.as_str(),
+        "open    4 jobs, 3 deliveries",
+        "source ci is unauthorized: answered 401",
+        "sink app is paused",
+        "1 dead letter; `tidings deliveries --state dead`",
+    ] {
+        assert!(ran.out.contains(said), "{said}: {}", ran.out);
+    }
+    assert!(ran.out.lines().count() < 24, "{}", ran.out);
+    let ran = Stub::new(&answers()).await.tidings(&["status", "-o", "json"]).await;
+    let status: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(status["open"], json!({"watches": 4, "deliveries": 3}));
+    assert_eq!(
+        (&status["status"], status["wrong"].as_array().unwrap().len()),
+        (&json!("degraded"), 3),
+        "{status}"
+    );
+    let healthy = (200, json!({"status": "ready", "reasons": []}));
+    let stub = Stub::new(&[healthy, page(json!([])), page(json!([])), page(json!([]))]).await;
+    let ran = stub.tidings(&["status"]).await;
+    assert!(ran.out.contains("is ready") && ran.out.contains("wrong   nothing"), "{}", ran.out);
 }

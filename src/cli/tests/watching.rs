@@ -114,7 +114,8 @@ async fn waiting_ends_when_its_time_is_up() {
 async fn a_daemon_that_stays_away_is_given_up() {
     let stub = Stub::new(&[]).await;
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, input: &mut &b""[..], live: false };
+    let mut console =
+        Console { out: &mut out, err: &mut err, input: &mut &b""[..], live: false, quiet: false, width: 100 };
     let client =
         Cli::try_parse_from(["tidings", "--url", &stub.url, "list"]).unwrap().global.client().unwrap();
     let jobs = ["a", "b", "c"].map(|id| Followed { source: "retab".to_owned(), job_id: id.parse().unwrap() });
@@ -124,4 +125,54 @@ async fn a_daemon_that_stays_away_is_given_up() {
     assert!(format!("{error:#}").contains("cannot be followed any longer"), "{error:#}");
     let asked = stub.lines().len();
     assert!(asked < 20, "{asked} requests to a daemon in trouble");
+}
+
+#[tokio::test]
+async fn each_job_is_a_line_of_json_for_programs() {
+    let lines = |ran: &Ran| -> Vec<Value> {
+        ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let stub = Stub::new(&[(202, watch("a", "watching", None, &[]))]).await;
+    let ran = stub.tidings(&["watch", "a", "-o", "json"]).await;
+    assert_eq!(lines(&ran)[..], [watch_line("a", "watching", None)], "{ran:?}");
+
+    let batch = json!({"accepted": 1, "existing": 0,
+        "rejected": [{"index": 1, "code": "invalid_vars", "detail": "no room"}]});
+    let stub = Stub::new(&[(200, batch.clone()), (200, watch("a", "watching", None, &[]))]).await;
+    let ran = stub.tidings(&["watch", "a", "b", "-o", "json"]).await;
+    let refused = json!({"job_id": "b", "code": "invalid_vars", "detail": "no room"});
+    assert_eq!(lines(&ran), [refused.clone(), watch("a", "watching", None, &[])]);
+    assert_eq!(ran.status, ExitStatus::Failed);
+
+    let stub = Stub::new(&[(200, batch), (200, watch("a", "done", Some("failed"), &[]))]).await;
+    let ran = stub.tidings(&["watch", "a", "b", "--wait", "-o", "json"]).await;
+    assert_eq!(lines(&ran), [refused, watch_line("a", "done", Some("failed"))]);
+}
+
+/// A watch as a program reads it.
+fn watch_line(job_id: &str, phase: &str, outcome: Option<&str>) -> Value {
+    let view: crate::api::view::WatchView =
+        serde_json::from_value(watch(job_id, phase, outcome, &[])).unwrap();
+    serde_json::to_value(view).unwrap()
+}
+
+#[tokio::test]
+async fn a_quiet_command_prints_results_and_errors_alone() {
+    let stub =
+        Stub::new(&[(200, json!({"data": [], "next_cursor": null})), problem(500, "internal", "broken")])
+            .await;
+    let ran = stub.tidings(&["-q", "list"]).await;
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", ""));
+    let ran = stub.tidings(&["-q", "list"]).await;
+    assert!(ran.err.contains("broken"), "{}", ran.err);
+    for (args, level) in [
+        (&["-v", "list"][..], Some("debug")),
+        (&["list", "-vv"], Some("trace")),
+        (&["-q", "list"], Some("warn")),
+    ] {
+        let cli = Cli::try_parse_from([&["tidings"], args].concat()).unwrap();
+        assert_eq!(cli.global.level().as_deref(), level);
+    }
+    assert_eq!(parses(&["-q", "-v", "list"]), 2);
+    assert_eq!(parses(&["-c", "c.toml", "list", "-o", "json"]), 0);
 }
