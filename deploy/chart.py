@@ -177,6 +177,11 @@ def every_value_arrives(binary):
     assert "volumeClaimTemplates" not in own.one("StatefulSet")["spec"]
     assert {"name": "data", "persistentVolumeClaim": {"claimName": "my.claim"}} in own.pod["volumes"]
     assert own.none("ServiceAccount") and own.pod["serviceAccountName"] == "robot"
+    # Nothing is said twice, whatever the user calls his labels.
+    labelled = Rendered(binary, extra={"podLabels": {"app.kubernetes.io/name": "mine", "tidings.dev/metrics": "false", "team": "a"}})
+    wanted = {"app.kubernetes.io/name": "tidings", "app.kubernetes.io/instance": "hub", "tidings.dev/metrics": "false", "team": "a"}
+    same(labelled.template["metadata"]["labels"], wanted)
+    same(labelled.text.count("tidings.dev/metrics"), 1)
     default = Rendered(binary)
     assert default.none("Ingress") and default.none("NetworkPolicy") and default.none("PodMonitor")
     same(Rendered(binary, "openshift").one("NetworkPolicy")["spec"]["policyTypes"], ["Ingress"])
@@ -266,6 +271,9 @@ def mistakes_are_refused(binary):
         {"podSecurityContext": {"runAsUser": "root"}},
         {"ingress": {"host": "a.example"}},
         {"service": {"port": 70000}},
+        {"service": None},
+        {"ingress": {"enabled": True}},
+        {"config": {"server": {"hosts": "a.example"}}, "ingress": {"enabled": True, "hosts": ["b.example"]}},
     ]:
         assert Rendered(binary, extra=values).refused, f"{values} is taken"
 
