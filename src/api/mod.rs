@@ -7,6 +7,7 @@ mod control;
 mod convert;
 mod deliveries;
 mod events;
+mod export;
 mod health;
 mod patience;
 mod problem;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, routing::MethodRouter};
 use utoipa::{OpenApi as _, openapi::OpenApi};
 
-use super::{Api, control, deliveries, events, health, sinks, sources, view, watches};
+use super::{Api, control, deliveries, events, export, health, sinks, sources, view, watches};
 
 /// What is served and what is documented, from one table. The document is made only when somebody asks for it: while it
 /// is made it takes a MiB, a tenth of the whole process.
@@ -51,6 +51,7 @@ routes! {
     "/v1/events" get(events::follow);
     "/v1/sources" get(sources::list_all);
     "/v1/sources/{name}" get(sources::show);
+    "/v1/export" get(export::export);
     "/v1/reload" post(control::reload);
     "/v1/quit" post(control::quit);
     "/healthz" get(health::healthz);

@@ -26,6 +26,7 @@ pub mod source;
 pub mod source_test;
 pub mod status;
 pub mod store;
+mod store_backup;
 pub mod target;
 pub mod unwatch;
 pub mod wait;
@@ -207,7 +208,7 @@ pub enum Command {
     /// Compute what polling policies cost, without a network
     #[command(long_about = simulate::ABOUT)]
     Simulate(simulate::SimulateArgs),
-    /// Count, check, export or import the data folder of a daemon that does not run
+    /// Count, check, export or import the data folder of a stopped daemon; back up a running one
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Have the running daemon read its configuration again
@@ -361,7 +362,7 @@ impl Cli {
             return source::run(command, &self.global, console).await;
         }
         if let Command::Store(command) = &self.command {
-            return store::run(command, &self.global, console);
+            return store::run(command, &self.global, console).await;
         }
         let client = self.global.client()?;
         match &self.command {

@@ -14,6 +14,7 @@ use super::{
     args::Format,
     exit::{BadUsage, ExitStatus},
     output::{Console, clean, table},
+    store_backup::{self, beside},
 };
 use crate::{
     config::FlagOverrides,
@@ -23,7 +24,7 @@ use crate::{
 
 /// The long description of the command.
 const ABOUT: &str = "Looks into the data folder of a daemon, or moves it. The daemon must be stopped: a folder has one process at a \
-        time. The folder is the one that `tidings run` would use.";
+        time. The folder is the one that `tidings run` would use. Only `export --from-daemon` asks a daemon that runs.";
 
 /// `tidings store …`
 #[derive(Clone, Debug, Subcommand)]
@@ -38,7 +39,8 @@ pub enum StoreCommand {
     #[command(
         long_about = "Writes all of it as lines of JSON: watches, events, deliveries, stored jobs, what was learned. The secrets \
         of callbacks are among it, so the file is for its owner alone.",
-        after_long_help = "Examples:\n  tidings store export backup.jsonl\n  tidings store export - | zstd > backup.jsonl.zst"
+        after_long_help = "Examples:\n  tidings store export backup.jsonl\n  tidings store export - | zstd > backup.jsonl.zst\n  \
+        tidings store export --from-daemon backup.jsonl"
     )]
     Export(ExportArgs),
     /// Make a data folder from an export
@@ -89,6 +91,10 @@ pub struct ExportArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
+    /// Ask the running daemon, which goes on meanwhile, instead of opening the folder
+    #[arg(long, conflicts_with = "data_dir")]
+    pub from_daemon: bool,
+
     /// Where it is.
     #[command(flatten)]
     pub folder: Folder,
@@ -110,10 +116,13 @@ pub struct ImportArgs {
 ///
 /// # Errors
 /// When the folder cannot be opened, or reading or writing fails.
-pub fn run(command: &StoreCommand, global: &Global, console: &mut Console<'_>) -> Result<ExitStatus> {
+pub async fn run(command: &StoreCommand, global: &Global, console: &mut Console<'_>) -> Result<ExitStatus> {
     match command {
         StoreCommand::Stats(args) => stats(&open(&args.folder, global)?, args.output, console),
         StoreCommand::Check(args) => check(&open(&args.folder, global)?, args.hashes, console),
+        StoreCommand::Export(args) if args.from_daemon => {
+            store_backup::run(&args.file, &global.client()?, console).await
+        }
         StoreCommand::Export(args) => export(&open(&args.folder, global)?, &args.file, console),
         StoreCommand::Import(args) => import(&args.file, &config(&args.folder, global)?, console),
     }
@@ -203,10 +212,8 @@ fn export(store: &Store, file: &Path, console: &mut Console<'_>) -> Result<ExitS
     let done = if file == Path::new("-") {
         store.export(&mut *console.out)?
     } else {
-        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // It gets its name when it is whole, and only its owner may read it.
         let failed = || format!("{} cannot be written", file.display());
-        let mut made = tempfile::NamedTempFile::new_in(parent).with_context(failed)?;
+        let mut made = beside(file)?;
         let mut out = io::BufWriter::new(made.as_file_mut());
         let done = store.export(&mut out)?;
         drop(out);

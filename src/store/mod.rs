@@ -19,6 +19,7 @@ mod codec;
 mod config;
 mod delivering;
 mod error;
+mod export;
 mod folder;
 mod following;
 mod inspect;
@@ -31,6 +32,7 @@ mod read;
 mod record;
 mod registering;
 mod removing;
+mod snapshot;
 mod spool;
 mod spooled;
 mod transfer;
@@ -60,6 +62,7 @@ pub use clock_mark::{ClockMark, Leap, Moved};
 pub use config::StoreConfig;
 pub use delivering::{AttemptDone, Owner};
 pub use error::{OpenError, StoreError};
+pub use export::Export;
 pub use following::{Ended, Observation};
 pub use inspect::{Flaw, Stats};
 pub use keys::DeliveryKey;
@@ -73,6 +76,7 @@ pub use spool::{Incoming, Spool};
 pub use transfer::{TransferError, Transferred, import};
 
 use folder::DataFolder;
+use snapshot::Snapshots;
 use unreadable::Unreadable;
 
 /// How often sled's own thread writes and tidies; its space is reclaimed only then.
@@ -101,6 +105,7 @@ struct Shared {
     newest: watch::Sender<Newest>,
     spool: Spool,
     unreadable: Unreadable,
+    snapshots: Snapshots,
     space: spool::FreeSpace,
     /// One process a folder. The last field, so that it is let go only after the database is closed.
     lock: fs::File,
@@ -211,6 +216,7 @@ impl Store {
             newest: watch::Sender::new(Newest { number: newest, count: 0 }),
             spool,
             unreadable: Unreadable::default(),
+            snapshots: Snapshots::default(),
             lock,
         });
         let calls = writer::start(&shared).map_err(|error| OpenError::Folder {

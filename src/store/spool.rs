@@ -32,6 +32,26 @@ pub struct Spool {
     shown: PathBuf,
     spooled: Arc<Spooled>,
     attempts: Arc<AtomicU64>,
+    pins: Arc<Mutex<Pins>>,
+}
+
+/// Whether somebody needs every body that is there.
+#[derive(Debug, Default)]
+struct Pins {
+    is_pinned: bool,
+    /// A body that nothing refers to was left because of that.
+    left: bool,
+}
+
+/// Keeps every body in the spool until it lets go.
+pub(super) struct Pin(Arc<Mutex<Pins>>);
+
+impl Pin {
+    /// Lets go. Returns whether bodies were left that nothing refers to.
+    pub(super) fn let_go(&self) -> bool {
+        let mut pins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *pins).left
+    }
 }
 
 /// The folder in it of those that are being written.
@@ -52,6 +72,7 @@ impl Spool {
             shown: shown.to_owned(),
             spooled: Arc::default(),
             attempts: Arc::default(),
+            pins: Arc::default(),
         })
     }
 
@@ -118,10 +139,22 @@ impl Spool {
     /// When it is there and cannot be removed.
     pub fn remove(&self, watch: u64, event_id: &str) -> io::Result<()> {
         let path = self.path(watch, event_id);
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if pins.is_pinned {
+            pins.left = true;
+            return Ok(());
+        }
         match self.spooled.change(&path, || fs::remove_file(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Keeps every body until the pin lets go: what is removed meanwhile stays. `None` while there is a pin.
+    pub(super) fn pin(&self) -> Option<Pin> {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_pinned = std::mem::replace(&mut pins.is_pinned, true);
+        (!was_pinned).then(|| Pin(Arc::clone(&self.pins)))
     }
 
     /// How many bytes the bodies have. Those from before the start count once [`bodies`](Self::bodies) has seen them.
@@ -136,6 +169,22 @@ impl Spool {
     /// When the folder cannot be read.
     pub fn bodies(&self) -> io::Result<Vec<(u64, String, u64)>> {
         let mut bodies = Vec::new();
+        self.each_body(|number, event_id, size| {
+            bodies.push((number, event_id.to_owned(), size));
+            Ok::<_, io::Error>(())
+        })?;
+        self.spooled.found(bodies.iter().map(|(watch, event_id, size)| (self.path(*watch, event_id), *size)));
+        Ok(bodies)
+    }
+
+    /// Calls `each` with every body as [`bodies`](Self::bodies) lists them, without holding a list.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, and the first error of `each`.
+    pub(super) fn each_body<E: From<io::Error>>(
+        &self,
+        mut each: impl FnMut(u64, &str, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
         for entry in fs::read_dir(self.folder.path())? {
             let entry = entry?;
             let name = entry.file_name();
@@ -144,11 +193,10 @@ impl Spool {
             if let Some((number, event_id)) = parts
                 && let Ok(number) = u64::from_str_radix(number, 16)
             {
-                bodies.push((number, event_id.to_owned(), entry.metadata().map_or(0, |data| data.len())));
+                each(number, event_id, entry.metadata().map_or(0, |data| data.len()))?;
             }
         }
-        self.spooled.found(bodies.iter().map(|(watch, event_id, size)| (self.path(*watch, event_id), *size)));
-        Ok(bodies)
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead, Read as _, Write},
+    io::{self, BufRead, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -16,17 +16,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    Delivery, Event, Store, StoreConfig, StoreError, Watch, codec, inspect::shown, keys, make_private,
-    sync_folder,
-};
+use super::{Store, StoreConfig, StoreError, codec, export::is_readable, make_private, sync_folder};
 use crate::job::hex;
 
 /// The format that is written, and the newest that is read.
-const FORMAT: u32 = 1;
-
-/// Bytes of a stored job in one line.
-const CHUNK: usize = 48 << 10;
+pub(super) const FORMAT: u32 = 1;
 
 /// Writes of one batch; larger ones grow far past sled's cache.
 const BATCH: usize = 100;
@@ -69,7 +63,7 @@ pub struct Transferred {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
-enum Line {
+pub(super) enum Line {
     /// The first.
     TidingsExport { format: u32, version: String },
     /// A record of JSON.
@@ -82,85 +76,6 @@ enum Line {
     Data(String),
     /// The last.
     End { records: u64, jobs: u64, sha256: String },
-}
-
-struct Output<'a> {
-    to: &'a mut dyn Write,
-    hash: Sha256,
-}
-
-impl Output<'_> {
-    fn line(&mut self, line: &Line) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        self.hash.update(&text);
-        self.to.write_all(&text)
-    }
-}
-
-impl Store {
-    /// Writes everything to `to`. Nobody else may use the store meanwhile.
-    ///
-    /// # Errors
-    /// When it cannot be read or written.
-    pub fn export(&self, to: &mut dyn Write) -> Result<Transferred, TransferError> {
-        let mut out = Output { to, hash: Sha256::new() };
-        let mut done = Transferred::default();
-        out.line(&Line::TidingsExport { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned() })?;
-        self.read(|db| {
-            for entry in db.iter() {
-                let (key, value) = entry?;
-                out.line(&record(&key, &value))?;
-                done.records += 1;
-                done.unreadable += u64::from(!is_readable(&key, &value));
-            }
-            Ok(())
-        })?;
-        for (watch, event_id, _) in self.spool().bodies().map_err(StoreError::from)? {
-            // One that nothing refers to is on its way out.
-            if self.has_watch(watch)? {
-                job(&mut out, &self.spool().path(watch, &event_id))?;
-                done.jobs += 1;
-            }
-        }
-        let sha256 = hex(&out.hash.clone().finalize());
-        out.line(&Line::End { records: done.records, jobs: done.jobs, sha256 })?;
-        out.to.flush()?;
-        Ok(done)
-    }
-}
-
-/// Whether the value of a key is what the key says.
-fn is_readable(key: &[u8], value: &[u8]) -> bool {
-    match key.first() {
-        Some(&keys::WATCH) => codec::decode::<Watch>(value).is_ok(),
-        Some(&keys::EVENT) => codec::decode::<Event>(value).is_ok(),
-        Some(&keys::DELIVERY) => codec::decode::<Delivery>(value).is_ok(),
-        _ => true,
-    }
-}
-
-fn record(key: &[u8], value: &[u8]) -> Line {
-    let is_json = matches!(key.first(), Some(&(keys::WATCH | keys::EVENT | keys::DELIVERY)));
-    let json = codec::json(value).filter(|_| is_json).and_then(|json| serde_json::from_slice(json).ok());
-    match json {
-        Some(json) => Line::Record { key: shown(key), json },
-        None => Line::Bytes { key: shown(key), base64: STANDARD.encode(value) },
-    }
-}
-
-fn job(out: &mut Output<'_>, path: &Path) -> io::Result<()> {
-    let mut file = fs::File::open(path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    out.line(&Line::Job { file: name, size: file.metadata()?.len() })?;
-    let mut chunk = Vec::with_capacity(CHUNK);
-    loop {
-        chunk.clear();
-        if (&mut file).take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
-            return Ok(());
-        }
-        out.line(&Line::Data(STANDARD.encode(&chunk)))?;
-    }
 }
 
 /// Makes the store of an export in `config.path`, which must be empty or missing. It is made beside it and gets its name when it

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Change, Newest, StoreError, codec, keys, unreadable::Unreadable};
+use super::{Change, Newest, StoreError, codec, keys, snapshot::Snapshots, unreadable::Unreadable};
 
 /// A batch of more than about this many random keys makes sled hold memory far beyond its cache (1 000 a batch:
 /// gigabytes; 100: as configured).
@@ -16,6 +16,7 @@ type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub(super) struct Txn<'a> {
     db: &'a sled::Db,
     unreadable: &'a Unreadable,
+    snapshots: &'a Snapshots,
     /// Whole operations, not in the database yet.
     staged: Writes,
     /// The operation under way.
@@ -34,10 +35,11 @@ pub(super) struct Committed {
 }
 
 impl<'a> Txn<'a> {
-    pub(super) fn new(db: &'a sled::Db, unreadable: &'a Unreadable) -> Self {
+    pub(super) fn new(db: &'a sled::Db, unreadable: &'a Unreadable, snapshots: &'a Snapshots) -> Self {
         Self {
             db,
             unreadable,
+            snapshots,
             staged: Writes::new(),
             current: Writes::new(),
             changes: Vec::new(),
@@ -139,6 +141,8 @@ impl<'a> Txn<'a> {
 
     fn apply(&mut self) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
+        let touched: Vec<Vec<u8>> =
+            self.staged.keys().cloned().chain(keys::COUNTED.map(|(_, name, _)| name.to_vec())).collect();
         for (prefix, name, _) in keys::COUNTED {
             if let Some(count) = self.counted(prefix, name)? {
                 batch.insert(name, &count.to_be_bytes());
@@ -159,7 +163,7 @@ impl<'a> Txn<'a> {
                 None => batch.remove(key),
             }
         }
-        Ok(self.db.apply_batch(batch)?)
+        self.snapshots.apply(self.db, touched, batch)
     }
 
     /// How many records of `prefix` there are once what is staged is applied; `None` when it touches none.
@@ -212,8 +216,8 @@ mod tests {
     fn no_batch_is_larger_than_bounded_and_no_operation_is_split() {
         let folder = tempfile::tempdir().unwrap();
         let db = sled::Config::default().path(folder.path()).open().unwrap();
-        let unreadable = Unreadable::default();
-        let mut txn = Txn::new(&db, &unreadable);
+        let (unreadable, snapshots) = (Unreadable::default(), Snapshots::default());
+        let mut txn = Txn::new(&db, &unreadable, &snapshots);
         let key = |operation: u32, part: u32| [operation.to_be_bytes(), part.to_be_bytes()].concat();
         let mut applied = 0;
         for operation in 0..1000_u32 {
@@ -243,8 +247,8 @@ mod tests {
         let db = sled::Config::default().path(folder.path()).open().unwrap();
         db.insert("a1", "old").unwrap();
         db.insert("a2", "old").unwrap();
-        let unreadable = Unreadable::default();
-        let mut txn = Txn::new(&db, &unreadable);
+        let (unreadable, snapshots) = (Unreadable::default(), Snapshots::default());
+        let mut txn = Txn::new(&db, &unreadable, &snapshots);
         txn.put(b"a1".to_vec(), b"staged".to_vec());
         txn.delete(b"a2".to_vec());
         txn.end_operation().unwrap();
@@ -257,6 +261,6 @@ mod tests {
         assert_eq!((txn.next_number().unwrap(), txn.next_number().unwrap()), (1, 2));
         txn.finish().unwrap();
         assert_eq!(db.scan_prefix("a").count(), 2);
-        assert_eq!(Txn::new(&db, &unreadable).next_number().unwrap(), 3);
+        assert_eq!(Txn::new(&db, &unreadable, &snapshots).next_number().unwrap(), 3);
     }
 }

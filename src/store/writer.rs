@@ -214,6 +214,8 @@ fn commit(shared: &Shared, mut calls: Vec<Box<dyn Call>>, reopening: &mut Reopen
             }
         }
         Err(error) => {
+            // What it read of a database that failed may never have reached the disk.
+            shared.snapshots.fail();
             if shared.healthy.swap(false, Ordering::AcqRel) {
                 tracing::error!(%error, "the store failed; new watches are refused until it is open again");
                 *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
@@ -233,7 +235,7 @@ fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Committe
         return Err(shared.unavailable());
     };
     contained(|| {
-        let mut txn = Txn::new(&database.db, &shared.unreadable);
+        let mut txn = Txn::new(&database.db, &shared.unreadable, &shared.snapshots);
         for call in calls {
             call.apply(&mut txn)?;
         }

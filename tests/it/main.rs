@@ -12,6 +12,7 @@ mod api;
 mod archive;
 mod attempts;
 mod blame;
+mod backup;
 mod bodies;
 mod cloudevents;
 mod commands;

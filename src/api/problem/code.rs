@@ -116,6 +116,9 @@ codes! {
     JobNotEnded "job_not_ended" [409]
         "The job has not ended, so there is no result yet.",
         "Wait for it with `GET …/wait`.";
+    ExportRunning "export_running" [409]
+        "Another export of the store is being written.",
+        "Send the request again when that one is done.";
     NoConfiguration "no_configuration" [409]
         "The daemon runs without a configuration that could be read again.",
         "Restart it with the new settings.";
