@@ -18,7 +18,7 @@ use crate::{
     clock,
     config::{Config, Loader},
     deliver::SinkError,
-    fanout::{Router, Routing},
+    fanout::{Router, Routing, Unrouted},
     job::JobId,
     reload::{self, ReloadError, ReloadRequest, Reloaded, Reloader},
     remember,
@@ -244,6 +244,7 @@ fn assemble(config: &Config, store: Store, reloads: mpsc::Sender<ReloadRequest>)
 fn listen_to_changes(api: &Arc<Api>) {
     // The store must not keep itself alive through its own listener.
     let weak: Weak<Api> = Arc::downgrade(api);
+    let unrouted = Unrouted::new(&api.metrics);
     api.store.on_change(move |change| {
         let Some(api) = weak.upgrade() else { return };
         // Held until all of it is passed on: see `Api::wiring`.
@@ -261,6 +262,7 @@ fn listen_to_changes(api: &Arc<Api>) {
             Change::Settled { watch } => api.waiters.settled(watch),
             Change::Deliver { sink, key, due, as_of } => live.couriers.schedule(&sink, key, due, as_of),
             Change::Drop { sink, key } => live.couriers.forget(&sink, key),
+            Change::Unrouted { source, job_id, event_id } => unrouted.made(&source, &job_id, &event_id),
         }
     });
 }

@@ -1,5 +1,7 @@
 //! One finished job becomes one event with its deliveries: which sinks get it.
 
+mod unrouted;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -15,6 +17,8 @@ use crate::{
     job::{EventType, Outcome},
     store::Watch,
 };
+
+pub use unrouted::Unrouted;
 
 /// `[[routes]]`: which events go to which sinks. Without any route every sink gets every event it takes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -248,15 +252,20 @@ impl Router {
         decisions
     }
 
+    /// Whether a sink gets an event that somebody names it for: every end, and the progress that it asks for.
+    #[must_use]
+    pub fn takes_named(&self, sink: &str, event: EventType) -> bool {
+        event.outcome().is_some() || self.sinks.get(sink).is_some_and(|events| takes(events, event))
+    }
+
     fn decide(&self, name: &str, facts: &Facts<'_>) -> Reason {
         // One that a watch names may have gone from the configuration; its deliveries wait for it.
         let events = self.sinks.get(name).map(Vec::as_slice).unwrap_or_default();
         let not_taken = || Reason::NotTaken(events.to_vec());
-        let is_end = facts.event.outcome().is_some();
         match facts.sinks {
             Some(named) if !named.iter().any(|named| named == name) => return Reason::NotNamed,
             // A watch that names a sink must not flood it with what it never asked for.
-            Some(_) if !is_end && !takes(events, facts.event) => return not_taken(),
+            Some(_) if !self.takes_named(name, facts.event) => return not_taken(),
             Some(_) => return Reason::Named,
             None if !takes(events, facts.event) => return not_taken(),
             None if self.routes.is_empty() => return Reason::Unrouted,

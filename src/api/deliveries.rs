@@ -6,20 +6,16 @@ use axum::{Json, extract::State, http::StatusCode};
 
 use super::{
     Api,
-    body::Input,
     convert::delivery_view,
     problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
-    view::{DeliveryQuery, DeliveryState, DeliveryView, Page, RedeliverRequest, Redelivered},
+    view::{DeliveryQuery, DeliveryState, DeliveryView, Page},
 };
 use crate::{
     clock,
     store::{DeliveryFilter, DeliveryKey},
     units::Time,
 };
-
-/// Deliveries that are sent again in one durable commit.
-const CHUNK: usize = 1000;
 
 /// List deliveries, newest first.
 #[utoipa::path(
@@ -96,35 +92,4 @@ pub(super) async fn redeliver(
     }
     let delivery = api.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
     Ok((StatusCode::ACCEPTED, Json(delivery_view(&api, key, delivery))))
-}
-
-/// Send many again: dead letters, unless `state` says otherwise.
-#[utoipa::path(
-    post, path = "/v1/deliveries/redeliver", tag = "deliveries", request_body = RedeliverRequest,
-    responses((status = 202, body = Redelivered))
-)]
-pub(super) async fn redeliver_many(
-    State(api): State<Arc<Api>>,
-    Input(asked): Input<RedeliverRequest>,
-) -> Result<(StatusCode, Json<Redelivered>), Problem> {
-    let filter = DeliveryFilter {
-        state: Some(asked.state.unwrap_or(DeliveryState::Dead)),
-        sink: asked.sink,
-        since: asked.since,
-        until: asked.until,
-        by_end: true,
-        ..DeliveryFilter::default()
-    };
-    let (mut from, mut count) = (None, 0);
-    loop {
-        let (filter, cursor) = (filter.clone(), from.take());
-        let listing =
-            aside(&api, move |api| Ok(api.store.deliveries(&filter, cursor.as_deref(), CHUNK)?)).await?;
-        let keys = listing.entries.into_iter().map(|(key, _)| key).collect();
-        count += api.store.redeliver(keys, clock::now()).await?;
-        match listing.next {
-            Some(next) => from = Some(next),
-            None => return Ok((StatusCode::ACCEPTED, Json(Redelivered { count }))),
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //! holds its place and at most one page, whatever its client does.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     convert::Infallible,
     sync::{Arc, atomic::Ordering},
 };
@@ -11,7 +11,10 @@ use axum::{
     Extension,
     extract::State,
     http::HeaderMap,
-    response::sse::{Event as Message, Sse},
+    response::{
+        IntoResponse as _, Response,
+        sse::{Event as Message, Sse},
+    },
 };
 use futures_util::{Stream, stream};
 use tokio::{
@@ -23,14 +26,15 @@ use tokio::{
 use super::{
     Api,
     config::StreamLimits,
+    event_list::Asked,
     patience::Line,
-    problem::{Code, Problem, Query, unknown_parameter},
+    problem::{Code, Problem, Query},
     requests::aside,
-    view::EventView,
+    view::{EventView, Page},
 };
 use crate::{
     path_segment,
-    store::{Event, Newest},
+    store::{Event, EventFilter, Newest},
     telemetry::Metrics,
 };
 
@@ -38,35 +42,12 @@ use crate::{
 const PAGE: usize = 100;
 const PAGE_BYTES: usize = 64 << 10;
 
-/// Which events a reader wants.
-#[derive(Clone, Debug, Default)]
-struct Filter {
-    source: Option<String>,
-    labels: BTreeMap<String, String>,
-}
-
-impl Filter {
-    fn of(query: Vec<(String, String)>) -> Result<Self, Problem> {
-        let mut filter = Self::default();
-        for (key, value) in query {
-            match key.strip_prefix("label.") {
-                Some(label) => drop(filter.labels.insert(label.to_owned(), value)),
-                None if key == "source" => filter.source = Some(value),
-                None => return Err(unknown_parameter(&key, "source and label.KEY")),
-            }
-        }
-        Ok(filter)
-    }
-
-    fn takes(&self, event: &Event) -> bool {
-        self.source.as_ref().is_none_or(|source| *source == event.source)
-            && self.labels.iter().all(|(key, value)| event.labels.get(key) == Some(value))
-    }
-}
-
-/// Follow the events.
+/// Follow the events, or list those that are kept.
 ///
-/// Server-sent events: `id` is where the event stands (opaque), `event` its type, `data` one line of JSON: the
+/// With `Accept: application/json` pages of events, newest first; also without a preference in `Accept` when `routed` or
+/// a parameter of the list is there. `routed=false` lists the events that no sink took.
+///
+/// Otherwise server-sent events: `id` is where the event stands (opaque), `event` its type, `data` one line of JSON: the
 /// envelope without the job. Without `Last-Event-ID` it begins with what happens from now on, with it after that
 /// event, or at the oldest that is kept. A comment comes every 15 seconds. A reader that falls more than 1000
 /// events behind is sent `event: dropped` and cut off; it may come back with its last id.
@@ -75,21 +56,41 @@ impl Filter {
     params(
         ("source" = Option<String>, Query, description = "Only those of this source"),
         ("label.KEY" = Option<String>, Query, description = "Only those whose label KEY has this value"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was read"),
+        ("routed" = Option<bool>, Query, description = "`false`: only those without a delivery to any sink; `true`: only those with one"),
+        ("outcome" = Option<crate::job::Outcome>, Query, description = "List: only ends with this outcome"),
+        ("since" = Option<String>, Query, description = "List: only those made at this time or later"),
+        ("until" = Option<String>, Query, description = "List: only those made before this time"),
+        ("limit" = Option<usize>, Query, description = "List: entries a page, at most 1000; 100 when left out"),
+        ("cursor" = Option<String>, Query, description = "List: from `next_cursor` of the page before"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Stream: the id of the last event that was read"),
     ),
     responses(
-        (status = 200, body = EventView, content_type = "text/event-stream"),
+        (status = 200, content((EventView = "text/event-stream"), (Page<EventView> = "application/json"))),
         (status = 400, body = super::view::Problem),
         (status = 503, body = super::view::Problem, description = "Too many readers"),
     )
 )]
-pub(super) async fn follow(
+pub(super) async fn get(
     State(api): State<Arc<Api>>,
     line: Option<Extension<Arc<Line>>>,
     headers: HeaderMap,
     Query(query): Query,
-) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Problem> {
-    let filter = Filter::of(query)?;
+) -> Result<Response, Problem> {
+    let asked = Asked::of(query)?;
+    if asked.is_list(&headers) {
+        return Ok(asked.page(&api).await?.into_response());
+    }
+    let filter = asked.for_stream()?;
+    let line = line.map(|Extension(line)| line);
+    Ok(follow(api, line, &headers, filter)?.into_response())
+}
+
+fn follow(
+    api: Arc<Api>,
+    line: Option<Arc<Line>>,
+    headers: &HeaderMap,
+    filter: EventFilter,
+) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>> + use<>>, Problem> {
     let newest = api.store.newest_event();
     let now = *newest.borrow();
     let after = match headers.get("last-event-id") {
@@ -97,7 +98,7 @@ pub(super) async fn follow(
         Some(id) => last_id(id)?.min(now.number),
         None => now.number,
     };
-    let place = Place::take(&api, line.map(|Extension(line)| line))?;
+    let place = Place::take(&api, line)?;
     let limits = api.streams;
     let reader = Reader {
         filter,
@@ -161,7 +162,7 @@ impl Drop for Place {
 /// One client that follows the events.
 struct Reader {
     api: Arc<Api>,
-    filter: Filter,
+    filter: EventFilter,
     newest: watch::Receiver<Newest>,
     limits: StreamLimits,
     /// Everything up to here was looked at.
@@ -219,8 +220,13 @@ impl Reader {
             let events = api.store.events_after(after, until, PAGE, PAGE_BYTES)?;
             // A page that is empty although there should be more: those were dropped.
             let position = events.last().map_or(until, |(number, _)| *number);
-            let wanted = events.into_iter().filter(|(_, event)| filter.takes(event));
-            Ok((position, wanted.map(|(number, event)| message(number, event)).collect()))
+            let mut page = VecDeque::new();
+            for (number, event) in events.into_iter().filter(|(_, event)| filter.takes(event)) {
+                if filter.routed.is_none() || filter.routed == Some(api.store.is_routed(number)?) {
+                    page.push_back(message(number, event));
+                }
+            }
+            Ok((position, page))
         });
         match read.await {
             Ok((position, page)) => (self.position, self.page) = (position, page),
@@ -248,7 +254,7 @@ fn message(number: u64, event: Event) -> Message {
     Message::default().id(number.to_string()).event(view.event_type).data(data)
 }
 
-fn view(event: Event) -> EventView {
+pub(super) fn view(event: Event) -> EventView {
     let news = event.news;
     let job = news.job();
     let path = format!(
@@ -259,6 +265,7 @@ fn view(event: Event) -> EventView {
     EventView {
         event_type: news.event_type().as_str().to_owned(),
         timestamp: news.time(),
+        created_at: event.created_at,
         id: news.event_id().to_owned(),
         outcome: news.event_type().outcome(),
         status: news.status().map(str::to_owned),

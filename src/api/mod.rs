@@ -1,11 +1,13 @@
 //! The local HTTP API: where job ids come in, and where their state can be seen.
 
 mod access;
+mod again;
 mod body;
 mod config;
 mod control;
 mod convert;
 mod deliveries;
+mod event_list;
 mod events;
 mod export;
 mod health;

@@ -34,12 +34,7 @@ impl Api {
         self.check_vars(&source, &job_id, &asked.vars)?;
         check_labels(&asked.labels)?;
         for sink in asked.sinks.iter().flatten() {
-            if !self.live().couriers.knows(sink) {
-                return Err(Problem::new(
-                    Code::UnknownSink,
-                    format!("there is no sink `{sink}`; there are {}", list(self.live().couriers.names())),
-                ));
-            }
+            self.check_sink(sink)?;
         }
         Ok(Registration {
             source,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, routing::MethodRouter};
 use utoipa::{OpenApi as _, openapi::OpenApi};
 
-use super::{Api, control, deliveries, events, export, health, sinks, sources, view, watches};
+use super::{Api, again, control, deliveries, events, export, health, sinks, sources, view, watches};
 
 /// What is served and what is documented, from one table. The document is made only when somebody asks for it: while it
 /// is made it takes a MiB, a tenth of the whole process.
@@ -41,14 +41,17 @@ routes! {
     "/v1/watches/{source}/{job_id}/poll" post(watches::poll);
     "/v1/watches/{source}/{job_id}/job" get(watches::job);
     "/v1/deliveries" get(deliveries::list);
-    "/v1/deliveries/redeliver" post(deliveries::redeliver_many);
+    "/v1/deliveries/redeliver" post(again::redeliver);
+    "/v1/deliveries/deliver" post(again::deliver);
     "/v1/deliveries/{id}" get(deliveries::get);
     "/v1/deliveries/{id}/redeliver" post(deliveries::redeliver);
     "/v1/sinks" get(sinks::list_all);
     "/v1/sinks/{name}/test" post(sinks::test);
     "/v1/sinks/{name}/pause" post(sinks::pause);
     "/v1/sinks/{name}/resume" post(sinks::resume);
-    "/v1/events" get(events::follow);
+    "/v1/sinks/{name}/drop" post(again::drop_pending);
+    "/v1/sinks/{name}/move" post(again::move_pending);
+    "/v1/events" get(events::get);
     "/v1/sources" get(sources::list_all);
     "/v1/sources/{name}" get(sources::show);
     "/v1/export" get(export::export);

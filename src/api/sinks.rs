@@ -71,7 +71,7 @@ pub(super) async fn resume(State(api): State<Arc<Api>>, Name(name): Name) -> Res
     view.map(Json).ok_or_else(|| no_sink(&api, &name))
 }
 
-fn no_sink(api: &Api, name: &str) -> Problem {
+pub(super) fn no_sink(api: &Api, name: &str) -> Problem {
     let known = list(api.live().couriers.names());
     Problem::in_path(Code::UnknownSink, format!("there is no sink `{name}`; there are {known}"))
 }

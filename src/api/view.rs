@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+mod again;
 mod sinks;
 
+pub use again::{Counted, DeliverRequest, MoveRequest, Moved, RedeliverRequest};
 pub use sinks::{BreakerState, OriginView, SinkState, SinkView};
 
 use crate::{
@@ -211,6 +213,9 @@ pub struct EventView {
     /// When the job ended, or its progress was noticed.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Time,
+    /// When the event was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Time,
     /// `evt_…`, the same wherever the event goes.
     pub id: String,
     /// The source's name.
@@ -381,34 +386,6 @@ pub struct Rejected {
     pub code: String,
     /// A sentence for people.
     pub detail: String,
-}
-
-/// The body of `POST /v1/deliveries/redeliver`: which ones. Without `state` the dead letters.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RedeliverRequest {
-    /// Only those in this state; dead letters when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<DeliveryState>,
-    /// Only those to this sink.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sink: Option<String>,
-    /// Only those that became dead letters (or were delivered) at this time or later; for pending ones the time of the
-    /// event counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub since: Option<Time>,
-    /// Only those that became dead letters (or were delivered) before this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub until: Option<Time>,
-}
-
-/// How many deliveries are sent again.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Redelivered {
-    /// The number.
-    pub count: u64,
 }
 
 /// The query of `GET /v1/deliveries`.

@@ -21,6 +21,9 @@ pub const READ: Duration = Duration::from_secs(15);
 /// The longest silence within an answer.
 pub const STALL: Duration = Duration::from_secs(15);
 
+/// The longest wait for the answer to a request that changes many deliveries, each of them durably.
+const BULK: Duration = Duration::from_mins(10);
+
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -277,6 +280,21 @@ impl Client {
         let body = body.map(serde_json::to_vec).transpose();
         let body = body.map_err(|error| ClientError::Setup(error.to_string()))?;
         self.send(Method::POST, path, body, Some(PATIENCE)).await
+    }
+
+    /// `POST` of what changes any number of deliveries; the answer read as `T`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn post_bulk<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &Path,
+        body: Option<&B>,
+    ) -> Result<T, ClientError> {
+        let body = body.map(serde_json::to_vec).transpose();
+        let body = body.map_err(|error| ClientError::Setup(error.to_string()))?;
+        let answer = self.send(Method::POST, path, body, Some(BULK)).await?;
+        self.parse(&self.read_text(answer).await?)
     }
 
     /// The rest of `answer` as text.

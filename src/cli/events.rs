@@ -15,6 +15,7 @@ use super::{
     output::{Console, clean},
     patience::Patience,
     target::Path,
+    unrouted::{self, UnroutedPages},
 };
 use crate::api::view::EventView;
 
@@ -22,7 +23,8 @@ use crate::api::view::EventView;
 pub const ABOUT: &str = "Follow the events as they happen\n\n\
     One line for each event: the end of a job and, where a sink asks for it, its start and progress. When the \
     daemon goes away the stream is resumed where it was, without a gap, however long that takes. Ctrl-C ends it with \
-    status 0; a daemon that cannot be reached within 10s of the start is status 1.";
+    status 0; a daemon that cannot be reached within 10s of the start is status 1.\n\n\
+    With --unrouted it lists the events that no sink took, newest first, and ends.";
 
 /// The wait before the first attempt to come back, doubled up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -40,7 +42,8 @@ const MAX_LINE: usize = 1 << 20;
 /// Which events to follow.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tidings events --label team=billing\n  tidings events --output json | jq .job_id"
+    after_help = "Examples:\n  tidings events --label team=billing\n  tidings events --output json | jq .job_id\n  \
+        tidings events --unrouted --all"
 )]
 pub struct EventsArgs {
     /// Only those of this source
@@ -55,6 +58,14 @@ pub struct EventsArgs {
     #[arg(long, value_name = "N")]
     pub since_id: Option<u64>,
 
+    /// List the events that no sink took, and end; json is one array
+    #[arg(long, conflicts_with = "since_id")]
+    pub unrouted: bool,
+
+    /// How many of them to list
+    #[command(flatten)]
+    pub pages: UnroutedPages,
+
     /// A line for people (table) or a JSON object a line (json)
     #[arg(short = 'o', long, value_enum, default_value = "table")]
     pub output: Format,
@@ -65,6 +76,9 @@ pub struct EventsArgs {
 /// # Errors
 /// When the daemon could never be reached, refuses, or the output is closed.
 pub async fn run(args: &EventsArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    if args.unrouted {
+        return unrouted::list(args, client, console).await;
+    }
     tokio::select! {
         failed = follow(args, client, console) => failed,
         stopped = tokio::signal::ctrl_c() => Ok(stopped.map(|()| ExitStatus::Done)?),

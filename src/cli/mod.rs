@@ -5,6 +5,7 @@ pub mod client;
 pub mod complete;
 pub mod completions;
 pub mod control;
+pub mod deliver;
 pub mod deliveries;
 pub mod demo;
 pub mod events;
@@ -16,6 +17,7 @@ pub mod list;
 pub mod output;
 pub mod patience;
 pub mod plot;
+pub mod poll;
 pub mod progress;
 pub mod redeliver;
 pub mod run;
@@ -28,6 +30,7 @@ pub mod status;
 pub mod store;
 mod store_backup;
 pub mod target;
+mod unrouted;
 pub mod unwatch;
 pub mod wait;
 pub mod watch;
@@ -184,6 +187,9 @@ pub enum Command {
     /// Wait until jobs have ended, or everything that is open
     #[command(long_about = wait::ABOUT)]
     Wait(wait::WaitArgs),
+    /// Poll jobs now
+    #[command(long_about = poll::ABOUT)]
+    Poll(poll::PollArgs),
     /// End watches
     #[command(long_about = unwatch::ABOUT)]
     Unwatch(unwatch::UnwatchArgs),
@@ -193,7 +199,10 @@ pub enum Command {
     /// Send deliveries again
     #[command(long_about = redeliver::ABOUT)]
     Redeliver(redeliver::RedeliverArgs),
-    /// Follow the events as they happen
+    /// Deliver past events to a sink that never got them
+    #[command(long_about = deliver::ABOUT)]
+    Deliver(deliver::DeliverArgs),
+    /// Follow the events as they happen, or list those that no sink took
     #[command(long_about = events::ABOUT)]
     Events(events::EventsArgs),
     /// Show the sinks, or test one
@@ -373,9 +382,11 @@ impl Cli {
             Command::Quit(_) => control::quit(&client).await,
             Command::List(args) => list::run(args, &client, console).await,
             Command::Get(args) => get::run(args, &client, console).await,
+            Command::Poll(args) => poll::run(args, &client, console).await,
             Command::Unwatch(args) => unwatch::run(args, &client, console).await,
             Command::Deliveries(args) => deliveries::run(args, &client, console).await,
             Command::Redeliver(args) => redeliver::run(args, &client, console).await,
+            Command::Deliver(args) => deliver::run(args, &client, console).await,
             Command::Events(args) => events::run(args, &client, console).await,
             Command::Sink(command) => sink::run(command, &client, console).await,
             Command::Healthcheck(_) => healthcheck::run(&client).await,

@@ -12,7 +12,8 @@ use super::{
     target::Path,
 };
 use crate::{
-    api::view::{DeliveryState, RedeliverRequest, Redelivered},
+    api::view::{Counted, DeliveryState, RedeliverRequest},
+    job::JobId,
     units::Time,
 };
 
@@ -26,13 +27,15 @@ pub(super) const ABOUT: &str = "Sends deliveries again: the ones named by id, or
 #[command(after_long_help = "Examples:\n  \
         tidings redeliver dlv_4fzq\n  \
         tidings redeliver --sink app --since 6h     # after an outage of the receiver\n  \
-        tidings redeliver --all                     # every dead letter\n\n\
+        tidings redeliver --source retab --job-id job_V1St --state delivered\n  \
+        tidings redeliver --all --dry-run           # how many dead letters are there?\n\n\
         Exit status: 0 done; 1 some delivery could not be sent again (the others are); 2 bad usage: nothing was \
         named.")]
 pub struct RedeliverArgs {
     /// The deliveries
     #[arg(value_name = "DLV_ID", value_parser = args::name,
-        conflicts_with_all = ["state", "sink", "since", "until", "all"], add = complete::deliveries())]
+        conflicts_with_all = ["state", "sink", "source", "job_id", "since", "until", "all", "dry_run"],
+        add = complete::deliveries())]
     pub ids: Vec<String>,
 
     /// All in this state [default: dead]
@@ -42,6 +45,14 @@ pub struct RedeliverArgs {
     /// All to this sink
     #[arg(long, value_name = "NAME", add = complete::sinks())]
     pub sink: Option<String>,
+
+    /// All of jobs of this source
+    #[arg(long, value_name = "NAME", add = complete::sources())]
+    pub source: Option<String>,
+
+    /// All of this job
+    #[arg(long, value_name = "JOB_ID")]
+    pub job_id: Option<JobId>,
 
     /// All that became dead letters since then: a time (RFC 3339), or how long ago (6h)
     #[arg(long, value_name = "WHEN", value_parser = args::instant)]
@@ -54,13 +65,17 @@ pub struct RedeliverArgs {
     /// All of them, without another filter
     #[arg(long)]
     pub all: bool,
+
+    /// Count them and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 impl RedeliverArgs {
     /// Everything is never meant by saying nothing.
     fn names_nothing(&self) -> bool {
-        let filtered =
-            self.state.is_some() || self.sink.is_some() || self.since.is_some() || self.until.is_some();
+        let names = self.sink.is_some() || self.source.is_some() || self.job_id.is_some();
+        let filtered = names || self.state.is_some() || self.since.is_some() || self.until.is_some();
         self.ids.is_empty() && !filtered && !self.all
     }
 }
@@ -71,7 +86,7 @@ impl RedeliverArgs {
 /// When the daemon cannot be asked or the output is closed; a refusal of one delivery is a remark.
 pub async fn run(args: &RedeliverArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     if args.names_nothing() {
-        let text = "say which deliveries: by id, by --state, --sink, --since or --until, or --all for every dead letter";
+        let text = "say which deliveries: by id, by --state, --sink, --source, --job-id, --since or --until, or --all for every dead letter";
         return Err(BadUsage(text.to_owned()).into());
     }
     if !args.ids.is_empty() {
@@ -80,12 +95,18 @@ pub async fn run(args: &RedeliverArgs, client: &Client, console: &mut Console<'_
     let request = RedeliverRequest {
         state: Some(args.state.unwrap_or(DeliveryState::Dead)),
         sink: args.sink.clone(),
+        source: args.source.clone(),
+        job_id: args.job_id.as_ref().map(ToString::to_string),
         since: args.since,
         until: args.until,
+        dry_run: args.dry_run,
     };
-    let answer = client.post(&Path::of(&["v1", "deliveries", "redeliver"]), Some(&request)).await?;
-    let done: Redelivered = client.parse(&client.read_text(answer).await?)?;
-    writeln!(console.out, "{} sent again", count(done.count, "delivery is", "deliveries are"))?;
+    let path = Path::of(&["v1", "deliveries", "redeliver"]);
+    let done: Counted = client.post_bulk(&path, Some(&request)).await?;
+    match args.dry_run {
+        true => writeln!(console.out, "{} would be sent again", count(done.count, "delivery", "deliveries"))?,
+        false => writeln!(console.out, "{} sent again", count(done.count, "delivery is", "deliveries are"))?,
+    }
     Ok(ExitStatus::Done)
 }
 

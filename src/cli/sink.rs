@@ -16,7 +16,7 @@ use super::{
     target::Path,
 };
 use crate::{
-    api::view::{AttemptView, OriginView, SinkState, SinkView},
+    api::view::{AttemptView, Counted, MoveRequest, Moved, OriginView, SinkState, SinkView},
     clock,
     units::{Time, rounded},
 };
@@ -37,6 +37,16 @@ const ABOUT_PAUSE: &str = "Stops handing deliveries to a sink, for example while
 const ABOUT_RESUME: &str = "Lets a paused sink go on, with everything that came in meanwhile. Closes the breaker of a \
         sink that kept failing, and ends a silence that it asked for: deliveries go out again, slowly at first.";
 
+/// The long description of `sink drop`.
+const ABOUT_DROP: &str = "Ends all pending deliveries to a sink, and nothing else: the watches and their events stay, what \
+        was delivered stays, and deliveries to other sinks go on. The sink may be one that is no longer configured. \
+        `tidings deliver` can send the events once more.";
+
+/// The long description of `sink move`.
+const ABOUT_MOVE: &str = "Hands all pending deliveries of one sink to another, as after a rename: with a fresh schedule and \
+        the same event ids. The first may be one that is no longer configured. An event that the other sink has already \
+        is not delivered to it twice. Watches that name the old sink keep naming it.";
+
 /// `tidings sink …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum SinkCommand {
@@ -51,6 +61,24 @@ pub enum SinkCommand {
     /// Let a paused sink go on, or one whose breaker is open, with everything that came in meanwhile
     #[command(long_about = ABOUT_RESUME)]
     Resume(SinkNameArgs),
+    /// End the pending deliveries of a sink, also of one that is no longer configured
+    #[command(long_about = ABOUT_DROP, after_long_help = "Example:\n  tidings sink drop old")]
+    Drop(SinkNameArgs),
+    /// Hand the pending deliveries of a sink to another one, as after a rename
+    #[command(long_about = ABOUT_MOVE, after_long_help = "Example:\n  tidings sink move old new")]
+    Move(SinkMoveArgs),
+}
+
+/// The arguments of `tidings sink move`.
+#[derive(Clone, Debug, Args)]
+pub struct SinkMoveArgs {
+    /// The sink whose pending deliveries are moved
+    #[arg(value_name = "OLD", value_parser = args::name, add = complete::sinks())]
+    pub old: String,
+
+    /// The sink that gets them
+    #[arg(value_name = "NEW", value_parser = args::name, add = complete::sinks())]
+    pub new: String,
 }
 
 /// The arguments of `tidings sink list`.
@@ -71,7 +99,7 @@ pub struct SinkListArgs {
     pub output: Format,
 }
 
-/// The arguments of `tidings sink pause` and `resume`.
+/// The arguments of `tidings sink pause`, `resume` and `drop`.
 #[derive(Clone, Debug, Args)]
 pub struct SinkNameArgs {
     /// The sink
@@ -111,6 +139,8 @@ pub async fn run(command: &SinkCommand, client: &Client, console: &mut Console<'
         SinkCommand::Test(args) => test(args, client, console).await,
         SinkCommand::Pause(args) => pause(&args.name, true, client, console).await,
         SinkCommand::Resume(args) => pause(&args.name, false, client, console).await,
+        SinkCommand::Drop(args) => drop_pending(&args.name, client, console).await,
+        SinkCommand::Move(args) => move_pending(args, client, console).await,
     }
 }
 
@@ -216,6 +246,30 @@ async fn pause(name: &str, paused: bool, client: &Client, console: &mut Console<
         false => format!("{name} goes on, with {pending} pending"),
     };
     writeln!(console.out, "{said}")?;
+    Ok(ExitStatus::Done)
+}
+
+async fn drop_pending(name: &str, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let path = Path::of(&["v1", "sinks", name, "drop"]);
+    let done: Counted = client.post_bulk(&path, None::<&()>).await?;
+    let dropped = count(done.count, "delivery is", "deliveries are");
+    writeln!(console.out, "{dropped} dropped that waited for {name}")?;
+    Ok(ExitStatus::Done)
+}
+
+async fn move_pending(args: &SinkMoveArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let SinkMoveArgs { old, new } = args;
+    let path = Path::of(&["v1", "sinks", old, "move"]);
+    let done: Moved = client.post_bulk(&path, Some(&MoveRequest { to: new.clone() })).await?;
+    writeln!(
+        console.out,
+        "{} moved from {old} to {new}",
+        count(done.count, "delivery is", "deliveries are")
+    )?;
+    if done.existing > 0 {
+        let existing = count(done.existing, "event was", "events were");
+        console.note(&format!("{existing} at {new} already; that many deliveries to {old} ended"));
+    }
     Ok(ExitStatus::Done)
 }
 

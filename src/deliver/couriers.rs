@@ -157,6 +157,12 @@ impl Couriers {
         self.names().any(|known| known == name)
     }
 
+    /// Whether deliveries to a sink of this name go out, or have waited for it since the start.
+    #[must_use]
+    pub fn has_seen(&self, sink: &str) -> bool {
+        self.serves(sink) || self.missing().contains_key(sink)
+    }
+
     /// Whether somebody hands over the deliveries to this sink.
     #[must_use]
     pub fn serves(&self, sink: &str) -> bool {

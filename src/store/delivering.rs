@@ -196,7 +196,7 @@ fn conclude(
     write_watch(txn, watch, now)
 }
 
-fn redeliver(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, StoreError> {
+pub(super) fn redeliver(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, StoreError> {
     let Some(mut delivery) = txn.read::<Delivery>(&key.key(keys::DELIVERY))? else { return Ok(false) };
     let Some(mut watch) = load(txn, delivery.watch)? else { return Ok(false) };
     match delivery.state {
@@ -220,7 +220,8 @@ fn redeliver(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, Sto
     Ok(true)
 }
 
-fn write_watch(txn: &mut Txn<'_>, mut watch: Watch, now: Time) -> Result<(), StoreError> {
+/// Writes a watch whose count of pending deliveries changed.
+pub(super) fn write_watch(txn: &mut Txn<'_>, mut watch: Watch, now: Time) -> Result<(), StoreError> {
     if watch.stage == Stage::Ended {
         return settle(txn, watch, now);
     }

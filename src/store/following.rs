@@ -7,7 +7,6 @@ use super::{
     keys, registering::load, removing, txn::Txn,
 };
 use crate::{
-    api::view::DeliveryState,
     job::{Attempt, EventType, Outcome, Progress, event_id, progress_id},
     units::Time,
 };
@@ -449,32 +448,7 @@ fn put_event(
     now: Time,
 ) -> Result<u64, StoreError> {
     let number = txn.next_number()?;
-    let event_type = news.event_type();
     let bodiless = news.job().is_none();
-    for sink in sinks {
-        let delivery = Delivery {
-            watch: watch.number,
-            sink: sink.clone(),
-            event_id: news.event_id().to_owned(),
-            event_type,
-            source: watch.source.clone(),
-            job_id: watch.job_id.clone(),
-            state: DeliveryState::Pending,
-            created_at: now,
-            updated_at: now,
-            next_attempt_at: now,
-            step: 0,
-            spared: 0,
-            spared_ms: 0,
-            attempt_count: 0,
-            generation: 0,
-            attempts: Vec::new(),
-            reason: None,
-            files: Vec::new(),
-        };
-        put_pending(txn, DeliveryKey::new(number, news.event_id(), sink), &delivery)?;
-        watch.pending += 1;
-    }
     let event = Event {
         watch: watch.number,
         source: watch.source.clone(),
@@ -485,6 +459,15 @@ fn put_event(
         news,
         created_at: now,
     };
+    let event_id = event.news.event_id();
+    for sink in sinks {
+        put_pending(txn, DeliveryKey::new(number, event_id, sink), &Delivery::new(&event, sink, now))?;
+        watch.pending += 1;
+    }
+    if sinks.is_empty() {
+        let (source, job_id) = (event.source.clone(), event.job_id.clone());
+        txn.tell(Change::Unrouted { source, job_id, event_id: event_id.to_owned() });
+    }
     txn.write(keys::event(number), &event)?;
     Ok(number)
 }

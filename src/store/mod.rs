@@ -14,6 +14,7 @@
 //! 6. Values over 128 KB become files of their own: bodies live in the spool, records are bounded.
 //! 7. An I/O error sticks until the database is opened again: the writer does so, with back-off (`writer`).
 
+mod backfill;
 mod clock_mark;
 mod codec;
 mod config;
@@ -27,6 +28,7 @@ mod keys;
 mod learning;
 mod marker;
 mod measure;
+mod moving;
 mod pausing;
 mod read;
 mod record;
@@ -58,6 +60,7 @@ use std::{
 
 use tokio::sync::watch;
 
+pub use backfill::Past;
 pub use clock_mark::{ClockMark, Leap, Moved};
 pub use config::StoreConfig;
 pub use delivering::{AttemptDone, Owner};
@@ -66,7 +69,8 @@ pub use export::Export;
 pub use following::{Ended, Observation};
 pub use inspect::{Flaw, Stats};
 pub use keys::DeliveryKey;
-pub use read::{DeliveryFilter, Found, Listing, Newest, WatchFilter};
+pub use moving::Handed;
+pub use read::{DeliveryFilter, EventFilter, Found, Listing, Newest, WatchFilter};
 pub use record::{
     Callback, Change, Delivery, End, Event, FileMark, News, Said, Stage, Step, StoredJob, Verdict, Watch,
 };

@@ -1,5 +1,7 @@
 //! Looking things up. Lists look at a bounded number of records and say where to go on.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 
 use super::{Delivery, DeliveryKey, Event, Store, StoreError, Watch, codec, keys, unreadable::Unreadable};
@@ -112,6 +114,35 @@ impl DeliveryFilter {
     }
 }
 
+/// Which events to list, or to deliver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only those with a delivery to some sink, or only those without one.
+    pub routed: Option<bool>,
+    /// Only ends with this outcome.
+    pub outcome: Option<Outcome>,
+    /// Only of this source.
+    pub source: Option<String>,
+    /// Every one of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Only those made then or later.
+    pub since: Option<Time>,
+    /// Only those made before then.
+    pub until: Option<Time>,
+}
+
+impl EventFilter {
+    /// Whether the filter takes an event by what its own record says.
+    #[must_use]
+    pub fn takes(&self, event: &Event) -> bool {
+        self.outcome.is_none_or(|outcome| event.news.event_type().outcome() == Some(outcome))
+            && self.source.as_ref().is_none_or(|source| *source == event.source)
+            && self.labels.iter().all(|(key, value)| event.labels.get(key) == Some(value))
+            && self.since.is_none_or(|since| event.created_at >= since)
+            && self.until.is_none_or(|until| event.created_at < until)
+    }
+}
+
 impl Store {
     /// What is known of a job id.
     ///
@@ -199,6 +230,37 @@ impl Store {
                 }
             }
             Ok(events)
+        })
+    }
+
+    /// Whether an event has a delivery to some sink, in any state.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn is_routed(&self, event: u64) -> Result<bool, StoreError> {
+        self.read(|db| is_routed(db, event))
+    }
+
+    /// A page of events, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn events(
+        &self,
+        filter: &EventFilter,
+        cursor: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Listing<Event>, StoreError> {
+        self.read(|db| {
+            page(db, keys::EVENT, cursor, limit, |key, value| {
+                let Some(number) = keys::number_of(key) else { return Ok(None) };
+                // No index says which events have no delivery, so none can be wrong.
+                if filter.routed.is_some() && filter.routed != Some(is_routed(db, number)?) {
+                    return Ok(None);
+                }
+                let event = self.shared.unreadable.pass_over(key, codec::decode::<Event>(value))?;
+                Ok(event.filter(|event| filter.takes(event)))
+            })
         })
     }
 
@@ -299,6 +361,11 @@ impl Store {
     pub fn each_pending(&self, each: impl FnMut(&str, DeliveryKey, Time)) -> Result<(), StoreError> {
         self.read(|db| each_pending(db, each))
     }
+}
+
+/// Whether an event has a delivery in any state.
+pub(super) fn is_routed(db: &sled::Db, event: u64) -> Result<bool, StoreError> {
+    Ok(db.scan_prefix(keys::deliveries_of(event)).keys().next().transpose()?.is_some())
 }
 
 /// The number of the newest event; 0 when there is none.

@@ -440,7 +440,7 @@ pub struct Delivery {
     /// Attempts made in all.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attempt_count: u32,
-    /// Counts the redeliveries, so that an attempt begun before one does not end it.
+    /// Counts the requests of an operator to send it, so that an attempt begun before one does not end it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub generation: u32,
     /// The latest attempts, oldest first.
@@ -465,6 +465,33 @@ pub struct FileMark {
     pub seconds: i64,
     /// And nanoseconds.
     pub nanos: i64,
+}
+
+impl Delivery {
+    /// Returns a delivery of `event` to `sink` that is due at `now`, without attempts.
+    #[must_use]
+    pub fn new(event: &Event, sink: &str, now: Time) -> Self {
+        Self {
+            watch: event.watch,
+            sink: sink.to_owned(),
+            event_id: event.news.event_id().to_owned(),
+            event_type: event.news.event_type(),
+            source: event.source.clone(),
+            job_id: event.job_id.clone(),
+            state: DeliveryState::Pending,
+            created_at: event.created_at,
+            updated_at: now,
+            next_attempt_at: now,
+            step: 0,
+            spared: 0,
+            spared_ms: 0,
+            attempt_count: 0,
+            generation: 0,
+            attempts: Vec::new(),
+            reason: None,
+            files: Vec::new(),
+        }
+    }
 }
 
 /// What an attempt means for its delivery.
@@ -513,7 +540,16 @@ pub enum Change {
         /// The wall clock when `due` was decided. The clock may have jumped since.
         as_of: Time,
     },
-    /// This delivery is gone with its watch.
+    /// This event was made, and goes to no sink.
+    Unrouted {
+        /// The source's name.
+        source: String,
+        /// The job.
+        job_id: JobId,
+        /// The event's id.
+        event_id: String,
+    },
+    /// This delivery is gone: with its watch, or on request.
     Drop {
         /// The sink's name.
         sink: String,

@@ -1,5 +1,6 @@
 //! The named operations, the traps of the library below, and the format on disk.
 
+mod backfill;
 mod clock_mark;
 mod delivering;
 mod failing;

@@ -23,6 +23,8 @@ pub struct SourceMetrics {
     pub proxied: IntCounterVec,
     /// Events made, by source and outcome, progress among them.
     pub events: IntCounterVec,
+    /// Events that went to no sink, by source.
+    pub unrouted: IntCounterVec,
 }
 
 impl SourceMetrics {
@@ -67,11 +69,17 @@ impl SourceMetrics {
                 &by("answer", &["known", "forwarded"]),
             ),
             events: catalogue.counters("tidings_events_total", "Events made.", &by("outcome", &outcomes)),
+            unrouted: catalogue.counters(
+                "tidings_unrouted_events_total",
+                "Events that went to no sink: none took them when they were made.",
+                &[Label::SOURCE],
+            ),
         }
     }
 
     pub(super) fn begin(&self, catalogue: &Catalogue, source: &str) {
-        for counters in [&self.requests, &self.polls, &self.fetches, &self.proxied, &self.events] {
+        let all = [&self.requests, &self.polls, &self.fetches, &self.proxied, &self.events, &self.unrouted];
+        for counters in all {
             catalogue.begin(counters, source);
         }
     }

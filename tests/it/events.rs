@@ -9,7 +9,9 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::harness::{Daemon, PATIENCE, Process, binary, config, eventually, http, mock, write_config};
+use crate::harness::{
+    Daemon, PATIENCE, Process, Sinks as _, binary, config, eventually, http, mock, write_config,
+};
 
 /// One message of the stream.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +36,7 @@ struct Reader {
 
 impl Reader {
     async fn open(url: &str, query: &str, after: Option<&str>) -> Self {
-        let mut request = http().get(format!("{url}/v1/events{query}"));
+        let mut request = http().get(format!("{url}/v1/events{query}")).header("accept", "text/event-stream");
         if let Some(id) = after {
             request = request.header("last-event-id", id);
         }
@@ -144,6 +146,28 @@ async fn a_reader_chooses_and_wrong_choices_are_refused() {
     while let Some(message) = none.message().await {
         assert!(message.data.is_empty(), "{message:?}");
     }
+}
+
+#[tokio::test]
+async fn a_stream_shows_only_what_no_sink_took() {
+    let (mock, daemon, folder) = start(|_| ()).await;
+    daemon.stop().await;
+    let mut config = config(folder.path(), &mock).disk("files", &folder.path().join("out"));
+    if let Some(tidings::deliver::SinkConfig::Disk(files)) = config.sinks.get_mut("files") {
+        files.events = vec!["job.failed".to_owned()];
+    }
+    let daemon = Daemon::start(config).await;
+    let mut unrouted = Reader::open(&daemon.url, "?routed=false", None).await;
+    mock.add_job(
+        tidings::mock::JobPlan::new().id("bad").lasting(Duration::ZERO).ending(tidings::mock::Ending::Failed),
+    );
+    daemon.watch("bad").await;
+    daemon.finished("bad").await;
+    job(&mock, &daemon, "good", "a").await;
+    assert_eq!(unrouted.event().await.json()["job_id"], "good");
+    let mut all = Reader::open(&daemon.url, "?routed=true", Some("0")).await;
+    assert_eq!(all.event().await.json()["job_id"], "bad");
+    daemon.stop().await;
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ mod store_cli;
 mod templates;
 mod times;
 mod transport;
+mod undelivered;
 mod unreadable;
 mod uploads;
 mod upstream;

@@ -47,6 +47,43 @@ async fn hold(daemon: &Daemon, document: &Value, asked: &Asked) -> u16 {
     status
 }
 
+/// Requests about many deliveries, or about all that there is.
+fn in_bulk() -> [(u16, Asked); 7] {
+    [
+        (
+            202,
+            Asked(
+                "POST",
+                "/v1/deliveries/deliver",
+                "/v1/deliveries/deliver".to_owned(),
+                Some(json!({"sink": "app", "routed": false, "dry_run": true})),
+            ),
+        ),
+        (
+            422,
+            Asked(
+                "POST",
+                "/v1/deliveries/deliver",
+                "/v1/deliveries/deliver".to_owned(),
+                Some(json!({"sink": "none"})),
+            ),
+        ),
+        (200, Asked("GET", "/v1/events", "/v1/events?routed=true".to_owned(), None)),
+        (200, Asked("GET", "/v1/export", "/v1/export".to_owned(), None)),
+        (200, Asked("POST", "/v1/sinks/{name}/drop", "/v1/sinks/app/drop".to_owned(), None)),
+        (404, Asked("POST", "/v1/sinks/{name}/drop", "/v1/sinks/none/drop".to_owned(), None)),
+        (
+            200,
+            Asked(
+                "POST",
+                "/v1/sinks/{name}/move",
+                "/v1/sinks/callback/move".to_owned(),
+                Some(json!({"to": "app"})),
+            ),
+        ),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_answers_as_documented() {
     let folder = tempfile::tempdir().unwrap();
@@ -97,8 +134,7 @@ async fn every_route_answers_as_documented() {
             202,
             Asked("POST", "/v1/deliveries/redeliver", "/v1/deliveries/redeliver".to_owned(), Some(json!({}))),
         ),
-        (200, Asked("GET", "/v1/export", "/v1/export".to_owned(), None)),
-        // Its 200 has no end; `events` reads it.
+        // The 200 of the stream has no end; `events` reads it.
         (400, Asked("GET", "/v1/events", "/v1/events?team=x".to_owned(), None)),
         (200, Asked("GET", "/v1/sinks", "/v1/sinks".to_owned(), None)),
         (200, Asked("POST", "/v1/sinks/{name}/test", "/v1/sinks/app/test".to_owned(), None)),
@@ -113,6 +149,7 @@ async fn every_route_answers_as_documented() {
         (200, Asked("GET", "/metrics", "/metrics".to_owned(), None)),
         (204, Asked("DELETE", one, at(""), None)),
     ];
+    let requests: Vec<(u16, Asked)> = in_bulk().into_iter().chain(requests).collect();
     for (status, asked) in &requests {
         assert_eq!(hold(&daemon, &document, asked).await, *status, "{} {}", asked.0, asked.2);
     }

@@ -92,6 +92,9 @@ codes! {
     DeliveryNotFound "delivery_not_found" [404]
         "There is no delivery with this id, or it was dropped after retention.",
         "`GET /v1/deliveries` lists the deliveries.";
+    EventNotFound "event_not_found" [404]
+        "There is no event with this id, or it was dropped after retention.",
+        "`GET /v1/events` with `Accept: application/json` lists the events.";
     JobLost "job_lost" [404]
         "The job was lost, so there is no result to show.",
         "The detail says why; registering the job again polls it again.";
@@ -146,6 +149,18 @@ codes! {
     InvalidDeadline "invalid_deadline" [422]
         "The deadline cannot be read, is over, or is too far ahead.",
         "Send a duration such as `2h`, or a time such as `2026-11-23T17:00:00Z`.";
+    InvalidRange "invalid_range" [422]
+        "`since` is not before `until`.",
+        "Exchange the two.";
+    ConflictingFilters "conflicting_filters" [422]
+        "The events are named one by one and by a filter.",
+        "Send `event_ids` alone, or a filter alone.";
+    EventNotTaken "event_not_taken" [422]
+        "The sink does not ask for progress of this type.",
+        "Name the type in `events` of the sink, or leave the event out.";
+    SameSink "same_sink" [422]
+        "A sink cannot hand its deliveries to itself.",
+        "Name another sink in `to`.";
     SourceMissing "source_missing" [422]
         "There are several sources, and the request names none.",
         "Send `source`.";

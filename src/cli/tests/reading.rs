@@ -244,3 +244,102 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
     let ran = stub.tidings(&["status"]).await;
     assert!(ran.out.contains("is ready") && ran.out.contains("wrong   nothing"), "{}", ran.out);
 }
+
+#[tokio::test]
+async fn past_events_are_delivered_as_they_are_chosen() {
+    let count = |count: u64| (202, json!({"count": count}));
+    let stub = Stub::new(&[count(1), count(7), count(2)]).await;
+    let ran = stub.tidings(&["deliver", "--sink", "app"]).await;
+    assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Done, "1 event is on the way to app\n"));
+    let since = "2026-11-23T17:00:00.000Z";
+    let args =
+        ["deliver", "--sink", "app", "--unrouted", "--since", since, "--outcome", "failed", "--dry-run"];
+    assert_eq!(stub.tidings(&args).await.out, "7 events would go to app\n");
+    stub.tidings(&["deliver", "--sink", "app", "evt_1", "evt_2"]).await;
+    let bodies: Vec<Value> = stub.seen().into_iter().map(|seen| seen.body).collect();
+    let chosen =
+        json!({"sink": "app", "routed": false, "since": since, "outcome": "failed", "dry_run": true});
+    assert_eq!(
+        bodies,
+        [json!({"sink": "app"}), chosen, json!({"sink": "app", "event_ids": ["evt_1", "evt_2"]})]
+    );
+    assert!(stub.lines().iter().all(|line| line == "POST /v1/deliveries/deliver"));
+    for wrong in [
+        &["deliver"][..],
+        &["deliver", "--sink", "app", "--outcome", "x"],
+        &["deliver", "--sink", "a", "e", "--unrouted"],
+    ] {
+        assert!(Cli::try_parse_from([&["tidings"], wrong].concat()).is_err(), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_is_dropped_or_moved() {
+    let answers = [
+        (200, json!({"count": 1})),
+        (200, json!({"count": 2, "existing": 1})),
+        problem(404, "unknown_sink", "there is no sink `none`"),
+    ];
+    let stub = Stub::new(&answers).await;
+    assert_eq!(
+        stub.tidings(&["sink", "drop", "a/b"]).await.out,
+        "1 delivery is dropped that waited for a/b\n"
+    );
+    let ran = stub.tidings(&["sink", "move", "old", "new"]).await;
+    assert_eq!(ran.out, "2 deliveries are moved from old to new\n");
+    assert!(ran.err.contains("1 event was at new already"), "{}", ran.err);
+    assert!(stub.tidings(&["sink", "drop", "none"]).await.err.contains("unknown_sink"));
+    assert_eq!(stub.lines()[..2], ["POST /v1/sinks/a%2Fb/drop", "POST /v1/sinks/old/move"]);
+    assert_eq!(stub.seen()[1].body, json!({"to": "new"}));
+}
+
+#[tokio::test]
+async fn redelivery_is_chosen_by_job_and_source_and_tried_first() {
+    let stub = Stub::new(&[(202, json!({"count": 3}))]).await;
+    let ran = stub.tidings(&["redeliver", "--source", "x", "--job-id", "a/b", "--dry-run"]).await;
+    assert_eq!(ran.out, "3 deliveries would be sent again\n");
+    assert_eq!(
+        stub.seen()[0].body,
+        json!({"state": "dead", "source": "x", "job_id": "a/b", "dry_run": true})
+    );
+}
+
+#[tokio::test]
+async fn polling_goes_on_past_a_job_that_is_not_watched() {
+    let answers = [
+        problem(404, "watch_not_found", "no such watch"),
+        (202, watch("b", "watching", None, &[])),
+        (202, watch("c", "done", Some("completed"), &[])),
+    ];
+    let stub = Stub::new(&answers).await;
+    let ran = stub.tidings(&["poll", "a", "b", "c", "--source", "x"]).await;
+    assert_eq!(ran.status, ExitStatus::Failed);
+    assert_eq!(ran.out, "b is polled now\nc has ended (done); there is nothing to poll\n");
+    assert!(ran.err.contains("a: the daemon refused: no such watch"), "{}", ran.err);
+    assert_eq!(stub.lines()[1], "POST /v1/watches/x/b/poll");
+}
+
+#[tokio::test]
+async fn events_that_no_sink_took_are_listed_page_by_page() {
+    let event = json!({"type": "job.completed", "timestamp": "2026-11-23T17:00:00Z", "created_at": "2026-11-23T17:00:01Z",
+        "id": "evt_1", "source": "retab", "job_id": "job_1", "outcome": "completed", "labels": {}, "job_size": 5,
+        "job": "/v1/watches/retab/job_1/job"});
+    let page = |next: Value| (200, json!({"data": [event], "next_cursor": next}));
+    let stub = Stub::new(&[page(json!("c")), page(Value::Null), page(Value::Null)]).await;
+    let ran = stub.tidings(&["events", "--unrouted", "--all", "--source", "retab", "--label", "a=b"]).await;
+    assert_eq!(ran.status, ExitStatus::Done);
+    assert!(ran.out.contains("evt_1") && ran.out.lines().count() == 3, "{}", ran.out);
+    let ran = stub.tidings(&["events", "--unrouted", "--output", "json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap()[0]["id"], "evt_1");
+    assert_eq!(
+        stub.lines(),
+        [
+            "GET /v1/events?routed=false&source=retab&label.a=b&limit=1000",
+            "GET /v1/events?routed=false&source=retab&label.a=b&limit=1000&cursor=c",
+            "GET /v1/events?routed=false&limit=100",
+        ]
+    );
+    for wrong in [["events", "--all"], ["events", "--limit=3"]] {
+        assert!(Cli::try_parse_from(["tidings"].into_iter().chain(wrong)).is_err(), "{wrong:?}");
+    }
+}

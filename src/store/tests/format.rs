@@ -7,12 +7,17 @@ use super::*;
 use crate::{api::view::DeliveryState, job::Phase, secret::Secret};
 
 /// Files of the data folder, each compressed: the database alone is half a megabyte of mostly nothing.
-fn fixture() -> PathBuf {
+pub(super) fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-v1")
 }
 
 /// Copies every file below `from`, with its name and content changed on the way.
-fn copy(from: &Path, to: &Path, name: &dyn Fn(&str) -> Option<String>, change: &dyn Fn(&[u8]) -> Vec<u8>) {
+pub(super) fn copy(
+    from: &Path,
+    to: &Path,
+    name: &dyn Fn(&str) -> Option<String>,
+    change: &dyn Fn(&[u8]) -> Vec<u8>,
+) {
     make_private(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,0 +1,270 @@
+//! Deliveries in bulk: sent again, made of past events, ended or handed to another sink. Each goes step by step, a
+//! bounded number of deliveries in one durable commit; a request that is cut short is sent again and goes on.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+
+use super::{
+    Api,
+    body::Input,
+    problem::{Code, Name, Problem},
+    requests::{aside, list},
+    sinks::no_sink,
+    view::{Counted, DeliverRequest, DeliveryState, MoveRequest, Moved, RedeliverRequest},
+};
+use crate::{
+    clock,
+    store::{DeliveryFilter, Event, EventFilter},
+    units::Time,
+};
+
+/// Deliveries that change in one durable commit.
+const CHUNK: usize = 200;
+
+/// Send many again: dead letters, unless `state` says otherwise.
+#[utoipa::path(
+    post, path = "/v1/deliveries/redeliver", tag = "deliveries", request_body = RedeliverRequest,
+    responses(
+        (status = 202, body = Counted, description = "So many are sent again, or would be with `dry_run`"),
+        (status = 422, body = super::view::Problem),
+    )
+)]
+pub(super) async fn redeliver(
+    State(api): State<Arc<Api>>,
+    Input(asked): Input<RedeliverRequest>,
+) -> Result<(StatusCode, Json<Counted>), Problem> {
+    check_range(asked.since, asked.until)?;
+    let filter = DeliveryFilter {
+        state: Some(asked.state.unwrap_or(DeliveryState::Dead)),
+        sink: asked.sink,
+        source: asked.source,
+        job_id: asked.job_id,
+        since: asked.since,
+        until: asked.until,
+        by_end: true,
+    };
+    let (mut from, mut count) = (None, 0);
+    loop {
+        let (filter, cursor) = (filter.clone(), from.take());
+        let listing =
+            aside(&api, move |api| Ok(api.store.deliveries(&filter, cursor.as_deref(), CHUNK)?)).await?;
+        let keys: Vec<_> = listing.entries.into_iter().map(|(key, _)| key).collect();
+        count += match asked.dry_run {
+            true => keys.len() as u64,
+            false => api.store.redeliver(keys, clock::now()).await?,
+        };
+        match listing.next {
+            Some(next) => from = Some(next),
+            None => return Ok((StatusCode::ACCEPTED, Json(Counted { count }))),
+        }
+    }
+}
+
+/// Deliver past events to a sink that never got them: one that is new, or events that no sink took.
+///
+/// An event that the sink has a delivery of, in any state, is passed over, so that doing it twice delivers nothing twice.
+#[utoipa::path(
+    post, path = "/v1/deliveries/deliver", tag = "deliveries", request_body = DeliverRequest,
+    responses(
+        (status = 202, body = Counted, description = "So many deliveries are made, or would be with `dry_run`"),
+        (status = 404, body = super::view::Problem, description = "There is no such event"),
+        (status = 410, body = super::view::Problem, description = "The job of a named event is not stored any more"),
+        (status = 422, body = super::view::Problem),
+    )
+)]
+pub(super) async fn deliver(
+    State(api): State<Arc<Api>>,
+    Input(asked): Input<DeliverRequest>,
+) -> Result<(StatusCode, Json<Counted>), Problem> {
+    api.check_sink(&asked.sink)?;
+    check_range(asked.since, asked.until)?;
+    let (sink, dry_run) = (asked.sink, asked.dry_run);
+    let filter = EventFilter {
+        routed: asked.routed,
+        outcome: asked.outcome,
+        source: asked.source,
+        since: asked.since,
+        until: asked.until,
+        ..EventFilter::default()
+    };
+    let count = match asked.event_ids {
+        None => deliver_filtered(&api, &sink, filter, dry_run).await?,
+        Some(_) if filter != EventFilter::default() => {
+            let detail = "name events by `event_ids` or by a filter, not by both";
+            return Err(Problem::new(Code::ConflictingFilters, detail));
+        }
+        Some(ids) => deliver_named(&api, &sink, ids, dry_run).await?,
+    };
+    if !dry_run {
+        tracing::info!(sink, count, "past events are delivered to a sink on request");
+    }
+    Ok((StatusCode::ACCEPTED, Json(Counted { count })))
+}
+
+async fn deliver_filtered(
+    api: &Arc<Api>,
+    sink: &str,
+    filter: EventFilter,
+    dry_run: bool,
+) -> Result<u64, Problem> {
+    let until = api.store.newest_event().borrow().number;
+    let (mut count, mut bodiless, mut after) = (0, 0, 0);
+    loop {
+        let (filter, name) = (filter.clone(), sink.to_owned());
+        let past = aside(api, move |api| {
+            let router = api.ground.routing.router();
+            let takes = |event| router.takes_named(&name, event);
+            Ok(api.store.past(&name, &filter, takes, (after, until), CHUNK)?)
+        });
+        let past = past.await?;
+        bodiless += past.bodiless;
+        count += match dry_run {
+            true => past.events.len() as u64,
+            false => api.store.deliver_past(sink, past.events, clock::now()).await?,
+        };
+        match past.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    if bodiless > 0 {
+        tracing::warn!(
+            sink,
+            events = bodiless,
+            "past events are not delivered: their stored jobs are missing; `tidings store check` names them"
+        );
+    }
+    Ok(count)
+}
+
+async fn deliver_named(api: &Arc<Api>, sink: &str, ids: Vec<String>, dry_run: bool) -> Result<u64, Problem> {
+    let name = sink.to_owned();
+    let events = aside(api, move |api| {
+        let found = api.store.events_named(&ids)?;
+        if let Some(id) = ids.iter().find(|id| !found.iter().any(|(_, event)| event.news.event_id() == **id))
+        {
+            return Err(Problem::new(Code::EventNotFound, format!("there is no event `{id}`")));
+        }
+        let mut numbers = Vec::new();
+        for (number, event) in found {
+            if !api.store.has_delivery(number, &event, &name)? {
+                check_event(api, &event, &name)?;
+                numbers.push(number);
+            }
+        }
+        Ok(numbers)
+    });
+    let events = events.await?;
+    match dry_run {
+        true => Ok(events.len() as u64),
+        false => Ok(api.store.deliver_past(sink, events, clock::now()).await?),
+    }
+}
+
+/// Whether a sink can get an event that is named for it.
+fn check_event(api: &Api, event: &Event, sink: &str) -> Result<(), Problem> {
+    let (id, event_type) = (event.news.event_id(), event.news.event_type());
+    if !api.ground.routing.router().takes_named(sink, event_type) {
+        let detail = format!("the sink `{sink}` does not ask for `{event_type}`, the type of `{id}`");
+        return Err(Problem::new(Code::EventNotTaken, detail));
+    }
+    if !api.store.has_body(event) {
+        let detail = format!("the stored job of the event `{id}` is not there any more");
+        return Err(Problem::new(Code::JobDropped, detail));
+    }
+    Ok(())
+}
+
+/// End the pending deliveries of a sink, also of one that is no longer configured. Their events stay.
+#[utoipa::path(
+    post, path = "/v1/sinks/{name}/drop", tag = "sinks", params(("name" = String, Path)),
+    responses((status = 200, body = Counted), (status = 404, body = super::view::Problem))
+)]
+pub(super) async fn drop_pending(
+    State(api): State<Arc<Api>>,
+    Name(name): Name,
+) -> Result<Json<Counted>, Problem> {
+    check_known(&api, &name)?;
+    // What comes in meanwhile is left alone.
+    let until = api.store.newest_event().borrow().number;
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let sink = name.clone();
+        let keys = aside(&api, move |api| Ok(api.store.pending_of(&sink, after, until, CHUNK)?)).await?;
+        let Some(last) = keys.last().copied() else { break };
+        after = Some(last);
+        count += api.store.drop_pending(&name, keys, clock::now()).await?;
+    }
+    tracing::warn!(sink = name, count, "pending deliveries of a sink were dropped on request");
+    Ok(Json(Counted { count }))
+}
+
+/// Hand the pending deliveries of a sink to another one, as after a rename. The first need not be configured any more.
+///
+/// An event that the other sink has a delivery of already is not delivered to it twice; a dead letter there is sent again.
+/// Progress that the other sink does not ask for stays.
+#[utoipa::path(
+    post, path = "/v1/sinks/{name}/move", tag = "sinks", params(("name" = String, Path)), request_body = MoveRequest,
+    responses(
+        (status = 200, body = Moved),
+        (status = 404, body = super::view::Problem),
+        (status = 422, body = super::view::Problem, description = "The other sink is not configured, or is the same"),
+    )
+)]
+pub(super) async fn move_pending(
+    State(api): State<Arc<Api>>,
+    Name(name): Name,
+    Input(asked): Input<MoveRequest>,
+) -> Result<Json<Moved>, Problem> {
+    check_known(&api, &name)?;
+    api.check_sink(&asked.to)?;
+    let to = asked.to;
+    if to == name {
+        let detail = format!("`{name}` cannot hand its deliveries to itself");
+        return Err(Problem::new(Code::SameSink, detail));
+    }
+    let until = api.store.newest_event().borrow().number;
+    let (mut after, mut moved) = (None, Moved::default());
+    loop {
+        let sink = name.clone();
+        let keys = aside(&api, move |api| Ok(api.store.pending_of(&sink, after, until, CHUNK)?)).await?;
+        let Some(last) = keys.last().copied() else { break };
+        after = Some(last);
+        let (router, other) = (api.ground.routing.router(), to.clone());
+        let takes = move |event| router.takes_named(&other, event);
+        let handed = api.store.move_pending(&name, &to, keys, takes, clock::now()).await?;
+        moved.count += handed.moved;
+        moved.existing += handed.existing;
+    }
+    let (count, existing) = (moved.count, moved.existing);
+    tracing::info!(sink = name, to, count, existing, "pending deliveries of a sink were moved on request");
+    Ok(Json(moved))
+}
+
+/// Whether there is a sink of this name, or was one that deliveries waited for since the start.
+fn check_known(api: &Api, name: &str) -> Result<(), Problem> {
+    if api.live().couriers.has_seen(name) { Ok(()) } else { Err(no_sink(api, name)) }
+}
+
+fn check_range(since: Option<Time>, until: Option<Time>) -> Result<(), Problem> {
+    match (since, until) {
+        (Some(since), Some(until)) if since >= until => {
+            let detail = format!("`since` is {since}, which is not before `until`, {until}");
+            Err(Problem::new(Code::InvalidRange, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Api {
+    /// Whether a sink that a request's body names is configured.
+    pub(super) fn check_sink(&self, name: &str) -> Result<(), Problem> {
+        let live = self.live();
+        if live.couriers.knows(name) {
+            return Ok(());
+        }
+        let known = list(live.couriers.names());
+        Err(Problem::new(Code::UnknownSink, format!("there is no sink `{name}`; there are {known}")))
+    }
+}

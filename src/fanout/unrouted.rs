@@ -1,0 +1,71 @@
+//! Events that no sink takes: each is counted, and the log says so at most once a minute.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{job::JobId, telemetry::Metrics};
+
+/// The time between two warnings.
+const EVERY: Duration = Duration::from_mins(1);
+
+/// Counts the events that no sink takes, and warns of them.
+pub struct Unrouted {
+    metrics: Arc<Metrics>,
+    warnings: Mutex<Warnings>,
+}
+
+impl Unrouted {
+    /// Begins to count.
+    #[must_use]
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self { metrics: Arc::clone(metrics), warnings: Mutex::default() }
+    }
+
+    /// Counts an event that was made and goes to no sink.
+    pub fn made(&self, source: &str, job_id: &JobId, event_id: &str) {
+        self.metrics.sources.unrouted.with_label_values(&[source]).inc();
+        let due = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
+        if let Some(events) = due {
+            tracing::warn!(
+                events, source, %job_id, event_id,
+                "no sink takes an event; it is kept, `tidings events --unrouted` lists such, `tidings deliver` sends them"
+            );
+        }
+    }
+}
+
+/// When it was warned last, and how many events there were since.
+#[derive(Debug, Default)]
+struct Warnings {
+    last: Option<Instant>,
+    events: u64,
+}
+
+impl Warnings {
+    /// Counts an event. Returns how many a warning is due for.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.events += 1;
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < EVERY) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.events))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_comes_at_once_and_then_once_a_minute_with_all_that_came_between() {
+        let start = Instant::now();
+        let mut warnings = Warnings::default();
+        let due: Vec<_> = [0, 1, 59, 60, 61, 119, 121]
+            .map(|seconds| warnings.count(start + Duration::from_secs(seconds)))
+            .into();
+        assert_eq!(due, [Some(1), None, None, Some(3), None, None, Some(3)]);
+    }
+}
