@@ -50,15 +50,15 @@ pub(super) struct DataFolder {
     shown: PathBuf,
     home: Held,
     database: Held,
-    /// The marker as this process last left it.
-    marker: Mutex<Option<Stamp>>,
+    /// The marker as this process last left it. What is in it tells this run from every other.
+    marker: Mutex<Option<(Stamp, Vec<u8>)>>,
 }
 
-/// Which file it is, and when it was last written.
-type Stamp = (u64, u64, i64, i64, u64);
+/// Which file it is, and when it last changed.
+type Stamp = (u64, u64, i64, i64);
 
 fn stamp(data: &fs::Metadata) -> Stamp {
-    (data.dev(), data.ino(), data.mtime(), data.mtime_nsec(), data.size())
+    (data.dev(), data.ino(), data.ctime(), data.ctime_nsec())
 }
 
 impl DataFolder {
@@ -86,8 +86,9 @@ impl DataFolder {
 
     /// Remembers the marker as it is.
     pub(super) fn note_marker(&self) {
-        let seen = fs::metadata(self.path().join(MARKER)).ok();
-        *self.marker.lock().unwrap_or_else(PoisonError::into_inner) = seen.as_ref().map(stamp);
+        let path = self.path().join(MARKER);
+        let seen = fs::metadata(&path).ok().map(|data| stamp(&data)).zip(fs::read(&path).ok());
+        *self.marker.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
     /// What another process put in the place of something that is open here, in words; `None` when all is as it was.
@@ -105,16 +106,28 @@ impl DataFolder {
             };
             return Some(format!("{} was {what}", path.display()));
         }
-        let noted = *self.marker.lock().unwrap_or_else(PoisonError::into_inner);
-        let marker = self.shown.join(MARKER);
-        match fs::metadata(&marker) {
-            Ok(now) if noted.is_some_and(|noted| noted != stamp(&now)) => {
-                Some(format!("{} was replaced", marker.display()))
+        self.marker_replaced()
+    }
+
+    fn marker_replaced(&self) -> Option<String> {
+        let mut noted = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        let (noted, content) = noted.as_mut()?;
+        let path = self.shown.join(MARKER);
+        match fs::metadata(&path) {
+            Ok(now) if *noted == stamp(&now) => None,
+            // Its mode may have changed, or the number of its names.
+            Ok(now) => match fs::read(&path) {
+                Ok(found) if found != *content => Some(format!("{} was replaced", path.display())),
+                Ok(_) => {
+                    *noted = stamp(&now);
+                    None
+                }
+                Err(_) => None,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some(format!("{} was removed", path.display()))
             }
-            Err(error) if noted.is_some() && error.kind() == io::ErrorKind::NotFound => {
-                Some(format!("{} was removed", marker.display()))
-            }
-            _ => None,
+            Err(_) => None,
         }
     }
 }

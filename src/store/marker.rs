@@ -42,6 +42,9 @@ struct Marker {
     sentinel: String,
     /// A number the store's counter had reached.
     reached: u64,
+    /// The last run that opened it to write: a backup that is copied over it has another.
+    #[serde(default)]
+    run: String,
 }
 
 /// The format that this version reads and writes.
@@ -50,8 +53,19 @@ const FORMAT: u32 = 1;
 /// The database's file in its folder.
 pub(super) const FILE: &str = "db";
 
-/// Opens the database in `folder`, or makes it when there is neither a database nor a marker.
+/// Opens the database in `folder`, or makes it when there is neither a database nor a marker, and marks it as opened by this run.
 pub(super) fn open(folder: &DataFolder, config: &StoreConfig) -> Result<Database, OpenError> {
+    let database = open_unmarked(folder, config)?;
+    let marked = read_marker(folder).map_err(io::Error::other).and_then(|marker| match marker {
+        Some(marker) => write_marker(folder, &Marker { run: random(), ..marker }),
+        None => Ok(()),
+    });
+    marked.map_err(|error| OpenError::of(folder.shown(), &error))?;
+    Ok(database)
+}
+
+/// The same, without a mark, for reading.
+pub(super) fn open_unmarked(folder: &DataFolder, config: &StoreConfig) -> Result<Database, OpenError> {
     let damaged = |reason: String| OpenError::Damaged { path: folder.shown().to_owned(), reason };
     let unusable = |error: io::Error| OpenError::of(folder.shown(), &error);
     let marker = found(folder).map_err(damaged)?;
@@ -74,14 +88,18 @@ pub(super) fn open(folder: &DataFolder, config: &StoreConfig) -> Result<Database
         (None, None) => return Err(damaged(format!("{MARKER} and its mark in the database are missing"))),
     }
     contained(|| txn::check_counts(&database.db)).map_err(|error| damaged(error.to_string()))?;
-    folder.note_marker();
     Ok(database)
 }
 
+fn random() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
 /// Opens a copy of the database, made where there is room, for a volume that cannot be written: sled writes when it opens.
-pub(super) fn open_copy(folder: &DataFolder, config: &StoreConfig) -> Result<Database, OpenError> {
+/// `None` when there is no store yet.
+pub(super) fn open_copy(folder: &DataFolder, config: &StoreConfig) -> Result<Option<Database>, OpenError> {
     let damaged = |reason: String| OpenError::Damaged { path: folder.shown().to_owned(), reason };
-    let marker = found(folder).map_err(damaged)?;
+    let Some(marker) = found(folder).map_err(damaged)? else { return Ok(None) };
     let scratch = copied(folder.database()).map_err(|error| OpenError::Folder {
         path: folder.shown().to_owned(),
         reason: format!(
@@ -92,12 +110,9 @@ pub(super) fn open_copy(folder: &DataFolder, config: &StoreConfig) -> Result<Dat
     let failed = |error: StoreError| damaged(error.to_string());
     let database = open_database(scratch.path(), config).map_err(failed)?;
     let (sentinel, reached) = told(&database).map_err(failed)?;
-    match marker {
-        Some(marker) => marker.verify(sentinel.as_deref(), reached).map_err(damaged)?,
-        None => return Err(damaged(format!("{MARKER} is missing"))),
-    }
+    marker.verify(sentinel.as_deref(), reached).map_err(damaged)?;
     contained(|| txn::check_counts(&database.db)).map_err(failed)?;
-    Ok(Database { scratch: Some(scratch), ..database })
+    Ok(Some(Database { scratch: Some(scratch), ..database }))
 }
 
 /// Copies a folder of files and folders to where temporary files go, or into shared memory.
@@ -162,7 +177,7 @@ impl Marker {
     fn new(sentinel: String, reached: u64) -> Self {
         let about =
             "The data folder of tidings. Keep it whole: this file tells a damaged database from a new one.";
-        Self { about: about.to_owned(), format: FORMAT, sentinel, reached }
+        Self { about: about.to_owned(), format: FORMAT, sentinel, reached, run: String::new() }
     }
 
     /// Whether a database is the one that this tells of, with all that was in it.
@@ -241,7 +256,7 @@ fn reached(database: &Database) -> Result<u64, StoreError> {
 }
 
 fn create(folder: &DataFolder, database: &Database) -> io::Result<()> {
-    let sentinel = format!("{:032x}", rand::random::<u128>());
+    let sentinel = random();
     database.db.insert(keys::SENTINEL, sentinel.as_bytes()).map_err(io::Error::other)?;
     database.db.flush().map_err(io::Error::other)?;
     database.file.sync_data()?;

@@ -170,7 +170,7 @@ impl Store {
         let (database, trouble) = match marker::open(&files.folder, config) {
             Ok(database) => (database, None),
             Err(error @ OpenError::Unwritable { is_full: true, .. }) => {
-                let copy = marker::open_copy(&files.folder, config)?;
+                let Some(copy) = marker::open_copy(&files.folder, config)? else { return Err(error) };
                 tracing::error!(%error, "volume is full: the store is only read until there is room");
                 (copy, Some(StoreError::Full(error.to_string())))
             }
@@ -185,10 +185,10 @@ impl Store {
     /// See [`Store::open`].
     pub fn open_to_read(config: &StoreConfig) -> Result<Self, OpenError> {
         let files = Files::open_to_read(config)?;
-        let (database, trouble) = match marker::open(&files.folder, config) {
+        let (database, trouble) = match marker::open_unmarked(&files.folder, config) {
             Ok(database) => (database, None),
             Err(error @ OpenError::Unwritable { .. }) => {
-                let copy = marker::open_copy(&files.folder, config)?;
+                let Some(copy) = marker::open_copy(&files.folder, config)? else { return Err(error) };
                 (copy, Some(StoreError::ReadOnly(error.to_string())))
             }
             Err(error) => return Err(error),

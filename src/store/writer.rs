@@ -334,7 +334,7 @@ impl Reopening {
                 tracing::error!(%error, retry_in = %rounded(self.wait), "the store cannot be opened again yet");
                 if database.is_none() && matches!(error, StoreError::Full(_)) {
                     // Without a copy nothing can be read, which is what it says then.
-                    *database = marker::open_copy(&shared.folder, &shared.config).ok();
+                    *database = marker::open_copy(&shared.folder, &shared.config).ok().flatten();
                 }
                 *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }

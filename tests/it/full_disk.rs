@@ -170,3 +170,19 @@ async fn a_store_is_looked_into_on_a_full_and_on_a_read_only_disk() {
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("tidings-")).collect();
     assert!(left.is_empty(), "copies are removed: {left:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_store_on_a_full_disk_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let fill = "(cat /dev/zero > small/ballast 2>/dev/null || true)";
+    let run = r#""$0" run --listen 127.0.0.1:0 --data-dir small/data; echo "exit $?""#;
+    let output =
+        in_a_namespace(folder.path(), &format!("{MOUNT} && {fill} && {run}")).output().await.unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), show(&output));
+    if said.is_empty() && (errors.contains("unshare") || errors.contains("mount")) {
+        println!("skipped: no small file system can be mounted here: {errors}");
+        return;
+    }
+    assert!(said.contains("exit 1"), "{errors}");
+    assert!(errors.contains("cannot be used: No space left on device"), "{errors}");
+}

@@ -115,6 +115,25 @@ async fn a_backup_that_is_unpacked_into_the_emptied_folder_stays_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_copied_over_the_folder_stays_whole() {
+    let backed_up = BackedUp::new().await;
+    // The files are the same ones, with other bytes, and with the times of the backup.
+    backed_up.restored(|folder| copy(&folder.join("backup/."), &folder.join("data"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_whose_modes_and_links_change_is_the_same_one() {
+    let BackedUp { mock, folder, process, .. } = BackedUp::new().await;
+    let marker = folder.path().join("data/tidings.json");
+    fs::hard_link(&marker, folder.path().join("another-name")).unwrap();
+    let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o640);
+    fs::set_permissions(&marker, mode).unwrap();
+    let job = mock.add_job(JobPlan::new().ending(Ending::Stuck));
+    assert_eq!(register(&process, &job).await, 202);
+    process.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_gone_is_not_made_again() {
     let BackedUp { folder, process, .. } = BackedUp::new().await;
     let data = folder.path().join("data");
