@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{ConfigError, Loaded, Loader, RouteArgs, ShowFormat, schema, show};
+use crate::deliver::{Disk, SinkConfig};
 
 /// Checks, shows or describes the configuration; starts nothing.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -130,6 +131,17 @@ fn verdict(loaded: &Loaded) -> String {
             let _ = writeln!(
                 text,
                 "note: sources.{name} has no api_key or api_key_file; it is asked without one"
+            );
+        }
+    }
+    for (name, sink) in &config.sinks {
+        if let SinkConfig::Disk(disk) = sink
+            && !Disk::tells_jobs_apart(&disk.path, config.sources.len())
+        {
+            let _ = writeln!(
+                text,
+                "note: sinks.{name}.path can be the same for two jobs; the second is then written beside the first, with a hash in \
+                 its name. A path like {{source}}/{{job_id}}.json cannot"
             );
         }
     }

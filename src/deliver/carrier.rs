@@ -106,7 +106,7 @@ async fn write(
     match draft.claim().await {
         Claim::Done(report) => Ok(report),
         Claim::Taken(draft, there) => {
-            let owner = store.owner_of_file(watch, sink, there)?;
+            let owner = store.owner_of_file(watch, (key, sink), there)?;
             Ok(draft.settle(owner).await)
         }
     }

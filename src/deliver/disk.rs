@@ -69,13 +69,6 @@ impl Disk {
     pub fn new(name: &str, config: &DiskConfig) -> Result<Self, SinkError> {
         let template =
             Template::parse(&config.path).map_err(|reason| SinkError::new(name, "path", reason))?;
-        if !template.tells_jobs_apart() {
-            tracing::info!(
-                sink = name,
-                path = config.path,
-                "path does not hold both source and job id so that they can be told apart; a job whose file another one has is written beside it"
-            );
-        }
         if config.dir.as_os_str().is_empty() {
             return Err(SinkError::new(name, "dir", "it is empty"));
         }
@@ -94,6 +87,12 @@ impl Disk {
     #[must_use]
     pub fn target(&self) -> String {
         self.inner.dir.display().to_string()
+    }
+
+    /// Whether no two jobs of so many sources want the same file of a sink with this `path`.
+    #[must_use]
+    pub fn tells_jobs_apart(path: &str, sources: usize) -> bool {
+        Template::parse(path).is_ok_and(|template| template.tells_jobs_apart(sources))
     }
 
     /// Writes `parcel` once, without asking who wrote what is there. The same event makes the same bytes under the same name,

@@ -47,6 +47,7 @@ pub use config::{
 };
 pub use courier::Courier;
 pub use couriers::Couriers;
+pub use disk::Disk;
 pub use metrics::SinkMetrics;
 pub use parcel::{Body, Parcel, Subject};
 pub use report::{ErrorClass, Report};

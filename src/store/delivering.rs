@@ -32,10 +32,10 @@ pub struct AttemptDone {
 /// Who wrote a file, as far as deliveries tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// A delivery of the same job to the same sink.
+    /// A delivery of the same job to the same sink, of the same event or an earlier one.
     Same,
-    /// A delivery of the same job to another sink.
-    OtherSink,
+    /// A delivery of the same job to another sink, or of a later event.
+    Other,
     /// Nobody who is known.
     Unknown,
 }
@@ -63,11 +63,16 @@ impl Store {
         .await
     }
 
-    /// Who of a watch wrote `file`, for a delivery to `sink`.
+    /// Who of a watch wrote `file`, for the delivery `key` to `sink`.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn owner_of_file(&self, watch: u64, sink: &str, file: FileMark) -> Result<Owner, StoreError> {
+    pub fn owner_of_file(
+        &self,
+        watch: u64,
+        (key, sink): (DeliveryKey, &str),
+        file: FileMark,
+    ) -> Result<Owner, StoreError> {
         let Some(watch) = self.watch(watch)? else { return Ok(Owner::Unknown) };
         self.read(|db| {
             for event in watch.all_events() {
@@ -75,7 +80,8 @@ impl Store {
                     // One that cannot be read tells of no file.
                     let Ok(delivery) = codec::decode::<Delivery>(&value?) else { continue };
                     if delivery.files.contains(&file) {
-                        return Ok(if delivery.sink == sink { Owner::Same } else { Owner::OtherSink });
+                        let is_same = delivery.sink == sink && event <= key.event;
+                        return Ok(if is_same { Owner::Same } else { Owner::Other });
                     }
                 }
             }

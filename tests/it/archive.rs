@@ -9,7 +9,7 @@ use tidings::{
     mock::{Ending, JobPlan, Mock},
 };
 
-use crate::harness::{Daemon, Sinks as _, config, eventually, http, mock, segment};
+use crate::harness::{Daemon, Sinks as _, config, eventually, http, mock, once, segment, show};
 
 /// The files below a folder, with what is in them.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -167,4 +167,59 @@ async fn a_file_of_somebody_else_stays() {
     assert_eq!(files.len(), 2, "{:?}", files.keys());
     assert_eq!(files["job_1.json"], b"notes");
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_earlier_event_that_is_late_does_not_take_the_file_of_a_later_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock().await;
+    let out = folder.path().join("out");
+    let daemon = Daemon::start(config(folder.path(), &mock).disk("archive", &out)).await;
+    let job = mock.add_job(JobPlan::new().id("job_1").ending(Ending::Failed));
+    daemon.watch(&job).await;
+    let first = daemon.finished(&job).await;
+    let early = mock.full_body(&job).unwrap();
+    let retry = format!("{}/v1/jobs/job_1/retry", mock.base_url());
+    assert!(http().post(retry).send().await.unwrap().status().is_success());
+    daemon.watch(&job).await;
+    let done = |watch: &serde_json::Value| watch["phase"] == "done" && watch["event_id"] != first["event_id"];
+    daemon.until(&job, "ends again", done).await;
+    let late = mock.full_body(&job).unwrap();
+    assert_eq!(files(&out.join("retab")).into_values().collect::<Vec<_>>(), [late.to_vec()]);
+    let path = format!("/v1/deliveries/{}", first["deliveries"][0]["id"].as_str().unwrap());
+    assert_eq!(daemon.post(&format!("{path}/redeliver"), &json!({})).await.0, 202);
+    eventually("the first event is written again", || async {
+        (daemon.get(&path).await.1["state"] == "delivered").then_some(())
+    })
+    .await;
+    let files = files(&out.join("retab"));
+    assert_eq!(files["job_1.json"], late);
+    assert_eq!(files.into_values().filter(|file| *file == early).count(), 1);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_notes_a_path_that_two_jobs_can_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = ["[sources.retab]", "[sources.retab]\n[sources.other]\ntype = \"retab\""];
+    for (path, noted) in [
+        ("{source}/{job_id}.json", [false, false]),
+        ("{job_id}.json", [false, true]),
+        ("{source}-{job_id}.json", [true, true]),
+        ("{outcome}.{job_id}.json", [true, true]),
+    ] {
+        for (sources, noted) in sources.iter().zip(noted) {
+            let text =
+                format!("{sources}\n[sinks.archive]\ntype = \"disk\"\ndir = \"out\"\npath = \"{path}\"\n");
+            fs::write(folder.path().join("tidings.toml"), text).unwrap();
+            let output = once(folder.path(), &["config", "check"]).await;
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(0), "{}", show(&output));
+            assert_eq!(
+                said.contains("sinks.archive.path can be the same for two jobs"),
+                noted,
+                "{path}: {said}"
+            );
+        }
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! A path need not tell two jobs apart: `{job_id}.json` is the same for two sources, and where upper and lower case are
 //! alike, so are `a` and `A`. So a name that is free is taken as long as it is free, in one step; a file that is there is
-//! replaced only when a delivery of the same job to the same sink recorded that it wrote it, or when it can be no other's. In
+//! replaced only when a delivery of the same job to the same sink, of no later event, recorded that it wrote it, or when it can be
+//! no other's. In
 //! every other case the file gets a name beside it, which holds a hash of sink, source and job id.
 
 use std::{fs::File, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Instant};
@@ -145,8 +146,8 @@ impl Draft {
     fn settle_now(mut self, owner: Owner) -> Result<(), WriteError> {
         let is_ours = match owner {
             Owner::Same => true,
-            Owner::OtherSink => false,
-            Owner::Unknown => self.inner.template.tells_jobs_apart() && !self.is_case_blind(),
+            Owner::Other => false,
+            Owner::Unknown => self.inner.template.tells_jobs_apart(usize::MAX) && !self.is_case_blind(),
         };
         let name = if is_ours { &self.name } else { &self.aside };
         if !is_ours {

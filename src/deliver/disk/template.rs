@@ -80,13 +80,13 @@ impl Template {
         Ok(Self { names })
     }
 
-    /// Whether no two jobs have the same path, whatever their ids: source and job id, or the id of the event, can be read from
+    /// Whether no two jobs of so many sources have the same path, whatever their ids: source and job id, or the id of the event, can be read from
     /// it again. They can when each stands alone in its name, but for text of a fixed length, or when a character that no value
     /// has stands between them.
-    pub(super) fn tells_jobs_apart(&self) -> bool {
+    pub(super) fn tells_jobs_apart(&self, sources: usize) -> bool {
         let read: Vec<Value> = self.names.iter().flat_map(|pieces| readable(pieces)).collect();
         let has = |value: Value| read.contains(&value);
-        has(Value::EventId) || (has(Value::Source) && has(Value::JobId))
+        has(Value::EventId) || (has(Value::JobId) && (sources < 2 || has(Value::Source)))
     }
 
     /// The folders and the file's name, to which `suffix` is added.
@@ -265,7 +265,12 @@ mod tests {
             ("{source}{yyyy}{job_id}.json", false),
             ("all.jsonl", false),
         ] {
-            assert_eq!(Template::parse(path).unwrap().tells_jobs_apart(), tells, "{path}");
+            assert_eq!(Template::parse(path).unwrap().tells_jobs_apart(2), tells, "{path}");
+        }
+        for (path, tells) in
+            [("{job_id}.json", true), ("{source}-{job_id}.json", false), ("{source}.json", false)]
+        {
+            assert_eq!(Template::parse(path).unwrap().tells_jobs_apart(1), tells, "{path}");
         }
     }
 
@@ -295,7 +300,7 @@ mod tests {
                 parcel.subject.as_mut().unwrap().source = source.to_owned();
                 template.fill(&parcel, "")
             };
-            if template.tells_jobs_apart() && (source, job) != (other_source, other_job) {
+            if template.tells_jobs_apart(2) && (source, job) != (other_source, other_job) {
                 prop_assert_ne!(of(source, job), of(other_source, other_job), "{}", path);
             }
         }

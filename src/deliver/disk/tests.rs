@@ -171,12 +171,12 @@ async fn a_file_that_is_there_is_replaced_only_when_it_is_known_to_be_the_jobs()
     const OURS: [&str; 2] = [JOB, "none"];
     for (path, owner, [there, beside]) in [
         ("{job_id}.json", Owner::Same, OURS),
-        ("{job_id}.json", Owner::OtherSink, ["old", JOB]),
+        ("{job_id}.json", Owner::Other, ["old", JOB]),
         ("{job_id}.json", Owner::Unknown, ["old", JOB]),
         ("{source}-{job_id}.json", Owner::Unknown, ["old", JOB]),
         // No other job can have it.
         ("{source}+{job_id}.json", Owner::Unknown, OURS),
-        ("{source}+{job_id}.json", Owner::OtherSink, ["old", JOB]),
+        ("{source}+{job_id}.json", Owner::Other, ["old", JOB]),
         ("{event_id}.json", Owner::Unknown, OURS),
     ] {
         let root = tempfile::tempdir().unwrap();
