@@ -34,6 +34,7 @@ pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod due_queue;
+pub mod foreign;
 pub mod glob;
 pub mod http_client;
 pub mod http_date;

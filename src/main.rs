@@ -9,6 +9,7 @@ use clap::Parser as _;
 use tidings::{
     cli::{Cli, ExitStatus, complete},
     deliver::body_template,
+    foreign::escape_lines,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -40,7 +41,8 @@ fn report(error: &anyhow::Error) -> ExitStatus {
     let status = ExitStatus::of_error(error);
     if status != ExitStatus::Done {
         // When stderr is closed there is nowhere left to say so; the status still tells.
-        let _ = writeln!(io::stderr(), "tidings: {error:#}");
+        let text = format!("{error:#}");
+        let _ = writeln!(io::stderr(), "tidings: {}", escape_lines(&text));
     }
     status
 }

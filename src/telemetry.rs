@@ -12,6 +12,7 @@ use std::io::IsTerminal as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
+    field::MakeExt as _,
     filter::{LevelFilter, ParseError, Targets},
     fmt,
     prelude::*,
@@ -27,6 +28,8 @@ pub use spans::{Span, Spans, number, text};
 pub use trace::{BadTraceParent, JobTrace, TRACEPARENT, TraceParent};
 
 pub(crate) use catalogue::loose_counter;
+
+use crate::foreign;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
@@ -104,8 +107,15 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A second subscriber in one process is a test's own affair.
     let _ = match config.format {
-        LogFormat::Text => registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_span_list(false)).try_init(),
+        LogFormat::Text => {
+            let fields = fmt::format::debug_fn(foreign::log_field).delimited(" ");
+            let layer = layer.with_ansi(std::io::stderr().is_terminal()).fmt_fields(fields);
+            registry.with(layer).try_init()
+        }
+        LogFormat::Json => {
+            let layer = layer.map_writer(foreign::Escaped).json().flatten_event(true).with_span_list(false);
+            registry.with(layer).try_init()
+        }
     };
     std::panic::set_hook(Box::new(|panic| {
         let text = crate::store::panic_text(panic.payload());

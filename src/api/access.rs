@@ -36,22 +36,38 @@ pub(super) async fn check(
     next: Next,
 ) -> Result<Response, Problem> {
     if !is_probe(request.uri().path()) {
-        let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Unix);
-        if let Door::Tcp(local) = door {
-            let host = host(&request)?;
-            if !is_ours(&host, local, &api.hosts) {
-                return Err(Problem::new(
-                    Code::HostRefused,
-                    format!(
-                        "`{host}` is not a name of this server; use its address, or add the name to server.hosts"
-                    ),
-                ));
-            }
-            check_origin(request.headers(), local, &api.hosts)?;
-        }
+        check_site(&api, &request)?;
         check_token(&api, &request)?;
     }
     Ok(next.run(request).await)
+}
+
+fn door(request: &Request) -> Door {
+    request.extensions().get::<Door>().copied().unwrap_or(Door::Unix)
+}
+
+/// Whether a probe is told more than codes: it could use the API. Without a token only this machine can, and a page that was
+/// rebound by DNS is not it.
+pub(super) fn may_see_details(api: &Api, request: &Request) -> bool {
+    // What comes to a loopback address comes from this machine.
+    let is_local = match door(request) {
+        Door::Tcp(local) => local.to_canonical().is_loopback(),
+        Door::Unix => true,
+    };
+    (api.token.is_some() || is_local) && check_site(api, request).is_ok() && check_token(api, request).is_ok()
+}
+
+/// Keeps out pages that were rebound by DNS, and those of other origins.
+fn check_site(api: &Api, request: &Request) -> Result<(), Problem> {
+    let Door::Tcp(local) = door(request) else { return Ok(()) };
+    let host = host(request)?;
+    if !is_ours(&host, local, &api.hosts) {
+        let detail = format!(
+            "`{host}` is not a name of this server; use its address, or add the name to server.hosts"
+        );
+        return Err(Problem::new(Code::HostRefused, detail));
+    }
+    check_origin(request.headers(), local, &api.hosts)
 }
 
 /// The host that the request names, without its port.

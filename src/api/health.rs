@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 
 use super::{
-    Api,
+    Api, access,
+    problem::Problem,
     view::{BreakerState, Readiness, SinkState},
 };
 use crate::{clock, schedule::State as SourceState};
@@ -21,45 +22,75 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether a job can be accepted durably.
+/// Whether a job can be accepted durably. `details` come with the token, or without one over loopback and the unix socket.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     responses(
-        (status = 200, body = Readiness, description = "Jobs are accepted; `degraded` when a source or a sink is in trouble"),
+        (status = 200, body = Readiness, description = "Jobs are accepted; `degraded` when a source or a sink fails"),
         (status = 503, body = Readiness, description = "Jobs are not accepted"),
     )
 )]
-pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
-    let mut broken = Vec::new();
-    if !*api.loaded.borrow() {
-        broken.push("the store is being loaded".to_owned());
+pub(super) async fn readyz(State(api): State<Arc<Api>>, request: Request) -> (StatusCode, Json<Readiness>) {
+    let broken = api.broken();
+    let (code, status, reasons) = if broken.is_empty() {
+        let failing = api.failing();
+        let status = if failing.is_empty() { "ready" } else { "degraded" };
+        (StatusCode::OK, status, failing)
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unavailable", broken)
+    };
+    let (reasons, details): (Vec<_>, Vec<_>) = reasons.into_iter().map(|it| (it.code, it.detail)).unzip();
+    let details = if access::may_see_details(&api, &request) { details } else { Vec::new() };
+    (code, Json(Readiness { status: status.to_owned(), reasons, details }))
+}
+
+/// Why the daemon is not `ready`: a code that anybody may see, and words with names, paths and errors in them.
+struct Reason {
+    code: String,
+    detail: String,
+}
+
+impl Reason {
+    fn new(code: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { code: code.into(), detail: detail.into() }
     }
-    if api.stop.is_cancelled() {
-        broken.push("it is stopping".to_owned());
+}
+
+impl Api {
+    /// Why no job is accepted.
+    fn broken(&self) -> Vec<Reason> {
+        let mut broken = Vec::new();
+        if !*self.loaded.borrow() {
+            broken.push(Reason::new("store_loading", "the store is being loaded"));
+        }
+        if self.stop.is_cancelled() {
+            broken.push(Reason::new("stopping", "it is stopping"));
+        }
+        if let Some(trouble) = self.store.trouble() {
+            let detail = trouble.to_string();
+            broken.push(Reason::new(Problem::from(trouble).code().as_str(), detail));
+        }
+        broken
     }
-    if let Some(trouble) = api.store.trouble() {
-        broken.push(trouble.to_string());
+
+    /// The sources and the sinks that fail.
+    fn failing(&self) -> Vec<Reason> {
+        let (live, now) = (self.live(), tokio::time::Instant::now());
+        let sources = live.followers.values().filter_map(|follower| {
+            let (name, state) = (&follower.source.name, follower.schedule().shown_state(now));
+            let error = follower.last_error().unwrap_or_default();
+            let detail = format!("source `{name}` is {}: {error}", state.as_str());
+            let code = format!("source_{}:{name}", state.as_str());
+            (state != SourceState::Ok).then(|| Reason::new(code, detail))
+        });
+        let sinks = live.couriers.views().into_iter().filter(|sink| sink.state == SinkState::Failing);
+        let sinks = sinks.map(|sink| {
+            let error = sink.last_error.unwrap_or_default();
+            let detail = format!("sink `{}` is failing: {error}", sink.name);
+            Reason::new(format!("sink_failing:{}", sink.name), detail)
+        });
+        sources.chain(sinks).collect()
     }
-    if let Err(error) = api.store.check_space() {
-        broken.push(error.to_string());
-    }
-    if !broken.is_empty() {
-        let answer = Readiness { status: "unavailable".to_owned(), reasons: broken };
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(answer));
-    }
-    let live = api.live();
-    let sources = live.followers.values().filter_map(|follower| {
-        let state = follower.schedule().shown_state(tokio::time::Instant::now());
-        let error = follower.last_error().unwrap_or_default();
-        (state != SourceState::Ok)
-            .then(|| format!("source `{}` is {}: {error}", follower.source.name, state.as_str()))
-    });
-    let sinks = live.couriers.views().into_iter().filter(|sink| sink.state == SinkState::Failing);
-    let sinks =
-        sinks.map(|sink| format!("sink `{}` is failing: {}", sink.name, sink.last_error.unwrap_or_default()));
-    let reasons: Vec<String> = sources.chain(sinks).collect();
-    let status = if reasons.is_empty() { "ready" } else { "degraded" };
-    (StatusCode::OK, Json(Readiness { status: status.to_owned(), reasons }))
 }
 
 /// Counters and gauges in the Prometheus text format.

@@ -27,6 +27,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::{
     Json, Router,
     extract::{Request, State},
+    http::{HeaderValue, header},
     middleware::{self, Next},
     response::Response,
     routing::{any, get},
@@ -100,6 +101,7 @@ pub fn router(api: &Arc<Api>) -> Router {
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(api), access::check))
+        .layer(middleware::map_response(inert))
         .layer(middleware::from_fn_with_state(Arc::clone(api), count))
         .with_state(Arc::clone(api))
 }
@@ -112,7 +114,18 @@ pub fn admin_router(api: &Arc<Api>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
+        .layer(middleware::map_response(inert))
         .with_state(Arc::clone(api))
+}
+
+/// What jobs and sources say is shown by a browser as if the API had said it: none of it may run there, or be taken for another
+/// type than it has.
+async fn inert(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let policy = HeaderValue::from_static("default-src 'none'; sandbox");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
 }
 
 async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {

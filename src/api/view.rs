@@ -414,8 +414,12 @@ pub struct DeliveryQuery {
 pub struct Readiness {
     /// `ready`, `degraded` (accepting, but a source or sink is in trouble) or `unavailable`.
     pub status: String,
-    /// Why it is not `ready`.
+    /// Why it is not `ready`, as codes: `store_loading`, `stopping`, `store_unavailable`, `disk_full`,
+    /// `source_STATE:NAME`, `sink_failing:NAME`.
     pub reasons: Vec<String>,
+    /// The same in words, in the same order; left out for whoever may not use the API.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
 }
 
 /// An error, as RFC 9457 `application/problem+json`.

@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use tokio_util::io::ReaderStream;
@@ -352,10 +352,23 @@ pub(crate) async fn stored_body(
     job: &StoredJob,
 ) -> std::io::Result<Response> {
     let file = tokio::fs::File::open(api.store.spool().path(watch, event_id)).await?;
+    let media_type = job.content_type.clone().unwrap_or_else(|| "application/json".to_owned());
+    let is_json = is_json(&media_type);
     let headers = [
-        (header::CONTENT_TYPE, job.content_type.clone().unwrap_or_else(|| "application/json".to_owned())),
+        (header::CONTENT_TYPE, media_type),
         (header::CONTENT_LENGTH, job.size.to_string()),
         (header::ETAG, format!("\"{}\"", job.sha256)),
     ];
-    Ok((headers, Body::from_stream(ReaderStream::with_capacity(file, 64 << 10))).into_response())
+    let body = Body::from_stream(ReaderStream::with_capacity(file, 64 << 10));
+    let mut response = (headers, body).into_response();
+    if !is_json {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    }
+    Ok(response)
+}
+
+/// Whether a browser shows a media type as text whatever is in it.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }

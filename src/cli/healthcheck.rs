@@ -43,7 +43,10 @@ async fn ask(client: &Client) -> Result<ExitStatus> {
     let status = answer.status();
     let text = client.read_text(answer).await.unwrap_or_default();
     match serde_json::from_str::<Readiness>(&text) {
-        Ok(readiness) => bail!("the daemon is not ready: {}", clean(&readiness.reasons.join("; "))),
+        Ok(Readiness { reasons, details, .. }) => {
+            let why = if details.is_empty() { reasons } else { details };
+            bail!("the daemon is not ready: {}", clean(&why.join("; ")))
+        }
         Err(_) => bail!("the daemon is not ready: it answered {status}"),
     }
 }

@@ -50,6 +50,7 @@ pub use exit::{BadUsage, ExitStatus};
 
 use crate::{
     config::{FlagOverrides, Loader, cli::ConfigCommand},
+    foreign::Escaped,
     mock::{self, cli::MockArgs},
     secret::{Secret, SecretSource},
     telemetry::LogFormat,
@@ -356,11 +357,32 @@ impl Cli {
         Ok(status)
     }
 
-    /// Does what a client command asks for.
+    /// Does what a client command asks for. What it prints is escaped, unless it is bytes for a file or a pipe.
     ///
     /// # Errors
     /// When it fails; [`ExitStatus::of_error`] tells the status.
     pub async fn ask(&self, console: &mut Console<'_>) -> Result<ExitStatus> {
+        let mut escaped;
+        let out: &mut dyn io::Write = if self.prints_bytes() && !console.live {
+            &mut *console.out
+        } else {
+            escaped = Escaped(&mut *console.out);
+            &mut escaped
+        };
+        let (err, input) = (&mut Escaped(&mut *console.err), &mut *console.input);
+        self.answer(&mut Console { out, err, input, live: console.live }).await
+    }
+
+    /// Whether the command prints a job, a store or a script as it is.
+    fn prints_bytes(&self) -> bool {
+        match &self.command {
+            Command::Get(args) => args.job,
+            Command::Store(store::StoreCommand::Export(_)) | Command::Completions(_) => true,
+            _ => false,
+        }
+    }
+
+    async fn answer(&self, console: &mut Console<'_>) -> Result<ExitStatus> {
         if let Command::Completions(args) = &self.command {
             return completions::run(args, console);
         }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::view::{Page, WaitsFor},
     clock,
+    foreign::escape,
     units::{Time, rounded},
 };
 
@@ -61,11 +62,10 @@ impl Console<'_> {
     }
 }
 
-/// `text` on one line and without control characters: an error of an upstream may hold escape sequences
-/// for the terminal.
+/// `text` on one line, with what could drive a terminal escaped: it may come from a job or an upstream.
 #[must_use]
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    escape(text).into_owned()
 }
 
 /// `text`, cleaned and cut to `columns` of a terminal. What was cut off shows as one more column.
@@ -307,7 +307,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert!(lines[0].starts_with("JOB  "));
-        assert_eq!(lines[1], format!("{id}  a [31mb"));
+        assert_eq!(lines[1], format!("{id}  a\\u001b[31mb"));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use axum::{
     body::{Body, HttpBody as _},
-    http::request::Parts,
+    http::{StatusCode, request::Parts},
     response::Response,
 };
 
-use super::{Proxied, headers};
+use super::{Proxied, headers, path};
 use crate::{
     api::{Code, Problem},
     upstream::{Failure, Source},
@@ -15,6 +15,7 @@ use crate::{
 /// The address that a path stands for. It stays below the base URL.
 pub(super) fn address(source: &Source, path: &str, query: Option<&str>) -> Result<String, Problem> {
     let bad = |reason: &str| Problem::new(Code::BadProxyPath, format!("`{path}` {reason}"));
+    path::check(path).map_err(bad)?;
     let text = match query {
         Some(query) => format!("{}{path}?{query}", source.base_url()),
         None => format!("{}{path}", source.base_url()),
@@ -23,7 +24,7 @@ pub(super) fn address(source: &Source, path: &str, query: Option<&str>) -> Resul
     let (base, whole) = (parsed(source.base_url())?, parsed(&text)?);
     let root = base.path().trim_end_matches('/');
     let is_below = whole.path().strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
-    if path.contains('\\') || !is_below || !source.is_own(&text) {
+    if !is_below || !source.is_own(&text) {
         return Err(bad("leads away from the base URL of the source"));
     }
     Ok(text)
@@ -45,10 +46,15 @@ pub(super) async fn send(
     let body = (!body.is_end_stream()).then(|| reqwest::Body::wrap_stream(body.into_data_stream()));
     let inject = proxied.config().inject_key;
     let answer = proxied.follower.source.pass_on(parts.method, address, head, body, inject).await;
-    answer.map_err(|failure| match failure {
+    let answer = answer.map_err(|failure| match failure {
         Failure::Credentials(reason) => Problem::new(Code::KeyUnreadable, reason),
         failure => Problem::new(Code::UpstreamUnreachable, failure.to_string()),
-    })
+    })?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let detail = "the source switches to another protocol, which was not asked for";
+        return Err(Problem::new(Code::UpstreamUnreachable, detail));
+    }
+    Ok(answer)
 }
 
 /// The answer of the source as ours.

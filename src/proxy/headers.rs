@@ -16,7 +16,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// The same, without a name in the library.
-const OLD_HOP_BY_HOP: [&str; 2] = ["keep-alive", "proxy-connection"];
+const OLD_HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
 
 /// Our name in `Via` (RFC 9110, section 7.6.3).
 const PSEUDONYM: &str = "tidings";
@@ -24,15 +24,26 @@ const PSEUDONYM: &str = "tidings";
 /// A request that came through here so often is going round in a circle.
 const MAX_PASSES: usize = 5;
 
+/// The members of a header that is a list.
+fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|member| !member.is_empty())
+}
+
+/// Whether a request asks for another protocol. `h2c` is left out: it is obsolete (RFC 9113, section 3.1), some clients offer it
+/// with every request, and a server that does not know it answers as if it were not there.
+pub(super) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
+    let mut offered = members(headers, header::UPGRADE).peekable();
+    match offered.peek() {
+        Some(_) => offered.any(|protocol| !protocol.eq_ignore_ascii_case("h2c")),
+        None => members(headers, header::CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade")),
+    }
+}
+
 /// Takes out what belongs to the connection.
 pub(super) fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
+    let named: Vec<HeaderName> =
+        members(headers, header::CONNECTION).filter_map(|name| name.parse().ok()).collect();
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
     }
@@ -51,13 +62,8 @@ pub(super) fn strip_own_token(headers: &mut HeaderMap, has_token: bool) {
 
 /// Adds this hop to the request; `false` when it goes round in a circle.
 pub(super) fn pass(headers: &mut HeaderMap) -> bool {
-    let passes = headers
-        .get_all(header::VIA)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM))
-        .count();
+    let passes =
+        members(headers, header::VIA).filter(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM)).count();
     headers.append(header::VIA, HeaderValue::from_static("1.1 tidings"));
     passes < MAX_PASSES
 }
@@ -96,6 +102,24 @@ mod tests {
         let left: std::collections::BTreeSet<&str> = all.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["api-key", "content-length", "cookie"].into());
         assert_eq!(all.get_all("cookie").iter().count(), 2);
+    }
+
+    #[test]
+    fn another_protocol_is_noticed() {
+        for (pairs, asks) in [
+            (&[("upgrade", "websocket"), ("connection", "Upgrade")][..], true),
+            (&[("upgrade", "h2c, websocket")], true),
+            (&[("upgrade", "TLS/1.0")], true),
+            (&[("connection", "keep-alive, UPGRADE")], true),
+            (
+                &[("upgrade", "h2c"), ("connection", "Upgrade, HTTP2-Settings"), ("http2-settings", "AA")],
+                false,
+            ),
+            (&[("connection", "keep-alive")], false),
+            (&[], false),
+        ] {
+            assert_eq!(asks_for_upgrade(&headers(pairs)), asks, "{pairs:?}");
+        }
     }
 
     #[test]

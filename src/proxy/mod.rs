@@ -9,6 +9,7 @@ mod created;
 mod forward;
 mod headers;
 mod known;
+mod path;
 mod way;
 
 use std::{sync::Arc, time::Duration};
@@ -68,6 +69,7 @@ pub(crate) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
         let detail = format!("there is no source `{name}`; /v1/sources lists those there are");
         return Err(Problem::in_path(Code::UnknownSource, detail));
     };
+    check_protocol(&parts)?;
     headers::strip_own_token(&mut parts.headers, api.token.is_some());
     let address = forward::address(&proxied.follower.source, rest, parts.uri.query())?;
     let way = proxied.routes.way(&parts.method, rest, parts.uri.query());
@@ -81,6 +83,22 @@ pub(crate) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Res
         Some(response) => Ok(passing.counted(response, "known")),
         None => passing.go(parts, body).await,
     }
+}
+
+/// Refuses what is about the connection and not about the source.
+///
+/// # Errors
+/// For `CONNECT`, for `TRACE` and its namesake `TRACK`, which send the key back to the caller, and for another protocol.
+fn check_protocol(parts: &Parts) -> Result<(), Problem> {
+    let method = parts.method.as_str();
+    if ["CONNECT", "TRACE", "TRACK"].iter().any(|refused| method.eq_ignore_ascii_case(refused)) {
+        return Err(Problem::new(Code::NotProxied, format!("{method} is not passed on")));
+    }
+    if headers::asks_for_upgrade(&parts.headers) {
+        let detail = "another protocol is not passed on; send the request without `Upgrade`";
+        return Err(Problem::new(Code::NotProxied, detail));
+    }
+    Ok(())
 }
 
 /// The source and the path that follows it.

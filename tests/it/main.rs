@@ -21,6 +21,7 @@ mod crash;
 mod delivery;
 mod docs;
 mod events;
+mod exposure;
 mod formats;
 mod full_disk;
 mod happy;

@@ -185,6 +185,9 @@ codes! {
     RecordUnreadable "record_unreadable" [500]
         "The record in the store cannot be read.",
         "`tidings store check` names it; `DELETE` removes the watch.";
+    NotProxied "not_proxied" [501]
+        "The drop-in proxy passes on neither `CONNECT` and `TRACE` nor a change of the protocol.",
+        "Ask the source itself, or send the request without `Upgrade`.";
     UpstreamUnreachable "upstream_unreachable" [502]
         "The source did not answer a request through the proxy.",
         "The detail names the reason; `tidings source list` shows the source.";

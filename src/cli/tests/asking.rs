@@ -42,15 +42,17 @@ fn bad_usage_is_told_by_the_parser() {
 
 #[tokio::test]
 async fn health_is_the_exit_status() {
-    let degraded = json!({"status": "degraded", "reasons": ["retab is failing"]});
-    let away = json!({"status": "unavailable", "reasons": ["the disk is full"]});
-    let stub = Stub::new(&[(200, degraded), (503, away)]).await;
+    let degraded = json!({"status": "degraded", "reasons": ["source_failing:retab"]});
+    let away = json!({"status": "unavailable", "reasons": ["disk_full"], "details": ["the disk is full"]});
+    let bare = json!({"status": "unavailable", "reasons": ["disk_full"]});
+    let stub = Stub::new(&[(200, degraded), (503, away), (503, bare)]).await;
     let ran = stub.tidings(&["healthcheck"]).await;
     assert_eq!((ran.status, ran.out.as_str(), ran.err.as_str()), (ExitStatus::Done, "", ""));
     let ran = stub.tidings(&["healthcheck"]).await;
     assert_eq!(ran.status, ExitStatus::Failed);
     assert_eq!(ran.err, "the daemon is not ready: the disk is full");
-    assert_eq!(stub.lines(), ["GET /readyz", "GET /readyz"]);
+    assert_eq!(stub.tidings(&["healthcheck"]).await.err, "the daemon is not ready: disk_full");
+    assert_eq!(stub.lines(), ["GET /readyz"; 3]);
 }
 
 #[tokio::test]

@@ -74,6 +74,31 @@ async fn a_watch_and_its_job_are_shown_as_they_are() {
 }
 
 #[tokio::test]
+async fn what_a_job_says_drives_no_terminal() {
+    let nasty = "a\u{1b}[2J\u{9b}31m\u{202e}b\u{85}\u{2028}";
+    let mut one = watch("job\u{202e}1", "watching", None, &[]);
+    one["status"] = json!(nasty);
+    let page = (200, json!({"data": [one], "next_cursor": null}).to_string());
+    let stub =
+        Stub::raw(VecDeque::from([page.clone(), page, (200, one.to_string()), (200, one.to_string())])).await;
+    let json = stub.tidings(&["list", "--output", "json"]).await.out;
+    let table = stub.tidings(&["list"]).await.out;
+    let got = stub.tidings(&["get", "x", "--output", "json"]).await.out;
+    let shown = stub.tidings(&["get", "x"]).await.out;
+    for text in [&json, &table, &got, &shown] {
+        let is_unsafe = |c: char| c != '\n' && (c.is_control() || matches!(c, '\u{2028}'..='\u{202e}'));
+        assert!(!text.contains(is_unsafe), "{text:?}");
+        assert!(text.contains(r"a\u001b[2J\u009b31m\u202eb\u0085\u2028"), "{text}");
+    }
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), json!([one]));
+    assert_eq!(serde_json::from_str::<Value>(&got).unwrap(), one);
+    let refusal = problem(404, "no\u{9b}code", "no \u{202e}such\nwatch");
+    let stub = Stub::new(&[refusal]).await;
+    let ran = stub.tidings(&["get", "x"]).await;
+    assert!(ran.err.contains(r"no \u202esuch\nwatch") && ran.err.contains(r"no\u009bcode"), "{}", ran.err);
+}
+
+#[tokio::test]
 async fn unwatching_goes_on_past_a_watch_that_is_not_there() {
     let stub = Stub::raw(VecDeque::from([
         (404, problem(404, "not_found", "no such watch").1.to_string()),
@@ -109,7 +134,7 @@ async fn deliveries_are_filtered_and_one_is_shown_with_its_attempts() {
     assert_eq!(stub.lines(), [line]);
     let ran = stub.tidings(&["deliveries", "dlv_1"]).await;
     assert!(
-        ran.out.contains("gave up") && ran.out.contains("12ms") && ran.out.contains("oh no"),
+        ran.out.contains("gave up") && ran.out.contains("12ms") && ran.out.contains(r"oh\nno"),
         "{}",
         ran.out
     );

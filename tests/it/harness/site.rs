@@ -90,6 +90,11 @@ impl Site {
         self.kept.lock().unwrap().answers.insert(target.to_owned(), answers.into_iter().collect());
     }
 
+    /// Every request, oldest first.
+    pub fn all(&self) -> Vec<Request> {
+        self.kept.lock().unwrap().requests.clone()
+    }
+
     /// The requests for `target`, oldest first.
     pub fn requests(&self, target: &str) -> Vec<Request> {
         let is_meant = |request: &&Request| request.uri.path_and_query().unwrap().as_str() == target;
