@@ -19,6 +19,7 @@ use crate::{
     config::{Config, Loader},
     deliver::SinkError,
     fanout::{Router, Routing, Unrouted},
+    http_client::BadProxy,
     job::JobId,
     reload::{self, ReloadError, ReloadRequest, Reloaded, Reloader},
     remember,
@@ -69,6 +70,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The proxy; the configuration has been checked for that.
+    #[error("server.proxy or server.no_proxy cannot be used")]
+    Proxy(#[from] BadProxy),
     /// An address that is none; the configuration has been checked for that.
     #[error("{0}")]
     Address(String),
@@ -112,7 +116,7 @@ impl App {
         };
         let (reloads, asked) = mpsc::channel(16);
         let api = Arc::new(assemble(&config, store, reloads)?);
-        let exporter = Exporter::new(&config.otlp, &api.metrics, config.server.proxy.as_deref());
+        let exporter = Exporter::new(&config.otlp, &api.metrics, &config.server.outgoing()?);
         let exporter = exporter.map_err(StartError::Address)?;
         Ok(Self { config, reloader: None, asked, api, listener, admin, exporter })
     }
@@ -220,7 +224,7 @@ fn assemble(config: &Config, store: Store, reloads: mpsc::Sender<ReloadRequest>)
         store,
         metrics,
         routing: Arc::new(Routing::new(Router::new(&config.sinks, &config.routes))),
-        outgoing: config.server.proxy.clone(),
+        outgoing: config.server.outgoing()?,
     };
     let wiring = Wiring::of(config.clone(), None, &ground)?;
     Ok(Api {

@@ -42,6 +42,7 @@ pub mod job;
 pub mod json_scan;
 pub mod path_segment;
 pub mod recent;
+pub mod redact;
 pub mod remember;
 pub mod retry_after;
 pub mod secret;

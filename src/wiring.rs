@@ -11,6 +11,7 @@ use crate::{
     deliver::{CALLBACK_SINK, Callbacks, Couriers, SinkConfig},
     fanout::Routing,
     follow::Follower,
+    http_client::Outgoing,
     proxy::Proxied,
     store::{Store, Watch},
     telemetry::Metrics,
@@ -25,8 +26,8 @@ pub struct Ground {
     pub metrics: Arc<Metrics>,
     /// Which sinks an event goes to.
     pub routing: Arc<Routing>,
-    /// The proxy for outgoing requests (`server.proxy`).
-    pub outgoing: Option<String>,
+    /// The way out of requests, with `server.proxy`.
+    pub outgoing: Outgoing,
 }
 
 /// The sources and the sinks.
@@ -50,7 +51,6 @@ impl Wiring {
     /// # Errors
     /// When a source or a sink cannot be set up.
     pub fn of(config: Config, before: Option<&Self>, ground: &Ground) -> Result<Self, StartError> {
-        let proxy = ground.outgoing.as_deref();
         let same_callbacks = before.is_some_and(|before| before.config.callbacks == config.callbacks);
         let callbacks = match before.filter(|_| same_callbacks) {
             Some(before) => before.callbacks.clone(),
@@ -69,7 +69,7 @@ impl Wiring {
             None => Couriers::new(&ground.store),
         };
         for (name, sink) in &config.sinks {
-            couriers.open(name, sink, proxy, &ground.metrics)?;
+            couriers.open(name, sink, &ground.outgoing, &ground.metrics)?;
         }
         if let Some(callbacks) = &callbacks {
             couriers.open_callbacks(callbacks, &ground.metrics);
@@ -107,7 +107,7 @@ fn followers(
             followers.insert(name.clone(), Arc::clone(kept));
             continue;
         }
-        let mut source = Source::new(name, source, ground.outgoing.as_deref())
+        let mut source = Source::new(name, source, &ground.outgoing)
             .map_err(|error| StartError::Source { name: name.clone(), source: error })?;
         source.links = Links::new(&config.callbacks.allow);
         let (store, metrics) = (ground.store.clone(), Arc::clone(&ground.metrics));

@@ -5,7 +5,11 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{secret::Secret, units::Span};
+use crate::{
+    http_client::{BadProxy, Outgoing},
+    secret::Secret,
+    units::Span,
+};
 
 /// The local HTTP API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,8 +34,11 @@ pub struct ServerConfig {
     pub drain: Span,
     /// How long a client may take nothing of an answer before it is cut off.
     pub write_timeout: Span,
-    /// The proxy for outgoing requests. Proxy variables of the environment are ignored.
+    /// The proxy for outgoing requests, unless a source or a sink names its own. What goes over loopback goes without it.
+    /// Proxy variables of the environment are ignored.
     pub proxy: Option<String>,
+    /// What is reached without it: `example.com` and all names below it, `.example.com` for those alone, addresses and ranges.
+    pub no_proxy: Vec<String>,
     /// Not for the configuration: tests lower it.
     #[serde(skip)]
     pub streams: StreamLimits,
@@ -66,8 +73,19 @@ impl Default for ServerConfig {
             drain: Span::secs(25),
             write_timeout: Span::secs(30),
             proxy: None,
+            no_proxy: Vec::new(),
             streams: StreamLimits::default(),
         }
+    }
+}
+
+impl ServerConfig {
+    /// Returns the way out of requests to what the operator wrote.
+    ///
+    /// # Errors
+    /// When the proxy or an exception cannot be used.
+    pub fn outgoing(&self) -> Result<Outgoing, BadProxy> {
+        Outgoing::of(self.proxy.as_deref(), &self.no_proxy)
     }
 }
 

@@ -66,7 +66,7 @@ impl Api {
         if self.stop.is_cancelled() {
             broken.push(Reason::new("stopping", "it is stopping"));
         }
-        if let Some(trouble) = self.store.trouble() {
+        for trouble in self.store.trouble().into_iter().chain(self.store.check_space().err()) {
             let detail = trouble.to_string();
             broken.push(Reason::new(Problem::from(trouble).code().as_str(), detail));
         }

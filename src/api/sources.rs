@@ -13,6 +13,7 @@ use super::{
 use crate::{
     clock,
     follow::Follower,
+    redact,
     schedule::{KindSeen, Schedule},
 };
 
@@ -67,7 +68,7 @@ fn view(follower: &Follower, curves: bool) -> SourceView {
     SourceView {
         name: source.name.clone(),
         kind: source.config.profile.name().to_owned(),
-        base_url: source.base_url().to_owned(),
+        base_url: redact::url_text(source.base_url()),
         state: schedule.shown_state(now).as_str().to_owned(),
         paused_until: schedule.health.paused_until(now).map(|until| clock::now().after(until - now)),
         open_watches: (watching + fetching) as u64,

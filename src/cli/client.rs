@@ -10,7 +10,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
 use super::target::{Path, Target};
-use crate::{api::view::Problem, http_client, secret::Secret, units::rounded};
+use crate::{
+    api::view::Problem,
+    http_client::{self, Outgoing, guard::Trust},
+    secret::Secret,
+    units::rounded,
+};
 
 /// The longest wait for the answer to a request that changes something: a batch shares one sync of the disk.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -146,13 +151,12 @@ impl Client {
         } else {
             http_client::trusting(RootCertStore::empty()).with_no_client_auth()
         };
-        let http = http_client::builder(None, tls).and_then(|builder| {
-            let builder = builder.connect_timeout(CONNECT);
-            match &target.socket {
-                Some(path) => builder.unix_socket(path.clone()).build(),
-                None => builder.build(),
-            }
-        });
+        let outgoing = Outgoing::direct(Trust::Operator);
+        let builder = http_client::builder(&outgoing, tls).connect_timeout(CONNECT);
+        let http = match &target.socket {
+            Some(path) => builder.unix_socket(path.clone()).build(),
+            None => builder.build(),
+        };
         let http = http.map_err(|error| ClientError::Setup(root_cause(&error)))?;
         Ok(Self { http, target, token })
     }

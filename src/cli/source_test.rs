@@ -54,8 +54,8 @@ pub async fn run(args: &SourceTestArgs, global: &Global, console: &mut Console<'
         let text = format!("the configuration has no source `{}`; it has {}", args.name, known.join(", "));
         return Err(BadUsage(text).into());
     };
-    let source = Source::new(&args.name, source, config.server.proxy.as_deref())
-        .map_err(|error| BadUsage(error.to_string()))?;
+    let outgoing = config.server.outgoing().map_err(|error| BadUsage(format!("server.proxy: {error}")))?;
+    let source = Source::new(&args.name, source, &outgoing).map_err(|error| BadUsage(error.to_string()))?;
     let vars: BTreeMap<String, String> = args.vars.iter().cloned().collect();
     let job = JobRef { id: &args.job_id, vars: &vars };
     let probes = source.probe(job).await.map_err(|failure| BadUsage(failure.to_string()))?;

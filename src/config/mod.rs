@@ -48,7 +48,7 @@ pub use path::{KeyPath, Step};
 pub use problems::{ConfigError, Problem, nearest};
 pub use route::RouteArgs;
 pub use schema::schema;
-pub use show::{ShowFormat, redacted, redacted_url, show};
+pub use show::{ShowFormat, redacted, show};
 
 /// Everything a configuration file can say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -2,10 +2,9 @@
 
 use serde_json::{Map, Value, json};
 use toml_edit::{DocumentMut, Item, Table};
-use url::Url;
 
 use super::{Config, Loaded, path::KeyPath};
-use crate::{deliver::SinkConfig, secret::REDACTED};
+use crate::{deliver::SinkConfig, http_client::Outgoing, redact};
 
 /// How the effective configuration is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -34,36 +33,24 @@ pub fn show(loaded: &Loaded, format: ShowFormat) -> Result<String, String> {
 #[must_use]
 pub fn redacted(config: &Config) -> Config {
     let mut config = config.clone();
-    config.server.proxy = config.server.proxy.as_deref().map(redacted_url);
+    config.server.proxy = config.server.proxy.as_deref().map(redact::url_text);
+    config.otlp.endpoint = config.otlp.endpoint.as_deref().map(redact::url_text);
     for source in config.sources.values_mut() {
-        source.base_url = source.base_url.as_deref().map(redacted_url);
+        source.base_url = source.base_url.as_deref().map(redact::url_text);
+        source.proxy.outgoing = source.proxy.outgoing.as_deref().map(proxy);
     }
     for sink in config.sinks.values_mut() {
         if let SinkConfig::Webhook(webhook) = sink {
-            webhook.url = redacted_url(&webhook.url);
+            webhook.url = webhook.url.as_deref().map(redact::url_text);
+            webhook.proxy = webhook.proxy.as_deref().map(proxy);
         }
     }
     config
 }
 
-/// A URL without credentials and query.
-#[must_use]
-pub fn redacted_url(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else { return REDACTED.to_owned() };
-    let clean = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-    if clean && url.fragment().is_none() {
-        return text.to_owned();
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        // Neither fails for a URL with a host, and one without has no credentials.
-        let _ = url.set_username("redacted");
-        let _ = url.set_password(None);
-    }
-    if url.query().is_some() {
-        url.set_query(Some("redacted"));
-    }
-    url.set_fragment(None);
-    url.into()
+/// The proxy of a source or a sink: a URL, or the word for none.
+fn proxy(choice: &str) -> String {
+    if choice == Outgoing::NONE { choice.to_owned() } else { redact::url_text(choice) }
 }
 
 fn toml(config: &Config, loaded: &Loaded) -> Result<String, String> {

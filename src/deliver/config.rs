@@ -175,7 +175,11 @@ impl Default for RetryConfig {
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
     /// Where to post; http or https.
-    pub url: String,
+    pub url: Option<String>,
+    /// The file that holds that URL, where it is a secret, as those of Slack, Teams and Discord are; read again when it changes.
+    pub url_file: Option<PathBuf>,
+    /// The proxy for this sink alone: its URL, or `none`. By default `server.proxy`, apart from `server.no_proxy`.
+    pub proxy: Option<String>,
     /// The signing secret: `whsec_…`, or `whsk_…` for ed25519.
     pub secret: Option<Secret>,
     /// The file that holds the signing secret; read again when it changes.
@@ -237,7 +241,9 @@ impl WebhookConfig {
     #[must_use]
     pub fn to(url: impl Into<String>) -> Self {
         Self {
-            url: url.into(),
+            url: Some(url.into()),
+            url_file: None,
+            proxy: None,
             secret: None,
             secret_file: None,
             secrets: Vec::new(),

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     api::view::{AttemptView, DeliveryState, SinkState, SinkView, WaitsFor},
     clock,
+    http_client::Outgoing,
     store::{DeliveryKey, Store, StoreError},
     telemetry::Metrics,
     units::Time,
@@ -53,11 +54,11 @@ impl Couriers {
         &mut self,
         name: &str,
         config: &SinkConfig,
-        proxy: Option<&str>,
+        outgoing: &Outgoing,
         metrics: &Arc<Metrics>,
     ) -> Result<(), SinkError> {
         if !self.serves(name) {
-            let carrier = Carrier::Sink(Sink::open(name, config, proxy)?);
+            let carrier = Carrier::Sink(Sink::open(name, config, outgoing)?);
             let queue = Queue::new(Limits::from(config), Instant::now());
             self.add(name, carrier, Backlog::Sink(queue), metrics);
         }

@@ -26,10 +26,10 @@ use super::{
     encoding::written,
     envelope::{CHUNK, Payload, PayloadError, Wrapping},
     parcel::Parcel,
-    report::{ErrorClass, Failure, Report, plain},
+    report::{ErrorClass, Failure, Report},
     sink::SinkError,
 };
-use crate::{store::Owner, units::Time};
+use crate::{http_client::plain, store::Owner, units::Time};
 
 mod naming;
 mod template;

@@ -3,12 +3,13 @@
 use http::HeaderMap;
 use url::Url;
 
-use crate::secret::REDACTED;
+use crate::{redact, secret::REDACTED};
 
 /// What is shorter is no secret, and would be struck out of words that have nothing to do with it.
 const SHORTEST: usize = 6;
 
-/// What a request carried that no answer may bring back: its secret headers and the query of its URL.
+/// What a request carried that no answer may bring back: its secret headers, and of its URL the query and what is not shown of
+/// the path.
 #[derive(Default)]
 pub(super) struct Echo(Vec<String>);
 
@@ -21,7 +22,8 @@ impl Echo {
         let raw = url.query().into_iter().flat_map(|query| query.split('&'));
         let raw = raw.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
         let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
-        let mut all: Vec<String> = headers.chain(raw).map(str::to_owned).chain(decoded).collect();
+        let path = redact::hidden_parts(url);
+        let mut all: Vec<String> = headers.chain(raw).chain(path).map(str::to_owned).chain(decoded).collect();
         all.retain(|secret| secret.len() >= SHORTEST);
         // The whole before its parts.
         all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -55,17 +57,19 @@ mod tests {
 
     #[test]
     fn what_was_sent_in_secret_does_not_come_back() {
-        let url = "https://example.com/hook?key=q%2Fuery-secret&v=1".parse().unwrap();
+        let url = "https://example.com/services/T0000/path-secret-of-17/x?key=q%2Fuery-secret&v=1";
+        let url = url.parse().unwrap();
         let mut headers = HeaderMap::new();
         let mut value = HeaderValue::from_static("Bearer token-secret");
         value.set_sensitive(true);
         headers.insert("authorization", value);
         headers.insert("x-open", HeaderValue::from_static("not-a-secret"));
         let echo = Echo::of(&headers, &url);
-        let said = "1 Bearer token-secret, token-secret, q/uery-secret q%2Fuery-secret not-a-secret token-s";
+        let said = "1 Bearer token-secret, token-secret, q/uery-secret q%2Fuery-secret not-a-secret \
+            no services at /services/T0000/path-secret-of-17/x: path-secret-of-17 token-s";
         assert_eq!(
             echo.hide(said.to_owned()),
-            "1 [redacted], [redacted], [redacted] [redacted] not-a-secret [redacted]"
+            "1 [redacted], [redacted], [redacted] [redacted] not-a-secret no services at [redacted]: [redacted] [redacted]"
         );
         assert_eq!(Echo::default().hide(said.to_owned()), said);
     }

@@ -17,7 +17,12 @@ use super::{
     transport::WebClient,
     upload::{Cut, Upload, UploadBody},
 };
-use crate::{http_client::was_refused, retry_after::parse_retry_after, units::Time};
+use crate::{
+    http_client::{ProxyError, was_refused},
+    redact,
+    retry_after::parse_retry_after,
+    units::Time,
+};
 
 /// How much of an answer's body is kept.
 pub(super) const MAX_RESPONSE: usize = 1024;
@@ -68,7 +73,13 @@ impl Exchange {
             kept: false,
             failure: classify(&error, error.is_connect()),
         };
+        let uri = request.uri().clone();
         let (head, mut body) = client.send(request).await.map_err(broken)?.into_parts();
+        if head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            && let Some(proxy) = client.proxy_between(&uri)
+        {
+            return Err(Failure::from(ProxyError::unauthorized(proxy)).into());
+        }
         self.status = Some(head.status);
         self.headers = head.headers;
         if !head.status.is_success() {
@@ -157,24 +168,13 @@ impl Exchange {
         let target = header(LOCATION).filter(|_| status.is_redirection()).and_then(|to| url.join(to).ok());
         let failure = match target {
             Some(to) => {
-                let text = format!("redirect to {} refused", quote(&shown(&to)));
+                let text = format!("redirect to {} refused", quote(&redact::url(&to)));
                 Failure::new(ErrorClass::Redirect, text)
             }
             None => Failure::new(ErrorClass::Status, answered),
         };
         (failure, verdict)
     }
-}
-
-/// A URL as it may be shown.
-pub(super) fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // Both fail for URLs that can hold no credentials, such as `mailto:`, and then there are none.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    url.into()
 }
 
 /// The receiver's bytes as text: what is not UTF-8 replaced, control characters (which could drive a terminal)

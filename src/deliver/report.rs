@@ -5,12 +5,16 @@ use std::{error::Error, fmt, io, time::Duration};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{
-    envelope::PayloadError,
-    guard::{Blocked, ResolveError},
-    sign::SignError,
+use super::{envelope::PayloadError, sign::SignError};
+use crate::{
+    http_client::{
+        ProxyError, find,
+        guard::{Blocked, ResolveError},
+    },
+    secret::SecretError,
 };
-use crate::secret::SecretError;
+
+pub(super) use crate::http_client::plain;
 
 /// What one attempt came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +58,8 @@ pub enum ErrorClass {
     NameNotFound,
     /// The receiver's address is out of bounds for this sink; nothing was sent.
     Blocked,
+    /// The proxy failed; the receiver was not reached.
+    Proxy,
     /// No connection came about.
     Connect,
     /// The two sides agree on no encryption, or one does not trust the certificate of the other.
@@ -80,9 +86,10 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// Every one.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NameNotFound,
         Self::Blocked,
+        Self::Proxy,
         Self::Connect,
         Self::Tls,
         Self::Timeout,
@@ -102,6 +109,7 @@ impl ErrorClass {
         match self {
             Self::NameNotFound => "name_not_found",
             Self::Blocked => "blocked",
+            Self::Proxy => "proxy",
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Timeout => "timeout",
@@ -144,6 +152,12 @@ impl Failure {
 impl From<Blocked> for Failure {
     fn from(blocked: Blocked) -> Self {
         Self::new(ErrorClass::Blocked, blocked.to_string())
+    }
+}
+
+impl From<ProxyError> for Failure {
+    fn from(error: ProxyError) -> Self {
+        Self::new(ErrorClass::Proxy, error.to_string())
     }
 }
 
@@ -219,21 +233,15 @@ impl Report {
     }
 }
 
-/// An I/O error without the ` (os error 28)` that means nothing to most.
-pub(super) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
-    }
-}
-
 /// What broke an exchange, judged by the types in the chain of errors, never by their text. `connecting` says that no
 /// connection had come about.
 pub(super) fn classify(error: &(dyn Error + 'static), connecting: bool) -> Failure {
     use ErrorClass as Class;
     if let Some(stored) = find::<PayloadError>(error) {
         return Failure::new(Class::Payload, stored.to_string());
+    }
+    if let Some(proxy) = find::<ProxyError>(error) {
+        return Failure::new(Class::Proxy, proxy.to_string());
     }
     if let Some(resolve) = find::<ResolveError>(error) {
         let blocked = matches!(resolve, ResolveError::Blocked(_));
@@ -275,40 +283,14 @@ fn kind(kind: io::ErrorKind) -> Option<(ErrorClass, &'static str)> {
     })
 }
 
-/// The first error of type `T` in the chain. `io::Error` leaves the error that it wraps out of `source()`,
-/// so it is looked into by hand; the innermost one of its kind is the one that says something.
-pub(super) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let below = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(inner) => find::<T>(inner),
-        None => error.source().and_then(find::<T>),
-    };
-    below.or_else(|| error.downcast_ref())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fmt;
-
     use super::*;
-
-    #[test]
-    fn io_errors_lose_their_number() {
-        assert_eq!(plain(&io::Error::from_raw_os_error(28)), "No space left on device");
-        assert_eq!(plain(&io::Error::other("odd")), "odd");
-    }
 
     #[test]
     fn every_class_is_written_as_it_is_named() {
         for class in ErrorClass::ALL {
             assert_eq!(serde_json::to_value(class).unwrap(), class.as_str());
         }
-    }
-
-    #[test]
-    fn an_error_inside_an_io_error_is_found() {
-        let inner = rustls::Error::DecryptError;
-        let outer = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner.clone()));
-        assert_eq!(find::<rustls::Error>(&outer), Some(&inner));
-        assert!(find::<fmt::Error>(&outer).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! A place where events go, whatever its kind.
 
 use super::{SinkConfig, disk::Disk, parcel::Parcel, report::Report, webhook::Webhook};
-use crate::units::Time;
+use crate::{http_client::Outgoing, units::Time};
 
 /// A sink that is ready to take events.
 #[derive(Clone, Debug)]
@@ -31,13 +31,13 @@ impl SinkError {
 }
 
 impl Sink {
-    /// Opens the sink `name`; nothing is sent or written. `proxy` is that of `server.proxy`.
+    /// Opens the sink `name`; nothing is sent or written.
     ///
     /// # Errors
     /// When it cannot be used as it is configured.
-    pub fn open(name: &str, config: &SinkConfig, proxy: Option<&str>) -> Result<Self, SinkError> {
+    pub fn open(name: &str, config: &SinkConfig, outgoing: &Outgoing) -> Result<Self, SinkError> {
         match config {
-            SinkConfig::Webhook(webhook) => Webhook::new(name, webhook, proxy).map(Self::Webhook),
+            SinkConfig::Webhook(webhook) => Webhook::new(name, webhook, outgoing).map(Self::Webhook),
             SinkConfig::Disk(disk) => Disk::new(name, disk).map(Self::Disk),
         }
     }

@@ -11,9 +11,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use super::{WebhookConfig, report::plain};
+use super::WebhookConfig;
 use crate::{
-    http_client,
+    http_client::{self, plain},
     secret::{SecretError, Stamp},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use http::{HeaderValue, Request, Response, header::PROXY_AUTHORIZATION, uri::Scheme};
+use http::{Request, Response, Uri, header::PROXY_AUTHORIZATION, uri::Scheme};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::Client,
@@ -10,13 +10,12 @@ use hyper_util::{
 };
 
 use super::{
-    guard::GuardedResolver,
     report::{ErrorClass, Failure},
     tls::{TlsError, TlsFiles},
     upload::UploadBody,
 };
 use crate::{
-    http_client::{Connections, Connector, Forward, IDLE_TIMEOUT, LIFE, Lease, PING_AFTER},
+    http_client::{Connections, Connector, Forward, IDLE_TIMEOUT, LIFE, Lease, Outgoing, PING_AFTER},
     secret::Stamp,
 };
 
@@ -29,10 +28,8 @@ const SHORTEST_UNACKNOWLEDGED: Duration = Duration::from_secs(1);
 /// Where connections go and how many are kept.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
-    /// That of `server.proxy`.
-    pub(super) proxy: Option<String>,
-    /// Judges the addresses.
-    pub(super) resolver: GuardedResolver,
+    /// Which addresses they may reach, and through which proxy.
+    pub(super) outgoing: Outgoing,
     /// Connections kept open to one host after use.
     pub(super) idle: usize,
     /// How long a connection may leave what was sent unacknowledged, or a ping unanswered.
@@ -48,9 +45,9 @@ pub(super) struct Route {
 
 impl Route {
     /// A route of this many kept connections and no limits but the usual ones.
-    pub(super) fn new(resolver: GuardedResolver, idle: usize, timeout: Duration) -> Self {
+    pub(super) fn new(outgoing: Outgoing, idle: usize, timeout: Duration) -> Self {
         let tls = TlsFiles::default();
-        Self { proxy: None, resolver, idle, timeout, retire_after: usize::MAX, life: LIFE, tls }
+        Self { outgoing, idle, timeout, retire_after: usize::MAX, life: LIFE, tls }
     }
 }
 
@@ -58,36 +55,25 @@ impl Route {
 pub(super) struct Transport {
     tls: TlsFiles,
     retire_after: usize,
-    connections: Connections<WebClient, TransportError, Vec<Stamp>>,
+    connections: Connections<WebClient, TlsError, Vec<Stamp>>,
 }
 
 /// Sends requests.
 #[derive(Clone)]
 pub(super) struct WebClient {
-    client: Client<Connector<GuardedResolver>, UploadBody>,
-    connector: Connector<GuardedResolver>,
-    proxy_auth: Option<HeaderValue>,
+    client: Client<Connector, UploadBody>,
+    connector: Connector,
+    outgoing: Outgoing,
 }
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum TransportError {
-    /// A certificate cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The proxy is no URL.
-    #[error("the HTTP client cannot be set up: server.proxy is no URL of http or https")]
-    Proxy,
-}
-
-impl From<TransportError> for Failure {
-    fn from(error: TransportError) -> Self {
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
         Self::new(ErrorClass::Config, error.to_string())
     }
 }
 
 impl Transport {
-    pub(super) fn new(route: Route) -> Result<Self, TransportError> {
+    pub(super) fn new(route: Route) -> Result<Self, TlsError> {
         let (tls, retire_after, life) = (route.tls.clone(), route.retire_after, route.life);
         // The stamps are older than what is read by it, so a change in between is seen by the next comparison.
         let connections = Connections::new(life, tls.stamps()?, move |_| WebClient::new(&route))?;
@@ -96,7 +82,7 @@ impl Transport {
 
     /// The client to use now. It is built anew when a certificate file changed; when the new one cannot be used, the
     /// error says so and the next call tries again.
-    pub(super) fn lease(&self) -> Result<Lease<WebClient>, TransportError> {
+    pub(super) fn lease(&self) -> Result<Lease<WebClient>, TlsError> {
         let stamps = self.tls.stamps()?;
         let lease = self.connections.lease(stamps.clone())?;
         if lease.client.connector.opened() < self.retire_after {
@@ -119,15 +105,11 @@ impl fmt::Debug for Transport {
 }
 
 impl WebClient {
-    fn new(route: &Route) -> Result<Self, TransportError> {
-        let proxy = match &route.proxy {
-            Some(url) => Some(Forward::at(url).ok_or(TransportError::Proxy)?),
-            None => None,
-        };
+    fn new(route: &Route) -> Result<Self, TlsError> {
         // A receiver that stops reading would hold the connection of an attempt that is long over.
         let unacknowledged = route.timeout.max(SHORTEST_UNACKNOWLEDGED);
-        let (resolver, tls) = (route.resolver.clone(), route.tls.client_config()?);
-        let connector = Connector::new(resolver, tls, proxy.as_ref(), unacknowledged);
+        let outgoing = route.outgoing.clone();
+        let connector = Connector::new(&outgoing, route.tls.client_config()?, unacknowledged);
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -140,7 +122,13 @@ impl WebClient {
             // It is the attempt that decides what is sent again, and over which connection.
             .retry_canceled_requests(false)
             .build(connector.clone());
-        Ok(Self { client, connector, proxy_auth: proxy.and_then(|proxy| proxy.auth) })
+        Ok(Self { client, connector, outgoing })
+    }
+
+    /// Returns the proxy that answers in the place of who is behind it, as it opens no tunnel for plain text.
+    pub(super) fn proxy_between(&self, uri: &Uri) -> Option<&Forward> {
+        let host = uri.host().filter(|_| uri.scheme() == Some(&Scheme::HTTP))?;
+        self.outgoing.proxy_for(host).map(AsRef::as_ref)
     }
 
     /// Sends a request and returns the head of its answer.
@@ -148,9 +136,8 @@ impl WebClient {
         &self,
         mut request: Request<UploadBody>,
     ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
-        if let Some(auth) = self.proxy_auth.as_ref().filter(|_| request.uri().scheme() == Some(&Scheme::HTTP))
-        {
-            request.headers_mut().insert(PROXY_AUTHORIZATION, auth.clone());
+        if let Some(auth) = self.proxy_between(request.uri()).and_then(|proxy| proxy.auth.clone()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, auth);
         }
         self.client.request(request).await
     }

@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use http::{
-    HeaderValue, Request, Uri,
+    HeaderValue, Request,
     header::{ACCEPT, CONTENT_LENGTH, USER_AGENT},
 };
 use sha2::{Digest as _, Sha256};
@@ -15,22 +15,26 @@ use url::Url;
 
 use super::{
     CALLBACK_SINK, CallbackConfig, WebhookConfig,
+    address::{Address, Endpoint, parse_url},
     credentials::Credentials,
     encoding::Encoding,
     envelope::{Payload, Wrapping},
-    exchange::{Broken, Exchange, shown},
-    guard::{Blocked, GuardedResolver, Trust, check_url},
+    exchange::{Broken, Exchange},
     limit::Limit,
     parcel::Parcel,
     report::{ErrorClass, Failure, Report},
     sign::{SignError, Signer},
     sink::SinkError,
     tls::TlsFiles,
-    transport::{Route, Transport, TransportError, WebClient},
+    transport::{Route, Transport, WebClient},
     upload::{Upload, UploadBody},
 };
 use crate::{
-    http_client::{self, Lease, Use, is_sent_again},
+    http_client::{
+        self, Lease, Outgoing, Use,
+        guard::{Blocked, Trust, check_url},
+        is_sent_again,
+    },
     secret::{Secret, SecretList, SecretSource},
     telemetry::TRACEPARENT,
     units::Time,
@@ -55,9 +59,7 @@ pub struct Webhook {
 
 #[derive(Debug)]
 struct Inner {
-    url: Url,
-    /// The URL as requests have it.
-    uri: Uri,
+    address: Address,
     transport: Arc<Transport>,
     trust: Arc<Trust>,
     signer: Signer,
@@ -94,12 +96,12 @@ impl Callbacks {
     /// # Errors
     /// When the TLS library cannot be set up.
     pub fn new(config: &CallbackConfig) -> Result<Self, SinkError> {
-        let trust = Arc::new(Trust::Callback { allow: config.allow.clone() });
-        Self::resolving(GuardedResolver::new(Arc::clone(&trust)), trust)
+        let trust = Trust::Callback { allow: config.allow.clone() };
+        Self::resolving(Outgoing::direct(trust.clone()), Arc::new(trust))
     }
 
-    fn resolving(resolver: GuardedResolver, trust: Arc<Trust>) -> Result<Self, SinkError> {
-        let route = Route::new(resolver, CALLBACK_IDLE, WebhookConfig::to("").timeout.0);
+    fn resolving(outgoing: Outgoing, trust: Arc<Trust>) -> Result<Self, SinkError> {
+        let route = Route::new(outgoing, CALLBACK_IDLE, WebhookConfig::to("").timeout.0);
         Self::over(Route { retire_after: CALLBACK_CONNECTIONS, ..route }, trust)
     }
 
@@ -128,25 +130,20 @@ impl Webhook {
     ///
     /// # Errors
     /// When the URL, a header, a secret, a certificate or `proxy` cannot be used; the error names the key.
-    pub fn new(name: &str, config: &WebhookConfig, proxy: Option<&str>) -> Result<Self, SinkError> {
+    pub fn new(name: &str, config: &WebhookConfig, outgoing: &Outgoing) -> Result<Self, SinkError> {
         let bad = |key, reason: String| SinkError::new(name, key, reason);
         let trust = Arc::new(Trust::Operator);
-        let url = parse_url(&config.url).map_err(|reason| bad("url", reason))?;
-        check_url(&url, &trust).map_err(|blocked| bad("url", blocked.to_string()))?;
+        let address = Address::of(config).map_err(|(key, reason)| bad(key, reason))?;
+        let outgoing = outgoing.choosing(config.proxy.as_deref());
+        let outgoing = outgoing.map_err(|error| bad("proxy", error.to_string()))?;
         // More are never in use at once than are kept, so none that could be reused is closed.
-        let resolver = GuardedResolver::new(Arc::clone(&trust));
         let route = Route {
-            proxy: proxy.map(str::to_owned),
             tls: TlsFiles::of(config).map_err(|error| bad(error.key, error.to_string()))?,
-            ..Route::new(resolver, config.max_in_flight, config.timeout.0)
+            ..Route::new(outgoing, config.max_in_flight, config.timeout.0)
         };
-        let transport = Transport::new(route).map_err(|error| match &error {
-            TransportError::Tls(tls) => bad(tls.key, tls.to_string()),
-            TransportError::Proxy => bad("url", error.to_string()),
-        })?;
+        let transport = Transport::new(route).map_err(|error| bad(error.key, error.to_string()))?;
         let inner = Inner {
-            uri: uri(&url).map_err(|reason| bad("url", reason))?,
-            url,
+            address,
             transport: Arc::new(transport),
             trust,
             signer: signer(name, config)?,
@@ -166,10 +163,9 @@ impl Webhook {
         let bad = |key, reason: String| SinkError::new(CALLBACK_SINK, key, reason);
         let defaults = WebhookConfig::to(url);
         let secrets = secret.cloned().map(SecretSource::Inline).into_iter().collect();
-        let url = parse_url(url).map_err(|reason| bad("url", reason))?;
+        let endpoint = Endpoint::parse(url).map_err(|reason| bad("url", reason))?;
         let inner = Inner {
-            uri: uri(&url).map_err(|reason| bad("url", reason))?,
-            url,
+            address: Address::Fixed(endpoint),
             transport: Arc::clone(&callbacks.transport),
             trust: Arc::clone(&callbacks.trust),
             signer: Signer::new(secrets, None).map_err(|error| bad("secret", error.to_string()))?,
@@ -181,10 +177,10 @@ impl Webhook {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The URL without credentials, query and fragment.
+    /// The URL as it may be shown.
     #[must_use]
     pub fn target(&self) -> String {
-        shown(&self.inner.url)
+        self.inner.address.shown()
     }
 
     /// Posts `parcel` once. `now` is the instant of this attempt and goes into `webhook-timestamp`.
@@ -196,21 +192,31 @@ impl Webhook {
 impl Inner {
     async fn attempt(&self, parcel: &Parcel, now: Time) -> Report {
         let began = Instant::now();
+        let to = match self.address.get() {
+            Ok(to) => to,
+            Err(failure) => return Report::failed(failure, began.elapsed()),
+        };
         let mut exchange = Exchange::default();
-        let failure = self.exchange(&mut exchange, parcel, now).await.err();
-        exchange.report(failure, &self.url, now, began.elapsed())
+        let failure = self.exchange(&mut exchange, &to, parcel, now).await.err();
+        exchange.report(failure, &to.url, now, began.elapsed())
     }
 
-    async fn exchange(&self, exchange: &mut Exchange, parcel: &Parcel, now: Time) -> Result<(), Failure> {
+    async fn exchange(
+        &self,
+        exchange: &mut Exchange,
+        to: &Endpoint,
+        parcel: &Parcel,
+        now: Time,
+    ) -> Result<(), Failure> {
         // Before every attempt: the client asks the resolver about names alone.
-        check_url(&self.url, &self.trust)?;
+        check_url(&to.url, &self.trust)?;
         let mut limit = None;
         let mut tries = 1;
         loop {
             let lease = self.transport.lease()?;
-            let (request, length) = self.request(parcel, now).await?;
+            let (request, length) = self.request(to, parcel, now).await?;
             let limit = limit.get_or_insert_with(|| Limit::new(self.timeout, length, Instant::now()));
-            let Err(broken) = self.send(exchange, request, &lease, limit).await else { return Ok(()) };
+            let Err(broken) = self.send(exchange, to, request, &lease, limit).await else { return Ok(()) };
             // The receiver may have seen the first: it is told the same event id by each.
             if !exchange.is_unanswered() || !is_sent_again(broken.refused, broken.kept, tries) {
                 return Err(broken.failure);
@@ -223,6 +229,7 @@ impl Inner {
     async fn send(
         &self,
         exchange: &mut Exchange,
+        to: &Endpoint,
         mut request: Request<UploadBody>,
         lease: &Lease<WebClient>,
         limit: &mut Limit,
@@ -231,7 +238,7 @@ impl Inner {
         let (mut meter, captured) = (upload.meter(), upload.captured().clone());
         let (began, mut line) = (Instant::now(), None);
         let result = {
-            let mut running = pin!(exchange.run(&lease.client, request, &mut upload, &self.url));
+            let mut running = pin!(exchange.run(&lease.client, request, &mut upload, &to.url));
             loop {
                 select! {
                     biased;
@@ -261,7 +268,12 @@ impl Inner {
     }
 
     /// The request for a parcel, and how long its body is.
-    async fn request(&self, parcel: &Parcel, now: Time) -> Result<(Request<UploadBody>, u64), Failure> {
+    async fn request(
+        &self,
+        to: &Endpoint,
+        parcel: &Parcel,
+        now: Time,
+    ) -> Result<(Request<UploadBody>, u64), Failure> {
         let unusable = |reason| Failure::new(ErrorClass::Payload, reason);
         let payload = self.encoding.payload(parcel, self.timeout).await.map_err(unusable)?;
         let timestamp = now.unix_seconds();
@@ -269,7 +281,7 @@ impl Inner {
         let length = payload.len();
         let mut request = Request::new(UploadBody::new(payload.stream().await?, length));
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = to.uri.clone();
         let headers = request.headers_mut();
         *headers = self.credentials.headers()?;
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(http_client::USER_AGENT));
@@ -327,23 +339,6 @@ fn signer(name: &str, config: &WebhookConfig) -> Result<Signer, SinkError> {
         tracing::info!(sink = name, public_key, "this key verifies the `v1a` signatures of the sink");
     }
     Ok(signer)
-}
-
-fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("it is not a URL: {error}"))?;
-    match check_url(&url, &Trust::Operator) {
-        Err(blocked @ (Blocked::Scheme(_) | Blocked::NoHost)) => Err(blocked.to_string()),
-        _ => Ok(url),
-    }
-}
-
-/// A URL as requests have it: without credentials, which would go nowhere, and without fragment.
-fn uri(url: &Url) -> Result<Uri, String> {
-    let mut url = url.clone();
-    let stripped = url.set_username("").and_then(|()| url.set_password(None));
-    url.set_fragment(None);
-    let parsed = stripped.ok().and_then(|()| url.as_str().parse().ok());
-    parsed.ok_or_else(|| "it cannot be requested".to_owned())
 }
 
 /// W3C Trace Context, section 3.2: all attempts of an event are one trace, each is a span of it.

@@ -10,19 +10,13 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Method, RequestBuilder, Response};
 use tokio::time::Instant;
-
-use super::reuse::noticing_reuse;
 
 /// The age at which a client gives way to a new one.
 pub const LIFE: Duration = Duration::from_secs(5 * 60);
 
 /// The number of times a request that the peer did not handle is sent.
 const REFUSED_TRIES: u32 = 4;
-
-/// The wait after which a request without an answer casts doubt on its connection when its caller gives it up.
-const DOUBT: Duration = Duration::from_secs(1);
 
 /// A client, made by `build` out of a key such as the state of its certificate files, and made anew when the key changes.
 pub struct Connections<C, E, K = ()> {
@@ -85,58 +79,6 @@ impl<C: Clone, E, K: PartialEq> Connections<C, E, K> {
 
     fn live(&self) -> MutexGuard<'_, Live<C, K>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Connections<Client, reqwest::Error> {
-    /// Sends a request and returns the head of its answer. A request is sent again over another connection when the peer
-    /// did not handle it, or when it may be repeated and a kept connection broke under it. `sending` is called for each
-    /// request that goes out.
-    ///
-    /// # Errors
-    /// That of the last request.
-    pub async fn send(
-        &self,
-        make: impl FnOnce(&Client) -> RequestBuilder,
-        sending: impl Fn(),
-    ) -> reqwest::Result<Response> {
-        let mut lease = self.lease(())?;
-        let mut request = make(&lease.client).build()?;
-        let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
-        let mut tries = 1;
-        loop {
-            let spare = request.try_clone();
-            sending();
-            let mut doubt = Doubt { connections: self, lease: &lease, since: Instant::now(), settled: false };
-            let (sent, reused) = noticing_reuse(lease.client.execute(request)).await;
-            doubt.settled = true;
-            drop(doubt);
-            let error = match sent {
-                Err(error) if !error.is_connect() => error,
-                settled => return settled,
-            };
-            self.renew(&lease);
-            let again = is_sent_again(was_refused(&error), reused && repeatable, tries);
-            let Some(spare) = spare.filter(|_| again) else { return Err(error) };
-            (request, lease) = (spare, self.lease(())?);
-            tries += 1;
-        }
-    }
-}
-
-/// A request without an answer. When it is given up late, its connection may be dead, and others must not wait for it.
-struct Doubt<'a> {
-    connections: &'a Connections<Client, reqwest::Error>,
-    lease: &'a Lease<Client>,
-    since: Instant,
-    settled: bool,
-}
-
-impl Drop for Doubt<'_> {
-    fn drop(&mut self) {
-        if !self.settled && self.since.elapsed() >= DOUBT {
-            self.connections.renew(self.lease);
-        }
     }
 }
 

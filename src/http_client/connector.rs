@@ -21,7 +21,7 @@ use rustls::ClientConfig;
 use tower::{Service, ServiceExt as _};
 use url::Url;
 
-use super::{CONNECT_TIMEOUT, TCP_KEEPALIVE, line::Tracked};
+use super::{CONNECT_TIMEOUT, Outgoing, ProxyError, TCP_KEEPALIVE, guard::GuardedResolver, line::Tracked};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -32,6 +32,7 @@ pub use hyper_util::client::legacy::connect::dns::Name;
 #[derive(Clone, Debug)]
 pub struct Forward {
     address: Uri,
+    shown: String,
     /// What it is told of who asks.
     pub auth: Option<HeaderValue>,
 }
@@ -57,47 +58,53 @@ impl Forward {
         };
         url.set_username("").ok()?;
         url.set_password(None).ok()?;
-        Some(Self { address: url.as_str().parse().ok()?, auth })
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let shown = format!("{}{port}", url.host_str()?);
+        Some(Self { address: url.as_str().parse().ok()?, shown, auth })
+    }
+
+    /// Its URL without credentials.
+    #[must_use]
+    pub fn address(&self) -> &Uri {
+        &self.address
+    }
+
+    /// Its host and port, as messages have them.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Whether it is spoken to by TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.address.scheme() == Some(&Scheme::HTTPS)
     }
 }
 
+type Tcp = HttpConnector<GuardedResolver>;
+
 /// Opens connections.
 #[derive(Clone)]
-pub struct Connector<R> {
-    reach: Reach<R>,
+pub struct Connector {
+    direct: HttpsConnector<Tcp>,
+    proxied: Option<Box<Proxied>>,
+    outgoing: Outgoing,
     opened: Arc<AtomicUsize>,
 }
 
-type Tls<C> = HttpsConnector<C>;
-
+/// Over a proxy: asked for the whole URL in `plain` text, or for a `tunnel`.
 #[derive(Clone)]
-enum Reach<R> {
-    Direct(Tls<HttpConnector<R>>),
-    Proxied(Box<Proxied<R>>),
+struct Proxied {
+    plain: AtProxy<HttpsConnector<Tcp>>,
+    tunnel: HttpsConnector<AtProxy<Tunnel<HttpsConnector<Tcp>>>>,
 }
 
-/// Over a proxy: at its `address`, asked for the whole URL in `plain` text, or for a `tunnel`.
-#[derive(Clone)]
-struct Proxied<R> {
-    address: Uri,
-    plain: Tls<HttpConnector<R>>,
-    tunnel: Tls<Tunnel<Tls<HttpConnector<R>>>>,
-}
-
-impl<R> Connector<R>
-where
-    R: Clone,
-{
-    /// A connector that asks `resolver` for the addresses of names, its proxy's among them. A connection may leave what was
-    /// sent unacknowledged for `unacknowledged`.
+impl Connector {
+    /// A connector by this way out. A connection may leave what was sent unacknowledged for `unacknowledged`.
     #[must_use]
-    pub fn new(
-        resolver: R,
-        mut tls: ClientConfig,
-        proxy: Option<&Forward>,
-        unacknowledged: Duration,
-    ) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(resolver);
+    pub fn new(outgoing: &Outgoing, mut tls: ClientConfig, unacknowledged: Duration) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(outgoing.resolver.clone());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
@@ -105,19 +112,17 @@ where
         tcp.set_tcp_user_timeout(Some(unacknowledged));
         let to_proxy = tls.clone();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let reach = match proxy {
-            None => Reach::Direct((tcp, tls).into()),
-            Some(proxy) => {
-                let plain: Tls<_> = (tcp, to_proxy).into();
-                let mut tunnel = Tunnel::new(proxy.address.clone(), plain.clone());
-                if let Some(auth) = &proxy.auth {
-                    tunnel = tunnel.with_auth(auth.clone());
-                }
-                let tunnel = (tunnel, tls).into();
-                Reach::Proxied(Box::new(Proxied { address: proxy.address.clone(), plain, tunnel }))
+        let proxied = outgoing.proxy().map(|proxy| {
+            let plain: HttpsConnector<Tcp> = (tcp.clone(), to_proxy).into();
+            let mut tunnel = Tunnel::new(proxy.address.clone(), plain.clone());
+            if let Some(auth) = &proxy.auth {
+                tunnel = tunnel.with_auth(auth.clone());
             }
-        };
-        Self { reach, opened: Arc::default() }
+            let at = |connector| AtProxy { connector, proxy: Arc::clone(proxy) };
+            let tunnel = (AtProxy { connector: tunnel, proxy: Arc::clone(proxy) }, tls.clone()).into();
+            Box::new(Proxied { plain: at(plain), tunnel })
+        });
+        Self { direct: (tcp, tls).into(), proxied, outgoing: outgoing.clone(), opened: Arc::default() }
     }
 
     /// How many connections it began to open.
@@ -125,14 +130,20 @@ where
     pub fn opened(&self) -> usize {
         self.opened.load(Ordering::Relaxed)
     }
+
+    async fn connect(self, to: Uri) -> Result<Tracked, BoxError> {
+        let proxy = to.host().and_then(|host| self.outgoing.proxy_for(host)).cloned();
+        let (Some(proxy), Some(proxied)) = (proxy, self.proxied) else {
+            return Ok(Tracked::new(self.direct.oneshot(to).await?, false));
+        };
+        Ok(match to.scheme() == Some(&Scheme::HTTPS) {
+            true => Tracked::new(proxied.tunnel.oneshot(to).await?, false),
+            false => Tracked::new(proxied.plain.oneshot(proxy.address.clone()).await?, true),
+        })
+    }
 }
 
-impl<R> Service<Uri> for Connector<R>
-where
-    HttpConnector<R>:
-        Service<Uri, Response = Tcp, Error: Into<BoxError> + Send, Future: Send> + Clone + Send + 'static,
-    R: Clone + Send + 'static,
-{
+impl Service<Uri> for Connector {
     type Response = Tracked;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Tracked, BoxError>> + Send>>;
@@ -143,30 +154,41 @@ where
 
     fn call(&mut self, to: Uri) -> Self::Future {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        let reach = self.reach.clone();
+        let connector = self.clone();
         Box::pin(async move {
-            let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(reach, to));
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(to));
             let late = || io::Error::new(io::ErrorKind::TimedOut, "no connection came about in time");
             connected.await.map_err(|_| late())?
         })
     }
 }
 
-type Tcp = hyper_util::rt::TokioIo<tokio::net::TcpStream>;
+/// A connector whose failures are those of the proxy.
+#[derive(Clone)]
+struct AtProxy<C> {
+    connector: C,
+    proxy: Arc<Forward>,
+}
 
-async fn connect<R>(reach: Reach<R>, to: Uri) -> Result<Tracked, BoxError>
+impl<C> Service<Uri> for AtProxy<C>
 where
-    HttpConnector<R>:
-        Service<Uri, Response = Tcp, Error: Into<BoxError> + Send, Future: Send> + Clone + Send + 'static,
+    C: Service<Uri, Error: Into<BoxError>, Future: Send + 'static>,
 {
-    let proxied = match reach {
-        Reach::Direct(direct) => return Ok(Tracked::new(direct.oneshot(to).await?, false)),
-        Reach::Proxied(proxied) => *proxied,
-    };
-    Ok(match to.scheme() == Some(&Scheme::HTTPS) {
-        true => Tracked::new(proxied.tunnel.oneshot(to).await?, false),
-        false => Tracked::new(proxied.plain.oneshot(proxied.address).await?, true),
-    })
+    type Response = C::Response;
+    type Error = ProxyError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, ProxyError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
+        let failed = |error: C::Error| ProxyError::unreachable(&self.proxy, &*error.into());
+        self.connector.poll_ready(context).map_err(failed)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (connecting, proxy) = (self.connector.call(to), Arc::clone(&self.proxy));
+        Box::pin(
+            async move { connecting.await.map_err(|error| ProxyError::unreachable(&proxy, &*error.into())) },
+        )
+    }
 }
 
 #[cfg(test)]

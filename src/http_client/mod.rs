@@ -6,20 +6,24 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, ClientBuilder, Proxy, redirect::Policy, retry};
+use reqwest::{ClientBuilder, Proxy, redirect::Policy, retry};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert, crypto::ring};
 
+pub use causes::{find, innermost, plain};
+pub use clients::{Clients, ProxyError, SendError};
 pub use connections::{Connections, LIFE, Lease, is_sent_again, was_refused};
 pub use connector::{Connector, Forward, Name};
 pub use line::{Line, Progress, Use};
+pub use outgoing::{BadProxy, Outgoing};
 
+mod causes;
+mod clients;
 mod connections;
 mod connector;
+pub mod guard;
 mod line;
+mod outgoing;
 mod reuse;
-
-/// The [`Connections`] of requests that carry no large body.
-pub type Clients = Connections<Client, reqwest::Error>;
 
 /// The `user-agent` of every outgoing request.
 pub const USER_AGENT: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));
@@ -42,13 +46,11 @@ pub const PING_AFTER: Duration = Duration::from_secs(10);
 /// The longest wait for the answer to a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client that follows no redirect (credentials would follow it), takes no proxy from the environment and
-/// hands bodies over as they came.
-///
-/// # Errors
-/// When `proxy` is not a URL.
+/// A client that follows no redirect (credentials would follow it), takes no proxy from the environment, hands bodies over as they
+/// came, and connects only to addresses that the guard of `outgoing` lets through.
+#[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place for outgoing requests")]
-pub fn builder(proxy: Option<&str>, mut tls: ClientConfig) -> reqwest::Result<ClientBuilder> {
+pub fn builder(outgoing: &Outgoing, mut tls: ClientConfig) -> ClientBuilder {
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
@@ -61,26 +63,22 @@ pub fn builder(proxy: Option<&str>, mut tls: ClientConfig) -> reqwest::Result<Cl
         // It would send a request again over the connection that just refused it.
         .retry(retry::never())
         .connector_layer(reuse::Noticing)
+        .dns_resolver(outgoing.resolver.clone())
         .tls_backend_preconfigured(tls)
         .no_proxy();
     #[cfg(target_os = "linux")]
     let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
-    match proxy {
-        Some(url) => Ok(builder.proxy(Proxy::all(url)?)),
-        None => Ok(builder),
-    }
-}
-
-/// The clients of a part of tidings, each finished by `finish`.
-///
-/// # Errors
-/// When `proxy` is not a URL.
-pub fn clients(
-    proxy: Option<&str>,
-    finish: impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static,
-) -> reqwest::Result<Clients> {
-    let proxy = proxy.map(str::to_owned);
-    Connections::new(LIFE, (), move |()| finish(builder(proxy.as_deref(), tls())?).build())
+    let Some(forward) = outgoing.proxy() else { return builder };
+    let way = outgoing.clone();
+    let route = move |url: &url::Url| {
+        let proxy = url.host_str().and_then(|host| way.proxy_for(host))?;
+        Some(proxy.address().to_string())
+    };
+    let proxy = Proxy::custom(route);
+    builder.proxy(match &forward.auth {
+        Some(auth) => proxy.custom_http_auth(auth.clone()),
+        None => proxy,
+    })
 }
 
 /// TLS that trusts [`roots`] and shows no certificate. All clients share one, so that the roots are in memory once.
@@ -124,8 +122,9 @@ mod tests {
 
     #[test]
     fn a_client_can_be_built_with_and_without_a_proxy() {
-        assert!(builder(None, tls()).unwrap().build().is_ok());
-        assert!(builder(Some("http://127.0.0.1:3128"), tls()).unwrap().build().is_ok());
-        assert!(builder(Some("::"), tls()).is_err());
+        for proxy in [None, Some("http://127.0.0.1:3128")] {
+            let outgoing = Outgoing::of(proxy, &[]).unwrap();
+            assert!(builder(&outgoing, tls()).build().is_ok());
+        }
     }
 }

@@ -1,7 +1,12 @@
 //! `[sources.NAME.proxy]`: how requests are passed on.
 
+use std::fmt;
+
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::units::Span;
 
@@ -14,6 +19,9 @@ pub struct ProxyConfig {
     pub inject_key: bool,
     /// How old a status may be that is answered without asking the source, at most 1m.
     pub max_age: Span,
+    /// The way to the source itself: the URL of a proxy for outgoing requests, or `none`. By default `server.proxy`, apart from
+    /// `server.no_proxy`. `proxy = "none"` for the whole table says the same.
+    pub outgoing: Option<String>,
 }
 
 /// A longer age would keep more statuses in memory than the rest of the daemon needs.
@@ -21,6 +29,40 @@ pub const MAX_AGE: Span = Span::secs(60);
 
 impl Default for ProxyConfig {
     fn default() -> Self {
-        Self { inject_key: false, max_age: Span::secs(2) }
+        Self { inject_key: false, max_age: Span::secs(2), outgoing: None }
     }
+}
+
+/// How `proxy` may be written.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub enum ProxyForm {
+    /// The table.
+    Table(ProxyConfig),
+    /// Its `outgoing` alone.
+    Outgoing(String),
+}
+
+/// Reads a table, or `outgoing` alone.
+///
+/// # Errors
+/// Those of `deserializer`.
+pub fn table_or_outgoing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ProxyConfig, D::Error> {
+    struct Either;
+    impl<'de> Visitor<'de> for Either {
+        type Value = ProxyConfig;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table, or the URL of a proxy or \"none\" in quotes")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<ProxyConfig, E> {
+            Ok(ProxyConfig { outgoing: Some(text.to_owned()), ..ProxyConfig::default() })
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ProxyConfig, A::Error> {
+            ProxyConfig::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_any(Either)
 }

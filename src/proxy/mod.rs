@@ -21,7 +21,7 @@ use axum::{
     response::Response,
 };
 
-pub use config::{MAX_AGE, ProxyConfig};
+pub use config::{MAX_AGE, ProxyConfig, ProxyForm, table_or_outgoing};
 pub use way::{Routes, Way};
 
 use crate::{

@@ -30,7 +30,8 @@ use super::{
 use crate::{
     api::Api,
     clock,
-    http_client::{self, Clients},
+    http_client::{Clients, Outgoing, SendError, innermost},
+    redact,
     secret::SecretSource,
     units::Time,
 };
@@ -74,15 +75,15 @@ impl Exporter {
     /// An exporter, if one is configured. Spans are kept from here on.
     ///
     /// # Errors
-    /// When `proxy` or the name of a header cannot be used; the configuration has been checked for both.
+    /// When the name of a header cannot be used; the configuration has been checked for that.
     pub fn new(
         config: &OtlpConfig,
         metrics: &Arc<Metrics>,
-        proxy: Option<&str>,
+        outgoing: &Outgoing,
     ) -> Result<Option<Self>, String> {
         let Some(endpoint) = &config.endpoint else { return Ok(None) };
         let wrong = |error: &dyn std::fmt::Display| format!("otlp: {error}");
-        let clients = http_client::clients(proxy, |builder| builder.timeout(TIMEOUT));
+        let clients = Clients::new(outgoing, |builder| builder.timeout(TIMEOUT));
         let header = |(name, value): (&String, &crate::secret::SecretValue)| {
             Ok((name.parse::<HeaderName>().map_err(|error| wrong(&error))?, value.source()))
         };
@@ -178,7 +179,7 @@ impl Exporter {
         let word = if matches!(sent, Sent::Ok) { "ok" } else { "failed" };
         self.metrics.otlp_exports.with_label_values(&[signal, word]).inc();
         let failing = !matches!(sent, Sent::Ok);
-        let endpoint = crate::config::redacted_url(&self.endpoint);
+        let endpoint = redact::url_text(&self.endpoint);
         match &sent {
             Sent::Later(error) | Sent::Refused(error) if !self.failing => {
                 tracing::warn!(endpoint, signal, error, "the collector does not take spans or metrics");
@@ -218,7 +219,8 @@ impl Exporter {
                 let error = format!("it answered {}", answer.status());
                 if again.contains(&answer.status()) { Sent::Later(error) } else { Sent::Refused(error) }
             }
-            Err(error) => Sent::Later(with_causes(&error.without_url())),
+            Err(SendError::Proxy(error)) => Sent::Later(error.to_string()),
+            Err(SendError::Peer(error)) => Sent::Later(innermost(&error).to_string()),
         }
     }
 
@@ -243,12 +245,21 @@ fn scope() -> InstrumentationScope {
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Mutex};
+
+    use super::*;
+    use crate::http_client::guard::Trust;
+
+    #[tokio::test]
+    async fn a_collector_whose_name_leads_to_metadata_is_sent_nothing() {
+        let script = Arc::new(Mutex::new(VecDeque::from([vec!["169.254.169.254:0".parse().unwrap()]])));
+        let outgoing = Outgoing::scripted(Arc::new(Trust::Operator), script);
+        let endpoint = Some("http://collector.example:4318".to_owned());
+        let config = OtlpConfig { endpoint, ..OtlpConfig::default() };
+        let exporter = Exporter::new(&config, &Arc::new(Metrics::new()), &outgoing).unwrap().unwrap();
+        let Sent::Later(error) = exporter.post("traces", Vec::new()).await else { panic!("it was sent") };
+        assert_eq!(error, "blocked address: link-local");
     }
-    text
 }

@@ -22,7 +22,8 @@ use super::{
     times::SourceClock,
 };
 use crate::{
-    clock, http_client,
+    clock,
+    http_client::{BadProxy, Clients, Outgoing},
     job::JobId,
     json_scan::Values,
     secret::{Secret, SecretError, SecretSource, SecretValue},
@@ -41,6 +42,9 @@ pub enum SourceError {
     /// A header cannot be sent.
     #[error("`{0}` is not a header name")]
     Header(String),
+    /// Its proxy.
+    #[error("proxy: {0}")]
+    Proxy(#[from] BadProxy),
     /// The client could not be built.
     #[error("no HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -65,7 +69,7 @@ pub struct Source {
     pub config: SourceConfig,
     key: Option<SecretSource>,
     headers: Vec<(HeaderName, SecretSource)>,
-    http: http_client::Clients,
+    http: Clients,
     /// Asks for results at other origins.
     pub links: Links,
     /// Requests sent since the start.
@@ -87,7 +91,7 @@ impl Source {
     ///
     /// # Errors
     /// When the configuration cannot be used.
-    pub fn new(name: &str, config: &SourceConfig, proxy: Option<&str>) -> Result<Self, SourceError> {
+    pub fn new(name: &str, config: &SourceConfig, outgoing: &Outgoing) -> Result<Self, SourceError> {
         let profile = Profile::of(config).map_err(|misfits| {
             let none = Misfit { key: "type", reason: "it cannot be used".to_owned() };
             SourceError::Profile(misfits.into_iter().next().unwrap_or(none))
@@ -100,7 +104,7 @@ impl Source {
             name: name.to_owned(),
             key: SecretSource::of(config.api_key.as_ref(), config.api_key_file.as_deref()),
             headers: profile.headers.iter().map(header).collect::<Result<_, _>>()?,
-            http: http_client::clients(proxy, {
+            http: Clients::new(&outgoing.choosing(config.proxy.outgoing.as_deref())?, {
                 let idle = config.max_in_flight;
                 move |builder| builder.pool_max_idle_per_host(idle)
             })?,
@@ -122,7 +126,7 @@ impl Source {
         self.unpaid.swap(0, Ordering::Relaxed)
     }
 
-    /// The base URL without credentials, for display.
+    /// The base URL.
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.profile.base

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SourceType;
 use crate::{
-    proxy::ProxyConfig,
+    proxy::{ProxyConfig, ProxyForm, table_or_outgoing},
     schedule::PollingConfig,
     secret::{Secret, SecretValue},
     units::{Size, Span},
@@ -127,7 +127,9 @@ pub struct SourceConfig {
     pub result_grace: Span,
     /// When to look.
     pub polling: PollingConfig,
-    /// The drop-in proxy at `/proxy/NAME/`.
+    /// The drop-in proxy at `/proxy/NAME/`, and the proxy for requests to the source.
+    #[serde(deserialize_with = "table_or_outgoing")]
+    #[schemars(with = "ProxyForm")]
     pub proxy: ProxyConfig,
 }
 

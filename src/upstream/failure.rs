@@ -11,11 +11,10 @@ use super::{
 };
 use crate::{
     clock,
+    http_client::{SendError, find, guard::Blocked, innermost},
+    redact,
     units::{Size, Span, Time},
 };
-
-/// More characters of a URL are not shown.
-const MAX_SHOWN: usize = 200;
 
 /// Why a request to a source brought no answer that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,7 +137,15 @@ pub(super) fn silent(after: Span) -> Failure {
 }
 
 /// A request that brought no head of an answer.
-pub(super) fn unanswered(error: &reqwest::Error) -> Failure {
+pub(super) fn unanswered(error: &SendError) -> Failure {
+    let error = match error {
+        SendError::Proxy(proxy) => return Failure::Unreachable(proxy.to_string()),
+        SendError::Peer(error) => error,
+    };
+    if let Some(blocked) = find::<Blocked>(error) {
+        let text = format!("no connection: {blocked}, which only an address in the place of the name opens");
+        return Failure::Unreachable(text);
+    }
     match error.is_connect() {
         true => Failure::Unreachable(format!("no connection: {}", innermost(error))),
         false => Failure::Silent(format!("the connection broke: {}", innermost(error))),
@@ -152,20 +159,5 @@ pub(super) fn trouble(error: &reqwest::Error) -> Failure {
 
 /// A failure at an origin that is not the source's, from which nothing follows for the source.
 pub(super) fn elsewhere(url: &Url, what: &str) -> Failure {
-    Failure::Trouble(format!("the result is at {}, which {what}", shown(url)))
-}
-
-/// A URL without its query, where links carry their signatures.
-pub(super) fn shown(url: &Url) -> String {
-    let text = format!("{}{}", url.origin().ascii_serialization(), url.path());
-    text.chars().take(MAX_SHOWN).collect()
-}
-
-/// The innermost cause says what happened; the outer ones repeat the URL.
-pub(super) fn innermost(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
-    let mut cause: &(dyn std::error::Error + 'static) = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause
+    Failure::Trouble(format!("the result is at {}, which {what}", redact::url(url)))
 }

@@ -1,18 +1,19 @@
 //! Requests for results at origins that are not the source's: without any of our headers, and under the guard.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use ipnet::IpNet;
 use reqwest::{Client, Response, header::ACCEPT_ENCODING};
 use url::Url;
 
-use super::{
-    Failure, decode,
-    failure::{elsewhere, innermost, shown},
-};
+use super::{Failure, decode, failure::elsewhere};
 use crate::{
-    deliver::guard::{Blocked, GuardedResolver, ResolveError, Trust, check_url},
-    http_client::{self, Clients},
+    http_client::{
+        Clients, Outgoing, find,
+        guard::{Blocked, Trust, check_url},
+        innermost,
+    },
+    redact,
 };
 
 /// Connections that are kept open to one host after use.
@@ -21,7 +22,7 @@ const IDLE: usize = 4;
 /// The clients for links. They go through no proxy: a proxy resolves names for itself, so the guard would vouch for addresses
 /// that it never saw.
 pub struct Links {
-    trust: Arc<Trust>,
+    trust: Trust,
     clients: OnceLock<Clients>,
 }
 
@@ -29,7 +30,7 @@ impl Links {
     /// Links that reach global addresses and those of `allow`.
     #[must_use]
     pub fn new(allow: &[IpNet]) -> Self {
-        Self { trust: Arc::new(Trust::Callback { allow: allow.to_vec() }), clients: OnceLock::new() }
+        Self { trust: Trust::Callback { allow: allow.to_vec() }, clients: OnceLock::new() }
     }
 
     /// Asks for what is at `url`.
@@ -40,12 +41,9 @@ impl Links {
         check_url(&url, &self.trust).map_err(|blocked| refused(&url, &blocked))?;
         let clients = self.clients().map_err(|error| elsewhere(&url, &error.to_string()))?;
         let make = |client: &Client| client.get(url.clone()).header(ACCEPT_ENCODING, decode::ACCEPTED);
-        clients.send(make, || {}).await.map_err(|error| {
-            let cause = innermost(&error);
-            match cause.downcast_ref() {
-                Some(ResolveError::Blocked(blocked)) => refused(&url, blocked),
-                _ => elsewhere(&url, &format!("gives no answer: {cause}")),
-            }
+        clients.send(make, || {}).await.map_err(|error| match find(&error) {
+            Some(blocked) => refused(&url, blocked),
+            None => elsewhere(&url, &format!("gives no answer: {}", innermost(&error))),
         })
     }
 
@@ -53,10 +51,8 @@ impl Links {
         if let Some(clients) = self.clients.get() {
             return Ok(clients);
         }
-        let resolver = GuardedResolver::new(Arc::clone(&self.trust));
-        let clients = http_client::clients(None, move |builder| {
-            builder.pool_max_idle_per_host(IDLE).dns_resolver(resolver.clone())
-        })?;
+        let outgoing = Outgoing::direct(self.trust.clone());
+        let clients = Clients::new(&outgoing, |builder| builder.pool_max_idle_per_host(IDLE))?;
         Ok(self.clients.get_or_init(|| clients))
     }
 }
@@ -64,6 +60,6 @@ impl Links {
 fn refused(url: &Url, blocked: &Blocked) -> Failure {
     Failure::Refused(format!(
         "the result is at {}, which is not asked: {blocked}; callbacks.allow can open a range of addresses",
-        shown(url)
+        redact::url(url)
     ))
 }

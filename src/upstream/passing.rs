@@ -96,7 +96,10 @@ fn print(key: &Secret) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::{SourceConfig, SourceType};
+    use crate::{
+        http_client::{Outgoing, guard::Trust},
+        upstream::{SourceConfig, SourceType},
+    };
 
     fn source(profile: &str) -> Source {
         let config = SourceConfig {
@@ -104,7 +107,7 @@ mod tests {
             api_key: Some(Secret::new("k1")),
             ..SourceConfig::default()
         };
-        Source::new(profile, &config, None).unwrap()
+        Source::new(profile, &config, &Outgoing::direct(Trust::Operator)).unwrap()
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -130,7 +133,8 @@ mod tests {
         ] {
             assert!(!plain.is_own_key(&other), "{other:?}");
         }
-        let keyless = Source::new("retab", &SourceConfig::default(), None).unwrap();
+        let keyless =
+            Source::new("retab", &SourceConfig::default(), &Outgoing::direct(Trust::Operator)).unwrap();
         assert!(!keyless.is_own_key(&headers(&[("api-key", "")])) && !keyless.is_own_key(&headers(&[])));
     }
 

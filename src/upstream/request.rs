@@ -11,8 +11,10 @@ use url::Url;
 
 use super::{
     Failure, Source, decode,
-    failure::{elsewhere, foreign, shown, silent},
+    failure::{elsewhere, foreign, silent},
 };
+
+use crate::redact;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json, */*;q=0.1");
 
@@ -70,7 +72,7 @@ impl Source {
             let next = next.map_err(|to| lost_way(status, &to, "which is no address that can be asked"))?;
             if !self.is_own(next.as_str()) && !has_left {
                 if !may_leave {
-                    return Err(lost_way(status, &shown(&next), "which is of a foreign origin"));
+                    return Err(lost_way(status, &redact::url(&next), "which is of a foreign origin"));
                 }
                 has_left = true;
             }
@@ -86,7 +88,7 @@ impl Source {
         };
         Err(match has_left {
             true => elsewhere(&url, &what),
-            false => Failure::Trouble(format!("{} {what}", shown(&url))),
+            false => Failure::Trouble(format!("{} {what}", redact::url(&url))),
         })
     }
 
@@ -129,11 +131,88 @@ fn target(response: &Response, from: &Url) -> Option<Result<Url, String>> {
             url.set_fragment(None);
             Ok(url)
         }
-        Ok(url) => Err(shown(&url)),
+        Ok(url) => Err(redact::url(&url)),
         Err(_) => Err("a Location that is no URL".to_owned()),
     })
 }
 
 fn lost_way(status: u16, to: &str, what: &str) -> Failure {
     Failure::Trouble(format!("the source answered {status} and names {to}, {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, VecDeque},
+        net::SocketAddr,
+        sync::{Arc, Mutex},
+    };
+
+    use reqwest::{Method, header::HeaderMap};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        http_client::{Outgoing, guard::Trust},
+        secret::Secret,
+        upstream::{JobRef, SourceConfig},
+    };
+
+    const RUNNING: &str =
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 20\r\n\r\n{\"status\": \"queued\"}";
+
+    /// A name is judged again for each connection, before anything is sent over it.
+    #[tokio::test]
+    async fn a_source_whose_name_moves_to_metadata_is_never_sent_the_key() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = Arc::clone(&seen);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0 {}
+                kept.lock().unwrap().push(String::from_utf8(head).unwrap());
+                stream.write_all(RUNNING.as_bytes()).await.unwrap();
+            }
+        });
+        let at = |ips: &[&str]| ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
+        let bad: [&[&str]; 6] = [
+            &["169.254.169.254"],
+            &["127.0.0.1", "fd00:ec2::23"],
+            &["fd00:42::42"],
+            &["::ffff:100.100.100.200"],
+            &["fe80::1"],
+            &["64:ff9b::a9fe:a9fe"],
+        ];
+        let script = Arc::new(Mutex::new(VecDeque::from([at(&["127.0.0.1"])])));
+        let outgoing = Outgoing::scripted(Arc::new(Trust::Operator), Arc::clone(&script));
+        let config = SourceConfig {
+            base_url: Some(format!("http://moved.example:{port}")),
+            api_key: Some(Secret::new("the-key")),
+            ..SourceConfig::default()
+        };
+        let source = Source::new("retab", &config, &outgoing).unwrap();
+        let id = "job_1".parse().unwrap();
+        let job = JobRef { id: &id, vars: &BTreeMap::new() };
+        source.status(job).await.unwrap();
+        assert!(seen.lock().unwrap()[0].contains("the-key"));
+        for ips in bad {
+            script.lock().unwrap().extend([at(ips), at(ips)]);
+            let address = format!("http://moved.example:{port}/v1/x");
+            let polled = source.status(job).await.map(drop);
+            let passed = source.pass_on(Method::POST, &address, HeaderMap::new(), None, true).await.map(drop);
+            for failure in [polled.unwrap_err(), passed.unwrap_err()] {
+                let text = failure.to_string();
+                assert!(matches!(failure, Failure::Unreachable(_)), "{ips:?}: {text}");
+                assert!(text.starts_with("no connection: blocked address: "), "{ips:?}: {text}");
+            }
+        }
+        assert!(script.lock().unwrap().is_empty(), "each connection looked the name up");
+        assert_eq!(seen.lock().unwrap().len(), 1, "nothing was sent");
+    }
 }

@@ -159,7 +159,7 @@ async fn an_answer_that_breaks_off_is_no_success() {
             stream.set_zero_linger().unwrap();
         }
     });
-    let flow = Flow::start(1, |config| app(config, |app| app.url = url)).await;
+    let flow = Flow::start(1, |config| app(config, |app| app.url = Some(url))).await;
     let job = flow.job().await;
     let watch = flow.daemon.finished(&job).await;
     assert_eq!(watch["phase"], "dead", "{watch}");

@@ -12,7 +12,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Answer, Daemon, PATIENCE, Site, config, eventually, mock, once, write_config};
+use crate::harness::{
+    Answer, Daemon, PATIENCE, Process, Receiver, Reply, Site, config, eventually, mock, once, write_config,
+};
 
 /// Sends a head as it is, and reads the answer to its end.
 async fn raw(daemon: &Daemon, first_line: &str, headers: &str) -> String {
@@ -246,5 +248,82 @@ async fn what_a_job_says_drives_no_terminal_and_forges_no_line() {
             let warning: Value = serde_json::from_str(warning).unwrap();
             assert_eq!(warning["job_id"], "x\u{202e}y\u{2028}z");
         }
+    }
+}
+
+/// The secret in the path of a webhook, as chat services have it.
+const IN_PATH: &str = "Zm9yLXRoZS1jaGF0LXNlcnZpY2U";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_in_a_file_is_read_again_and_never_shown() {
+    let (folder, mock) = (tempfile::tempdir().unwrap(), mock().await);
+    let folder = folder.path();
+    let (first, second) = (Receiver::start().await, Receiver::start().await);
+    let secret = |receiver: &Receiver, rest: &str| {
+        format!("{}/{IN_PATH}{rest}", receiver.url().replace("/hooks/jobs", "/services/T0000"))
+    };
+    // A receiver that says where it was asked.
+    let echo = secret(&first, "?token=in-the-query");
+    first.always(Reply::Status(302, vec![("location", echo.clone())]));
+    std::fs::write(folder.join("url"), format!("{echo}\n")).unwrap();
+    let retry = "retry = { schedule = [\"100ms\", \"100ms\"], jitter = 0.0 }";
+    let inline = secret(&second, "/inline");
+    let text = format!(
+        "[sinks.filed]\ntype = \"webhook\"\nurl_file = \"url\"\n{retry}\n\
+         [sinks.inline]\ntype = \"webhook\"\nurl = \"{inline}\"\n"
+    );
+    write_config(folder, &mock.base_url(), &text);
+    let process = Process::run(folder, &[]).await;
+    let http = crate::harness::http();
+    let mut said = Vec::new();
+    let job = mock.add_job(JobPlan::new());
+    let post = http.post(format!("{}/v1/watches", process.url)).json(&json!({"job_id": job}));
+    said.push(post.send().await.unwrap().text().await.unwrap());
+    let dead = eventually("the redirect makes a dead letter", || async {
+        let list = http.get(format!("{}/v1/deliveries?state=dead", process.url)).send().await.unwrap();
+        let list: Value = list.json().await.unwrap();
+        list["data"].get(0).map(|delivery| delivery["id"].as_str().unwrap().to_owned())
+    })
+    .await;
+    let requests = first.requests();
+    assert_eq!(
+        requests[0].uri.to_string(),
+        echo[echo.find("/services").unwrap()..],
+        "the whole URL is asked"
+    );
+    for path in [&format!("/v1/deliveries/{dead}"), "/v1/sinks", "/readyz", "/metrics"] {
+        let answer = http.get(format!("{}{path}", process.url)).send().await.unwrap();
+        said.push(answer.text().await.unwrap());
+    }
+    assert!(said[1].contains("redirect to http://") && said[1].contains("/services/…"), "{}", said[1]);
+    assert_eq!(said[2].matches("/services/…").count(), 2 + 1, "targets, and a last error: {}", said[2]);
+
+    // The file changed: the next attempt goes to the other receiver.
+    std::fs::write(folder.join("url"), secret(&second, "")).unwrap();
+    let again = http.post(format!("{}/v1/deliveries/{dead}/redeliver", process.url));
+    assert_eq!(again.send().await.unwrap().status(), 202);
+    let paths = || second.requests().iter().map(|it| it.uri.path().to_owned()).collect::<Vec<_>>();
+    let filed = format!("/services/T0000/{IN_PATH}");
+    eventually("the new URL is asked", || async { paths().contains(&filed).then_some(()) }).await;
+
+    std::fs::write(folder.join("url"), format!("ftp://{IN_PATH}.example/\n")).unwrap();
+    let test = http.post(format!("{}/v1/sinks/filed/test", process.url)).json(&json!({}));
+    let attempt = test.send().await.unwrap().text().await.unwrap();
+    assert!(attempt.contains("in url_file: the scheme `ftp` is not http or https"), "{attempt}");
+    said.push(attempt);
+    let url = process.url.clone();
+    for args in [
+        &["config", "show"][..],
+        &["config", "check"],
+        &["--url", &url, "sink", "list"],
+        &["--url", &url, "sink", "list", "--output", "json"],
+        &["--url", &url, "deliveries", "--output", "json"],
+    ] {
+        let output = once(folder, args).await;
+        said.extend([output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()));
+    }
+    said.push(process.terminate().await.1);
+    for text in said {
+        assert!(!text.contains(IN_PATH) && !text.contains("in-the-query"), "{text}");
     }
 }

@@ -28,7 +28,7 @@ fn example(name: &str, receiver: &Receiver) -> WebhookConfig {
     let Some(SinkConfig::Webhook(mut webhook)) = documented().remove(name) else {
         panic!("there is no {name}")
     };
-    webhook.url = receiver.url();
+    webhook.url = Some(receiver.url());
     webhook
 }
 

@@ -33,6 +33,7 @@ mod memory;
 mod metrics;
 mod openapi;
 mod otlp;
+mod outgoing;
 mod patience;
 mod process;
 mod profiles;

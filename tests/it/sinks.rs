@@ -34,8 +34,8 @@ async fn the_sink_of_the_document_delivers() {
     flow.stop().await;
 }
 
-fn webhook_url(config: &mut Config) -> String {
-    let mut url = String::new();
+fn webhook_url(config: &mut Config) -> Option<String> {
+    let mut url = None;
     webhook(config, |app| url.clone_from(&app.url));
     url
 }

@@ -294,6 +294,7 @@ async fn the_configurations_of_the_document_work() {
         ("tls.key", &client.key),
         ("app_token", "token"),
         ("app_key", "key"),
+        ("app_url", "https://hooks.example.com/services/secret"),
         ("app_signing", &secrets),
     ] {
         std::fs::write(folder.join(name), text).unwrap();
@@ -308,7 +309,7 @@ async fn the_configurations_of_the_document_work() {
         assert!(checked.status.success(), "{block}{}", String::from_utf8_lossy(&checked.stderr));
         let mut parsed: Config = toml::from_str(&block).unwrap();
         let Some(SinkConfig::Webhook(mut webhook)) = parsed.sinks.remove("app") else { continue };
-        webhook.url = receiver.url();
+        webhook.url = Some(receiver.url());
         certificates(folder, &mut webhook);
         webhook.ca_file = Some(folder.join("company-ca.pem"));
         client.write(folder);
@@ -325,69 +326,4 @@ async fn the_configurations_of_the_document_work() {
     assert!(signature.starts_with("v1a,") && signature.contains(" v1,"), "{signature}");
     let sent = ["authorization", "x-team", "x-key"].map(|name| seen[1].headers[name].to_str().unwrap());
     assert_eq!(sent, ["Bearer token", "billing", "key"]);
-}
-
-/// A proxy that asks who is there, and what it was asked for. It opens tunnels, and answers plain requests itself.
-async fn proxy() -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-    let url = format!("http://user:pass@{}", listener.local_addr().unwrap());
-    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let kept = Arc::clone(&asked);
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let kept = Arc::clone(&kept);
-            tokio::spawn(async move {
-                let mut seen = Vec::new();
-                while !seen.ends_with(b"\r\n\r\n") {
-                    seen.push(stream.read_u8().await.unwrap());
-                }
-                let head = String::from_utf8(seen).unwrap().to_ascii_lowercase();
-                let line = head.lines().next().unwrap().to_owned();
-                let authorized = head.contains("proxy-authorization: basic dxnlcjpwyxnz");
-                kept.lock().unwrap().push(format!("{line} {authorized}"));
-                if let Some(rest) = line.strip_prefix("connect ") {
-                    let to = rest.split(' ').next().unwrap();
-                    let mut far = TcpStream::connect(to).await.unwrap();
-                    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut far).await;
-                } else {
-                    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-                    let _ = stream.read_to_end(&mut Vec::new()).await;
-                }
-            });
-        }
-    });
-    (url, asked)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sink_is_reached_through_the_proxy_of_the_configuration() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Authority::new();
-    let receiver = TlsReceiver::start(&authority, None, &["h2"]).await;
-    std::fs::write(folder.path().join("ca.pem"), &authority.cert).unwrap();
-    let (proxy, asked) = proxy().await;
-    let mut config = config(folder.path(), &mock().await).webhook("app", &receiver.url(), 1).webhook(
-        "plain",
-        "http://plain.example/hook?a=b",
-        1,
-    );
-    config.server.proxy = Some(proxy);
-    let Some(SinkConfig::Webhook(app)) = config.sinks.get_mut("app") else { panic!("it is there") };
-    app.ca_file = Some(folder.path().join("ca.pem"));
-    let daemon = Daemon::start(config).await;
-    delivers(&daemon).await;
-    let (_, attempt) = daemon.post("/v1/sinks/plain/test", &json!({})).await;
-    assert_eq!((&attempt["status"], &attempt["error"]), (&json!(204), &Value::Null));
-    daemon.stop().await;
-    let target = receiver.url().replace("https://", "").replace("/hooks/jobs", "");
-    let asked = asked.lock().unwrap().clone();
-    let expected = [
-        format!("connect {target} http/1.1 true"),
-        "post http://plain.example/hook?a=b http/1.1 true".to_owned(),
-    ];
-    assert_eq!(asked, expected);
-    assert_eq!(receiver.requests()[0].version, Version::HTTP_2);
-    assert!(!receiver.requests()[0].headers.contains_key("proxy-authorization"), "it is for the proxy alone");
 }

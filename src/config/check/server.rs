@@ -7,6 +7,7 @@ use super::{
 use crate::{
     api::{Listen, ServerConfig, host_name},
     config::{path::KeyPath, problems::nearest},
+    http_client::Outgoing,
     store::StoreConfig,
     telemetry::{LogConfig, OtlpConfig, log_filter},
 };
@@ -41,6 +42,11 @@ impl Checker<'_> {
         }
         if let Some(proxy) = &server.proxy {
             self.require(&path.join("proxy"), any_web_url(proxy).map(drop));
+        }
+        for (index, host) in server.no_proxy.iter().enumerate() {
+            let verdict = Outgoing::of(None, std::slice::from_ref(host)).map(drop);
+            let at = path.join("no_proxy").join(index);
+            self.require(&at, verdict.map_err(|error| error.to_string()));
         }
     }
 

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     config::{Config, de::listed, node::Node, path::KeyPath, problems::did_you_mean},
-    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, encoding, tls::TlsFiles},
+    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, address, encoding, tls::TlsFiles},
+    http_client::Outgoing,
     job::EventType,
     secret::{SecretList, SecretValue},
     units::Span,
@@ -16,6 +17,9 @@ use crate::{
 
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Span = Span::secs(30 * 24 * 3600);
+
+/// Where credentials of a webhook belong.
+const HINT: &str = "use `headers`, for example Authorization";
 
 impl Checker<'_> {
     pub(super) fn sink(&mut self, name: &str, sink: &SinkConfig) {
@@ -54,8 +58,7 @@ impl Checker<'_> {
     }
 
     fn webhook(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
-        let hint = "use `headers`, for example Authorization";
-        self.require(&path.join("url"), web_url(&webhook.url, hint).map(drop));
+        self.webhook_address(path, webhook);
         let file = webhook.secret_file.as_deref();
         self.secret(path, "secret", webhook.secret.as_ref(), file, signing_secret);
         for (index, secret) in webhook.secrets.iter().enumerate() {
@@ -65,6 +68,29 @@ impl Checker<'_> {
         self.webhook_headers(path, webhook);
         self.webhook_tls(path, webhook);
         self.not_zero(&path.join("timeout"), webhook.timeout);
+    }
+
+    fn webhook_address(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
+        match (&webhook.url, &webhook.url_file) {
+            (Some(url), _) => self.require(&path.join("url"), web_url(url, HINT).map(drop)),
+            (None, None) => self.report(&path.join("url"), address::MISSING),
+            (None, Some(_)) => {}
+        }
+        if let Some(file) = &webhook.url_file {
+            let at = path.join("url_file");
+            if webhook.url.is_some() {
+                let other = self.tree.origin_of(&path.join("url")).brief();
+                self.report(&at, format!("`url` is set as well ({other}); keep one of the two"));
+            }
+            self.secret_file(&at, file, |url| web_url(url.expose(), HINT).map(drop));
+        }
+        self.outgoing(&path.join("proxy"), webhook.proxy.as_deref());
+    }
+
+    /// A proxy that a source or a sink names for itself.
+    pub(super) fn outgoing(&mut self, path: &KeyPath, choice: Option<&str>) {
+        let verdict = Outgoing::of(None, &[]).and_then(|way| way.choosing(choice));
+        self.require(path, verdict.map(drop).map_err(|error| error.to_string()));
     }
 
     /// `secrets_file`, beside which no other secret is given.

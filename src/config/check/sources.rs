@@ -41,6 +41,7 @@ impl Checker<'_> {
             self.report(&path.join("max_job_size"), "it has to be more than 0");
         }
         self.polling(&path.join("polling"), &source.polling);
+        self.outgoing(&path.join("proxy").join("outgoing"), source.proxy.outgoing.as_deref());
         if source.proxy.max_age.0 > MAX_AGE.0 {
             self.report(&path.join("proxy").join("max_age"), format!("it is at most {MAX_AGE}"));
         }

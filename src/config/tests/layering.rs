@@ -131,7 +131,7 @@ fn flags_add_sinks() {
     let loaded = loader(folder.path(), &[], flags).load().unwrap();
     let config = &loaded.config;
     assert!(
-        matches!(&config.sinks["webhook"], SinkConfig::Webhook(hook) if hook.url == "https://example.com/hook")
+        matches!(&config.sinks["webhook"], SinkConfig::Webhook(hook) if hook.url.as_deref() == Some("https://example.com/hook"))
     );
     assert!(matches!(&config.sinks["disk"], SinkConfig::Disk(disk) if disk.dir == Path::new("out")));
     assert_eq!((config.watch[0].as_str(), config.log.level.as_str()), ("12", "debug"));

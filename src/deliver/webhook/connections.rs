@@ -106,8 +106,8 @@ async fn a_name_that_is_rebound_never_reaches_the_address_behind_it() {
     ];
     let answers = Arc::new(Mutex::new(VecDeque::from(lookups)));
     let trust = Arc::new(Trust::Callback { allow: vec!["127.0.0.1/32".parse().unwrap()] });
-    let resolver = GuardedResolver::scripted(Arc::clone(&trust), Arc::clone(&answers));
-    let callbacks = Callbacks::resolving(resolver, trust).unwrap();
+    let outgoing = Outgoing::scripted(Arc::clone(&trust), Arc::clone(&answers));
+    let callbacks = Callbacks::resolving(outgoing, trust).unwrap();
     let hook = Webhook::callback(&callbacks, &format!("http://rebound.example:{port}/"), None).unwrap();
 
     for (delivered, left) in [(true, 3), (false, 2), (false, 1), (true, 0)] {
@@ -199,8 +199,8 @@ async fn a_name_that_moves_is_followed_at_the_end_of_a_clients_life() {
         let at = |ip: &str| vec![SocketAddr::new(ip.parse().unwrap(), 0)];
         let answers = Arc::new(Mutex::new(VecDeque::from([at("127.0.0.1"), at("127.0.0.2")])));
         let trust = Arc::new(Trust::Operator);
-        let resolver = GuardedResolver::scripted(Arc::clone(&trust), answers);
-        let route = Route { life, ..Route::new(resolver, 1, Duration::from_secs(15)) };
+        let outgoing = Outgoing::scripted(Arc::clone(&trust), answers);
+        let route = Route { life, ..Route::new(outgoing, 1, Duration::from_secs(15)) };
         let callbacks = Callbacks::over(route, trust).unwrap();
         let hook = Webhook::callback(&callbacks, &format!("http://moved.example:{port}/"), None).unwrap();
         for _ in 0..2 {

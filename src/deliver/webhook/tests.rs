@@ -91,7 +91,7 @@ async fn receiver(answer: impl Into<Vec<u8>>) -> (String, JoinHandle<Seen>) {
 }
 
 fn webhook(config: &WebhookConfig) -> Webhook {
-    Webhook::new("app", config, None).unwrap()
+    Webhook::new("app", config, &Outgoing::direct(Trust::Operator)).unwrap()
 }
 
 async fn answered(answer: &str) -> Report {
@@ -365,11 +365,11 @@ fn a_webhook_that_cannot_work_is_refused_by_its_key() {
     let refused = |change: &dyn Fn(&mut WebhookConfig)| {
         let mut config = WebhookConfig::to("http://127.0.0.1/");
         change(&mut config);
-        Webhook::new("app", &config, None).unwrap_err().to_string()
+        Webhook::new("app", &config, &Outgoing::direct(Trust::Operator)).unwrap_err().to_string()
     };
-    let error = refused(&|config| config.url = "ftp://h/".to_owned());
+    let error = refused(&|config| config.url = Some("ftp://h/".to_owned()));
     assert_eq!(error, "sinks.app.url: the scheme `ftp` is not http or https");
-    assert!(refused(&|config| config.url = "hooks/jobs".to_owned()).contains("sinks.app.url"));
+    assert!(refused(&|config| config.url = Some("hooks/jobs".to_owned())).contains("sinks.app.url"));
     let error = refused(&|config| config.secret = Some(Secret::new("hunter2")));
     assert!(error.starts_with("sinks.app.secret: ") && !error.contains("hunter2"), "{error}");
     let error = refused(&|config| config.secret_file = Some("/nowhere/at/all".into()));

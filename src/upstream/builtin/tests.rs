@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    http_client::{Outgoing, guard::Trust},
     job::JobId,
     json_scan::Raw,
     upstream::{Class, JobRef, NO_STATUS, Profile, Source},
@@ -39,7 +40,8 @@ fn check(name: &str, case: &Case) {
         base_url: case.base_url.clone(),
         ..SourceConfig::default()
     };
-    let source = Source::new(name, &config, None).unwrap_or_else(|error| panic!("{at}: {error}"));
+    let source = Source::new(name, &config, &Outgoing::direct(Trust::Operator))
+        .unwrap_or_else(|error| panic!("{at}: {error}"));
     let id = case.id.parse::<JobId>().unwrap();
     let job = JobRef { id: &id, vars: &case.vars };
     assert_eq!(source.status_address(job).unwrap(), case.status_url, "{at}");

@@ -62,8 +62,13 @@ const METADATA_V4: &[V4] = &[
     ([192, 0, 0, 192], 32, "cloud metadata"),
 ];
 
-const METADATA_V6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+/// Within `fd00:ec2::/32` Amazon has instance metadata (`::254`), credentials of pods (`::23`), DNS and time.
+const METADATA_V6: &[V6] =
+    &[([0xfe80, 0, 0, 0], 10, "link-local"), ([0xfd00, 0xec2, 0, 0], 32, "cloud metadata")];
+
+/// Google's and Scaleway's are single addresses in ranges that others use.
+const METADATA_HOSTS_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)];
 
 fn range_v4(ip: Ipv4Addr, ranges: &[V4]) -> Option<&'static str> {
     let inside = |(first, prefix, _): &&V4| {
@@ -130,11 +135,9 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 pub(super) fn metadata(ip: IpAddr) -> Option<&'static str> {
     match ip {
         IpAddr::V4(ip) => range_v4(ip, METADATA_V4),
-        IpAddr::V6(ip) if METADATA_V6.contains(&ip) => Some("cloud metadata"),
-        IpAddr::V6(ip) => {
-            let link_local = ip.is_unicast_link_local().then_some("link-local");
-            link_local.or_else(|| forms(ip).into_iter().find_map(|inner| range_v4(inner, METADATA_V4)))
-        }
+        IpAddr::V6(ip) if METADATA_HOSTS_V6.contains(&ip) => Some("cloud metadata"),
+        IpAddr::V6(ip) => range_v6(ip, METADATA_V6)
+            .or_else(|| forms(ip).into_iter().find_map(|inner| range_v4(inner, METADATA_V4))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which addresses a webhook may reach.
+//! Which addresses an outgoing request may reach. Every client has this guard.
 //!
 //! A callback's URL is a caller's word, so it may not be turned against the network that this program sits in
 //! (SSRF). The addresses are judged where the connection is made, in the client's resolver, so a name that
@@ -17,7 +17,7 @@ use reqwest::dns::{self, Addrs, Resolve, Resolving};
 use tower::Service;
 use url::{Host, Url};
 
-use crate::http_client::Name;
+use super::Name;
 
 mod ranges;
 
@@ -109,7 +109,7 @@ pub fn check_url(url: &Url, trust: &Trust) -> Result<(), Blocked> {
 }
 
 /// `localhost` and all names below it are loopback, whatever a DNS server says (RFC 6761 section 6.3).
-fn is_localhost(name: &str) -> bool {
+pub(super) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit('.').next().unwrap_or(name);
     last.eq_ignore_ascii_case("localhost")
@@ -151,8 +151,12 @@ enum Names {
     System,
     /// A test, which answers each look-up with the next list.
     #[cfg(test)]
-    Scripted(Arc<std::sync::Mutex<std::collections::VecDeque<Vec<SocketAddr>>>>),
+    Scripted(Script),
 }
+
+/// The answers of look-ups, in turn.
+#[cfg(test)]
+pub(crate) type Script = Arc<std::sync::Mutex<std::collections::VecDeque<Vec<SocketAddr>>>>;
 
 impl GuardedResolver {
     /// A resolver that lets through what `trust` reaches.
@@ -163,10 +167,7 @@ impl GuardedResolver {
 
     /// A resolver that is told the answers of its look-ups.
     #[cfg(test)]
-    pub(super) fn scripted(
-        trust: Arc<Trust>,
-        answers: Arc<std::sync::Mutex<std::collections::VecDeque<Vec<SocketAddr>>>>,
-    ) -> Self {
+    pub(crate) fn scripted(trust: Arc<Trust>, answers: Script) -> Self {
         Self { trust, names: Names::Scripted(answers) }
     }
 }

@@ -1,0 +1,51 @@
+//! What a failed request says, below the layers that only repeat that it failed.
+
+use std::{error::Error, io};
+
+/// The first error of type `T` in the chain. `io::Error` leaves the error that it wraps out of `source()`,
+/// so it is looked into by hand; the innermost one of its kind is the one that says something.
+#[must_use]
+pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let below = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => find::<T>(inner),
+        None => error.source().and_then(find::<T>),
+    };
+    below.or_else(|| error.downcast_ref())
+}
+
+/// The innermost cause says what happened; the outer ones repeat the URL.
+#[must_use]
+pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    std::iter::successors(Some(error), |error| (*error).source()).last().unwrap_or(error)
+}
+
+/// An I/O error without the ` (os error 28)` that means nothing to most.
+#[must_use]
+pub fn plain(error: &(dyn Error + 'static)) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    #[test]
+    fn io_errors_lose_their_number() {
+        assert_eq!(plain(&io::Error::from_raw_os_error(28)), "No space left on device");
+        assert_eq!(plain(&io::Error::other("odd")), "odd");
+    }
+
+    #[test]
+    fn an_error_inside_an_io_error_is_found() {
+        let inner = rustls::Error::DecryptError;
+        let outer = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner.clone()));
+        assert_eq!(find::<rustls::Error>(&outer), Some(&inner));
+        assert!(find::<fmt::Error>(&outer).is_none());
+    }
+}
