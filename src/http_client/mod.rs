@@ -48,7 +48,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that follows no redirect (credentials would follow it), takes no proxy from the environment, hands bodies over as they
 /// came, and connects only to addresses that the guard of `outgoing` lets through.
-#[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place for outgoing requests")]
 pub fn builder(outgoing: &Outgoing, mut tls: ClientConfig) -> ClientBuilder {
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -63,6 +63,7 @@ fn is_well_encoded(path: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::prelude::*;
 
     use super::*;
@@ -136,10 +137,7 @@ mod tests {
             before in "[a-z]{0,3}", after in "[a-z]{1,5}", codes in prop::collection::vec(0..3_usize, 4),
         ) {
             let encoded = |text: &str, layers: usize| {
-                (0..layers).fold(text.to_owned(), |text, layer| match layer {
-                    0 => text.bytes().map(|byte| format!("%{byte:02x}")).collect(),
-                    _ => text.replace('%', "%25"),
-                })
+                (0..layers).fold(text.to_owned(), |text, _| utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string())
             };
             let parts = ["/", ".", ".", "/"].iter().zip(&codes).map(|(part, layers)| encoded(part, *layers));
             let path = format!("/{before}{}{after}", parts.collect::<String>());
