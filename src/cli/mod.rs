@@ -370,7 +370,7 @@ impl Cli {
             &mut escaped
         };
         let (err, input) = (&mut Escaped(&mut *console.err), &mut *console.input);
-        self.answer(&mut Console { out, err, input, live: console.live }).await
+        self.answer(&mut Console { out, err, input, ..*console }).await
     }
 
     /// Whether the command prints a job, a store or a script as it is.
