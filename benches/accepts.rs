@@ -19,6 +19,7 @@ use tidings::{
     app::App,
     clock,
     config::Config,
+    http_client::{self, Outgoing, guard::Trust},
     job::JobId,
     mock::{Mock, MockConfig},
     store::{Registration, Store, StoreConfig},
@@ -144,7 +145,8 @@ async fn http(folder: &Path, callers: usize) -> Row {
     let handle = app.handle();
     let running = tokio::spawn(app.run());
     handle.loaded().await;
-    let client = tidings::http_client::builder(None, tidings::http_client::tls()).unwrap().build().unwrap();
+    let outgoing = Outgoing::direct(Trust::Operator);
+    let client = http_client::builder(&outgoing, http_client::tls()).build().unwrap();
     let row = measure(callers, move |n| {
         let post = client.post(&url).header("content-type", "application/json");
         let post = post.body(format!("{{\"job_id\":\"{}\",\"labels\":{{\"team\":\"billing\"}}}}", job(n)));

@@ -12,7 +12,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tidings::mock::{Ending, Endings, Mock, MockConfig};
+use tidings::{
+    http_client::{self, Outgoing, guard::Trust},
+    mock::{Ending, Endings, Mock, MockConfig},
+};
 
 const WATCHES: usize = 100_000;
 const BATCH: usize = 10_000;
@@ -97,7 +100,8 @@ fn main() {
     // What starts up lazily has started.
     std::thread::sleep(Duration::from_secs(2));
     daemon.print("idle");
-    let client = tidings::http_client::builder(None, tidings::http_client::tls()).unwrap().build().unwrap();
+    let outgoing = Outgoing::direct(Trust::Operator);
+    let client = http_client::builder(&outgoing, http_client::tls()).build().unwrap();
     let begun = Instant::now();
     runtime.block_on(register_all(&client, &daemon.url));
     let took = begun.elapsed().as_secs_f64();
