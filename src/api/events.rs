@@ -265,7 +265,7 @@ pub(super) fn view(event: Event) -> EventView {
     EventView {
         event_type: news.event_type().as_str().to_owned(),
         timestamp: news.time(),
-        created_at: event.created_at,
+        created_at: Some(event.created_at),
         id: news.event_id().to_owned(),
         outcome: news.event_type().outcome(),
         status: news.status().map(str::to_owned),

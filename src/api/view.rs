@@ -213,9 +213,10 @@ pub struct EventView {
     /// When the job ended, or its progress was noticed.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Time,
-    /// When the event was made.
+    /// When the event was made; a daemon of an earlier version does not tell.
+    #[serde(default)]
     #[schema(value_type = String, format = DateTime)]
-    pub created_at: Time,
+    pub created_at: Option<Time>,
     /// `evt_…`, the same wherever the event goes.
     pub id: String,
     /// The source's name.

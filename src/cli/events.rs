@@ -58,7 +58,7 @@ pub struct EventsArgs {
     #[arg(long, value_name = "N")]
     pub since_id: Option<u64>,
 
-    /// List the events that no sink took, and end; json is one array
+    /// List the events that no sink took, and end
     #[arg(long, conflicts_with = "since_id")]
     pub unrouted: bool,
 

@@ -8,7 +8,7 @@ use super::{
     client::Client,
     events::EventsArgs,
     exit::ExitStatus,
-    output::{Console, Listing, relative},
+    output::{Console, Listing, relative_or_dash},
     target::Path,
 };
 use crate::{api::view::EventView, units::Time};
@@ -48,6 +48,6 @@ pub(super) async fn list(
 
 fn row(client: &Client, text: &str, now: Time) -> Result<Vec<String>> {
     let event: EventView = client.parse(text)?;
-    let made = relative(event.created_at, now);
+    let made = relative_or_dash(event.created_at, now);
     Ok(vec![event.id, event.event_type, event.source, event.job_id.to_string(), made])
 }

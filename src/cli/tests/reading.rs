@@ -355,7 +355,7 @@ async fn events_that_no_sink_took_are_listed_page_by_page() {
     assert_eq!(ran.status, ExitStatus::Done);
     assert!(ran.out.contains("evt_1") && ran.out.lines().count() == 3, "{}", ran.out);
     let ran = stub.tidings(&["events", "--unrouted", "--output", "json"]).await;
-    assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap()[0]["id"], "evt_1");
+    assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap()["data"][0]["id"], "evt_1");
     assert_eq!(
         stub.lines(),
         [
