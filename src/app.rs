@@ -101,6 +101,18 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn bind(config: Config, serve: bool) -> Result<Self, StartError> {
+        Self::bind_until(config, serve, CancellationToken::new()).await
+    }
+
+    /// Like [`App::bind`]. The daemon stops with `stop`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn bind_until(
+        config: Config,
+        serve: bool,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
         let opened = config.store.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(&opened)).await;
         let store = store.map_err(|error| StartError::Address(error.to_string()))??;
@@ -115,7 +127,7 @@ impl App {
             _ => None,
         };
         let (reloads, asked) = mpsc::channel(16);
-        let api = Arc::new(assemble(&config, store, reloads)?);
+        let api = Arc::new(assemble(&config, store, reloads, stop)?);
         let exporter = Exporter::new(&config.otlp, &api.metrics, &config.server.outgoing()?);
         let exporter = exporter.map_err(StartError::Address)?;
         Ok(Self { config, reloader: None, asked, api, listener, admin, exporter })
@@ -167,14 +179,17 @@ impl App {
                 );
             }
         }
-        if let Err(error) = timekeeper::begin(&api.store).await {
-            tracing::warn!(%error, "clock could not be compared with the one that stamped the store");
+        let loaded = tokio::select! {
+            loaded = load(&api, &config) => loaded.map(|()| true)?,
+            // Nothing is in flight yet, and nothing was learned that could be saved.
+            () = api.stop.cancelled() => false,
+        };
+        if loaded {
+            start_all(&api, &mut stages);
+            stages.start("what was learned", remember::keep(Arc::clone(&api)));
+            stages.start("retention", retain(Arc::clone(&api)));
+            stages.start("the clocks", timekeeper::watch(Arc::clone(&api)));
         }
-        load(&api, &config).await?;
-        start_all(&api, &mut stages);
-        stages.start("what was learned", remember::keep(Arc::clone(&api)));
-        stages.start("retention", retain(Arc::clone(&api)));
-        stages.start("the clocks", timekeeper::watch(Arc::clone(&api)));
         let died = loop {
             tokio::select! {
                 () = api.stop.cancelled() => break None,
@@ -216,7 +231,12 @@ async fn bind(key: &'static str, way_out: &'static str, address: &str) -> Result
     Bound::bind(&listen).await.map_err(failed)
 }
 
-fn assemble(config: &Config, store: Store, reloads: mpsc::Sender<ReloadRequest>) -> Result<Api, StartError> {
+fn assemble(
+    config: &Config,
+    store: Store,
+    reloads: mpsc::Sender<ReloadRequest>,
+    stop: CancellationToken,
+) -> Result<Api, StartError> {
     let metrics = Arc::new(Metrics::new());
     let flush = metrics.store_flush.clone();
     store.on_flush(move |took| flush.observe(took.as_secs_f64()));
@@ -240,7 +260,7 @@ fn assemble(config: &Config, store: Store, reloads: mpsc::Sender<ReloadRequest>)
         loaded: watch::Sender::new(false),
         streams: config.server.streams,
         readers: Arc::new(Semaphore::new(config.server.streams.readers)),
-        stop: CancellationToken::new(),
+        stop,
     })
 }
 
@@ -273,6 +293,9 @@ fn listen_to_changes(api: &Arc<Api>) {
 
 /// Takes up everything that is open, and the jobs that the configuration names.
 async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
+    if let Err(error) = timekeeper::begin(&api.store).await {
+        tracing::warn!(%error, "clock could not be compared with the one that stamped the store");
+    }
     let died = |reason: String| StageDied::new("the start", &reason);
     let loading = Arc::clone(api);
     let loaded = tokio::task::spawn_blocking(move || -> Result<(u64, u64), StoreError> {
@@ -402,10 +425,14 @@ impl Handle {
         self.api.stop.clone()
     }
 
-    /// Waits until everything that was open is taken up.
+    /// Waits until everything that was open is taken up, or the daemon stops.
     pub async fn loaded(&self) {
-        // The sender lives in the API, which this handle holds.
-        let _ = self.api.loaded.subscribe().wait_for(|loaded| *loaded).await;
+        let mut loaded = self.api.loaded.subscribe();
+        tokio::select! {
+            // The sender lives in the API, which this handle holds.
+            _ = loaded.wait_for(|loaded| *loaded) => {}
+            () = self.api.stop.cancelled() => {}
+        }
     }
 
     /// Reads the configuration again and applies what changed.

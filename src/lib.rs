@@ -29,6 +29,7 @@ pub mod reload;
 pub mod config_watch;
 pub mod cli;
 pub mod lifecycle;
+pub mod process;
 
 pub mod budget;
 pub mod clock;

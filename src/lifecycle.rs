@@ -3,19 +3,29 @@
 
 use std::io;
 
+use rustix::process::Signal as Number;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::Handle;
+use crate::{app::Handle, process};
 
-/// Cancels `stop` at the first SIGTERM or SIGINT; ends the process at the second.
+/// Signals that mean nothing here and would end the process by default: sent by mistake, or, for SIGXFSZ, where a write fails anyway.
+/// std ignores SIGPIPE.
+const IGNORED: [Number; 5] = [Number::USR1, Number::USR2, Number::ALARM, Number::IO, Number::XFSZ];
+
+/// Cancels `stop` at the first SIGTERM or SIGINT; ends the process at the second. From now on no other signal but those that
+/// ask for an end does so. Called before anything else: as process 1 of a container a signal without a handler is lost.
 ///
 /// # Errors
 /// When no signal handler can be installed.
 pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    for number in IGNORED {
+        // The handler stays when nobody waits for it any more.
+        drop(signal(SignalKind::from_raw(number.as_raw()))?);
+    }
     tokio::spawn(async move {
         let mut next = async || {
             tokio::select! {
@@ -28,25 +38,27 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
         stop.cancel();
         let name = next().await;
         tracing::warn!("{name} again: ending at once");
-        #[expect(clippy::disallowed_methods, reason = "a second signal asks for just that")]
-        std::process::exit(1);
+        process::end_at_once();
     });
     Ok(())
 }
 
-/// Has the configuration read again at every SIGHUP.
+/// Takes up SIGHUP. Those that come before [`reload_on_hangup`] wait for it.
 ///
 /// # Errors
 /// When no signal handler can be installed.
-pub fn reload_on_hangup(handle: Handle) -> io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
+pub fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
+/// Has the configuration read again at every SIGHUP, once the daemon has taken up what is open.
+pub fn reload_on_hangup(mut hangups: Signal, handle: Handle) {
     tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
+        while hangups.recv().await.is_some() {
             // It says in the log what came of it.
             let _ = handle.reload().await;
         }
     });
-    Ok(())
 }
 
 /// Tells systemd, when it has asked (`Type=notify`, `WatchdogSec=`), that the daemon is ready, alive, and stopping
@@ -54,8 +66,10 @@ pub fn reload_on_hangup(handle: Handle) -> io::Result<()> {
 pub fn tell_service_manager(handle: Handle) {
     tokio::spawn(async move {
         handle.loaded().await;
-        say(&[NotifyState::Ready]);
         let stop = handle.stopping();
+        if !stop.is_cancelled() {
+            say(&[NotifyState::Ready]);
+        }
         let mut stopping = false;
         // Half of what is asked for, as sd_watchdog_enabled(3) advises. It goes on while the daemon drains.
         let period = sd_notify::watchdog_enabled().map(|limit| limit / 2);

@@ -1,8 +1,9 @@
 //! The command `tidings`: arguments, runtime, exit status.
 
 use std::{
-    io::{self, Write as _},
+    panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Parser as _;
@@ -10,39 +11,48 @@ use tidings::{
     cli::{Cli, ExitStatus, complete},
     deliver::body_template,
     foreign::escape_lines,
+    process, telemetry,
 };
-use tokio::runtime::{Builder, Runtime};
+
+/// How long the end waits for whoever reads the log.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    process::allow_core_dumps(false);
     // Before anything is read or started: a template is rendered in a process of its own.
     if let Some(status) = body_template::serve() {
         return status;
     }
     complete::answer();
     let cli = Cli::parse();
-    let result = runtime(&cli).map_err(anyhow::Error::from).and_then(|runtime| {
-        let result = runtime.block_on(cli.execute());
-        // A thread that still reads stdin or a disk keeps nobody waiting.
-        runtime.shutdown_background();
-        result
-    });
-    result.unwrap_or_else(|error| report(&error)).into()
+    let result = if cli.is_service() { serve(cli) } else { execute(cli) };
+    let status = result.unwrap_or_else(|error| report(&error));
+    telemetry::flush(LAST_LINES);
+    status.into()
 }
 
-/// A client command asks a few things and ends, which needs no threads.
-fn runtime(cli: &Cli) -> io::Result<Runtime> {
-    let mut builder =
-        if cli.is_service() { Builder::new_multi_thread() } else { Builder::new_current_thread() };
-    builder.enable_all().build()
+/// A service answers others for a long time: neither its log nor a shortage of the machine may stop it.
+fn serve(cli: Cli) -> anyhow::Result<ExitStatus> {
+    process::prepare_service()?;
+    telemetry::log_in_background()?;
+    execute(cli)
+}
+
+fn execute(cli: Cli) -> anyhow::Result<ExitStatus> {
+    let runtime = process::start_runtime(cli.is_service())?;
+    // The panic has been told; unwinding further would wait for threads that may never end.
+    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(cli.execute())));
+    // A thread that still reads stdin or a disk keeps nobody waiting.
+    runtime.shutdown_background();
+    result.unwrap_or(Ok(ExitStatus::Failed))
 }
 
 /// One message with the chain of causes, and the status it ends with.
 fn report(error: &anyhow::Error) -> ExitStatus {
     let status = ExitStatus::of_error(error);
     if status != ExitStatus::Done {
-        // When stderr is closed there is nowhere left to say so; the status still tells.
         let text = format!("{error:#}");
-        let _ = writeln!(io::stderr(), "tidings: {}", escape_lines(&text));
+        telemetry::say(&format!("tidings: {}", escape_lines(&text)));
     }
     status
 }

@@ -1,25 +1,27 @@
 //! Logs, metrics and traces.
 
 mod catalogue;
+mod log_queue;
 mod metrics;
 mod otlp;
 mod sources;
 mod spans;
 mod trace;
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
     field::MakeExt as _,
     filter::{LevelFilter, ParseError, Targets},
-    fmt,
+    fmt::{self, writer::BoxMakeWriter},
     prelude::*,
     reload,
 };
 
 pub use catalogue::{Catalogue, Described, Label, Values};
+pub use log_queue::{flush, log_in_background, say};
 pub use metrics::Metrics;
 pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 pub use otlp::{Exporter, OtlpConfig};
@@ -104,7 +106,11 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
         .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let writer = match log_queue::queue() {
+        Some(queue) => BoxMakeWriter::new(Arc::clone(queue)),
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
+    let layer = fmt::layer().with_writer(writer).with_target(false);
     // A second subscriber in one process is a test's own affair.
     let _ = match config.format {
         LogFormat::Text => {

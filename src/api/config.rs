@@ -34,6 +34,9 @@ pub struct ServerConfig {
     pub drain: Span,
     /// How long a client may take nothing of an answer before it is cut off.
     pub write_timeout: Span,
+    /// Whether the kernel may write core dumps, and other processes of the same user may read the memory: for debugging. Keys
+    /// and tokens are in it.
+    pub core_dumps: bool,
     /// The proxy for outgoing requests, unless a source or a sink names its own. What goes over loopback goes without it.
     /// Proxy variables of the environment are ignored.
     pub proxy: Option<String>,
@@ -72,6 +75,7 @@ impl Default for ServerConfig {
             quit: false,
             drain: Span::secs(25),
             write_timeout: Span::secs(30),
+            core_dumps: false,
             proxy: None,
             no_proxy: Vec::new(),
             streams: StreamLimits::default(),

@@ -15,6 +15,7 @@ use clap::Args;
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Global,
@@ -61,14 +62,16 @@ pub struct DemoArgs {
 pub async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
     let quiet = LogConfig { level: "warn".to_owned(), format: global.log_format.unwrap_or_default() };
     let _ = telemetry::start_logging(&quiet, global.level().as_deref());
+    let stop = CancellationToken::new();
+    lifecycle::stop_on_signals(stop.clone())?;
     let folder = tempfile::Builder::new().prefix("tidings-demo-").tempdir()?;
     let mock = Mock::start(MockConfig::default(), LOOPBACK).await?;
     let receiver = TcpListener::bind(LOOPBACK).await?;
     let hook = format!("http://{}/hooks/jobs", receiver.local_addr()?);
     let secret = format!("whsec_{}", STANDARD.encode(rand::random::<[u8; 32]>()));
-    let app = App::bind(config(&mock, &hook, &secret, folder.path()), true).await?;
+    let config = config(&mock, &hook, &secret, folder.path());
+    let app = App::bind_until(config, true, stop).await?;
     let handle = app.handle();
-    lifecycle::stop_on_signals(handle.stopping())?;
     let api = app.addr().map(ToString::to_string).unwrap_or_default();
     say(&format!(
         "mock upstream   {}\ndaemon          http://{api}\nreceiver        {hook}\n",

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use futures_util::future::try_join_all;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Global,
@@ -26,12 +27,17 @@ use crate::{
     config::FlagOverrides,
     config_watch,
     job::JobId,
-    lifecycle, telemetry,
+    lifecycle, process, telemetry,
     units::{Span, rounded},
 };
 
 /// How long requests in flight may go on when the time of `--once` is up.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
+
+const INTERRUPTED: &str = "stopped before every job was delivered; what is left goes on at the next start";
+
+/// How long results may take to be read after a signal.
+const PRINT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Starts the daemon: it watches jobs until they end and hands each one to the sinks.\n\n\
@@ -126,10 +132,15 @@ pub struct RunArgs {
 /// # Errors
 /// When it cannot start, or ends by a failure.
 pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
+    let stop = CancellationToken::new();
+    lifecycle::stop_on_signals(stop.clone())?;
+    // Without the daemon's reload a hang-up means what it always does: the terminal is gone.
+    let hangups = (!args.once).then(lifecycle::hangups).transpose()?;
     let loader = global.loader(args.overrides(global));
     let loaded = loader.load().map_err(|error| BadUsage(error.to_string()))?;
     let level = telemetry::start_logging(&loaded.config.log, global.level().as_deref());
     let config = loaded.config;
+    process::allow_core_dumps(config.server.core_dumps);
     if args.once && config.watch.is_empty() {
         let text =
             "--once has nothing to watch; name jobs with --watch, or with `watch` in the configuration";
@@ -155,13 +166,17 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     }
     let ids = config.watch.clone();
     // A run that ends by itself needs no port of its own, unless somebody wants to look on.
-    let app = App::bind(config, !args.once || args.listen.is_some()).await?;
-    lifecycle::stop_on_signals(app.handle().stopping())?;
+    let serve = !args.once || args.listen.is_some();
+    let app = tokio::select! {
+        app = App::bind_until(config, serve, stop.child_token()) => app?,
+        () = stop.cancelled() => {
+            tracing::info!("stopped while the store was being opened; nothing was started");
+            return if args.once { Err(anyhow::anyhow!(INTERRUPTED)) } else { Ok(ExitStatus::Done) };
+        }
+    };
     lifecycle::tell_service_manager(app.handle());
-    if args.once {
-        return once(app, &ids, args.timeout).await;
-    }
-    lifecycle::reload_on_hangup(app.handle())?;
+    let Some(hangups) = hangups else { return once(app, &ids, args.timeout, &stop).await };
+    lifecycle::reload_on_hangup(hangups, app.handle());
     if let Some(file) = loaded.file.filter(|_| args.watch_config) {
         tokio::spawn(config_watch::watch(file, app.handle()));
     }
@@ -180,7 +195,7 @@ enum Ended {
 }
 
 /// Watches the given jobs to their end, and stops.
-async fn once(app: App, ids: &[JobId], limit: Option<Span>) -> Result<ExitStatus> {
+async fn once(app: App, ids: &[JobId], limit: Option<Span>, stop: &CancellationToken) -> Result<ExitStatus> {
     let handle = app.handle();
     let mut daemon = tokio::spawn(app.run());
     let source = handle.default_source();
@@ -217,29 +232,26 @@ async fn once(app: App, ids: &[JobId], limit: Option<Span>) -> Result<ExitStatus
         }
     }
     let mut status = ExitStatus::Done;
-    let mut out = Output(io::stdout());
-    let mut open = 0;
+    let (mut lines, mut open) = (Vec::new(), 0);
     for id in ids {
         let watch = handle.find(&source, id)?;
         let view = watch.map(|watch| handle.view(&watch)).transpose()?;
-        match view {
+        lines.push(match view {
             Some(view) if view.phase.is_final() => {
-                writeln!(out, "{}", summary(&view))?;
                 status = status.max(ExitStatus::of_watch(&view));
+                summary(&view) + "\n"
             }
             view => {
                 open += 1;
-                writeln!(out, "{} is not done{}", clean(id.as_str()), still_open(view.as_ref()))?;
+                format!("{} is not done{}\n", clean(id.as_str()), still_open(view.as_ref()))
             }
-        }
+        });
     }
-    out.flush()?;
+    print(lines.concat(), stop).await?;
     let jobs = count(open, "job is", "jobs are");
     match ended {
         Ended::Settled => Ok(status),
-        Ended::Stopped => {
-            anyhow::bail!("stopped before every job was delivered; what is left goes on at the next start")
-        }
+        Ended::Stopped => anyhow::bail!(INTERRUPTED),
         Ended::OutOfTime(Span(limit)) => {
             anyhow::bail!("{jobs} not done after {}; what is left goes on at the next start", rounded(limit))
         }
@@ -270,6 +282,22 @@ fn still_open(view: Option<&WatchView>) -> String {
     let error =
         view.last_error.as_deref().map(|error| format!(": {}", brief(error, 200))).unwrap_or_default();
     clean(&format!(" ({doing}){error}"))
+}
+
+/// Prints, and gives up a moment after a signal: whoever holds the other end may not read.
+async fn print(text: String, stop: &CancellationToken) -> Result<()> {
+    let printing = tokio::task::spawn_blocking(move || {
+        let mut out = Output(io::stdout());
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    });
+    tokio::select! {
+        printed = printing => Ok(printed??),
+        () = async {
+            stop.cancelled().await;
+            tokio::time::sleep(PRINT_PATIENCE).await;
+        } => anyhow::bail!("stdout was not read"),
+    }
 }
 
 impl RunArgs {

@@ -164,7 +164,7 @@ pub async fn run(args: MockArgs) -> anyhow::Result<()> {
     told_to_stop().await?;
     let total = mock.total();
     mock.stop().await;
-    writeln!(io::stderr(), "stopped after {total} requests")?;
+    crate::telemetry::say(&format!("stopped after {total} requests"));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use prometheus::{Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, TextEncoder};
 
-use super::{Catalogue, Label, Spans, sources::SourceMetrics};
+use super::{Catalogue, Label, Spans, log_queue::DROPPED, sources::SourceMetrics};
 use crate::deliver::SinkMetrics;
 
 /// Up to a minute in steps that tell a good poller from a fixed two seconds.
@@ -41,6 +41,8 @@ pub struct Metrics {
     pub config_last_reload_ok: IntGauge,
     /// Panics that were contained.
     pub panics: IntCounter,
+    /// Log lines that were dropped.
+    pub log_lines_dropped: IntCounter,
     /// Requests to the collector, by signal and result.
     pub otlp_exports: IntCounterVec,
     /// What is done for jobs, for the collector.
@@ -126,6 +128,7 @@ impl Metrics {
                 IntCounter::new("tidings_panics_total", "Panics in one job's work that were contained."),
                 &[],
             ),
+            log_lines_dropped: all.add(Ok(DROPPED.clone()), &[]),
             catalogue,
         };
         metrics.config_last_reload_ok.set(1);

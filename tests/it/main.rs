@@ -50,6 +50,7 @@ mod simulate;
 mod sinks;
 mod sources;
 mod store_cli;
+mod surroundings;
 mod templates;
 mod times;
 mod transport;

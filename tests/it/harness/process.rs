@@ -50,7 +50,14 @@ impl Process {
         process
     }
 
-    pub async fn spawn(mut command: Command) -> Self {
+    pub async fn spawn(command: Command) -> Self {
+        let mut process = Self::launch(command);
+        process.listening().await;
+        process
+    }
+
+    /// Starts it without waiting for anything; it has no URL before [`Process::listening`].
+    pub fn launch(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log: Arc<Mutex<String>> = Arc::default();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -62,14 +69,19 @@ impl Process {
                 log.push('\n');
             }
         });
+        Self { url: String::new(), child, log, reader }
+    }
+
+    /// Waits until it says where it listens.
+    pub async fn listening(&mut self) {
         let address = eventually("it says where it listens", || async {
-            let log = log.lock().unwrap().clone();
+            let log = self.log();
             let line = log.lines().find(|line| line.contains("listening"))?.to_owned();
             let at = line.find("address=")? + "address=".len();
             Some(line[at..].split_whitespace().next()?.to_owned())
         })
         .await;
-        Self { url: format!("http://{address}"), child, log, reader }
+        self.url = format!("http://{address}");
     }
 
     /// What it logged so far.
@@ -114,6 +126,11 @@ impl Process {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until it ended: how.
+    pub async fn died(mut self) -> std::process::ExitStatus {
+        tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it ends").unwrap()
     }
 
     /// Waits until it ended: the exit status, and all that it logged.
