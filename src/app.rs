@@ -14,13 +14,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, Bound, Listen, view::WatchView},
+    api::{self, Api, Bound, Listen, Places, view::WatchView},
     clock,
     config::{Config, Loader},
     deliver::SinkError,
     fanout::{Router, Routing, Unrouted},
     http_client::BadProxy,
     job::JobId,
+    process,
     reload::{self, ReloadError, ReloadRequest, Reloaded, Reloader},
     remember,
     secret::SecretSource,
@@ -169,14 +170,16 @@ impl App {
         // It goes on while the others finish, for what they do then.
         let last = CancellationToken::new();
         let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(Arc::clone(&api), last.clone())));
-        let routes = [(listener, api::router(&api)), (admin, api::admin_router(&api))];
-        for (bound, router) in routes {
+        let descriptors = process::descriptor_limit();
+        let routes = [
+            (listener, api::router(&api), Places::of_api(descriptors)),
+            (admin, api::admin_router(&api), Places::of_admin(descriptors)),
+        ];
+        for (bound, router, places) in routes {
             if let Some(bound) = bound {
                 tracing::info!(address = %bound.address, "listening");
-                stages.start(
-                    "a listener",
-                    bound.serve(router, config.server.write_timeout.0, api.stop.clone()),
-                );
+                let patience = config.server.write_timeout.0;
+                stages.start("a listener", bound.serve(router, places, patience, api.stop.clone()));
             }
         }
         let loaded = tokio::select! {

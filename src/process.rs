@@ -119,6 +119,12 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// How many descriptors the process may have open.
+#[must_use]
+pub(crate) fn descriptor_limit() -> usize {
+    getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
 /// Sets whether the kernel may dump the memory of this process, and another process of the same user may read it. Keys and
 /// tokens are in it.
 pub fn allow_core_dumps(allowed: bool) {

@@ -26,7 +26,7 @@ pub(super) enum Door {
 }
 
 /// Routes that a probe asks without a token and under any name.
-fn is_probe(path: &str) -> bool {
+pub(super) fn is_probe(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
 }
 

@@ -29,11 +29,15 @@ const MAX_BODY: usize = 8 << 20;
 /// How long a body may take to arrive, and how long it waits for its turn.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A larger body waits for a place.
-const SMALL: usize = 64 << 10;
+/// A larger body waits for a place. A registration is smaller.
+const SMALL: usize = 8 << 10;
 
-/// Places of larger bodies: so many are in memory at once.
-static PLACES: Semaphore = Semaphore::const_new(4);
+/// A larger body waits for one of few places.
+const MEDIUM: usize = 64 << 10;
+
+/// So many bodies above [`SMALL`], and above [`MEDIUM`], are in memory at once.
+static MEDIUM_PLACES: Semaphore = Semaphore::const_new(64);
+static LARGE_PLACES: Semaphore = Semaphore::const_new(4);
 
 /// Pairs that are kept of a map, one more than any of them may have; the rest is read past.
 pub(super) const MAX_PAIRS: usize = 101;
@@ -47,7 +51,7 @@ pub(super) const MAX_BATCH: usize = 10_000;
 /// A body that has arrived. It keeps its place while it is held.
 pub(super) struct JsonBody {
     bytes: Bytes,
-    _place: Option<SemaphorePermit<'static>>,
+    _places: Places,
 }
 
 impl<S: Sync> FromRequest<S> for JsonBody {
@@ -69,21 +73,19 @@ impl<S: Sync> FromRequest<S> for JsonBody {
 impl JsonBody {
     async fn arrived(body: Body) -> Result<Self, Problem> {
         let mut body = Limited::new(body, MAX_BODY);
-        let (mut bytes, mut place) = (BytesMut::new(), None);
         let mut until = Instant::now() + BODY_TIMEOUT;
+        let (mut bytes, mut places) = (BytesMut::new(), Places::default());
+        // Where its length is known the place is taken first, and the buffer is made at once: one that grows is copied.
+        let told = body.size_hint().exact().and_then(|told| usize::try_from(told).ok());
+        let told = told.filter(|told| *told <= MAX_BODY).unwrap_or_default();
+        until += places.take(told).await?;
+        bytes.reserve(told);
         while let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| too_slow())? {
             let Ok(data) = frame.map_err(|error| cut(&*error))?.into_data() else { continue };
-            if bytes.len() + data.len() > SMALL && place.is_none() {
-                let asked = Instant::now();
-                place = Some(turn().await?);
-                until += asked.elapsed();
-                // At once, where its length is known: a buffer that grows is copied.
-                let left = body.size_hint().upper().and_then(|left| usize::try_from(left).ok());
-                bytes.reserve(data.len() + left.filter(|left| *left <= MAX_BODY).unwrap_or_default());
-            }
+            until += places.take(bytes.len() + data.len()).await?;
             bytes.extend_from_slice(&data);
         }
-        Ok(Self { bytes: bytes.freeze(), _place: place })
+        Ok(Self { bytes: bytes.freeze(), _places: places })
     }
 
     /// The body as a `T`, which may borrow from it. Of a name that is there twice either the first counts, or it is an error.
@@ -104,14 +106,31 @@ impl JsonBody {
     }
 }
 
-/// A place for a body that is not small.
-async fn turn() -> Result<SemaphorePermit<'static>, Problem> {
-    match timeout(BODY_TIMEOUT, PLACES.acquire()).await {
+/// The places of a body that is not small.
+#[derive(Default)]
+struct Places {
+    medium: Option<SemaphorePermit<'static>>,
+    large: Option<SemaphorePermit<'static>>,
+}
+
+impl Places {
+    /// Takes what a body of this size needs. Returns how long it waited for that.
+    async fn take(&mut self, size: usize) -> Result<Duration, Problem> {
+        let asked = Instant::now();
+        if size > SMALL && self.medium.is_none() {
+            self.medium = Some(turn(&MEDIUM_PLACES).await?);
+        }
+        if size > MEDIUM && self.large.is_none() {
+            self.large = Some(turn(&LARGE_PLACES).await?);
+        }
+        Ok(asked.elapsed())
+    }
+}
+
+async fn turn(places: &'static Semaphore) -> Result<SemaphorePermit<'static>, Problem> {
+    match timeout(BODY_TIMEOUT, places.acquire()).await {
         Ok(Ok(place)) => Ok(place),
-        _ => Err(Problem::new(
-            Code::Busy,
-            format!("other requests with more than {} KiB are being read; send it again", SMALL >> 10),
-        )),
+        _ => Err(Problem::new(Code::Busy, "other requests of this size are being read; send it again")),
     }
 }
 
@@ -321,7 +340,7 @@ mod tests {
     }
 
     fn body(text: impl Into<String>) -> JsonBody {
-        JsonBody { bytes: text.into().into(), _place: None }
+        JsonBody { bytes: text.into().into(), _places: Places::default() }
     }
 
     #[test]

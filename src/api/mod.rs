@@ -11,7 +11,9 @@ mod event_list;
 mod events;
 mod export;
 mod health;
+mod listen;
 mod patience;
+mod places;
 mod problem;
 mod requests;
 mod routes;
@@ -37,10 +39,11 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use config::host_name;
 pub use config::{ServerConfig, StreamLimits};
+pub use listen::{Bound, Listen};
+pub(crate) use places::Places;
 pub use problem::Code;
 pub(crate) use problem::Problem;
 pub use routes::openapi;
-pub use server::{Bound, Listen};
 pub(crate) use watches::stored_body;
 
 use crate::{

@@ -1,4 +1,4 @@
-//! A connection whose client must go on taking what it is sent.
+//! A connection whose client must go on: finishing the head that it began, and taking what it is sent.
 
 use std::{
     io,
@@ -16,6 +16,16 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::places::Place;
+
+/// How long the head of a request may take from its first byte on.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A stream of any kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// What a connection and the answers on it know of each other.
 #[derive(Debug, Default)]
 pub(super) struct Line {
@@ -25,17 +35,24 @@ pub(super) struct Line {
     pub streaming: AtomicBool,
 }
 
-/// A stream that fails when not a byte can be written for a while.
-pub(super) struct Patient<S> {
-    stream: S,
+/// A stream that fails when a head is not finished in time, or when not a byte can be written for a while.
+pub(super) struct Patient {
+    stream: Box<dyn Stream>,
     patience: Duration,
     line: Arc<Line>,
+    place: Arc<Place>,
     waiting: Option<Pin<Box<Sleep>>>,
+    head: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration, line: Arc<Line>) -> Self {
-        Self { stream, patience, line, waiting: None }
+impl Patient {
+    pub(super) fn new(
+        stream: Box<dyn Stream>,
+        patience: Duration,
+        line: Arc<Line>,
+        place: Arc<Place>,
+    ) -> Self {
+        Self { stream, patience, line, place, waiting: None, head: None }
     }
 
     /// Passes a result on; one that has to be waited for starts the clock or fails once it has run out.
@@ -52,17 +69,30 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl AsyncRead for Patient {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let done = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let came = buffer.filled().len() > before;
+        let in_head = if came { self.place.heard() } else { self.place.is_in_head() };
+        if !in_head {
+            self.head = None;
+            return done;
+        }
+        let head = self.head.get_or_insert_with(|| Box::pin(sleep(HEAD_PATIENCE)));
+        if done.is_pending() {
+            ready!(head.as_mut().poll(cx));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head takes too long")));
+        }
+        done
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.within(cx, done)

@@ -1,233 +1,205 @@
-//! Listeners and connections: TCP and unix sockets, with bounds that a slow or greedy client meets.
+//! Serving connections, with bounds that a slow or greedy client meets.
 
 use std::{
     convert::Infallible,
-    fmt, fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
-use http::Request;
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
-    select,
-    sync::Semaphore,
-};
-use tokio_util::sync::CancellationToken;
+use axum::{Router, body::Body, response::IntoResponse as _};
+use http::{Request, Response, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{select, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::{
-    access::Door,
+    access::{Door, is_probe},
+    listen::{Accepted, Bound},
     patience::{Line, Patient},
-    tcp,
+    places::{InRequest, Place, Places},
+    problem::{Code, Problem},
 };
 use crate::units::Span;
 
-/// How long a connection may take for a request's headers, and how long it may lie idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a connection may lie idle between requests.
+const IDLE: Duration = Duration::from_secs(75);
 
-/// The largest head of a request.
-const MAX_HEAD: usize = 64 << 10;
+/// How long it may say nothing at first.
+const SILENCE: Duration = Duration::from_secs(30);
 
-/// How long a stop waits for the reader of an endless answer to take its end.
+/// The largest head of a request, and the most of its body that is read ahead.
+const MAX_HEAD: usize = 16 << 10;
+
+/// How long a stop waits for the reader of an endless answer to take its end, and for a head to be complete.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Connections at once; a further one waits to be accepted.
-const MAX_CONNECTIONS: usize = 4096;
+/// How long an idle connection that gives way may take for what it was sent before.
+const FLUSH: Duration = Duration::from_millis(100);
 
-/// An address to listen on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// A unix socket.
-    Unix(PathBuf),
-}
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-impl std::str::FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = PathBuf::from(path);
-            if path.file_name().is_some() {
-                return Ok(Self::Unix(path));
-            }
-            return Err("a unix socket is written with its path, unix:/run/tidings/api.sock".to_owned());
-        }
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let named = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()).map(local);
-        named.or_else(|| text.parse().ok()).map(Self::Tcp).ok_or_else(|| {
-            let hint = match text.rsplit_once(':') {
-                Some(("" | "*", port)) => {
-                    format!("write 127.0.0.1:{port}, or [::]:{port} for every interface")
-                }
-                _ => "write it like 127.0.0.1:8787, [::1]:8787 or unix:/run/tidings/api.sock".to_owned(),
-            };
-            format!("`{text}` is not an address to listen on; {hint}")
-        })
-    }
-}
-
-impl Listen {
-    /// Whether only this machine reaches it.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Self::Unix(_) => true,
-        }
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// A listener that is bound.
-pub struct Bound {
-    socket: Socket,
-    /// The address, with the port that the system chose.
-    pub address: Listen,
-}
-
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+/// What all connections of a listener share.
+#[derive(Clone)]
+struct Serving {
+    router: Router,
+    patience: Duration,
+    stop: CancellationToken,
 }
 
 impl Bound {
-    /// Binds an address. A unix socket that a killed process left is replaced; one that answers is not.
-    ///
-    /// # Errors
-    /// When it is taken or not allowed.
-    pub async fn bind(listen: &Listen) -> io::Result<Self> {
-        match listen {
-            Listen::Tcp(address) => {
-                let socket = tcp::bind(*address).await?;
-                let address = Listen::Tcp(socket.local_addr()?);
-                Ok(Self { socket: Socket::Tcp(socket), address })
-            }
-            Listen::Unix(path) => {
-                if fs::exists(path)? {
-                    if tokio::net::UnixStream::connect(path).await.is_ok() {
-                        return Err(io::Error::new(
-                            io::ErrorKind::AddrInUse,
-                            "another process listens there",
-                        ));
-                    }
-                    fs::remove_file(path)?;
-                }
-                let socket = UnixListener::bind(path)?;
-                // The socket is the API: whoever may open it may use it. Owner and group, as for a sidecar's
-                // shared volume.
-                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
-                fs::set_permissions(path, mode)?;
-                Ok(Self { socket: Socket::Unix(socket), address: listen.clone() })
-            }
-        }
-    }
-
-    /// Serves `router` until `stop`, then lets requests under way finish.
+    /// Serves `router` until `stop`, then lets requests in flight finish.
     /// A client that takes nothing of its answer for `patience` is cut off.
-    pub async fn serve(self, router: Router, patience: Duration, stop: CancellationToken) {
-        let graceful = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    pub(crate) async fn serve(
+        self,
+        router: Router,
+        places: Arc<Places>,
+        patience: Duration,
+        stop: CancellationToken,
+    ) {
+        let serving = Serving { router, patience, stop };
+        let open = TaskTracker::new();
+        let mut failing = false;
         loop {
-            let place = Arc::clone(&places).acquire_owned();
-            let (place, accepted) = select! {
-                pair = async { (place.await, self.accept().await) } => pair,
-                () = stop.cancelled() => break,
+            let accepted = select! {
+                accepted = async {
+                    places.room().await;
+                    self.accept().await
+                } => accepted,
+                () = serving.stop.cancelled() => break,
             };
-            let (stream, door) = match accepted {
-                Ok(accepted) => accepted,
+            match accepted {
+                Ok(accepted) => {
+                    failing = false;
+                    open.spawn(serving.clone().connection(accepted, places.enter()));
+                }
                 Err(error) => {
-                    // Out of descriptors, most likely: the next may work when one is closed.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
+                    // Out of descriptors, most likely.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "a connection could not be accepted; the longest idle ones are closed");
+                    }
+                    places.end_oldest();
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                 }
-            };
-            let router = router.clone();
-            let line = Arc::new(Line::default());
-            let known = Arc::clone(&line);
-            let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(door);
-                request.extensions_mut().insert(Arc::clone(&known));
-                let router = router.clone();
-                async move { Ok::<_, Infallible>(unfailing(router.oneshot(request.map(Body::new)).await)) }
-            });
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD);
-            let connection =
-                graceful.watch(http.serve_connection(
-                    TokioIo::new(Patient::new(stream, patience, Arc::clone(&line))),
-                    service,
-                ));
-            let stop = stop.clone();
-            tokio::spawn(async move {
-                select! {
-                    // A client that breaks off is its own affair.
-                    _ = connection => {}
-                    () = abandoned(&line, &stop) => {}
-                }
-                if line.stalled.load(Ordering::Acquire) {
-                    tracing::warn!(after = %Span(patience), "a client took nothing of its answer and was cut off");
-                }
-                drop(place);
-            });
-        }
-        if let Listen::Unix(path) = &self.address {
-            let _ = fs::remove_file(path);
-        }
-        drop(self.socket);
-        graceful.shutdown().await;
-    }
-
-    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Door)> {
-        match &self.socket {
-            Socket::Tcp(socket) => {
-                let (stream, _) = socket.accept().await?;
-                stream.set_nodelay(true)?;
-                let local =
-                    stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
-                Ok((Box::new(stream), Door::Tcp(local)))
             }
-            Socket::Unix(socket) => Ok((Box::new(socket.accept().await?.0), Door::Unix)),
         }
+        drop(self);
+        open.close();
+        open.wait().await;
     }
 }
 
-/// Waits until the daemon stops and the end of an endless answer is not taken.
-async fn abandoned(line: &Line, stop: &CancellationToken) {
+impl Serving {
+    async fn connection(self, accepted: Accepted, place: Arc<Place>) {
+        // Until it says something it costs its descriptor and no buffer.
+        let spoken = select! {
+            spoken = timeout(SILENCE, accepted.speaks()) => matches!(spoken, Ok(Ok(()))),
+            () = place.leave() => false,
+            () = self.stop.cancelled() => false,
+        };
+        if !spoken {
+            return;
+        }
+        let line = Arc::new(Line::default());
+        let door = accepted.door();
+        let stream =
+            Patient::new(accepted.into_stream(), self.patience, Arc::clone(&line), Arc::clone(&place));
+        let service = service_fn(|request| self.answer(request, door, &line, &place));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut ending = false;
+        loop {
+            select! {
+                // A client that breaks off is its own affair.
+                _ = connection.as_mut() => break,
+                () = place.leave(), if !ending => {
+                    if place.is_in_head() {
+                        break;
+                    }
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                    if timeout(FLUSH, connection.as_mut()).await.is_ok() || !place.is_in_request() {
+                        break;
+                    }
+                }
+                () = self.stop.cancelled(), if !ending => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = abandoned(&line, &place, &self.stop) => break,
+            }
+        }
+        if line.stalled.load(Ordering::Acquire) {
+            tracing::warn!(after = %Span(self.patience), "a client took nothing of its answer and was cut off");
+        }
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        door: Door,
+        line: &Arc<Line>,
+        place: &Arc<Place>,
+    ) -> Result<Response<Body>, Infallible> {
+        let (in_request, has_room) = place.begin_request();
+        if !has_room && !is_probe(request.uri().path()) {
+            let text = "too many requests are in flight; send it again";
+            let problem = Problem::new(Code::Busy, text);
+            return Ok(
+                last(problem.into_response()).map(|body| Body::new(Answer { body, _in_request: in_request }))
+            );
+        }
+        request.extensions_mut().insert(door);
+        request.extensions_mut().insert(Arc::clone(line));
+        let response = self.router.clone().oneshot(request.map(Body::new)).await?;
+        let response = if has_room { response } else { last(response) };
+        Ok(response.map(|body| Body::new(Answer { body, _in_request: in_request })))
+    }
+}
+
+/// The last answer on its connection, which makes room for others then.
+fn last(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+    response
+}
+
+/// Waits until the daemon stops and its client neither takes the end of an endless answer nor completes a head.
+async fn abandoned(line: &Line, place: &Place, stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(FAREWELL).await;
-    if !line.streaming.load(Ordering::Acquire) {
+    if !line.streaming.load(Ordering::Acquire) && !place.is_in_head() {
         std::future::pending::<()>().await;
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+/// The body of an answer. With its end the request is over.
+struct Answer {
+    body: Body,
+    _in_request: InRequest,
+}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+impl HttpBody for Answer {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
 
-fn unfailing<T>(result: Result<T, Infallible>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(never) => match never {},
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -3,7 +3,11 @@
 
 use std::{
     io::{Read as _, Write as _},
-    os::unix::{fs::OpenOptionsExt as _, process::ExitStatusExt as _},
+    os::unix::{
+        fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, symlink},
+        net::{UnixDatagram, UnixListener},
+        process::ExitStatusExt as _,
+    },
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -11,14 +15,15 @@ use std::{
 use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tidings::mock::JobPlan;
+use tidings::mock::{Ending, JobPlan};
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, UnixStream},
     process::{Child, Command},
     time::timeout,
 };
 
-use crate::harness::{PATIENCE, Process, Receiver, binary, eventually, http, mock, write_config};
+use crate::harness::{PATIENCE, Process, Receiver, binary, eventually, http, mock, once, show, write_config};
 
 /// The binary below a shell that sets a limit first.
 fn limited(limit: &str, args: &[&str], folder: &Path) -> Command {
@@ -192,10 +197,137 @@ async fn threads_are_few_on_any_machine() {
 }
 
 /// Opens a connection that says this and no more.
+async fn connected(address: &str, says: &[u8]) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    // One that was closed meanwhile is none of ours any more.
+    stream.write_all(says).await.ok()?;
+    Some(stream)
+}
+
 /// Asks over a connection of its own.
 async fn healthz(url: &str) {
     let answer = timeout(PATIENCE, http().get(format!("{url}/healthz")).send()).await.expect("it answers");
     assert_eq!(answer.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_neither_stop_the_work_nor_close_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let admin = format!("127.0.0.1:{}", free_port());
+    let more = format!(
+        "[server]\nadmin_listen = \"{admin}\"\n\n[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\n",
+        receiver.url()
+    );
+    write_config(folder.path(), &mock.base_url(), &more);
+    let command = limited("ulimit -n 128", &["run", "--listen", "127.0.0.1:0"], folder.path());
+    let process = Process::spawn(command).await;
+    let address = process.url.trim_start_matches("http://").to_owned();
+    let mut silent = Vec::new();
+    for number in 0..75 {
+        silent.extend(connected(&address, b"").await);
+        silent.extend(connected(&address, b"GET / HTTP/1.1\r\nhost: loc").await);
+        if number % 25 == 0 {
+            silent.extend(connected(&admin, b"").await);
+            healthz(&process.url).await;
+            healthz(&format!("http://{admin}")).await;
+        }
+    }
+    for _ in 0..30 {
+        silent.extend(connected(&admin, b"").await);
+    }
+    healthz(&process.url).await;
+    healthz(&format!("http://{admin}")).await;
+    let job = mock.add_job(JobPlan::new());
+    let body = json!({"job_id": job});
+    let answer = http().post(format!("{}/v1/watches", process.url)).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    receiver.at_least(1).await;
+    let open = std::fs::read_dir(format!("/proc/{}/fd", process.pid())).unwrap().count();
+    assert!(open <= 128 - 16, "{open} descriptors are open");
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unix_socket_full_of_silent_connections_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock().await;
+    write_config(folder.path(), &mock.base_url(), "");
+    let socket = folder.path().join("api.sock");
+    let listen = format!("unix:{}", socket.display());
+    let command = limited("ulimit -n 128", &["run", "--listen", &listen], folder.path());
+    let process = Process::spawn(command).await;
+    let mut silent = Vec::new();
+    for _ in 0..150 {
+        silent.push(eventually("it connects", || async { UnixStream::connect(&socket).await.ok() }).await);
+    }
+    http();
+    let client = reqwest::Client::builder().unix_socket(socket.clone()).build().unwrap();
+    let asked = timeout(PATIENCE, client.get("http://localhost/healthz").send());
+    assert_eq!(asked.await.expect("it answers").unwrap().status(), 200);
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_flight_leave_room_for_a_probe() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock().await;
+    write_config(folder.path(), &mock.base_url(), "");
+    let command = limited("ulimit -n 128", &["run", "--listen", "127.0.0.1:0"], folder.path());
+    let process = Process::spawn(command).await;
+    let address = process.url.trim_start_matches("http://").to_owned();
+    let job = mock.add_job(JobPlan::new().ending(Ending::Stuck));
+    let body = json!({"job_id": job});
+    let answer = http().post(format!("{}/v1/watches", process.url)).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    let wait = format!(
+        "GET /v1/watches/retab/{job}/wait?timeout=5m HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive\r\n\r\n"
+    );
+    // Of 64 places 48 are for requests.
+    let (said, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..50 {
+        let (said, address, wait) = (said.clone(), address.clone(), wait.clone());
+        tokio::spawn(async move {
+            let mut stream = connected(&address, wait.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            // The test may be over.
+            let _ = said.send(String::from_utf8_lossy(&answer).into_owned());
+        });
+    }
+    // Those that wait are not answered.
+    let refused = timeout(PATIENCE, answers.recv()).await.expect("one is refused").unwrap();
+    assert_eq!(refused, "HTTP/1.1 503");
+    healthz(&process.url).await;
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_heads_and_bodies_take_little_memory() {
+    const CONNECTIONS: usize = 400;
+    let folder = tempfile::tempdir().unwrap();
+    write_config(folder.path(), "http://127.0.0.1:1", "[server]\ncore_dumps = true\n");
+    let process = Process::run(folder.path(), &[]).await;
+    let address = process.url.trim_start_matches("http://").to_owned();
+    let before = process.rss();
+    process.reset_peak();
+    let post = "POST /v1/watches HTTP/1.1\r\nhost: localhost\r\n";
+    let head = format!("{post}x-filler: {}", "x".repeat(60 << 10));
+    for mut stream in
+        join_all((0..CONNECTIONS).map(|_| connected(&address, head.as_bytes()))).await.into_iter().flatten()
+    {
+        // Its end, after an answer or without one.
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is closed");
+    }
+    let (json, filler) = ("content-type: application/json\r\ncontent-length: 65536", "x".repeat(60 << 10));
+    let body = format!("{post}{json}\r\n\r\n{filler}");
+    let _bodies = join_all((0..CONNECTIONS).map(|_| connected(&address, body.as_bytes()))).await;
+    healthz(&process.url).await;
+    let growth = process.peak().saturating_sub(before);
+    println!("{CONNECTIONS} heads and bodies of 60 KiB; memory grew by at most {} KiB", growth >> 10);
+    assert!(growth < 20 << 20, "it grew by {} KiB", growth >> 10);
+    assert_eq!(process.terminate().await.0, Some(0));
 }
 
 /// A data folder whose store opens only when the returned marker is fed.
@@ -287,4 +419,100 @@ async fn memory_is_dumped_only_where_that_is_asked_for() {
         process.signal(Signal::ABORT);
         assert_eq!(process.died().await.core_dumped(), expected, "core_dumps = {allowed}");
     }
+}
+
+/// Starts a daemon that shall listen at `socket` and must not.
+async fn refused(folder: &Path, socket: &Path) {
+    let listen = format!("unix:{}", socket.display());
+    let output = timeout(PATIENCE, once(folder, &["run", "--listen", &listen])).await.expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(told.contains(&listen), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_the_name_of_its_socket_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    write_config(folder.path(), "http://127.0.0.1:1", "");
+    let at = |name: &str| folder.path().join(name);
+    let inode = |path: &Path| std::fs::symlink_metadata(path).unwrap().ino();
+    std::fs::write(at("file"), "precious").unwrap();
+    let _live = UnixListener::bind(at("live")).unwrap();
+    let _datagram = UnixDatagram::bind(at("datagram")).unwrap();
+    drop(UnixListener::bind(at("dead")).unwrap());
+    // One whose queue of connections is full, so that it cannot answer.
+    let _full = UnixListener::bind(at("full")).unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = UnixStream::connect(at("full")).await {
+        queued.push(stream);
+    }
+    symlink("file", at("to-file")).unwrap();
+    symlink("live", at("to-live")).unwrap();
+    symlink("dead", at("to-dead")).unwrap();
+    symlink("nothing", at("to-nothing")).unwrap();
+    std::fs::create_dir(at("folder")).unwrap();
+    for name in ["file", "live", "datagram", "full", "to-file", "to-live", "to-dead", "to-nothing", "folder"]
+    {
+        let before = inode(&at(name));
+        refused(folder.path(), &at(name)).await;
+        assert_eq!(inode(&at(name)), before, "{name}");
+    }
+    assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "precious");
+    assert!(at("dead").exists() && !at("nothing").exists());
+    std::os::unix::net::UnixStream::connect(at("live")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_its_end_a_daemon_removes_its_own_socket_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    write_config(folder.path(), "http://127.0.0.1:1", "");
+    let socket = folder.path().join("api.sock");
+    let listen = format!("unix:{}", socket.display());
+    let mut command = binary();
+    command.args(["run", "--listen", &listen]).current_dir(folder.path());
+    let process = Process::spawn(command).await;
+    assert!(std::fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
+    std::fs::remove_file(&socket).unwrap();
+    let _other = UnixListener::bind(&socket).unwrap();
+    assert_eq!(process.terminate().await.0, Some(0));
+    std::os::unix::net::UnixStream::connect(&socket).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_leaves_no_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = taken.local_addr().unwrap();
+    write_config(folder.path(), "http://127.0.0.1:1", &format!("[server]\nadmin_listen = \"{admin}\"\n"));
+    let socket = folder.path().join("api.sock");
+    let output = once(folder.path(), &["run", "--listen", &format!("unix:{}", socket.display())]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(!socket.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_find_a_dead_socket_one_gets_its_name() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let socket = one.path().join("api.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    let listen = format!("unix:{}", socket.display());
+    let mut both = [&one, &other].map(|folder| {
+        write_config(folder.path(), "http://127.0.0.1:1", "");
+        let mut command = binary();
+        command.args(["run", "--listen", &listen]).current_dir(folder.path());
+        command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    });
+    let loser = eventually("one gives up", || {
+        let ended = both.each_mut().map(|child| child.try_wait().unwrap());
+        async move { ended.iter().position(Option::is_some) }
+    })
+    .await;
+    assert_eq!(ended(&mut both[loser]).await.code(), Some(1));
+    http();
+    let client = reqwest::Client::builder().unix_socket(socket.clone()).build().unwrap();
+    eventually("the other answers", || async { client.get("http://localhost/healthz").send().await.ok() })
+        .await;
+    send(&both[1 - loser], Signal::TERM);
+    assert_eq!(ended(&mut both[1 - loser]).await.code(), Some(0));
+    assert!(!socket.exists());
 }

@@ -192,7 +192,7 @@ codes! {
         "The source did not answer a request through the proxy.",
         "The detail names the reason; `tidings source list` shows the source.";
     Busy "busy" [503]
-        "Other large requests are being read.",
+        "Too many requests, or too many large ones, are in flight.",
         "Send the request again a moment later.";
     TooManyReaders "too_many_readers" [503]
         "The bounded number of event streams is open.",
