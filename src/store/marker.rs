@@ -202,6 +202,11 @@ pub(super) fn lock(folder: &Path) -> Result<fs::File, OpenError> {
     let opened = fs::File::options().write(true).create(true).truncate(false).open(&path);
     // On a volume that is read-only, or too full for the file, a lock that is there can be held all the same.
     let opened = opened.or_else(|error| fs::File::open(&path).map_err(|_| error));
+    // A copy on read-only media may be without one; then the folder itself is locked.
+    let opened = opened.or_else(|error| match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => fs::File::open(folder),
+        _ => Err(error),
+    });
     let file = opened.map_err(|error| OpenError::of(folder, &error))?;
     match patiently_lock(&file) {
         Ok(()) => Ok(file),
