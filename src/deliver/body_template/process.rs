@@ -146,6 +146,10 @@ impl Running {
         let answer = read(stdout, Instant::now() + limit);
         let answer = answer.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => {
+                // In whole milliseconds: a little of the sink's time went by before.
+                let limit = Duration::from_millis(
+                    u64::try_from((limit + Duration::from_nanos(999_999)).as_millis()).unwrap_or(u64::MAX),
+                );
                 Failure::certain(format!("it took longer than {}, and was stopped", Span(limit)))
             }
             _ => Failure::of(plain(&error)),

@@ -10,7 +10,12 @@ use std::{
 
 use base64::Engine as _;
 use http::HeaderValue;
-use minijinja::{Environment, Error, ErrorKind, OutputSpan, OutputSpanKind, Template, value::Value};
+use minijinja::{
+    Environment, Error, ErrorKind, OutputSpan, OutputSpanKind, Template,
+    machinery::{Token, tokenize},
+    syntax::SyntaxConfig,
+    value::Value,
+};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
@@ -31,6 +36,10 @@ const FUEL: u64 = 2_000_000;
 
 /// The stack of a rendering: the deepest job that is read, and the values that a template nests, are followed on it.
 pub(super) const STACK: usize = 64 << 20;
+
+/// The words of one tag, each of which may nest those after it, and the branches of one `if`, which are nested in each other.
+const MAX_WORDS: usize = 10_000;
+const MAX_BRANCHES: usize = 1000;
 
 /// The longest reason of a failure, in characters: some quote a value.
 const MAX_REASON: usize = 300;
@@ -130,6 +139,7 @@ fn answer(request: &Request, job: &[u8]) -> Result<String, Failure> {
 fn rendered(request: &Request, job: &[u8]) -> Result<String, Cause> {
     let content_type = HeaderValue::from_str(&request.content_type).map_err(|error| error.to_string())?;
     let writing = Writing::of(&content_type);
+    measure(&request.template)?;
     let environment = environment(writing);
     let template = environment.template_from_named_str("template", &request.template)?;
     let mut event = request.variables.clone();
@@ -144,6 +154,39 @@ fn rendered(request: &Request, job: &[u8]) -> Result<String, Cause> {
         check_json(&text, &template, event)?;
     }
     Ok(text)
+}
+
+/// Whether a template can be parsed on any stack: minijinja bounds some of its nesting and not all. Seen before it is parsed.
+fn measure(template: &str) -> Result<(), Cause> {
+    let (mut words, mut begins_tag) = (0, false);
+    let mut branches: Vec<usize> = Vec::new();
+    for token in tokenize(template, false, SyntaxConfig::default()) {
+        let (token, span) = token?;
+        let too_deep = |what: String| {
+            let reason = format!("{what}, which nest too deeply");
+            Err(Cause { line: Some(span.start_line.into()), kind: Some(ErrorKind::SyntaxError), reason })
+        };
+        match &token {
+            Token::BlockStart | Token::VariableStart => words = 0,
+            Token::Ident("if") if begins_tag => branches.push(1),
+            Token::Ident("endif") if begins_tag => drop(branches.pop()),
+            Token::Ident("elif") if begins_tag => {
+                let count = branches.last_mut().map_or(0, |count| {
+                    *count += 1;
+                    *count
+                });
+                if count > MAX_BRANCHES {
+                    return too_deep(format!("an `if` has more than {MAX_BRANCHES} branches"));
+                }
+            }
+            _ => words += 1,
+        }
+        if words > MAX_WORDS {
+            return too_deep(format!("a tag has more than {MAX_WORDS} words"));
+        }
+        begins_tag = matches!(token, Token::BlockStart);
+    }
+    Ok(())
 }
 
 /// The job, parsed.

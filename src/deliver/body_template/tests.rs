@@ -198,6 +198,22 @@ fn no_template_runs_for_long_or_fills_the_memory() {
 }
 
 #[test]
+fn what_nests_too_deeply_is_refused_before_it_is_parsed() {
+    let sum = |words: usize| format!("\n{{{{ {}1 }}}}", "1+".repeat(words / 2));
+    assert_eq!(plain(&sum(9_990), &job("{}")), "\n4996");
+    let error = rendered(&sum(10_010), TEXT, &job("{}")).unwrap_err();
+    assert_eq!(error, "line 2: a tag has more than 10000 words, which nest too deeply");
+    let branches =
+        |count: usize| format!("{{% if false %}}{}{{% endif %}}1", "{% elif false %}".repeat(count - 1));
+    assert_eq!(plain(&branches(1000).repeat(2), &job("{}")), "11");
+    let error = rendered(&branches(1001), TEXT, &job("{}")).unwrap_err();
+    assert_eq!(error, "line 1: an `if` has more than 1000 branches, which nest too deeply");
+    // What is many, and not deep.
+    let many = "{{ 1 }}{% if elif %}{% endif %}".repeat(6_000);
+    assert_eq!(plain(&format!("{{% set elif = false %}}{many}"), &job("{}")).len(), 6_000);
+}
+
+#[test]
 fn a_check_finds_what_is_wrong_with_every_event() {
     for (template, expected) in [
         ("{\n{% for x in data %}}", "line 2: unexpected end of input, expected end of block"),
