@@ -4,6 +4,8 @@ use std::fmt;
 
 use url::Url;
 
+use crate::redact;
+
 /// Scheme, host and port (RFC 6454).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);
@@ -22,7 +24,7 @@ impl Origin {
     /// # Errors
     /// In words.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is no origin; write it like https://files.example.com");
+        let bad = || format!("`{}` is no origin; write it like https://files.example.com", shown(text));
         let origin = Self::of(text).ok_or_else(bad)?;
         let is_bare = Url::parse(text).is_ok_and(|url| {
             url.path() == "/"
@@ -40,13 +42,18 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A URL that was refused, without what may be secret in it; what is no URL is shown as it is, so that it can be found.
+fn shown(text: &str) -> String {
+    Url::parse(text).map_or_else(|_| text.to_owned(), |url| redact::url(&url))
+}
+
 /// A base URL without a slash at its end, and without the version that the paths begin with, since some clients want it
 /// there and others cut it off.
 ///
 /// # Errors
 /// In words, when it is no http or https URL.
 pub fn base_url(text: &str, path: &str) -> Result<String, String> {
-    let bad = || format!("`{text}` is not an http or https URL");
+    let bad = || format!("`{}` is not an http or https URL", shown(text));
     let url = Url::parse(text).map_err(|_| bad())?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(bad());
@@ -88,5 +95,11 @@ mod tests {
         for bad in ["e.com", "https://e.com/x", "https://u@e.com", "https://e.com?x", "file:///etc"] {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }
+        let told = Origin::parse("https://user:hunter2@e.com/?token=hunter2").unwrap_err();
+        assert_eq!(told, "`https://e.com/` is no origin; write it like https://files.example.com");
+        assert_eq!(
+            base_url("ftp://u:hunter2@e.com", "/").unwrap_err(),
+            "`ftp://e.com` is not an http or https URL"
+        );
     }
 }
