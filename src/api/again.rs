@@ -108,7 +108,7 @@ async fn deliver_filtered(
     filter: EventFilter,
     dry_run: bool,
 ) -> Result<u64, Problem> {
-    let until = api.store.newest_event().borrow().number;
+    let until = api.store.last_event()?;
     let (mut count, mut bodiless, mut after) = (0, 0, 0);
     loop {
         let (filter, name) = (filter.clone(), sink.to_owned());
@@ -187,7 +187,7 @@ pub(super) async fn drop_pending(
 ) -> Result<Json<Counted>, Problem> {
     check_known(&api, &name)?;
     // What comes in meanwhile is left alone.
-    let until = api.store.newest_event().borrow().number;
+    let until = api.store.last_event()?;
     let (mut after, mut count) = (None, 0);
     loop {
         let sink = name.clone();
@@ -224,7 +224,7 @@ pub(super) async fn move_pending(
         let detail = format!("`{name}` cannot hand its deliveries to itself");
         return Err(Problem::new(Code::SameSink, detail));
     }
-    let until = api.store.newest_event().borrow().number;
+    let until = api.store.last_event()?;
     let (mut after, mut moved) = (None, Moved::default());
     loop {
         let sink = name.clone();

@@ -197,6 +197,14 @@ impl Store {
         }
     }
 
+    /// The number of the last event that whoever reads the store sees; 0 when there is none. It may not be durable yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn last_event(&self) -> Result<u64, StoreError> {
+        self.read(newest_event)
+    }
+
     /// The newest event, and word of each that follows once it is durable.
     #[must_use]
     pub fn newest_event(&self) -> tokio::sync::watch::Receiver<Newest> {

@@ -223,3 +223,53 @@ async fn a_check_notes_a_path_that_two_jobs_can_have() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_past_event_never_takes_the_place_of_a_later_one() {
+    const JOBS: usize = 12;
+    let folder = tempfile::tempdir().unwrap();
+    let (out, late, mock) = (folder.path().join("out"), folder.path().join("late"), mock().await);
+    let mut config = config(folder.path(), &mock).disk("archive", &out).disk("late", &late);
+    for (name, events) in [("archive", "job.completed"), ("late", "job.expired")] {
+        let Some(SinkConfig::Disk(disk)) = config.sinks.get_mut(name) else { panic!("{name} is there") };
+        (disk.events, disk.path) = (vec![events.to_owned()], "{job_id}.json".to_owned());
+    }
+    let daemon = Daemon::start(config).await;
+    let jobs: Vec<String> = (0..JOBS).map(|n| format!("job_{n}")).collect();
+    for job in &jobs {
+        mock.add_job(JobPlan::new().id(job).ending(Ending::Failed));
+        watch(&daemon, "retab", job).await;
+    }
+    for job in &jobs {
+        delivered(&daemon, "retab", job).await;
+        let url = format!("{}/v1/jobs/{job}/retry", mock.base_url());
+        assert!(http().post(url).send().await.unwrap().status().is_success());
+        watch(&daemon, "retab", job).await;
+    }
+    for job in &jobs {
+        let path = format!("/v1/watches/retab/{job}");
+        eventually("the retried job is delivered", || async {
+            let watch = daemon.get(&path).await.1;
+            (watch["phase"] == "done" && watch["outcome"] == "completed").then_some(())
+        })
+        .await;
+    }
+    // One sink has the later events alone, the other one has nothing yet.
+    for (sink, count) in [("archive", JOBS), ("late", 2 * JOBS)] {
+        let answer = daemon.post("/v1/deliveries/deliver", &json!({"sink": sink})).await;
+        assert_eq!(answer, (202, json!({"count": count})));
+    }
+    eventually("all is delivered", || async {
+        let page = daemon.get("/v1/deliveries?limit=1000&state=delivered").await.1;
+        (page["data"].as_array()?.len() == 4 * JOBS).then_some(())
+    })
+    .await;
+    for dir in [&out, &late] {
+        let files = files(dir);
+        for job in &jobs {
+            let file = &files[&format!("{job}.json")];
+            assert!(*file == mock.full_body(job).unwrap(), "{job} in {}", dir.display());
+        }
+    }
+    daemon.stop().await;
+}

@@ -10,7 +10,7 @@ use crate::{api::view::DeliveryState, job::Phase};
 
 impl Bench {
     async fn deliver_all(&self, sink: &str, now: Time) -> u64 {
-        let until = self.store.newest_event().borrow().number;
+        let until = self.store.last_event().unwrap();
         let past = self.store.past(sink, &EventFilter::default(), |_| true, (0, until), usize::MAX).unwrap();
         self.store.deliver_past(sink, past.events, now).await.unwrap()
     }
@@ -73,7 +73,7 @@ async fn past_events_are_found_step_by_step_in_their_order() {
             expected.extend(watch.events);
         }
     }
-    let until = bench.store.newest_event().borrow().number;
+    let until = bench.store.last_event().unwrap();
     let (mut found, mut after, mut steps) = (Vec::new(), 0, 0);
     loop {
         let past = bench.store.past("app", &EventFilter::default(), |_| true, (after, until), 4).unwrap();
@@ -215,4 +215,19 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(hold(acts))?;
     }
+}
+
+#[tokio::test]
+async fn the_last_event_is_the_one_that_a_reader_sees_already() {
+    let bench = Bench::new();
+    let seen: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+    let (store, told) = (bench.store.clone(), Arc::clone(&seen));
+    // What is being made durable can be read, and is not told yet.
+    bench.store.on_flush(move |_| {
+        let newest = store.newest_event().borrow().number;
+        told.lock().unwrap().push((store.last_event().unwrap(), newest));
+    });
+    let watch = bench.finish("job", &[]).await;
+    let (last, newest) = *seen.lock().unwrap().last().unwrap();
+    assert_eq!((last, newest), (watch.events[0], 0));
 }
