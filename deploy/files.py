@@ -62,6 +62,14 @@ def memory_fits():
         assert taken <= limit / 2, f"{name}: {taken} MiB of the {limit} MiB of the unit leave too little"
 
 
+def threads_fit():
+    source = (root / "src/process.rs").read_text()
+    workers, blocking, own = (int(re.search(rf"const {name}: usize = (\d+);", source)[1]) for name in ["MAX_WORKERS", "MAX_BLOCKING", "OWN_THREADS"])
+    # A thread that waits for a rendering has a process of two.
+    most = 1 + workers + own + blocking + 2 * blocking
+    assert most <= int(setting("TasksMax")), f"it may have {most} threads and the unit lets it have {setting('TasksMax')}"
+
+
 def any_user_can_use_the_image(archive):
     tar = tarfile.open(archive)
 
@@ -80,7 +88,7 @@ def any_user_can_use_the_image(archive):
     assert set(files) - {"data", "tidings", ""} == set(), f"more is in the image: {sorted(files)}"
 
 
-for check in [mistakes_end_the_service_instead_of_restarting_it, the_file_is_not_overridden, what_is_written_is_where_the_unit_allows_it, memory_fits]:
+for check in [mistakes_end_the_service_instead_of_restarting_it, the_file_is_not_overridden, what_is_written_is_where_the_unit_allows_it, memory_fits, threads_fit]:
     check()
 for archive in sys.argv[1:]:
     any_user_can_use_the_image(archive)
