@@ -7,8 +7,8 @@ use super::{client::Client, exit::ExitStatus, output::Console, target::Path};
 use crate::reload::Reloaded;
 
 /// The long description of `tidings reload`.
-pub(super) const RELOAD: &str = "Has the running daemon read its configuration again: the file, and the environment and flags it was started \
-        with. It is checked first; with a mistake in it everything stays as it is. Sinks, sources, routes, callbacks, \
+pub(super) const RELOAD: &str = "Makes the running daemon read its configuration again: the file, and the environment and flags it was started \
+        with. It is checked first; with a mistake the previous configuration stays. Sinks, sources, routes, callbacks, \
         watch, log.level and store.retention change at once; what needs a restart is named. SIGHUP does the same.";
 
 /// The long description of `tidings quit`.

@@ -1,7 +1,5 @@
 //! `tidings deliveries`: events on their way, delivered, or given up.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use clap::Args;
 
@@ -10,13 +8,13 @@ use super::{
     client::Client,
     complete,
     exit::ExitStatus,
-    output::{Console, Listing, brief, fitted, next_attempt, relative, table},
+    output::{Console, Fitted, Listing, brief, next_attempt, relative, table, took},
     target::Path,
 };
 use crate::{
     api::view::{AttemptView, DeliveryState, DeliveryView},
     clock,
-    units::{Time, rounded},
+    units::Time,
 };
 
 /// The long description of the command.
@@ -89,7 +87,8 @@ pub async fn run(args: &DeliveriesArgs, client: &Client, console: &mut Console<'
         .maybe("since", args.since);
     let headers =
         &["DELIVERY", "SINK", "STATE", "EVENT", "SOURCE", "JOB", "TRIES", "CREATED", "NEXT", "ERROR"];
-    let listing = Listing { path, what: "deliveries", headers, row };
+    let columns = Fitted { headers, spare: &["CREATED"], text: 40 };
+    let listing = Listing { path, what: "deliveries", columns, row };
     listing.print(client, console, &args.pages, args.output).await?;
     Ok(ExitStatus::Done)
 }
@@ -113,10 +112,10 @@ fn row(client: &Client, text: &str, now: Time) -> Result<Vec<String>> {
 /// A delivery for people: its fields one a line, then its attempts.
 fn describe(delivery: DeliveryView, now: Time, width: usize) -> String {
     let when = |time: Time| format!("{time} ({})", relative(time, now));
-    let at = delivery.next_attempt_at.map(|at| format!("{at} ")).unwrap_or_default();
+    let at = delivery.next_attempt_at.map(|at| format!("{at}, ")).unwrap_or_default();
     let pending = delivery.state == DeliveryState::Pending;
     let next =
-        pending.then(|| format!("{at}({})", next_attempt(delivery.next_attempt_at, delivery.waits_for, now)));
+        pending.then(|| format!("{at}{}", next_attempt(delivery.next_attempt_at, delivery.waits_for, now)));
     let fields = [
         ("delivery", Some(delivery.id)),
         ("sink", Some(delivery.sink)),
@@ -134,7 +133,8 @@ fn describe(delivery: DeliveryView, now: Time, width: usize) -> String {
     if !delivery.attempts.is_empty() {
         text.push('\n');
         let headers = ["AT", "TOOK", "STATUS", "ERROR", "ANSWER"];
-        text.push_str(&fitted(&headers, delivery.attempts.iter().map(attempt).collect(), width));
+        let columns = Fitted { headers: &headers, spare: &[], text: 30 };
+        text.push_str(&columns.table(delivery.attempts.iter().map(attempt).collect(), width));
     }
     text
 }
@@ -146,7 +146,7 @@ fn attempt(one: &AttemptView) -> Vec<String> {
     };
     vec![
         one.at.to_string(),
-        rounded(Duration::from_millis(one.duration_ms)),
+        took(one.duration_ms),
         one.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
         or_dash(&one.error),
         one.response.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned()),

@@ -20,10 +20,9 @@ use super::{
 use crate::api::view::EventView;
 
 /// The command in a paragraph.
-pub const ABOUT: &str = "Follow the events as they happen\n\n\
-    One line for each event: the end of a job and, where a sink asks for it, its start and progress. When the \
-    daemon goes away the stream is resumed where it was, without a gap, however long that takes. Ctrl-C ends it with \
-    status 0; a daemon that cannot be reached within 10s of the start is status 1.\n\n\
+pub const ABOUT: &str = "Prints events as they happen, a line each: finished jobs and, where a sink asks for it, their start and progress.\n\n\
+    It keeps waiting across daemon restarts, and resumes without a gap. Ctrl-C ends it with status 0. It gives up with \
+    status 1 when it reaches no daemon within 10s of its start.\n\n\
     With --unrouted it lists the events that no sink took, newest first, and ends.";
 
 /// The wait before the first attempt to come back, doubled up to the last.
@@ -54,7 +53,7 @@ pub struct EventsArgs {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
 
-    /// Begin after this id of the stream; 0 begins with the oldest that is kept
+    /// Start after this id of the stream; 0 starts with the oldest stored event
     #[arg(long, value_name = "N")]
     pub since_id: Option<u64>,
 

@@ -8,7 +8,7 @@ use super::{
     client::Client,
     complete,
     exit::ExitStatus,
-    output::{Console, Listing, next_poll, relative},
+    output::{Console, Fitted, Listing, next_poll, relative},
     target::Path,
 };
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Lists the watches of the running daemon, newest first. Filters add up: a watch is shown when \
-        it matches all of them.";
+pub(super) const ABOUT: &str = "Lists the watches of the running daemon, newest first. With several filters a watch has to match \
+        all of them.";
 
 /// The arguments of `tidings list`.
 #[derive(Clone, Debug, Args)]
@@ -72,7 +72,8 @@ pub async fn run(args: &ListArgs, client: &Client, console: &mut Console<'_>) ->
     }
     let headers =
         &["JOB", "SOURCE", "PHASE", "STATUS", "OUTCOME", "POLLS", "DELIVERED", "CREATED", "NEXT POLL"];
-    let listing = Listing { path, what: "watches", headers, row };
+    let columns = Fitted { headers, spare: &["POLLS", "CREATED"], text: 30 };
+    let listing = Listing { path, what: "watches", columns, row };
     listing.print(client, console, &args.pages, args.output).await?;
     Ok(ExitStatus::Done)
 }

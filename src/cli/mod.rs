@@ -59,17 +59,16 @@ use client::Client;
 use output::Console;
 use target::Target;
 
-/// Brings word when asynchronous jobs end.
+/// Tells your systems when asynchronous jobs finish.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "tidings",
     version,
     arg_required_else_help = true,
-    about = "Brings word when asynchronous jobs end",
-    long_about = "Brings word when asynchronous jobs end.\n\n\
-        `tidings run` is a daemon: it polls a jobs API, and hands each job that ended to webhooks or to disk. The \
-        other commands talk to a daemon that runs, or help to set one up. `tidings demo` shows all of it without \
-        a key.",
+    about = "Tells your systems when asynchronous jobs finish",
+    long_about = "Tells your systems when asynchronous jobs finish.\n\n\
+        `tidings run` is a daemon: it polls a jobs API and sends each finished job to webhooks or to disk. The other \
+        commands talk to a running daemon, or help to set one up. `tidings demo` shows all of it without a key.",
     after_long_help = "Examples:\n  \
         tidings demo\n  \
         tidings run --out results\n  \
@@ -168,7 +167,7 @@ pub enum Command {
     /// Run the daemon
     #[command(long_about = run::ABOUT)]
     Run(run::RunArgs),
-    /// See it work, without a key or a network
+    /// Show the whole path at work, without a key or a network
     #[command(long_about = demo::ABOUT)]
     Demo(demo::DemoArgs),
     /// Run only the mock upstream, to try out integrations
@@ -182,10 +181,10 @@ pub enum Command {
     /// List watches
     #[command(long_about = list::ABOUT)]
     List(list::ListArgs),
-    /// Show a watch, or the job it brought in
+    /// Show a watch, or its finished job
     #[command(long_about = get::ABOUT)]
     Get(get::GetArgs),
-    /// Wait until jobs have ended, or everything that is open
+    /// Wait until jobs, or all open ones, have finished
     #[command(long_about = wait::ABOUT)]
     Wait(wait::WaitArgs),
     /// Poll jobs now
@@ -203,7 +202,7 @@ pub enum Command {
     /// Deliver past events to a sink that never got them
     #[command(long_about = deliver::ABOUT)]
     Deliver(deliver::DeliverArgs),
-    /// Follow the events as they happen, or list those that no sink took
+    /// Print events as they happen, or list those that no sink took
     #[command(long_about = events::ABOUT)]
     Events(events::EventsArgs),
     /// Show the sinks, or test one
@@ -227,7 +226,7 @@ pub enum Command {
     /// Ask the running daemon to end, where it allows that
     #[command(long_about = control::QUIT)]
     Quit(control::QuitArgs),
-    /// Ask whether the daemon is ready, for a container's HEALTHCHECK
+    /// Check whether the daemon is ready, for a container's HEALTHCHECK
     #[command(long_about = healthcheck::ABOUT)]
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print a completion script for a shell

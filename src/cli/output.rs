@@ -25,9 +25,6 @@ use crate::{
 /// The width of tables where no terminal says how wide it is.
 pub const WIDTH: usize = 100;
 
-/// Free text keeps at least as many columns, however little room there is.
-const LEAST_TEXT: usize = 8;
-
 /// Columns between two cells.
 const GAP: usize = 2;
 
@@ -138,6 +135,12 @@ pub fn relative_or_dash(time: Option<Time>, now: Time) -> String {
     time.map_or_else(|| "-".to_owned(), |time| relative(time, now))
 }
 
+/// The length of an attempt or a request, which is told in whole milliseconds.
+#[must_use]
+pub fn took(millis: u64) -> String {
+    if millis == 0 { "<1ms".to_owned() } else { rounded(Duration::from_millis(millis)) }
+}
+
 /// `1 poll`, `3 polls`.
 #[must_use]
 pub fn count(number: u64, singular: &str, plural: &str) -> String {
@@ -164,22 +167,47 @@ pub fn table(headers: &[&str], rows: Vec<Vec<String>>) -> String {
     text
 }
 
-/// Rows in columns of which the last is free text, cut so that the whole fits into `width` columns of the terminal. Of the
-/// other cells none is cut short.
-#[must_use]
-pub fn fitted(headers: &[&str], mut rows: Vec<Vec<String>>, width: usize) -> String {
-    let last = headers.len().saturating_sub(1);
-    let column = |at: usize| {
-        let cells = rows.iter().map(|row| clean(&row[at]).width());
-        cells.chain([headers[at].width()]).max().unwrap_or(0) + GAP
-    };
-    let used: usize = (0..last).map(column).sum();
-    // One column for the mark of what was cut off.
-    let left = width.saturating_sub(used + 1).max(LEAST_TEXT);
-    for cell in rows.iter_mut().filter_map(|row| row.last_mut()) {
-        *cell = brief(cell, left);
+/// Rows in columns that fit into the width of a terminal: the last column is free text and is cut, and some of the others
+/// are left out where there is little room. Of the rest no cell is cut short.
+pub struct Fitted<'a> {
+    /// The heads of the columns.
+    pub headers: &'a [&'a str],
+    /// The columns that are left out, the first of them first.
+    pub spare: &'a [&'a str],
+    /// The columns that the text keeps at the least, however wide the table gets.
+    pub text: usize,
+}
+
+impl Fitted<'_> {
+    /// The table.
+    #[must_use]
+    pub fn table(&self, mut rows: Vec<Vec<String>>, width: usize) -> String {
+        let mut headers = self.headers.to_vec();
+        let last = headers.len().saturating_sub(1);
+        let column = |at: usize| {
+            let cells = rows.iter().map(|row| clean(&row[at]).width());
+            cells.chain([headers[at].width()]).max().unwrap_or(0) + GAP
+        };
+        let mut widths: Vec<usize> = (0..last).map(column).collect();
+        let mut spare = self.spare.iter();
+        // One column for the mark of what was cut off.
+        while widths.iter().sum::<usize>() + self.text + 1 > width
+            && let Some(name) = spare.next()
+        {
+            if let Some(at) = headers.iter().position(|header| header == name) {
+                headers.remove(at);
+                widths.remove(at);
+                for row in &mut rows {
+                    row.remove(at);
+                }
+            }
+        }
+        let left = width.saturating_sub(widths.iter().sum::<usize>() + 1).max(self.text);
+        for cell in rows.iter_mut().filter_map(|row| row.last_mut()) {
+            *cell = brief(cell, left);
+        }
+        table(&headers, rows)
     }
-    table(headers, rows)
 }
 
 /// A list of the API and how its entries look.
@@ -188,8 +216,8 @@ pub struct Listing<'a> {
     pub path: Path,
     /// What the entries are called.
     pub what: &'a str,
-    /// The heads of the columns.
-    pub headers: &'a [&'a str],
+    /// The columns.
+    pub columns: Fitted<'a>,
     /// An entry's row.
     pub row: fn(&Client, &str, Time) -> Result<Vec<String>>,
 }
@@ -240,7 +268,7 @@ impl Listing<'_> {
             }
             Format::Table if shown == 0 => console.note(&format!("no {} match", self.what)),
             Format::Table => {
-                console.out.write_all(fitted(self.headers, rows, console.width).as_bytes())?;
+                console.out.write_all(self.columns.table(rows, console.width).as_bytes())?;
             }
         }
         if cursor.is_some() {
@@ -291,13 +319,17 @@ mod tests {
 
     #[test]
     fn the_last_column_gives_way_to_the_width() {
-        let rows = || vec![vec!["app".to_owned(), "ü".repeat(200)], vec!["b".to_owned(), "漢".repeat(200)]];
+        let row = |name: &str, text: &str| vec![name.to_owned(), "webhook".to_owned(), text.repeat(200)];
+        let rows = || vec![row("app", "ü"), row("b", "漢")];
+        let columns = Fitted { headers: &["SINK", "TYPE", "ERROR"], spare: &["TYPE"], text: 20 };
         for width in [40, 100, 250] {
-            let text = fitted(&["SINK", "ERROR"], rows(), width);
+            let text = columns.table(rows(), width);
             assert!(text.lines().all(|line| line.width() <= width), "{width}: {text}");
         }
-        let text = fitted(&["SINK", "ERROR"], rows(), 3);
-        assert!(text.contains(&"ü".repeat(LEAST_TEXT)), "{text}");
+        assert!(columns.table(rows(), 40).starts_with("SINK  TYPE     ERROR"));
+        assert!(columns.table(rows(), 30).starts_with("SINK  ERROR"), "what can be spared is left out");
+        let text = columns.table(rows(), 3);
+        assert!(text.contains(&"ü".repeat(20)), "{text}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Sends deliveries again: the ones named by id, or all that match the filters. The events keep \
-        their ids, so a receiver that has seen one knows it; the schedule of attempts starts afresh.\n\n\
+        their ids, so a receiver that has seen one knows it; the schedule of attempts starts again.\n\n\
         With filters only dead letters are sent again, unless --state says otherwise.";
 
 /// The arguments of `tidings redeliver`.

@@ -40,9 +40,9 @@ const INTERRUPTED: &str = "stopped before every job was delivered; what is left 
 const PRINT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Starts the daemon: it watches jobs until they end and hands each one to the sinks.\n\n\
+pub(super) const ABOUT: &str = "Starts the daemon: it polls jobs until they finish and sends each one to the sinks.\n\n\
         It stays in the foreground and logs to stderr. SIGTERM or Ctrl-C finishes what is in flight and stops; \
-        a second one stops at once. What was acknowledged is on disk, so a restart goes on where it left off. \
+        a second one stops at once. What was acknowledged is on disk, so a restart resumes where it left off. \
         Flags win over the environment, which wins over the configuration file.";
 
 /// The arguments of `tidings run`.

@@ -12,7 +12,7 @@ use super::{
     client::Client,
     complete,
     exit::ExitStatus,
-    output::{Console, brief, clean, count, fitted, relative, relative_or_dash},
+    output::{Console, Fitted, brief, clean, count, relative, relative_or_dash, took},
     target::Path,
 };
 use crate::{
@@ -25,17 +25,17 @@ use crate::{
 const TEST_PATIENCE: Duration = Duration::from_mins(5);
 
 /// The long description of `sink test`.
-const ABOUT_TEST: &str = "Sends a `tidings.test` event to a sink, signed and guarded like any other, and prints what came \
-        of it. It is tried once and leaves no delivery behind. When the sink takes it, its breaker closes.";
+const ABOUT_TEST: &str = "Sends a `tidings.test` event to a sink, signed and guarded like any other, and prints the \
+        attempt. It is tried once and leaves no delivery behind. When the sink accepts it, its breaker closes.";
 
 /// The long description of `sink pause`.
-const ABOUT_PAUSE: &str = "Stops handing deliveries to a sink, for example while its receiver is being repaired. Attempts under \
-        way go on, what comes in is kept, and nothing becomes a dead letter meanwhile. It holds over a restart of the \
-        daemon, until `tidings sink resume`.";
+const ABOUT_PAUSE: &str = "Stops sending deliveries to a sink, for example while its receiver is being repaired. Attempts in \
+        flight finish, new deliveries are kept, and none becomes a dead letter meanwhile. The pause lasts across daemon \
+        restarts, until `tidings sink resume`.";
 
 /// The long description of `sink resume`.
-const ABOUT_RESUME: &str = "Lets a paused sink go on, with everything that came in meanwhile. Closes the breaker of a \
-        sink that kept failing, and ends a silence that it asked for: deliveries go out again, slowly at first.";
+const ABOUT_RESUME: &str = "Resumes a paused sink, and sends what it kept meanwhile. Also closes the breaker of a failing sink and \
+        ends a silence that it asked for: deliveries are sent again, slowly at first.";
 
 /// The long description of `sink drop`.
 const ABOUT_DROP: &str = "Ends all pending deliveries to a sink, and nothing else: the watches and their events stay, what \
@@ -50,15 +50,15 @@ const ABOUT_MOVE: &str = "Hands all pending deliveries of one sink to another, a
 /// `tidings sink …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum SinkCommand {
-    /// Show the sinks and how they are doing
+    /// Show the sinks and their health
     List(SinkListArgs),
     /// Send a `tidings.test` event to a sink, now and once
     #[command(long_about = ABOUT_TEST)]
     Test(SinkTestArgs),
-    /// Stop handing deliveries to a sink; they are kept until it is resumed
+    /// Stop sending deliveries to a sink, and keep them until it is resumed
     #[command(long_about = ABOUT_PAUSE)]
     Pause(SinkNameArgs),
-    /// Let a paused sink go on, or one whose breaker is open, with everything that came in meanwhile
+    /// Resume a paused sink, or one whose breaker is open
     #[command(long_about = ABOUT_RESUME)]
     Resume(SinkNameArgs),
     /// End the pending deliveries of a sink, also of one that is no longer configured
@@ -162,8 +162,8 @@ async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -
         return Ok(ExitStatus::Done);
     }
     let now = clock::now();
-    let (headers, rows) = (&HEADERS, sinks.iter().flat_map(|sink| rows(sink, now)).collect());
-    console.out.write_all(fitted(headers, rows, console.width).as_bytes())?;
+    let rows = sinks.iter().flat_map(|sink| rows(sink, now)).collect();
+    console.out.write_all(COLUMNS.table(rows, console.width).as_bytes())?;
     let troubles: Vec<String> = sinks.iter().flat_map(|sink| troubles(sink, now)).collect();
     if !troubles.is_empty() {
         writeln!(console.out, "\n{}", troubles.join("\n"))?;
@@ -171,8 +171,22 @@ async fn list(args: &SinkListArgs, client: &Client, console: &mut Console<'_>) -
     Ok(ExitStatus::Done)
 }
 
-pub(super) const HEADERS: [&str; 10] =
-    ["SINK", "TYPE", "STATE", "PENDING", "OLDEST", "DELIVERED", "FAILED", "DEAD", "SUCCESS", "TARGET"];
+pub(super) const COLUMNS: Fitted<'_> = Fitted {
+    headers: &[
+        "SINK",
+        "TYPE",
+        "STATE",
+        "PENDING",
+        "OLDEST",
+        "DELIVERED",
+        "FAILED",
+        "DEAD",
+        "SUCCESS",
+        "TARGET",
+    ],
+    spare: &["FAILED", "TYPE", "DELIVERED", "SUCCESS", "OLDEST"],
+    text: 16,
+};
 
 /// The rows of a sink: its own, and one for each receiver of callbacks.
 pub(super) fn rows(sink: &SinkView, now: Time) -> Vec<Vec<String>> {
@@ -274,6 +288,8 @@ async fn move_pending(args: &SinkMoveArgs, client: &Client, console: &mut Consol
 }
 
 async fn test(args: &SinkTestArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    // One that hangs is noticed before the long wait.
+    client.text(&Path::of(&["healthz"])).await?;
     let path = Path::of(&["v1", "sinks", &args.name, "test"]);
     let answer = client.send(Method::POST, &path, None, Some(TEST_PATIENCE)).await?;
     let text = client.read_text(answer).await?;
@@ -287,7 +303,7 @@ async fn test(args: &SinkTestArgs, client: &Client, console: &mut Console<'_>) -
 
 /// One sentence, and what the receiver said.
 fn describe(name: &str, attempt: &AttemptView) -> String {
-    let took = rounded(Duration::from_millis(attempt.duration_ms));
+    let took = took(attempt.duration_ms);
     let answered = attempt.status.map_or_else(String::new, |status| format!(" answered {status}"));
     let mut text = match &attempt.error {
         None => format!("{name} took the test event{} in {took}", answered.replace(" answered", " with")),

@@ -11,7 +11,7 @@ use super::{
     client::Client,
     complete,
     exit::ExitStatus,
-    output::{Console, clean, fitted, table},
+    output::{Console, Fitted, clean, table},
     plot::plot,
     source_test::{self, SourceTestArgs},
     target::Path,
@@ -23,24 +23,23 @@ use crate::{
 };
 
 /// The long description of `source show`.
-const ABOUT_SHOW: &str = "Shows a source: how it is, what its polling costs, and what was learned of how long its jobs take. With \
-        --plot each kind's curve is drawn: the share of the jobs that is still running over their age, and below it \
-        the looks at a fresh job.";
+const ABOUT_SHOW: &str = "Shows the health of a source, the cost of its polling, and the job durations that it has learned. With --plot \
+        draws a curve for each kind: the share of jobs still running at each age, and below it the polls of a new job.";
 
 /// The long description of `source list`.
-const ABOUT_LIST: &str = "Shows the sources of the daemon and how they are doing, and below them the types of source that are built \
-        in: what `type` in [sources.NAME] can be. With --types only those, and no daemon is needed.";
+const ABOUT_LIST: &str = "Shows the sources of the daemon with their health, and below them the built-in types of source: the values of \
+        `type` in [sources.NAME]. With --types shows only those, without asking a daemon.";
 
 /// `tidings source …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum SourceCommand {
-    /// Show the sources and how they are doing, and the types that are built in
+    /// Show the sources with their health, and the built-in types
     #[command(long_about = ABOUT_LIST)]
     List(SourceListArgs),
-    /// Show a source, and what was learned of its jobs
+    /// Show a source, and the job durations that it has learned
     #[command(long_about = ABOUT_SHOW)]
     Show(SourceShowArgs),
-    /// Look at a job once, and show what was found in the answer
+    /// Poll a job once, and show what was found in the answer
     #[command(long_about = source_test::ABOUT)]
     Test(SourceTestArgs),
 }
@@ -48,7 +47,7 @@ pub enum SourceCommand {
 /// The arguments of `tidings source list`.
 #[derive(Clone, Debug, Args)]
 pub struct SourceListArgs {
-    /// List the types of source that are built in, without asking a daemon
+    /// List the built-in types of source, without asking a daemon
     #[arg(long, conflicts_with = "output")]
     pub types: bool,
 
@@ -69,7 +68,7 @@ pub struct SourceShowArgs {
     #[arg(value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub name: String,
 
-    /// Draw how long its jobs take, and when a fresh one is looked at
+    /// Draw how long its jobs take, and when a new one is polled
     #[arg(long, conflicts_with = "output")]
     pub plot: bool,
 
@@ -118,7 +117,7 @@ async fn list(args: &SourceListArgs, client: &Client, console: &mut Console<'_>)
         return Ok(ExitStatus::Done);
     }
     let rows = sources.data.iter().map(row).collect();
-    console.out.write_all(fitted(&HEADERS, rows, console.width).as_bytes())?;
+    console.out.write_all(COLUMNS.table(rows, console.width).as_bytes())?;
     if args.state.is_some() {
         return Ok(ExitStatus::Done);
     }
@@ -126,8 +125,11 @@ async fn list(args: &SourceListArgs, client: &Client, console: &mut Console<'_>)
     types(console)
 }
 
-pub(super) const HEADERS: [&str; 8] =
-    ["SOURCE", "STATE", "OPEN", "POLLING", "POLLS/JOB", "MEAN DELAY", "BUDGET", "LAST ERROR"];
+pub(super) const COLUMNS: Fitted<'_> = Fitted {
+    headers: &["SOURCE", "STATE", "OPEN", "POLLING", "POLLS/JOB", "MEAN DELAY", "BUDGET", "LAST ERROR"],
+    spare: &["POLLING", "POLLS/JOB", "MEAN DELAY"],
+    text: 20,
+};
 
 /// The row of a source.
 pub(super) fn row(source: &SourceView) -> Vec<String> {
@@ -154,7 +156,7 @@ async fn show(args: &SourceShowArgs, client: &Client, console: &mut Console<'_>)
     console.out.write_all(table(&[], facts(&source)).as_bytes())?;
     let kinds = &source.polling.kinds;
     if kinds.is_empty() {
-        console.note("nothing was learned yet");
+        console.note("no job durations are known yet");
         return Ok(ExitStatus::Done);
     }
     if args.plot {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The long description.
-pub const ABOUT: &str = "Looks at a job once, as polling would, and shows the request, the answer, what was found at each pointer of \
+pub const ABOUT: &str = "Polls a job once, as the daemon would, and shows the request, the answer, what was found at each pointer of \
         the source, and what it means. It asks the source itself, with the key of the configuration; no daemon is \
         needed, and nothing is stored. Exit status: 0 when the status was understood, 1 otherwise.";
 

@@ -9,7 +9,7 @@ use super::{
     args::Format,
     client::{Client, ClientError, READ},
     exit::ExitStatus,
-    output::{Console, brief, clean, count, fitted},
+    output::{Console, brief, clean, count},
     sink, source,
     target::Path,
 };
@@ -117,12 +117,12 @@ impl Status {
     fn text(&self, address: &str, now: Time, width: usize) -> String {
         let mut parts = vec![format!("tidings at {address} is {}\n", clean(&self.readiness.status))];
         let rows = self.sources.iter().map(source::row).collect();
-        parts.push(fitted(&source::HEADERS, rows, width));
+        parts.push(source::COLUMNS.table(rows, width));
         if self.sinks.is_empty() {
             parts.push("no sinks are configured\n".to_owned());
         } else {
             let rows = self.sinks.iter().flat_map(|sink| sink::rows(sink, now)).collect();
-            parts.push(fitted(&sink::HEADERS, rows, width));
+            parts.push(sink::COLUMNS.table(rows, width));
         }
         let (watches, deliveries) = self.open();
         let oldest = self.sinks.iter().filter_map(|sink| sink.oldest_pending_at).min();

@@ -16,8 +16,8 @@ use super::{
 use crate::job::JobId;
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Ends watches: their jobs are polled no more, and deliveries that are pending are dropped. The \
-        jobs themselves go on.";
+pub(super) const ABOUT: &str = "Ends watches: the daemon stops polling their jobs and drops their pending deliveries. The jobs \
+        themselves go on.";
 
 /// The arguments of `tidings unwatch`.
 #[derive(Clone, Debug, Args)]

@@ -24,10 +24,11 @@ use crate::{
 const OPEN: [&str; 3] = ["watching", "fetching", "delivering"];
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Waits until the named jobs have ended and are stored; with --delivered, until their deliveries are settled, \
-        too. Without names it waits for everything that is open, and for what is registered meanwhile. An \
-        application in a Kubernetes Job runs it last, since the sidecar ends with the application.\n\n\
-        A daemon that is not there yet, or restarts, is asked again until --timeout; without one, for a minute.";
+pub(super) const ABOUT: &str = "Waits until the named jobs have finished and are stored; with --delivered, also until their deliveries are \
+        settled. Without names it waits for all open jobs, and for those registered meanwhile. In a Kubernetes Job \
+        the application runs it last, because the sidecar ends with the application.\n\n\
+        While the daemon restarts, or is not there yet, the command asks again until --timeout; without one, for a \
+        minute.";
 
 /// The arguments of `tidings wait`.
 #[derive(Clone, Debug, Args)]

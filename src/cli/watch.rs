@@ -46,8 +46,8 @@ const AT_ONCE: usize = 16;
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Registers jobs with the running daemon. When the command returns they are on the daemon's disk: \
         neither a crash nor a restart loses them. Registering a job again is harmless; labels are merged.\n\n\
-        With --wait follows the jobs until each one ended and its deliveries are settled; restarts of the daemon \
-        are sat out. A delivery that fails is tried for hours, so give a --timeout where that is too long.";
+        With --wait the command waits until each job has finished and its deliveries are settled. It keeps waiting \
+        across daemon restarts. A failing delivery is tried for hours, so give a --timeout where that is too long.";
 
 /// The arguments of `tidings watch`.
 #[derive(Clone, Debug, Args)]
@@ -56,7 +56,7 @@ pub(super) const ABOUT: &str = "Registers jobs with the running daemon. When the
         tidings watch job_1 job_2 --wait --timeout 1h\n  \
         tidings watch job_1 --wait -o json | jq .outcome\n  \
         tidings watch - --wait < ids.txt      # one id a line; blank lines and # comments are skipped\n\n\
-        Exit status: 0 done; 1 some job was refused or not followed to its end, or the daemon cannot be asked; 2 \
+        Exit status: 0 done; 1 some job was refused or did not finish in time, or the daemon cannot be reached; 2 \
         bad usage; with --wait also 3 when every job ended but some outcome is not `completed`, 4 when a delivery \
         became a dead letter.")]
 pub struct WatchArgs {
@@ -88,7 +88,7 @@ pub struct WatchArgs {
     #[arg(long, value_name = "FILE", requires = "callback")]
     pub callback_secret_file: Option<PathBuf>,
 
-    /// Follow the jobs for this long (2h), or until then (RFC 3339); after that they are lost
+    /// Poll the jobs for this long (2h), or until then (RFC 3339); after that they are lost
     #[arg(long, value_name = "WHEN")]
     pub deadline: Option<String>,
 
@@ -105,7 +105,7 @@ pub struct WatchArgs {
     )]
     pub output: Format,
 
-    /// Follow the jobs to their end and show how they fare
+    /// Wait until the jobs have finished, and show their progress
     #[arg(long)]
     pub wait: bool,
 

@@ -178,7 +178,9 @@ async fn sinks_are_listed_and_tested() {
         (200, json!([sink])),
         (200, json!({"data": [sink], "next_cursor": null})),
         (200, json!({"data": [callback], "next_cursor": null})),
+        (200, json!("ok")),
         attempt(Value::Null, 204),
+        (200, json!("ok")),
         attempt(json!("answered 500"), 500),
     ])
     .await;
@@ -199,7 +201,7 @@ async fn sinks_are_listed_and_tested() {
     assert_eq!(ran.status, ExitStatus::Failed);
     assert!(ran.out.contains("did not take"), "{}", ran.out);
     assert_eq!(stub.lines()[2], "GET /v1/sinks?state=failing&type=webhook");
-    assert_eq!(stub.lines()[4], "POST /v1/sinks/app/test");
+    assert_eq!(stub.lines()[3..5], ["GET /healthz", "POST /v1/sinks/app/test"]);
 }
 
 #[tokio::test]
@@ -212,7 +214,8 @@ async fn a_sink_list_fits_a_hundred_columns_and_says_below_what_is_wrong() {
             "paused_at": null, "success_share": 0.25, "failures_in_row": 4, "oldest_pending_at": "2026-11-23T17:00:00Z"})
     };
     let sinks = [sink("application", "failing"), sink("archive", "paused"), sink("old", "not_configured")];
-    let stub = Stub::new(&[(200, json!({"data": sinks, "next_cursor": null}))]).await;
+    let odd = sink("a-name-as-long-as-that-of-the-department-that-pays", "ok");
+    let stub = Stub::new(&[(200, json!({"data": sinks, "next_cursor": null})), (200, json!([odd]))]).await;
     let text = stub.tidings(&["sink", "list"]).await.out;
     let (table, below) = text.split_once("\n\n").unwrap();
     assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
@@ -224,6 +227,9 @@ async fn a_sink_list_fits_a_hundred_columns_and_says_below_what_is_wrong() {
     ] {
         assert!(below.contains(said), "{said}: {below}");
     }
+    let table = stub.tidings(&["sink", "list"]).await.out;
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    assert!(table.contains("a-name-as-long-as-that-of-the-department-that-pays  ok"), "{table}");
 }
 
 #[tokio::test]
