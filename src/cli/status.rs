@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use http::Method;
+use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use super::{
@@ -41,8 +42,31 @@ struct Status {
     readiness: Readiness,
     sources: Vec<SourceView>,
     sinks: Vec<SinkView>,
-    /// Dead letters that are kept, and whether there are more.
-    dead: (u64, bool),
+    /// Dead letters that are kept.
+    dead: Counted,
+    /// Events that no sink took.
+    unrouted: Counted,
+}
+
+/// The entries of a list, as far as one page tells.
+#[derive(Clone, Copy, Serialize)]
+struct Counted {
+    count: u64,
+    /// Whether there are more of them.
+    more: bool,
+}
+
+impl Counted {
+    async fn ask(client: &Client, path: Path) -> Result<Self, ClientError> {
+        let page: Page<IgnoredAny> = client.get(&path.with("limit", "1000")).await?;
+        Ok(Self { count: page.data.len() as u64, more: page.next_cursor.is_some() })
+    }
+
+    /// `3 dead letters`, `at least 1000 dead letters`; `None` when there are none.
+    fn say(self, singular: &str, plural: &str) -> Option<String> {
+        let least = if self.more { "at least " } else { "" };
+        (self.count > 0 || self.more).then(|| format!("{least}{}", count(self.count, singular, plural)))
+    }
 }
 
 /// Shows how the daemon is.
@@ -68,10 +92,9 @@ async fn ask(client: &Client) -> Result<Status, ClientError> {
     let readiness = client.parse(&client.read_text(ready).await?)?;
     let sources: Page<SourceView> = client.get(&Path::of(&["v1", "sources"])).await?;
     let sinks: Page<SinkView> = client.get(&Path::of(&["v1", "sinks"])).await?;
-    let dead = Path::of(&["v1", "deliveries"]).with("state", "dead").with("limit", "1000");
-    let dead: Page<Value> = client.get(&dead).await?;
-    let dead = (dead.data.len() as u64, dead.next_cursor.is_some());
-    Ok(Status { readiness, sources: sources.data, sinks: sinks.data, dead })
+    let dead = Counted::ask(client, Path::of(&["v1", "deliveries"]).with("state", "dead")).await?;
+    let unrouted = Counted::ask(client, Path::of(&["v1", "events"]).with("routed", "false")).await?;
+    Ok(Status { readiness, sources: sources.data, sinks: sinks.data, dead, unrouted })
 }
 
 impl Status {
@@ -93,12 +116,8 @@ impl Status {
             format!("source {} is {}: {}", clean(&source.name), clean(&source.state), brief(error, 200))
         }));
         wrong.extend(self.sinks.iter().flat_map(|sink| sink::troubles(sink, now)));
-        let (dead, more) = self.dead;
-        if dead > 0 {
-            let least = if more { "at least " } else { "" };
-            let letters = count(dead, "dead letter", "dead letters");
-            wrong.push(format!("{least}{letters}; `tidings deliveries --state dead` lists them"));
-        }
+        let dead = self.dead.say("dead letter", "dead letters");
+        wrong.extend(dead.map(|dead| format!("{dead}; `tidings deliveries --state dead` lists them")));
         wrong
     }
 
@@ -109,32 +128,36 @@ impl Status {
             "sources": self.sources,
             "sinks": self.sinks,
             "open": {"watches": watches, "deliveries": deliveries},
-            "dead_letters": {"count": self.dead.0, "more": self.dead.1},
+            "dead_letters": self.dead,
+            "unrouted_events": self.unrouted,
             "wrong": self.wrong(now),
         })
     }
 
     fn text(&self, address: &str, now: Time, width: usize) -> String {
-        let mut parts = vec![format!("tidings at {address} is {}\n", clean(&self.readiness.status))];
-        let rows = self.sources.iter().map(source::row).collect();
-        parts.push(source::COLUMNS.table(rows, width));
-        if self.sinks.is_empty() {
-            parts.push("no sinks are configured\n".to_owned());
-        } else {
-            let rows = self.sinks.iter().flat_map(|sink| sink::rows(sink, now)).collect();
-            parts.push(sink::COLUMNS.table(rows, width));
-        }
+        let heading = format!("tidings at {address} is {}", clean(&self.readiness.status));
+        let sources = source::COLUMNS.table(self.sources.iter().map(source::row).collect(), width);
+        let sinks = match self.sinks.as_slice() {
+            [] => "no sinks are configured\n".to_owned(),
+            sinks => {
+                sink::COLUMNS.table(sinks.iter().flat_map(|sink| sink::rows(sink, now)).collect(), width)
+            }
+        };
         let (watches, deliveries) = self.open();
+        let (watches, deliveries) =
+            (count(watches, "job", "jobs"), count(deliveries, "delivery", "deliveries"));
         let oldest = self.sinks.iter().filter_map(|sink| sink.oldest_pending_at).min();
         let oldest = oldest.map(|made| format!(", the oldest for {}", rounded(now.since(made))));
-        parts.push(format!(
-            "open    {}, {}{}\n",
-            count(watches, "job", "jobs"),
-            count(deliveries, "delivery", "deliveries"),
-            oldest.unwrap_or_default()
-        ));
+        let oldest = oldest.unwrap_or_default();
+        // That may be meant, so it is not wrong.
+        let kept = self.unrouted.say("event", "events").map(|events| {
+            format!("kept    {events} that no sink took; `tidings events --unrouted` lists them\n")
+        });
+        let kept = kept.unwrap_or_default();
         let wrong = self.wrong(now);
         let wrong = if wrong.is_empty() { "nothing".to_owned() } else { wrong.join("\n        ") };
-        format!("{}wrong   {wrong}\n", parts.join("\n"))
+        format!(
+            "{heading}\n\n{sources}\n{sinks}\nopen    {watches}, {deliveries}{oldest}\n{kept}wrong   {wrong}\n"
+        )
     }
 }

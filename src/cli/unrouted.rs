@@ -8,7 +8,7 @@ use super::{
     client::Client,
     events::EventsArgs,
     exit::ExitStatus,
-    output::{Console, Listing, relative_or_dash},
+    output::{Console, Fitted, Listing, relative_or_dash},
     target::Path,
 };
 use crate::{api::view::EventView, units::Time};
@@ -40,8 +40,9 @@ pub(super) async fn list(
         path = path.with(&format!("label.{key}"), value);
     }
     let headers = &["EVENT", "TYPE", "SOURCE", "JOB", "MADE"];
+    let columns = Fitted { headers, spare: &[], text: 10 };
     let pages = PageArgs { limit: args.pages.limit.unwrap_or(100), all: args.pages.all };
-    let listing = Listing { path, what: "events", headers, row };
+    let listing = Listing { path, what: "events", columns, row };
     listing.print(client, console, &pages, args.output).await?;
     Ok(ExitStatus::Done)
 }

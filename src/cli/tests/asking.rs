@@ -115,7 +115,8 @@ fn an_https_daemon_can_be_asked() {
 #[tokio::test]
 async fn events_wait_for_a_daemon_that_was_there_once() {
     let event = |id: u64| {
-        let data = json!({"type": "job.completed", "timestamp": "2026-11-23T17:00:00Z", "id": "evt_1", "source": "retab",
+        let data = json!({"type": "job.completed", "timestamp": "2026-11-23T17:00:00Z",
+            "created_at": "2026-11-23T17:00:00Z", "id": "evt_1", "source": "retab",
             "job_id": format!("job_{id}"), "outcome": "completed", "labels": {}, "job_size": null, "job": null});
         (200, format!("id: {id}\nevent: job.completed\ndata: {data}\n\n"))
     };

@@ -246,7 +246,7 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
     let page = |entries: Value| (200, json!({"data": entries, "next_cursor": null}));
     let answers = || {
         let ready = (200, json!({"status": "degraded", "reasons": ["source `ci` is unauthorized"]}));
-        [ready, page(json!([source])), page(json!([sink])), page(json!([delivery()]))]
+        [ready, page(json!([source])), page(json!([sink])), page(json!([delivery()])), page(json!([{}, {}]))]
     };
     let stub = Stub::new(&answers()).await;
     let ran = stub.tidings(&["status"]).await;
@@ -258,6 +258,7 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
         "source ci is unauthorized: answered 401",
         "sink app is paused",
         "1 dead letter; `tidings deliveries --state dead`",
+        "kept    2 events that no sink took",
     ] {
         assert!(ran.out.contains(said), "{said}: {}", ran.out);
     }
@@ -271,7 +272,8 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
         "{status}"
     );
     let healthy = (200, json!({"status": "ready", "reasons": []}));
-    let stub = Stub::new(&[healthy, page(json!([])), page(json!([])), page(json!([]))]).await;
+    let none = || page(json!([]));
+    let stub = Stub::new(&[healthy, none(), none(), none(), none()]).await;
     let ran = stub.tidings(&["status"]).await;
     assert!(ran.out.contains("is ready") && ran.out.contains("wrong   nothing"), "{}", ran.out);
 }
