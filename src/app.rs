@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, Api, Bound, Listen, Places, view::WatchView},
     clock,
-    config::{Config, Loader},
+    config::{Config, Loaded, Loader},
     deliver::SinkError,
     fanout::{Router, Routing, Unrouted},
     http_client::BadProxy,
@@ -134,10 +134,10 @@ impl App {
         Ok(Self { config, reloader: None, asked, api, listener, admin, exporter })
     }
 
-    /// Lets the configuration be read again while it runs.
+    /// Lets the configuration be read again while it runs. `loaded` is what `loader` made and the daemon was bound with.
     #[must_use]
-    pub fn reloading(mut self, loader: Loader, level: LogLevel) -> Self {
-        self.reloader = Some(Reloader::new(loader, level, self.config.clone()));
+    pub fn reloading(mut self, loader: Loader, level: LogLevel, loaded: &Loaded) -> Self {
+        self.reloader = Some(Reloader::new(loader, level, loaded));
         self
     }
 
@@ -164,7 +164,7 @@ impl App {
     /// # Errors
     /// When a stage ended on its own.
     pub async fn run(self) -> Result<(), StageDied> {
-        let Self { config, reloader, mut asked, api, listener, admin, exporter } = self;
+        let Self { config, mut reloader, mut asked, api, listener, admin, exporter } = self;
         listen_to_changes(&api);
         let mut stages = Stages::new(api.stop.clone());
         // It goes on while the others finish, for what they do then.
@@ -197,7 +197,7 @@ impl App {
             tokio::select! {
                 () = api.stop.cancelled() => break None,
                 died = stages.died() => break Some(died),
-                Some(request) = asked.recv() => reload::answer(request, reloader.as_ref(), &api, &mut stages).await,
+                Some(request) = asked.recv() => reload::answer(request, reloader.as_mut(), &api, &mut stages).await,
             }
         };
         api.stop.cancel();
@@ -448,10 +448,10 @@ impl Handle {
         answered.await.map_err(|_| ReloadError::Stopping)?
     }
 
-    /// The source of a job that comes without one.
+    /// The source of a job that comes without one. The check of the configuration refuses a `watch` without it.
     #[must_use]
     pub fn default_source(&self) -> String {
-        self.api.default_source().unwrap_or_else(|| "retab".to_owned())
+        self.api.default_source().unwrap_or_default()
     }
 
     /// A watch as the API shows it.

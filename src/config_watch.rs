@@ -1,80 +1,88 @@
-//! Has the configuration read again when its file changes.
+//! Reloads the configuration when its file changes.
 //!
-//! What is watched is the folder, not the file: an editor or a kubelet puts another file (or a link, `..data`) in its place.
-//! Events are only hints; what counts is the content, which is looked at once in a while without any, for file systems that
-//! tell nothing.
+//! The file is asked for its stamp every second, which costs a few microseconds. Notifications of the system would not do: they are
+//! bound to a folder that may be replaced, need care with links (a kubelet swaps `..data`), and are missing on network file
+//! systems. The content decides: a changed stamp alone reloads nothing.
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use notify::Watcher as _;
-use sha2::{Digest as _, Sha256};
 use tokio::{
     select,
-    sync::mpsc,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
-use crate::app::Handle;
+use crate::{app::Handle, config::fingerprint, reload, secret::Stamp};
 
-/// A file is read when nothing has happened to it for this long: writers take more than one step.
+/// How often the stamp is read.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// A file is read when its stamp has not changed for this long: writers take more than one step.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// How often the content is looked at without a hint.
-const SLOWLY: Duration = Duration::from_secs(30);
+/// How often the content is read though the stamp is the same, for file systems whose stamps are coarse.
+const UNPROMPTED: Duration = Duration::from_secs(30);
 
-/// Reloads whenever the content of `file` is another, until the daemon stops.
-pub async fn watch(file: PathBuf, handle: Handle) {
+/// Reloads whenever the content of `file` differs from the one with the fingerprint `known`, until the daemon stops.
+pub async fn watch(file: PathBuf, mut known: [u8; 32], handle: Handle) {
     let stop = handle.stopping();
-    let (hint, mut hints) = mpsc::channel(1);
-    // Kept alive until the end: it stops to tell when it is dropped.
-    let watcher = tell(&file, hint);
-    if let Err(error) = &watcher {
-        tracing::warn!(%error, "changes of the configuration file are not told by the system; it is looked at every 30s");
-    }
-    let mut known = print(&file).await;
-    let mut slowly = Instant::now() + SLOWLY;
     loop {
+        let changed = change(&file, &mut known);
+        if stop.run_until_cancelled(changed).await.is_none() {
+            return;
+        }
+        // A newer content supersedes one whose reload is still being tried.
+        let mut newer = known;
         select! {
             () = stop.cancelled() => return,
-            () = sleep_until(slowly) => {}
-            Some(()) = hints.recv(), if watcher.is_ok() => {
-                // Until it is quiet.
-                while tokio::time::timeout(QUIET, hints.recv()).await.is_ok() {}
-            }
+            () = reload::persistently(&handle) => {}
+            () = change(&file, &mut newer) => {}
         }
-        slowly = Instant::now() + SLOWLY;
-        let now = print(&file).await;
-        // A file that is away for a moment is being replaced.
-        if now.is_some() && now != known {
-            known = now;
-            // The reload says in the log what came of it.
-            let _ = handle.reload().await;
-        }
-        // Hints that never end must not keep the processor busy.
-        sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Sends a hint whenever something happens in the folder of `file`.
-fn tell(file: &Path, hint: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let folder = parent.unwrap_or(Path::new(".")).to_owned();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // That somebody has read a file is no news.
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            // One hint that waits is as good as many.
-            let _ = hint.try_send(());
+/// Waits until the content of `file` differs from `known`, which it then becomes. A file that is away for a moment is being
+/// replaced, and no change.
+async fn change(file: &Path, known: &mut [u8; 32]) {
+    let mut read: Option<(Stamp, Instant)> = None;
+    loop {
+        if let Some(stamp) = stamp(file).await {
+            let fresh = read.as_ref().is_some_and(|(of, at)| *of == stamp && at.elapsed() < UNPROMPTED);
+            if !fresh {
+                let settled = settle(file, stamp).await;
+                read = settled.map(|stamp| (stamp, Instant::now()));
+                if let Some(now) = content(file).await
+                    && now != *known
+                {
+                    *known = now;
+                    return;
+                }
+            }
         }
-    })?;
-    watcher.watch(&folder, notify::RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+        sleep(ROUND).await;
+    }
 }
 
-/// What tells one content from another; `None` while it cannot be read.
-async fn print(file: &Path) -> Option<[u8; 32]> {
-    let bytes = tokio::fs::read(file).await.ok()?;
-    Some(Sha256::digest(bytes).into())
+/// Waits until nothing happens to the file any more.
+async fn settle(file: &Path, mut before: Stamp) -> Option<Stamp> {
+    loop {
+        sleep(QUIET).await;
+        let now = stamp(file).await?;
+        if now == before {
+            return Some(now);
+        }
+        before = now;
+    }
+}
+
+/// `None` while the file is not there or cannot be read.
+async fn stamp(file: &Path) -> Option<Stamp> {
+    let file = file.to_owned();
+    tokio::task::spawn_blocking(move || Stamp::of(&file).ok()).await.ok()?
+}
+
+async fn content(file: &Path) -> Option<[u8; 32]> {
+    Some(fingerprint(&tokio::fs::read(file).await.ok()?))
 }

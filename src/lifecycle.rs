@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::Handle, process};
+use crate::{app::Handle, process, reload};
 
 /// Signals that mean nothing here and would end the process by default: sent by mistake, or, for SIGXFSZ, where a write fails anyway.
 /// std ignores SIGPIPE.
@@ -54,9 +54,14 @@ pub fn hangups() -> io::Result<Signal> {
 /// Has the configuration read again at every SIGHUP, once the daemon has taken up what is open.
 pub fn reload_on_hangup(mut hangups: Signal, handle: Handle) {
     tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            // It says in the log what came of it.
-            let _ = handle.reload().await;
+        let mut asked = hangups.recv().await;
+        while asked.is_some() {
+            asked = tokio::select! {
+                // The next signal asks for what is in the file then.
+                biased;
+                again = hangups.recv() => again,
+                () = reload::persistently(&handle) => hangups.recv().await,
+            };
         }
     });
 }

@@ -3,7 +3,7 @@
 //! A sink or a source that changed is told to stop; what is under way there is finished, and only then the new one goes on
 //! with what is left. So nothing is handed over twice, and no limit is exceeded meanwhile.
 
-use std::{collections::BTreeSet, mem, sync::Arc};
+use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::Api,
     app::{Handle, StartError},
-    config::{Config, ConfigError, Loader},
+    config::{Config, ConfigError, Content, Loaded, Loader},
     deliver::CALLBACK_SINK,
     fanout::Router,
     follow::Follower,
+    job::JobId,
     stages::{SINK, SOURCE, Stages},
     store::{Stage, StoreError},
     telemetry::LogLevel,
@@ -58,6 +59,31 @@ pub enum ReloadError {
     Stopping,
 }
 
+impl ReloadError {
+    /// Whether the same configuration may hold a moment later: a secret's file that is not there yet, a full disk.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Config(error) => error.may_pass(),
+            Self::Setup(_) | Self::Watch(_) => true,
+            Self::Nothing | Self::Stopping => false,
+        }
+    }
+}
+
+/// The first pause before a reload is tried again, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Reloads, and tries again after growing pauses while only the surroundings of the configuration stand in the way. The log says
+/// what came of each attempt.
+pub(crate) async fn persistently(handle: &Handle) {
+    let (mut pause, longest) = PAUSES;
+    while handle.reload().await.is_err_and(|error| error.may_pass()) {
+        tokio::time::sleep(pause).await;
+        pause = longest.min(pause * 2);
+    }
+}
+
 fn with_cause(error: &StartError) -> String {
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
@@ -69,20 +95,31 @@ pub struct Reloader {
     level: LogLevel,
     /// What the process was started with.
     started: Config,
+    /// The content of the file that holds now.
+    content: Content,
+    /// The jobs of `watch` that are recorded.
+    watched: Vec<JobId>,
 }
 
 impl Reloader {
-    /// A reloader for a process that was started with `started`.
+    /// A reloader for a process that was started with `started`, which `loader` has loaded.
     #[must_use]
-    pub fn new(loader: Loader, level: LogLevel, started: Config) -> Self {
-        Self { loader, level, started }
+    pub fn new(loader: Loader, level: LogLevel, started: &Loaded) -> Self {
+        let Loaded { config, content, .. } = started;
+        Self {
+            loader: loader.again(started),
+            level,
+            started: config.clone(),
+            content: content.clone(),
+            watched: config.watch.clone(),
+        }
     }
 }
 
 /// Carries out a reload, and says so in the log, in the metrics and to whoever asked.
 pub(crate) async fn answer(
     request: ReloadRequest,
-    reloader: Option<&Reloader>,
+    reloader: Option<&mut Reloader>,
     api: &Arc<Api>,
     stages: &mut Stages,
 ) {
@@ -104,22 +141,27 @@ pub(crate) async fn answer(
             }
         }
         Err(error) => {
-            tracing::error!(%error, "the configuration was read again and is refused; what held before holds on");
+            tracing::error!(%error, "reload rejected; keeping the previous configuration");
         }
     }
     // Who asked may have gone.
     let _ = request.send(result);
 }
 
-async fn reload(reloader: &Reloader, api: &Arc<Api>, stages: &mut Stages) -> Result<Reloaded, ReloadError> {
+async fn reload(
+    reloader: &mut Reloader,
+    api: &Arc<Api>,
+    stages: &mut Stages,
+) -> Result<Reloaded, ReloadError> {
     let loader = reloader.loader.clone();
     let loaded = tokio::task::spawn_blocking(move || loader.load()).await;
-    let config = loaded.map_err(|_| ReloadError::Stopping)??.config;
+    let loaded = loaded.map_err(|_| ReloadError::Stopping)??.unless_it_lost(&reloader.content)?;
+    let Loaded { config, content, .. } = loaded;
     let before = api.live();
     let next = Arc::new(Wiring::of(config, Some(&before), &api.ground)?);
-    let (old, new) = (&before.config, &next.config);
+    let new = &next.config;
     let done = Reloaded { changed: changed(&before, &next), restart: only_at_start(&reloader.started, new) };
-    let watch = if old.watch == new.watch { Vec::new() } else { new.watch.clone() };
+    reloader.content = content;
     reloader.level.set(&new.log.level);
     api.ground.routing.replace(Router::new(&new.sinks, &new.routes));
     {
@@ -128,7 +170,10 @@ async fn reload(reloader: &Reloader, api: &Arc<Api>, stages: &mut Stages) -> Res
     }
     replace_sinks(&before, &next, stages);
     replace_sources(api, &before, &next, stages);
-    Handle::of(api).watch(&watch, true).await?;
+    if reloader.watched != new.watch {
+        Handle::of(api).watch(&new.watch, true).await?;
+        reloader.watched.clone_from(&new.watch);
+    }
     Ok(done)
 }
 

@@ -115,18 +115,37 @@ impl<'de> Deserialize<'de> for SecretValue {
 
 /// A file of secrets or certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the {what} file {} cannot be used: {reason}", path.display())]
+#[error("the {what} file {shown} cannot be used: {reason}")]
 pub struct SecretError {
     what: &'static str,
-    path: PathBuf,
+    shown: String,
     reason: String,
+}
+
+/// A path for people: as it is written, unless it may be a secret that was pasted into the place of its file. What is a path for
+/// sure begins like one, or leads to a folder that is there.
+#[must_use]
+pub fn shown_path(path: &Path) -> String {
+    let begins_like_one =
+        ["/", "./", "../", "~/"].iter().any(|start| path.to_string_lossy().starts_with(start));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if begins_like_one || path.exists() || folder.is_some_and(Path::exists) {
+        return path.display().to_string();
+    }
+    REDACTED.to_owned()
 }
 
 impl SecretError {
     /// Says which file it is and what is wrong with it; nothing of its content belongs into `reason`.
     #[must_use]
     pub fn new(what: &'static str, path: &Path, reason: impl Into<String>) -> Self {
-        Self { what, path: path.to_owned(), reason: reason.into() }
+        Self { what, shown: shown_path(path), reason: reason.into() }
+    }
+
+    /// The same beside the key that names the file, without its name.
+    #[must_use]
+    pub fn about_this_file(&self) -> String {
+        format!("this file cannot be used: {}", self.reason)
     }
 }
 
@@ -234,10 +253,11 @@ fn lines(text: &str) -> Result<Vec<Secret>, String> {
 }
 
 /// What tells one state of a file from the next without reading it. The inode changes when Kubernetes
-/// swaps the link that a mounted secret hangs on.
+/// swaps the link that a mounted secret hangs on, the time of the change also when a writer keeps the time of the modification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     modified: Option<SystemTime>,
+    changed: (i64, i64),
     length: u64,
     inode: u64,
 }
@@ -250,7 +270,8 @@ impl Stamp {
     pub fn of(path: &Path) -> std::io::Result<Self> {
         use std::os::unix::fs::MetadataExt as _;
         let data = fs::metadata(path)?;
-        Ok(Self { modified: data.modified().ok(), length: data.len(), inode: data.ino() })
+        let changed = (data.ctime(), data.ctime_nsec());
+        Ok(Self { modified: data.modified().ok(), changed, length: data.len(), inode: data.ino() })
     }
 }
 

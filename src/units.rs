@@ -41,9 +41,9 @@ impl FromStr for Span {
         match humantime::parse_duration(text.trim()) {
             Ok(span) if span <= Self::LONGEST.0 => Ok(Self(span)),
             Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
-                Err(format!("`{text}` is too long; a duration is at most 36500d"))
+                Err("it is too long; a duration is at most 36500d".to_owned())
             }
-            Err(_) => Err(format!("`{text}` is not a duration; write it like 250ms, 30s, 5m or 7d")),
+            Err(_) => Err("it is not a duration; write it like 250ms, 30s, 5m or 7d".to_owned()),
         }
     }
 }
@@ -141,7 +141,7 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse::<bytesize::ByteSize>()
             .map(|size| Self(size.as_u64()))
-            .map_err(|_| format!("`{text}` is not a size; write it like 64KiB or 512MiB"))
+            .map_err(|_| "it is not a size; write it like 64KiB or 512MiB".to_owned())
     }
 }
 

@@ -46,12 +46,12 @@ impl std::str::FromStr for Listen {
         let named = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()).map(local);
         named.or_else(|| text.parse().ok()).map(Self::Tcp).ok_or_else(|| {
             let hint = match text.rsplit_once(':') {
-                Some(("" | "*", port)) => {
+                Some(("" | "*", port)) if port.parse::<u16>().is_ok() => {
                     format!("write 127.0.0.1:{port}, or [::]:{port} for every interface")
                 }
                 _ => "write it like 127.0.0.1:8787, [::1]:8787 or unix:/run/tidings/api.sock".to_owned(),
             };
-            format!("`{text}` is not an address to listen on; {hint}")
+            format!("it is not an address to listen on; {hint}")
         })
     }
 }

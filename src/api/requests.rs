@@ -10,6 +10,7 @@ use super::{
     view::{CallbackRequest, WatchRequest},
 };
 use crate::{
+    config,
     deliver::{BadCallback, check_secret},
     job::JobId,
     secret::Secret,
@@ -91,21 +92,16 @@ impl Api {
                 Code::UnknownSource,
                 format!("there is no source `{name}`; there are {}", known()),
             )),
-            None => self.default_source().ok_or_else(|| {
-                Problem::new(Code::SourceMissing, format!("name the source; there are {}", known()))
-            }),
+            None => self.default_source().map_err(|reason| Problem::new(Code::SourceMissing, reason)),
         }
     }
 
-    /// The only source, or `retab` among several.
-    #[must_use]
-    pub fn default_source(&self) -> Option<String> {
-        let live = self.live();
-        let mut names = live.followers.keys();
-        match (names.next(), names.next()) {
-            (Some(only), None) => Some(only.clone()),
-            _ => live.followers.contains_key("retab").then(|| "retab".to_owned()),
-        }
+    /// The source of a request without one; see [`default_source`](config::default_source).
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn default_source(&self) -> Result<String, String> {
+        config::default_source(self.live().followers.keys().map(String::as_str)).map(str::to_owned)
     }
 
     fn callback(&self, asked: CallbackRequest) -> Result<Callback, Problem> {

@@ -7,9 +7,6 @@ use crate::{
     units::{Span, Time},
 };
 
-/// The source that is meant when none is named.
-pub const DEFAULT_SOURCE: &str = "retab";
-
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {

@@ -6,12 +6,16 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use reqwest::Response;
 use rustls::RootCertStore;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use super::target::{Path, Target};
+use super::{
+    exit::BadUsage,
+    target::{Path, Target},
+};
 use crate::{
-    api::view::Problem,
+    api::view::{Page, Problem},
+    config,
     http_client::{self, Outgoing, guard::Trust},
     secret::Secret,
     units::rounded,
@@ -301,6 +305,30 @@ impl Client {
         self.parse(&self.read_text(answer).await?)
     }
 
+    /// The source that `asked` names, or the one that the daemon would take for a job without one.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`BadUsage`] when the daemon has several sources and none is the default.
+    pub async fn source(&self, asked: Option<&str>) -> anyhow::Result<String> {
+        match asked {
+            Some(name) => Ok(name.to_owned()),
+            None => Ok(default_source(&self.sources().await?)?),
+        }
+    }
+
+    /// The names of the daemon's sources.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn sources(&self) -> Result<Vec<String>, ClientError> {
+        #[derive(Deserialize)]
+        struct Source {
+            name: String,
+        }
+        let sources: Page<Source> = self.get(&Path::of(&["v1", "sources"])).await?;
+        Ok(sources.data.into_iter().map(|source| source.name).collect())
+    }
+
     /// The rest of `answer` as text.
     ///
     /// # Errors
@@ -351,6 +379,15 @@ impl Client {
             Err(_) => ClientError::Foreign { url: self.target.shown.clone(), status },
         }
     }
+}
+
+/// The source of a job without one; see [`config::default_source`].
+///
+/// # Errors
+/// When one has to be named.
+pub fn default_source(sources: &[String]) -> Result<String, BadUsage> {
+    let source = config::default_source(sources.iter().map(String::as_str));
+    source.map(str::to_owned).map_err(|reason| BadUsage(format!("{reason} (--source)")))
 }
 
 /// The innermost reason; the layers above it only repeat that a request failed.

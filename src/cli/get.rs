@@ -7,7 +7,7 @@ use clap::Args;
 use http::Method;
 
 use super::{
-    args::{self, DEFAULT_SOURCE, Format},
+    args::{self, Format},
     client::{Client, READ},
     complete,
     exit::ExitStatus,
@@ -41,9 +41,9 @@ pub struct GetArgs {
     #[arg(value_name = "JOB_ID", add = complete::jobs())]
     pub job_id: JobId,
 
-    /// The source the job belongs to
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE, value_parser = args::name, add = complete::sources())]
-    pub source: String,
+    /// The source the job belongs to [default: the only one, or retab]
+    #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
+    pub source: Option<String>,
 
     /// Print the stored job itself, unchanged
     #[arg(long, conflicts_with = "output")]
@@ -59,9 +59,10 @@ pub struct GetArgs {
 /// # Errors
 /// When the daemon fails or the output is closed.
 pub async fn run(args: &GetArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let parts = ["v1", "watches", &args.source, args.job_id.as_str()];
+    let source = client.source(args.source.as_deref()).await?;
+    let parts = ["v1", "watches", &source, args.job_id.as_str()];
     if args.job {
-        let path = Path::of(&["v1", "watches", &args.source, args.job_id.as_str(), "job"]);
+        let path = Path::of(&["v1", "watches", &source, args.job_id.as_str(), "job"]);
         return print_job(&path, client, console).await;
     }
     let text = client.text(&Path::of(&parts)).await?;

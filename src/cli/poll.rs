@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{
-    args::{self, DEFAULT_SOURCE},
+    args,
     client::Client,
     complete,
     exit::ExitStatus,
@@ -31,9 +31,9 @@ pub struct PollArgs {
     #[arg(value_name = "JOB_ID", required = true, add = complete::jobs())]
     pub job_ids: Vec<JobId>,
 
-    /// The source the jobs belong to
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE, value_parser = args::name, add = complete::sources())]
-    pub source: String,
+    /// The source the jobs belong to [default: the only one, or retab]
+    #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
+    pub source: Option<String>,
 }
 
 /// Has jobs polled, one after the other.
@@ -42,9 +42,10 @@ pub struct PollArgs {
 /// When the daemon cannot be asked or the output is closed; a refusal of one job is a remark.
 pub async fn run(args: &PollArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let mut status = ExitStatus::Done;
+    let source = client.source(args.source.as_deref()).await?;
     for job_id in &args.job_ids {
         let shown = clean(job_id.as_str());
-        let path = Path::of(&["v1", "watches", &args.source, job_id.as_str(), "poll"]);
+        let path = Path::of(&["v1", "watches", &source, job_id.as_str(), "poll"]);
         let answer = match client.post(&path, None::<&()>).await {
             Ok(answer) => answer,
             Err(error) if error.may_pass() => return Err(error.into()),

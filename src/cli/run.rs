@@ -139,7 +139,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     let loader = global.loader(args.overrides(global));
     let loaded = loader.load().map_err(|error| BadUsage(error.to_string()))?;
     let level = telemetry::start_logging(&loaded.config.log, global.level().as_deref());
-    let config = loaded.config;
+    let config = loaded.config.clone();
     process::allow_core_dumps(config.server.core_dumps);
     if args.once && config.watch.is_empty() {
         let text =
@@ -177,10 +177,10 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     lifecycle::tell_service_manager(app.handle());
     let Some(hangups) = hangups else { return once(app, &ids, args.timeout, &stop).await };
     lifecycle::reload_on_hangup(hangups, app.handle());
-    if let Some(file) = loaded.file.filter(|_| args.watch_config) {
-        tokio::spawn(config_watch::watch(file, app.handle()));
+    if let Some(file) = loaded.file.clone().filter(|_| args.watch_config) {
+        tokio::spawn(config_watch::watch(file, loaded.content.fingerprint(), app.handle()));
     }
-    app.reloading(loader, level).run().await?;
+    app.reloading(loader, level, &loaded).run().await?;
     Ok(ExitStatus::Done)
 }
 

@@ -73,7 +73,8 @@ impl Target {
         }
         let refuse = |reason: &str| {
             BadUsage(format!(
-                "`{text}` does not name a daemon: {reason}; write http://host:port, host:port or unix:/path/to.sock"
+                "`{}` does not name a daemon: {reason}; write http://host:port, host:port or unix:/path/to.sock",
+                without_secrets(text)
             ))
         };
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -124,6 +125,13 @@ impl Target {
     }
 }
 
+/// What may be shown of a text that should have been a URL: neither what stands before an `@` nor a query.
+fn without_secrets(text: &str) -> &str {
+    let end = text.find(['?', '#']).unwrap_or(text.len());
+    let shown = text.get(..end).unwrap_or_default();
+    shown.rsplit('@').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,8 +163,15 @@ mod tests {
         for bad in ["ftp://x", "http://", "unix:", "http://x/?q=1", "127.0.0.1:0"] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
-        let refused = Target::parse("http://user:hunter2@host").unwrap_err().to_string();
-        assert!(!refused.contains("hunter2"), "{refused}");
+        for text in [
+            "http://user:hunter2@host",
+            "http://user:hunter2@host:port",
+            "user:hunter2@ho st",
+            "h/?token=hunter2",
+        ] {
+            let refused = Target::parse(text).unwrap_err().to_string();
+            assert!(!refused.contains("hunter2"), "{refused}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::json;
 
 use super::{
-    args::{self, DEFAULT_SOURCE, Format},
+    args::{self, Format},
     client::{Client, PATIENCE},
     complete,
     exit::ExitStatus,
@@ -30,9 +30,9 @@ pub struct UnwatchArgs {
     #[arg(value_name = "JOB_ID", required = true, add = complete::jobs())]
     pub job_ids: Vec<JobId>,
 
-    /// The source the jobs belong to
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_SOURCE, value_parser = args::name, add = complete::sources())]
-    pub source: String,
+    /// The source the jobs belong to [default: the only one, or retab]
+    #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
+    pub source: Option<String>,
 
     /// How to print what was done; json is one object with `data` and `next_cursor`
     #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -46,8 +46,9 @@ pub struct UnwatchArgs {
 pub async fn run(args: &UnwatchArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let mut status = ExitStatus::Done;
     let mut results = Vec::new();
+    let source = client.source(args.source.as_deref()).await?;
     for job_id in &args.job_ids {
-        let path = Path::of(&["v1", "watches", &args.source, job_id.as_str()]);
+        let path = Path::of(&["v1", "watches", &source, job_id.as_str()]);
         let ended = match client.send(Method::DELETE, &path, None, Some(PATIENCE)).await {
             Ok(_) => true,
             Err(error) if error.may_pass() => return Err(error.into()),
@@ -58,7 +59,7 @@ pub async fn run(args: &UnwatchArgs, client: &Client, console: &mut Console<'_>)
             }
         };
         match args.output {
-            Format::Json => results.push(json!({"source": args.source, "job_id": job_id, "ended": ended})),
+            Format::Json => results.push(json!({"source": source, "job_id": job_id, "ended": ended})),
             Format::Table if ended => writeln!(console.out, "{} is watched no more", clean(job_id.as_str()))?,
             Format::Table => {}
         }

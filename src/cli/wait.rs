@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{
-    args::{self, DEFAULT_SOURCE},
-    client::{Client, ClientError},
+    args,
+    client::{Client, ClientError, default_source},
     complete,
     exit::ExitStatus,
     follow::{Followed, Limits, follow},
@@ -66,13 +66,11 @@ pub struct WaitArgs {
 /// When the time is up or the daemon cannot be asked.
 pub async fn run(args: &WaitArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let patience = Patience::start(args.timeout);
-    let source = args.source.as_deref().unwrap_or(DEFAULT_SOURCE);
-    let named = |id: &JobId| Followed { source: source.to_owned(), job_id: id.clone() };
     let mut status = ExitStatus::Done;
-    let mut jobs: Vec<Followed> = args.job_ids.iter().map(named).collect();
-    if args.job_ids.is_empty() {
-        jobs = patience.ask(client, console, async |_| open(args, client).await).await?;
-    }
+    let mut jobs = match args.job_ids.is_empty() {
+        true => patience.ask(client, console, async |_| open(args, client).await).await?,
+        false => named(args, client, &patience, console).await?,
+    };
     while !jobs.is_empty() {
         let limits = Limits { patience, delivered: args.delivered, ..Limits::default() };
         let mut progress = Progress::new(console, jobs.len());
@@ -85,6 +83,20 @@ pub async fn run(args: &WaitArgs, client: &Client, console: &mut Console<'_>) ->
         };
     }
     Ok(status)
+}
+
+/// The jobs that the command names.
+async fn named(
+    args: &WaitArgs,
+    client: &Client,
+    patience: &Patience,
+    console: &mut Console<'_>,
+) -> Result<Vec<Followed>> {
+    let source = match &args.source {
+        Some(name) => name.clone(),
+        None => default_source(&patience.ask(client, console, async |_| client.sources().await).await?)?,
+    };
+    Ok(args.job_ids.iter().map(|id| Followed { source: source.clone(), job_id: id.clone() }).collect())
 }
 
 /// What is open now.

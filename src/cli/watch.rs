@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{
-    args::{self, DEFAULT_SOURCE, Format},
+    args::{self, Format},
     client::Client,
     complete,
     exit::ExitStatus,
@@ -64,7 +64,7 @@ pub struct WatchArgs {
     #[arg(value_name = "JOB_ID", required = true)]
     pub job_ids: Vec<String>,
 
-    /// The source the jobs belong to [default: retab, or the only one]
+    /// The source the jobs belong to [default: the only one, or retab]
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub source: Option<String>,
 
@@ -267,13 +267,16 @@ async fn register_many(
         let job_id = chunk.get(one.index).map_or("?", JobId::as_str);
         registered.reject(console, args.output, job_id, (&one.code, &one.detail))?;
     }
-    let source = args.source.as_deref().unwrap_or(DEFAULT_SOURCE);
+    if !args.wait && args.output != Format::Json {
+        return Ok(());
+    }
+    let source = client.source(args.source.as_deref()).await?;
     let kept = chunk.into_iter().enumerate().filter(|(index, _)| !rejected.contains(index));
     let kept = kept.map(|(_, job_id)| job_id);
     if args.wait {
-        kept.for_each(|job_id| registered.follow(source, job_id));
-    } else if args.output == Format::Json {
-        print_watches(source, kept, client, console).await?;
+        kept.for_each(|job_id| registered.follow(&source, job_id));
+    } else {
+        print_watches(&source, kept, client, console).await?;
     }
     Ok(())
 }

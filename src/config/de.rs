@@ -33,7 +33,8 @@ impl fmt::Display for Flaw {
             Self::UnknownKey { .. } => f.write_str("unknown key"),
             Self::Missing(key) => write!(f, "`{key}` is missing"),
             Self::Type { expected, found } => write!(f, "expected {expected}, found {found}"),
-            Self::Variant { found, known } => write!(f, "`{found}` is not one of {}", listed(known, "or")),
+            // Never the word that was found: a secret may have slipped in here.
+            Self::Variant { known, .. } => write!(f, "it is not one of {}", listed(known, "or")),
             Self::Other(reason) => f.write_str(reason),
         }
     }

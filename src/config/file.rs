@@ -10,6 +10,7 @@ use figment::value::{Dict, Value};
 use toml_edit::{Document, Item, TableLike};
 
 use super::{
+    content::Content,
     node::Origin,
     path::{KeyPath, Step},
     problems::Problem,
@@ -27,25 +28,31 @@ pub(super) const NOT_THERE: &str = "there is no such file";
 pub(super) struct Parsed {
     pub values: Dict,
     pub positions: Positions,
+    /// What it is compared with when it is read again.
+    pub content: Content,
 }
 
 /// Reads `path`, which messages call `shown`.
 pub(super) fn read(path: &Path, shown: &Path) -> Result<Parsed, Problem> {
     let fail = |reason: String| Problem::about_file(shown, None, reason);
-    let bytes = fs::read(path).map_err(|error| fail(unreadable(path, &error)))?;
+    let bytes = fs::read(path).map_err(|error| fail(unreadable(path, &error)).passing())?;
     let text = String::from_utf8(bytes).map_err(|error| {
         fail(format!("it is not UTF-8 text; byte {} is the first bad one", error.utf8_error().valid_up_to()))
     })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let plain = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-    match extension.as_deref() {
-        Some("toml") | None => read_toml(text, shown),
-        Some("yaml" | "yml") => read_yaml(text, shown),
-        Some("json") => read_json(text, shown),
-        Some(other) => Err(fail(format!(
-            "`.{other}` does not tell the format; name the file .toml, .yaml, .yml or .json"
-        ))),
-    }
+    let mut parsed = match extension.as_deref() {
+        Some("toml") | None => read_toml(plain, shown)?,
+        Some("yaml" | "yml") => read_yaml(plain, shown)?,
+        Some("json") => read_json(plain, shown)?,
+        Some(other) => {
+            let reason =
+                format!("`.{other}` does not tell the format; name the file .toml, .yaml, .yml or .json");
+            return Err(fail(reason));
+        }
+    };
+    parsed.content = Content::new(&text, &parsed.values);
+    Ok(parsed)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> String {
@@ -68,7 +75,7 @@ fn read_toml(text: &str, shown: &Path) -> Result<Parsed, Problem> {
     })?;
     let mut positions = Positions::new();
     let values = from_table(document.as_table(), &KeyPath::default(), text, &mut positions);
-    Ok(Parsed { values, positions })
+    Ok(Parsed { values, positions, ..Parsed::default() })
 }
 
 fn from_table(table: &dyn TableLike, path: &KeyPath, text: &str, positions: &mut Positions) -> Dict {
@@ -213,7 +220,7 @@ fn top_level(value: Option<Value>, text: &str, shown: &Path) -> Result<Parsed, P
         Some(Value::Dict(_, values)) => {
             let mut positions = Positions::new();
             locate(&values, &KeyPath::default(), text, &mut positions);
-            Ok(Parsed { values, positions })
+            Ok(Parsed { values, positions, ..Parsed::default() })
         }
         Some(_) => {
             Err(Problem::about_file(shown, Some((1, 1)), "the file has to hold a table of keys at its top"))

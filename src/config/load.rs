@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    mem,
     path::{Path, PathBuf},
 };
 
 use super::{
-    Config, check, file,
+    Config, Content, check, file,
     layers::Layers,
     node::Origin,
     path::KeyPath,
@@ -69,9 +70,20 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Where each value was set that is not a default. A list is one value unless it holds tables.
     pub origins: BTreeMap<KeyPath, Origin>,
+    /// What the file said.
+    pub content: Content,
 }
 
 impl Loaded {
+    /// The same, unless the file looks like what is left of `before`: then that is its mistake.
+    ///
+    /// # Errors
+    /// See [`Content::loss`].
+    pub fn unless_it_lost(self, before: &Content) -> Result<Self, ConfigError> {
+        let (Some(file), Some(reason)) = (&self.file, self.content.loss(before)) else { return Ok(self) };
+        Err(ConfigError::new(vec![Problem::about_file(file, None, reason).passing()]))
+    }
+
     /// Where the value at `path` was set.
     #[must_use]
     pub fn origin(&self, path: &KeyPath) -> Origin {
@@ -132,6 +144,13 @@ impl Loader {
         self
     }
 
+    /// A loader for the same file again: a file that was found must not give way to the next place when it is gone.
+    #[must_use]
+    pub fn again(mut self, loaded: &Loaded) -> Self {
+        self.flags.config.clone_from(&loaded.file);
+        self
+    }
+
     /// The configuration.
     ///
     /// # Errors
@@ -139,9 +158,11 @@ impl Loader {
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let mut layers = Layers::default();
         let file = self.file();
+        let mut content = Content::default();
         if let Some(shown) = &file {
-            let parsed = file::read(&self.directory.join(shown), shown)
+            let mut parsed = file::read(&self.directory.join(shown), shown)
                 .map_err(|problem| ConfigError::new(vec![self.naming_the_cause(problem)]))?;
+            content = mem::take(&mut parsed.content);
             layers.add_file(shown.clone(), parsed);
         }
         layers.add_environment(&self.environment);
@@ -157,7 +178,7 @@ impl Loader {
         checker.check(&config);
         let problems = checker.into_problems();
         if problems.is_empty() {
-            Ok(Loaded { config, file, origins })
+            Ok(Loaded { config, file, origins, content })
         } else {
             Err(ConfigError::new(problems))
         }

@@ -11,6 +11,7 @@
 
 mod check;
 pub mod cli;
+mod content;
 mod de;
 mod file;
 mod hints;
@@ -42,6 +43,7 @@ use crate::{
     upstream::SourceConfig,
 };
 
+pub use content::{Content, fingerprint};
 pub use load::{FlagOverrides, Loaded, Loader};
 pub use node::Origin;
 pub use path::{KeyPath, Step};
@@ -72,6 +74,23 @@ pub struct Config {
     pub sinks: BTreeMap<String, SinkConfig>,
     /// Which events go to which sinks.
     pub routes: Vec<Route>,
+}
+
+/// The source of a job that comes without one: the only source, or `retab` among several. On every surface.
+///
+/// # Errors
+/// When there is no such source: what to do about it, with the names of `sources`.
+pub fn default_source<'a>(sources: impl IntoIterator<Item = &'a str>) -> Result<&'a str, String> {
+    let sources: Vec<&str> = sources.into_iter().collect();
+    match sources.as_slice() {
+        [] => Err("no source is configured".to_owned()),
+        [only] => Ok(only),
+        several => several
+            .iter()
+            .copied()
+            .find(|name| *name == "retab")
+            .ok_or_else(|| format!("name the source; there are {}", de::listed(several, "and"))),
+    }
 }
 
 impl Default for Config {

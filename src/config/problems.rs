@@ -17,20 +17,27 @@ pub struct Problem {
     /// What is wrong and how to write it. Never holds a secret.
     pub reason: String,
     /// The line of a syntax error with a caret, secrets struck out.
-    pub snippet: Option<String>,
+    pub snippet: Option<Box<str>>,
+    /// Whether it may pass without a change of the configuration: a file that it names is not there yet.
+    pub may_pass: bool,
 }
 
 impl Problem {
     pub(super) fn new(origin: Origin, key: KeyPath, reason: impl Into<String>) -> Self {
-        Self { origin, key, reason: reason.into(), snippet: None }
+        Self { origin, key, reason: reason.into(), snippet: None, may_pass: false }
     }
 
     pub(super) fn about_file(file: &Path, at: Option<(usize, usize)>, reason: impl Into<String>) -> Self {
         Self::new(Origin::File { path: PathBuf::from(file), at }, KeyPath::default(), reason)
     }
 
+    pub(super) fn passing(mut self) -> Self {
+        self.may_pass = true;
+        self
+    }
+
     pub(super) fn with_snippet(mut self, snippet: Option<String>) -> Self {
-        self.snippet = snippet;
+        self.snippet = snippet.map(String::into_boxed_str);
         self
     }
 }
@@ -65,6 +72,12 @@ impl ConfigError {
         problems.sort_by(|a, b| (&a.origin, &a.key).cmp(&(&b.origin, &b.key)));
         problems.dedup();
         Self { problems }
+    }
+
+    /// Whether all of it may pass without a change of the configuration.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.problems.iter().all(|problem| problem.may_pass)
     }
 }
 

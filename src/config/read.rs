@@ -128,7 +128,7 @@ impl Reader<'_> {
                     let hint = did_you_mean(&kind, kinds);
                     self.problem(
                         tag,
-                        format!("`{kind}` is not a kind of sink; there are {}{hint}", listed(&kinds, "and")),
+                        format!("it is not a kind of sink; there are {}{hint}", listed(&kinds, "and")),
                     );
                     None
                 }

@@ -85,11 +85,10 @@ impl RouteArgs {
     /// In words, when a source or a sink is not configured.
     pub(super) fn explain(&self, config: &Config) -> Result<String, String> {
         let sources: Vec<&str> = config.sources.keys().map(String::as_str).collect();
-        let source = match (self.source.as_deref(), sources.as_slice()) {
-            (None, [only]) => only,
-            (None, _) => "retab",
-            (Some(name), known) if known.contains(&name) => name,
-            (Some(name), known) => return Err(unknown("source", name, known)),
+        let source = match self.source.as_deref() {
+            None => super::default_source(sources.iter().copied())?,
+            Some(name) if sources.contains(&name) => name,
+            Some(name) => return Err(unknown("source", name, &sources)),
         };
         let sinks: Vec<&str> = config.sinks.keys().map(String::as_str).collect();
         if let Some(name) = self.sinks.iter().find(|name| !sinks.contains(&name.as_str())) {

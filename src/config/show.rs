@@ -1,10 +1,17 @@
 //! The effective configuration for people and scripts: secrets struck out, and where each value was set.
 
+use std::{collections::BTreeMap, path::PathBuf};
+
 use serde_json::{Map, Value, json};
 use toml_edit::{DocumentMut, Item, Table};
 
 use super::{Config, Loaded, path::KeyPath};
-use crate::{deliver::SinkConfig, http_client::Outgoing, redact};
+use crate::{
+    deliver::{SinkConfig, WebhookConfig},
+    http_client::Outgoing,
+    redact,
+    secret::{SecretValue, shown_path},
+};
 
 /// How the effective configuration is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -35,14 +42,24 @@ pub fn redacted(config: &Config) -> Config {
     let mut config = config.clone();
     config.server.proxy = config.server.proxy.as_deref().map(redact::url_text);
     config.otlp.endpoint = config.otlp.endpoint.as_deref().map(redact::url_text);
+    redact_file(&mut config.server.token_file);
     for source in config.sources.values_mut() {
         source.base_url = source.base_url.as_deref().map(redact::url_text);
         source.proxy.outgoing = source.proxy.outgoing.as_deref().map(proxy);
+        redact_file(&mut source.api_key_file);
+        redact_files(&mut source.headers);
     }
+    redact_files(&mut config.otlp.headers);
     for sink in config.sinks.values_mut() {
         if let SinkConfig::Webhook(webhook) = sink {
             webhook.url = webhook.url.as_deref().map(redact::url_text);
             webhook.proxy = webhook.proxy.as_deref().map(proxy);
+            redact_files(&mut webhook.headers);
+            let WebhookConfig { url_file, secret_file, secrets_file, bearer_file, client_key_file, .. } =
+                webhook;
+            for file in [url_file, secret_file, secrets_file, bearer_file, client_key_file] {
+                redact_file(file);
+            }
         }
     }
     config
@@ -51,6 +68,19 @@ pub fn redacted(config: &Config) -> Config {
 /// The proxy of a source or a sink: a URL, or the word for none.
 fn proxy(choice: &str) -> String {
     if choice == Outgoing::NONE { choice.to_owned() } else { redact::url_text(choice) }
+}
+
+/// Strikes out what may be the secret itself in the place of its file.
+fn redact_file(file: &mut Option<PathBuf>) {
+    *file = file.as_deref().map(|file| shown_path(file).into());
+}
+
+fn redact_files(headers: &mut BTreeMap<String, SecretValue>) {
+    for value in headers.values_mut() {
+        if let SecretValue::File(secret) = value {
+            secret.file = shown_path(&secret.file).into();
+        }
+    }
 }
 
 fn toml(config: &Config, loaded: &Loaded) -> Result<String, String> {

@@ -1,38 +1,6 @@
 //! The line of a syntax error with a caret under the spot, without what might be a secret: a forgotten
 //! quote is the commonest mistake beside a pasted key.
 
-/// Keys whose values may be shown when a line does not parse.
-const HARMLESS: [&str; 28] = [
-    "listen",
-    "quit",
-    "admin_listen",
-    "drain",
-    "path",
-    "retention",
-    "cache",
-    "min_free",
-    "level",
-    "format",
-    "enabled",
-    "type",
-    "timeout",
-    "max_requests_per_second",
-    "max_in_flight",
-    "max_job_size",
-    "min_interval",
-    "max_interval",
-    "interval",
-    "deadline",
-    "strategy",
-    "cost_of_a_poll",
-    "max_delay",
-    "learn_by_label",
-    "events",
-    "schedule",
-    "jitter",
-    "to",
-];
-
 /// The line at `at` and a caret below the column.
 pub(super) fn masked(text: &str, (line, column): (usize, usize)) -> String {
     let shown = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
@@ -43,7 +11,7 @@ pub(super) fn masked(text: &str, (line, column): (usize, usize)) -> String {
     format!("{gutter} |\n{number} | {shown}\n{gutter} | {caret}^")
 }
 
-/// The line with letters and digits of its value struck out, unless the key is known to be harmless.
+/// The line with letters and digits of its value struck out, whatever its key is: a secret may have been pasted anywhere.
 fn mask(line: &str) -> String {
     let trimmed = line.trim();
     let is_header = trimmed.starts_with('[') && !trimmed.contains(['"', '\'', ',', '=']);
@@ -56,9 +24,6 @@ fn mask(line: &str) -> String {
     let (key, value) = line.split_at(at);
     let name = key.trim().trim_matches(['"', '\'']);
     let name = name.rsplit('.').next().unwrap_or(name);
-    if HARMLESS.contains(&name) && !value.contains(['{', '@']) {
-        return line.to_owned();
-    }
     let plain = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if plain { format!("{key}{}", strike(value)) } else { strike(line) }
 }
@@ -78,9 +43,13 @@ mod tests {
         2 | api_key = ********* "*"
           |           ^
         "#);
-        assert!(masked("listen = 127.0.0.1", (1, 10)).contains("127.0.0.1"));
-        for line in ["whsec_abc", "app = { secret = \"whsec_abc", "  \"whsec_abc", "server.token = whsec_abc"]
-        {
+        for line in [
+            "type = whsec_abc",
+            "whsec_abc",
+            "app = { secret = \"whsec_abc",
+            "  \"whsec_abc",
+            "server.token = whsec_abc",
+        ] {
             assert!(!masked(line, (1, 1)).contains("abc"), "{line}");
         }
     }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     job::{EventType, Outcome},
+    secret::shown_path,
     units::{Size, Time},
 };
 
@@ -70,8 +71,8 @@ pub struct TemplateError {
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, "in {}, line {line}: ", file.display())?,
-            (Some(file), None) => write!(f, "in {}: ", file.display())?,
+            (Some(file), Some(line)) => write!(f, "in {}, line {line}: ", shown_path(file))?,
+            (Some(file), None) => write!(f, "in {}: ", shown_path(file))?,
             (None, Some(line)) => write!(f, "line {line}: ")?,
             (None, None) => {}
         }

@@ -24,7 +24,7 @@ impl Origin {
     /// # Errors
     /// In words.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{}` is no origin; write it like https://files.example.com", shown(text));
+        let bad = || "one of them is no origin; write it like https://files.example.com".to_owned();
         let origin = Self::of(text).ok_or_else(bad)?;
         let is_bare = Url::parse(text).is_ok_and(|url| {
             url.path() == "/"
@@ -42,18 +42,13 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A URL that was refused, without what may be secret in it; what is no URL is shown as it is, so that it can be found.
-fn shown(text: &str) -> String {
-    Url::parse(text).map_or_else(|_| text.to_owned(), |url| redact::url(&url))
-}
-
 /// A base URL without a slash at its end, and without the version that the paths begin with, since some clients want it
 /// there and others cut it off.
 ///
 /// # Errors
 /// In words, when it is no http or https URL.
 pub fn base_url(text: &str, path: &str) -> Result<String, String> {
-    let bad = || format!("`{}` is not an http or https URL", shown(text));
+    let bad = || "it is not an http or https URL".to_owned();
     let url = Url::parse(text).map_err(|_| bad())?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(bad());

@@ -300,7 +300,7 @@ impl Reader {
 
     /// A path that is an URL of another origin would carry the key there.
     fn own_origin(&mut self, key: &'static str, path: Option<&Template>, origins: &[Origin]) {
-        let Some((path, beginning)) = path.map(|path| (path, path.beginning())) else { return };
+        let Some(beginning) = path.map(Template::beginning) else { return };
         if !is_absolute(beginning) {
             return;
         }
@@ -308,9 +308,7 @@ impl Reader {
         let host_ends = beginning.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         let known = Origin::of(beginning).is_some_and(|origin| origins.contains(&origin));
         if !host_ends || !known {
-            let reason = format!(
-                "`{path}` is of another origin than base_url, and would get the key; name that origin in allow_origins"
-            );
+            let reason = "it is of another origin than base_url, and would get the key; name that origin in allow_origins";
             self.misfit(key, reason);
         }
     }
@@ -318,7 +316,7 @@ impl Reader {
     fn key_header(&mut self, keys: &SourceConfig) -> (HeaderName, Option<String>) {
         let name = keys.api_key_header.as_deref().unwrap_or("authorization");
         let header = name.parse().unwrap_or_else(|_| {
-            self.misfit("api_key_header", format!("`{name}` is not a header name"));
+            self.misfit("api_key_header", "it is not a header name");
             AUTHORIZATION
         });
         let usual = (header == AUTHORIZATION).then(|| "Bearer".to_owned());
@@ -333,7 +331,7 @@ impl Reader {
         let name = name?;
         let header = name.parse().ok();
         if header.is_none() {
-            self.misfit("poll_hint_header", format!("`{name}` is not a header name"));
+            self.misfit("poll_hint_header", "it is not a header name");
         }
         Some((header?, name.to_ascii_lowercase().ends_with("-ms")))
     }
@@ -389,8 +387,8 @@ impl Reader {
                 );
             } else if !profile.known_vars().any(|known| known == name) {
                 self.misfit("vars", format!("no path of this source takes the variable `{name}`"));
-            } else if let Err(error) = profile.paths().try_for_each(|path| path.check_var(name, value)) {
-                self.misfit("vars", error.to_string());
+            } else if profile.paths().try_for_each(|path| path.check_var(name, value)).is_err() {
+                self.misfit("vars", format!("the value of `{name}` cannot stand in a URL"));
             }
         }
     }

@@ -74,7 +74,7 @@ impl Template {
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             let (before, inside) = rest.split_at(open);
-            let close = inside.find('}').ok_or_else(|| format!("the `{{` in `{inside}` is not closed"))?;
+            let close = inside.find('}').ok_or_else(|| "a `{` is not closed".to_owned())?;
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
@@ -235,13 +235,13 @@ fn placeholder(text: &str) -> Result<Part, String> {
     if name.starts_with('/') {
         let pointers: Vec<String> = name.split('|').map(str::to_owned).collect();
         for pointer in &pointers {
-            check_pointer(pointer).map_err(|reason| format!("`{{{text}}}`: {reason}"))?;
+            check_pointer(pointer).map_err(|reason| format!("in a placeholder {reason}"))?;
         }
         return Ok(Part::Body { pointers, form });
     }
     match is_name(name) {
         true => Ok(Part::Var { name: name.to_owned(), form }),
-        false => Err(format!("`{{{text}}}` is neither {{name}}, {{+name}} nor {{/pointer}}")),
+        false => Err("a placeholder is neither {name}, {+name} nor {/pointer}".to_owned()),
     }
 }
 
@@ -258,14 +258,12 @@ pub fn is_name(text: &str) -> bool {
 /// In words.
 pub fn check_pointer(text: &str) -> Result<(), String> {
     if !text.is_empty() && !text.starts_with('/') {
-        return Err(format!(
-            "`{text}` is no JSON pointer: it begins with / (or is empty for the whole body)"
-        ));
+        return Err("this is no JSON pointer: one begins with / (or is empty for the whole body)".to_owned());
     }
     let mut escapes = text.split('~').skip(1);
     match escapes.all(|after| after.starts_with(['0', '1'])) {
         true => Ok(()),
-        false => Err(format!("`{text}` is no JSON pointer: ~ is written ~0, and / in a name ~1")),
+        false => Err("this is no JSON pointer: ~ is written ~0, and / in a name ~1".to_owned()),
     }
 }
 

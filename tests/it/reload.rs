@@ -95,7 +95,7 @@ async fn a_mistake_leaves_everything_as_it_is() {
     // The command says the same, and a good file is taken again.
     let asked = once(folder.path(), &["--url", &process.url, "reload"]).await;
     assert_eq!(asked.status.code(), Some(1), "{}", show(&asked));
-    write_config(folder.path(), &mock.base_url(), "");
+    write_config(folder.path(), &mock.base_url(), "[sinks]\n");
     let asked = once(folder.path(), &["--url", &process.url, "reload"]).await;
     assert_eq!(String::from_utf8_lossy(&asked.stdout), "changed: sinks.app\n", "{}", show(&asked));
     assert_eq!(metric(&process, "tidings_config_last_reload_successful").await.unwrap(), "1");
@@ -119,7 +119,8 @@ async fn a_source_and_a_sink_come_back_to_what_waits_for_them() {
     // Without the sink its delivery stays in sight; without the source its watches do.
     let other = "[sources.other]\ntype = \"custom\"\nbase_url = \"http://127.0.0.1:9\"\nstatus_path = \"/{id}\"\n\
                  status_at = [\"/s\"]\noutcomes = { completed = [\"x\"] }\n";
-    std::fs::write(folder.path().join("tidings.toml"), format!("[store]\npath = \"data\"\n{other}")).unwrap();
+    std::fs::write(folder.path().join("tidings.toml"), format!("[store]\npath = \"data\"\n[sinks]\n{other}"))
+        .unwrap();
     let slow = mock.add_job(JobPlan::new().lasting(Duration::from_secs(3600)));
     register(&process, &slow).await;
     let (status, done) = reload(&process).await;

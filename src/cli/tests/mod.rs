@@ -76,6 +76,12 @@ async fn answer(State(answers): State<Answers>, request: Request<axum::body::Bod
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
     let mut answers = answers.lock().unwrap();
+    // A command that names no source asks for them first; what follows is what a test is about.
+    let is_about_sources =
+        answers.0.front().is_some_and(|(_, text)| text.contains("max_requests_per_second"));
+    if seen.line == "GET /v1/sources" && !is_about_sources {
+        return Response::new(r#"{"data": [{"name": "retab"}], "next_cursor": null}"#.into());
+    }
     answers.1.push(seen);
     let (status, text) = answers.0.pop_front().unwrap_or_else(|| (500, "no answer prepared".to_owned()));
     Response::builder().status(status).body(text.into()).unwrap()

@@ -8,11 +8,14 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use self::text::no_control;
-use super::{Config, node::Node, path::KeyPath, problems::Problem};
+use super::{Config, default_source, node::Node, path::KeyPath, problems::Problem};
 use crate::{
     secret::{Secret, SecretSource},
     units::Span,
 };
+
+/// A pasted secret is no name to repeat, so the file is not named.
+const MISSING: &str = "there is no such file; a relative path begins at the working folder";
 
 /// Collects the mistakes of a configuration. A value that could not be read is not judged as well.
 pub(super) struct Checker<'a> {
@@ -54,6 +57,19 @@ impl<'a> Checker<'a> {
         }
         self.names("sinks");
         self.routes(config);
+        self.watch(config);
+    }
+
+    /// The jobs in `watch` need a source that is meant without a name.
+    fn watch(&mut self, config: &Config) {
+        if let Err(reason) = default_source(config.sources.keys().map(String::as_str))
+            && !config.watch.is_empty()
+        {
+            let reason = format!(
+                "its jobs belong to the only source, or to `retab`: {reason}, for example by                  `tidings watch --source NAME`"
+            );
+            self.report(&KeyPath::dotted("watch"), reason);
+        }
     }
 
     /// Whether the value at `path` could not be read, or its place in its list cannot be told because another
@@ -72,6 +88,13 @@ impl<'a> Checker<'a> {
             let origin = self.tree.origin_of(path);
             self.problems.push(Problem::new(origin, path.clone(), reason));
         }
+    }
+
+    /// The same, where the reason may pass by itself.
+    fn report_passing(&mut self, path: &KeyPath, reason: impl Into<String>) {
+        let known = self.problems.len();
+        self.report(path, reason);
+        self.problems.iter_mut().skip(known).for_each(|problem| problem.may_pass = true);
     }
 
     fn require(&mut self, path: &KeyPath, verdict: Result<(), String>) {
@@ -145,10 +168,17 @@ impl<'a> Checker<'a> {
     fn secret_file(&mut self, key: &KeyPath, file: &Path, judge: fn(&Secret) -> Result<(), String>) {
         let Some(path) = self.found(key, file) else { return };
         let verdict = match SecretSource::file(&path).get() {
-            Ok(secret) => judge(&secret).map_err(|reason| format!("in {}: {reason}", file.display())),
-            Err(error) => Err(error.to_string()),
+            Ok(secret) => judge(&secret).map_err(|reason| format!("in this file: {reason}")),
+            Err(error) => Err(error.about_this_file()),
         };
-        self.require(key, verdict);
+        self.require_of_file(key, verdict);
+    }
+
+    /// A verdict on the content of a file, which may be another at the next time.
+    fn require_of_file(&mut self, key: &KeyPath, verdict: Result<(), String>) {
+        if let Err(reason) = verdict {
+            self.report_passing(key, reason);
+        }
     }
 
     /// Where a file lies that `key` names; one that is missing is reported. `None` where files are taken for granted.
@@ -157,7 +187,7 @@ impl<'a> Checker<'a> {
         if path.exists() {
             return Some(path);
         }
-        self.report(key, format!("there is no file {}", file.display()));
+        self.report_passing(key, MISSING);
         None
     }
 }

@@ -102,13 +102,12 @@ impl Checker<'_> {
             self.report(&at, format!("`secrets` is set as well ({other}); keep one of the two"));
         }
         let Some(path) = self.found(&at, file) else { return };
-        let verdict = SecretList::file(&path).get().map_err(|error| error.to_string());
+        let verdict = SecretList::file(&path).get().map_err(|error| error.about_this_file());
         let verdict = verdict.and_then(|secrets| {
-            let judge =
-                |secret| signing_secret(secret).map_err(|reason| format!("in {}: {reason}", file.display()));
+            let judge = |secret| signing_secret(secret).map_err(|reason| format!("in this file: {reason}"));
             secrets.iter().try_for_each(judge)
         });
-        self.require(&at, verdict);
+        self.require_of_file(&at, verdict);
     }
 
     fn webhook_tls(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
@@ -127,7 +126,7 @@ impl Checker<'_> {
             && missing == 0
             && let Err(error) = files.below(&directory).client_config()
         {
-            self.report(&path.join(error.key), error.to_string());
+            self.report_passing(&path.join(error.key), error.to_string());
         }
     }
 
@@ -144,7 +143,12 @@ impl Checker<'_> {
             }
         }
         for (key, reason) in encoding::flaws(webhook, self.secrets_from.as_deref()) {
-            self.report(&path.join(key), reason);
+            let in_file = key == "template_file" && webhook.template.is_none();
+            let verdict = Err(reason);
+            match in_file {
+                true => self.require_of_file(&path.join(key), verdict),
+                false => self.require(&path.join(key), verdict),
+            }
         }
     }
 
@@ -207,14 +211,14 @@ impl Checker<'_> {
                         [only] => format!("there is `{only}`"),
                         _ => format!("there are {}", listed(&sinks, "and")),
                     };
-                    let reason = format!("there is no sink `{name}`, {there}{hint}");
+                    let reason = format!("no sink has this name; {there}{hint}");
                     self.report(&path.join("to").join(at), reason);
                 }
             }
             for (at, pattern) in route.when.source.iter().enumerate() {
                 if !config.sources.keys().any(|name| matches(pattern, name)) {
                     let hint = did_you_mean(pattern, config.sources.keys().map(String::as_str));
-                    let reason = format!("`{pattern}` matches no source{hint}");
+                    let reason = format!("it matches no source{hint}");
                     self.report(&path.join("when").join("source").join(at), reason);
                 }
             }

@@ -90,7 +90,7 @@ pub(super) fn event_pattern(pattern: &str) -> Result<(), String> {
     }
     let hint = did_you_mean(pattern, known);
     Err(format!(
-        "`{pattern}` matches no event; there are {}, and patterns such as `job.*`{hint}",
+        "it matches no event; there are {}, and patterns such as `job.*`{hint}",
         listed(&known, "and")
     ))
 }
@@ -133,7 +133,7 @@ pub(super) fn disk_path(path: &str) -> Result<(), String> {
         if !PLACEHOLDERS.contains(&name) {
             let hint = did_you_mean(name, PLACEHOLDERS);
             return Err(format!(
-                "`{{{name}}}` is not known; there are {}{hint}",
+                "a placeholder is not known; there are {}{hint}",
                 listed(&PLACEHOLDERS, "and")
             ));
         }

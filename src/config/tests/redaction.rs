@@ -3,6 +3,7 @@
 use super::{cli::ConfigCommand, *};
 
 const SECRET: &str = "topsecret";
+const HOOK: &str = "[sinks.app]\ntype = \"webhook\"\nurl = \"https://example.com/hook\"\n";
 
 fn run(command: &ConfigCommand, loader: Loader) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -147,9 +148,85 @@ fn exit_statuses_and_streams() {
     let broken = folder("tidings.toml", "[server]\ntoken_file = \"missing\"\n");
     let (status, out, err) = run(&check, loader(broken.path(), &[], FlagOverrides::default()));
     assert_eq!((status, out.as_str()), (2, ""));
-    assert!(err.contains("tidings.toml:2:1  server.token_file: there is no file missing"), "{err}");
+    assert!(err.contains("tidings.toml:2:1  server.token_file: there is no such file"), "{err}");
     let check = ConfigCommand::Check { no_secret_files: true };
     assert_eq!(run(&check, loader(broken.path(), &[], FlagOverrides::default())).0, 0);
     let (status, out, _) = run(&ConfigCommand::Schema, loader(broken.path(), &[], FlagOverrides::default()));
     assert_eq!((status, out.contains("draft/2020-12")), (0, true));
+}
+
+/// What each key is set to: a secret alone, and as a part of what might stand there.
+const SHAPES: [&str; 9] = [
+    SECRET,
+    "/{topsecret",
+    "/{topsecret!}/{/a~topsecret}",
+    "http://user:topsecret@example.com:port/?topsecret",
+    "https://topsecret/#topsecret",
+    ":topsecret",
+    "info,topsecret=warm",
+    "job.topsecret*",
+    "topsecret/{topsecret}",
+];
+
+/// A file in which the key has this value, and nothing else is wrong.
+fn file_with(key: &[String], value: &str) -> String {
+    let name = |part: &String| if part == "*" { "x".to_owned() } else { part.clone() };
+    if key[0] == "routes" {
+        return format!("[[routes]]\n{} = {value}\n", key[1..].join("."));
+    }
+    let path: Vec<String> = key.iter().map(name).collect();
+    let dotted = path.join(".");
+    let disk = ["dir", "path", "compress"].iter().any(|word| path.last().is_some_and(|last| last == word));
+    let others: &[(&str, &str)] = match key[0].as_str() {
+        "sinks" if disk => &[("sinks.x.type", "\"disk\""), ("sinks.x.dir", "\"out\"")],
+        "sinks" => &[("sinks.x.type", "\"webhook\""), ("sinks.x.url", "\"https://example.com\"")],
+        _ => &[],
+    };
+    let others = others.iter().filter(|(other, _)| *other != dotted && key.len() > 2);
+    let lines = others.map(|(key, value)| format!("{key} = {value}\n"));
+    lines.chain([format!("{dotted} = {value}\n")]).collect()
+}
+
+#[test]
+fn no_mistake_repeats_the_value_of_any_key() {
+    let (mut refused, keys) = (0, schema::keys());
+    for key in keys.iter().filter(|key| key[0] != "$schema") {
+        let key = if *key == ["routes"] { &["routes".to_owned(), "to".to_owned()][..] } else { key };
+        for shape in SHAPES {
+            let text = format!("{shape:?}");
+            for value in [text.clone(), format!("[{text}, {text}]"), format!("{{ x = {text} }}")] {
+                let file = file_with(key, &value);
+                let Err(error) = load(&file, &[]) else { continue };
+                let message = error.to_string();
+                let may = key.last().is_some_and(|last| last == "outcomes");
+                assert!(may || !message.contains(SECRET), "{file}\n{message}");
+                refused += 1;
+            }
+        }
+        // Without its quotes it is no TOML.
+        let message = load(&file_with(key, SECRET), &[]).unwrap_err().to_string();
+        assert!(!message.contains(SECRET), "{key:?}: {message}");
+    }
+    assert!(refused > keys.len(), "{refused} of {}", keys.len());
+}
+
+#[test]
+fn a_secret_in_the_place_of_its_file_is_not_shown() {
+    for (file, variables) in [
+        (format!("[server]\ntoken_file = {SECRET:?}\n"), vec![]),
+        (
+            format!(
+                "[sources.retab]\napi_key_file = {SECRET:?}\nheaders = {{ a = {{ file = {SECRET:?} }} }}\n"
+            ),
+            vec![],
+        ),
+        (format!("{HOOK}secret_file = \"whsec_{SECRET}/{SECRET}\"\n"), vec![]),
+        (String::new(), vec![("TIDINGS_SERVER__TOKEN_FILE", SECRET)]),
+        (String::new(), vec![("TIDINGS_SERVER", "{ token_file = \"topsecret\" }")]),
+    ] {
+        let said = everything_said(&file, &variables);
+        assert!(said.contains("there is no such file") && !said.contains(SECRET), "{said}");
+    }
+    let said = everything_said("[server]\ntoken_file = \"/run/secrets/token\"\n", &[]);
+    assert!(said.contains("/run/secrets/token"), "{said}");
 }
