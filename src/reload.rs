@@ -156,6 +156,7 @@ async fn reload(
     let loader = reloader.loader.clone();
     let loaded = tokio::task::spawn_blocking(move || loader.load()).await;
     let loaded = loaded.map_err(|_| ReloadError::Stopping)??.unless_it_lost(&reloader.content)?;
+    loaded.warn();
     let Loaded { config, content, .. } = loaded;
     let before = api.live();
     let next = Arc::new(Wiring::of(config, Some(&before), &api.ground)?);

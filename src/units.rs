@@ -38,6 +38,11 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(n) = months(text) {
+            return Err(format!(
+                "`M` stands for months; did you mean {n}m (minutes), or {n}MiB (a size)? Months are written in days"
+            ));
+        }
         match humantime::parse_duration(text.trim()) {
             Ok(span) if span <= Self::LONGEST.0 => Ok(Self(span)),
             Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
@@ -46,6 +51,14 @@ impl FromStr for Span {
             Err(_) => Err("it is not a duration; write it like 250ms, 30s, 5m or 7d".to_owned()),
         }
     }
+}
+
+/// The number of months in a text that has any: nobody means them, and `m` is near.
+fn months(text: &str) -> Option<&str> {
+    let (before, _) = text.split_once('M').filter(|(_, after)| !after.starts_with(char::is_alphabetic))?;
+    let before = before.trim_end();
+    let digits = before.len() - before.bytes().rev().take_while(u8::is_ascii_digit).count();
+    Some(&before[digits..]).filter(|digits| !digits.is_empty())
 }
 
 impl Serialize for Span {
@@ -265,6 +278,11 @@ mod tests {
         }
         assert!("5 parsecs".parse::<Span>().is_err());
         assert!("many".parse::<Size>().is_err());
+        for (text, asked) in [("5M", "5m (minutes), or 5MiB"), ("1d 12 M", "12m"), ("5M3s", "5m")] {
+            let error = text.parse::<Span>().unwrap_err();
+            assert!(error.contains(asked), "{text}: {error}");
+        }
+        assert!("5Minutes".parse::<Span>().is_err() && "M".parse::<Span>().is_err());
     }
 
     #[test]

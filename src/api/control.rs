@@ -11,8 +11,18 @@ use super::{
 };
 use crate::{
     app::Handle,
+    config::{self, Config},
     reload::{ReloadError, Reloaded},
 };
+
+/// The configuration that holds now, with its secrets redacted.
+#[utoipa::path(
+    get, path = "/v1/config", tag = "control",
+    responses((status = 200, body = serde_json::Value, description = "The tables and keys of a configuration file"))
+)]
+pub(super) async fn config(State(api): State<Arc<Api>>) -> Json<Config> {
+    Json(config::redacted(&api.live().config))
+}
 
 /// Read the configuration again and apply what changed.
 #[utoipa::path(

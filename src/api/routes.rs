@@ -55,6 +55,7 @@ routes! {
     "/v1/sources" get(sources::list_all);
     "/v1/sources/{name}" get(sources::show);
     "/v1/export" get(export::export);
+    "/v1/config" get(control::config);
     "/v1/reload" post(control::reload);
     "/v1/quit" post(control::quit);
     "/healthz" get(health::healthz);

@@ -21,6 +21,7 @@ pub mod poll;
 pub mod progress;
 pub mod redeliver;
 pub mod run;
+mod running;
 pub mod simulate;
 mod simulate_store;
 pub mod sink;
@@ -99,6 +100,7 @@ pub struct Global {
         global = true,
         value_name = "FILE",
         env = "TIDINGS_CONFIG",
+        value_parser = path,
         help_heading = "Global options",
         long_help = "Read this configuration file (TOML, YAML or JSON by its extension). Without it \
         ./tidings.toml, then /etc/tidings/tidings.toml, when there is one"
@@ -128,6 +130,7 @@ pub struct Global {
         global = true,
         value_name = "FILE",
         env = "TIDINGS_TOKEN_FILE",
+        value_parser = path,
         help_heading = "Global options"
     )]
     pub token_file: Option<PathBuf>,
@@ -154,6 +157,12 @@ pub struct Global {
     /// Log this much: error, warn, info, debug, trace, or a filter such as `info,tidings::deliver=debug`
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "Global options")]
     pub log_level: Option<String>,
+}
+
+/// An empty variable is how many a script says "none"; clap would refuse it as a path.
+#[expect(clippy::unnecessary_wraps, reason = "clap calls it as a parser that can fail")]
+fn path(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(text.into())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "clap calls it as a parser that can fail")]
@@ -256,7 +265,8 @@ pub struct Defaults {
 /// When the configuration cannot be loaded.
 fn defaults(global: &Global) -> Result<Defaults> {
     // A client needs none of the daemon's secrets but the token, and may not be allowed to see them.
-    let loader = global.loader(global.overrides()).without_secret_files();
+    let needed = ["server.listen", "server.token", "server.token_file"];
+    let loader = global.loader(global.overrides()).only(&needed);
     let server = loader.load().map_err(|error| BadUsage(error.to_string()))?.config.server;
     let token = SecretSource::of(server.token.as_ref(), server.token_file.as_deref());
     Ok(Defaults { listen: server.listen, token })
@@ -267,7 +277,7 @@ impl Global {
     #[must_use]
     pub fn overrides(&self) -> FlagOverrides {
         FlagOverrides {
-            config: self.config.clone(),
+            config: self.config.clone().filter(|path| !path.as_os_str().is_empty()),
             log_level: self.level(),
             log_format: self.log_format,
             ..FlagOverrides::default()
@@ -335,11 +345,6 @@ impl Cli {
             Command::Run(args) => return run::run(args, &self.global).await,
             Command::Demo(args) => return demo::run(args, &self.global).await,
             Command::Mock(args) => return mock::cli::run(args).await.map(|()| ExitStatus::Done),
-            Command::Config(command) => {
-                let loader = self.global.loader(self.global.overrides());
-                let status = command.run(loader, &mut exit::Output(io::stdout()), &mut io::stderr());
-                return Ok(ExitStatus::of_code(status));
-            }
             _ => {}
         }
         let (stdout, stderr) = (io::stdout(), io::stderr());
@@ -387,6 +392,9 @@ impl Cli {
         }
         if let Command::Simulate(args) = &self.command {
             return simulate::run(args, console);
+        }
+        if let Command::Config(command) = &self.command {
+            return running::run(command, &self.global, console).await;
         }
         if let Command::Source(command) = &self.command {
             return source::run(command, &self.global, console).await;

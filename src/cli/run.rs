@@ -152,6 +152,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     }
     let file = loaded.file.as_ref().map(|path| path.display().to_string());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = file, data = %config.store.path.display(), "starting");
+    loaded.warn();
     if config.sinks.is_empty() {
         tracing::info!("no sink is configured; finished jobs are kept for callbacks and for GET …/job only");
     }

@@ -47,8 +47,8 @@ pub struct SourceTestArgs {
 /// # Errors
 /// When the configuration cannot be used, it has no such source, or the output is closed.
 pub async fn run(args: &SourceTestArgs, global: &Global, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let config =
-        global.loader(global.overrides()).load().map_err(|error| BadUsage(error.to_string()))?.config;
+    let loader = global.loader(global.overrides()).only(&["server.proxy", &format!("sources.{}", args.name)]);
+    let config = loader.load().map_err(|error| BadUsage(error.to_string()))?.config;
     let Some(source) = config.sources.get(&args.name) else {
         let known: Vec<&str> = config.sources.keys().map(String::as_str).collect();
         let text = format!("the configuration has no source `{}`; it has {}", args.name, known.join(", "));

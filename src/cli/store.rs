@@ -130,7 +130,7 @@ pub async fn run(command: &StoreCommand, global: &Global, console: &mut Console<
 
 fn config(folder: &Folder, global: &Global) -> Result<StoreConfig> {
     let flags = FlagOverrides { data_dir: folder.data_dir.clone(), ..global.overrides() };
-    let loaded = global.loader(flags).without_secret_files().load();
+    let loaded = global.loader(flags).only(&["store"]).load();
     Ok(loaded.map_err(|error| BadUsage(error.to_string()))?.config.store)
 }
 

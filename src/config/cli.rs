@@ -36,11 +36,15 @@ pub enum ConfigCommand {
         /// A commented file (toml), or one object with `value` and `origin` for each key (json).
         #[arg(short = 'o', long, value_enum, default_value = "toml")]
         output: ShowFormat,
+        /// Show what the running daemon works with, whatever the files and variables here say; without origins
+        #[arg(long, conflicts_with = "output")]
+        running: bool,
     },
     /// Explain where an event would go.
     ///
     /// Describe an event; for each sink it says whether it would get it, and which route or which condition
-    /// decides that. Nothing is sent. Exit status: 0, also when the event goes nowhere; 2 for a name that is
+    /// decides that. Nothing is sent. The running daemon is asked, for it may have been set up by flags; where none answers, or
+    /// --config names a file, the configuration here decides. Exit status: 0, also when the event goes nowhere; 2 for a name that is
     /// not configured.
     #[command(after_help = "Examples:\n  tidings config route --outcome failed --label team=billing\n  \
         tidings config route --event job.updated --status in_progress --output json")]
@@ -63,7 +67,7 @@ impl ConfigCommand {
                 loader.load().map(|loaded| verdict(&loaded))
             }
             // It should show what is set also where the secrets are not.
-            Self::Show { output } => match loader.without_secret_files().load() {
+            Self::Show { output, .. } => match loader.without_secret_files().load() {
                 Ok(effective) => match show(&effective, *output) {
                     Ok(text) => Ok(text),
                     Err(reason) => return failed(err, &reason),
@@ -125,6 +129,9 @@ fn verdict(loaded: &Loaded) -> String {
     ];
     for (what, is) in rows {
         let _ = writeln!(text, "  {what:<12}{is}");
+    }
+    for warning in &loaded.warnings {
+        let _ = writeln!(text, "warning: {warning}");
     }
     for (name, source) in &config.sources {
         if source.api_key.is_none() && source.api_key_file.is_none() {

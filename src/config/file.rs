@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -11,14 +12,18 @@ use toml_edit::{Document, Item, TableLike};
 
 use super::{
     content::Content,
+    json,
     node::Origin,
     path::{KeyPath, Step},
     problems::Problem,
-    snippet,
+    snippet, yaml,
 };
 
 /// Line and column, from one, of every key of a file.
 pub(super) type Positions = BTreeMap<KeyPath, (usize, usize)>;
+
+/// The tags of YAML values.
+pub(super) type Tags = BTreeMap<KeyPath, String>;
 
 /// Why a file that was named cannot be read, in most cases.
 pub(super) const NOT_THERE: &str = "there is no such file";
@@ -28,6 +33,8 @@ pub(super) const NOT_THERE: &str = "there is no such file";
 pub(super) struct Parsed {
     pub values: Dict,
     pub positions: Positions,
+    /// The tags of YAML that are none of its own.
+    pub tags: Tags,
     /// What it is compared with when it is read again.
     pub content: Content,
 }
@@ -43,8 +50,8 @@ pub(super) fn read(path: &Path, shown: &Path) -> Result<Parsed, Problem> {
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
     let mut parsed = match extension.as_deref() {
         Some("toml") | None => read_toml(plain, shown)?,
-        Some("yaml" | "yml") => read_yaml(plain, shown)?,
-        Some("json") => read_json(plain, shown)?,
+        Some("yaml" | "yml") => yaml::read(plain, shown)?,
+        Some("json") => top_level(json::read(plain, shown)?, plain, shown)?,
         Some(other) => {
             let reason =
                 format!("`.{other}` does not tell the format; name the file .toml, .yaml, .yml or .json");
@@ -55,9 +62,16 @@ pub(super) fn read(path: &Path, shown: &Path) -> Result<Parsed, Problem> {
     Ok(parsed)
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> String {
-    if error.kind() == std::io::ErrorKind::NotFound {
-        return NOT_THERE.to_owned();
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound if path.is_symlink() => {
+            return "it is a link to a file that is not there".to_owned();
+        }
+        ErrorKind::NotFound => return NOT_THERE.to_owned(),
+        ErrorKind::PermissionDenied => {
+            return "permission denied; let this user read it, or name another file with --config".to_owned();
+        }
+        _ => {}
     }
     if path.is_dir() {
         return "it is a folder; name the file in it".to_owned();
@@ -146,74 +160,6 @@ pub(super) fn toml_value(text: &str) -> Option<Value> {
     Some(from_value(value, &KeyPath::default(), "", &mut Positions::new()))
 }
 
-fn read_yaml(text: &str, shown: &Path) -> Result<Parsed, Problem> {
-    let value: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(|error| {
-        let at = error.location().map(|at| (at.line(), at.column()));
-        let reason = error.to_string();
-        let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
-        Problem::about_file(shown, at, format!("this is not YAML: {reason}"))
-            .with_snippet(at.map(|at| snippet::masked(text, at)))
-    })?;
-    top_level(from_yaml(value), text, shown)
-}
-
-fn from_yaml(value: serde_yaml_ng::Value) -> Option<Value> {
-    use serde_yaml_ng::Value as Yaml;
-    Some(match value {
-        // `server:` with everything below it commented out says nothing.
-        Yaml::Null => return None,
-        Yaml::Bool(value) => Value::from(value),
-        Yaml::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(value), ..) => Value::from(value),
-            (_, Some(value), _) => Value::from(value),
-            (.., value) => Value::from(value.unwrap_or(f64::NAN)),
-        },
-        Yaml::String(text) => Value::from(text),
-        Yaml::Sequence(items) => Value::from(items.into_iter().filter_map(from_yaml).collect::<Vec<_>>()),
-        Yaml::Mapping(entries) => {
-            let entries = entries.into_iter().filter_map(|(key, value)| {
-                let key = match key {
-                    Yaml::String(key) => key,
-                    other => serde_yaml_ng::to_string(&other).ok()?.trim().to_owned(),
-                };
-                Some((key, from_yaml(value)?))
-            });
-            Value::from(entries.collect::<Dict>())
-        }
-        Yaml::Tagged(tagged) => return from_yaml(tagged.value),
-    })
-}
-
-fn read_json(text: &str, shown: &Path) -> Result<Parsed, Problem> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
-        let at = (error.line(), error.column().max(1));
-        let reason = error.to_string();
-        let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
-        Problem::about_file(shown, Some(at), format!("this is not JSON: {reason}"))
-            .with_snippet(Some(snippet::masked(text, at)))
-    })?;
-    top_level(from_json(value), text, shown)
-}
-
-fn from_json(value: serde_json::Value) -> Option<Value> {
-    use serde_json::Value as Json;
-    Some(match value {
-        Json::Null => return None,
-        Json::Bool(value) => Value::from(value),
-        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(value), ..) => Value::from(value),
-            (_, Some(value), _) => Value::from(value),
-            (.., value) => Value::from(value.unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => Value::from(text),
-        Json::Array(items) => Value::from(items.into_iter().filter_map(from_json).collect::<Vec<_>>()),
-        Json::Object(entries) => {
-            let entries = entries.into_iter().filter_map(|(key, value)| Some((key, from_json(value)?)));
-            Value::from(entries.collect::<Dict>())
-        }
-    })
-}
-
 fn top_level(value: Option<Value>, text: &str, shown: &Path) -> Result<Parsed, Problem> {
     match value {
         None => Ok(Parsed::default()),
@@ -228,7 +174,7 @@ fn top_level(value: Option<Value>, text: &str, shown: &Path) -> Result<Parsed, P
     }
 }
 
-/// Neither YAML nor JSON tells where its values stand, so their keys are looked for: one after the other,
+/// JSON does not tell where its values stand, so their keys are looked for: one after the other,
 /// each below and further in than the one that holds it. A key that is not found that way (several on a
 /// line, an item of a list) has no line rather than a wrong one.
 fn locate(values: &Dict, path: &KeyPath, text: &str, positions: &mut Positions) {

@@ -13,7 +13,7 @@ use figment::{
 };
 
 use super::{
-    file::{self, Positions},
+    file::{self, Positions, Tags},
     load::FlagOverrides,
     node::{Kind, Node, Origin},
     path::KeyPath,
@@ -23,8 +23,8 @@ use super::{
 /// What every variable of ours begins with.
 const PREFIX: &str = "tidings_";
 
-/// Variables of ours that are no keys: the client's daemon address and the file's own name.
-const NOT_KEYS: [&str; 2] = ["url", "config"];
+/// Variables of ours that are no keys: the daemon's address and token for client commands, and the file's own name.
+const NOT_KEYS: [&str; 4] = ["url", "config", "token", "token_file"];
 
 /// Variables that Retab's own clients read, and the keys they stand for.
 const RETAB: [(&str, &str); 2] =
@@ -51,6 +51,7 @@ impl Provider for Layer {
 pub(super) struct Layers {
     stack: Vec<Layer>,
     file: Option<(PathBuf, Positions)>,
+    pub tags: Tags,
     pub problems: Vec<Problem>,
 }
 
@@ -63,16 +64,17 @@ impl Layers {
         }
         self.stack.push(Layer { origin: Origin::File { path: shown.clone(), at: None }, values });
         self.file = Some((shown, parsed.positions));
+        self.tags = parsed.tags;
     }
 
     pub(super) fn add_environment(&mut self, environment: &BTreeMap<String, OsString>) {
         for (name, key) in RETAB {
-            // Compose files hand an unset variable on as an empty one.
             if let Some(value) = environment.get(name).filter(|value| !value.is_empty()) {
                 self.add_variable(name, &key.split('.').collect::<Vec<_>>(), value);
             }
         }
-        for (name, value) in environment {
+        // Compose files hand an unset variable on as an empty one.
+        for (name, value) in environment.iter().filter(|(_, value)| !value.is_empty()) {
             let lower = name.to_lowercase();
             let Some(key) = lower.strip_prefix(PREFIX) else { continue };
             if NOT_KEYS.contains(&key) || is_service_link(key, value) {

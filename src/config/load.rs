@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fs,
+    io::ErrorKind,
     mem,
     path::{Path, PathBuf},
 };
@@ -10,7 +12,8 @@ use std::{
 use super::{
     Config, Content, check, file,
     layers::Layers,
-    node::Origin,
+    literal,
+    node::{Node, Origin},
     path::KeyPath,
     problems::{ConfigError, Problem},
     read,
@@ -59,6 +62,7 @@ pub struct Loader {
     directory: PathBuf,
     system_file: PathBuf,
     secret_files: bool,
+    only: Option<Vec<KeyPath>>,
 }
 
 /// A configuration that can be started with.
@@ -72,9 +76,18 @@ pub struct Loaded {
     pub origins: BTreeMap<KeyPath, Origin>,
     /// What the file said.
     pub content: Content,
+    /// What in it may surprise: values that are taken literally.
+    pub warnings: Vec<Problem>,
 }
 
 impl Loaded {
+    /// Logs the warnings.
+    pub fn warn(&self) {
+        for warning in &self.warnings {
+            tracing::warn!(key = %warning.key, place = %warning.origin, "configuration: {}", warning.reason);
+        }
+    }
+
     /// The same, unless the file looks like what is left of `before`: then that is its mistake.
     ///
     /// # Errors
@@ -116,6 +129,7 @@ impl Loader {
             directory: directory.into(),
             system_file: PathBuf::from(SYSTEM_FILE),
             secret_files: true,
+            only: None,
         }
     }
 
@@ -134,6 +148,14 @@ impl Loader {
     #[must_use]
     pub fn without_secret_files(mut self) -> Self {
         self.secret_files = false;
+        self
+    }
+
+    /// Reads these keys alone: mistakes elsewhere are passed over, and whether the parts fit one another is not checked. For
+    /// commands that need little of a configuration which another process runs with.
+    #[must_use]
+    pub fn only(mut self, keys: &[&str]) -> Self {
+        self.only = Some(keys.iter().map(|key| KeyPath::dotted(key)).collect());
         self
     }
 
@@ -167,21 +189,32 @@ impl Loader {
         }
         layers.add_environment(&self.environment);
         layers.add_flags(&self.flags);
+        let tags = mem::take(&mut layers.tags);
         let (tree, mut problems) = layers.merge();
-        let origins = tree.origins();
         let mut config = read::config(tree.clone(), &mut problems);
         config.server.hosts.extend(self.flags.allowed_hosts.iter().cloned());
-        let mut checker = check::Checker::new(&tree, problems);
-        if self.secret_files {
-            checker = checker.with_secret_files(&self.directory);
-        }
-        checker.check(&config);
-        let problems = checker.into_problems();
+        let problems = self.mistakes(&tree, &config, problems);
         if problems.is_empty() {
-            Ok(Loaded { config, file, origins, content })
+            let (origins, warnings) = (tree.origins(), literal::warnings(&tree, &tags));
+            Ok(Loaded { config, file, origins, content, warnings })
         } else {
             Err(ConfigError::new(problems))
         }
+    }
+
+    /// The mistakes that count, `found` by reading and those that a check finds.
+    fn mistakes(&self, tree: &Node, config: &Config, mut found: Vec<Problem>) -> Vec<Problem> {
+        if let Some(only) = &self.only {
+            let is_needed = |key: &KeyPath| only.iter().any(|only| key.within(only) || only.within(key));
+            found.retain(|problem| !problem.key.0.is_empty() && is_needed(&problem.key));
+            return found;
+        }
+        let mut checker = check::Checker::new(tree, found);
+        if self.secret_files {
+            checker = checker.with_secret_files(&self.directory);
+        }
+        checker.check(config);
+        checker.into_problems()
     }
 
     /// The file to read: the one that was named, or the first that is there.
@@ -189,7 +222,11 @@ impl Loader {
         if let Some(named) = self.flags.config.clone().or_else(|| self.named_by_environment()) {
             return Some(named);
         }
-        let there = |path: &Path| self.directory.join(path).exists();
+        // One that cannot be read is there, and passing it over would start with another configuration.
+        let there = |path: &Path| {
+            let found = fs::symlink_metadata(self.directory.join(path));
+            !found.is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
+        };
         [PathBuf::from(LOCAL_FILE), self.system_file.clone()].into_iter().find(|path| there(path))
     }
 
@@ -201,9 +238,12 @@ impl Loader {
     fn naming_the_cause(&self, mut problem: Problem) -> Problem {
         if problem.reason == file::NOT_THERE {
             let cause = match (&self.flags.config, self.named_by_environment()) {
+                // The command line takes the variable for the flag.
+                (named, Some(by_variable)) if named.as_ref().is_none_or(|named| *named == by_variable) => {
+                    "; TIDINGS_CONFIG names it"
+                }
                 (Some(_), _) => "; --config names it",
-                (None, Some(_)) => "; TIDINGS_CONFIG names it",
-                (None, None) => "",
+                (None, _) => "",
             };
             problem.reason.push_str(cause);
         }

@@ -9,13 +9,16 @@
 //!
 //! Every step goes on after a mistake, so that all of them are reported at once.
 
+mod bounds;
 mod check;
 pub mod cli;
 mod content;
 mod de;
 mod file;
 mod hints;
+mod json;
 mod layers;
+mod literal;
 mod load;
 mod node;
 mod path;
@@ -27,6 +30,7 @@ mod show;
 mod snippet;
 #[cfg(test)]
 mod tests;
+mod yaml;
 
 use std::collections::BTreeMap;
 
@@ -43,6 +47,7 @@ use crate::{
     upstream::SourceConfig,
 };
 
+pub use bounds::bounds;
 pub use content::{Content, fingerprint};
 pub use load::{FlagOverrides, Loaded, Loader};
 pub use node::Origin;

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use super::path::{KeyPath, Step};
+use super::{
+    layers::from_toml_text,
+    path::{KeyPath, Step},
+};
 
 /// Where a value was set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,6 +114,26 @@ impl Node {
             node = below;
         }
         node.origin.clone()
+    }
+
+    /// What a table or a list holds.
+    pub(super) fn children(self) -> Vec<(Step, Self)> {
+        match self.kind {
+            Kind::Table(entries) => entries.into_iter().map(|(key, node)| (Step::Key(key), node)).collect(),
+            Kind::List(items) => {
+                items.into_iter().enumerate().map(|(at, node)| (Step::Index(at), node)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A variable of the environment that is a table or a list in TOML, as such.
+    pub(super) fn spread(self) -> Self {
+        let Kind::Untyped(text) = &self.kind else { return self };
+        match from_toml_text(text, &self.origin) {
+            Some(kind @ (Kind::Table(_) | Kind::List(_))) => Self { origin: self.origin, kind },
+            _ => self,
+        }
     }
 
     /// Every value that is no table (nor a list of tables) with its origin, under its full path.

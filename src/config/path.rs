@@ -43,8 +43,13 @@ impl KeyPath {
     /// This path and one step more.
     #[must_use]
     pub fn join(&self, step: impl Into<Step>) -> Self {
+        self.join_step(step.into())
+    }
+
+    /// This path and one step more.
+    pub(super) fn join_step(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
-        steps.push(step.into());
+        steps.push(step);
         Self(steps)
     }
 

@@ -83,7 +83,7 @@ impl RouteArgs {
     ///
     /// # Errors
     /// In words, when a source or a sink is not configured.
-    pub(super) fn explain(&self, config: &Config) -> Result<String, String> {
+    pub fn explain(&self, config: &Config) -> Result<String, String> {
         let sources: Vec<&str> = config.sources.keys().map(String::as_str).collect();
         let source = match self.source.as_deref() {
             None => super::default_source(sources.iter().copied())?,

@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::Config;
+use super::{Config, bounds};
 
 /// The JSON Schema (draft 2020-12) of a configuration file.
 ///
@@ -21,6 +21,7 @@ pub fn schema() -> Value {
     for names in ["sources", "sinks"] {
         schema["properties"][names]["propertyNames"] = json!({ "pattern": "^[a-z0-9_-]{1,64}$" });
     }
+    bounds::describe(&mut schema);
     schema
 }
 

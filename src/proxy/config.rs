@@ -17,7 +17,7 @@ pub struct ProxyConfig {
     /// Whether the source's own key and headers replace those of the caller. Whoever reaches the local API then uses that
     /// key.
     pub inject_key: bool,
-    /// How old a status may be that is answered without asking the source, at most 1m.
+    /// How old a status may be that is answered without asking the source.
     pub max_age: Span,
     /// The way to the source itself: the URL of a proxy for outgoing requests, or `none`. By default `server.proxy`, apart from
     /// `server.no_proxy`. `proxy = "none"` for the whole table says the same.

@@ -4,8 +4,6 @@ use std::fmt;
 
 use url::Url;
 
-use crate::redact;
-
 /// Scheme, host and port (RFC 6454).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);

@@ -121,10 +121,8 @@ fn every_block_parses() {
             .unwrap_or_else(|error| panic!("{}: {error}", block.place));
     }
     for block in all_blocks(&["yaml"]) {
-        for document in serde_yaml_ng::Deserializer::from_str(&block.text) {
-            let value: Result<Value, _> = serde::Deserialize::deserialize(document);
-            value.unwrap_or_else(|error| panic!("{}: {error}", block.place));
-        }
+        serde_saphyr::from_str_multiple::<Value, Vec<Value>>(&block.text)
+            .unwrap_or_else(|error| panic!("{}: {error}", block.place));
     }
 }
 

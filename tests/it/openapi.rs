@@ -116,6 +116,7 @@ async fn every_route_answers_as_documented() {
         (200, Asked("GET", "/v1/watches/{source}/{job_id}/wait", at("/wait?timeout=1s"), None)),
         (202, Asked("POST", "/v1/watches/{source}/{job_id}/poll", at("/poll"), None)),
         (200, Asked("GET", "/v1/watches/{source}/{job_id}/job", at("/job"), None)),
+        (200, Asked("GET", "/v1/config", "/v1/config".to_owned(), None)),
         (409, Asked("POST", "/v1/reload", "/v1/reload".to_owned(), None)),
         (404, Asked("POST", "/v1/quit", "/v1/quit".to_owned(), None)),
         (200, Asked("GET", "/v1/deliveries", "/v1/deliveries?limit=1".to_owned(), None)),

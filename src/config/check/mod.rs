@@ -8,11 +8,8 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use self::text::no_control;
-use super::{Config, default_source, node::Node, path::KeyPath, problems::Problem};
-use crate::{
-    secret::{Secret, SecretSource},
-    units::Span,
-};
+use super::{Config, bounds, default_source, node::Node, path::KeyPath, problems::Problem};
+use crate::secret::{Secret, SecretSource};
 
 /// A pasted secret is no name to repeat, so the file is not named.
 const MISSING: &str = "there is no such file; a relative path begins at the working folder";
@@ -44,6 +41,9 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn check(&mut self, config: &Config) {
+        for (path, reason) in bounds::violations(self.tree) {
+            self.report(&path, reason);
+        }
         self.server(&config.server);
         self.store(&config.store);
         self.log(&config.log);
@@ -100,31 +100,6 @@ impl<'a> Checker<'a> {
     fn require(&mut self, path: &KeyPath, verdict: Result<(), String>) {
         if let Err(reason) = verdict {
             self.report(path, reason);
-        }
-    }
-
-    /// A number of things at once.
-    fn count(&mut self, path: &KeyPath, n: usize) {
-        const MOST: usize = 1_000_000;
-        if n == 0 {
-            self.report(path, "it has to be at least 1");
-        } else if n > MOST {
-            self.report(path, format!("it is at most {MOST}"));
-        }
-    }
-
-    /// A rate that has passed for a number above 0: what it divides must stay a duration.
-    fn sane_rate(&mut self, path: &KeyPath, rate: f64) {
-        const LEAST: f64 = 1e-6;
-        const MOST: f64 = 1e9;
-        if rate > 0.0 && !(LEAST..=MOST).contains(&rate) {
-            self.report(path, "it is from 0.000001 to 1000000000");
-        }
-    }
-
-    fn not_zero(&mut self, path: &KeyPath, span: Span) {
-        if span.0.is_zero() {
-            self.report(path, "it has to be longer than 0");
         }
     }
 

@@ -35,7 +35,6 @@ impl Checker<'_> {
             }
             _ => {}
         }
-        self.not_zero(&path.join("write_timeout"), server.write_timeout);
         self.secret(&path, "token", server.token.as_ref(), server.token_file.as_deref(), header_secret);
         for (index, host) in server.hosts.iter().enumerate() {
             self.require(&path.join("hosts").join(index), host_name(host).map(drop));
@@ -55,9 +54,6 @@ impl Checker<'_> {
         if store.path.as_os_str().is_empty() {
             self.report(&path.join("path"), "it is empty; name a folder");
         }
-        if store.cache.0 == 0 {
-            self.report(&path.join("cache"), "it has to be more than 0");
-        }
     }
 
     pub(super) fn otlp(&mut self, otlp: &OtlpConfig) {
@@ -72,7 +68,6 @@ impl Checker<'_> {
             self.require(&path.join("endpoint"), url);
         }
         self.headers(&path.join("headers"), &otlp.headers);
-        self.not_zero(&path.join("interval"), otlp.interval);
     }
 
     pub(super) fn log(&mut self, log: &LogConfig) {

@@ -8,15 +8,11 @@ use super::{
 };
 use crate::{
     config::{Config, de::listed, node::Node, path::KeyPath, problems::did_you_mean},
-    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, address, encoding, tls::TlsFiles},
+    deliver::{DiskConfig, SinkConfig, WebhookConfig, address, encoding, tls::TlsFiles},
     http_client::Outgoing,
     job::EventType,
     secret::{SecretList, SecretValue},
-    units::Span,
 };
-
-/// The longest wait between two attempts.
-const LONGEST_WAIT: Span = Span::secs(30 * 24 * 3600);
 
 /// Where credentials of a webhook belong.
 const HINT: &str = "use `headers`, for example Authorization";
@@ -33,27 +29,9 @@ impl Checker<'_> {
                 "it is empty, so nothing would ever be sent; leave it out for every event",
             );
         }
-        self.count(&path.join("max_in_flight"), sink.max_in_flight());
-        if sink.max_per_second().is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
-            self.report(&path.join("max_per_second"), "it is a number above 0; leave it out for no limit");
-        } else if let Some(rate) = sink.max_per_second() {
-            self.sane_rate(&path.join("max_per_second"), rate);
-        }
-        self.retry(&path.join("retry"), sink.retry());
         match sink {
             SinkConfig::Webhook(webhook) => self.webhook(&path, webhook),
             SinkConfig::Disk(disk) => self.disk(&path, disk),
-        }
-    }
-
-    fn retry(&mut self, path: &KeyPath, retry: &RetryConfig) {
-        if !(0.0..=1.0).contains(&retry.jitter) {
-            self.report(&path.join("jitter"), "it is a share from 0 to 1");
-        }
-        for (index, wait) in retry.schedule.iter().enumerate() {
-            if *wait > LONGEST_WAIT {
-                self.report(&path.join("schedule").join(index), format!("a wait is at most {LONGEST_WAIT}"));
-            }
         }
     }
 
@@ -67,7 +45,6 @@ impl Checker<'_> {
         self.secret_list(path, webhook);
         self.webhook_headers(path, webhook);
         self.webhook_tls(path, webhook);
-        self.not_zero(&path.join("timeout"), webhook.timeout);
     }
 
     fn webhook_address(&mut self, path: &KeyPath, webhook: &WebhookConfig) {

@@ -3,7 +3,6 @@
 use super::{Checker, header_secret, text::web_url};
 use crate::{
     config::path::KeyPath,
-    proxy::MAX_AGE,
     schedule::{PollingConfig, Strategy},
     upstream::{Profile, SourceConfig},
 };
@@ -29,31 +28,13 @@ impl Checker<'_> {
                 self.report(&key, misfit.reason);
             }
         }
-        let rate = source.max_requests_per_second;
-        if !rate.is_finite() || rate <= 0.0 {
-            self.report(&path.join("max_requests_per_second"), "it has to be a number above 0");
-        } else {
-            self.sane_rate(&path.join("max_requests_per_second"), rate);
-        }
-        self.count(&path.join("max_in_flight"), source.max_in_flight);
-        self.not_zero(&path.join("timeout"), source.timeout);
-        if source.max_job_size.0 == 0 {
-            self.report(&path.join("max_job_size"), "it has to be more than 0");
-        }
         self.polling(&path.join("polling"), &source.polling);
         self.outgoing(&path.join("proxy").join("outgoing"), source.proxy.outgoing.as_deref());
-        if source.proxy.max_age.0 > MAX_AGE.0 {
-            self.report(&path.join("proxy").join("max_age"), format!("it is at most {MAX_AGE}"));
-        }
     }
 
     fn polling(&mut self, path: &KeyPath, polling: &PollingConfig) {
         let (min, max) = (path.join("min_interval"), path.join("max_interval"));
-        self.not_zero(&min, polling.min_interval);
         let longest = polling.max_interval();
-        self.not_zero(&max, longest);
-        self.not_zero(&path.join("interval"), polling.interval);
-        self.not_zero(&path.join("deadline"), polling.deadline);
         let judged = !self.is_spoilt(&min) && !self.is_spoilt(&max);
         if judged && polling.min_interval > longest {
             // Whichever of the two was written is the one to change.
@@ -70,10 +51,8 @@ impl Checker<'_> {
     }
 
     fn learning(&mut self, path: &KeyPath, polling: &PollingConfig) {
-        self.not_zero(&path.join("cost_of_a_poll"), polling.cost_of_a_poll);
         if let Some(max_delay) = polling.max_delay {
             let key = path.join("max_delay");
-            self.not_zero(&key, max_delay);
             if max_delay < polling.min_interval {
                 let reason = format!("it is shorter than min_interval, which is {}", polling.min_interval);
                 self.report(&key, reason);

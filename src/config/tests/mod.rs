@@ -4,6 +4,7 @@ mod examples;
 mod layering;
 mod mistakes;
 mod redaction;
+mod surroundings;
 
 use std::path::Path;
 

@@ -19,8 +19,8 @@ fn everything_said(file: &str, variables: &[(&str, &str)]) -> String {
     let mut said = String::new();
     for command in [
         ConfigCommand::Check { no_secret_files: false },
-        ConfigCommand::Show { output: ShowFormat::Toml },
-        ConfigCommand::Show { output: ShowFormat::Json },
+        ConfigCommand::Show { output: ShowFormat::Toml, running: false },
+        ConfigCommand::Show { output: ShowFormat::Json, running: false },
     ] {
         let (_, out, err) = run(&command, loader(folder.path(), variables, FlagOverrides::default()));
         said.push_str(&out);

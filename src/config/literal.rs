@@ -1,0 +1,116 @@
+//! What people expect to be filled in, and is not: `~`, variables, and the tags of YAML.
+
+use super::{
+    file::Tags,
+    node::{Kind, Node},
+    path::{KeyPath, Step},
+    problems::Problem,
+};
+
+/// A warning for each value that is taken literally, though it looks as if something were to be put in its place.
+pub(super) fn warnings(tree: &Node, tags: &Tags) -> Vec<Problem> {
+    let mut found = Vec::new();
+    walk(tree, &KeyPath::default(), &mut |path, node, text| {
+        if let Some(reason) = tilde(path, text).or_else(|| variable(path, text)) {
+            found.push(Problem::new(node.origin.clone(), path.clone(), reason));
+        }
+    });
+    for (path, tag) in tags {
+        let reason = format!(
+            "the YAML tag `{tag}` does nothing, its value is taken literally; a secret goes into a file (`x_file`), or into {}",
+            variable_of(path)
+        );
+        found.push(Problem::new(tree.origin_of(path), path.clone(), reason));
+    }
+    found.sort_by(|a, b| (&a.origin, &a.key).cmp(&(&b.origin, &b.key)));
+    found
+}
+
+fn walk(node: &Node, path: &KeyPath, seen: &mut impl FnMut(&KeyPath, &Node, &str)) {
+    match &node.kind {
+        Kind::Text(text) | Kind::Untyped(text) => seen(path, node, text),
+        Kind::List(items) => {
+            items.iter().enumerate().for_each(|(at, item)| walk(item, &path.join(at), seen));
+        }
+        Kind::Table(entries) => entries.iter().for_each(|(key, node)| walk(node, &path.join(key), seen)),
+        _ => {}
+    }
+}
+
+/// A path that only a shell would find.
+fn tilde(path: &KeyPath, text: &str) -> Option<String> {
+    let Some(Step::Key(key)) = path.0.last() else { return None };
+    let is_path = ["path", "dir", "file", "listen", "admin_listen", "url"].contains(&key.as_str())
+        || key.ends_with("_file");
+    let text = text.strip_prefix("unix:").unwrap_or(text);
+    let reason = "`~` is taken literally, as the name of a folder; write the whole path";
+    (is_path && (text == "~" || text.starts_with("~/"))).then(|| reason.to_owned())
+}
+
+/// `${NAME}` and `$(NAME)` anywhere, `$NAME` alone or before a path. A template has a syntax of its own.
+fn variable(path: &KeyPath, text: &str) -> Option<String> {
+    if matches!(path.0.last(), Some(Step::Key(key)) if key == "template") {
+        return None;
+    }
+    let name = |rest: &str| rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+    let begins = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let is_filled_in = text.match_indices('$').any(|(at, _)| {
+        let rest = &text[at + 1..];
+        match rest.chars().next() {
+            Some('{' | '(') => {
+                let inside = &rest[1..];
+                // `${NAME:-default}` is one as well.
+                begins(inside) && inside[name(inside)..].starts_with(['}', ')', ':'])
+            }
+            _ => at == 0 && begins(rest) && matches!(rest[name(rest)..].chars().next(), None | Some('/')),
+        }
+    });
+    is_filled_in.then(|| {
+        format!(
+            "variables are not filled in, this is taken literally; leave the key out and set {}",
+            variable_of(path)
+        )
+    })
+}
+
+/// The variable of the environment that sets a key.
+fn variable_of(path: &KeyPath) -> String {
+    // A list is set as a whole.
+    let keys = path.0.iter().map_while(|step| match step {
+        Step::Key(key) => Some(key.to_uppercase()),
+        Step::Index(_) => None,
+    });
+    format!("TIDINGS_{}", keys.collect::<Vec<_>>().join("__"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_variable_is_told_from_a_text_with_a_dollar() {
+        let path = KeyPath::dotted("sources.retab.api_key");
+        for text in ["${KEY}", "x-${KEY_2}-y", "$KEY", "$HOME/key", "$(KEY)", "${KEY:-none}"] {
+            let reason = variable(&path, text).unwrap_or_else(|| panic!("{text}"));
+            assert!(reason.ends_with("TIDINGS_SOURCES__RETAB__API_KEY"), "{reason}");
+        }
+        for text in ["", "$", "a$b", "$1", "pa$$word", "${}", "${ KEY }", "$KEY!", "10 $", "{job_id}"] {
+            assert_eq!(variable(&path, text), None, "{text}");
+        }
+        assert_eq!(variable(&KeyPath::dotted("sinks.a.template"), "${KEY}"), None);
+    }
+
+    #[test]
+    fn a_tilde_is_only_a_folder_in_a_path() {
+        for (key, text, warned) in [
+            ("store.path", "~/data", true),
+            ("server.listen", "unix:~/api.sock", true),
+            ("sources.retab.api_key_file", "~", true),
+            ("sources.retab.api_key", "~/key", false),
+            ("store.path", "data~", false),
+            ("store.path", "~data", false),
+        ] {
+            assert_eq!(tilde(&KeyPath::dotted(key), text).is_some(), warned, "{key} {text}");
+        }
+    }
+}
