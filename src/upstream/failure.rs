@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock,
-    http_client::{SendError, find, guard::Blocked, innermost},
+    http_client::{SendError, find, guard::ResolveError, innermost},
     redact,
     units::{Size, Span, Time},
 };
@@ -142,7 +142,7 @@ pub(super) fn unanswered(error: &SendError) -> Failure {
         SendError::Proxy(proxy) => return Failure::Unreachable(proxy.to_string()),
         SendError::Peer(error) => error,
     };
-    if let Some(blocked) = find::<Blocked>(error) {
+    if let Some(ResolveError::Blocked(blocked)) = find(error) {
         let text = format!("no connection: {blocked}, which only an address in the place of the name opens");
         return Failure::Unreachable(text);
     }

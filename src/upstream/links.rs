@@ -10,7 +10,7 @@ use super::{Failure, decode, failure::elsewhere};
 use crate::{
     http_client::{
         Clients, Outgoing, find,
-        guard::{Blocked, Trust, check_url},
+        guard::{Blocked, ResolveError, Trust, check_url},
         innermost,
     },
     redact,
@@ -42,8 +42,8 @@ impl Links {
         let clients = self.clients().map_err(|error| elsewhere(&url, &error.to_string()))?;
         let make = |client: &Client| client.get(url.clone()).header(ACCEPT_ENCODING, decode::ACCEPTED);
         clients.send(make, || {}).await.map_err(|error| match find(&error) {
-            Some(blocked) => refused(&url, blocked),
-            None => elsewhere(&url, &format!("gives no answer: {}", innermost(&error))),
+            Some(ResolveError::Blocked(blocked)) => refused(&url, blocked),
+            _ => elsewhere(&url, &format!("gives no answer: {}", innermost(&error))),
         })
     }
 
@@ -62,4 +62,26 @@ fn refused(url: &Url, blocked: &Blocked) -> Failure {
         "the result is at {}, which is not asked: {blocked}; callbacks.allow can open a range of addresses",
         redact::url(url)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_whose_name_leads_inside_is_refused() {
+        let trust = Trust::Callback { allow: Vec::new() };
+        let script = Arc::new(Mutex::new(VecDeque::from([vec!["10.0.0.1:0".parse().unwrap()]])));
+        let outgoing = Outgoing::scripted(Arc::new(trust.clone()), script);
+        let clients = Clients::new(&outgoing, |builder| builder).unwrap();
+        let links = Links { trust, clients: OnceLock::from(clients) };
+        let failure = links.get("http://inside.example/x".parse().unwrap()).await.unwrap_err();
+        let Failure::Refused(text) = failure else { panic!("{failure}") };
+        assert!(text.contains("blocked address: private; callbacks.allow"), "{text}");
+    }
 }

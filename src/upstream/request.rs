@@ -210,6 +210,7 @@ mod tests {
                 let text = failure.to_string();
                 assert!(matches!(failure, Failure::Unreachable(_)), "{ips:?}: {text}");
                 assert!(text.starts_with("no connection: blocked address: "), "{ips:?}: {text}");
+                assert!(text.ends_with(", which only an address in the place of the name opens"), "{text}");
             }
         }
         assert!(script.lock().unwrap().is_empty(), "each connection looked the name up");
