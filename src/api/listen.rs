@@ -3,11 +3,15 @@
 use std::{
     fmt, fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustix::net::RecvFlags;
 use tokio::{
     io::Interest,
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -122,11 +126,11 @@ impl Bound {
 }
 
 impl Accepted {
-    /// Waits for the first byte, or the end.
+    /// Waits for the first byte, or the end. It is looked for, since a new socket may call itself readable without one.
     pub(super) async fn speaks(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.ready(Interest::READABLE).await.map(drop),
-            Self::Unix(stream) => stream.ready(Interest::READABLE).await.map(drop),
+            Self::Tcp(stream) => stream.async_io(Interest::READABLE, || peek(stream)).await,
+            Self::Unix(stream) => stream.async_io(Interest::READABLE, || peek(stream)).await,
         }
     }
 
@@ -150,6 +154,11 @@ impl Accepted {
             Self::Unix(stream) => Box::new(stream),
         }
     }
+}
+
+fn peek(socket: impl AsFd) -> io::Result<()> {
+    rustix::net::recv(socket, &mut [0_u8; 1], RecvFlags::PEEK)?;
+    Ok(())
 }
 
 /// A unix socket of ours. Dropped, it takes its name away, unless that is another's by now.

@@ -96,15 +96,19 @@ impl Bound {
 
 impl Serving {
     async fn connection(self, accepted: Accepted, place: Arc<Place>) {
-        // Until it says something it costs its descriptor and no buffer.
+        // Until it says something it costs its descriptor and little else.
         let spoken = select! {
             spoken = timeout(SILENCE, accepted.speaks()) => matches!(spoken, Ok(Ok(()))),
             () = place.leave() => false,
             () = self.stop.cancelled() => false,
         };
-        if !spoken {
-            return;
+        if spoken {
+            // Only now, and apart: what serves a connection takes more memory than waiting for it.
+            Box::pin(self.serve(accepted, place)).await;
         }
+    }
+
+    async fn serve(self, accepted: Accepted, place: Arc<Place>) {
         let line = Arc::new(Line::default());
         let door = accepted.door();
         let stream =
