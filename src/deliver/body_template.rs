@@ -63,7 +63,8 @@ enum Source {
 /// A template that cannot be used, or not for this event.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TemplateError {
-    file: Option<PathBuf>,
+    /// The file as people may see it.
+    file: Option<String>,
     line: Option<usize>,
     reason: String,
 }
@@ -71,8 +72,8 @@ pub struct TemplateError {
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, "in {}, line {line}: ", shown_path(file))?,
-            (Some(file), None) => write!(f, "in {}: ", shown_path(file))?,
+            (Some(file), Some(line)) => write!(f, "in {file}, line {line}: ")?,
+            (Some(file), None) => write!(f, "in {file}: ")?,
             (None, Some(line)) => write!(f, "line {line}: ")?,
             (None, None) => {}
         }
@@ -138,7 +139,9 @@ impl BodyTemplate {
 
     fn error(&self, failure: Failure) -> TemplateError {
         let file = match &self.source {
-            Source::File { named, .. } => Some(named.clone()),
+            // What leads to a file is no secret that was pasted into its place.
+            Source::File { path, named } if path.exists() => Some(named.display().to_string()),
+            Source::File { named, .. } => Some(shown_path(named)),
             Source::Inline(_) => None,
         };
         TemplateError { file, line: failure.line, reason: failure.reason }

@@ -248,7 +248,8 @@ fn a_file_is_read_for_every_rendering() {
     let path = folder.path().join("slack.j2");
     let template = BodyTemplate::file(folder.path(), Path::new("slack.j2"), JSON);
     let at = "slack.j2";
-    assert!(template.check().unwrap_err().to_string().starts_with(&format!("in {at}: No such file")));
+    // A name that leads nowhere may be a key that was pasted into its place.
+    assert!(template.check().unwrap_err().to_string().starts_with("in [redacted]: No such file"));
     std::fs::write(&path, "\n{{ x }").unwrap();
     assert!(template.check().unwrap_err().to_string().starts_with(&format!("in {at}, line 2: ")));
     std::fs::write(&path, "\"{{ id }}\"\n").unwrap();
