@@ -171,8 +171,11 @@ async fn hosts_that_hang_delay_no_callback_of_another() {
         assert_eq!(flow.daemon.post("/v1/watches", &body).await.0, 202);
         assert_eq!(flow.daemon.finished(&job).await["phase"], "done");
     }
-    let callback = flow.sink("callback").await.unwrap();
-    assert!(callback["in_flight"].as_u64().unwrap() <= 9, "{callback}");
+    // An attempt is in flight for a moment after its delivery is recorded.
+    eventually("only those that hang are in flight", || async {
+        flow.sink("callback").await.filter(|sink| sink["in_flight"] == 9)
+    })
+    .await;
     // Those that hang would use up the drain time.
     drop(silent);
     flow.daemon.handle.stop();

@@ -355,7 +355,10 @@ async fn a_route_is_explained_as_the_document_says() {
     std::fs::write(folder.path().join("tidings.toml"), block("toml")).unwrap();
     let run = async |line: &str| {
         let words = shlex::split(line).unwrap();
-        let output = binary().args(&words[1..]).current_dir(folder.path()).output().await.unwrap();
+        // A file that is named is explained, whatever daemon runs on this machine.
+        let mut command = binary();
+        command.args(&words[1..]).current_dir(folder.path()).env("TIDINGS_CONFIG", "tidings.toml");
+        let output = command.output().await.unwrap();
         (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
     let commands = block("sh");

@@ -225,7 +225,7 @@ async fn the_command_line_shows_what_was_learned() {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let empty = ask(&["source", "show", "retab"]).await;
     assert!(
-        empty.status.success() && text(&empty.stderr).contains("nothing was learned yet"),
+        empty.status.success() && text(&empty.stderr).contains("no job durations are known yet"),
         "{}",
         show(&empty)
     );
