@@ -43,7 +43,7 @@ pub struct Reloaded {
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// It has mistakes.
-    #[error(transparent)]
+    #[error("{}", .0.report("the previous configuration stays"))]
     Config(#[from] ConfigError),
     /// A sink or a source cannot be set up.
     #[error("{}", with_cause(.0))]

@@ -14,8 +14,12 @@ use super::{
     target::{Path, Target},
 };
 use crate::{
-    api::view::{Page, Problem},
+    api::{
+        Code,
+        view::{Page, Problem},
+    },
     config,
+    foreign::{escape, escape_lines},
     http_client::{self, Outgoing, guard::Trust},
     secret::Secret,
     units::rounded,
@@ -77,7 +81,7 @@ pub enum ClientError {
         cause: String,
     },
     /// The daemon said no, and why.
-    #[error("the daemon refused: {detail} ({code}){}", hint(*status))]
+    #[error("the daemon refused: {}{}", with_code(detail, code), hint(*status))]
     Refused {
         /// The HTTP status.
         status: StatusCode,
@@ -105,6 +109,14 @@ pub enum ClientError {
     /// The client could not be built.
     #[error("no HTTP client can be built: {0}")]
     Setup(String),
+}
+
+/// Puts `code` at the end of the first line of `detail`: a refused configuration comes with a line for each mistake.
+fn with_code(detail: &str, code: &str) -> String {
+    match detail.trim_end().split_once('\n') {
+        None => format!("{} ({code})", detail.trim_end()),
+        Some((first, others)) => format!("{first} ({code})\n{others}"),
+    }
 }
 
 fn hint(status: StatusCode) -> &'static str {
@@ -371,11 +383,13 @@ impl Client {
         let status = answer.status();
         let text = self.read_text(answer).await.unwrap_or_default();
         match serde_json::from_str::<Problem>(&text) {
-            Ok(problem) => ClientError::Refused {
-                status,
-                detail: super::output::clean(&problem.detail),
-                code: super::output::clean(&problem.code),
-            },
+            Ok(problem) => {
+                // This one alone has several lines.
+                let is_list = problem.code == Code::InvalidConfiguration.as_str();
+                let escape = if is_list { escape_lines } else { escape };
+                let detail = escape(&problem.detail).into_owned();
+                ClientError::Refused { status, detail, code: super::output::clean(&problem.code) }
+            }
             Err(_) => ClientError::Foreign { url: self.target.shown.clone(), status },
         }
     }

@@ -74,6 +74,16 @@ impl ConfigError {
         Self { problems }
     }
 
+    /// Returns the mistakes, one a line, below a line that counts them and names their consequence.
+    #[must_use]
+    pub fn report(&self, consequence: &str) -> String {
+        let plural = if self.problems.len() == 1 { "" } else { "s" };
+        let first =
+            format!("the configuration has {} mistake{plural}; {consequence}\n\n", self.problems.len());
+        let problems = self.problems.iter().map(|problem| format!("  {problem}\n"));
+        std::iter::once(first).chain(problems).collect()
+    }
+
     /// Whether all of it may pass without a change of the configuration.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -83,12 +93,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.problems.len() == 1 { "" } else { "s" };
-        writeln!(f, "the configuration has {} mistake{plural}; nothing was started\n", self.problems.len())?;
-        for problem in &self.problems {
-            writeln!(f, "  {problem}")?;
-        }
-        Ok(())
+        f.write_str(&self.report("nothing was started"))
     }
 }
 

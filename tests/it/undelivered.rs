@@ -435,8 +435,22 @@ async fn jobs_that_end_while_the_configuration_names_no_sink_are_delivered_once_
     let (mock, receiver) = (mock().await, Receiver::start().await);
     write_config(folder.path(), &mock.base_url(), &sink("app", &receiver));
     let process = Process::run(folder.path(), &[]).await;
-    // All sinks are lost by a mistake.
+    // All sinks are lost: what looks like a mistake is refused, and can be meant.
     write_config(folder.path(), &mock.base_url(), "");
+    let refused = once(folder.path(), &["--url", &process.url, "reload"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with(
+            "tidings: the daemon refused: the configuration has 1 mistake; the previous configuration stays "
+        ),
+        "{said}"
+    );
+    assert!(
+        said.contains(" (invalid_configuration)\n\n  tidings.toml  `sinks` disappeared from the file"),
+        "{said}"
+    );
+    write_config(folder.path(), &mock.base_url(), "[sinks]\n");
     run(folder.path(), &process, &["reload"]).await;
     let jobs = ended_many(&process, &mock, "job", 7).await;
     let warnings = process.log().lines().filter(|line| line.contains("no sink takes an event")).count();
