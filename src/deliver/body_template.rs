@@ -1,7 +1,7 @@
 //! The body of a webhook as a Jinja template over the event, for endpoints that want their own words.
 //!
-//! A template cannot hang or fill the daemon: it is rendered in a process of its own ([`process`]), whose time, memory and depth
-//! are bounded; its work is counted, its output and what it may read are bounded, too ([`rendering`]). One that fails fails the
+//! A template cannot hang or fill the daemon: it is rendered in a process of its own (`process`), whose time, memory and depth
+//! are bounded; its work is counted, its output and what it may read are bounded, too (`rendering`). One that fails fails the
 //! attempt, with the line and the reason.
 
 use std::{
