@@ -49,9 +49,9 @@ fn check_layer(layer: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether a segment is `.` or `..`, parameters and white space after it aside.
+/// Whether a segment is `.` or `..`, parameters and white space after it aside, and what is a query or a fragment once it is decoded.
 fn is_dots(segment: &str) -> bool {
-    let name = segment.split(';').next().unwrap_or_default().trim();
+    let name = segment.split([';', '?', '#']).next().unwrap_or_default().trim();
     matches!(name, "." | "..")
 }
 
@@ -84,6 +84,9 @@ mod tests {
             "/..;/admin",
             "/v1/..;x=1/admin",
             "/v1/..%3b/admin",
+            "/v1/..%3f",
+            "/v1/..%3Fx=1",
+            "/v1/..%2523x",
             "/v1/.;/x",
             "/%252e%252e/admin",
             "/..%252fadmin",
@@ -125,6 +128,7 @@ mod tests {
             "/v1/%C3%BC/%E2%80%A6",
             "/a//b",
             "/a%5Cb",
+            "/v1/what%3F/x%23..",
         ] {
             assert_eq!(check(path), Ok(()), "{path}");
         }
