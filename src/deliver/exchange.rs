@@ -61,12 +61,13 @@ impl Exchange {
     pub(super) async fn run(
         &mut self,
         client: &WebClient,
-        request: Request<UploadBody>,
+        mut request: Request<UploadBody>,
         upload: &mut Upload,
         url: &Url,
     ) -> Result<(), Broken> {
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         length.unwrap_or_default().clone_into(&mut self.sent);
+        client.authorize(&mut request);
         self.echo = Echo::of(request.headers(), url);
         let broken = |error: hyper_util::client::legacy::Error| Broken {
             refused: was_refused(&error),

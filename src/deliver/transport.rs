@@ -131,14 +131,18 @@ impl WebClient {
         self.outgoing.proxy_for(host).map(AsRef::as_ref)
     }
 
-    /// Sends a request and returns the head of its answer.
-    pub(super) async fn send(
-        &self,
-        mut request: Request<UploadBody>,
-    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+    /// Adds to a request what the proxy in between has to be told of who asks.
+    pub(super) fn authorize(&self, request: &mut Request<UploadBody>) {
         if let Some(auth) = self.proxy_between(request.uri()).and_then(|proxy| proxy.auth.clone()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, auth);
         }
+    }
+
+    /// Sends a request and returns the head of its answer.
+    pub(super) async fn send(
+        &self,
+        request: Request<UploadBody>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         self.client.request(request).await
     }
 }

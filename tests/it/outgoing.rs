@@ -36,7 +36,7 @@ async fn proxy() -> (String, Arc<Mutex<Vec<String>>>) {
                 while !seen.ends_with(b"\r\n\r\n") {
                     seen.push(stream.read_u8().await.unwrap());
                 }
-                let head = String::from_utf8(seen).unwrap().to_ascii_lowercase();
+                let head = String::from_utf8(seen.clone()).unwrap().to_ascii_lowercase();
                 let line = head.lines().next().unwrap().to_owned();
                 let authorized = head.contains("proxy-authorization: basic dxnlcjpwyxnz");
                 kept.lock().unwrap().push(format!("{line} {authorized}"));
@@ -45,6 +45,10 @@ async fn proxy() -> (String, Arc<Mutex<Vec<String>>>) {
                     let mut far = TcpStream::connect(to).await.unwrap();
                     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
                     let _ = tokio::io::copy_bidirectional(&mut stream, &mut far).await;
+                } else if head.contains("echo.example") {
+                    let answer = format!("HTTP/1.1 500 No\r\ncontent-length: {}\r\n\r\n", seen.len());
+                    stream.write_all(&[answer.as_bytes(), &seen].concat()).await.unwrap();
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
                 } else {
                     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
                     let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -87,6 +91,19 @@ async fn a_sink_is_reached_through_the_proxy_of_the_configuration() {
     assert_eq!(asked, expected);
     assert_eq!(receiver.requests()[0].version, Version::HTTP_2);
     assert!(!receiver.requests()[0].headers.contains_key("proxy-authorization"), "it is for the proxy alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_proxy_is_told_of_us_is_not_kept_when_it_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (proxy, _) = proxy().await;
+    let mut config = config(folder.path(), &mock().await).webhook("app", "http://echo.example/hook", 1);
+    config.server.proxy = Some(proxy);
+    let daemon = Daemon::start(config).await;
+    let said = attempt(&daemon, "app").await.to_string().to_ascii_lowercase();
+    assert!(said.contains("proxy-authorization: [redacted]"), "{said}");
+    assert!(!said.contains("dxnlcjpwyxnz"), "{said}");
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
