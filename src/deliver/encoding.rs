@@ -3,7 +3,6 @@
 use std::{path::Path, time::Duration};
 
 use http::{HeaderName, HeaderValue};
-use tokio::time::{Instant, timeout};
 
 use super::{
     Format, WebhookConfig,
@@ -12,8 +11,6 @@ use super::{
     parcel::Parcel,
     sink::SinkError,
 };
-use crate::units::Span;
-
 /// The `content-type` of what a template renders, when none is given.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -52,7 +49,7 @@ impl Encoding {
         Ok(Self::Rendered(Renderer { sink: name.to_owned(), key, template }))
     }
 
-    /// The bytes that `parcel` becomes, within `limit`.
+    /// The bytes that `parcel` becomes, within `limit` once it is its turn.
     ///
     /// # Errors
     /// When the template fails or takes too long: the key, the line and the reason.
@@ -62,15 +59,12 @@ impl Encoding {
             Self::Rendered(renderer) => renderer,
         };
         let failed = |reason: String| SinkError::new(&renderer.sink, renderer.key, reason).to_string();
-        let began = Instant::now();
-        // One at a time: what a rendering takes in memory counts once for each sink.
-        let turn = timeout(limit, renderer.template.turn()).await.map_err(|_| {
-            failed(format!("it had no turn within {}: the renderings before it took too long", Span(limit)))
-        })?;
+        // One at a time: what a rendering takes in memory counts once for each sink. The wait is not its own time, so that renderings
+        // that take too long fail nobody behind them.
+        let turn = renderer.template.turn().await;
         let (template, parcel) = (renderer.template.clone(), parcel.clone());
-        let left = limit.saturating_sub(began.elapsed());
         let rendering = move || {
-            let rendered = template.render(&parcel, left);
+            let rendered = template.render(&parcel, limit);
             drop(turn);
             rendered
         };

@@ -80,3 +80,22 @@ fn a_file_takes_what_needs_no_headers() {
     assert!(written(Format::CloudEventsBinary).unwrap_err().contains("take `cloudevents`"));
     assert!(written(Format::Template).unwrap_err().contains("takes `envelope`, `raw` or `cloudevents`"));
 }
+
+#[tokio::test]
+async fn a_rendering_that_takes_its_time_fails_nobody_behind_it() {
+    let mut config = WebhookConfig::to("http://127.0.0.1/");
+    config.format = Format::Template;
+    config.template = Some("{{ job_id }}".to_owned());
+    config.content_type = Some("text/plain".to_owned());
+    let encoding = Encoding::of("app", &config).unwrap();
+    let Encoding::Rendered(renderer) = &encoding else { panic!("it is rendered") };
+    let limit = Duration::from_millis(1);
+    let turn = renderer.template.turn().await;
+    let parcel = Parcel::test("evt_1".to_owned(), crate::units::Time(0), "");
+    let before = async {
+        tokio::time::sleep(20 * limit).await;
+        drop(turn);
+    };
+    let (payload, ()) = tokio::join!(encoding.payload(&parcel, limit), before);
+    assert_eq!(payload.map(|payload| payload.len()), Ok(4));
+}
