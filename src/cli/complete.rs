@@ -63,13 +63,19 @@ fn offer(path: fn(&ArgMatches) -> Path, name: &'static str, help: &'static str) 
         let Some(current) = current.to_str() else { return Vec::new() };
         let text = |entry: &Value, key: &str| entry[key].as_str().map(str::to_owned);
         let named = |entry: &Value| {
-            // Nothing that would drive the terminal.
-            let value = text(entry, name).filter(|value| !value.contains(char::is_control))?;
-            let help = text(entry, help).filter(|help| !help.contains(char::is_control));
+            let value = text(entry, name).filter(|value| is_plain(value))?;
+            let help = text(entry, help).filter(|help| is_plain(help));
             value.starts_with(current).then(|| CompletionCandidate::new(value).help(help.map(Into::into)))
         };
         entries(path).unwrap_or_default().iter().filter_map(named).collect()
     })
+}
+
+/// Whether every shell takes a text for itself and for one word. Shells insert what is offered as it is, so `$(…)` in the id of a
+/// job would be run with the command line.
+fn is_plain(text: &str) -> bool {
+    let is_safe = |c: char| c.is_alphanumeric() || "_-.:/@%+=,".contains(c);
+    !text.starts_with('-') && text.chars().all(is_safe)
 }
 
 /// The entries of a list of the daemon that the command line so far names; `None` when it does not answer.

@@ -50,7 +50,15 @@ async fn names_are_completed_by_the_running_daemon() {
     assert_eq!(offer(&["list", "--source", ""]).await, ["retab"]);
     assert_eq!(offer(&["get", "job_"]).await, [job.as_str()]);
     assert_eq!(offer(&["get", "--source", "other", "job_"]).await, [""; 0]);
-    assert_eq!(offer(&["unwatch", "other", "job_"]).await, [job]);
+    assert_eq!(offer(&["unwatch", "other", "job_"]).await, [job.as_str()]);
+    for hostile in
+        ["job_$(id)", "job_`id`", "job_;id", "job_\u{202e}x", "job_*", "job_ x", "job_'", "job_|id"]
+    {
+        let body = json!({"job_id": hostile});
+        let answer = http().post(format!("{url}/v1/watches")).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 202, "{hostile}");
+    }
+    assert_eq!(offer(&["get", "job_"]).await, [job.as_str()], "a shell would run the others");
     eventually("deliveries are offered", || async {
         (offer(&["redeliver", "dlv_"]).await.len() == 2).then_some(())
     })
