@@ -7,6 +7,9 @@ use super::{
     problems::Problem,
 };
 
+/// Tags of other programs, which are named in a warning.
+const KNOWN_TAGS: [&str; 7] = ["!env", "!ENV", "!env_var", "!file", "!include", "!secret", "!vault"];
+
 /// A warning for each value that is taken literally, though it looks as if something were to be put in its place.
 pub(super) fn warnings(tree: &Node, tags: &Tags) -> Vec<Problem> {
     let mut found = Vec::new();
@@ -16,10 +19,15 @@ pub(super) fn warnings(tree: &Node, tags: &Tags) -> Vec<Problem> {
         }
     });
     for (path, tag) in tags {
-        let reason = format!(
-            "the YAML tag `{tag}` does nothing, its value is taken literally; a secret goes into a file (`x_file`), or into {}",
-            variable_of(path)
-        );
+        // A text that begins with `!` and has no quotes is a tag, too, and may be a secret.
+        let reason = if KNOWN_TAGS.contains(&tag.as_str()) {
+            format!(
+                "the YAML tag `{tag}` does nothing, its value is taken literally; a secret goes into a file (`x_file`), or into {}",
+                variable_of(path)
+            )
+        } else {
+            "this YAML tag does nothing; a text that begins with `!` goes between quotes".to_owned()
+        };
         found.push(Problem::new(tree.origin_of(path), path.clone(), reason));
     }
     found.sort_by(|a, b| (&a.origin, &a.key).cmp(&(&b.origin, &b.key)));

@@ -118,6 +118,20 @@ fn what_is_taken_literally_is_warned_about() {
 }
 
 #[test]
+fn a_secret_that_begins_like_a_tag_is_not_repeated() {
+    for value in ["!topsecret", "!topsecret x", "!<topsecret> x"] {
+        let folder = folder("tidings.yaml", &format!("sources:\n  retab:\n    api_key: {value}\n"));
+        let flags = FlagOverrides { config: Some("tidings.yaml".into()), ..FlagOverrides::default() };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let check = ConfigCommand::Check { no_secret_files: true };
+        check.run(loader(folder.path(), &[], flags), &mut out, &mut err);
+        let said = String::from_utf8([out, err].concat()).unwrap();
+        assert!(said.contains("goes between quotes"), "{value}: {said}");
+        assert!(!said.contains("topsecret"), "{value}: {said}");
+    }
+}
+
+#[test]
 fn a_command_that_needs_little_passes_over_the_rest() {
     let file = "[server]\nlisten = \"127.0.0.1:1\"\ndrain = 7\n[sources.retab]\napi_key_file = \"nowhere\"\ntimeout = 0\n[sinks.a]\n";
     let folder = folder("tidings.toml", file);
