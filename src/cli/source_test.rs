@@ -85,7 +85,11 @@ fn show_exchange(source: &Source, probe: &Probe, console: &mut Console<'_>) -> R
     match &probe.answer {
         Ok((status, media_type, took)) => {
             let size = probe.body.as_ref().map_or(0, |body| body.read);
-            let text = format!("{status}, {}, {size} bytes, {}", clean(media_type), rounded(*took));
+            let text = format!(
+                "{status}, {}, {size} bytes, {}",
+                clean(&source.hide_credentials(media_type)),
+                rounded(*took)
+            );
             rows.push(row("answer", text));
         }
         Err(failure) => rows.push(row("answer", format!("none: {}", clean(&failure.to_string())))),
@@ -95,7 +99,7 @@ fn show_exchange(source: &Source, probe: &Probe, console: &mut Console<'_>) -> R
     }
     console.out.write_all(table(&[], rows).as_bytes())?;
     if let Some(body) = probe.body.as_ref().filter(|body| body.read > 0) {
-        let text = String::from_utf8_lossy(&body.head);
+        let text = source.hide_credentials(&String::from_utf8_lossy(&body.head));
         writeln!(console.out, "\n{}\n", brief(&text, SHOWN))?;
     }
     Ok(())
@@ -117,7 +121,7 @@ fn show_reading(
             return Ok(false);
         }
     };
-    console.out.write_all(table(&["KEY", "POINTER", "FOUND"], found(profile, &body.values)).as_bytes())?;
+    console.out.write_all(table(&["KEY", "POINTER", "FOUND"], found(source, &body.values)).as_bytes())?;
     let mut rows = vec![vec!["means".to_owned(), meaning(profile, &answer)]];
     if let Class::Ended(_) = answer.class {
         let result = match source.result_address(job, &body.values) {
@@ -177,23 +181,20 @@ fn pointers(profile: &Profile) -> Vec<(&'static str, &[String])> {
 }
 
 /// A row for each pointer. Of several for one key the first that is present counts.
-fn found(profile: &Profile, values: &Values) -> Vec<Vec<String>> {
+fn found(source: &Source, values: &Values) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
-    for (key, list) in pointers(profile) {
+    for (key, list) in pointers(&source.profile) {
         let mut taken = false;
         for pointer in list {
             let value = values.at(pointer);
             let is_there = value.is_some_and(Raw::is_there);
             let text = match value {
                 None => "nothing".to_owned(),
-                Some(value) => brief(
-                    &clean(
-                        &value
-                            .text()
-                            .map_or_else(|| value.shown().into_owned(), |text| format!("\"{text}\"")),
-                    ),
-                    80,
-                ),
+                Some(value) => {
+                    let text = value.text().map(|text| format!("\"{text}\""));
+                    let text = text.unwrap_or_else(|| value.shown().into_owned());
+                    brief(&clean(&source.hide_credentials(&text)), 80)
+                }
             };
             let note = if is_there && taken { " (one above counts)" } else { "" };
             rows.push(vec![key.to_owned(), pointer.clone(), format!("{text}{note}")]);

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use super::{Failure, JobRef, Source, decode::Decoded, status::StatusBody};
+use crate::secret::REDACTED;
+
+/// What is shorter is no secret.
+const SHORTEST: usize = 6;
 
 /// A request and what came of it.
 #[derive(Debug)]
@@ -33,6 +37,18 @@ impl Source {
             probes.push(self.look(address).await);
         }
         Ok(probes)
+    }
+
+    /// Returns a text of the source without our credentials, which error pages repeat.
+    #[must_use]
+    pub fn hide_credentials(&self, text: &str) -> String {
+        let sent = self.credentials().unwrap_or_default();
+        let values = sent.values().filter_map(|value| value.to_str().ok());
+        // `Bearer x` may come back as `x` alone.
+        let values = values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or(value)]);
+        values
+            .filter(|value| value.len() >= SHORTEST)
+            .fold(text.to_owned(), |text, value| text.replace(value, REDACTED))
     }
 
     async fn look(&self, address: String) -> Probe {

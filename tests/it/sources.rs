@@ -352,11 +352,11 @@ async fn a_status_that_is_never_found_is_told_and_source_test_shows_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn source_test_shows_what_went_wrong() {
     let (folder, site) = (tempfile::tempdir().unwrap(), Site::start().await);
-    site.answer("/tasks/t1", 401, "application/json", "{\"detail\":\"who are you\"}");
+    site.answer("/tasks/t1", 401, "application/json", "{\"detail\":\"who are you, k1-secret\"}");
     site.answer("/tasks/t2", 200, "text/html", "<html>");
     write(folder.path(), &site.url(), &[]);
     for (args, status, part) in [
-        (&["t1"][..], 1, "who are you"),
+        (&["t1"][..], 1, "who are you, [redacted]"),
         (&["t2"], 1, "no JSON"),
         (&["t3"], 1, "404"),
         (&["t1", "--var", "x"], 2, "KEY=VALUE"),
@@ -366,6 +366,7 @@ async fn source_test_shows_what_went_wrong() {
             format!("{}{}", String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&shown.stderr));
         assert_eq!(shown.status.code(), Some(status), "{args:?}: {text}");
         assert!(text.contains(part), "{args:?}: {text}");
+        assert!(!text.contains("k1-secret"), "{args:?}: {text}");
     }
     let shown = once(folder.path(), &["source", "test", "other", "t1"]).await;
     assert_eq!(shown.status.code(), Some(2));
