@@ -6,7 +6,11 @@
 use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -45,6 +49,9 @@ pub enum ReloadError {
     /// It has mistakes.
     #[error("{}", .0.report("the previous configuration stays"))]
     Config(#[from] ConfigError),
+    /// Its file, or one that it names, does not answer.
+    #[error("reading the configuration takes longer than {}s: a file on a mount that hangs, or a pipe?", READING.as_secs())]
+    Slow,
     /// A sink or a source cannot be set up.
     #[error("{}", with_cause(.0))]
     Setup(#[from] StartError),
@@ -65,11 +72,14 @@ impl ReloadError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Config(error) => error.may_pass(),
-            Self::Setup(_) | Self::Watch(_) => true,
+            Self::Setup(_) | Self::Watch(_) | Self::Slow => true,
             Self::Nothing | Self::Stopping => false,
         }
     }
 }
+
+/// The longest time that reading the configuration may take.
+const READING: Duration = Duration::from_secs(10);
 
 /// The first pause before a reload is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -99,6 +109,8 @@ pub struct Reloader {
     content: Content,
     /// The jobs of `watch` that are recorded.
     watched: Vec<JobId>,
+    /// A thread that reads the configuration.
+    reading: Option<JoinHandle<Result<Loaded, ConfigError>>>,
 }
 
 impl Reloader {
@@ -112,7 +124,22 @@ impl Reloader {
             started: config.clone(),
             content: content.clone(),
             watched: config.watch.clone(),
+            reading: None,
         }
+    }
+
+    /// Reads the configuration. A thread that a file holds up is waited for before there is another.
+    async fn read(&mut self) -> Result<Loaded, ReloadError> {
+        let until = Instant::now() + READING;
+        if let Some(stuck) = &mut self.reading {
+            // What it reads is out of date.
+            let _ = timeout_at(until, stuck).await.map_err(|_| ReloadError::Slow)?;
+        }
+        let loader = self.loader.clone();
+        let reading = self.reading.insert(tokio::task::spawn_blocking(move || loader.load()));
+        let loaded = timeout_at(until, reading).await.map_err(|_| ReloadError::Slow)?;
+        self.reading = None;
+        Ok(loaded.map_err(|_| ReloadError::Stopping)??)
     }
 }
 
@@ -153,9 +180,9 @@ async fn reload(
     api: &Arc<Api>,
     stages: &mut Stages,
 ) -> Result<Reloaded, ReloadError> {
-    let loader = reloader.loader.clone();
-    let loaded = tokio::task::spawn_blocking(move || loader.load()).await;
-    let loaded = loaded.map_err(|_| ReloadError::Stopping)??.unless_it_lost(&reloader.content)?;
+    // The end waits for no file.
+    let loaded = api.stop.run_until_cancelled(reloader.read()).await.ok_or(ReloadError::Stopping)??;
+    let loaded = loaded.unless_it_lost(&reloader.content)?;
     loaded.warn();
     let Loaded { config, content, .. } = loaded;
     let before = api.live();

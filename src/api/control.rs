@@ -39,7 +39,9 @@ pub(super) async fn reload(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>
             Problem::new(Code::InvalidConfiguration, error.to_string())
         }
         ReloadError::Nothing => Problem::new(Code::NoConfiguration, error.to_string()),
-        ReloadError::Watch(_) | ReloadError::Stopping => Problem::new(Code::ReloadFailed, error.to_string()),
+        ReloadError::Watch(_) | ReloadError::Slow | ReloadError::Stopping => {
+            Problem::new(Code::ReloadFailed, error.to_string())
+        }
     };
     Handle::of(&api).reload().await.map(Json).map_err(refused)
 }

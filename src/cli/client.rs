@@ -313,6 +313,8 @@ impl Client {
     ) -> Result<T, ClientError> {
         let body = body.map(serde_json::to_vec).transpose();
         let body = body.map_err(|error| ClientError::Setup(error.to_string()))?;
+        // It may take long, so a daemon that answers nothing is found out before.
+        self.ask(Method::GET, &Path::of(&["healthz"]), None, Some(READ)).await?;
         let answer = self.send(Method::POST, path, body, Some(BULK)).await?;
         self.parse(&self.read_text(answer).await?)
     }

@@ -179,7 +179,7 @@ pub async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     let Some(hangups) = hangups else { return once(app, &ids, args.timeout, &stop).await };
     lifecycle::reload_on_hangup(hangups, app.handle());
     if let Some(file) = loaded.file.clone().filter(|_| args.watch_config) {
-        tokio::spawn(config_watch::watch(file, loaded.content.fingerprint(), app.handle()));
+        tokio::spawn(config_watch::watch(file, loaded.content.bytes().to_owned(), app.handle()));
     }
     app.reloading(loader, level, &loaded).run().await?;
     Ok(ExitStatus::Done)

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use figment::value::Dict;
-use sha2::{Digest as _, Sha256};
+use figment::value::{Dict, Value};
 
-/// Tables whose disappearance stops deliveries or polls.
-const VITAL: [&str; 2] = ["sources", "sinks"];
+use super::de::listed;
+
+/// Tables whose disappearance stops deliveries or polls, or sends events where they do not belong.
+const VITAL: [&str; 3] = ["sources", "sinks", "routes"];
 
 /// What a file said. The text may hold secrets, so `Debug` shows none of it.
 #[derive(Clone, Default)]
@@ -24,15 +25,19 @@ impl fmt::Debug for Content {
 
 impl Content {
     pub(super) fn new(text: &str, values: &Dict) -> Self {
-        let filled = |value: &figment::value::Value| value.as_dict().is_none_or(|table| !table.is_empty());
+        let filled = |value: &Value| match value {
+            Value::Dict(_, table) => !table.is_empty(),
+            Value::Array(_, items) => !items.is_empty(),
+            _ => true,
+        };
         let top = values.iter().map(|(key, value)| (key.clone(), filled(value))).collect();
         Self { text: text.to_owned(), top }
     }
 
-    /// A fingerprint of the bytes of a file.
+    /// The bytes of the file.
     #[must_use]
-    pub fn fingerprint(&self) -> [u8; 32] {
-        fingerprint(self.text.as_bytes())
+    pub fn bytes(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 
     /// Why this content looks like what is left of `before`, and what to write where it is meant; `None` where it does not.
@@ -41,7 +46,7 @@ impl Content {
         if self.top.is_empty() && !before.top.is_empty() {
             return Some(format!(
                 "the file is empty, which looks like a write in progress; {}",
-                meant(&VITAL)
+                meant(&["sources", "sinks"])
             ));
         }
         if self.is_cut_off(before) {
@@ -54,7 +59,7 @@ impl Content {
         let filled = |name: &&&str| before.top.get(**name) == Some(&true);
         let lost: Vec<&str> =
             VITAL.iter().filter(filled).filter(|name| !self.top.contains_key(**name)).copied().collect();
-        let named = lost.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+        let named = listed(&lost, "and");
         (!lost.is_empty()).then(|| {
             format!("{named} disappeared from the file, which looks like a mistake; {}", meant(&lost))
         })
@@ -69,16 +74,13 @@ impl Content {
 
 /// How to say that nothing is what is meant.
 fn meant(names: &[&str]) -> String {
-    let each = |form: fn(&str) -> String| names.iter().map(|name| form(name)).collect::<Vec<_>>();
-    let toml = each(|name| format!("[{name}]")).join(" and ");
-    let yaml = each(|name| format!("{name}: {{}}")).join(" and ");
-    format!("to run without any, write `{toml}` with nothing in it (YAML: `{yaml}`), or restart")
-}
-
-/// What tells one content of a file from another.
-#[must_use]
-pub fn fingerprint(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
+    let each = |table: fn(&str) -> String, list: &str| {
+        let forms = names.iter().map(|name| if *name == "routes" { list.to_owned() } else { table(name) });
+        forms.collect::<Vec<_>>().join(" and ")
+    };
+    let toml = each(|name| format!("`[{name}]` with nothing in it"), "`routes = []` above the first table");
+    let yaml = each(|name| format!("`{name}: {{}}`"), "`routes: []`");
+    format!("to run without any, write {toml} (YAML: {yaml}), or restart")
 }
 
 #[cfg(test)]
@@ -97,7 +99,8 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_file_is_told_from_a_change() {
-        let full = "[sources.mine]\ntype = \"custom\"\n[sinks.a]\ntype = \"disk\"\ndir = \"out\"\nmax_in_flight = 16\n";
+        let full = "[sources.mine]\ntype = \"custom\"\n[sinks.a]\ntype = \"disk\"\ndir = \"out\"\nmax_in_flight = 16\n\
+                    [[routes]]\nto = [\"a\"]\nwhen = { source = [\"mine\"] }\n";
         let cut = |at: &str| &full[..full.find(at).unwrap() + at.len()];
         for (name, after, lost) in [
             ("the same", full, None),
@@ -106,12 +109,21 @@ mod tests {
             ("in a value", cut("max_in_flight = 1"), Some("within a line")),
             ("after a value", cut("dir = \"out\""), Some("within a line")),
             ("without its last line break", full.trim_end(), None),
-            ("a line less", cut("dir = \"out\"\n"), None),
-            ("without sinks", cut("\"custom\"\n"), Some("`sinks` disappeared")),
-            ("without sources", "[sinks.b]\ntype = \"disk\"\ndir = \"b\"\n", Some("`sources` disappeared")),
-            ("without both", "[server]\ndrain = \"1s\"\n", Some("`sources` and `sinks` disappeared")),
-            ("on purpose", "[sinks]\n[sources]\n", None),
-            ("another sink", "[sinks.b]\ntype = \"disk\"\ndir = \"b\"\n[sources.mine]\n", None),
+            ("a line less", cut("to = [\"a\"]\n"), None),
+            ("without sinks", cut("\"custom\"\n"), Some("`sinks` and `routes` disappeared")),
+            (
+                "without sources",
+                "routes = []\n[sinks.b]\ntype = \"disk\"\ndir = \"b\"\n",
+                Some("`sources` disappeared"),
+            ),
+            (
+                "without all",
+                "[server]\ndrain = \"1s\"\n",
+                Some("`sources`, `sinks` and `routes` disappeared"),
+            ),
+            ("on purpose", "routes = []\n[sinks]\n[sources]\n", None),
+            ("without routes", cut("= 16\n"), Some("`routes` disappeared")),
+            ("another sink", "routes = []\n[sinks.b]\ntype = \"disk\"\ndir = \"b\"\n[sources.mine]\n", None),
         ] {
             let found = content(after).loss(&content(full));
             assert_eq!(found.is_some(), lost.is_some(), "{name}: {found:?}");

@@ -48,7 +48,7 @@ use crate::{
 };
 
 pub use bounds::bounds;
-pub use content::{Content, fingerprint};
+pub use content::Content;
 pub use load::{FlagOverrides, Loaded, Loader};
 pub use node::Origin;
 pub use path::{KeyPath, Step};

@@ -20,7 +20,7 @@ pub(super) fn read(text: &str, shown: &Path) -> Result<Parsed, Problem> {
             .location()
             .and_then(|at| Some((usize::try_from(at.line()).ok()?, usize::try_from(at.column()).ok()?)));
         let reason = error.to_string();
-        let reason = reason.split([',', '\n']).next().unwrap_or_default();
+        let reason = reason.split([',', ';', '\n']).next().unwrap_or_default();
         let reason = reason.split(" at line ").next().unwrap_or_default();
         Problem::about_file(shown, at, format!("this is not YAML: {reason}"))
             .with_snippet(at.map(|at| snippet::masked(text, at)))

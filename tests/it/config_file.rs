@@ -10,6 +10,7 @@ use tidings::{
     config_watch,
     mock::{JobPlan, Mock},
 };
+use tokio::process::Command;
 
 use crate::harness::{Process, Receiver, eventually, http, mock, write_config};
 
@@ -89,6 +90,56 @@ async fn a_file_that_lost_everything_is_a_mistake_however_it_is_met() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_go_nowhere_else_when_the_end_of_the_file_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidings.toml");
+    let (mock, receiver, other) = (mock().await, Receiver::start().await, Receiver::start().await);
+    let more = format!("[sinks.other]\ntype = \"webhook\"\nurl = \"{}\"\n", other.url());
+    let routes = "[[routes]]\nto = [\"app\"]\n";
+    write_config(folder.path(), &mock.base_url(), &format!("{}{more}{routes}", sink(&receiver.url(), "")));
+    let full = fs::read_to_string(&file).unwrap();
+    let process = Process::run(folder.path(), &[]).await;
+    let without = full.strip_suffix(routes).unwrap();
+    fs::write(&file, without).unwrap();
+    let (status, problem) = reload(&process).await;
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(status == 422 && detail.contains("`routes` disappeared"), "{status} {problem}");
+    assert!(
+        detail.contains("the previous configuration stays") && !detail.contains("nothing was started"),
+        "{detail}"
+    );
+    deliver(&process, &mock, &receiver).await;
+    assert_eq!(other.requests().len(), 0);
+    fs::write(&file, format!("routes = []\n{without}")).unwrap();
+    assert_eq!(reload(&process).await.0, 200);
+    deliver(&process, &mock, &other).await;
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_never_answers_holds_up_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidings.toml");
+    let mock = mock().await;
+    write_config(folder.path(), &mock.base_url(), "");
+    let process = Process::run(folder.path(), &[]).await;
+    fs::remove_file(&file).unwrap();
+    let made = Command::new("mkfifo").arg(&file).status().await.unwrap();
+    assert!(made.success());
+    let url = format!("{}/v1/reload", process.url);
+    let asked = tokio::spawn(async move { http().post(url).send().await });
+    // A pipe opens for a writer when there is a reader: now it is being read.
+    let opened = tokio::task::spawn_blocking({
+        let file = file.clone();
+        move || fs::OpenOptions::new().write(true).open(file).unwrap()
+    });
+    let writer = opened.await.unwrap();
+    assert_eq!(process.terminate().await.0, Some(0));
+    drop(writer);
+    asked.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_that_waits_for_a_secret_is_tried_again_by_itself() {
     for watched in [true, false] {
         let folder = tempfile::tempdir().unwrap();
@@ -158,7 +209,7 @@ async fn a_change_between_the_first_load_and_the_watch_is_noticed() {
     let (url, handle) = (format!("http://{}", app.addr().unwrap()), app.handle());
     let running = tokio::spawn(app.run());
     // This daemon has no way to read it again, so each time that it is asked to shows as a refusal.
-    let (file, known) = (loaded.file.clone().unwrap(), loaded.content.fingerprint());
+    let (file, known) = (loaded.file.clone().unwrap(), loaded.content.bytes().to_owned());
     write_config(folder.path(), &mock.base_url(), &format!("{listen}drain = \"1s\"\n"));
     let watching = tokio::spawn(config_watch::watch(file, known, handle.clone()));
     eventually("a reload is asked for", || async {

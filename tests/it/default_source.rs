@@ -63,7 +63,9 @@ async fn among_several_without_retab_a_source_has_to_be_named() {
         let said = String::from_utf8_lossy(&ran.stderr).into_owned();
         assert!(ran.status.code() != Some(0) && said.contains("`a` and `b`"), "{command}: {}", show(&ran));
     }
-    let route = once(folder.path(), &["config", "route", "--outcome", "failed"]).await;
+    // No daemon, also none at the default address.
+    let nowhere = ["--url", "unix:nowhere.sock", "config", "route", "--outcome", "failed"];
+    let route = once(folder.path(), &nowhere).await;
     assert_eq!(route.status.code(), Some(2), "{}", show(&route));
     for path in ["", "/batch"] {
         let job = json!({"job_id": "job_1"});
