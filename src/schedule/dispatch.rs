@@ -234,12 +234,13 @@ impl Schedule {
             return Next::Yield;
         };
         (entry.due, entry.answered) = (None, false);
-        match entry.task {
+        let task = entry.task;
+        match task {
             Task::Poll => self.polls.begin(number),
             Task::Fetch => self.fetches.begin(number),
         }
         self.retries.remove(number);
-        self.lanes.begin(number, lane, now);
+        self.lanes.begin(number, task, lane, now);
         self.turn = self.turn.wrapping_add(1);
         Next::Run(number)
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{store::Watch, units::Time};
 
 /// What a watch needs next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Task {
     /// A look at its status.
     Poll,

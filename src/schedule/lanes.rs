@@ -11,6 +11,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::Task;
+
 /// How long a request keeps its place.
 pub const SLOW: Duration = Duration::from_secs(1);
 
@@ -45,7 +47,8 @@ pub(super) enum Room {
 #[derive(Debug)]
 pub(super) struct Lanes {
     max_in_flight: usize,
-    runs: HashMap<u64, (Lane, Instant)>,
+    /// Those in flight. The poll that saw the end of a job may still be ending while its result is fetched.
+    runs: HashMap<(u64, Task), (Lane, Instant)>,
     /// Requests that hold a place, oldest first, by lane.
     placed: [BTreeSet<(Instant, u64)>; 3],
 }
@@ -56,14 +59,14 @@ impl Lanes {
     }
 
     /// Takes a place.
-    pub(super) fn begin(&mut self, number: u64, lane: Lane, now: Instant) {
-        self.runs.insert(number, (lane, now));
+    pub(super) fn begin(&mut self, number: u64, task: Task, lane: Lane, now: Instant) {
+        self.runs.insert((number, task), (lane, now));
         self.placed[lane as usize].insert((now, number));
     }
 
     /// Gives a place back.
-    pub(super) fn finish(&mut self, number: u64) {
-        if let Some((lane, since)) = self.runs.remove(&number) {
+    pub(super) fn finish(&mut self, number: u64, task: Task) {
+        if let Some((lane, since)) = self.runs.remove(&(number, task)) {
             self.placed[lane as usize].remove(&(since, number));
         }
     }
@@ -101,32 +104,45 @@ mod tests {
     async fn what_is_slow_gives_its_place_back_and_goes_on() {
         let start = Instant::now();
         let mut lanes = Lanes::new(2);
-        lanes.begin(1, Lane::Fetch, start);
-        lanes.begin(2, Lane::Fetch, start);
+        lanes.begin(1, Task::Fetch, Lane::Fetch, start);
+        lanes.begin(2, Task::Fetch, Lane::Fetch, start);
         assert_eq!(lanes.room(Lane::Fetch, start), Room::Full(start + SLOW));
         assert_eq!(lanes.room(Lane::Poll, start), Room::Free, "fetches take no place of polls");
         assert_eq!(lanes.room(Lane::Fetch, start + SLOW), Room::Free);
         assert_eq!(lanes.len(), 2);
-        lanes.finish(1);
-        lanes.finish(2);
+        lanes.finish(1, Task::Fetch);
+        lanes.finish(2, Task::Fetch);
         assert_eq!(lanes.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_poll_that_ends_after_the_fetch_began_gives_back_its_own_place() {
+        let start = Instant::now();
+        let mut lanes = Lanes::new(1);
+        lanes.begin(1, Task::Poll, Lane::Poll, start);
+        lanes.begin(1, Task::Fetch, Lane::Fetch, start);
+        lanes.finish(1, Task::Poll);
+        assert_eq!(lanes.room(Lane::Poll, start), Room::Free, "another job is polled at once");
+        assert_eq!(lanes.room(Lane::Fetch, start), Room::Full(start + SLOW), "the fetch goes on");
+        lanes.finish(1, Task::Fetch);
+        assert_eq!((lanes.len(), lanes.room(Lane::Fetch, start)), (0, Room::Free));
     }
 
     #[tokio::test]
     async fn failing_jobs_have_a_share_and_a_crowd_is_bounded() {
         let start = Instant::now();
         let mut lanes = Lanes::new(4);
-        lanes.begin(0, Lane::Retry, start);
+        lanes.begin(0, Task::Poll, Lane::Retry, start);
         assert_eq!(lanes.room(Lane::Retry, start), Room::Full(start + SLOW));
         for number in 1..16 {
             let now = start + SLOW * u32::try_from(number).unwrap();
             assert_eq!(lanes.room(Lane::Poll, now), Room::Free);
-            lanes.begin(number, Lane::Poll, now);
+            lanes.begin(number, Task::Poll, Lane::Poll, now);
         }
         let late = start + SLOW * 60;
         assert_eq!(lanes.room(Lane::Poll, late), Room::Crowded);
         assert_eq!(lanes.room(Lane::Retry, late), Room::Full(late + SLOW));
-        lanes.finish(3);
+        lanes.finish(3, Task::Poll);
         assert_eq!(lanes.room(Lane::Poll, late), Room::Free);
     }
 }

@@ -282,7 +282,7 @@ impl Schedule {
 
     /// Ends a task. With `again` the watch is due again; without, whatever the store told decides.
     pub fn done(&mut self, number: u64, task: Task, again: bool, now: Instant, wall: Time, random: f64) {
-        self.lanes.finish(number);
+        self.lanes.finish(number, task);
         self.health.dismiss(number);
         if again {
             self.again(number, task, now, wall, random);
