@@ -18,11 +18,11 @@ use tidings::{
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    process::allow_core_dumps(false);
     // Before anything is read or started: a template is rendered in a process of its own.
     if let Some(status) = body_template::serve() {
         return status;
     }
+    process::allow_core_dumps(false);
     complete::answer();
     let cli = Cli::parse();
     let result = if cli.is_service() { serve(cli) } else { execute(cli) };

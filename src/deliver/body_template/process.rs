@@ -15,7 +15,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{MemfdFlags, memfd_create},
     io::Errno,
-    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit},
+    process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
 };
 
 use super::rendering::{self, Failure, Request, STACK};
@@ -64,14 +64,24 @@ pub fn serve() -> Option<ExitCode> {
 
 /// Bounds this process: its memory, its time, and that it outlives nobody.
 fn bound(seconds: u64) -> io::Result<()> {
-    let limit = |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
+    let limit = |resource, most| {
+        let most = Some(within(most, getrlimit(resource).maximum));
+        setrlimit(resource, Rlimit { current: most, maximum: most })
+    };
     limit(Resource::Core, 0)?;
     limit(Resource::Data, MEMORY.0 + STACK as u64)?;
     limit(Resource::Cpu, seconds)?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // Where memory runs out all the same, this process goes first. Some systems allow no such wish.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    // It holds a job. Not before: a process that cannot be dumped may not write its own files in /proc.
+    crate::process::allow_core_dumps(false);
     Ok(())
+}
+
+/// Returns a limit that may be set where the machine grants no more than `maximum`: only the system's administrator raises it.
+fn within(most: u64, maximum: Option<u64>) -> u64 {
+    maximum.map_or(most, |maximum| most.min(maximum))
 }
 
 fn answer() -> io::Result<()> {
