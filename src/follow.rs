@@ -25,7 +25,7 @@ use crate::{
     fanout::Routing,
     fetch,
     job::{EventType, JobId, Outcome},
-    poll,
+    poll, process,
     recent::Recent,
     schedule::{Next, Schedule, Sign, Stamps, State, Task},
     store::{Stage, Store, Watch},
@@ -87,7 +87,7 @@ impl Follower {
         metrics.begin_source(&source.name);
         source.requests = metrics.sources.requests.with_label_values(&[source.name.as_str()]);
         let config = &source.config;
-        let (rate, max) = (config.max_requests_per_second, config.max_in_flight);
+        let (rate, max) = (config.max_requests_per_second, process::in_flight(config.max_in_flight));
         let schedule = Schedule::new(&config.polling, rate, max, Instant::now());
         Self {
             recent: Recent::new(config.proxy.max_age.0),

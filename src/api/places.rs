@@ -19,6 +19,9 @@ const MAX_CONNECTIONS: usize = 4096;
 /// The same for an address that serves probes and metrics alone.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 
+/// Descriptors that no connection to the API takes: the daemon has twenty open at rest, and some for its work.
+const OWN_DESCRIPTORS: usize = 64;
+
 /// Unfinished heads at once: each holds a buffer that its client fills.
 const MAX_HEADS: usize = 256;
 
@@ -46,14 +49,16 @@ impl Limits {
         }
     }
 
-    /// Of the API: at most half of the descriptors, so that the rest is there for the store, for polls and for deliveries.
+    /// Of the API: at most half of the descriptors, and all but some, so that the rest is there for the store, for polls and for
+    /// deliveries.
     fn of_api(descriptors: usize) -> Self {
-        Self::of((descriptors / 2).clamp(16, MAX_CONNECTIONS))
+        let left = descriptors.saturating_sub(OWN_DESCRIPTORS);
+        Self::of((descriptors / 2).min(left).clamp(8, MAX_CONNECTIONS))
     }
 
     /// Of the admin address.
     fn of_admin(descriptors: usize) -> Self {
-        Self::of((descriptors / 16).clamp(8, MAX_ADMIN_CONNECTIONS))
+        Self::of((descriptors / 16).clamp(4, MAX_ADMIN_CONNECTIONS))
     }
 }
 
@@ -266,9 +271,16 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_the_work() {
-        for (descriptors, api, admin) in
-            [(64, 32, 8), (256, 128, 16), (1024, 512, 64), (20_000, 4096, 64), (usize::MAX, 4096, 64)]
-        {
+        for (descriptors, api, admin) in [
+            (20, 8, 4),
+            (64, 8, 4),
+            (96, 32, 6),
+            (128, 64, 8),
+            (256, 128, 16),
+            (1024, 512, 64),
+            (20_000, 4096, 64),
+            (usize::MAX, 4096, 64),
+        ] {
             let (one, other) = (Limits::of_api(descriptors), Limits::of_admin(descriptors));
             assert_eq!((one.connections, other.connections), (api, admin), "{descriptors}");
             assert!(one.requests < one.comfortable && one.comfortable < one.connections, "{one:?}");

@@ -1,6 +1,7 @@
 //! How a sink may be asked.
 
 use super::{RetryConfig, SinkConfig, breaker};
+use crate::process;
 
 /// How a sink may be asked.
 #[derive(Clone, Debug)]
@@ -21,10 +22,11 @@ pub struct Limits {
 
 impl From<&SinkConfig> for Limits {
     fn from(config: &SinkConfig) -> Self {
+        let max_in_flight = process::in_flight(config.max_in_flight());
         Self {
             retry: config.retry().clone(),
-            max_in_flight: config.max_in_flight(),
-            first_in_flight: config.max_in_flight(),
+            max_in_flight,
+            first_in_flight: max_in_flight,
             max_per_second: config.max_per_second(),
             ordered: config.ordered(),
             breaker_attempts: breaker::MIN_ATTEMPTS,

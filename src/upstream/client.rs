@@ -105,7 +105,7 @@ impl Source {
             key: SecretSource::of(config.api_key.as_ref(), config.api_key_file.as_deref()),
             headers: profile.headers.iter().map(header).collect::<Result<_, _>>()?,
             http: Clients::new(&outgoing.choosing(config.proxy.outgoing.as_deref())?, {
-                let idle = config.max_in_flight;
+                let idle = crate::process::in_flight(config.max_in_flight);
                 move |builder| builder.pool_max_idle_per_host(idle)
             })?,
             links: Links::new(&[]),

@@ -249,6 +249,58 @@ async fn silent_connections_neither_stop_the_work_nor_close_the_door() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn work_goes_on_with_few_descriptors_beside_a_crowd() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let more =
+        format!("[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nmax_in_flight = 100000\n", receiver.url());
+    write_config(folder.path(), &mock.base_url(), &more);
+    let mut command = limited("ulimit -n 64", &["run", "--listen", "127.0.0.1:0"], folder.path());
+    // More than there can be.
+    command.env("TIDINGS_SOURCES__RETAB__MAX_IN_FLIGHT", "100000").stderr(Stdio::piped());
+    let process = Process::spawn(command).await;
+    let address = process.url.trim_start_matches("http://").to_owned();
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.extend(connected(&address, b"").await);
+    }
+    let watches: Vec<_> = (0..100).map(|_| json!({"job_id": mock.add_job(JobPlan::new())})).collect();
+    let url = format!("{}/v1/watches/batch", process.url);
+    let answer = http().post(url).json(&json!({"watches": watches})).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    receiver.at_least(100).await;
+    // Nobody gets the blame for a descriptor that was missing.
+    let (status, log) = process.terminate().await;
+    assert_eq!(status, Some(0));
+    assert!(!log.contains("Too many open files"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_is_rendered_where_less_is_granted_than_it_may_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let more = format!(
+        "[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nformat = \"template\"\ntemplate = '{{\"job\":\"{{{{ job_id }}}}\"}}'\n",
+        receiver.url()
+    );
+    write_config(folder.path(), &mock.base_url(), &more);
+    // A process without capabilities raises no limit, whoever it belongs to.
+    let limits = match rustix::process::geteuid().is_root() {
+        true => {
+            "ulimit -d 180000 && ulimit -t 600 && set -- setpriv --bounding-set=-all --inh-caps=-all \"$0\" \"$@\" && exec \"$@\""
+        }
+        false => "ulimit -d 180000 && ulimit -t 600",
+    };
+    let command = limited(limits, &["run", "--listen", "127.0.0.1:0"], folder.path());
+    let process = Process::spawn(command).await;
+    let body = json!({"job_id": mock.add_job(JobPlan::new())});
+    let answer = http().post(format!("{}/v1/watches", process.url)).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    receiver.at_least(1).await;
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_unix_socket_full_of_silent_connections_answers() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock().await;
