@@ -133,13 +133,9 @@ fn verdict(loaded: &Loaded) -> String {
     for warning in &loaded.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }
-    for (name, source) in &config.sources {
-        if source.api_key.is_none() && source.api_key_file.is_none() {
-            let _ = writeln!(
-                text,
-                "note: sources.{name} has no api_key or api_key_file; it is asked without one"
-            );
-        }
+    for name in loaded.sources_without_a_key() {
+        let _ =
+            writeln!(text, "note: sources.{name} has no api_key or api_key_file; it is asked without one");
     }
     for (name, sink) in &config.sinks {
         if let SinkConfig::Disk(disk) = sink

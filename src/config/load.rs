@@ -81,8 +81,18 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Logs the warnings.
+    /// Returns the sources that have no key.
+    pub(super) fn sources_without_a_key(&self) -> impl Iterator<Item = &str> {
+        let sources = self.config.sources.iter();
+        let keyless = sources.filter(|(_, source)| source.api_key.is_none() && source.api_key_file.is_none());
+        keyless.map(|(name, _)| name.as_str())
+    }
+
+    /// Logs the warnings, and the sources that are polled without a key.
     pub fn warn(&self) {
+        for source in self.sources_without_a_key() {
+            tracing::info!(source, "no api_key or api_key_file is configured; requests carry none");
+        }
         for warning in &self.warnings {
             tracing::warn!(key = %warning.key, place = %warning.origin, "configuration: {}", warning.reason);
         }

@@ -77,7 +77,9 @@ async fn completion_is_silent_without_a_daemon_and_with_one_that_hangs() {
         assert_eq!(offered(folder.path(), &["--url", url, "sink", "test", ""]).await, [""; 0]);
         assert!(offered(folder.path(), &["--url", url, "si"]).await.contains(&"sink".to_owned()));
     }
-    std::fs::write(folder.path().join("tidings.toml"), "nonsense = 1\n").unwrap();
+    // No daemon of this machine is asked.
+    let nonsense = format!("nonsense = 1\n[server]\nlisten = \"{free}\"\n");
+    std::fs::write(folder.path().join("tidings.toml"), nonsense).unwrap();
     assert_eq!(offered(folder.path(), &["sink", "test", ""]).await, [""; 0]);
 }
 

@@ -455,6 +455,7 @@ async fn jobs_that_end_while_the_configuration_names_no_sink_are_delivered_once_
     let jobs = ended_many(&process, &mock, "job", 7).await;
     let warnings = process.log().lines().filter(|line| line.contains("no sink takes an event")).count();
     assert_eq!(warnings, 1, "not one an event: {}", process.log());
+    assert!(process.log().contains("no api_key or api_key_file is configured"), "{}", process.log());
     assert_eq!(metric(&process.url, r#"tidings_unrouted_events_total{source="retab"}"#).await, "7");
     let listed = run(folder.path(), &process, &["events", "--unrouted"]).await;
     assert!(jobs.iter().all(|job| listed.contains(job.as_str())), "{listed}");
