@@ -297,9 +297,22 @@ impl Client {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn post<B: Serialize>(&self, path: &Path, body: Option<&B>) -> Result<Response, ClientError> {
-        let body = body.map(serde_json::to_vec).transpose();
-        let body = body.map_err(|error| ClientError::Setup(error.to_string()))?;
-        self.send(Method::POST, path, body, Some(PATIENCE)).await
+        self.send(Method::POST, path, json(body)?, Some(PATIENCE)).await
+    }
+
+    /// `POST` of what may take as long as `patience`; the answer's text. A daemon that answers nothing is found out before.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn post_long<B: Serialize>(
+        &self,
+        path: &Path,
+        body: Option<&B>,
+        patience: Duration,
+    ) -> Result<String, ClientError> {
+        self.ask(Method::GET, &Path::of(&["healthz"]), None, Some(READ)).await?;
+        let answer = self.send(Method::POST, path, json(body)?, Some(patience)).await?;
+        self.read_text(answer).await
     }
 
     /// `POST` of what changes any number of deliveries; the answer read as `T`.
@@ -311,12 +324,7 @@ impl Client {
         path: &Path,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let body = body.map(serde_json::to_vec).transpose();
-        let body = body.map_err(|error| ClientError::Setup(error.to_string()))?;
-        // It may take long, so a daemon that answers nothing is found out before.
-        self.ask(Method::GET, &Path::of(&["healthz"]), None, Some(READ)).await?;
-        let answer = self.send(Method::POST, path, body, Some(BULK)).await?;
-        self.parse(&self.read_text(answer).await?)
+        self.parse(&self.post_long(path, body, BULK).await?)
     }
 
     /// The source that `asked` names, or the one that the daemon would take for a job without one.
@@ -404,6 +412,11 @@ impl Client {
 pub fn default_source(sources: &[String]) -> Result<String, BadUsage> {
     let source = config::default_source(sources.iter().map(String::as_str));
     source.map(str::to_owned).map_err(|reason| BadUsage(format!("{reason} (--source)")))
+}
+
+/// Returns `body` as JSON, for a request.
+fn json<B: Serialize>(body: Option<&B>) -> Result<Option<Vec<u8>>, ClientError> {
+    body.map(serde_json::to_vec).transpose().map_err(|error| ClientError::Setup(error.to_string()))
 }
 
 /// The innermost reason; the layers above it only repeat that a request failed.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
-use http::Method;
 use serde::Deserialize;
 
 use super::{
@@ -288,11 +287,8 @@ async fn move_pending(args: &SinkMoveArgs, client: &Client, console: &mut Consol
 }
 
 async fn test(args: &SinkTestArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
-    // One that hangs is noticed before the long wait.
-    client.text(&Path::of(&["healthz"])).await?;
     let path = Path::of(&["v1", "sinks", &args.name, "test"]);
-    let answer = client.send(Method::POST, &path, None, Some(TEST_PATIENCE)).await?;
-    let text = client.read_text(answer).await?;
+    let text = client.post_long::<()>(&path, None, TEST_PATIENCE).await?;
     let attempt: AttemptView = client.parse(&text)?;
     match args.output {
         Format::Json => writeln!(console.out, "{}", text.trim_end())?,
