@@ -17,13 +17,15 @@ use std::{
 use tidings::{
     api::Listen,
     app::App,
-    clock,
     config::Config,
-    http_client::{self, Outgoing, guard::Trust},
-    job::JobId,
     mock::{Mock, MockConfig},
+    model::job::JobId,
     store::{Registration, Store, StoreConfig},
-    units::Span,
+    util::{
+        clock,
+        http_client::{self, Outgoing, guard::Trust},
+        units::Span,
+    },
 };
 use tokio::sync::oneshot;
 

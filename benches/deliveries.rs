@@ -19,7 +19,7 @@ use std::{
 use serde_json::{Value, json};
 use tidings::{
     mock::{JobPlan, Mock, MockConfig},
-    units::Time,
+    util::units::Time,
 };
 
 const DELIVERIES: usize = 4_000;

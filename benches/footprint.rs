@@ -13,8 +13,8 @@ use std::{
 
 use serde_json::{Value, json};
 use tidings::{
-    http_client::{self, Outgoing, guard::Trust},
     mock::{Ending, Endings, Mock, MockConfig},
+    util::http_client::{self, Outgoing, guard::Trust},
 };
 
 const WATCHES: usize = 100_000;

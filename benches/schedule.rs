@@ -9,7 +9,7 @@ use std::{
 };
 
 use tidings::{
-    job::JobId,
+    model::job::JobId,
     schedule::{
         Next, PollingConfig, Schedule, Seen, Task,
         learned::{
@@ -21,7 +21,7 @@ use tidings::{
         },
     },
     store::{Stage, Watch},
-    units::Time,
+    util::units::Time,
 };
 
 const LOOK_LIMIT: f64 = 2e-6;

@@ -6,51 +6,26 @@
 //! ```
 //!
 //! A caller hands a job id to the [`api`]; the [`store`] makes it a durable watch. For each source a task
-//! ([`follow`]) asks its [`schedule`] which watch is due: a due watch is looked at ([`poll`], through the client
-//! in [`upstream`]), one whose end was seen is fetched into the spool ([`fetch`]). The finished job becomes one
-//! event with its deliveries ([`fanout`] says to which sinks), and each sink's queue ([`deliver`]) hands it over.
+//! ([`follow`]) asks its [`schedule`] which watch is due: a due watch is polled ([`watcher::poll`], through the client
+//! in [`upstream`]), one whose end was seen is fetched into the spool ([`watcher::fetch`]). The finished job becomes one
+//! event with its deliveries ([`routing`] says to which sinks), and each sink's queue ([`deliver`]) hands it over.
 //! Stages talk through records of the store; what they tell each other directly is only a wake-up.
 
-pub mod api;
-pub mod proxy;
-pub mod store;
-pub mod schedule;
-pub mod follow;
-pub mod upstream;
-pub mod poll;
-pub mod fetch;
-pub mod fanout;
-pub mod deliver;
-
-pub mod app;
-pub mod wiring;
-pub mod stages;
-pub mod reload;
-pub mod config_watch;
 pub mod cli;
-pub mod lifecycle;
-pub mod process;
-
-pub mod budget;
-pub mod clock;
+pub mod app;
+pub mod proxy;
+pub mod api;
+pub mod state;
 pub mod config;
-pub mod due_queue;
-pub mod foreign;
-pub mod glob;
-pub mod http_client;
-pub mod http_date;
-pub mod job;
-pub mod json_scan;
-pub mod path_segment;
-pub mod recent;
-pub mod redact;
-pub mod remember;
-pub mod retry_after;
-pub mod secret;
+pub mod watcher;
+pub mod routing;
+pub mod upstream;
+pub mod deliver;
+pub mod schedule;
+pub mod store;
 pub mod telemetry;
-pub mod timekeeper;
-pub mod units;
-pub mod waiters;
+pub mod model;
+pub mod util;
 
 pub mod simulate;
 pub mod mock;

@@ -10,8 +10,8 @@ use clap::Parser as _;
 use tidings::{
     cli::{Cli, ExitStatus, complete},
     deliver::body_template,
-    foreign::escape_lines,
-    process, telemetry,
+    telemetry,
+    util::{foreign::escape_lines, process},
 };
 
 /// How long the end waits for whoever reads the log.

@@ -31,7 +31,7 @@ pub use trace::{BadTraceParent, JobTrace, TRACEPARENT, TraceParent};
 
 pub(crate) use catalogue::loose_counter;
 
-use crate::foreign;
+use crate::util::foreign;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]

@@ -136,7 +136,7 @@ fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<
 fn check_token(api: &Api, request: &Request) -> Result<(), Problem> {
     let Some(token) = &api.token else { return Ok(()) };
     let unreadable =
-        |error: crate::secret::SecretError| Problem::new(Code::TokenUnreadable, error.to_string());
+        |error: crate::util::secret::SecretError| Problem::new(Code::TokenUnreadable, error.to_string());
     let token = token.get().map_err(unreadable)?;
     // What goes through the proxy may need `Authorization` for its own server.
     let is_proxied = request.uri().path().starts_with("/proxy/");

@@ -14,9 +14,8 @@ use super::{
     view::{Counted, DeliverRequest, DeliveryState, MoveRequest, Moved, RedeliverRequest},
 };
 use crate::{
-    clock,
     store::{DeliveryFilter, Event, EventFilter},
-    units::Time,
+    util::{clock, units::Time},
 };
 
 /// Deliveries that change in one durable commit.

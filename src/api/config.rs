@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use crate::util::{
     http_client::{BadProxy, Outgoing},
     secret::Secret,
     units::Span,

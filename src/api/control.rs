@@ -10,9 +10,11 @@ use super::{
     problem::{Code, Problem},
 };
 use crate::{
-    app::Handle,
+    app::{
+        Handle,
+        reload::{ReloadError, Reloaded},
+    },
     config::{self, Config},
-    reload::{ReloadError, Reloaded},
 };
 
 /// The configuration that holds now, with its secrets redacted.

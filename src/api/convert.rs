@@ -5,9 +5,8 @@ use super::{
     view::{DeliveryBrief, DeliveryState, DeliveryView, WaitsFor, WatchView},
 };
 use crate::{
-    clock,
     store::{Delivery, DeliveryKey, StoreError, Watch},
-    units::Time,
+    util::{clock, units::Time},
 };
 
 impl Api {

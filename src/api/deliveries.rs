@@ -12,9 +12,8 @@ use super::{
     view::{DeliveryQuery, DeliveryState, DeliveryView, Page},
 };
 use crate::{
-    clock,
     store::{DeliveryFilter, DeliveryKey},
-    units::Time,
+    util::{clock, units::Time},
 };
 
 /// List deliveries, newest first.

@@ -11,7 +11,7 @@ use super::{
     requests::{aside, cursor, cursor_text, limit},
     view::{EventView, Page},
 };
-use crate::{job::Outcome, store::EventFilter, units::Time};
+use crate::{model::job::Outcome, store::EventFilter, util::units::Time};
 
 /// What a request for events asks for.
 #[derive(Debug, Default)]

@@ -33,9 +33,9 @@ use super::{
     view::{EventView, Page},
 };
 use crate::{
-    path_segment,
     store::{Event, EventFilter, Newest},
     telemetry::Metrics,
+    util::path_segment,
 };
 
 /// Events read at once, and about how many bytes of them.
@@ -57,7 +57,7 @@ const PAGE_BYTES: usize = 64 << 10;
         ("source" = Option<String>, Query, description = "Only those of this source"),
         ("label.KEY" = Option<String>, Query, description = "Only those whose label KEY has this value"),
         ("routed" = Option<bool>, Query, description = "`false`: only those without a delivery to any sink; `true`: only those with one"),
-        ("outcome" = Option<crate::job::Outcome>, Query, description = "List: only ends with this outcome"),
+        ("outcome" = Option<crate::model::job::Outcome>, Query, description = "List: only ends with this outcome"),
         ("since" = Option<String>, Query, description = "List: only those made at this time or later"),
         ("until" = Option<String>, Query, description = "List: only those made before this time"),
         ("limit" = Option<usize>, Query, description = "List: entries a page, at most 1000; 100 when left out"),

@@ -14,7 +14,7 @@ use super::{
     problem::Problem,
     view::{BreakerState, Readiness, SinkState},
 };
-use crate::{clock, schedule::State as SourceState};
+use crate::{schedule::State as SourceState, util::clock};
 
 /// Whether the process is alive. Also while it drains.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = String)))]

@@ -47,13 +47,12 @@ pub use routes::openapi;
 pub(crate) use watches::stored_body;
 
 use crate::{
+    app::reload::ReloadRequest,
     proxy,
-    reload::ReloadRequest,
-    secret::SecretSource,
+    state::components::{Ground, Wiring},
     store::Store,
     telemetry::Metrics,
-    waiters::Waiters,
-    wiring::{Ground, Wiring},
+    util::{secret::SecretSource, waiters::Waiters},
 };
 
 /// What the handlers work on.

@@ -13,7 +13,7 @@ pub use code::Code;
 
 use super::view;
 use crate::{
-    job::{BadJobId, JobId},
+    model::job::{BadJobId, JobId},
     store::StoreError,
 };
 

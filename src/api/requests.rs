@@ -12,11 +12,13 @@ use super::{
 use crate::{
     config,
     deliver::{BadCallback, check_secret},
-    job::JobId,
-    secret::Secret,
+    model::job::JobId,
     store::{Callback, Registration},
-    units::{Span, Time},
     upstream::JobRef,
+    util::{
+        secret::Secret,
+        units::{Span, Time},
+    },
 };
 
 /// Bounds of labels, as Retab's metadata has them.

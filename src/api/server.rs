@@ -24,7 +24,7 @@ use super::{
     places::{InRequest, Place, Places},
     problem::{Code, Problem},
 };
-use crate::units::Span;
+use crate::util::units::Span;
 
 /// How long a connection may lie idle between requests.
 const IDLE: Duration = Duration::from_secs(75);

@@ -11,10 +11,9 @@ use super::{
     view::{KindView, Page, PollingView, SourceView},
 };
 use crate::{
-    clock,
-    follow::Follower,
-    redact,
     schedule::{KindSeen, Schedule},
+    util::{clock, redact},
+    watcher::Follower,
 };
 
 /// The states of a source.

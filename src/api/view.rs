@@ -13,8 +13,8 @@ pub use sinks::{BreakerState, OriginView, SinkState, SinkView};
 
 use crate::{
     deliver::ErrorClass,
-    job::{JobId, Outcome, Phase},
-    units::Time,
+    model::job::{JobId, Outcome, Phase},
+    util::units::Time,
 };
 
 /// A watch.

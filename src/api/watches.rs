@@ -19,11 +19,13 @@ use super::{
     view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
 };
 use crate::{
-    clock,
-    job::{Outcome, Phase},
+    model::job::{Outcome, Phase},
     store::{Found, Registered, Registration, StoreError, StoredJob, Watch, WatchFilter},
     telemetry::{Span, SpanKind, TraceParent, text},
-    units::{self, Time},
+    util::{
+        clock,
+        units::{self, Time},
+    },
 };
 
 /// The longest wait of one request.

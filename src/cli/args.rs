@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::{
+use crate::util::{
     clock,
     units::{Span, Time},
 };

@@ -19,10 +19,12 @@ use crate::{
         view::{Page, Problem},
     },
     config,
-    foreign::{escape, escape_lines},
-    http_client::{self, Outgoing, guard::Trust},
-    secret::Secret,
-    units::rounded,
+    util::{
+        foreign::{escape, escape_lines},
+        http_client::{self, Outgoing, guard::Trust},
+        secret::Secret,
+        units::rounded,
+    },
 };
 
 /// The longest wait for the answer to a request that changes something: a batch shares one sync of the disk.

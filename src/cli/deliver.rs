@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     api::view::{Counted, DeliverRequest},
-    job::Outcome,
-    units::Time,
+    model::job::Outcome,
+    util::units::Time,
 };
 
 /// The long description of the command.

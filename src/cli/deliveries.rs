@@ -13,8 +13,7 @@ use super::{
 };
 use crate::{
     api::view::{AttemptView, DeliveryState, DeliveryView},
-    clock,
-    units::Time,
+    util::{clock, units::Time},
 };
 
 /// The long description of the command.

@@ -23,14 +23,13 @@ use super::{
     progress::summary,
 };
 use crate::{
-    app::App,
+    app::{App, lifecycle},
     config::Config,
     deliver::{DiskConfig, SinkConfig, WebhookConfig, sign},
-    job::JobId,
-    lifecycle,
     mock::{Ending, JobPlan, Mock, MockConfig},
-    secret::Secret,
+    model::job::JobId,
     telemetry::{self, LogConfig},
+    util::secret::Secret,
 };
 
 /// The long description of the command.

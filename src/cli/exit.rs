@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::api::view::{DeliveryState, WatchView};
-use crate::job::{Outcome, Phase};
+use crate::model::job::{Outcome, Phase};
 
 /// The exit statuses of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     api::view::WatchView,
-    job::{JobId, Phase},
-    units::rounded,
+    model::job::{JobId, Phase},
+    util::units::rounded,
 };
 
 /// The longest that one request waits for a job to end.

@@ -16,9 +16,11 @@ use super::{
 };
 use crate::{
     api::view::WatchView,
-    clock,
-    job::JobId,
-    units::{Size, Time},
+    model::job::JobId,
+    util::{
+        clock,
+        units::{Size, Time},
+    },
 };
 
 /// How long the stored job may make no progress on its way here.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::view::{DeliveryState, WatchView},
-    units::Time,
+    util::units::Time,
 };
 
 /// The long description of the command.

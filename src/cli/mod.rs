@@ -51,10 +51,12 @@ pub use exit::{BadUsage, ExitStatus};
 
 use crate::{
     config::{FlagOverrides, Loader, cli::ConfigCommand},
-    foreign::Escaped,
     mock::{self, cli::MockArgs},
-    secret::{Secret, SecretSource},
     telemetry::LogFormat,
+    util::{
+        foreign::Escaped,
+        secret::{Secret, SecretSource},
+    },
 };
 use client::Client;
 use output::Console;

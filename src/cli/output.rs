@@ -17,9 +17,11 @@ use super::{
 };
 use crate::{
     api::view::{Page, WaitsFor},
-    clock,
-    foreign::escape,
-    units::{Time, rounded},
+    util::{
+        clock,
+        foreign::escape,
+        units::{Time, rounded},
+    },
 };
 
 /// The width of tables where no terminal says how wide it is.

@@ -9,7 +9,7 @@ use super::{
     client::{Client, ClientError},
     output::Console,
 };
-use crate::units::{Span, rounded};
+use crate::util::units::{Span, rounded};
 
 /// How long a daemon may be away where the caller set no limit: a restart takes less.
 const OUTAGE: Duration = Duration::from_mins(1);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::view::WatchView,
-    job::{JobId, Phase},
+    model::job::{JobId, Phase},
 };
 
 /// The long description of the command.

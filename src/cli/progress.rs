@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::view::{DeliveryState, WatchView},
-    job::Outcome,
+    model::job::Outcome,
 };
 
 /// Jobs with a line of their own below the bar.

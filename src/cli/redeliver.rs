@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     api::view::{Counted, DeliveryState, RedeliverRequest},
-    job::JobId,
-    units::Time,
+    model::job::JobId,
+    util::units::Time,
 };
 
 /// The long description of the command.

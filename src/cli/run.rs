@@ -23,12 +23,14 @@ use crate::{
         host_name,
         view::{DeliveryState, WatchView},
     },
-    app::App,
+    app::{App, config_watch, lifecycle},
     config::FlagOverrides,
-    config_watch,
-    job::JobId,
-    lifecycle, process, telemetry,
-    units::{Span, rounded},
+    model::job::JobId,
+    telemetry,
+    util::{
+        process,
+        units::{Span, rounded},
+    },
 };
 
 /// How long requests in flight may go on when the time of `--once` is up.

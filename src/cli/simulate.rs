@@ -20,7 +20,7 @@ use crate::{
         table::table,
         tables,
     },
-    units::Span,
+    util::units::Span,
 };
 
 /// The long description of the command.

@@ -9,11 +9,10 @@ use super::{
     output::{Console, count},
 };
 use crate::{
-    clock,
-    job::Outcome,
+    model::job::Outcome,
     simulate::study::Subject,
     store::{OpenError, Store, StoreConfig, Watch, WatchFilter},
-    units::Time,
+    util::{clock, units::Time},
 };
 
 /// How far back jobs are taken from, in milliseconds: a week.

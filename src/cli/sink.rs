@@ -16,8 +16,10 @@ use super::{
 };
 use crate::{
     api::view::{AttemptView, Counted, MoveRequest, Moved, OriginView, SinkState, SinkView},
-    clock,
-    units::{Time, rounded},
+    util::{
+        clock,
+        units::{Time, rounded},
+    },
 };
 
 /// A test waits for the sink's own timeout, which the operator chose.

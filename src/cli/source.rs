@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     api::view::{KindView, Page, SourceView},
-    units::rounded,
     upstream::{SourceType, TYPES},
+    util::units::rounded,
 };
 
 /// The long description of `source show`.

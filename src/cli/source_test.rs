@@ -11,11 +11,13 @@ use super::{
     output::{Console, brief, clean, table},
 };
 use crate::{
-    job::JobId,
-    json_scan::{Raw, Values},
-    secret::REDACTED,
-    units::rounded,
+    model::job::JobId,
     upstream::{Answer, Class, JobRef, NO_STATUS, Probe, Profile, Source, StatusBody},
+    util::{
+        json_slice::{Raw, Values},
+        secret::REDACTED,
+        units::rounded,
+    },
 };
 
 /// The long description.

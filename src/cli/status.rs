@@ -16,8 +16,10 @@ use super::{
 };
 use crate::{
     api::view::{Page, Readiness, SinkView, SourceView},
-    clock,
-    units::{Time, rounded},
+    util::{
+        clock,
+        units::{Time, rounded},
+    },
 };
 
 /// The long description of the command.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::FlagOverrides,
     store::{self, OpenError, Stats, Store, StoreConfig},
-    units::Size,
+    util::units::Size,
 };
 
 /// The long description of the command.
@@ -160,7 +160,7 @@ fn stats(store: &Store, format: Format, console: &mut Console<'_>) -> Result<Exi
 fn shown(stats: &Stats) -> String {
     let mut rows = Vec::new();
     for (source, phases) in &stats.watches {
-        let of = |(phase, count): (&crate::job::Phase, &u64)| {
+        let of = |(phase, count): (&crate::model::job::Phase, &u64)| {
             [format!("watches of {}", clean(source)), phase.as_str().to_owned(), count.to_string()]
         };
         rows.extend(phases.iter().map(of));

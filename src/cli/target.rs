@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use url::{Host, Url};
 
 use super::exit::BadUsage;
-use crate::path_segment;
+use crate::util::path_segment;
 
 /// A path with its query, put together piece by piece.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use super::{
     output::{Console, Fitted, Listing, relative_or_dash},
     target::Path,
 };
-use crate::{api::view::EventView, units::Time};
+use crate::{api::view::EventView, util::units::Time};
 
 /// How much of the list is wanted.
 #[derive(Clone, Debug, Args)]

@@ -13,7 +13,7 @@ use super::{
     output::{Console, clean},
     target::Path,
 };
-use crate::job::JobId;
+use crate::model::job::JobId;
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Ends watches: the daemon stops polling their jobs and drops their pending deliveries. The jobs \

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     api::view::{Page, WatchView},
-    job::JobId,
-    units::Span,
+    model::job::JobId,
+    util::units::Span,
 };
 
 /// The phases in which something is left to do.

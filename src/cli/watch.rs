@@ -29,9 +29,8 @@ use crate::{
         Code,
         view::{BatchAnswer, BatchRequest, CallbackRequest, WatchRequest, WatchView},
     },
-    job::JobId,
-    secret::SecretSource,
-    units::Span,
+    model::job::JobId,
+    util::{secret::SecretSource, units::Span},
 };
 
 /// Jobs registered by one request.
@@ -336,7 +335,7 @@ fn template(args: &WatchArgs) -> Result<WatchRequest> {
 /// How many jobs one request may hold: no id takes more than twice its bytes in JSON, as it holds no
 /// control characters.
 fn chunk_size(template: &WatchRequest) -> Result<usize> {
-    let entry = serde_json::to_vec(template)?.len() + 2 * crate::job::MAX_JOB_ID;
+    let entry = serde_json::to_vec(template)?.len() + 2 * crate::model::job::MAX_JOB_ID;
     Ok((CHUNK_BYTES / entry).clamp(1, CHUNK))
 }
 

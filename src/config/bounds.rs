@@ -7,7 +7,7 @@ use super::{
     node::{Kind, Node},
     path::{KeyPath, Step},
 };
-use crate::units::{Size, Span};
+use crate::util::units::{Size, Span};
 
 /// The least and the greatest value of a key, both of them allowed.
 #[derive(Clone, Copy, Debug)]

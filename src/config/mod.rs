@@ -40,8 +40,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::ServerConfig,
     deliver::{CallbackConfig, SinkConfig},
-    fanout::Route,
-    job::JobId,
+    model::job::JobId,
+    routing::Route,
     store::StoreConfig,
     telemetry::{LogConfig, OtlpConfig},
     upstream::SourceConfig,

@@ -11,8 +11,8 @@ use crate::{
         args::{Format, label},
         output::table,
     },
-    fanout::{Facts, Router},
-    job::{EventType, Outcome},
+    model::job::{EventType, Outcome},
+    routing::{Facts, Router},
 };
 
 /// An event, as far as routes look at it.
@@ -129,7 +129,7 @@ impl RouteArgs {
             [] => format!("{event} goes nowhere\n\n"),
             takers => format!("{event} goes to {}\n\n", takers.join(", ")),
         };
-        let row = |one: &crate::fanout::Decision| {
+        let row = |one: &crate::routing::Decision| {
             let gets = if one.gets() { "yes" } else { "no" };
             vec![one.sink.clone(), gets.to_owned(), one.reason.to_string()]
         };

@@ -8,9 +8,11 @@ use toml_edit::{DocumentMut, Item, Table};
 use super::{Config, Loaded, path::KeyPath};
 use crate::{
     deliver::{SinkConfig, WebhookConfig},
-    http_client::Outgoing,
-    redact,
-    secret::{SecretValue, shown_path},
+    util::{
+        http_client::Outgoing,
+        redact,
+        secret::{SecretValue, shown_path},
+    },
 };
 
 /// How the effective configuration is printed.

@@ -9,7 +9,7 @@ use super::{
     WebhookConfig,
     report::{ErrorClass, Failure},
 };
-use crate::{
+use crate::util::{
     http_client::guard::{Blocked, Trust, check_url},
     redact,
     secret::SecretSource,

@@ -23,9 +23,11 @@ use super::{
     parcel::{Parcel, Subject},
 };
 use crate::{
-    job::{EventType, Outcome},
-    secret::shown_path,
-    units::{Size, Time},
+    model::job::{EventType, Outcome},
+    util::{
+        secret::shown_path,
+        units::{Size, Time},
+    },
 };
 
 mod data;

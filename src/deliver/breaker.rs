@@ -225,7 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::units::Span;
+    use crate::util::units::Span;
 
     fn key(event: u64) -> DeliveryKey {
         DeliveryKey::new(event, "evt", "app")

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     store::{DeliveryKey, Event, Store, StoreError},
     telemetry::TraceParent,
-    units::Time,
+    util::units::Time,
 };
 
 /// What a courier carries events with.

@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
 use super::parcel::{Parcel, TEST_EVENT};
-use crate::path_segment;
+use crate::util::path_segment;
 
 /// The `content-type` of structured mode (JSON event format, section 3).
 pub const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";

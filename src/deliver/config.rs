@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Wrapping;
-use crate::{
+use crate::util::{
     secret::{Secret, SecretValue},
     units::Span,
 };

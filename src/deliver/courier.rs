@@ -29,11 +29,9 @@ use super::{
 };
 use crate::{
     api::view::{AttemptView, DeliveryState, SinkState, SinkView, WaitsFor},
-    clock,
-    due_queue::wait_until,
     store::{AttemptDone, Delivery, DeliveryKey, Event, News, Store, StoreError, Verdict, panic_text},
     telemetry::{Metrics, SpanKind},
-    units::Time,
+    util::{clock, due_queue::wait_until, units::Time},
 };
 
 /// The wait before a delivery is looked at again when the store could not be read.

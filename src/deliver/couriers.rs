@@ -13,11 +13,9 @@ use super::{
 };
 use crate::{
     api::view::{AttemptView, DeliveryState, SinkState, SinkView, WaitsFor},
-    clock,
-    http_client::Outgoing,
     store::{DeliveryKey, Store, StoreError},
     telemetry::Metrics,
-    units::Time,
+    util::{clock, http_client::Outgoing, units::Time},
 };
 
 /// The sinks.

@@ -8,7 +8,7 @@ use super::{
     WebhookConfig,
     report::{ErrorClass, Failure},
 };
-use crate::secret::{SecretSource, SecretValue};
+use crate::util::secret::{SecretSource, SecretValue};
 
 /// Headers that are ours to set, or that would change how the request is framed.
 const RESERVED: [&str; 11] = [

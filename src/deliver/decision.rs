@@ -19,7 +19,7 @@ use super::{
     report::{ErrorClass, Report, Verdict as Attempted},
     retry::{next_attempt, put_off},
 };
-use crate::{store::Verdict, units::Time};
+use crate::{store::Verdict, util::units::Time};
 
 /// Attempts in a row that overload may cost a delivery without a step of its schedule.
 const MAX_SPARED: u32 = 8;
@@ -120,7 +120,7 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{deliver::report::Failure, units::Span};
+    use crate::{deliver::report::Failure, util::units::Span};
 
     const NOW: Time = Time(1_700_000_000_000);
 

@@ -29,7 +29,10 @@ use super::{
     report::{ErrorClass, Failure, Report},
     sink::SinkError,
 };
-use crate::{http_client::plain, store::Owner, units::Time};
+use crate::{
+    store::Owner,
+    util::{http_client::plain, units::Time},
+};
 
 mod naming;
 mod template;

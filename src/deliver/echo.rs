@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use url::Url;
 
-use crate::{redact, secret::REDACTED};
+use crate::util::{redact, secret::REDACTED};
 
 /// What is shorter is no secret, and would be struck out of words that have nothing to do with it.
 const SHORTEST: usize = 6;

@@ -316,7 +316,7 @@ fn head(parcel: &Parcel) -> String {
             head.pop();
         }
         head.push_str("},");
-        if let (Some(crate::job::Outcome::Lost), Some(reason)) = (subject.outcome, &subject.reason) {
+        if let (Some(crate::model::job::Outcome::Lost), Some(reason)) = (subject.outcome, &subject.reason) {
             text(&mut head, "reason", reason);
         }
     }

@@ -17,7 +17,7 @@ use super::{
     transport::WebClient,
     upload::{Cut, Upload, UploadBody},
 };
-use crate::{
+use crate::util::{
     http_client::{ProxyError, was_refused},
     redact,
     retry_after::parse_retry_after,

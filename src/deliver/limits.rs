@@ -1,7 +1,7 @@
 //! How a sink may be asked.
 
 use super::{RetryConfig, SinkConfig, breaker};
-use crate::process;
+use crate::util::process;
 
 /// How a sink may be asked.
 #[derive(Clone, Debug)]

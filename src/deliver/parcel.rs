@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bytes::Bytes;
 
 use crate::{
-    job::{EventType, JobId, Outcome},
+    model::job::{EventType, JobId, Outcome},
     telemetry::TraceParent,
-    units::Time,
+    util::units::Time,
 };
 
 /// The type of the event that `sink test` sends.

@@ -16,7 +16,10 @@ use super::{
     retry::whole,
     row::Row,
 };
-use crate::{budget::Budget, due_queue::DueQueue, store::DeliveryKey};
+use crate::{
+    store::DeliveryKey,
+    util::{budget::Budget, due_queue::DueQueue},
+};
 
 /// The longest silence of a whole sink that answered 429; a single delivery waits as long as it was asked.
 const MAX_QUIET: Duration = Duration::from_secs(60);

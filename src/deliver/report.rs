@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{envelope::PayloadError, sign::SignError};
-use crate::{
+use crate::util::{
     http_client::{
         ProxyError, find,
         guard::{Blocked, ResolveError},
@@ -14,7 +14,7 @@ use crate::{
     secret::SecretError,
 };
 
-pub(super) use crate::http_client::plain;
+pub(super) use crate::util::http_client::plain;
 
 /// What one attempt came to.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::RetryConfig;
-use crate::units::Time;
+use crate::util::units::Time;
 
 /// The longest `Retry-After` that is obeyed.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -76,7 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::units::Span;
+    use crate::util::units::Span;
 
     const NOW: Time = Time(1_700_000_000_000);
 

@@ -17,7 +17,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use super::envelope::{CHUNK, Payload, PayloadError};
-use crate::secret::{Secret, SecretError, SecretList, SecretSource};
+use crate::util::secret::{Secret, SecretError, SecretList, SecretSource};
 
 /// How a symmetric secret is shown.
 const SYMMETRIC: &str = "whsec_";

@@ -1,7 +1,7 @@
 //! A place where events go, whatever its kind.
 
 use super::{SinkConfig, disk::Disk, parcel::Parcel, report::Report, webhook::Webhook};
-use crate::{http_client::Outgoing, units::Time};
+use crate::util::{http_client::Outgoing, units::Time};
 
 /// A sink that is ready to take events.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! What came of a sink's attempts since the start.
 
-use crate::{api::view::SinkView, store::Verdict, units::Time};
+use crate::{api::view::SinkView, store::Verdict, util::units::Time};
 
 /// Counts, and the last news of a sink.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use rustls::{
 };
 
 use super::WebhookConfig;
-use crate::{
+use crate::util::{
     http_client::{self, plain},
     secret::{SecretError, Stamp},
 };

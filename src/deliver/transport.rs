@@ -14,7 +14,7 @@ use super::{
     tls::{TlsError, TlsFiles},
     upload::UploadBody,
 };
-use crate::{
+use crate::util::{
     http_client::{Connections, Connector, Forward, IDLE_TIMEOUT, LIFE, Lease, Outgoing, PING_AFTER},
     secret::Stamp,
 };

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 use super::envelope::PayloadError;
-use crate::http_client::{Line, Progress};
+use crate::util::http_client::{Line, Progress};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>> + Send>>;

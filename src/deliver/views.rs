@@ -7,7 +7,7 @@ use crate::{
     api::view::{AttemptView, SinkState, SinkView},
     store::Delivery,
     telemetry::{Span, TraceParent, number, text},
-    units::Time,
+    util::units::Time,
 };
 
 /// Shows how the queue of a sink stands.

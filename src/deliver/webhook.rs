@@ -30,14 +30,16 @@ use super::{
     upload::{Upload, UploadBody},
 };
 use crate::{
-    http_client::{
-        self, Lease, Outgoing, Use,
-        guard::{Blocked, Trust, check_url},
-        is_sent_again,
-    },
-    secret::{Secret, SecretList, SecretSource},
     telemetry::TRACEPARENT,
-    units::Time,
+    util::{
+        http_client::{
+            self, Lease, Outgoing, Use,
+            guard::{Blocked, Trust, check_url},
+            is_sent_again,
+        },
+        secret::{Secret, SecretList, SecretSource},
+        units::Time,
+    },
 };
 
 /// Connections that callbacks keep open to one host after use.

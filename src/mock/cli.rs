@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 
 use super::{Cut, Down, Endings, Faults, JobPlan, Lag, Mock, MockConfig, RateLimit, Timestamps, job::Ending};
-use crate::units::{Size, Span};
+use crate::util::units::{Size, Span};
 
 /// A pretend Retab Jobs API on loopback, for trying out integrations.
 #[derive(clap::Args, Clone, Debug)]

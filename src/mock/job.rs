@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::units::{Size, Span, Time};
+use crate::util::units::{Size, Span, Time};
 
 /// The `error.code` of every job that fails here.
 pub const FAILURE_CODE: &str = "MODEL_TIMEOUT";

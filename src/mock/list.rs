@@ -11,7 +11,7 @@ use super::{
     routes::flag,
     state::{Job, Jobs, Shared, lock},
 };
-use crate::units::Time;
+use crate::util::units::Time;
 
 /// A query, read.
 #[derive(Debug)]

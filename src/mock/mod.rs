@@ -43,7 +43,7 @@ use self::{
     server::Server,
     state::{Shared, lock},
 };
-use crate::units::Size;
+use crate::util::units::Size;
 
 /// What a mock starts with.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use super::{
     payload::Payload,
     state::Job,
 };
-use crate::units::Time;
+use crate::util::units::Time;
 
 /// How instants are written, and which other fields a job has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

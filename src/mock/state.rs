@@ -19,7 +19,7 @@ use super::{
     job::{Defaults, JobPlan, Life, dice},
     render::Timestamps,
 };
-use crate::{
+use crate::util::{
     clock,
     units::{Size, Time},
 };

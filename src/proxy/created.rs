@@ -9,8 +9,8 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::headers;
 use crate::{
-    job::JobId,
-    json_scan::{Pointers, Raw, Scan},
+    model::job::JobId,
+    util::json_slice::{Pointers, Raw, Scan},
 };
 
 /// The id has to come within this many bytes.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::{Proxied, way::Job};
 use crate::{
     api::{Api, Problem, stored_body},
-    job::Outcome,
+    model::job::Outcome,
     schedule::State,
     store::{Found, Stage, StoreError, Watch},
     upstream::Class,

@@ -26,12 +26,12 @@ pub use way::{Routes, Way};
 
 use crate::{
     api::{Api, Code, Problem},
-    clock,
-    follow::Follower,
-    job::JobId,
+    model::job::JobId,
     proxy::way::Vars,
     store::{Found, Registered, Registration},
     telemetry::TraceParent,
+    util::clock,
+    watcher::Follower,
 };
 
 /// The longest that the answer to the creation of a job is waited for after the caller has gone.

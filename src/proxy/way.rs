@@ -6,7 +6,7 @@ use http::Method;
 
 use super::is_safe;
 use crate::{
-    job::JobId,
+    model::job::JobId,
     upstream::{Profile, Template},
 };
 

@@ -9,7 +9,7 @@ use super::{
     lanes::{Lane, Room},
     learned::decide::Reason,
 };
-use crate::units::Time;
+use crate::util::units::Time;
 
 /// Polls that somebody insists on while the source is paused come this far apart at least.
 const INSISTED_APART: Duration = Duration::from_secs(1);

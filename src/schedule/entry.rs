@@ -13,7 +13,7 @@ use super::{
         model::Key,
     },
 };
-use crate::{store::Watch, units::Time};
+use crate::{store::Watch, util::units::Time};
 
 /// What a watch needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

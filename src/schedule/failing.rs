@@ -8,7 +8,7 @@ use super::{
     FailureHistory, PollingConfig, RowKind, Schedule, Sign, State,
     health::{MAX_RETRY_AFTER, Request},
 };
-use crate::units::Time;
+use crate::util::units::Time;
 
 /// What a failure is judged by.
 #[derive(Clone, Debug)]

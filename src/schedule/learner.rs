@@ -16,7 +16,7 @@ use super::{
     },
     pool::Pool,
 };
-use crate::units::Time;
+use crate::util::units::Time;
 
 /// What the answer to a look said about a job's times.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +62,7 @@ pub(super) struct Learner {
 
 impl Learner {
     pub(super) fn new(config: &PollingConfig, start: Instant) -> Self {
-        let seconds = |span: crate::units::Span| span.0.as_secs_f64();
+        let seconds = |span: crate::util::units::Span| span.0.as_secs_f64();
         let policy = Policy {
             theta: seconds(config.cost_of_a_poll),
             min_interval: seconds(config.min_interval),

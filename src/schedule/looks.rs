@@ -14,7 +14,7 @@ use super::{
     learner::{Learner, span, waits},
     policy::next_wait,
 };
-use crate::{store::Watch, units::Time};
+use crate::{store::Watch, util::units::Time};
 
 impl Schedule {
     pub(super) fn first_look(&mut self, watch: &Watch, now: Instant, wall: Time) {

@@ -1,7 +1,7 @@
 //! What to do next for a source: which of its watches is due, whether its budget and its health allow a request.
 //!
 //! [`Schedule`] is a record with pure transitions: it takes the time and the randomness as arguments and does no
-//! I/O. The task that drives it is in [`crate::follow`].
+//! I/O. The task that drives it is in [`crate::watcher`].
 
 mod config;
 mod entries;
@@ -49,10 +49,8 @@ use self::{
     pool::Pool,
 };
 use crate::{
-    budget::Budget,
-    due_queue::DueQueue,
     store::{Stage, Watch},
-    units::Time,
+    util::{budget::Budget, due_queue::DueQueue, units::Time},
 };
 
 /// Watches that one call asks where they stand, at the most.

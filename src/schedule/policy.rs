@@ -38,7 +38,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Duration, PollingConfig, next_wait, resumed_wait};
-    use crate::{schedule::Strategy as Polling, units::Span};
+    use crate::{schedule::Strategy as Polling, util::units::Span};
 
     proptest! {
         #[test]

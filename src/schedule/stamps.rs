@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::{
-    clock::{Moment, Timeline},
     store::Watch,
-    units::Time,
+    util::{
+        clock::{Moment, Timeline},
+        units::Time,
+    },
 };
 
 /// No watch is older. One that seems to be was stamped by a clock that was wrong.

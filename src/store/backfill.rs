@@ -6,7 +6,7 @@ use super::{
     Delivery, DeliveryKey, Event, EventFilter, Store, StoreError, codec, delivering::write_watch,
     following::put_pending, keys, read::is_routed, registering::load, txn::Txn,
 };
-use crate::{job::EventType, units::Time};
+use crate::{model::job::EventType, util::units::Time};
 
 /// Records that one step reads at most.
 const MAX_READ: usize = 20_000;

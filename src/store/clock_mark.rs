@@ -6,7 +6,10 @@ use super::{
     Delivery, DeliveryKey, Store, StoreError, Watch, following::put_pending, keys, registering::load,
     txn::Txn,
 };
-use crate::{api::view::DeliveryState, clock::Period, units::Time};
+use crate::{
+    api::view::DeliveryState,
+    util::{clock::Period, units::Time},
+};
 
 /// Records that one commit moves at most.
 const AT_ONCE: usize = 500;

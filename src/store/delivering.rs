@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::view::{AttemptView, DeliveryState},
-    units::Time,
+    util::units::Time,
 };
 
 /// Attempts that a delivery remembers in full.

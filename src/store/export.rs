@@ -17,7 +17,7 @@ use super::{
     spool::Pin,
     transfer::{FORMAT, Line, TransferError, Transferred},
 };
-use crate::job::hex;
+use crate::model::job::hex;
 
 /// Bytes of a stored job in one line.
 const CHUNK: usize = 48 << 10;

@@ -7,8 +7,8 @@ use super::{
     keys, registering::load, removing, txn::Txn,
 };
 use crate::{
-    job::{Attempt, EventType, Outcome, Progress, event_id, progress_id},
-    units::Time,
+    model::job::{Attempt, EventType, Outcome, Progress, event_id, progress_id},
+    util::units::Time,
 };
 
 /// Settled events that a watch keeps for the runs before its last one.

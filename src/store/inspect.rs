@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use super::{Delivery, DeliveryKey, Event, Stage, Store, StoreError, StoredJob, Watch, codec, keys};
 use crate::{
     api::view::DeliveryState,
-    job::{Phase, hex},
-    units::Time,
+    model::job::{Phase, hex},
+    util::units::Time,
 };
 
 /// What is in a store.

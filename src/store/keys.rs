@@ -17,7 +17,7 @@
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
 
-use crate::{job::JobId, units::Time};
+use crate::{model::job::JobId, util::units::Time};
 
 pub(super) const ID: u8 = b'i';
 pub(super) const WATCH: u8 = b'w';

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::StoredJob;
-use crate::job::hex;
+use crate::model::job::hex;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 

@@ -8,7 +8,7 @@ use super::{
     registering::load,
     txn::Txn,
 };
-use crate::{api::view::DeliveryState, job::EventType, units::Time};
+use crate::{api::view::DeliveryState, model::job::EventType, util::units::Time};
 
 /// What became of deliveries that were to be handed to another sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

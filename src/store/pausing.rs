@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Store, StoreError, keys};
-use crate::units::Time;
+use crate::util::units::Time;
 
 impl Store {
     /// Pauses a sink, or lets it go on. Returns since when it is paused.

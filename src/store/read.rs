@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use super::{Delivery, DeliveryKey, Event, Store, StoreError, Watch, codec, keys, unreadable::Unreadable};
 use crate::{
     api::view::DeliveryState,
-    job::{JobId, Outcome, Phase},
-    units::Time,
+    model::job::{JobId, Outcome, Phase},
+    util::units::Time,
 };
 
 /// Records that one page looks at, at the most.

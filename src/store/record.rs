@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::DeliveryKey;
 use crate::{
     api::view::{AttemptView, DeliveryState},
-    job::{Attempt, EventType, JobId, Outcome, Phase, Progress, event_id},
-    secret::Secret,
+    model::job::{Attempt, EventType, JobId, Outcome, Phase, Progress, event_id},
     telemetry::{JobTrace, TraceParent},
-    units::Time,
+    util::{secret::Secret, units::Time},
 };
 
 /// A webhook that a watch brought along.
@@ -28,7 +27,7 @@ pub struct Callback {
 mod exposed {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::secret::Secret;
+    use crate::util::secret::Secret;
 
     #[expect(clippy::ref_option, reason = "the signature that serde asks for")]
     pub(super) fn serialize<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Callback, Change, Stage, Store, StoreError, Watch, codec, keys, txn::Txn};
-use crate::{job::JobId, telemetry::TraceParent, units::Time};
+use crate::{model::job::JobId, telemetry::TraceParent, util::units::Time};
 
 /// The most labels a watch can have.
 pub const MAX_LABELS: usize = 16;

@@ -21,7 +21,7 @@ use super::{
     spooled::Spooled,
     sync_folder,
 };
-use crate::units::Size;
+use crate::util::units::Size;
 
 /// The folder of job bodies. A file's name spells the watch and the event it belongs to, so that an orphan
 /// is known without an index.

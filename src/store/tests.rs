@@ -24,8 +24,8 @@ use std::{
 use super::*;
 use crate::{
     api::view::AttemptView,
-    job::{Attempt, EventType, JobId, Outcome},
-    units::{Size, Time},
+    model::job::{Attempt, EventType, JobId, Outcome},
+    util::units::{Size, Time},
 };
 
 /// An instant of the tests' own clock.

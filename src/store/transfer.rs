@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::{Store, StoreConfig, StoreError, codec, export::is_readable, make_private, sync_folder};
-use crate::job::hex;
+use crate::model::job::hex;
 
 /// The format that is written, and the newest that is read.
 pub(super) const FORMAT: u32 = 1;

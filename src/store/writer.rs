@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{clock, units::rounded};
+use crate::util::{clock, units::rounded};
 
 use super::{
     Change, Database, Newest, Shared, Store, StoreError, contained, marker, read,

@@ -29,11 +29,13 @@ use super::{
 };
 use crate::{
     api::Api,
-    clock,
-    http_client::{Clients, Outgoing, SendError, innermost},
-    redact,
-    secret::SecretSource,
-    units::Time,
+    util::{
+        clock,
+        http_client::{Clients, Outgoing, SendError, innermost},
+        redact,
+        secret::SecretSource,
+        units::Time,
+    },
 };
 
 /// Spans wait this long for others before they are sent.
@@ -84,7 +86,7 @@ impl Exporter {
         let Some(endpoint) = &config.endpoint else { return Ok(None) };
         let wrong = |error: &dyn std::fmt::Display| format!("otlp: {error}");
         let clients = Clients::new(outgoing, |builder| builder.timeout(TIMEOUT));
-        let header = |(name, value): (&String, &crate::secret::SecretValue)| {
+        let header = |(name, value): (&String, &crate::util::secret::SecretValue)| {
             Ok((name.parse::<HeaderName>().map_err(|error| wrong(&error))?, value.source()))
         };
         let headers = config.headers.iter().map(header).collect::<Result<_, String>>()?;
@@ -250,7 +252,7 @@ mod tests {
     use std::{collections::VecDeque, sync::Mutex};
 
     use super::*;
-    use crate::http_client::guard::Trust;
+    use crate::util::http_client::guard::Trust;
 
     #[tokio::test]
     async fn a_collector_whose_name_leads_to_metadata_is_sent_nothing() {

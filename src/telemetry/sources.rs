@@ -3,7 +3,7 @@
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
 
 use super::{Catalogue, Label};
-use crate::{job::EventType, schedule::State, upstream::Failure};
+use crate::{model::job::EventType, schedule::State, upstream::Failure};
 
 /// Metrics by source.
 pub struct SourceMetrics {

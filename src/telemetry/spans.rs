@@ -10,7 +10,7 @@ use prometheus::IntCounter;
 use tokio::sync::mpsc;
 
 use super::trace::JobTrace;
-use crate::units::Time;
+use crate::util::units::Time;
 
 /// Spans that wait to be sent, at the most; more are dropped and counted.
 const WAITING: usize = 4096;

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize, de};
 use sha2::{Digest as _, Sha256};
 
-use crate::job::JobId;
+use crate::model::job::JobId;
 
 /// The header that carries a [`TraceParent`].
 pub const TRACEPARENT: &str = "traceparent";

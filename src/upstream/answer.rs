@@ -7,9 +7,11 @@ use super::{
     times::{self, Scalar, run_mark},
 };
 use crate::{
-    job::{Attempt, Outcome},
-    json_scan::{Pointers, Raw, Scan, Values},
-    units::Time,
+    model::job::{Attempt, Outcome},
+    util::{
+        json_slice::{Pointers, Raw, Scan, Values},
+        units::Time,
+    },
 };
 
 /// Metadata over this many bytes is not kept: a record stays far from the size at which the store makes a

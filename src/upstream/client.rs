@@ -22,12 +22,14 @@ use super::{
     times::SourceClock,
 };
 use crate::{
-    clock,
-    http_client::{BadProxy, Clients, Outgoing},
-    job::JobId,
-    json_scan::Values,
-    secret::{Secret, SecretError, SecretSource, SecretValue},
+    model::job::JobId,
     telemetry,
+    util::{
+        clock,
+        http_client::{BadProxy, Clients, Outgoing},
+        json_slice::Values,
+        secret::{Secret, SecretError, SecretSource, SecretValue},
+    },
 };
 
 /// The longest wait that a source's own header asks for, in seconds.
@@ -105,7 +107,7 @@ impl Source {
             key: SecretSource::of(config.api_key.as_ref(), config.api_key_file.as_deref()),
             headers: profile.headers.iter().map(header).collect::<Result<_, _>>()?,
             http: Clients::new(&outgoing.choosing(config.proxy.outgoing.as_deref())?, {
-                let idle = crate::process::in_flight(config.max_in_flight);
+                let idle = crate::util::process::in_flight(config.max_in_flight);
                 move |builder| builder.pool_max_idle_per_host(idle)
             })?,
             links: Links::new(&[]),

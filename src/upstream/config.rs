@@ -9,8 +9,10 @@ use super::SourceType;
 use crate::{
     proxy::{ProxyConfig, ProxyForm, table_or_outgoing},
     schedule::PollingConfig,
-    secret::{Secret, SecretValue},
-    units::{Size, Span},
+    util::{
+        secret::{Secret, SecretValue},
+        units::{Size, Span},
+    },
 };
 
 /// What the status words of a source mean. Words are compared without case; `*` is any other word.

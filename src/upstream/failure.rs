@@ -9,7 +9,7 @@ use super::{
     Origin,
     limits::{asked_wait, is_exhausted, limited_wait},
 };
-use crate::{
+use crate::util::{
     clock,
     http_client::{SendError, find, guard::ResolveError, innermost},
     redact,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use crate::{http_date::server_time, retry_after::parse_retry_after, units::Time};
+use crate::util::{http_date::server_time, retry_after::parse_retry_after, units::Time};
 
 /// A reset over this is an instant in epoch seconds; below it, a wait.
 const EPOCH: f64 = 1e9;

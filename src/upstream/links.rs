@@ -7,7 +7,7 @@ use reqwest::{Client, Response, header::ACCEPT_ENCODING};
 use url::Url;
 
 use super::{Failure, decode, failure::elsewhere};
-use crate::{
+use crate::util::{
     http_client::{
         Clients, Outgoing, find,
         guard::{Blocked, ResolveError, Trust, check_url},

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{Failure, Source, failure::foreign};
-use crate::{job::hex, secret::Secret};
+use crate::{model::job::hex, util::secret::Secret};
 
 /// Bytes of a key's digest that are kept: enough to tell keys apart, and of no use to guess one from.
 const PRINT: usize = 16;
@@ -97,8 +97,8 @@ fn print(key: &Secret) -> String {
 mod tests {
     use super::*;
     use crate::{
-        http_client::{Outgoing, guard::Trust},
         upstream::{SourceConfig, SourceType},
+        util::http_client::{Outgoing, guard::Trust},
     };
 
     fn source(profile: &str) -> Source {

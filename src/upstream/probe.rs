@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use super::{Failure, JobRef, Source, decode::Decoded, status::StatusBody};
-use crate::secret::REDACTED;
+use crate::util::secret::REDACTED;
 
 /// What is shorter is no secret.
 const SHORTEST: usize = 6;

@@ -14,7 +14,10 @@ use super::{
     origin::{Origin, base_url},
     template::{Template, Unfilled, check_pointer, is_absolute, is_name},
 };
-use crate::{job::Outcome, json_scan::Pointers, secret::SecretValue};
+use crate::{
+    model::job::Outcome,
+    util::{json_slice::Pointers, secret::SecretValue},
+};
 
 /// The word that stands for every other one.
 const ANY_OTHER: &str = "*";

@@ -10,7 +10,7 @@ use reqwest::{
 use tokio::time::timeout;
 
 use super::{Failure, Profile, Source, decode::Decoded, failure::timed_out};
-use crate::json_scan::{Pointers, Scan};
+use crate::util::json_slice::{Pointers, Scan};
 
 /// An error answer over this is not that of a job.
 const MAX_ERROR_BODY: usize = 1 << 20;

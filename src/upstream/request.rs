@@ -14,7 +14,7 @@ use super::{
     failure::{elsewhere, foreign, silent},
 };
 
-use crate::redact;
+use crate::util::redact;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json, */*;q=0.1");
 
@@ -156,9 +156,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        http_client::{Outgoing, guard::Trust},
-        secret::Secret,
         upstream::{JobRef, SourceConfig},
+        util::{
+            http_client::{Outgoing, guard::Trust},
+            secret::Secret,
+        },
     };
 
     const RUNNING: &str =

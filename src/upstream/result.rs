@@ -14,8 +14,8 @@ use super::{
     failure::{elsewhere, refusal, timed_out},
     request::Found,
 };
-use crate::{
-    json_scan::Values,
+use crate::util::{
+    json_slice::Values,
     units::{Size, Span},
 };
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Failure, Profile, Source, decode::Decoded, failure::timed_out};
-use crate::{
-    json_scan::{NotJson, Scan, Values},
+use crate::util::{
+    json_slice::{NotJson, Scan, Values},
     units::Size,
 };
 

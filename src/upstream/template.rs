@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use url::{ParseError, Url};
 
-use crate::{
-    json_scan::{Raw, Values},
+use crate::util::{
+    json_slice::{Raw, Values},
     path_segment,
 };
 
@@ -338,7 +338,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::json_scan::{Pointers, Scan};
+    use crate::util::json_slice::{Pointers, Scan};
 
     fn fill(text: &str, vars: &[(&str, &str)], body: &str) -> Result<String, Unfilled> {
         let vars = vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -4,7 +4,7 @@
 use http::HeaderMap;
 
 use super::Answer;
-use crate::{http_date::server_time, units::Time};
+use crate::util::{http_date::server_time, units::Time};
 
 /// The start of 2000. No job is older: an earlier time is the zero of some language or counter.
 const EARLIEST: Time = Time(946_684_800_000);

@@ -14,9 +14,11 @@ use std::time::Duration;
 use harness::{Daemon, Flow, Receiver, Reply, Sinks, config, eventually, mock, webhook};
 use serde_json::Value;
 use tidings::{
-    clock::{self, seam},
     mock::{JobPlan, Mock},
-    units::{Span, Time},
+    util::{
+        clock::{self, seam},
+        units::{Span, Time},
+    },
 };
 use tokio::sync::{Mutex, MutexGuard};
 

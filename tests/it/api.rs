@@ -1,7 +1,7 @@
 //! What callers may do wrong: the right problem, and nothing stored.
 
 use serde_json::{Value, json};
-use tidings::{api::Listen, app::App, secret::Secret};
+use tidings::{api::Listen, app::App, util::secret::Secret};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidings::{
     deliver::{RetryConfig, SinkConfig},
     mock::{Ending, JobPlan, Kind, Mock, Raw},
-    units::Span,
+    util::units::Span,
 };
 
 use crate::harness::{Daemon, Receiver, Reply, Sinks, config, mock};

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use serde_json::{Value, json};
 use tidings::{
     mock::{JobPlan, Mock},
-    units::Size,
+    util::units::Size,
 };
 
 use crate::harness::{Process, Receiver, binary, eventually, http, mock, once, show, write_config};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tidings::{mock::JobPlan, units::Span};
+use tidings::{mock::JobPlan, util::units::Span};
 use tokio::net::TcpListener;
 
 use crate::harness::{Flow, Reply, Request, eventually};

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use serde_json::json;
 use tidings::{
     deliver::{Format, SinkConfig, WebhookConfig},
-    units::{Size, Span},
     upstream::{Outcomes, SourceConfig, SourceType},
+    util::units::{Size, Span},
 };
 
 use crate::harness::{Daemon, Receiver, Request, Site, config, eventually, mock};

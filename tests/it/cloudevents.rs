@@ -7,7 +7,7 @@ use std::{path::Path, process::Stdio};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
-use tidings::{mock::JobPlan, units::Time};
+use tidings::{mock::JobPlan, util::units::Time};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::harness::{Process, Receiver, Request, eventually, http, mock, segment, write_config};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings::{
     mock::JobPlan,
-    units::{Span, Time},
+    util::units::{Span, Time},
 };
 use tokio::net::TcpListener;
 

@@ -5,9 +5,8 @@ use std::{fs, path::Path};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tidings::{
-    app::App,
+    app::{App, config_watch},
     config::{FlagOverrides, Loader},
-    config_watch,
     mock::{JobPlan, Mock},
 };
 use tokio::process::Command;

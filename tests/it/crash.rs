@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tidings::{
     mock::{JobPlan, Mock},
-    units::Size,
+    util::units::Size,
 };
 
 use crate::harness::{Process, Receiver, Reply, binary, eventually, http, mock, write_config};

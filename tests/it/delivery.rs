@@ -11,8 +11,10 @@ use tidings::{
     config::Config,
     deliver::{RetryConfig, SinkConfig, WebhookConfig},
     mock::{JobPlan, Mock},
-    secret::Secret,
-    units::{Span, Time},
+    util::{
+        secret::Secret,
+        units::{Span, Time},
+    },
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

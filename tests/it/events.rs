@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
-use tidings::{api::StreamLimits, config::Config, mock::Mock, units::Span};
+use tidings::{api::StreamLimits, config::Config, mock::Mock, util::units::Span};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpSocket, TcpStream},

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use tidings::{
     config::Config,
     mock::JobPlan,
-    secret::Secret,
     upstream::{Outcomes, SourceConfig, SourceType},
+    util::secret::Secret,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -7,7 +7,7 @@ use tidings::{
     config::Config,
     deliver::{DiskConfig, Format, Method, SinkConfig, WebhookConfig},
     mock::JobPlan,
-    units::{Size, Span},
+    util::units::{Size, Span},
 };
 
 use crate::harness::{Daemon, Receiver, Reply, Request, Sinks, config, eventually, mock};
@@ -146,7 +146,7 @@ async fn the_slack_example_says_what_happened() {
         ],
     });
     assert_eq!(request.json(), expected);
-    assert!(tidings::units::Time::parse(&ended).is_some(), "{ended}");
+    assert!(tidings::util::units::Time::parse(&ended).is_some(), "{ended}");
     assert_eq!(request.header("content-type"), "application/json");
 }
 

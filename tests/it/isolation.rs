@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::json;
-use tidings::{config::Config, units::Span};
+use tidings::{config::Config, util::units::Span};
 
 use crate::harness::{
     Daemon, Receiver, Sinks, config, eventually, mock,
@@ -182,7 +182,7 @@ async fn a_gateway_without_routes_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_by_403_is_a_limit() {
     let reset = || {
-        let at = tidings::clock::now().0 / 1000 + 3;
+        let at = tidings::util::clock::now().0 / 1000 + 3;
         vec![("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-reset", at.to_string())]
     };
     let rule = move |ask: &Ask| match ask.nth {

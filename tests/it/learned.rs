@@ -18,7 +18,7 @@ use tidings::{
         random::Random,
     },
     store::Store,
-    units::{Span, Time},
+    util::units::{Span, Time},
 };
 
 use crate::harness::{Daemon, Process, config, eventually, http, mock, once, show, write_config};

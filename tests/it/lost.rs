@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidings::{
     config::Config,
     mock::{JobPlan, Kind, Lag, Mock, Raw, Timestamps},
-    units::{Size, Span, Time},
+    util::units::{Size, Span, Time},
 };
 
 use crate::harness::{Daemon, Receiver, Request, Sinks, config, eventually, mock};

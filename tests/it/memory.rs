@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tidings::{
     mock::JobPlan,
-    units::{Size, Span},
+    util::units::{Size, Span},
 };
 use tokio::net::TcpListener;
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings::{
     mock::{JobPlan, RateLimit},
     telemetry::{Metrics, Values},
-    units::Span,
+    util::units::Span,
 };
 
 use crate::harness::{Daemon, Flow, Reply, config, eventually, mock};

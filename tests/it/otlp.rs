@@ -13,7 +13,7 @@ use serde_json::json;
 use tidings::{
     mock::JobPlan,
     telemetry::{OtlpConfig, TraceParent},
-    units,
+    util::units,
 };
 
 use crate::harness::{Flow, Receiver, Reply, Request, eventually};

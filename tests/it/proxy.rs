@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use tidings::{
     config::Config,
     mock::{Cut, Ending, JobPlan, Kind, Mock},
-    secret::Secret,
-    units::Span,
+    util::{secret::Secret, units::Span},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

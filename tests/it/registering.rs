@@ -7,7 +7,7 @@ use standardwebhooks::Webhook;
 use tidings::{
     deliver::{RetryConfig, SinkConfig},
     mock::{JobPlan, Kind},
-    units::Span,
+    util::units::Span,
 };
 
 use crate::harness::{Daemon, Receiver, Reply, Sinks, config, mock, segment};

@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use tidings::{
     config::Config,
     deliver::{Format, RetryConfig, SinkConfig, WebhookConfig},
-    secret::Secret,
-    units::{Size, Span},
     upstream::{Outcomes, SourceConfig, SourceType},
+    util::{
+        secret::Secret,
+        units::{Size, Span},
+    },
 };
 
 use crate::harness::{Answer, Daemon, Receiver, Request, Site, config, eventually, mock};
@@ -366,13 +368,13 @@ async fn what_the_full_job_says_of_its_end_counts() {
         if word == "failed" && light != word {
             assert!(watch["last_error"].as_str().unwrap().contains("no page 3"), "{watch}");
         }
-        let attempt = tidings::job::Attempt {
+        let attempt = tidings::model::job::Attempt {
             completed_at: Some("1772611219000".to_owned()),
             attempt_count: Some("1".to_owned()),
-            ..tidings::job::Attempt::default()
+            ..tidings::model::job::Attempt::default()
         };
         let outcome = serde_json::from_value(json!(word)).unwrap();
-        let id = tidings::job::event_id("jobs", &crate::harness::id(&job), outcome, &attempt);
+        let id = tidings::model::job::event_id("jobs", &crate::harness::id(&job), outcome, &attempt);
         let event = flow.receiver.at_least(index + 1).await.remove(index);
         assert_eq!(
             (event.header("webhook-id"), watch["event_id"].as_str()),

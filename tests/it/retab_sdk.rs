@@ -13,8 +13,8 @@ use serde_json::Value;
 use tidings::{
     config::Config,
     mock::{Kind, Mock, MockConfig, Timestamps},
-    secret::Secret,
     upstream::SourceConfig,
+    util::secret::Secret,
 };
 use tokio::process::Command;
 

@@ -9,7 +9,7 @@ use std::{path::Path, process::Stdio};
 use tidings::{
     deliver::sign::Signer,
     mock::JobPlan,
-    secret::{Secret, SecretSource},
+    util::secret::{Secret, SecretSource},
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},

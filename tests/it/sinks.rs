@@ -7,7 +7,7 @@ use tidings::{
     config::Config,
     deliver::{SinkConfig, WebhookConfig},
     mock::{Ending, JobPlan},
-    units::{Span, Time},
+    util::units::{Span, Time},
 };
 
 use crate::harness::{Flow, Receiver, Reply, eventually, webhook};

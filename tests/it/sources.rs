@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use tidings::{
     config::Config,
     deliver::{DiskConfig, Format, RetryConfig, SinkConfig, WebhookConfig},
-    secret::Secret,
-    units::Span,
     upstream::{Outcomes, SourceConfig, SourceType},
+    util::{secret::Secret, units::Span},
 };
 
 use crate::harness::{Daemon, Process, Receiver, Site, config, eventually, mock, once, show};

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{Json, Router, extract::Path, http::header, response::IntoResponse, routing::get};
 use serde_json::{Value, json};
-use tidings::units::{Span, Time};
+use tidings::util::units::{Span, Time};
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,

@@ -11,7 +11,7 @@ use tidings::{
     config::Config,
     deliver::{SinkConfig, WebhookConfig},
     mock::JobPlan,
-    secret::{Secret, SecretFile, SecretValue},
+    util::secret::{Secret, SecretFile, SecretValue},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

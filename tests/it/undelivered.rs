@@ -7,7 +7,7 @@ use sha2::Digest as _;
 use tidings::{
     deliver::{SinkConfig, WebhookConfig},
     mock::{Ending, JobPlan, Mock},
-    units::Span,
+    util::units::Span,
 };
 
 use crate::harness::{
@@ -124,7 +124,7 @@ async fn a_new_sink_gets_the_past_events_that_are_asked_for() {
     let (good, _) = ended(&flow, JobPlan::new()).await;
     let between = eventually("a later millisecond", || async {
         let (_, page) = flow.daemon.get("/v1/events?routed=false").await;
-        let made = tidings::units::Time::parse(page["data"][0]["created_at"].as_str()?)?;
+        let made = tidings::util::units::Time::parse(page["data"][0]["created_at"].as_str()?)?;
         Some(made.after(Duration::from_millis(1)))
     })
     .await;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tidings::{
     deliver::WebhookConfig,
     mock::JobPlan,
-    units::{Size, Span},
+    util::units::{Size, Span},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},

@@ -11,7 +11,7 @@ use tidings::{
     config::Config,
     deliver::{Format, SinkConfig, WebhookConfig},
     mock::{Cut, JobPlan, Kind, Mock, RateLimit, Raw},
-    units::{Size, Span, Time},
+    util::units::{Size, Span, Time},
 };
 
 use crate::harness::{Daemon, Receiver, Sinks, config, eventually, mock};
@@ -122,7 +122,8 @@ async fn an_outage_loses_nothing_and_is_probed_gently() {
     let failing = eventually("a probe has failed", || async {
         let (_, sources) = daemon.get("/v1/sources").await;
         let until = Time::parse(sources["data"][0]["paused_until"].as_str()?)?;
-        (until.since(tidings::clock::now()) > Duration::from_millis(300)).then(|| sources["data"][0].clone())
+        (until.since(tidings::util::clock::now()) > Duration::from_millis(300))
+            .then(|| sources["data"][0].clone())
     })
     .await;
     let (since, sent) = (Instant::now(), failing["requests"].as_u64().unwrap());

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::DeliveryState;
-use crate::{job::Outcome, units::Time};
+use crate::{model::job::Outcome, util::units::Time};
 
 /// The body of `POST /v1/deliveries/redeliver`: which ones. Without `state` the dead letters.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]

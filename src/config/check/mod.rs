@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use self::text::no_control;
 use super::{Config, bounds, default_source, node::Node, path::KeyPath, problems::Problem};
-use crate::secret::{Secret, SecretSource};
+use crate::util::secret::{Secret, SecretSource};
 
 /// A pasted secret is no name to repeat, so the file is not named.
 const MISSING: &str = "there is no such file; a relative path begins at the working folder";

@@ -7,9 +7,9 @@ use super::{
 use crate::{
     api::{Listen, ServerConfig, host_name},
     config::{path::KeyPath, problems::nearest},
-    http_client::Outgoing,
     store::StoreConfig,
     telemetry::{LogConfig, OtlpConfig, log_filter},
+    util::http_client::Outgoing,
 };
 
 impl Checker<'_> {

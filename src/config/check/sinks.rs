@@ -9,9 +9,11 @@ use super::{
 use crate::{
     config::{Config, de::listed, node::Node, path::KeyPath, problems::did_you_mean},
     deliver::{DiskConfig, SinkConfig, WebhookConfig, address, encoding, tls::TlsFiles},
-    http_client::Outgoing,
-    job::EventType,
-    secret::{SecretList, SecretValue},
+    model::job::EventType,
+    util::{
+        http_client::Outgoing,
+        secret::{SecretList, SecretValue},
+    },
 };
 
 /// Where credentials of a webhook belong.

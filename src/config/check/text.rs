@@ -8,8 +8,8 @@ use url::Url;
 use super::super::{de::listed, problems::did_you_mean};
 use crate::{
     deliver::check_secret,
-    job::{EventType, Outcome},
-    secret::Secret,
+    model::job::{EventType, Outcome},
+    util::secret::Secret,
 };
 
 /// Headers that every webhook request has already, or that belong to the connection.

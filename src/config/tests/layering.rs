@@ -1,7 +1,7 @@
 //! Which layer wins, and what each is called.
 
 use super::*;
-use crate::{deliver::SinkConfig, telemetry::LogFormat, units::Span};
+use crate::{deliver::SinkConfig, telemetry::LogFormat, util::units::Span};
 
 #[test]
 fn later_layers_win_and_each_value_knows_its_own() {

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use minijinja::value::Value;
 
-use crate::json_scan::{Pointers, Scan, unescape};
+use crate::util::json_slice::{Pointers, Scan, unescape};
 
 /// How deep a job may be nested.
 const MAX_DEPTH: usize = 2000;

@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use super::rendering::{self, Failure, Request, STACK};
-use crate::units::{Size, Span};
+use crate::util::units::{Size, Span};
 
 /// The argument that makes this program render.
 const WORD: &str = "--render-template";
@@ -75,7 +75,7 @@ fn bound(seconds: u64) -> io::Result<()> {
     // Where memory runs out all the same, this process goes first. Some systems allow no such wish.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // It holds a job. Not before: a process that cannot be dumped may not write its own files in /proc.
-    crate::process::allow_core_dumps(false);
+    crate::util::process::allow_core_dumps(false);
     Ok(())
 }
 

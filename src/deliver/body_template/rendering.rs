@@ -22,7 +22,7 @@ use super::{
     data,
     writing::{self, Writing},
 };
-use crate::units::Size;
+use crate::util::units::Size;
 
 /// The longest job that a template may look into; parsed it takes many times its size in memory.
 pub(super) const MAX_DATA: Size = Size::mib(4);

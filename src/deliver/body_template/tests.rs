@@ -281,7 +281,7 @@ proptest! {
     #[test]
     fn any_text_comes_out_as_it_is(text in "[^\\p{Cc}]{1,60}", value in any::<String>()) {
         // `.` alone is no id.
-        prop_assume!(text.parse::<crate::job::JobId>().is_ok());
+        prop_assume!(text.parse::<crate::model::job::JobId>().is_ok());
         let body = json!({ "v": value }).to_string();
         let out = rendered(r#"["{{ job_id }}","{{ data.v }}",{{ data.v|tojson }}]"#, JSON, &parcel(&text, None, Body::Inline(body.into())));
         let seen: serde_json::Value = serde_json::from_str(&out.unwrap()).unwrap();

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     deliver::parcel::{Body, Subject},
-    job::{EventType, Outcome},
-    units::Time,
+    model::job::{EventType, Outcome},
+    util::units::Time,
 };
 
 fn parcel(source: &str, job_id: &str, reason: Option<&str>) -> Parcel {

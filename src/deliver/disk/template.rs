@@ -200,8 +200,8 @@ mod tests {
     use super::*;
     use crate::{
         deliver::parcel::{Body, Subject},
-        job::{EventType, Outcome},
-        units::Time,
+        model::job::{EventType, Outcome},
+        util::units::Time,
     };
 
     fn parcel(job_id: &str) -> Parcel {

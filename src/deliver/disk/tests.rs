@@ -10,7 +10,7 @@ use crate::{
         parcel::{Body, Subject},
         report::Verdict,
     },
-    job::{EventType, Outcome},
+    model::job::{EventType, Outcome},
 };
 
 const JOB: &str = "{ \"a\":1e-400 }\n";

@@ -62,7 +62,7 @@ fn headers_of_cloudevents_are_not_given_twice() {
             config.format = format;
             config.headers.insert(
                 "CE-Id".to_owned(),
-                crate::secret::SecretValue::Text(crate::secret::Secret::new("mine")),
+                crate::util::secret::SecretValue::Text(crate::util::secret::Secret::new("mine")),
             );
         })
     };
@@ -91,7 +91,7 @@ async fn a_rendering_that_takes_its_time_fails_nobody_behind_it() {
     let Encoding::Rendered(renderer) = &encoding else { panic!("it is rendered") };
     let limit = Duration::from_millis(1);
     let turn = renderer.template.turn().await;
-    let parcel = Parcel::test("evt_1".to_owned(), crate::units::Time(0), "");
+    let parcel = Parcel::test("evt_1".to_owned(), crate::util::units::Time(0), "");
     let before = async {
         tokio::time::sleep(20 * limit).await;
         drop(turn);

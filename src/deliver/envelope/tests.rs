@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     deliver::parcel::Subject,
-    job::{EventType, Outcome},
-    units::Time,
+    model::job::{EventType, Outcome},
+    util::units::Time,
 };
 
 const NOON: Time = Time(1_779_883_200_500);

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{deliver::RetryConfig, units::Span};
+use crate::{deliver::RetryConfig, util::units::Span};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -13,7 +13,7 @@ use crate::{
         report::{ErrorClass, Failure, Report, Verdict as Attempted},
     },
     store::Verdict,
-    units::Time,
+    util::units::Time,
 };
 
 /// What a receiver can do.

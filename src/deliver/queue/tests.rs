@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     api::view::BreakerState,
     deliver::{RetryConfig, breaker},
-    units::Span,
+    util::units::Span,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -4,12 +4,11 @@ use standardwebhooks::Webhook;
 
 use super::*;
 use crate::{
-    clock,
     deliver::{
         envelope::Wrapping,
         parcel::{Body, Parcel},
     },
-    units::Time,
+    util::{clock, units::Time},
 };
 
 fn secret(key: &[u8]) -> Secret {

@@ -16,8 +16,8 @@ use super::{
     *,
 };
 use crate::{
-    clock,
     deliver::report::{Verdict, classify},
+    util::clock,
 };
 
 #[tokio::test]

@@ -8,15 +8,13 @@ use reqwest::header::{HeaderMap, HeaderName};
 
 use super::*;
 use crate::{
-    clock,
     deliver::{
         exchange::MAX_RESPONSE,
         parcel::{Body, Subject},
         report::Verdict,
     },
-    http_client,
-    job::{EventType, Outcome},
-    units::Span,
+    model::job::{EventType, Outcome},
+    util::{clock, http_client, units::Span},
 };
 
 pub(super) const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

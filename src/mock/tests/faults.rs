@@ -11,7 +11,7 @@ use tokio::{
 use super::{Bench, until};
 use crate::{
     mock::{Cut, Down, Faults, JobPlan, Kind, MockConfig, RateLimit, Raw},
-    units::Size,
+    util::units::Size,
 };
 
 async fn bench_with(faults: Faults) -> (Bench, String, String) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Bench, until};
 use crate::{
     mock::{Ending, JobPlan, Kind, MockConfig, Timestamps},
-    units::{Size, Time},
+    util::units::{Size, Time},
 };
 
 const CREATE: &str = r#"{"endpoint":"/v1/extractions","request":{"n": 9007199254740993,"b":1},"metadata":{"order":"204","mock_duration":"1h"}}"#;

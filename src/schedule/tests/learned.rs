@@ -16,7 +16,7 @@ use crate::schedule::learned::{
 };
 use crate::{
     store::Watch,
-    units::{Span, Time},
+    util::units::{Span, Time},
 };
 
 fn learned() -> PollingConfig {

@@ -7,7 +7,7 @@ mod learned;
 use std::time::Duration;
 
 use super::*;
-use crate::units::Span;
+use crate::util::units::Span;
 
 pub(super) fn watch(number: u64, stage: Stage) -> Watch {
     let json = serde_json::json!({

@@ -6,7 +6,7 @@ use super::{
     format::{copy, fixture},
     *,
 };
-use crate::{api::view::DeliveryState, job::Phase};
+use crate::{api::view::DeliveryState, model::job::Phase};
 
 impl Bench {
     async fn deliver_all(&self, sink: &str, now: Time) -> u64 {

@@ -1,7 +1,7 @@
 //! When the clock turns out to have been wrong, its stamps are moved, and ages stay what they are.
 
 use super::*;
-use crate::clock::Period;
+use crate::util::clock::Period;
 
 const DAY: i64 = 86_400_000;
 

@@ -1,7 +1,7 @@
 //! From a status to an event.
 
 use super::*;
-use crate::job::Phase;
+use crate::model::job::Phase;
 
 #[tokio::test]
 async fn an_observation_is_taken_in_and_marks_the_run_as_seen() {
@@ -82,7 +82,7 @@ async fn what_a_job_says_of_its_end_makes_the_event_and_its_id() {
     // What a killed process stored and did not record is worked out anew, and comes to the same.
     let end = seen_end.clone().said_by(&fetching, &said(Outcome::Failed));
     assert_eq!(end, seen_end.clone().said_by(&fetching, &said(Outcome::Failed)));
-    let id = crate::job::event_id("retab", &fetching.job_id, Outcome::Failed, &seen_end.attempt);
+    let id = crate::model::job::event_id("retab", &fetching.job_id, Outcome::Failed, &seen_end.attempt);
     assert_eq!(
         (end.outcome, end.event_id.as_str(), &end.attempt),
         (Outcome::Failed, id.as_str(), &seen_end.attempt)

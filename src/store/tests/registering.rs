@@ -1,7 +1,7 @@
 //! The way in and the way out.
 
 use super::*;
-use crate::job::Phase;
+use crate::model::job::Phase;
 
 #[tokio::test]
 async fn a_new_watch_is_found_by_its_id_followed_and_there_after_a_restart() {

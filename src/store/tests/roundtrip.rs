@@ -4,7 +4,8 @@ use proptest::{collection, option, prelude::*};
 
 use super::*;
 use crate::{
-    api::view::DeliveryState, deliver::ErrorClass, job::Progress, secret::Secret, telemetry::TraceParent,
+    api::view::DeliveryState, deliver::ErrorClass, model::job::Progress, telemetry::TraceParent,
+    util::secret::Secret,
 };
 
 /// Any instant, those that no calendar holds among them.

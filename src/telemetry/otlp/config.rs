@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{secret::SecretValue, units::Span};
+use crate::util::{secret::SecretValue, units::Span};
 
 /// An OpenTelemetry collector that gets spans and metrics. Changes hold after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

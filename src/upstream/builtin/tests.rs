@@ -4,10 +4,12 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    http_client::{Outgoing, guard::Trust},
-    job::JobId,
-    json_scan::Raw,
+    model::job::JobId,
     upstream::{Class, JobRef, NO_STATUS, Profile, Source},
+    util::{
+        http_client::{Outgoing, guard::Trust},
+        json_slice::Raw,
+    },
 };
 
 /// A body and what it means.

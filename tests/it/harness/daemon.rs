@@ -9,7 +9,7 @@ use tidings::{
     config::Config,
     deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, body_template},
     mock::Mock,
-    units::Span,
+    util::units::Span,
 };
 use tokio::task::JoinHandle;
 

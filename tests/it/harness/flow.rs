@@ -5,7 +5,7 @@ use tidings::{
     config::Config,
     deliver::{RetryConfig, SinkConfig, WebhookConfig},
     mock::{JobPlan, Mock},
-    units::Span,
+    util::units::Span,
 };
 
 use super::{Daemon, Receiver, Sinks, config, mock};

@@ -23,8 +23,8 @@ pub use process::{Process, binary, once, write_config};
 pub use receiver::{Receiver, Reply, Request};
 pub use site::{Answer, Site};
 use tidings::{
-    job::JobId,
     mock::{Mock, MockConfig},
+    model::job::JobId,
 };
 pub use tls::{Authority, Pair, TlsReceiver, acceptor};
 

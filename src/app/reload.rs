@@ -15,16 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::Api,
-    app::{Handle, StartError},
+    app::{
+        Handle, StartError,
+        tasks::{SINK, SOURCE, Stages},
+    },
     config::{Config, ConfigError, Content, Loaded, Loader},
     deliver::CALLBACK_SINK,
-    fanout::Router,
-    follow::Follower,
-    job::JobId,
-    stages::{SINK, SOURCE, Stages},
+    model::job::JobId,
+    routing::Router,
+    state::components::Wiring,
     store::{Stage, StoreError},
     telemetry::LogLevel,
-    wiring::Wiring,
+    watcher::Follower,
 };
 
 /// Watches that are taken over in one go, while changes of the store wait.
@@ -303,7 +305,7 @@ fn replace_sources(api: &Arc<Api>, before: &Arc<Wiring>, next: &Arc<Wiring>, sta
         stages.replace((SOURCE, name.clone()), move |stop| async move {
             match &old {
                 Some(old) => follower.inherit(old),
-                None => crate::remember::take_up(&api.store, &follower),
+                None => crate::watcher::learned::take_up(&api.store, &follower),
             }
             let (taking, superseded) = (Arc::clone(&follower), stop.clone());
             let taken = tokio::task::spawn_blocking(move || take_over(&api, &taking, &superseded)).await;

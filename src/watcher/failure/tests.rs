@@ -147,7 +147,7 @@ fn a_failure_is_the_jobs_or_the_sources() {
     for (case, job, source) in table {
         assert_eq!(case.decide(), Decision { job, source }, "{:?}", case.failure);
     }
-    let large = case(Failure::TooLarge(crate::units::Size::mib(1))).row(1000, 100_000).decide();
+    let large = case(Failure::TooLarge(crate::util::units::Size::mib(1))).row(1000, 100_000).decide();
     assert_eq!(large.job, JobStep::Retry { asked: None, longest: Some(TOO_LARGE) });
 }
 

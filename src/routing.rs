@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     deliver::{CALLBACK_SINK, SinkConfig},
-    glob,
-    job::{EventType, Outcome},
+    model::job::{EventType, Outcome},
     store::Watch,
+    util::glob,
 };
 
 pub use unrouted::Unrouted;

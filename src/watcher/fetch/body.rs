@@ -13,9 +13,9 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Unfetched;
 use crate::{
-    json_scan::{NotJson, Pointers, Scan, Values, copy_value},
     store::{Incoming, Said, Spool, Watch},
     upstream::{Class, Failure, Profile},
+    util::json_slice::{NotJson, Pointers, Scan, Values, copy_value},
 };
 
 /// The media type of several JSON values, one a line, that came as one.
@@ -270,7 +270,7 @@ mod tests {
         let pointers = ["/job/status", "/status"].map(str::to_owned);
         let values =
             values_at(&pointers, file.path()).unwrap().map_err(|error| format!("no JSON: {error}"))?;
-        Ok(values.first(&pointers).and_then(crate::json_scan::Raw::word))
+        Ok(values.first(&pointers).and_then(crate::util::json_slice::Raw::word))
     }
 
     #[test]

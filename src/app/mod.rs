@@ -1,5 +1,11 @@
 //! The only place that wires the stages together.
 
+pub mod config_watch;
+pub mod lifecycle;
+pub mod reload;
+pub mod tasks;
+pub mod timekeeper;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -15,26 +21,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Api, Bound, Listen, Places, view::WatchView},
-    clock,
+    app::{
+        reload::{ReloadError, ReloadRequest, Reloaded, Reloader},
+        tasks::{SINK, SOURCE, Stages},
+    },
     config::{Config, Loaded, Loader},
     deliver::SinkError,
-    fanout::{Router, Routing, Unrouted},
-    http_client::BadProxy,
-    job::JobId,
-    process,
-    reload::{self, ReloadError, ReloadRequest, Reloaded, Reloader},
-    remember,
-    secret::SecretSource,
-    stages::{SINK, SOURCE, Stages},
+    model::job::JobId,
+    routing::{Router, Routing, Unrouted},
+    state::components::{Ground, Wiring},
     store::{Change, Found, OpenError, Registered, Registration, Store, StoreError, Watch},
     telemetry::{Exporter, LogLevel, Metrics},
-    timekeeper,
     upstream::SourceError,
-    waiters::Waiters,
-    wiring::{Ground, Wiring},
+    util::{clock, http_client::BadProxy, process, secret::SecretSource, waiters::Waiters},
+    watcher::learned,
 };
 
-pub use crate::stages::StageDied;
+pub use crate::app::tasks::StageDied;
 
 /// How often finished watches are looked at for retention, at the least.
 const RETENTION_ROUND: Duration = Duration::from_secs(60);
@@ -189,7 +192,7 @@ impl App {
         };
         if loaded {
             start_all(&api, &mut stages);
-            stages.start("what was learned", remember::keep(Arc::clone(&api)));
+            stages.start("what was learned", learned::keep(Arc::clone(&api)));
             stages.start("retention", retain(Arc::clone(&api)));
             stages.start("the clocks", timekeeper::watch(Arc::clone(&api)));
         }
@@ -306,7 +309,7 @@ async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
         let mut orphaned: BTreeMap<String, u64> = BTreeMap::new();
         let live = loading.live();
         for follower in live.followers.values() {
-            remember::take_up(&loading.store, follower);
+            learned::take_up(&loading.store, follower);
         }
         loading.store.each_open(|watch| {
             watches += 1;

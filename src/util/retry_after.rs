@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{http_date::parse_http_date, units::Time};
+use crate::util::{http_date::parse_http_date, units::Time};
 
 /// The longest wait that is read; whoever obeys it has a bound of its own that is far below.
 const LONGEST: Duration = Duration::from_hours(366 * 24);

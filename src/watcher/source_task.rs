@@ -1,8 +1,5 @@
 //! One task a source: it asks the schedule what is due, and has it polled or fetched.
 
-mod failure;
-mod flight;
-
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,24 +17,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock,
-    due_queue::wait_until,
-    fanout::Routing,
-    fetch,
-    job::{EventType, JobId, Outcome},
-    poll, process,
-    recent::Recent,
+    model::job::{EventType, JobId, Outcome},
+    routing::Routing,
     schedule::{Next, Schedule, Sign, Stamps, State, Task},
     store::{Stage, Store, Watch},
     telemetry::{Metrics, Span, SpanKind, number, text},
     upstream::{Failure, NO_STATUS, Source},
-    waiters::Waiters,
+    util::{clock, due_queue::wait_until, process, waiters::Waiters},
+    watcher::{fetch, poll, status_cache::Recent},
 };
 
-pub(crate) use self::flight::Flight;
-use self::{
+use super::{
     failure::{Decision, JobStep, decide, row_kind},
-    flight::Flights,
+    flight::{Flight, Flights},
 };
 
 /// How often a refused key is looked at again.

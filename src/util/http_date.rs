@@ -7,7 +7,7 @@ use http::{
     header::{AGE, DATE},
 };
 
-use crate::units::Time;
+use crate::util::units::Time;
 
 /// Reads an HTTP date in any of the three forms of RFC 9110 section 5.6.7.
 #[must_use]

@@ -15,7 +15,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{app::Handle, reload, secret::Stamp};
+use crate::{
+    app::{Handle, reload},
+    util::secret::Stamp,
+};
 
 /// How often the stamp is read.
 const ROUND: Duration = Duration::from_secs(1);

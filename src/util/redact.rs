@@ -4,7 +4,7 @@
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::{job::hex, secret::REDACTED};
+use crate::{model::job::hex, util::secret::REDACTED};
 
 /// Bytes of the fingerprint of a path.
 const FINGERPRINT: usize = 4;

@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     api::Api,
-    clock::{self, Change, Moment, Period, jump},
     store::{ClockMark, Leap, Store, StoreError},
-    units::{Time, rounded},
+    util::{
+        clock::{self, Change, Moment, Period, jump},
+        units::{Time, rounded},
+    },
 };
 
 /// How often the clocks are compared.

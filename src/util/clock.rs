@@ -11,7 +11,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::units::Time;
+use crate::util::units::Time;
 
 pub use timeline::{Change, Moment, Period, Timeline, jump};
 

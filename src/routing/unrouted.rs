@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{job::JobId, telemetry::Metrics};
+use crate::{model::job::JobId, telemetry::Metrics};
 
 /// The time between two warnings.
 const EVERY: Duration = Duration::from_mins(1);

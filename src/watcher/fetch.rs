@@ -7,12 +7,12 @@ use std::io;
 use self::body::{Judged, Received, cut, judge};
 
 use crate::{
-    clock,
-    follow::{Flight, Follower, Step},
-    job::{EventType, Outcome},
+    model::job::{EventType, Outcome},
     store::{End, Said, Stage, StoredJob, Watch},
     telemetry::{Span, SpanKind, text},
     upstream::{Class, Failure, JobRef, KnownEnd},
+    util::clock,
+    watcher::{Flight, Follower, Step},
 };
 
 /// Full jobs in a row that say that they have not ended, before the status is asked again.

@@ -9,13 +9,13 @@ use crate::{
     app::StartError,
     config::Config,
     deliver::{CALLBACK_SINK, Callbacks, Couriers, SinkConfig},
-    fanout::Routing,
-    follow::Follower,
-    http_client::Outgoing,
     proxy::Proxied,
+    routing::Routing,
     store::{Store, Watch},
     telemetry::Metrics,
     upstream::{Links, Source},
+    util::http_client::Outgoing,
+    watcher::Follower,
 };
 
 /// What stays the same from one wiring to the next.

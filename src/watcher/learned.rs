@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     api::Api,
-    follow::Follower,
     schedule::learned::save::{restore, save},
     store::Store,
+    watcher::Follower,
 };
 
 /// How often what was learned is written, when it changed.

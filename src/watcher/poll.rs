@@ -1,13 +1,15 @@
 //! A due watch → one light status request → what its record becomes.
 
 use crate::{
-    clock::{self, Moment},
-    follow::{Flight, Follower, Step},
-    job::{JobId, Outcome},
+    model::job::{JobId, Outcome},
     schedule::Seen,
     store::{Ended, Observation, Watch},
-    units::Time,
     upstream::{Answer, Class, Failure, JobRef, StatusBody},
+    util::{
+        clock::{self, Moment},
+        units::Time,
+    },
+    watcher::{Flight, Follower, Step},
 };
 
 /// A status body over this is not kept for the event of a lost job.

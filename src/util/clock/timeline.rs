@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::units::Time;
+use crate::util::units::Time;
 
 /// A smaller step of the wall clock is no jump, in milliseconds: time servers correct by such steps.
 const STEP: i64 = 10_000;

@@ -1,0 +1,3 @@
+//! The words of the domain: what a job is, what can become of it, and of its way to a sink. Knows nothing of the rest.
+
+pub mod job;

@@ -1,0 +1,3 @@
+//! What a running daemon shares. Knows nothing of HTTP.
+
+pub mod components;
