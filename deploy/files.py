@@ -55,7 +55,7 @@ def what_is_written_is_where_the_unit_allows_it():
 
 
 def memory_fits():
-    # What 100 000 open watches take, and sled twice its cache (docs/operations.md, "Sizing").
+    # What 100 000 open watches take, and sled twice its cache (docs/guide/operations.md, "Sizing").
     for name in ["config/hub.toml", "deploy/systemd/tidings.toml"]:
         cache = tomllib.loads((root / name).read_text())["store"].get("cache", "0MiB")
         taken, limit = 62 + 2 * mib(cache), mib(setting("MemoryMax"))

@@ -1,4 +1,4 @@
-//! The metrics as data: what is registered is written down beside it, for `docs/metrics.md` and for whoever wants to
+//! The metrics as data: what is registered is written down beside it, for `docs/reference/metrics.md` and for whoever wants to
 //! know which series can occur.
 
 use std::fmt::Write as _;
@@ -157,7 +157,7 @@ impl Catalogue {
         self.registry.gather()
     }
 
-    /// The table of `docs/metrics.md`.
+    /// The table of `docs/reference/metrics.md`.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = "| metric | type | unit | is | labels |\n| --- | --- | --- | --- | --- |\n".to_owned();

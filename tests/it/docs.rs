@@ -1,7 +1,7 @@
 //! What the documents say holds: their blocks parse, their commands exist, their keys and routes are ours.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -25,22 +25,33 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The documents of the repository's root, of `docs/` and of `docs/reference/`.
+/// The pages in the repository's root and below `docs/`, each by its path.
 fn documents() -> Vec<(String, String)> {
-    let mut paths: Vec<PathBuf> = ["", "docs", "docs/reference"]
-        .iter()
-        .flat_map(|folder| fs::read_dir(root().join(folder)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-        .collect();
+    let mut paths = pages_in(root());
+    paths.extend(pages_below(&root().join("docs")));
     paths.sort();
     assert!(paths.len() >= 4, "README, ARCHITECTURE, CHANGELOG and CONTRIBUTING are there: {paths:?}");
     let named = |path: PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let text = fs::read_to_string(&path).unwrap();
-        (name, text)
+        let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        (name, fs::read_to_string(&path).unwrap())
     };
     paths.into_iter().map(named).collect()
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
+}
+
+fn pages_in(folder: &Path) -> Vec<PathBuf> {
+    entries(folder).filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+/// A receiver's libraries are not ours.
+fn pages_below(folder: &Path) -> Vec<PathBuf> {
+    let mut pages = pages_in(folder);
+    let folders = entries(folder).filter(|path| path.is_dir() && !path.ends_with("node_modules"));
+    pages.extend(folders.flat_map(|path| pages_below(&path)));
+    pages
 }
 
 fn blocks(name: &str, text: &str) -> Vec<Block> {
@@ -264,15 +275,54 @@ fn the_examples_are_the_files() {
 
 #[test]
 fn every_link_leads_somewhere() {
+    let anchors: BTreeMap<String, BTreeSet<String>> =
+        documents().into_iter().map(|(name, text)| (name, anchors(&text))).collect();
     for (name, text) in documents() {
-        for target in
-            text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
-        {
-            let file = target.split('#').next().unwrap();
-            if !target.contains("://") && !file.is_empty() {
-                let found = root().join(file).exists() || root().join("docs").join(file).exists();
-                assert!(found, "{name}: {target} is not there");
-            }
+        for target in links(&text) {
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let page = if file.is_empty() { name.clone() } else { beside(&name, file) };
+            assert!(root().join(&page).exists(), "{name}: {target} is not there");
+            let known = anchors.get(&page);
+            assert!(
+                anchor.is_empty() || known.is_some_and(|known| known.contains(anchor)),
+                "{name}: {page} has no heading for {target}"
+            );
         }
     }
+}
+
+/// The targets of links in a page that lead into the repository.
+fn links(text: &str) -> Vec<String> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+    targets.filter(|target| !target.contains("://")).map(str::to_owned).collect()
+}
+
+/// The path of a link's file, from the root of the repository.
+fn beside(page: &str, file: &str) -> String {
+    let mut parts: Vec<&str> = page.split('/').collect();
+    parts.pop();
+    for part in file.split('/') {
+        match part {
+            ".." => assert!(parts.pop().is_some(), "{page}: {file} leads out of the repository"),
+            "." => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// What follows `#` in a link to a heading of this page.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut open = false;
+    let headings = text.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        open ^= fence;
+        !fence && !open && line.starts_with('#')
+    });
+    let anchor = |line: &str| -> String {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
 }

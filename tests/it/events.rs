@@ -347,7 +347,8 @@ async fn the_terminal_follows_over_a_restart() {
 #[tokio::test]
 async fn a_route_is_explained_as_the_document_says() {
     let folder = tempfile::tempdir().unwrap();
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/events.md")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/concepts/events.md")).unwrap();
     let block = |language: &str| {
         let start = text.find(&format!("```{language}\n")).unwrap() + language.len() + 4;
         text[start..start + text[start..].find("```").unwrap()].to_owned()

@@ -1,4 +1,4 @@
-//! What receivers get in each format, from a real job to a real request; the examples are those of `docs/formats.md`.
+//! What receivers get in each format, from a real job to a real request; the examples are those of `docs/reference/formats.md`.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ const ODD: &str = r#"{ "big": 12345678901234567890123, "f": 1.10 }"#;
 
 /// The sinks of the `toml` blocks of the document.
 fn documented() -> std::collections::BTreeMap<String, SinkConfig> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/formats.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/formats.md");
     let text = std::fs::read_to_string(path).unwrap();
     let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
     blocks.flat_map(|block| toml::from_str::<Config>(block).unwrap().sinks).collect()

@@ -19,7 +19,8 @@ fn at(attempt: &Value) -> Time {
 /// The configuration that the document shows works as it stands, but for the address.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sink_of_the_document_delivers() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/delivery.md")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/concepts/delivery.md")).unwrap();
     let block = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let shown: Config = toml::from_str(block).unwrap();
     let flow = Flow::start(&[], |config| {

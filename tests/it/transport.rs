@@ -299,7 +299,8 @@ async fn the_configurations_of_the_document_work() {
     ] {
         std::fs::write(folder.join(name), text).unwrap();
     }
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/webhooks.md")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide/webhooks.md")).unwrap();
     let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let mut delivered = 0;
     for block in blocks {

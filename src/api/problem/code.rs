@@ -202,7 +202,7 @@ codes! {
         "Send the request again; the log names the cause.";
     StoreDamaged "store_damaged" [503]
         "The store is damaged.",
-        "See docs/runbook.md.";
+        "See docs/guide/runbook.md.";
     TokenUnreadable "token_unreadable" [503]
         "The file with the token of the daemon cannot be read.",
         "Mend `server.token_file`; it is read again at the next request.";
