@@ -8,6 +8,7 @@ use std::{
 
 use clap::Parser as _;
 use tidings::{
+    app::runtime,
     cli::{Cli, ExitStatus, complete},
     deliver::body_template,
     telemetry,
@@ -33,13 +34,13 @@ fn main() -> ExitCode {
 
 /// A service answers others for a long time: neither its log nor a shortage of the machine may stop it.
 fn serve(cli: Cli) -> anyhow::Result<ExitStatus> {
-    process::prepare_service()?;
+    runtime::prepare_service()?;
     telemetry::log_in_background()?;
     execute(cli)
 }
 
 fn execute(cli: Cli) -> anyhow::Result<ExitStatus> {
-    let runtime = process::start_runtime(cli.is_service())?;
+    let runtime = runtime::start_runtime(cli.is_service())?;
     // The panic has been told; unwinding further would wait for threads that may never end.
     let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(cli.execute())));
     // A thread that still reads stdin or a disk keeps nobody waiting.

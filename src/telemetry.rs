@@ -124,7 +124,7 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
         }
     };
     std::panic::set_hook(Box::new(|panic| {
-        let text = crate::store::panic_text(panic.payload());
+        let text = crate::util::panic::panic_text(panic.payload());
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "a panic: {text}");
     }));

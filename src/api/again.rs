@@ -11,9 +11,10 @@ use super::{
     problem::{Code, Name, Problem},
     requests::{aside, list},
     sinks::no_sink,
-    view::{Counted, DeliverRequest, DeliveryState, MoveRequest, Moved, RedeliverRequest},
+    view::{Counted, DeliverRequest, MoveRequest, Moved, RedeliverRequest},
 };
 use crate::{
+    model::delivery::DeliveryState,
     store::{DeliveryFilter, Event, EventFilter},
     util::{clock, units::Time},
 };

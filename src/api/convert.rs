@@ -2,9 +2,10 @@
 
 use super::{
     Api,
-    view::{DeliveryBrief, DeliveryState, DeliveryView, WaitsFor, WatchView},
+    view::{AttemptView, DeliveryBrief, DeliveryView, WatchView},
 };
 use crate::{
+    model::delivery::{DeliveryState, WaitsFor},
     store::{Delivery, DeliveryKey, StoreError, Watch},
     util::{clock, units::Time},
 };
@@ -92,7 +93,7 @@ pub(super) fn delivery_view(api: &Api, key: DeliveryKey, delivery: Delivery) -> 
         created_at: delivery.created_at,
         updated_at: delivery.updated_at,
         attempt_count: delivery.attempt_count,
-        attempts: delivery.attempts,
+        attempts: delivery.attempts.into_iter().map(AttemptView::from).collect(),
     }
 }
 

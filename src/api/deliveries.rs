@@ -9,9 +9,10 @@ use super::{
     convert::delivery_view,
     problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
-    view::{DeliveryQuery, DeliveryState, DeliveryView, Page},
+    view::{DeliveryQuery, DeliveryView, Page},
 };
 use crate::{
+    model::delivery::DeliveryState,
     store::{DeliveryFilter, DeliveryKey},
     util::{clock, units::Time},
 };

@@ -9,12 +9,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{
-    Api, access,
-    problem::Problem,
-    view::{BreakerState, Readiness, SinkState},
+use super::{Api, access, problem::Problem, view::Readiness};
+use crate::{
+    model::sink::{BreakerState, SinkState},
+    schedule::State as SourceState,
+    util::clock,
 };
-use crate::{schedule::State as SourceState, util::clock};
 
 /// Whether the process is alive. Also while it drains.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = String)))]

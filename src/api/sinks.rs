@@ -1,5 +1,6 @@
 //! `/v1/sinks`: how the sinks are, a test event, pausing and resuming.
 
+use crate::model::sink::SinkState;
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
@@ -8,7 +9,7 @@ use super::{
     Api,
     problem::{Code, Name, Problem, Query, unknown_parameter, word},
     requests::list,
-    view::{AttemptView, Page, SinkState, SinkView},
+    view::{AttemptView, Page, SinkView},
 };
 
 /// List the sinks with their health.
@@ -35,6 +36,7 @@ pub(super) async fn list_all(
             _ => return Err(unknown_parameter(&key, "state and type")),
         }
     }
+    let data = data.into_iter().map(SinkView::from).collect();
     Ok(Json(Page { data, next_cursor: None }))
 }
 
@@ -48,7 +50,7 @@ pub(super) async fn test(
     Name(name): Name,
 ) -> Result<Json<AttemptView>, Problem> {
     let attempt = api.live().couriers.test(&name).await.ok_or_else(|| no_sink(&api, &name))?;
-    Ok(Json(attempt))
+    Ok(Json(attempt.into()))
 }
 
 /// Stop handing deliveries to a sink. What comes in meanwhile is kept; it holds over a restart.
@@ -57,8 +59,8 @@ pub(super) async fn test(
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
-    let view = api.live().couriers.pause(&name, true).await?;
-    view.map(Json).ok_or_else(|| no_sink(&api, &name))
+    let status = api.live().couriers.pause(&name, true).await?;
+    status.map(|status| Json(status.into())).ok_or_else(|| no_sink(&api, &name))
 }
 
 /// Let a paused sink go on, with everything that came in meanwhile. Its breaker closes, also of a sink that is not paused.
@@ -67,8 +69,8 @@ pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Resu
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn resume(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
-    let view = api.live().couriers.pause(&name, false).await?;
-    view.map(Json).ok_or_else(|| no_sink(&api, &name))
+    let status = api.live().couriers.pause(&name, false).await?;
+    status.map(|status| Json(status.into())).ok_or_else(|| no_sink(&api, &name))
 }
 
 pub(super) fn no_sink(api: &Api, name: &str) -> Problem {

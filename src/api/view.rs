@@ -9,11 +9,13 @@ mod again;
 mod sinks;
 
 pub use again::{Counted, DeliverRequest, MoveRequest, Moved, RedeliverRequest};
-pub use sinks::{BreakerState, OriginView, SinkState, SinkView};
+pub use sinks::{OriginView, SinkView};
 
 use crate::{
-    deliver::ErrorClass,
-    model::job::{JobId, Outcome, Phase},
+    model::{
+        delivery::{DeliveryAttempt, DeliveryState, ErrorClass, WaitsFor},
+        job::{JobId, Outcome, Phase},
+    },
     util::units::Time,
 };
 
@@ -94,57 +96,6 @@ pub struct DeliveryBrief {
     pub last_status: Option<u16>,
 }
 
-/// Where a delivery stands.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    ToSchema,
-    clap::ValueEnum,
-    PartialOrd,
-    Ord,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryState {
-    /// An attempt is due or under way.
-    Pending,
-    /// The sink took it.
-    Delivered,
-    /// Given up; it can be redelivered.
-    Dead,
-}
-
-impl DeliveryState {
-    /// The word used on every surface.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-        }
-    }
-}
-
-/// What keeps a pending delivery from being attempted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WaitsFor {
-    /// The sink is paused until somebody resumes it.
-    Paused,
-    /// The sink asked for a silence (`Retry-After`).
-    Limited,
-    /// The sink keeps failing; its breaker is open until the next probe.
-    Failing,
-    /// The sink is not in the configuration.
-    NotConfigured,
-}
-
 /// One event on its way to one sink.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryView {
@@ -202,6 +153,13 @@ pub struct AttemptView {
     pub error_class: Option<ErrorClass>,
     /// The answer's body, at most its first KiB.
     pub response: Option<String>,
+}
+
+impl From<DeliveryAttempt> for AttemptView {
+    fn from(attempt: DeliveryAttempt) -> Self {
+        let DeliveryAttempt { at, duration_ms, status, error, error_class, response } = attempt;
+        Self { at, duration_ms, status, error, error_class, response }
+    }
 }
 
 /// An event as `/v1/events` tells it: the envelope without the job.

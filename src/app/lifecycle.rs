@@ -9,8 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    app::runtime::end_at_once,
     app::{Handle, reload},
-    util::process,
 };
 
 /// Signals that mean nothing here and would end the process by default: sent by mistake, or, for SIGXFSZ, where a write fails anyway.
@@ -41,7 +41,7 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
         stop.cancel();
         let name = next().await;
         tracing::warn!("{name} again: ending at once");
-        process::end_at_once();
+        end_at_once();
     });
     Ok(())
 }

@@ -3,6 +3,7 @@
 pub mod config_watch;
 pub mod lifecycle;
 pub mod reload;
+pub mod runtime;
 pub mod tasks;
 pub mod timekeeper;
 

@@ -12,7 +12,8 @@ use super::{
     target::Path,
 };
 use crate::{
-    api::view::{AttemptView, DeliveryState, DeliveryView},
+    api::view::{AttemptView, DeliveryView},
+    model::delivery::DeliveryState,
     util::{clock, units::Time},
 };
 

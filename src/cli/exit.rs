@@ -6,8 +6,8 @@ use std::{
     process::ExitCode,
 };
 
-use crate::api::view::{DeliveryState, WatchView};
 use crate::model::job::{Outcome, Phase};
+use crate::{api::view::WatchView, model::delivery::DeliveryState};
 
 /// The exit statuses of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

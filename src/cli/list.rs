@@ -11,10 +11,7 @@ use super::{
     output::{Console, Fitted, Listing, next_poll, relative},
     target::Path,
 };
-use crate::{
-    api::view::{DeliveryState, WatchView},
-    util::units::Time,
-};
+use crate::{api::view::WatchView, model::delivery::DeliveryState, util::units::Time};
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Lists the watches of the running daemon, newest first. With several filters a watch has to match \

@@ -16,7 +16,8 @@ use super::{
     target::Path,
 };
 use crate::{
-    api::view::{Page, WaitsFor},
+    api::view::Page,
+    model::delivery::WaitsFor,
     util::{
         clock,
         foreign::escape,

@@ -11,8 +11,8 @@ use super::{
     output::{Console, brief, clean, count},
 };
 use crate::{
-    api::view::{DeliveryState, WatchView},
-    model::job::Outcome,
+    api::view::WatchView,
+    model::{delivery::DeliveryState, job::Outcome},
 };
 
 /// Jobs with a line of their own below the bar.

@@ -12,8 +12,8 @@ use super::{
     target::Path,
 };
 use crate::{
-    api::view::{Counted, DeliveryState, RedeliverRequest},
-    model::job::JobId,
+    api::view::{Counted, RedeliverRequest},
+    model::{delivery::DeliveryState, job::JobId},
     util::units::Time,
 };
 

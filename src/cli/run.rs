@@ -19,13 +19,10 @@ use super::{
     progress::summary,
 };
 use crate::{
-    api::{
-        host_name,
-        view::{DeliveryState, WatchView},
-    },
+    api::{host_name, view::WatchView},
     app::{App, config_watch, lifecycle},
     config::FlagOverrides,
-    model::job::JobId,
+    model::{delivery::DeliveryState, job::JobId},
     telemetry,
     util::{
         process,

@@ -15,7 +15,8 @@ use super::{
     target::Path,
 };
 use crate::{
-    api::view::{AttemptView, Counted, MoveRequest, Moved, OriginView, SinkState, SinkView},
+    api::view::{AttemptView, Counted, MoveRequest, Moved, OriginView, SinkView},
+    model::sink::SinkState,
     util::{
         clock,
         units::{Time, rounded},

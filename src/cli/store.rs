@@ -166,7 +166,7 @@ fn shown(stats: &Stats) -> String {
         rows.extend(phases.iter().map(of));
     }
     for (sink, states) in &stats.deliveries {
-        let of = |(state, count): (&crate::api::view::DeliveryState, &u64)| {
+        let of = |(state, count): (&crate::model::delivery::DeliveryState, &u64)| {
             [format!("deliveries to {}", clean(sink)), state.as_str().to_owned(), count.to_string()]
         };
         rows.extend(states.iter().map(of));

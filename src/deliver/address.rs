@@ -5,14 +5,14 @@ use std::{borrow::Cow, fmt, path::Path};
 use http::Uri;
 use url::Url;
 
-use super::{
-    WebhookConfig,
-    report::{ErrorClass, Failure},
-};
-use crate::util::{
-    http_client::guard::{Blocked, Trust, check_url},
-    redact,
-    secret::SecretSource,
+use super::{WebhookConfig, report::Failure};
+use crate::{
+    model::delivery::ErrorClass,
+    util::{
+        http_client::guard::{Blocked, Trust, check_url},
+        redact,
+        secret::SecretSource,
+    },
 };
 
 /// The address of a webhook.

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 use super::RetryConfig;
-use crate::{api::view::BreakerState, store::DeliveryKey};
+use crate::{model::sink::BreakerState, store::DeliveryKey};
 
 /// The stretch of time over which the share of failures is taken.
 pub const WINDOW: Duration = Duration::from_secs(60);

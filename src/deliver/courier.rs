@@ -28,10 +28,13 @@ use super::{
     views::{show, span_of, view_of},
 };
 use crate::{
-    api::view::{AttemptView, DeliveryState, SinkState, SinkView, WaitsFor},
-    store::{AttemptDone, Delivery, DeliveryKey, Event, News, Store, StoreError, Verdict, panic_text},
+    model::{
+        delivery::{DeliveryAttempt, DeliveryState, WaitsFor},
+        sink::{SinkState, SinkStatus},
+    },
+    store::{AttemptDone, Delivery, DeliveryKey, Event, News, Store, StoreError, Verdict},
     telemetry::{Metrics, SpanKind},
-    util::{clock, due_queue::wait_until, units::Time},
+    util::{clock, due_queue::wait_until, panic::panic_text, units::Time},
 };
 
 /// The wait before a delivery is looked at again when the store could not be read.
@@ -133,9 +136,9 @@ impl Courier {
 
     /// How the sink is doing.
     #[must_use]
-    pub fn view(&self) -> SinkView {
+    pub fn view(&self) -> SinkStatus {
         let (now, wall) = (Instant::now(), clock::now());
-        let mut view = SinkView::new(&self.name, self.carrier.kind(), &self.carrier.target());
+        let mut view = SinkStatus::new(&self.name, self.carrier.kind(), &self.carrier.target());
         let oldest = {
             let mut backlog = self.backlog();
             let (pending, in_flight) = backlog.counts();
@@ -155,7 +158,7 @@ impl Courier {
     }
 
     /// Sends a test event, once, outside the queue. When it is taken the sink is asked again at once.
-    pub async fn test(&self) -> AttemptView {
+    pub async fn test(&self) -> DeliveryAttempt {
         let now = clock::now();
         let id = format!("evt_test{:016x}", rand::random::<u64>());
         let parcel = Parcel::test(id, now, "If you can read this, tidings can reach this sink.");

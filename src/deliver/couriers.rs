@@ -12,7 +12,10 @@ use super::{
     courier::made_at, limits::Limits, origins::Origins, queue::Queue,
 };
 use crate::{
-    api::view::{AttemptView, DeliveryState, SinkState, SinkView, WaitsFor},
+    model::{
+        delivery::{DeliveryAttempt, DeliveryState, WaitsFor},
+        sink::{SinkState, SinkStatus},
+    },
     store::{DeliveryKey, Store, StoreError},
     telemetry::Metrics,
     util::{clock, http_client::Outgoing, units::Time},
@@ -129,7 +132,7 @@ impl Couriers {
     ///
     /// # Errors
     /// When it could not be stored; nothing has changed then.
-    pub async fn pause(&self, name: &str, paused: bool) -> Result<Option<SinkView>, StoreError> {
+    pub async fn pause(&self, name: &str, paused: bool) -> Result<Option<SinkStatus>, StoreError> {
         let Some(courier) = self.by_name.get(name) else { return Ok(None) };
         let since = self.store.pause_sink(name, paused, clock::now()).await?;
         courier.pause(since);
@@ -200,14 +203,14 @@ impl Couriers {
 
     /// How the sinks are doing, and those that deliveries wait for although they are not configured.
     #[must_use]
-    pub fn views(&self) -> Vec<SinkView> {
-        let mut views: Vec<SinkView> = self.by_name.values().map(|courier| courier.view()).collect();
+    pub fn views(&self) -> Vec<SinkStatus> {
+        let mut views: Vec<SinkStatus> = self.by_name.values().map(|courier| courier.view()).collect();
         let missing = self.missing().clone();
-        views.extend(missing.iter().filter(|(_, keys)| !keys.is_empty()).map(|(name, keys)| SinkView {
+        views.extend(missing.iter().filter(|(_, keys)| !keys.is_empty()).map(|(name, keys)| SinkStatus {
             state: SinkState::NotConfigured,
             pending: keys.len() as u64,
             oldest_pending_at: keys.first().and_then(|key| made_at(&self.store, *key)),
-            ..SinkView::new(name, "unknown", "not in the configuration")
+            ..SinkStatus::new(name, "unknown", "not in the configuration")
         }));
         views
     }
@@ -217,7 +220,7 @@ impl Couriers {
     }
 
     /// Sends a test event to a sink; `None` when there is none of that name.
-    pub async fn test(&self, name: &str) -> Option<AttemptView> {
+    pub async fn test(&self, name: &str) -> Option<DeliveryAttempt> {
         let courier = self.by_name.get(name).filter(|_| self.knows(name))?;
         Some(courier.test().await)
     }

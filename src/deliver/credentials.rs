@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
-use super::{
-    WebhookConfig,
-    report::{ErrorClass, Failure},
+use super::{WebhookConfig, report::Failure};
+use crate::{
+    model::delivery::ErrorClass,
+    util::secret::{SecretSource, SecretValue},
 };
-use crate::util::secret::{SecretSource, SecretValue};
 
 /// Headers that are ours to set, or that would change how the request is framed.
 const RESERVED: [&str; 11] = [

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use super::{
     RetryConfig,
-    report::{ErrorClass, Report, Verdict as Attempted},
+    report::{Report, Verdict as Attempted},
     retry::{next_attempt, put_off},
 };
-use crate::{store::Verdict, util::units::Time};
+use crate::{model::delivery::ErrorClass, store::Verdict, util::units::Time};
 
 /// Attempts in a row that overload may cost a delivery without a step of its schedule.
 const MAX_SPARED: u32 = 8;

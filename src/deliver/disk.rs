@@ -26,10 +26,11 @@ use super::{
     encoding::written,
     envelope::{CHUNK, Payload, PayloadError, Wrapping},
     parcel::Parcel,
-    report::{ErrorClass, Failure, Report},
+    report::{Failure, Report},
     sink::SinkError,
 };
 use crate::{
+    model::delivery::ErrorClass,
     store::Owner,
     util::{http_client::plain, units::Time},
 };

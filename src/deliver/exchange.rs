@@ -13,15 +13,18 @@ use url::Url;
 
 use super::{
     echo::Echo,
-    report::{ErrorClass, Failure, Report, Verdict, classify},
+    report::{Failure, Report, Verdict, classify},
     transport::WebClient,
     upload::{Cut, Upload, UploadBody},
 };
-use crate::util::{
-    http_client::{ProxyError, was_refused},
-    redact,
-    retry_after::parse_retry_after,
-    units::Time,
+use crate::{
+    model::delivery::ErrorClass,
+    util::{
+        http_client::{ProxyError, was_refused},
+        redact,
+        retry_after::parse_retry_after,
+        units::Time,
+    },
 };
 
 /// How much of an answer's body is kept.

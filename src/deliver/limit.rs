@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::report::{ErrorClass, Failure};
-use crate::util::units::Span;
+use super::report::Failure;
+use crate::{model::delivery::ErrorClass, util::units::Span};
 
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST: u64 = 128 << 10;

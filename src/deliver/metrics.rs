@@ -2,8 +2,10 @@
 
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec};
 
-use super::report::ErrorClass;
-use crate::telemetry::{Catalogue, Label};
+use crate::{
+    model::delivery::ErrorClass,
+    telemetry::{Catalogue, Label},
+};
 
 /// From at once to the end of a schedule of a day and more.
 const DELAY_STEPS: [f64; 15] =

@@ -50,7 +50,7 @@ pub use couriers::Couriers;
 pub use disk::Disk;
 pub use metrics::SinkMetrics;
 pub use parcel::{Body, Parcel, Subject};
-pub use report::{ErrorClass, Report};
+pub use report::Report;
 pub use sign::check_secret;
 pub use sink::{Sink, SinkError};
 pub use webhook::{BadCallback, Callbacks, Webhook};

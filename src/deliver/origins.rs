@@ -17,7 +17,7 @@ use super::{
     queue::{Next, Queue},
 };
 use crate::{
-    api::view::{OriginView, SinkState},
+    model::sink::{OriginStatus, SinkState},
     store::DeliveryKey,
 };
 
@@ -359,8 +359,8 @@ impl Origins {
 
     /// The origins: those that fail first, then those with the most deliveries.
     #[must_use]
-    pub fn views(&self, now: Instant) -> Vec<OriginView> {
-        let mut views: Vec<OriginView> =
+    pub fn views(&self, now: Instant) -> Vec<OriginStatus> {
+        let mut views: Vec<OriginStatus> =
             self.lanes.iter().map(|(origin, lane)| lane.view(origin, now)).collect();
         views.sort_by_key(|view| {
             (view.state != SinkState::Failing, Reverse(view.pending), view.origin.clone())
@@ -371,10 +371,10 @@ impl Origins {
 }
 
 impl Lane {
-    fn view(&self, origin: &str, now: Instant) -> OriginView {
+    fn view(&self, origin: &str, now: Instant) -> OriginStatus {
         let (pending, in_flight) = self.queue.counts();
         let failing = self.queue.is_failing(now);
-        OriginView {
+        OriginStatus {
             origin: origin.to_owned(),
             state: if failing { SinkState::Failing } else { SinkState::Ok },
             breaker: self.queue.breaker().state(),

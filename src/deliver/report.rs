@@ -1,17 +1,17 @@
 //! What one attempt came to, and its errors in short words that hold no secret.
 
-use std::{error::Error, fmt, io, time::Duration};
-
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use std::{error::Error, io, time::Duration};
 
 use super::{envelope::PayloadError, sign::SignError};
-use crate::util::{
-    http_client::{
-        ProxyError, find,
-        guard::{Blocked, ResolveError},
+use crate::{
+    model::delivery::ErrorClass,
+    util::{
+        http_client::{
+            ProxyError, find,
+            guard::{Blocked, ResolveError},
+        },
+        secret::SecretError,
     },
-    secret::SecretError,
 };
 
 pub(super) use crate::util::http_client::plain;
@@ -48,87 +48,6 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
-}
-
-/// What kind of failure an attempt met, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorClass {
-    /// The DNS knows no address of the receiver.
-    NameNotFound,
-    /// The receiver's address is out of bounds for this sink; nothing was sent.
-    Blocked,
-    /// The proxy failed; the receiver was not reached.
-    Proxy,
-    /// No connection came about.
-    Connect,
-    /// The two sides agree on no encryption, or one does not trust the certificate of the other.
-    Tls,
-    /// It took too long.
-    Timeout,
-    /// The connection broke off before the event was sent whole and the answer was complete.
-    Reset,
-    /// What came back is not HTTP.
-    NotHttp,
-    /// An HTTP status other than 2xx.
-    Status,
-    /// The receiver points elsewhere; redirects are not followed.
-    Redirect,
-    /// The stored job cannot be read.
-    Payload,
-    /// A secret, a header or a certificate of the sink cannot be used.
-    Config,
-    /// The sink's folder cannot be written to.
-    Disk,
-    /// A fault of tidings itself.
-    Internal,
-}
-
-impl ErrorClass {
-    /// Every one.
-    pub const ALL: [Self; 14] = [
-        Self::NameNotFound,
-        Self::Blocked,
-        Self::Proxy,
-        Self::Connect,
-        Self::Tls,
-        Self::Timeout,
-        Self::Reset,
-        Self::NotHttp,
-        Self::Status,
-        Self::Redirect,
-        Self::Payload,
-        Self::Config,
-        Self::Disk,
-        Self::Internal,
-    ];
-
-    /// The word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NameNotFound => "name_not_found",
-            Self::Blocked => "blocked",
-            Self::Proxy => "proxy",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::NotHttp => "not_http",
-            Self::Status => "status",
-            Self::Redirect => "redirect",
-            Self::Payload => "payload",
-            Self::Config => "config",
-            Self::Disk => "disk",
-            Self::Internal => "internal",
-        }
-    }
-}
-
-impl fmt::Display for ErrorClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// What went wrong with an attempt: its kind, and a short text without secrets.
@@ -236,7 +155,7 @@ impl Report {
 /// What broke an exchange, judged by the types in the chain of errors, never by their text. `connecting` says that no
 /// connection had come about.
 pub(super) fn classify(error: &(dyn Error + 'static), connecting: bool) -> Failure {
-    use ErrorClass as Class;
+    use crate::model::delivery::ErrorClass as Class;
     if let Some(stored) = find::<PayloadError>(error) {
         return Failure::new(Class::Payload, stored.to_string());
     }

@@ -1,6 +1,6 @@
 //! What came of a sink's attempts since the start.
 
-use crate::{api::view::SinkView, store::Verdict, util::units::Time};
+use crate::{model::sink::SinkStatus, store::Verdict, util::units::Time};
 
 /// Counts, and the last news of a sink.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +37,7 @@ impl Tally {
     }
 
     /// Shows it.
-    pub fn show(&self, view: &mut SinkView) {
+    pub fn show(&self, view: &mut SinkStatus) {
         view.delivered = self.delivered;
         view.failed = self.failed;
         view.dead = self.dead;

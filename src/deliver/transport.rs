@@ -10,13 +10,16 @@ use hyper_util::{
 };
 
 use super::{
-    report::{ErrorClass, Failure},
+    report::Failure,
     tls::{TlsError, TlsFiles},
     upload::UploadBody,
 };
-use crate::util::{
-    http_client::{Connections, Connector, Forward, IDLE_TIMEOUT, LIFE, Lease, Outgoing, PING_AFTER},
-    secret::Stamp,
+use crate::{
+    model::delivery::ErrorClass,
+    util::{
+        http_client::{Connections, Connector, Forward, IDLE_TIMEOUT, LIFE, Lease, Outgoing, PING_AFTER},
+        secret::Stamp,
+    },
 };
 
 /// Bytes that wait in HTTP/2 for the connection, at the most.

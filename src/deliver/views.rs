@@ -4,14 +4,17 @@ use tokio::time::Instant;
 
 use super::{Report, queue::Queue};
 use crate::{
-    api::view::{AttemptView, SinkState, SinkView},
+    model::{
+        delivery::DeliveryAttempt,
+        sink::{SinkState, SinkStatus},
+    },
     store::Delivery,
     telemetry::{Span, TraceParent, number, text},
     util::units::Time,
 };
 
 /// Shows how the queue of a sink stands.
-pub(super) fn show(queue: &Queue, view: &mut SinkView, now: Instant, wall: Time) {
+pub(super) fn show(queue: &Queue, view: &mut SinkStatus, now: Instant, wall: Time) {
     let later = |at: Instant| wall.after(at.saturating_duration_since(now));
     let breaker = queue.breaker();
     if queue.is_failing(now) {
@@ -43,8 +46,8 @@ pub(super) fn span_of(
 }
 
 /// Shows an attempt as the API does.
-pub(super) fn view_of(report: &Report, at: Time) -> AttemptView {
-    AttemptView {
+pub(super) fn view_of(report: &Report, at: Time) -> DeliveryAttempt {
+    DeliveryAttempt {
         at,
         duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
         status: report.status,

@@ -22,7 +22,7 @@ use super::{
     exchange::{Broken, Exchange},
     limit::Limit,
     parcel::Parcel,
-    report::{ErrorClass, Failure, Report},
+    report::{Failure, Report},
     sign::{SignError, Signer},
     sink::SinkError,
     tls::TlsFiles,
@@ -30,6 +30,7 @@ use super::{
     upload::{Upload, UploadBody},
 };
 use crate::{
+    model::delivery::ErrorClass,
     telemetry::TRACEPARENT,
     util::{
         http_client::{

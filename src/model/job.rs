@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use data_encoding::BASE32_NOPAD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -358,12 +358,6 @@ fn digest_id(parts: &[&str]) -> String {
         hash.update(part.as_bytes());
     }
     format!("evt_{}", BASE32_NOPAD.encode(&hash.finalize()[..16]).to_ascii_lowercase())
-}
-
-/// Lower-case hexadecimal of a digest.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    HEXLOWER.encode(bytes)
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
 //! The words of the domain: what a job is, what can become of it, and of its way to a sink. Knows nothing of the rest.
 
 pub mod job;
+pub mod delivery;
+pub mod sink;

@@ -7,7 +7,7 @@ use super::{
     txn::Txn,
 };
 use crate::{
-    api::view::DeliveryState,
+    model::delivery::DeliveryState,
     util::{clock::Period, units::Time},
 };
 

@@ -9,7 +9,7 @@ use super::{
     txn::Txn,
 };
 use crate::{
-    api::view::{AttemptView, DeliveryState},
+    model::delivery::{DeliveryAttempt, DeliveryState},
     util::units::Time,
 };
 
@@ -24,7 +24,7 @@ pub struct AttemptDone {
     /// Which attempt of the delivery it is, from 1.
     pub number: u32,
     /// What happened.
-    pub attempt: AttemptView,
+    pub attempt: DeliveryAttempt,
     /// What it means.
     pub verdict: Verdict,
 }

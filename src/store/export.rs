@@ -1,5 +1,6 @@
 //! The whole store as text, as it is at one instant: of a daemon that runs, too.
 
+use data_encoding::HEXLOWER;
 use std::{
     fs,
     io::{self, Read as _, Write},
@@ -17,7 +18,6 @@ use super::{
     spool::Pin,
     transfer::{FORMAT, Line, TransferError, Transferred},
 };
-use crate::model::job::hex;
 
 /// Bytes of a stored job in one line.
 const CHUNK: usize = 48 << 10;
@@ -115,7 +115,7 @@ impl Export {
             }
             Ok::<_, TransferError>(())
         })?;
-        let sha256 = hex(&out.hash.clone().finalize());
+        let sha256 = HEXLOWER.encode(&out.hash.clone().finalize());
         out.line(&Line::End { records: done.records, jobs: done.jobs, sha256 })?;
         out.to.flush()?;
         Ok(done)

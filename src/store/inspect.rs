@@ -1,5 +1,6 @@
 //! A look at a whole store that nobody uses: what is in it, and whether it holds together.
 
+use data_encoding::HEXLOWER;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -11,8 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Delivery, DeliveryKey, Event, Stage, Store, StoreError, StoredJob, Watch, codec, keys};
 use crate::{
-    api::view::DeliveryState,
-    model::job::{Phase, hex},
+    model::{delivery::DeliveryState, job::Phase},
     util::units::Time,
 };
 
@@ -285,13 +285,13 @@ impl Check<'_> {
 /// A key as `w:0000000000000007`: its prefix, and the rest in hexadecimal.
 pub(super) fn shown(key: &[u8]) -> String {
     let (prefix, rest) = key.split_first().map_or((b'?', key), |(prefix, rest)| (*prefix, rest));
-    format!("{}:{}", char::from(prefix), hex(rest))
+    format!("{}:{}", char::from(prefix), HEXLOWER.encode(rest))
 }
 
 fn digest(path: &Path) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let size = io::copy(&mut fs::File::open(path)?, &mut hash)?;
-    Ok((size, hex(&hash.finalize())))
+    Ok((size, HEXLOWER.encode(&hash.finalize())))
 }
 
 /// The bytes of the files in a folder and below.

@@ -1,9 +1,9 @@
 //! What is known of a body once it went by: its size, its hash, and whether it may stand within a JSON text.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use super::StoredJob;
-use crate::model::job::hex;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -32,7 +32,7 @@ impl Measure {
     pub(super) fn end(self) -> StoredJob {
         StoredJob {
             size: self.size,
-            sha256: hex(&self.hash.finalize()),
+            sha256: HEXLOWER.encode(&self.hash.finalize()),
             content_type: (!self.text.is_whole()).then(|| "application/json".to_owned()),
             has_mark: self.head == BOM,
         }

@@ -46,7 +46,6 @@ mod writer;
 mod tests;
 
 use std::{
-    any::Any,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -59,6 +58,8 @@ use std::{
 };
 
 use tokio::sync::watch;
+
+use crate::util::panic::panic_text;
 
 pub use backfill::Past;
 pub use clock_mark::{ClockMark, Leap, Moved};
@@ -333,15 +334,6 @@ impl Files {
 /// sled panics on some damage and on some failures; a panic must not take the caller down.
 fn contained<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(StoreError::Damaged(panic_text(&*panic))))
-}
-
-/// The words of a panic.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "a panic without words".to_owned())
 }
 
 /// Makes a folder that its owner alone can read: jobs and callback secrets lie in it.

@@ -8,7 +8,10 @@ use super::{
     registering::load,
     txn::Txn,
 };
-use crate::{api::view::DeliveryState, model::job::EventType, util::units::Time};
+use crate::{
+    model::{delivery::DeliveryState, job::EventType},
+    util::units::Time,
+};
 
 /// What became of deliveries that were to be handed to another sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,8 +6,10 @@ use serde::de::DeserializeOwned;
 
 use super::{Delivery, DeliveryKey, Event, Store, StoreError, Watch, codec, keys, unreadable::Unreadable};
 use crate::{
-    api::view::DeliveryState,
-    model::job::{JobId, Outcome, Phase},
+    model::{
+        delivery::DeliveryState,
+        job::{JobId, Outcome, Phase},
+    },
     util::units::Time,
 };
 

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::DeliveryKey;
 use crate::{
-    api::view::{AttemptView, DeliveryState},
-    model::job::{Attempt, EventType, JobId, Outcome, Phase, Progress, event_id},
+    model::{
+        delivery::{DeliveryAttempt, DeliveryState},
+        job::{Attempt, EventType, JobId, Outcome, Phase, Progress, event_id},
+    },
     telemetry::{JobTrace, TraceParent},
     util::{secret::Secret, units::Time},
 };
@@ -444,7 +446,7 @@ pub struct Delivery {
     pub generation: u32,
     /// The latest attempts, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attempts: Vec<AttemptView>,
+    pub attempts: Vec<DeliveryAttempt>,
     /// Why it is a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

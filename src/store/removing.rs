@@ -6,7 +6,10 @@ use super::{
     Change, Delivery, DeliveryKey, Event, News, Store, StoreError, Watch, codec, keys, registering::find,
     registering::load, txn::Txn,
 };
-use crate::{api::view::DeliveryState, model::job::JobId, util::units::Time};
+use crate::{
+    model::{delivery::DeliveryState, job::JobId},
+    util::units::Time,
+};
 
 /// Watches that one round of retention drops at the most, so that callers never wait long behind it.
 const MAX_DROPPED: usize = 500;

@@ -23,8 +23,10 @@ use std::{
 
 use super::*;
 use crate::{
-    api::view::AttemptView,
-    model::job::{Attempt, EventType, JobId, Outcome},
+    model::{
+        delivery::DeliveryAttempt,
+        job::{Attempt, EventType, JobId, Outcome},
+    },
     util::units::{Size, Time},
 };
 
@@ -166,7 +168,7 @@ fn attempt(generation: u32, now: Time, verdict: Verdict) -> AttemptDone {
     let status = if verdict == Verdict::Delivered { 204 } else { 503 };
     let status = Some(status);
     let attempt =
-        AttemptView { at: now, duration_ms: 5, status, error: None, error_class: None, response: None };
+        DeliveryAttempt { at: now, duration_ms: 5, status, error: None, error_class: None, response: None };
     AttemptDone { generation, number: 1, attempt, verdict }
 }
 

@@ -17,7 +17,6 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::{Store, StoreConfig, StoreError, codec, export::is_readable, make_private, sync_folder};
-use crate::model::job::hex;
 
 /// The format that is written, and the newest that is read.
 pub(super) const FORMAT: u32 = 1;
@@ -182,7 +181,7 @@ fn fill(from: &mut dyn BufRead, folder: &Path) -> Result<Transferred, TransferEr
             Line::Data(_) => return Err(lines.wrong("bytes that belong to no job")),
             Line::End { records, jobs, sha256 } => {
                 let told = (records, jobs) == (done.records, done.jobs);
-                if !told || sha256 != hex(&lines.before.clone().finalize()) {
+                if !told || sha256 != HEXLOWER.encode(&lines.before.clone().finalize()) {
                     return Err(lines.wrong("the export was changed, or is not whole"));
                 }
                 break;

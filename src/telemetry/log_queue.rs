@@ -45,7 +45,7 @@ pub fn log_in_background() -> io::Result<()> {
     // The usual hook writes to stderr itself.
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        say(&format!("tidings: panic at {place}: {}", crate::store::panic_text(panic.payload())));
+        say(&format!("tidings: panic at {place}: {}", crate::util::panic::panic_text(panic.payload())));
     }));
     Ok(())
 }

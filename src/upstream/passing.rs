@@ -1,5 +1,6 @@
 //! The requests of others to a source, passed on, and whose they are.
 
+use data_encoding::HEXLOWER;
 use reqwest::{
     Body, Method, Response,
     header::{HeaderMap, HeaderValue},
@@ -8,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{Failure, Source, failure::foreign};
-use crate::{model::job::hex, util::secret::Secret};
+use crate::util::secret::Secret;
 
 /// Bytes of a key's digest that are kept: enough to tell keys apart, and of no use to guess one from.
 const PRINT: usize = 16;
@@ -90,7 +91,7 @@ impl Source {
 
 fn print(key: &Secret) -> String {
     let digest = Sha256::digest(key.expose());
-    hex(&digest[..PRINT])
+    HEXLOWER.encode(&digest[..PRINT])
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! URLs as they may be shown. Chat services put the secret of a webhook into its path, others put one into the query; so of a
 //! path only the first segment is shown, when it is a word, and a fingerprint that tells one path from another.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::{model::job::hex, util::secret::REDACTED};
+use crate::util::secret::REDACTED;
 
 /// Bytes of the fingerprint of a path.
 const FINGERPRINT: usize = 4;
@@ -47,7 +48,7 @@ fn path(url: &Url) -> String {
     if is_shown && rest.is_empty() && path.starts_with('/') {
         return path.to_owned();
     }
-    let fingerprint = hex(&Sha256::digest(path)[..FINGERPRINT]);
+    let fingerprint = HEXLOWER.encode(&Sha256::digest(path)[..FINGERPRINT]);
     let first = if is_shown && !first.is_empty() { format!("{first}/") } else { String::new() };
     format!("/{first}…{fingerprint}")
 }

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::DeliveryState;
-use crate::{model::job::Outcome, util::units::Time};
+use crate::{
+    model::{delivery::DeliveryState, job::Outcome},
+    util::units::Time,
+};
 
 /// The body of `POST /v1/deliveries/redeliver`: which ones. Without `state` the dead letters.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]

@@ -3,58 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::util::units::Time;
-
-/// How a sink is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SinkState {
-    /// It takes deliveries, as far as is known.
-    Ok,
-    /// It keeps failing: its breaker is not closed, or its last attempts failed with no success since.
-    Failing,
-    /// It was paused: deliveries wait until it is resumed.
-    Paused,
-    /// Deliveries wait for it, but it is not in the configuration.
-    NotConfigured,
-}
-
-impl SinkState {
-    /// The word used on every surface.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failing => "failing",
-            Self::Paused => "paused",
-            Self::NotConfigured => "not_configured",
-        }
-    }
-}
-
-/// A sink's circuit breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum BreakerState {
-    /// Deliveries are attempted when they are due.
-    Closed,
-    /// The sink kept failing: nothing goes to it until the pause is over.
-    Open,
-    /// One delivery is under way to find out.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// The word used on every surface.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-        }
-    }
-}
+use crate::{
+    model::sink::{BreakerState, OriginStatus, SinkState, SinkStatus},
+    util::units::Time,
+};
 
 /// A sink's health.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -128,31 +80,59 @@ pub struct OriginView {
     pub last_error: Option<String>,
 }
 
-impl SinkView {
-    /// A sink of which nothing is known yet.
-    #[must_use]
-    pub fn new(name: &str, kind: &str, target: &str) -> Self {
+impl From<SinkStatus> for SinkView {
+    fn from(status: SinkStatus) -> Self {
+        let SinkStatus {
+            name,
+            kind,
+            target,
+            state,
+            breaker,
+            next_probe_at,
+            quiet_until,
+            rate,
+            paused_at,
+            oldest_pending_at,
+            success_share,
+            pending,
+            in_flight,
+            delivered,
+            failed,
+            failures_in_row,
+            dead,
+            last_success_at,
+            last_error,
+            origins,
+        } = status;
+        let origins = origins.into_iter().map(OriginView::from).collect();
         Self {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-            target: target.to_owned(),
-            state: SinkState::Ok,
-            breaker: BreakerState::Closed,
-            next_probe_at: None,
-            quiet_until: None,
-            rate: None,
-            paused_at: None,
-            oldest_pending_at: None,
-            success_share: None,
-            pending: 0,
-            in_flight: 0,
-            delivered: 0,
-            failed: 0,
-            failures_in_row: 0,
-            dead: 0,
-            last_success_at: None,
-            last_error: None,
-            origins: Vec::new(),
+            name,
+            kind,
+            target,
+            state,
+            breaker,
+            next_probe_at,
+            quiet_until,
+            rate,
+            paused_at,
+            oldest_pending_at,
+            success_share,
+            pending,
+            in_flight,
+            delivered,
+            failed,
+            failures_in_row,
+            dead,
+            last_success_at,
+            last_error,
+            origins,
         }
+    }
+}
+
+impl From<OriginStatus> for OriginView {
+    fn from(status: OriginStatus) -> Self {
+        let OriginStatus { origin, state, breaker, pending, in_flight, failures_in_row, last_error } = status;
+        Self { origin, state, breaker, pending, in_flight, failures_in_row, last_error }
     }
 }

@@ -10,8 +10,9 @@ use crate::{
     deliver::{
         RetryConfig, breaker,
         decision::{History, decide},
-        report::{ErrorClass, Failure, Report, Verdict as Attempted},
+        report::{Failure, Report, Verdict as Attempted},
     },
+    model::delivery::ErrorClass,
     store::Verdict,
     util::units::Time,
 };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    api::view::BreakerState,
     deliver::{RetryConfig, breaker},
+    model::sink::BreakerState,
     util::units::Span,
 };
 

@@ -6,7 +6,7 @@ use super::{
     format::{copy, fixture},
     *,
 };
-use crate::{api::view::DeliveryState, model::job::Phase};
+use crate::model::{delivery::DeliveryState, job::Phase};
 
 impl Bench {
     async fn deliver_all(&self, sink: &str, now: Time) -> u64 {

@@ -1,7 +1,7 @@
 //! Attempts and what follows from them.
 
 use super::*;
-use crate::{api::view::DeliveryState, model::job::Phase};
+use crate::model::{delivery::DeliveryState, job::Phase};
 
 #[tokio::test]
 async fn a_failed_attempt_is_due_again_and_a_success_settles_the_watch() {

@@ -4,7 +4,10 @@
 //! of the format's version: the point of the fixture is that it was written by another build.
 
 use super::*;
-use crate::{api::view::DeliveryState, model::job::Phase, util::secret::Secret};
+use crate::{
+    model::{delivery::DeliveryState, job::Phase},
+    util::secret::Secret,
+};
 
 /// Files of the data folder, each compressed: the database alone is half a megabyte of mostly nothing.
 pub(super) fn fixture() -> PathBuf {

@@ -1,7 +1,7 @@
 //! What is made of a job on its way, for sinks that ask for it.
 
 use super::*;
-use crate::{api::view::DeliveryState, model::job::Phase};
+use crate::model::{delivery::DeliveryState, job::Phase};
 
 /// A status answer of a job that is being worked on.
 fn at_work(run: u32) -> Observation {

@@ -1,7 +1,7 @@
 //! Lists, page by page.
 
 use super::*;
-use crate::{api::view::DeliveryState, model::job::Phase};
+use crate::model::{delivery::DeliveryState, job::Phase};
 
 /// Every page of watches, and how many pages there were.
 fn walk(store: &Store, filter: &WatchFilter, limit: usize) -> (Vec<String>, usize) {

@@ -4,7 +4,11 @@ use proptest::{collection, option, prelude::*};
 
 use super::*;
 use crate::{
-    api::view::DeliveryState, deliver::ErrorClass, model::job::Progress, telemetry::TraceParent,
+    model::{
+        delivery::{DeliveryState, ErrorClass},
+        job::Progress,
+    },
+    telemetry::TraceParent,
     util::secret::Secret,
 };
 
@@ -177,10 +181,10 @@ fn event() -> impl Strategy<Value = Event> {
         })
 }
 
-fn attempt_view() -> impl Strategy<Value = AttemptView> {
+fn attempt_view() -> impl Strategy<Value = DeliveryAttempt> {
     let class = option::of(prop::sample::select(vec![ErrorClass::Timeout, ErrorClass::Status]));
     (time(), any::<u64>(), option::of(any::<u16>()), option::of(word()), class, option::of(word())).prop_map(
-        |(at, duration_ms, status, error, error_class, response)| AttemptView {
+        |(at, duration_ms, status, error, error_class, response)| DeliveryAttempt {
             at,
             duration_ms,
             status,

@@ -1,7 +1,7 @@
 //! A record that cannot be read costs its own watch.
 
 use super::*;
-use crate::{api::view::DeliveryState, model::job::Phase};
+use crate::model::{delivery::DeliveryState, job::Phase};
 
 /// What may stand in place of a record: nothing, half of one, another version, JSON of something else.
 const GARBAGE: [&[u8]; 6] = [b"", b"\x01", b"\x01{\"watch\":", b"\x02{}", b"\x01{}", b"\xff\xfe\x00junk"];
