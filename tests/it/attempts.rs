@@ -4,31 +4,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings::{
-    deliver::{RetryConfig, SinkConfig},
-    mock::{Ending, JobPlan, Kind, Mock, Raw},
+    mock::{Ending, JobPlan, Kind, Raw},
     util::units::Span,
 };
 
-use crate::harness::{Daemon, Receiver, Reply, Sinks, config, mock};
-
-struct Flow {
-    mock: Mock,
-    receiver: Receiver,
-    daemon: Daemon,
-    folder: tempfile::TempDir,
-}
+use crate::harness::{Flow, Reply};
 
 impl Flow {
-    /// With a schedule whose only step is this.
-    async fn start(step: Span) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (mock, receiver) = (mock().await, Receiver::start().await);
-        let mut config = config(folder.path(), &mock).webhook("app", &receiver.url(), 1);
-        if let Some(SinkConfig::Webhook(app)) = config.sinks.get_mut("app") {
-            app.retry = RetryConfig { schedule: vec![step], jitter: 0.0 };
-        }
-        let daemon = Daemon::start(config).await;
-        Self { mock, receiver, daemon, folder }
+    /// Every delivery of a job: one for each event that it made.
+    async fn deliveries_of(&self, job: &str) -> Vec<Value> {
+        self.deliveries(&format!("job_id={job}")).await
     }
 
     /// Registers a job: the answer's status and the watch.
@@ -49,23 +34,11 @@ impl Flow {
     async fn polls(&self, job: &str) -> u64 {
         self.daemon.finished(job).await["polls"].as_u64().unwrap()
     }
-
-    /// The events that this job made: every one of its deliveries.
-    async fn events(&self, job: &str) -> Vec<Value> {
-        let (status, page) = self.daemon.get(&format!("/v1/deliveries?job_id={job}")).await;
-        assert_eq!(status, 200, "{page}");
-        page["data"].as_array().unwrap().clone()
-    }
-
-    async fn stop(self) {
-        self.daemon.stop().await;
-        drop(self.folder);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_in_place_makes_a_second_event() {
-    let flow = Flow::start(Span::millis(20)).await;
+    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
     let job = flow.mock.add_job(JobPlan::new().ending(Ending::Failed));
     flow.daemon.watch(&job).await;
     let failed = flow.daemon.finished(&job).await;
@@ -88,7 +61,7 @@ async fn a_retry_in_place_makes_a_second_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_did_not_run_again_makes_no_second_event() {
-    let flow = Flow::start(Span::millis(20)).await;
+    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
     let job = flow.mock.add_job(JobPlan::new());
     flow.daemon.watch(&job).await;
     let first = flow.daemon.finished(&job).await;
@@ -98,7 +71,7 @@ async fn a_job_that_did_not_run_again_makes_no_second_event() {
             assert_eq!(again[field], first[field], "{field}");
         }
     }
-    assert_eq!(flow.events(&job).await.len(), 1);
+    assert_eq!(flow.deliveries_of(&job).await.len(), 1);
     assert_eq!(flow.receiver.requests().len(), 1);
     assert_eq!(flow.mock.requests(Some(&job), Some(Kind::Full)), 1, "nothing was fetched again");
     flow.stop().await;
@@ -106,7 +79,7 @@ async fn a_job_that_did_not_run_again_makes_no_second_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_completed_job_that_expires_later_makes_no_second_event() {
-    let flow = Flow::start(Span::millis(20)).await;
+    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
     let job = flow.mock.add_job(JobPlan::new());
     flow.daemon.watch(&job).await;
     let first = flow.daemon.finished(&job).await;
@@ -116,7 +89,7 @@ async fn a_completed_job_that_expires_later_makes_no_second_event() {
     let again = flow.again(&job).await;
     assert_eq!((&again["status"], &again["outcome"]), (&"expired".into(), &"completed".into()));
     assert_eq!(again["event_id"], first["event_id"]);
-    assert_eq!((flow.events(&job).await.len(), flow.receiver.requests().len()), (1, 1));
+    assert_eq!((flow.deliveries_of(&job).await.len(), flow.receiver.requests().len()), (1, 1));
     let (_, stored) = flow.daemon.get_bytes(&format!("/v1/watches/retab/{job}/job")).await;
     assert_eq!(stored, full, "the stored job outlives the upstream's");
     flow.stop().await;
@@ -124,7 +97,7 @@ async fn a_completed_job_that_expires_later_makes_no_second_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_may_be_registered_again_while_it_is_delivered() {
-    let flow = Flow::start(Span::secs(3600)).await;
+    let flow = Flow::start(&[Span::secs(3600)], |_| ()).await;
     flow.receiver.then([Reply::status(500)]);
     let job = flow.mock.add_job(JobPlan::new());
     flow.daemon.watch(&job).await;
@@ -141,14 +114,14 @@ async fn a_job_may_be_registered_again_while_it_is_delivered() {
     assert_eq!(status, 202);
     assert_eq!(flow.daemon.finished(&job).await["phase"], "done");
     let told = flow.receiver.requests();
-    assert_eq!((told.len(), flow.events(&job).await.len()), (2, 1), "two attempts of one delivery");
+    assert_eq!((told.len(), flow.deliveries_of(&job).await.len()), (2, 1), "two attempts of one delivery");
     assert_eq!(told[0].header("webhook-id"), told[1].header("webhook-id"));
     flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_again_is_merged_or_replaced() {
-    let flow = Flow::start(Span::millis(20)).await;
+    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
     let hour = Duration::from_hours(1);
     let job = flow.mock.add_job(JobPlan::new().lasting(hour));
     let (status, _) = flow.register(json!({"job_id": job, "labels": {"team": "a", "kept": "x"}})).await;
@@ -179,7 +152,7 @@ async fn what_is_given_again_is_merged_or_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_are_told_apart_for_an_upstream_without_timestamps() {
     const ENDED: &str = "{\"status\":\"completed\"}";
-    let flow = Flow::start(Span::millis(20)).await;
+    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
     flow.mock.set_raw("job_mute", Raw::new(ENDED, "{\"status\":\"completed\",\"run\":1}"));
     flow.daemon.watch("job_mute").await;
     let first = flow.daemon.finished("job_mute").await;

@@ -4,58 +4,38 @@ use base64::Engine as _;
 use serde_json::json;
 use tidings::{
     deliver::{Format, SinkConfig, WebhookConfig},
-    upstream::{Outcomes, SourceConfig, SourceType},
-    util::units::{Size, Span},
+    upstream::{Outcomes, SourceConfig},
+    util::units::Size,
 };
 
-use crate::harness::{Daemon, Receiver, Request, Site, config, eventually, mock};
+use crate::{
+    harness::{Flow, Receiver, Request, Setup, Site, eventually, is_finished},
+    sources::{custom, list},
+};
 
-/// A source whose status body is the result.
-fn inline(site: &Site) -> SourceConfig {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let mut source = SourceConfig {
-        profile: SourceType::named("custom").unwrap(),
-        base_url: Some(site.url()),
-        status_path: Some("/inline/{id}".to_owned()),
-        status_at: Some(words(&["/status"])),
-        outcomes: Some(Outcomes {
-            pending: words(&["busy"]),
-            completed: words(&["completed"]),
-            failed: words(&["failed"]),
-            ..Outcomes::default()
-        }),
-        max_requests_per_second: 2000.0,
-        ..SourceConfig::default()
-    };
-    source.polling.min_interval = Span::millis(20);
-    source.polling.max_interval = Some(Span::millis(100));
-    source
-}
-
-/// A daemon with a source of each kind at one site, and a receiver for each format.
+/// A flow with a source of each kind at one site, and a receiver for each format: `receiver` for the envelope.
 struct Bench {
-    daemon: Daemon,
+    flow: Flow,
     site: Site,
-    envelope: Receiver,
     raw: Receiver,
-    _folder: tempfile::TempDir,
 }
 
 impl Bench {
     async fn start(max_job_size: Size) -> Self {
-        let (folder, site) = (tempfile::tempdir().unwrap(), Site::start().await);
-        let mut config = config(folder.path(), &mock().await);
-        let retab = config.sources.get_mut("retab").unwrap();
-        retab.base_url = Some(site.url());
-        config.sources.insert("inline".to_owned(), SourceConfig { max_job_size, ..inline(&site) });
-        let (envelope, raw) = (Receiver::start().await, Receiver::start().await);
-        for (name, receiver, format) in
-            [("envelope", &envelope, Format::Envelope), ("raw", &raw, Format::Raw)]
-        {
-            let webhook = WebhookConfig { format, ..WebhookConfig::to(receiver.url()) };
-            config.sinks.insert(name.to_owned(), SinkConfig::Webhook(webhook));
-        }
-        Self { daemon: Daemon::start(config).await, site, envelope, raw, _folder: folder }
+        let (site, raw) = (Site::start().await, Receiver::start().await);
+        let inline =
+            SourceConfig { max_job_size, status_path: Some("/inline/{id}".to_owned()), ..custom(&site) };
+        let inline = SourceConfig { status_at: Some(list(&["/status"])), outcomes: Some(words()), ..inline };
+        let setup = Setup::new().await.retab(|retab| retab.base_url = Some(site.url()));
+        let webhook = WebhookConfig { format: Format::Raw, ..WebhookConfig::to(raw.url()) };
+        let flow = setup
+            .change(|config| {
+                config.sources.insert("inline".to_owned(), inline);
+                config.sinks.insert("raw".to_owned(), SinkConfig::Webhook(webhook));
+            })
+            .start()
+            .await;
+        Self { flow, site, raw }
     }
 
     /// Answers with this body wherever the job is asked for.
@@ -70,16 +50,21 @@ impl Bench {
     }
 
     async fn watch(&self, source: &str, id: &str) {
-        let (status, watch) = self.daemon.post("/v1/watches", &json!({"source": source, "job_id": id})).await;
-        assert_eq!(status, 202, "{watch}");
+        self.flow.daemon.register(&json!({"source": source, "job_id": id})).await;
     }
 
     async fn ended(&self, source: &str, id: &str) -> serde_json::Value {
-        eventually(&format!("{id} of {source} is done"), || async {
-            let (_, watch) = self.daemon.get(&format!("/v1/watches/{source}/{id}")).await;
-            matches!(watch["phase"].as_str(), Some("done" | "dead")).then_some(watch)
-        })
-        .await
+        self.flow.daemon.until_in(source, id, "is done", is_finished).await
+    }
+}
+
+/// The words of the source `inline`.
+fn words() -> Outcomes {
+    Outcomes {
+        pending: list(&["busy"]),
+        completed: list(&["completed"]),
+        failed: list(&["failed"]),
+        ..Outcomes::default()
     }
 }
 
@@ -127,9 +112,10 @@ async fn a_careless_body_ends_its_job_and_goes_on_as_it_came() {
                 "{name}"
             );
             assert!(of_event(&bench.raw.requests(), event) == body, "{name} of {source}");
-            let (status, stored) = bench.daemon.get_bytes(&format!("/v1/watches/{source}/{name}/job")).await;
+            let (status, stored) =
+                bench.flow.daemon.get_bytes(&format!("/v1/watches/{source}/{name}/job")).await;
             assert!((status, &stored) == (200, &body), "{name} of {source}");
-            let envelope = of_event(&bench.envelope.requests(), event);
+            let envelope = of_event(&bench.flow.receiver.requests(), event);
             if name == "not_utf8" {
                 let envelope: serde_json::Value = serde_json::from_slice(&envelope).unwrap();
                 let encoded = base64::engine::general_purpose::STANDARD.encode(&body);
@@ -153,7 +139,7 @@ async fn a_careless_body_ends_its_job_and_goes_on_as_it_came() {
         1,
         "fetched once"
     );
-    bench.daemon.stop().await;
+    bench.flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,11 +157,12 @@ async fn a_careless_body_of_a_running_job_is_no_failure() {
     }
     for (name, _) in careless() {
         bench
+            .flow
             .daemon
             .until(name, "is seen", |watch| watch["status"] == "queued" && watch["last_error"].is_null())
             .await;
     }
-    let (_, sources) = bench.daemon.get("/v1/sources").await;
+    let (_, sources) = bench.flow.daemon.get("/v1/sources").await;
     assert!(sources["data"].as_array().unwrap().iter().all(|source| source["state"] == "ok"), "{sources}");
     for (name, body) in careless() {
         bench.job(name, &body);
@@ -183,7 +170,7 @@ async fn a_careless_body_of_a_running_job_is_no_failure() {
     for (name, _) in careless() {
         assert_eq!(bench.ended("retab", name).await["outcome"], "completed", "{name}");
     }
-    bench.daemon.stop().await;
+    bench.flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +181,7 @@ async fn a_large_status_that_is_the_result_ends_its_job() {
     bench.job("large", body(20 << 20, "busy").as_bytes());
     bench.watch("inline", "large").await;
     eventually("it is seen", || async {
-        let (_, watch) = bench.daemon.get("/v1/watches/inline/large").await;
+        let (_, watch) = bench.flow.daemon.get("/v1/watches/inline/large").await;
         (watch["status"] == "busy").then_some(())
     })
     .await;
@@ -208,11 +195,11 @@ async fn a_large_status_that_is_the_result_ends_its_job() {
     bench.job("too_large", too_large.as_bytes());
     bench.watch("inline", "too_large").await;
     eventually("it says what holds it", || async {
-        let (_, watch) = bench.daemon.get("/v1/watches/inline/too_large").await;
+        let (_, watch) = bench.flow.daemon.get("/v1/watches/inline/too_large").await;
         watch["last_error"].as_str()?.contains("max_job_size (24MiB)").then_some(())
     })
     .await;
-    bench.daemon.stop().await;
+    bench.flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +216,7 @@ async fn what_is_no_json_is_no_status_and_no_job() {
         bench.job(name, body.as_bytes());
         bench.watch("inline", name).await;
         eventually(&format!("{name} is told"), || async {
-            let (_, watch) = bench.daemon.get(&format!("/v1/watches/inline/{name}")).await;
+            let (_, watch) = bench.flow.daemon.get(&format!("/v1/watches/inline/{name}")).await;
             assert_eq!((&watch["phase"], &watch["status"]), (&json!("watching"), &json!(null)), "{watch}");
             watch["last_error"].as_str()?.contains("no JSON").then_some(())
         })
@@ -237,5 +224,5 @@ async fn what_is_no_json_is_no_status_and_no_job() {
         bench.job(name, br#"{"status":"completed"}"#);
         assert_eq!(bench.ended("inline", name).await["outcome"], "completed");
     }
-    bench.daemon.stop().await;
+    bench.flow.stop().await;
 }

@@ -8,69 +8,23 @@ use std::{
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tidings::{
-    config::Config,
     deliver::{RetryConfig, SinkConfig, WebhookConfig},
-    mock::{JobPlan, Mock},
-    util::{
-        secret::Secret,
-        units::{Span, Time},
-    },
+    util::secret::Secret,
+    util::units::{Span, Time},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 
-use crate::harness::{Daemon, LOOPBACK, Receiver, Reply, Sinks, config, eventually, mock};
+use crate::harness::{Flow, LOOPBACK, Receiver, Reply, eventually, webhook};
 
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW: &str = "whsec_c2Vjb25kIHNlY3JldCBvZiBhIHJvdGF0aW9u";
 
-struct Flow {
-    mock: Mock,
-    receiver: Receiver,
-    daemon: Daemon,
-    folder: tempfile::TempDir,
-}
-
-impl Flow {
-    /// With the sink `app`, whose schedule has so many quick steps.
-    async fn start(retries: usize, change: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (mock, receiver) = (mock().await, Receiver::start().await);
-        let mut config = config(folder.path(), &mock).webhook("app", &receiver.url(), retries);
-        change(&mut config);
-        let daemon = Daemon::start(config).await;
-        Self { mock, receiver, daemon, folder }
-    }
-
-    /// A new job, registered.
-    async fn job(&self) -> String {
-        let job = self.mock.add_job(JobPlan::new());
-        self.daemon.watch(&job).await;
-        job
-    }
-
-    /// The delivery of a watch to `app`, with its attempts.
-    async fn delivery(&self, watch: &Value) -> Value {
-        let to_app = |brief: &&Value| brief["sink"] == "app";
-        let brief = watch["deliveries"].as_array().unwrap().iter().find(to_app).unwrap();
-        let id = brief["id"].as_str().unwrap();
-        let (status, delivery) = self.daemon.get(&format!("/v1/deliveries/{id}")).await;
-        assert_eq!((status, &delivery["event_id"]), (200, &watch["event_id"]));
-        delivery
-    }
-
-    async fn stop(self) {
-        self.daemon.stop().await;
-        drop(self.folder);
-    }
-}
-
-/// Changes the webhook `app`.
-fn app(config: &mut Config, change: impl FnOnce(&mut WebhookConfig)) {
-    let Some(SinkConfig::Webhook(app)) = config.sinks.get_mut("app") else { panic!("there is a sink `app`") };
-    change(app);
+/// So many quick retries.
+fn quick(retries: usize) -> Vec<Span> {
+    vec![Span::millis(20); retries]
 }
 
 /// One field of each attempt.
@@ -80,10 +34,7 @@ fn each<'a>(delivery: &'a Value, field: &str) -> Vec<&'a Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_fails_three_times_gets_the_same_event_a_fourth_time() {
-    let second = |config: &mut Config| {
-        app(config, |app| app.retry = RetryConfig { schedule: vec![Span::millis(1100); 3], jitter: 0.0 });
-    };
-    let flow = Flow::start(3, second).await;
+    let flow = Flow::start(&[Span::millis(1100); 3], |_| ()).await;
     flow.receiver.then([500, 503, 302].map(Reply::status));
     let job = flow.job().await;
     let watch = flow.daemon.finished(&job).await;
@@ -113,7 +64,7 @@ async fn a_sink_that_fails_three_times_gets_the_same_event_a_fourth_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_a_failure_and_is_not_followed() {
-    let (flow, elsewhere) = (Flow::start(1, |_| ()).await, Receiver::start().await);
+    let (flow, elsewhere) = (Flow::start(&quick(1), |_| ()).await, Receiver::start().await);
     let redirect = |code| Reply::Status(code, vec![("location", elsewhere.url())]);
     flow.receiver.then([redirect(301), redirect(308)]);
     let job = flow.job().await;
@@ -126,8 +77,8 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_hangs_times_out_and_slows_no_other() {
     let other = Receiver::start().await;
-    let flow = Flow::start(1, |config| {
-        app(config, |app| (app.timeout, app.max_in_flight) = (Span::millis(400), 1));
+    let flow = Flow::start(&quick(1), |config| {
+        webhook(config, |app| (app.timeout, app.max_in_flight) = (Span::millis(400), 1));
         let fast = WebhookConfig::to(other.url());
         config.sinks.insert("fast".to_owned(), SinkConfig::Webhook(fast));
     })
@@ -161,7 +112,7 @@ async fn an_answer_that_breaks_off_is_no_success() {
             stream.set_zero_linger().unwrap();
         }
     });
-    let flow = Flow::start(1, |config| app(config, |app| app.url = Some(url))).await;
+    let flow = Flow::start(&quick(1), |config| webhook(config, |app| app.url = Some(url))).await;
     let job = flow.job().await;
     let watch = flow.daemon.finished(&job).await;
     assert_eq!(watch["phase"], "dead", "{watch}");
@@ -174,7 +125,7 @@ async fn an_answer_that_breaks_off_is_no_success() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gone_is_a_dead_letter_at_once() {
-    let flow = Flow::start(5, |_| ()).await;
+    let flow = Flow::start(&quick(5), |_| ()).await;
     flow.receiver.then([Reply::status(410)]);
     let job = flow.job().await;
     let watch = flow.daemon.finished(&job).await;
@@ -190,7 +141,7 @@ async fn gone_is_a_dead_letter_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receivers_wish_for_patience_is_kept() {
-    let flow = Flow::start(2, |_| ()).await;
+    let flow = Flow::start(&quick(2), |_| ()).await;
     let wait = |code, text: &str| Reply::Status(code, vec![("retry-after", text.to_owned())]);
     let date = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(4));
     flow.receiver.then([wait(429, "2"), wait(503, &date)]);
@@ -208,7 +159,7 @@ async fn a_receivers_wish_for_patience_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_can_be_sent_again() {
-    let flow = Flow::start(2, |_| ()).await;
+    let flow = Flow::start(&quick(2), |_| ()).await;
     flow.receiver.always(Reply::status(500));
     let job = flow.job().await;
     let dead = flow.daemon.finished(&job).await;
@@ -236,7 +187,7 @@ async fn a_dead_letter_can_be_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_are_sent_again_by_filter() {
     let other = Receiver::start().await;
-    let flow = Flow::start(0, |config| {
+    let flow = Flow::start(&quick(0), |config| {
         let webhook = WebhookConfig {
             retry: RetryConfig { schedule: vec![], jitter: 0.0 },
             ..WebhookConfig::to(other.url())
@@ -275,8 +226,8 @@ async fn many_are_sent_again_by_filter() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_independent_library_accepts_the_signature() {
     let rotating = Receiver::start().await;
-    let flow = Flow::start(0, |config| {
-        app(config, |app| app.secret = Some(Secret::new(OLD)));
+    let flow = Flow::start(&quick(0), |config| {
+        webhook(config, |app| app.secret = Some(Secret::new(OLD)));
         let mut both = WebhookConfig::to(rotating.url());
         both.secrets = vec![Secret::new(NEW), Secret::new(OLD)];
         config.sinks.insert("rotating".to_owned(), SinkConfig::Webhook(both));

@@ -10,38 +10,28 @@ use std::{
 };
 
 use serde_json::json;
-use tidings::{config::Config, util::units::Span};
+use tidings::{upstream::SourceConfig, util::units::Span};
 
 use crate::harness::{
-    Daemon, Receiver, Sinks, config, eventually, mock,
+    Flow, Setup, eventually,
     script::{Ask, Reply, Script},
 };
 
-struct Flow {
-    script: Script,
-    receiver: Receiver,
-    daemon: Daemon,
-    folder: tempfile::TempDir,
-}
-
-impl Flow {
-    /// The default configuration but for the place of everything, changed.
-    async fn start(
-        rule: impl Fn(&Ask) -> Reply + Send + 'static,
-        change: impl FnOnce(&mut tidings::upstream::SourceConfig),
-    ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (mock, receiver) = (mock().await, Receiver::start().await);
-        let script = Script::start(rule).await;
-        let mut config: Config = config(folder.path(), &mock).webhook("app", &receiver.url(), 3);
-        let source = config.sources.get_mut("retab").unwrap();
+/// A flow whose upstream answers by this rule. Its source is as it is by default, but for its place and this change.
+async fn scripted(
+    rule: impl Fn(&Ask) -> Reply + Send + 'static,
+    change: impl FnOnce(&mut SourceConfig),
+) -> (Flow, Script) {
+    let script = Script::start(rule).await;
+    let setup = Setup::new().await.retab(|source| {
         source.base_url = Some(script.url());
         source.not_found_grace = None;
         change(source);
-        let daemon = Daemon::start(config).await;
-        Self { script, receiver, daemon, folder }
-    }
+    });
+    (setup.start().await, script)
+}
 
+impl Flow {
     /// Registers so many jobs `bad-NUMBER` and as many `good-NUMBER` in one batch.
     async fn register_both(&self, count: usize) -> (Vec<String>, Vec<String>) {
         let named = |kind: &str| (0..count).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>();
@@ -51,7 +41,7 @@ impl Flow {
     }
 
     /// Registers so many jobs `job-NUMBER` in one batch.
-    async fn register(&self, count: usize) -> Vec<String> {
+    async fn register_jobs(&self, count: usize) -> Vec<String> {
         let jobs: Vec<String> = (0..count).map(|number| format!("job-{number}")).collect();
         self.register_all(&jobs).await;
         jobs
@@ -63,27 +53,22 @@ impl Flow {
         assert_eq!((status, answer["accepted"].as_u64()), (200, Some(jobs.len() as u64)), "{answer}");
     }
 
-    async fn completed(&self, jobs: &[String]) {
+    async fn all_completed(&self, jobs: &[String]) {
         for job in jobs {
             let watch = self.daemon.finished(job).await;
             assert_eq!(watch["outcome"], "completed", "{watch}");
         }
     }
 
-    async fn open(&self, jobs: &[String]) {
+    async fn all_open(&self, jobs: &[String]) {
         for job in jobs {
             let (_, watch) = self.daemon.get(&format!("/v1/watches/retab/{job}")).await;
             assert!(watch["phase"] == "watching" || watch["phase"] == "fetching", "{watch}");
         }
     }
 
-    async fn state(&self) -> String {
-        self.daemon.get("/v1/sources").await.1["data"][0]["state"].as_str().unwrap().to_owned()
-    }
-
-    async fn stop(self) {
-        self.daemon.stop().await;
-        drop((self.receiver, self.folder));
+    async fn source_is(&self, state: &str) -> bool {
+        self.source().await["state"] == state
     }
 }
 
@@ -103,13 +88,13 @@ async fn half_fails(full: bool, failure: impl Fn() -> Reply + Send + 'static) {
         true => Reply::status(ask, "completed"),
         false => honest(ask),
     };
-    let flow = Flow::start(rule, |source| source.max_in_flight = 8).await;
+    let (flow, script) = scripted(rule, |source| source.max_in_flight = 8).await;
     let (bad, good) = flow.register_both(40).await;
-    flow.completed(&good).await;
+    flow.all_completed(&good).await;
     for job in &good {
-        assert_eq!((flow.script.count(job, false), flow.script.count(job, true)), (3, 1), "{job}");
+        assert_eq!((script.count(job, false), script.count(job, true)), (3, 1), "{job}");
     }
-    flow.open(&bad).await;
+    flow.all_open(&bad).await;
     flow.stop().await;
 }
 
@@ -156,25 +141,25 @@ async fn a_gateway_without_routes_loses_nothing() {
             true => Reply::Code(code, Vec::new()),
             false => Reply::status(ask, "in_progress"),
         };
-        let flow = Flow::start(rule, |_| ()).await;
-        let jobs = flow.register(50).await;
+        let (flow, script) = scripted(rule, |_| ()).await;
+        let jobs = flow.register_jobs(50).await;
         eventually("each has been seen", || async {
-            jobs.iter().all(|job| flow.script.count(job, false) > 0).then_some(())
+            jobs.iter().all(|job| script.count(job, false) > 0).then_some(())
         })
         .await;
         is_broken.store(true, Ordering::Relaxed);
-        let before = flow.script.asked().len();
+        let before = script.asked().len();
         eventually("each was refused often enough to be given up", || async {
             let mut asked = std::collections::HashMap::new();
-            for ask in &flow.script.asked()[before..] {
+            for ask in &script.asked()[before..] {
                 *asked.entry(ask.job.clone()).or_insert(0) += 1;
             }
             (asked.len() == 50 && asked.values().all(|count| *count > 12)).then_some(())
         })
         .await;
-        flow.open(&jobs).await;
-        flow.script.set(|ask| Reply::status(ask, "completed"));
-        flow.completed(&jobs).await;
+        flow.all_open(&jobs).await;
+        script.set(|ask| Reply::status(ask, "completed"));
+        flow.all_completed(&jobs).await;
         flow.stop().await;
     }
 }
@@ -189,14 +174,14 @@ async fn a_limit_by_403_is_a_limit() {
         1 if !ask.full => Reply::Code(403, reset()),
         _ => Reply::status(ask, "completed"),
     };
-    let flow = Flow::start(rule, |_| ()).await;
-    let jobs = flow.register(1).await;
-    eventually("it is limited", || async { (flow.state().await == "limited").then_some(()) }).await;
-    flow.completed(&jobs).await;
-    let asked = flow.script.asked();
+    let (flow, script) = scripted(rule, |_| ()).await;
+    let jobs = flow.register_jobs(1).await;
+    eventually("it is limited", || async { flow.source_is("limited").await.then_some(()) }).await;
+    flow.all_completed(&jobs).await;
+    let asked = script.asked();
     // By the second, as the header says it.
     assert!(asked[1].at >= asked[0].at + Duration::from_secs(2), "{asked:?}");
-    assert_eq!(flow.script.count(&jobs[0], false), 2);
+    assert_eq!(script.count(&jobs[0], false), 2);
     flow.stop().await;
 }
 
@@ -206,33 +191,24 @@ async fn somebody_who_asks_for_a_poll_gets_one_during_a_long_pause() {
         1 if !ask.full => Reply::Code(429, vec![("retry-after", "86400".to_owned())]),
         _ => Reply::status(ask, "completed"),
     };
-    let flow = Flow::start(rule, |_| ()).await;
-    let jobs = flow.register(1).await;
-    eventually("it is limited", || async { (flow.state().await == "limited").then_some(()) }).await;
+    let (flow, _script) = scripted(rule, |_| ()).await;
+    let jobs = flow.register_jobs(1).await;
+    eventually("it is limited", || async { flow.source_is("limited").await.then_some(()) }).await;
     let (_, watch) = flow.daemon.get(&format!("/v1/watches/retab/{}", jobs[0])).await;
     assert_eq!(watch["next_poll_reason"], "source_limited", "{watch}");
     let (status, _) = flow.daemon.post(&format!("/v1/watches/retab/{}/poll", jobs[0]), &json!({})).await;
     assert_eq!(status, 202);
-    flow.completed(&jobs).await;
-    assert_eq!(flow.state().await, "ok");
+    flow.all_completed(&jobs).await;
+    assert_eq!(flow.source().await["state"], "ok");
     flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deadlines_that_passed_while_the_daemon_was_down_are_looked_at() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
-    let script = Script::start(|ask: &Ask| Reply::status(ask, "in_progress")).await;
-    let mut config = config(folder.path(), &mock).webhook("app", &receiver.url(), 3);
-    let source = config.sources.get_mut("retab").unwrap();
-    source.base_url = Some(script.url());
-    source.polling.deadline = Span::millis(1500);
-    let daemon = Daemon::start(config.clone()).await;
-    let jobs: Vec<String> = (0..60).map(|number| format!("job-{number}")).collect();
-    let watches: Vec<_> = jobs.iter().map(|job| json!({"job_id": job})).collect();
-    assert_eq!(daemon.post("/v1/watches/batch", &json!({"watches": watches})).await.0, 200);
-    daemon.stop().await;
+    let (flow, script) = scripted(|ask| Reply::status(ask, "in_progress"), |_| ()).await;
+    let jobs = flow.register_jobs(60).await;
     let registered = std::time::Instant::now();
+    let down = flow.down().await;
     // At the start the source is out of order in one way or another; all jobs have ended meanwhile.
     let since = Arc::new(std::sync::Mutex::new(None::<std::time::Instant>));
     script.set(move |ask| {
@@ -243,33 +219,31 @@ async fn deadlines_that_passed_while_the_daemon_was_down_are_looked_at() {
         }
     });
     eventually("the deadlines have passed", || async {
-        (registered.elapsed() > Duration::from_millis(1600)).then_some(())
+        (registered.elapsed() > Duration::from_millis(400)).then_some(())
     })
     .await;
-    let daemon = Daemon::start(config).await;
-    for job in &jobs {
-        assert_eq!(daemon.finished(job).await["outcome"], "completed", "{job}");
-    }
+    let flow = down.retab(|source| source.polling.deadline = Span::millis(300)).start().await;
+    flow.all_completed(&jobs).await;
     let told: BTreeSet<String> =
-        receiver.requests().iter().map(|request| request.json()["type"].to_string()).collect();
+        flow.receiver.requests().iter().map(|request| request.json()["type"].to_string()).collect();
     assert_eq!(told, ["\"job.completed\"".to_owned()].into());
-    daemon.stop().await;
+    flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_about_which_two_routes_disagree_is_asked_with_patience() {
     let rule = |ask: &Ask| Reply::status(ask, if ask.full { "in_progress" } else { "completed" });
-    let flow = Flow::start(rule, |_| ()).await;
-    let jobs = flow.register(1).await;
+    let (flow, script) = scripted(rule, |_| ()).await;
+    let jobs = flow.register_jobs(1).await;
     let asked = eventually("the status is asked again", || async {
-        let asked = flow.script.asked();
+        let asked = script.asked();
         (asked.iter().filter(|ask| !ask.full).count() > 1).then_some(asked)
     })
     .await;
     let full: Vec<bool> = asked.iter().take(6).map(|ask| ask.full).collect();
     assert_eq!(full, [false, true, true, true, true, false]);
-    flow.open(&jobs).await;
-    flow.script.set(|ask| Reply::status(ask, "completed"));
-    flow.completed(&jobs).await;
+    flow.all_open(&jobs).await;
+    script.set(|ask| Reply::status(ask, "completed"));
+    flow.all_completed(&jobs).await;
     flow.stop().await;
 }

@@ -5,34 +5,18 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings::{
     config::Config,
-    mock::{JobPlan, Kind, Lag, Mock, Raw, Timestamps},
+    mock::{JobPlan, Kind, Lag, Raw, Timestamps},
     util::units::{Size, Span, Time},
 };
 
-use crate::harness::{Daemon, Receiver, Request, Sinks, config, eventually, mock};
+use crate::harness::{Flow, Request, eventually};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_hours(1);
 
 const RUNNING: &str = "{ \"status\" : \"in_progress\", \"n\":1e-400 }\n";
 
-struct Flow {
-    mock: Mock,
-    receiver: Receiver,
-    daemon: Daemon,
-    folder: tempfile::TempDir,
-}
-
 impl Flow {
-    async fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (mock, receiver) = (mock().await, Receiver::start().await);
-        let mut config = config(folder.path(), &mock).webhook("app", &receiver.url(), 3);
-        change(&mut config);
-        let daemon = Daemon::start(config).await;
-        Self { mock, receiver, daemon, folder }
-    }
-
     /// The watch of a lost job with the event that says so; it came once and names the reason.
     async fn lost(&self, job: &str, reason: &str) -> (Value, Vec<u8>) {
         let watch = self.daemon.finished(job).await;
@@ -51,15 +35,11 @@ impl Flow {
         (watch, about[0].body.clone())
     }
 
-    async fn done(&self, job: &str) -> Value {
-        let watch = self.daemon.finished(job).await;
-        assert_eq!((&watch["phase"], &watch["outcome"]), (&"done".into(), &"completed".into()), "{watch}");
+    /// Waits until a job is completed and delivered.
+    async fn completed(&self, job: &str) -> Value {
+        let watch = self.done(job).await;
+        assert_eq!(watch["outcome"], "completed", "{watch}");
         watch
-    }
-
-    async fn stop(self) {
-        self.daemon.stop().await;
-        drop(self.folder);
     }
 }
 
@@ -73,18 +53,17 @@ fn time(value: &Value) -> Time {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_turns_up_late_is_followed_to_its_end() {
-    let flow = Flow::start(grace(Span::secs(30))).await;
+    let flow = Flow::quick(grace(Span::secs(30))).await;
     flow.mock.set(|faults| faults.lag = Lag { requests: 12, period: Duration::ZERO });
-    let job = flow.mock.add_job(JobPlan::new());
-    flow.daemon.watch(&job).await;
-    flow.done(&job).await;
+    let job = flow.job().await;
+    flow.completed(&job).await;
     assert_eq!(flow.mock.answers(404), 12);
     flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_nobody_knows_is_lost_at_the_fourth_404() {
-    let flow = Flow::start(grace(Span::secs(0))).await;
+    let flow = Flow::quick(grace(Span::secs(0))).await;
     flow.daemon.watch("job_none").await;
     let (watch, body) = flow.lost("job_none", "404").await;
     assert_eq!(watch["polls"], 4);
@@ -97,7 +76,7 @@ async fn a_job_that_nobody_knows_is_lost_at_the_fourth_404() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_job_is_lost_before_its_grace_is_over() {
     const GRACE: Span = Span::millis(1500);
-    let flow = Flow::start(grace(GRACE)).await;
+    let flow = Flow::quick(grace(GRACE)).await;
     flow.daemon.watch("job_none").await;
     let (watch, _) = flow.lost("job_none", "404").await;
     let lasted = time(&watch["finished_at"]).since(time(&watch["created_at"]));
@@ -108,7 +87,7 @@ async fn no_job_is_lost_before_its_grace_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_vanishes_is_lost_with_its_last_status() {
-    let flow = Flow::start(grace(Span::secs(0))).await;
+    let flow = Flow::quick(grace(Span::secs(0))).await;
     flow.mock.set_raw("job_gone", Raw::new(RUNNING, ""));
     flow.daemon.watch("job_gone").await;
     flow.daemon.until("job_gone", "is seen", |watch| watch["status"] == "in_progress").await;
@@ -121,7 +100,7 @@ async fn a_job_that_vanishes_is_lost_with_its_last_status() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_gone_is_lost_at_the_fourth_410() {
-    let flow = Flow::start(grace(Span::secs(0))).await;
+    let flow = Flow::quick(grace(Span::secs(0))).await;
     flow.mock.set_raw("job_gone", Raw::code(410));
     flow.daemon.watch("job_gone").await;
     let (watch, _) = flow.lost("job_gone", "410").await;
@@ -131,7 +110,7 @@ async fn a_job_that_is_gone_is_lost_at_the_fourth_410() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_a_watch_once_the_upstream_can_be_asked() {
-    let flow = Flow::start(|_| ()).await;
+    let flow = Flow::quick(|_| ()).await;
     let job = flow.mock.add_job(JobPlan::new().lasting(LONG));
     let asked = json!({"job_id": job, "deadline": "1500ms"});
     let (status, fresh) = flow.daemon.post("/v1/watches", &asked).await;
@@ -165,22 +144,20 @@ async fn a_deadline_ends_a_watch_once_the_upstream_can_be_asked() {
     }
     flow.mock.advance(LONG * 2);
     flow.mock.come_back().await.unwrap();
-    flow.done(&quick).await;
+    flow.completed(&quick).await;
     flow.lost(&slow, "deadline").await;
     flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_status_route_is_remembered() {
-    let flow = Flow::start(|_| ()).await;
+    let flow = Flow::quick(|_| ()).await;
     flow.mock.set(|faults| faults.no_status_route = true);
-    let first = flow.mock.add_job(JobPlan::new());
-    flow.daemon.watch(&first).await;
-    flow.done(&first).await;
+    let first = flow.job().await;
+    flow.completed(&first).await;
     assert_eq!(flow.mock.requests(None, Some(Kind::Status)), 2, "asked, and once more to be sure");
-    let second = flow.mock.add_job(JobPlan::new());
-    flow.daemon.watch(&second).await;
-    flow.done(&second).await;
+    let second = flow.job().await;
+    flow.completed(&second).await;
     assert_eq!(flow.mock.requests(None, Some(Kind::Status)), 2, "and never again");
     assert!(flow.mock.requests(Some(&second), Some(Kind::Light)) > 0);
     assert_eq!(flow.mock.requests(None, Some(Kind::Full)), 2);
@@ -189,7 +166,7 @@ async fn a_missing_status_route_is_remembered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_word_is_passed_on_and_counts_as_pending() {
-    let flow = Flow::start(|_| ()).await;
+    let flow = Flow::quick(|_| ()).await;
     let plan = JobPlan { word: Some("out_for_lunch".to_owned()), ..JobPlan::new().lasting(LONG) };
     let job = flow.mock.add_job(plan);
     flow.mock.advance(LONG / 2);
@@ -197,18 +174,17 @@ async fn an_unknown_word_is_passed_on_and_counts_as_pending() {
     let seen = flow.daemon.until(&job, "is seen", |watch| watch["status"] == "out_for_lunch").await;
     assert_eq!((&seen["phase"], &seen["outcome"]), (&"watching".into(), &Value::Null));
     flow.mock.advance(LONG);
-    flow.done(&job).await;
+    flow.completed(&job).await;
     flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_generations_of_the_api_are_read() {
-    let flow = Flow::start(|_| ()).await;
+    let flow = Flow::quick(|_| ()).await;
     for timestamps in [Timestamps::Epoch, Timestamps::Iso] {
         flow.mock.set_timestamps(timestamps);
-        let job = flow.mock.add_job(JobPlan::new());
-        flow.daemon.watch(&job).await;
-        flow.done(&job).await;
+        let job = flow.job().await;
+        flow.completed(&job).await;
         let full: Value = serde_json::from_slice(&flow.mock.full_body(&job).unwrap()).unwrap();
         let ended = match &full["completed_at"] {
             Value::Number(seconds) => seconds.as_i64().unwrap() * 1000,
@@ -223,7 +199,7 @@ async fn both_generations_of_the_api_are_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_makes_no_sense_is_the_upstreams_trouble() {
-    let flow = Flow::start(|_| ()).await;
+    let flow = Flow::quick(|_| ()).await;
     for (body, error) in [("<html>busy</html>", "no JSON"), ("{\"state\":\"completed\"}", "no status")] {
         let job = flow.mock.add_job(JobPlan::new());
         flow.mock.set_raw(&job, Raw { code: 200, status: Some(body.into()), full: None });
@@ -240,29 +216,23 @@ async fn an_answer_that_makes_no_sense_is_the_upstreams_trouble() {
         })
         .await;
         flow.mock.set(|faults| faults.raw.clear());
-        assert_eq!(flow.done(&job).await["last_error"], Value::Null);
+        assert_eq!(flow.completed(&job).await["last_error"], Value::Null);
     }
     flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_too_large_waits_for_somebody_to_raise_the_limit() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
-    let mut config = config(folder.path(), &mock).webhook("app", &receiver.url(), 3);
-    config.sources.get_mut("retab").unwrap().max_job_size = Size::kib(64);
-    let daemon = Daemon::start(config.clone()).await;
-    let job = mock.add_job(JobPlan::new().size(Size::kib(128)));
-    daemon.watch(&job).await;
+    let limit =
+        |size: Size| move |config: &mut Config| config.sources.get_mut("retab").unwrap().max_job_size = size;
+    let flow = Flow::quick(limit(Size::kib(64))).await;
+    let job = flow.run(JobPlan::new().size(Size::kib(128))).await;
     let told = |watch: &Value| watch["last_error"].as_str().is_some_and(|told| told.contains("max_job_size"));
-    let watch = daemon.until(&job, "tells", told).await;
+    let watch = flow.until(&job, "tells", told).await;
     assert_eq!((&watch["phase"], &watch["status"]), (&"fetching".into(), &"completed".into()));
-    let fits = mock.add_job(JobPlan::new().size(Size::kib(60)));
-    daemon.watch(&fits).await;
-    assert_eq!(daemon.finished(&fits).await["outcome"], "completed");
-    daemon.stop().await;
-    config.sources.get_mut("retab").unwrap().max_job_size = Size::kib(256);
-    let daemon = Daemon::start(config).await;
-    assert_eq!(daemon.finished(&job).await["outcome"], "completed");
-    daemon.stop().await;
+    let fits = flow.run(JobPlan::new().size(Size::kib(60))).await;
+    flow.completed(&fits).await;
+    let flow = flow.restart(limit(Size::kib(256))).await;
+    flow.completed(&job).await;
+    flow.stop().await;
 }

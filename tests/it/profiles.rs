@@ -5,14 +5,14 @@ use tidings::{deliver::Format, upstream::SourceConfig};
 
 use crate::{
     harness::{Site, eventually},
-    sources::{Flow, custom, list, source},
+    sources::{custom, flow_of, list, source},
 };
 
 /// The rest of a URL belongs to the operator: whatever a caller writes into a variable or an id stays where it stands.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callers_words_do_not_leave_their_place_in_a_url() {
     let site = Site::start().await;
-    let flow = Flow::start(source("retab-extractions", &site), Format::Raw).await;
+    let flow = flow_of(source("retab-extractions", &site), Format::Raw).await;
     for kind in [
         "/api-keys?all=1#",
         "..",
@@ -36,13 +36,13 @@ async fn a_callers_words_do_not_leave_their_place_in_a_url() {
     let place = "/v1/api-keys%3Fall=1%23/e%3F2%23";
     site.json(&format!("{place}?include_output=false"), r#"{"status":"completed"}"#);
     site.json(&format!("{place}?include_output=true"), r#"{"status":"completed","output":[1]}"#);
-    flow.watch(&json!({"job_id": "e?2#", "vars": {"kind": "api-keys?all=1#"}})).await;
+    flow.daemon.register(&json!({"job_id": "e?2#", "vars": {"kind": "api-keys?all=1#"}})).await;
     assert_eq!(flow.receiver.at_least(1).await.remove(0).body, b"[1]");
     flow.stop().await;
 
-    let flow = Flow::start(source("google-lro", &site), Format::Raw).await;
+    let flow = flow_of(source("google-lro", &site), Format::Raw).await;
     site.json("/v1/operations/build/acme/ab:c=%23d%3Fe", r#"{"done":true,"response":{"n":1}}"#);
-    flow.watch(&json!({"job_id": "operations/build/acme/ab:c=#d?e"})).await;
+    flow.daemon.register(&json!({"job_id": "operations/build/acme/ab:c=#d?e"})).await;
     assert_eq!(flow.receiver.at_least(1).await.remove(0).body, br#"{"n":1}"#);
     let (status, problem) =
         flow.daemon.post("/v1/watches", &json!({"job_id": "operations/../../admin"})).await;
@@ -59,9 +59,9 @@ async fn ends_only_with(
     before: &str,
     after: &str,
 ) -> Value {
-    let flow = Flow::start(source, Format::Raw).await;
+    let flow = flow_of(source, Format::Raw).await;
     site.json(path, before);
-    flow.watch(&json!({"job_id": "7", "vars": vars})).await;
+    flow.daemon.register(&json!({"job_id": "7", "vars": vars})).await;
     let polls = site.requests(path).len();
     let watch = eventually("it is polled again", || async {
         let (_, watch) = flow.daemon.get("/v1/watches/jobs/7").await;
@@ -120,14 +120,14 @@ async fn a_job_with_a_final_word_that_goes_on_has_not_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_word_is_no_failure_and_an_error_beside_the_end_is() {
     let site = Site::start().await;
-    let flow = Flow::start(source("google-lro", &site), Format::Raw).await;
+    let flow = flow_of(source("google-lro", &site), Format::Raw).await;
     for (id, error, outcome) in [
         ("a", "{\"code\":1}", "cancelled"),
         ("b", "{\"code\":4}", "expired"),
         ("c", "{\"code\":404}", "failed"),
     ] {
         site.json(&format!("/v1/{id}"), &format!(r#"{{"done":true,"error":{error}}}"#));
-        flow.watch(&json!({"job_id": id})).await;
+        flow.daemon.register(&json!({"job_id": id})).await;
         assert_eq!(flow.done(id).await["outcome"], outcome, "{error}");
     }
     flow.stop().await;
@@ -149,7 +149,7 @@ async fn a_new_word_is_no_failure_and_an_error_beside_the_end_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_in_place_of_a_result_is_of_the_job_or_of_the_source() {
     let site = Site::start().await;
-    let flow = Flow::start(source("fal", &site), Format::Raw).await;
+    let flow = flow_of(source("fal", &site), Format::Raw).await;
     let own = r#"{"detail":"No runner","error_type":"runner_scheduling_failure"}"#;
     let typed = r#"{"detail":[{"loc":["body"],"msg":"It took too long","type":"generation_timeout"}]}"#;
     let (done, failed) = (r#"{"status":"COMPLETED"}"#, r#"{"status":"COMPLETED","error":"No runner"}"#);
@@ -165,7 +165,7 @@ async fn an_error_in_place_of_a_result_is_of_the_job_or_of_the_source() {
         let path = format!("/fal-ai/flux/requests/{id}");
         site.json(&format!("{path}/status"), said);
         site.answer(&path, status, media_type, answer);
-        flow.watch(&json!({"job_id": id, "vars": {"app": "fal-ai/flux"}})).await;
+        flow.daemon.register(&json!({"job_id": id, "vars": {"app": "fal-ai/flux"}})).await;
         assert_eq!(flow.done(id).await["outcome"], "failed", "{id}");
         let (_, stored) = flow.daemon.get_bytes(&format!("/v1/watches/jobs/{id}/job")).await;
         assert_eq!(String::from_utf8(stored).unwrap(), delivered, "{id}");
@@ -183,10 +183,10 @@ async fn an_error_that_passes_is_no_failure_of_the_job() {
         (409, "application/json", r#"{"error_type":"x"}"#),
     ] {
         let site = Site::start().await;
-        let flow = Flow::start(source("fal", &site), Format::Raw).await;
+        let flow = flow_of(source("fal", &site), Format::Raw).await;
         site.json("/fal-ai/flux/requests/r/status", r#"{"status":"COMPLETED"}"#);
         site.answer("/fal-ai/flux/requests/r", status, media_type, answer);
-        flow.watch(&json!({"job_id": "r", "vars": {"app": "fal-ai/flux"}})).await;
+        flow.daemon.register(&json!({"job_id": "r", "vars": {"app": "fal-ai/flux"}})).await;
         eventually("the result is asked for", || async { site.requests("/fal-ai/flux/requests/r").pop() })
             .await;
         site.json("/fal-ai/flux/requests/r", r#"{"images":[]}"#);

@@ -6,15 +6,16 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tidings::{
     config::Config,
-    mock::{Cut, Ending, JobPlan, Kind, Mock},
-    util::{secret::Secret, units::Span},
+    mock::{Cut, Ending, JobPlan, Kind},
+    util::secret::Secret,
+    util::units::Span,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::harness::{Daemon, PATIENCE, Receiver, Sinks, Site, config, eventually, mock};
+use crate::harness::{Api, Flow, PATIENCE, Setup, Site, eventually};
 
 const KEY: &str = "key-of-the-source";
 
@@ -22,26 +23,18 @@ const KEY: &str = "key-of-the-source";
 const LIGHT: &str = "include_request=false&include_response=false";
 const FULL: &str = "include_request=false&include_response=true";
 
-struct Flow {
-    daemon: Daemon,
-    mock: Mock,
-    folder: tempfile::TempDir,
-}
-
-fn with_key(folder: &std::path::Path, mock: &Mock) -> Config {
-    let mut config = config(folder, mock).disk("disk", &folder.join("out"));
-    config.sources.get_mut("retab").unwrap().api_key = Some(Secret::new(KEY));
-    config
+/// A flow whose source has a key, and which writes to the sink `disk`.
+async fn keyed(change: impl FnOnce(&mut Config)) -> Flow {
+    Setup::new()
+        .await
+        .retab(|source| source.api_key = Some(Secret::new(KEY)))
+        .disk()
+        .change(change)
+        .start()
+        .await
 }
 
 impl Flow {
-    async fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let (folder, mock) = (tempfile::tempdir().unwrap(), mock().await);
-        let mut config = with_key(folder.path(), &mock);
-        change(&mut config);
-        Self { daemon: Daemon::start(config).await, mock, folder }
-    }
-
     /// A request through the proxy with this key.
     async fn ask(&self, method: Method, path: &str, key: &str) -> Response {
         let url = format!("{}/proxy/retab/v1{path}", self.daemon.url);
@@ -63,10 +56,6 @@ impl Flow {
         assert_eq!(answer.headers()["tidings-watch"], "accepted");
         answer.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
     }
-
-    async fn stop(self) {
-        self.daemon.stop().await;
-    }
 }
 
 fn is_known(answer: &Response) -> bool {
@@ -75,12 +64,12 @@ fn is_known(answer: &Response) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_created_through_the_proxy_is_watched_before_the_answer() {
-    let flow = Flow::start(|_| {}).await;
+    let flow = keyed(|_| {}).await;
     let job = flow.create("100ms").await;
     let (status, watch) = flow.daemon.get(&format!("/v1/watches/retab/{job}")).await;
     assert_eq!((status, &watch["job_id"]), (200, &json!(job)), "{watch}");
     flow.daemon.finished(&job).await;
-    let bytes = std::fs::read(flow.folder.path().join(format!("out/retab/{job}.json"))).unwrap();
+    let bytes = std::fs::read(flow.path().join(format!("out/retab/{job}.json"))).unwrap();
     assert_eq!(bytes, flow.mock.full_body(&job).unwrap());
     assert_eq!(flow.mock.requests(None, Some(Kind::Create)), 1);
     flow.stop().await;
@@ -88,7 +77,7 @@ async fn a_job_created_through_the_proxy_is_watched_before_the_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_client_costs_one_full_fetch_and_gets_the_same_bytes() {
-    let flow = Flow::start(|_| {}).await;
+    let flow = keyed(|_| {}).await;
     let job = flow.create("300ms").await;
     let status = eventually("the client sees the end", || async {
         let answer = flow.get(&format!("/jobs/{job}?{LIGHT}")).await;
@@ -109,7 +98,7 @@ async fn a_waiting_client_costs_one_full_fetch_and_gets_the_same_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_stored_is_for_the_key_that_fetched_it() {
-    let flow = Flow::start(|_| {}).await;
+    let flow = keyed(|_| {}).await;
     let job = flow.create("0s").await;
     flow.daemon.finished(&job).await;
     let asked = || flow.mock.total();
@@ -135,19 +124,15 @@ async fn what_is_stored_is_for_the_key_that_fetched_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_stored_is_known_after_a_restart_unless_the_key_changed() {
-    let flow = Flow::start(|_| {}).await;
+    let flow = keyed(|_| {}).await;
     let job = flow.create("0s").await;
     flow.daemon.finished(&job).await;
-    let Flow { daemon, mock, folder } = flow;
-    daemon.stop().await;
-    let flow = Flow { daemon: Daemon::start(with_key(folder.path(), &mock)).await, mock, folder };
+    let flow = flow.restart(|_| {}).await;
     assert!(is_known(&flow.get(&format!("/jobs/{job}?{FULL}")).await));
     assert!(is_known(&flow.get(&format!("/jobs/{job}?{LIGHT}")).await));
-    let Flow { daemon, mock, folder } = flow;
-    daemon.stop().await;
-    let mut config = with_key(folder.path(), &mock);
-    config.sources.get_mut("retab").unwrap().api_key = Some(Secret::new("another"));
-    let flow = Flow { daemon: Daemon::start(config).await, mock, folder };
+    let another =
+        |config: &mut Config| config.sources.get_mut("retab").unwrap().api_key = Some(Secret::new("another"));
+    let flow = flow.restart(another).await;
     for key in [KEY, "another"] {
         for query in [LIGHT, FULL] {
             assert!(!is_known(&flow.ask(Method::GET, &format!("/jobs/{job}?{query}"), key).await), "{key}");
@@ -158,7 +143,7 @@ async fn what_is_stored_is_known_after_a_restart_unless_the_key_changed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_ask_for_one_job_are_one_request() {
-    let flow = Flow::start(|config| {
+    let flow = keyed(|config| {
         let source = config.sources.get_mut("retab").unwrap();
         source.polling.min_interval = Span::secs(60);
         source.polling.max_interval = Some(Span::secs(60));
@@ -176,7 +161,7 @@ async fn many_who_ask_for_one_job_are_one_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_is_watched_again_also_when_503_says_that_it_starts_late() {
-    let flow = Flow::start(|_| {}).await;
+    let flow = keyed(|_| {}).await;
     let plan = || JobPlan::new().ending(Ending::Failed);
     for (late, status) in [(false, 200), (true, 503)] {
         let job = flow.mock.add_job(plan());
@@ -202,7 +187,7 @@ async fn a_retry_is_watched_again_also_when_503_says_that_it_starts_late() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_while_the_job_is_fetched_is_not_answered_with_the_end_before_it() {
-    let flow = Flow::start(|_| {}).await;
+    let flow = keyed(|_| {}).await;
     flow.mock.set(|faults| faults.cut = Some(Cut { after: 10, times: u32::MAX }));
     let job = flow.mock.add_job(JobPlan::new().ending(Ending::Failed));
     flow.daemon.watch(&job).await;
@@ -221,7 +206,7 @@ async fn a_retry_while_the_job_is_fetched_is_not_answered_with_the_end_before_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_is_looked_at_at_once() {
-    let flow = Flow::start(|config| {
+    let flow = keyed(|config| {
         let source = config.sources.get_mut("retab").unwrap();
         source.polling.min_interval = Span::secs(3600);
         source.polling.max_interval = Some(Span::secs(3600));
@@ -235,7 +220,7 @@ async fn a_cancelled_job_is_looked_at_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_goes_away_leaves_its_job_watched() {
-    let flow = Flow::start(|_| {}).await;
+    let flow = keyed(|_| {}).await;
     flow.mock.set(|faults| faults.latency = Duration::from_millis(300));
     let body = json!({"endpoint": "/v1/extractions", "request": {"document": "d"}});
     let url = format!("{}/proxy/retab/v1/jobs", flow.daemon.url);
@@ -258,7 +243,7 @@ async fn a_caller_that_goes_away_leaves_its_job_watched() {
 /// A daemon with a source of type retab at a site that keeps what it is asked.
 async fn at_a_site(change: impl FnOnce(&mut Config)) -> (Flow, Site) {
     let site = Site::start().await;
-    let flow = Flow::start(|config| {
+    let flow = keyed(|config| {
         config.sources.get_mut("retab").unwrap().base_url = Some(format!("{}/api", site.url()));
         change(config);
     })
@@ -358,7 +343,7 @@ async fn the_token_of_the_daemon_does_not_go_on() {
 }
 
 /// Sends a target as it is: a client's own URL parser would tidy it up.
-async fn raw(daemon: &Daemon, target: &str) -> String {
+async fn raw(daemon: &Api, target: &str) -> String {
     let address = daemon.url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
@@ -384,7 +369,7 @@ async fn what_cannot_be_passed_on_is_told() {
     assert!(site.requests("/secret").is_empty());
     flow.stop().await;
 
-    let flow = Flow::start(|_| {}).await;
+    let flow = keyed(|_| {}).await;
     flow.mock.go_dark().await;
     let answer = flow.get("/jobs").await;
     assert_eq!(answer.status(), 502);
@@ -394,24 +379,26 @@ async fn what_cannot_be_passed_on_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_circle_ends() {
-    let flow = Flow::start(|_| {}).await;
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = with_key(folder.path(), &flow.mock);
-    config.sources.get_mut("retab").unwrap().base_url = Some(format!("{}/proxy/retab", flow.daemon.url));
-    let (behind, url) = (Daemon::start(config).await, flow.daemon.url.clone());
+    let flow = keyed(|_| {}).await;
+    let url = flow.daemon.url.clone();
+    let around = |config: &mut Config| {
+        config.sources.get_mut("retab").unwrap().base_url = Some(format!("{url}/proxy/retab"))
+    };
+    let circle = keyed(around).await;
+    let behind = &circle.daemon;
     // Two daemons one behind the other are fine.
     let answer = behind.http.get(format!("{}/proxy/retab/v1/jobs", behind.url)).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{url}");
     let five = ["1.1 tidings"; 5].join(", ");
     let request = behind.http.get(format!("{}/proxy/retab/v1/jobs", behind.url)).header("via", five);
     assert_eq!(request.send().await.unwrap().status(), 508);
-    behind.stop().await;
+    circle.stop().await;
     flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_not_well_answers_for_itself() {
-    let flow = Flow::start(|_| {}).await;
+    let flow = keyed(|_| {}).await;
     let job = flow.create("1h").await;
     flow.mock.set(|faults| faults.key = Some("changed".to_owned()));
     let answer = flow.get(&format!("/jobs/{job}?{LIGHT}")).await;
@@ -426,8 +413,8 @@ async fn a_source_that_is_not_well_answers_for_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_source_is_watched_by_the_id_in_its_own_place() {
-    let (site, receiver) = (Site::start().await, Receiver::start().await);
-    let flow = Flow::start(|config| {
+    let site = Site::start().await;
+    let flow = keyed(|config| {
         let mut source = tidings::upstream::SourceConfig {
             profile: tidings::upstream::SourceType::named("custom").unwrap(),
             base_url: Some(site.url()),
@@ -442,7 +429,6 @@ async fn another_source_is_watched_by_the_id_in_its_own_place() {
             Some(tidings::upstream::Outcomes { completed: vec!["DONE".to_owned()], ..Default::default() });
         source.polling.min_interval = Span::millis(20);
         config.sources.insert("tasks".to_owned(), source);
-        *config = std::mem::take(config).webhook("app", &receiver.url(), 3);
     })
     .await;
     site.answer("/red/tasks", 201, "application/json", r#"{"request":{"big":[1,2]},"data":{"task":17}}"#);
@@ -450,7 +436,7 @@ async fn another_source_is_watched_by_the_id_in_its_own_place() {
     let answer =
         flow.daemon.http.post(format!("{}/proxy/tasks/red/tasks", flow.daemon.url)).body("x").send().await;
     assert_eq!(answer.unwrap().headers()["tidings-watch"], "accepted");
-    let event = receiver.at_least(1).await.remove(0);
+    let event = flow.receiver.at_least(1).await.remove(0);
     assert_eq!(event.json()["job_id"], "17");
     assert!(event.body.ends_with(br#""data":{"state":"DONE","sum":0.10}}"#), "{}", event.json());
     site.answer("/red/tasks", 201, "application/json", r#"{"nothing":"here"}"#);

@@ -4,50 +4,15 @@ use std::{fs, io::Write as _, path::Path};
 
 use serde_json::{Value, json};
 use tidings::{
-    config::Config,
-    deliver::{Format, RetryConfig, SinkConfig, WebhookConfig},
-    upstream::{Outcomes, SourceConfig, SourceType},
-    util::{
-        secret::Secret,
-        units::{Size, Span},
-    },
+    deliver::Format,
+    upstream::SourceConfig,
+    util::units::{Size, Span},
 };
 
-use crate::harness::{Answer, Daemon, Receiver, Request, Site, config, eventually, mock};
-
-fn list(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-/// A source of this type at a site, with a key and quick polls.
-fn source(kind: &str, site: &Site) -> SourceConfig {
-    let mut source = SourceConfig {
-        profile: SourceType::named(kind).unwrap(),
-        base_url: Some(site.url()),
-        api_key: Some(Secret::new("k1")),
-        max_requests_per_second: 2000.0,
-        ..SourceConfig::default()
-    };
-    source.polling.min_interval = Span::millis(20);
-    source.polling.max_interval = Some(Span::millis(50));
-    source
-}
-
-/// One whose status body is at `/tasks/{id}`, and whose result is there, too.
-fn custom(site: &Site) -> SourceConfig {
-    SourceConfig {
-        status_path: Some("/tasks/{id}".to_owned()),
-        status_at: Some(list(&["/state"])),
-        outcomes: Some(Outcomes {
-            pending: list(&["busy"]),
-            completed: list(&["done"]),
-            failed: list(&["broken"]),
-            cancelled: list(&["stopped"]),
-            ..Outcomes::default()
-        }),
-        ..source("custom", site)
-    }
-}
+use crate::{
+    harness::{Answer, Flow, Request, Setup, Site},
+    sources::{custom, source},
+};
 
 /// The same with the result at `/out/{id}`.
 fn with_result(site: &Site) -> SourceConfig {
@@ -75,49 +40,26 @@ fn with_header(mut source: SourceConfig) -> SourceConfig {
     source
 }
 
-/// A daemon with one source, whose events go to a receiver as they are.
-struct Flow {
-    daemon: Daemon,
-    receiver: Receiver,
-    folder: tempfile::TempDir,
+/// A flow with this source alone, whose events are its results as they are.
+async fn flow_of(source: SourceConfig) -> Flow {
+    open_flow(source, &[]).await
+}
+
+/// One that lets links reach these ranges.
+async fn open_flow(source: SourceConfig, allow: &[&str]) -> Flow {
+    let allow = allow.iter().map(|range| range.parse().unwrap()).collect();
+    let setup = Setup::new().await.jobs_at(source).format(Format::Raw);
+    setup.change(|config| config.callbacks.allow = allow).start().await
 }
 
 impl Flow {
-    async fn start(source: SourceConfig) -> Self {
-        Self::open(source, &[]).await
-    }
-
-    /// One that lets links reach these ranges.
-    async fn open(source: SourceConfig, allow: &[&str]) -> Self {
-        let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
-        let mut config: Config = config(folder.path(), &mock().await);
-        config.sources = [("jobs".to_owned(), source)].into();
-        config.callbacks.allow = allow.iter().map(|range| range.parse().unwrap()).collect();
-        let mut webhook = WebhookConfig::to(receiver.url());
-        webhook.format = Format::Raw;
-        webhook.retry = RetryConfig { schedule: vec![Span::millis(20); 3], jitter: 0.0 };
-        config.sinks.insert("app".to_owned(), SinkConfig::Webhook(webhook));
-        Self { daemon: Daemon::start(config).await, receiver, folder }
-    }
-
     async fn watch(&self, job: &str) {
-        let (status, watch) = self.daemon.post("/v1/watches", &json!({"job_id": job})).await;
-        assert_eq!(status, 202, "{watch}");
-    }
-
-    /// The watch as soon as it looks like this.
-    async fn until(&self, job: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let wanted = &wanted;
-        eventually(&format!("{job} {what}"), || async {
-            let (_, watch) = self.daemon.get(&format!("/v1/watches/jobs/{job}")).await;
-            wanted(&watch).then_some(watch)
-        })
-        .await
+        self.daemon.register(&json!({"job_id": job})).await;
     }
 
     /// The watch once its event is delivered, with the one request that brought it.
-    async fn done(&self, job: &str) -> (Value, Request) {
-        let watch = self.until(job, "is delivered", |watch| watch["phase"] == "done").await;
+    async fn brought(&self, job: &str) -> (Value, Request) {
+        let watch = self.done(job).await;
         let mut events = self.receiver.at_least(1).await;
         assert_eq!(events.len(), 1, "one event for one job");
         (watch, events.remove(0))
@@ -130,9 +72,9 @@ impl Flow {
     }
 
     /// Stops, and checks that nothing half written is left.
-    async fn stop(self) {
-        self.daemon.stop().await;
-        assert_eq!(files(&self.folder.path().join("data/spool/incoming")), Vec::<String>::new());
+    async fn stop_clean(self) {
+        let down = self.down().await;
+        assert_eq!(files(&down.path().join("data/spool/incoming")), Vec::<String>::new());
     }
 }
 
@@ -180,7 +122,7 @@ fn no_results() -> Vec<(Answer, &'static str)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_not_the_result_is_asked_for_again() {
     let site = Site::start().await;
-    let flow = Flow::start(with_result(&site)).await;
+    let flow = flow_of(with_result(&site)).await;
     let cases = no_results();
     let good = || Answer::typed(200, "application/jsonl", LINES);
     for (index, (bad, words)) in cases.iter().enumerate() {
@@ -192,19 +134,19 @@ async fn an_answer_that_is_not_the_result_is_asked_for_again() {
         assert!(error.contains(words), "{bad:?}: {error}");
         assert_eq!(flow.receiver.requests().len(), index, "{bad:?} is delivered");
         site.script(&out, [good()]);
-        let watch = flow.until(&job, "is delivered", |watch| watch["phase"] == "done").await;
+        let watch = flow.done(&job).await;
         assert_eq!((&watch["outcome"], &watch["last_error"]), (&json!("completed"), &Value::Null));
         let events = flow.receiver.at_least(index + 1).await;
         assert_eq!((events.len(), events[index].body.as_slice()), (index + 1, LINES.as_bytes()), "{bad:?}");
     }
-    assert_eq!(files(&flow.folder.path().join("data/spool")).len(), cases.len());
-    flow.stop().await;
+    assert_eq!(files(&flow.path().join("data/spool")).len(), cases.len());
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_body_is_the_result_only_when_it_says_the_end() {
     let site = Site::start().await;
-    let flow = Flow::start(custom(&site)).await;
+    let flow = flow_of(custom(&site)).await;
     for (index, (bad, words)) in [
         (Answer::typed(200, "text/html", PAGE), "HTML"),
         (Answer::typed(200, "text/plain", "please wait"), "JSON"),
@@ -224,7 +166,7 @@ async fn a_status_body_is_the_result_only_when_it_says_the_end() {
         // The type of a body that was read as JSON does not matter.
         site.answer(&path, 200, "text/plain", DONE);
         let (_, event) = {
-            let watch = flow.until(&job, "is delivered", |watch| watch["phase"] == "done").await;
+            let watch = flow.done(&job).await;
             (watch, flow.receiver.at_least(index + 1).await.remove(index))
         };
         assert_eq!(
@@ -232,25 +174,25 @@ async fn a_status_body_is_the_result_only_when_it_says_the_end() {
             (DONE.as_bytes(), "application/json")
         );
     }
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_can_be_the_result_of_a_source_that_says_so() {
     let site = Site::start().await;
-    let flow = Flow::start(SourceConfig { result_may_be_html: Some(true), ..with_result(&site) }).await;
+    let flow = flow_of(SourceConfig { result_may_be_html: Some(true), ..with_result(&site) }).await;
     site.json("/tasks/t1", DONE);
     site.answer("/out/t1", 200, "text/html", PAGE);
     flow.watch("t1").await;
-    let (_, event) = flow.done("t1").await;
+    let (_, event) = flow.brought("t1").await;
     assert_eq!((event.body.as_slice(), event.header("content-type")), (PAGE.as_bytes(), "text/html"));
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_media_are_delivered_as_they_came() {
     let site = Site::start().await;
-    let flow = Flow::start(with_result(&site)).await;
+    let flow = flow_of(with_result(&site)).await;
     let sound = b"\x1f\x8bRIFF\x00\xff".to_vec();
     for (index, (media_type, body)) in [
         ("audio/wav", sound.clone()),
@@ -269,28 +211,28 @@ async fn other_media_are_delivered_as_they_came() {
         let event = flow.receiver.at_least(index + 1).await.remove(index);
         assert_eq!((event.header("content-type"), &event.body), (media_type, &body));
     }
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_file_is_a_result_once_it_stays_empty() {
     let site = Site::start().await;
-    let flow = Flow::start(SourceConfig { result_grace: Span::millis(300), ..with_result(&site) }).await;
+    let flow = flow_of(SourceConfig { result_grace: Span::millis(300), ..with_result(&site) }).await;
     for (job, media_type) in [("t1", "application/jsonl"), ("t2", "application/json"), ("t3", "text/csv")] {
         site.json(&format!("/tasks/{job}"), DONE);
         site.answer(&format!("/out/{job}"), 200, media_type, "");
         flow.watch(job).await;
         assert!(flow.error(job).await.contains("empty"));
-        let watch = flow.until(job, "is delivered", |watch| watch["phase"] == "done").await;
+        let watch = flow.done(job).await;
         assert_eq!(watch["job_size"], 0);
     }
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encoding_is_undone_in_statuses_and_results() {
     let site = Site::start().await;
-    let flow = Flow::start(with_result(&site)).await;
+    let flow = flow_of(with_result(&site)).await;
     let gzip = |body: &str| {
         Answer::typed(200, "application/json", zipped(body.as_bytes())).with("content-encoding", "gzip")
     };
@@ -298,33 +240,33 @@ async fn an_encoding_is_undone_in_statuses_and_results() {
     let job = format!(r#"{{"n": 12345678901234567890.10, "text":"{}"}}"#, "x".repeat(3 << 20));
     site.script("/out/t1", [gzip(&job)]);
     flow.watch("t1").await;
-    let (watch, event) = flow.done("t1").await;
+    let (watch, event) = flow.brought("t1").await;
     assert!(event.body == job.as_bytes(), "the job's bytes were changed");
     assert_eq!((&watch["job_size"], event.header("content-encoding")), (&json!(job.len()), ""));
     for target in ["/tasks/t1", "/out/t1"] {
         assert_eq!(site.requests(target)[0].header("accept-encoding"), "gzip");
     }
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bomb_ends_at_the_bound() {
     let site = Site::start().await;
-    let flow = Flow::start(SourceConfig { max_job_size: Size::mib(1), ..with_result(&site) }).await;
+    let flow = flow_of(SourceConfig { max_job_size: Size::mib(1), ..with_result(&site) }).await;
     site.json("/tasks/t1", DONE);
     let bomb = zipped(format!("\"{}\"", "0".repeat(64 << 20)).as_bytes());
     assert!(bomb.len() < 1 << 20);
     site.script("/out/t1", [Answer::typed(200, "application/json", bomb).with("content-encoding", "gzip")]);
     flow.watch("t1").await;
     assert!(flow.error("t1").await.contains("max_job_size"));
-    assert_eq!(files(&flow.folder.path().join("data/spool")), Vec::<String>::new());
-    flow.stop().await;
+    assert_eq!(files(&flow.path().join("data/spool")), Vec::<String>::new());
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_of_json_are_a_result_whatever_their_type_says() {
     let site = Site::start().await;
-    let flow = Flow::start(with_result(&site)).await;
+    let flow = flow_of(with_result(&site)).await;
     for (index, (answer, media_type)) in [
         (Answer::json(LINES), "application/jsonl"),
         (Answer::bare(200, LINES), "application/jsonl"),
@@ -342,14 +284,14 @@ async fn lines_of_json_are_a_result_whatever_their_type_says() {
         let event = flow.receiver.at_least(index + 1).await.remove(index);
         assert_eq!((event.header("content-type"), &event.body), (media_type, &answer.body));
     }
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 /// The status route says completed, the full job says something else.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_full_job_says_of_its_end_counts() {
     let site = Site::start().await;
-    let flow = Flow::start(source("retab", &site)).await;
+    let flow = flow_of(source("retab", &site)).await;
     let full = |id: &str| format!("/v1/jobs/{id}?include_request=false&include_response=true");
     let status =
         |word: &str| json!({"status": word, "completed_at": 1_772_611_219, "attempt_count": 1}).to_string();
@@ -363,7 +305,7 @@ async fn what_the_full_job_says_of_its_end_counts() {
         let body = json!({"id": job, "status": word, "error": {"message": "no page 3"}}).to_string();
         site.json(&full(&job), &body);
         flow.watch(&job).await;
-        let watch = flow.until(&job, "is delivered", |watch| watch["phase"] == "done").await;
+        let watch = flow.done(&job).await;
         assert_eq!((&watch["outcome"], &watch["status"]), (&json!(word), &json!(word)), "{light}");
         if word == "failed" && light != word {
             assert!(watch["last_error"].as_str().unwrap().contains("no page 3"), "{watch}");
@@ -384,67 +326,67 @@ async fn what_the_full_job_says_of_its_end_counts() {
         let (_, events) = flow.daemon.get_bytes(&format!("/v1/watches/jobs/{job}/job")).await;
         assert_eq!(events, body.as_bytes());
     }
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_whose_place_comes_late_is_waited_for() {
     let site = Site::start().await;
-    let flow = Flow::start(source("openai-batch", &site)).await;
+    let flow = flow_of(source("openai-batch", &site)).await;
     let early = Answer::json(r#"{"status":"completed","output_file_id":null}"#);
     let late = Answer::json(r#"{"status":"completed","output_file_id":"f1"}"#);
     site.script("/v1/batches/b1", [early.clone(), early.clone(), early.clone(), early, late]);
     site.answer("/v1/files/f1/content", 200, "application/jsonl", LINES);
     flow.watch("b1").await;
-    let (watch, event) = flow.done("b1").await;
+    let (watch, event) = flow.brought("b1").await;
     assert_eq!((watch["outcome"].as_str(), event.body.as_slice()), (Some("completed"), LINES.as_bytes()));
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_body_is_the_result_when_no_place_came() {
     let site = Site::start().await;
     let flow =
-        Flow::start(SourceConfig { result_grace: Span::millis(400), ..source("openai-batch", &site) }).await;
+        flow_of(SourceConfig { result_grace: Span::millis(400), ..source("openai-batch", &site) }).await;
     let body = r#"{"status":"completed","output_file_id":null}"#;
     site.json("/v1/batches/b1", body);
     flow.watch("b1").await;
-    let (_, event) = flow.done("b1").await;
+    let (_, event) = flow.brought("b1").await;
     assert_eq!(event.body, body.as_bytes());
     assert!(site.requests("/v1/batches/b1").len() > 3, "the status is asked again meanwhile");
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_job_waits_for_no_result() {
     let site = Site::start().await;
     let flow =
-        Flow::start(SourceConfig { result_grace: Span::secs(3600), ..source("openai-batch", &site) }).await;
+        flow_of(SourceConfig { result_grace: Span::secs(3600), ..source("openai-batch", &site) }).await;
     site.json("/v1/batches/b1", r#"{"status":"failed","output_file_id":null}"#);
     flow.watch("b1").await;
-    assert_eq!(flow.done("b1").await.0["outcome"], "failed");
-    flow.stop().await;
+    assert_eq!(flow.brought("b1").await.0["outcome"], "failed");
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_elsewhere_is_fetched_without_our_headers() {
     let (site, storage) = (Site::start().await, Site::start().await);
-    let flow = Flow::open(with_header(with_link(&site)), &["127.0.0.0/8"]).await;
+    let flow = open_flow(with_header(with_link(&site)), &["127.0.0.0/8"]).await;
     site.json("/tasks/t1", &done_at(&format!("{}/files/1?sig=x", storage.url())));
     storage.answer("/files/1?sig=x", 200, "application/jsonl", LINES);
     flow.watch("t1").await;
-    assert_eq!(flow.done("t1").await.1.body, LINES.as_bytes());
+    assert_eq!(flow.brought("t1").await.1.body, LINES.as_bytes());
     let asked = storage.requests("/files/1?sig=x");
     assert_eq!(asked.len(), 1);
     assert!(!carries_ours(&asked[0]), "{asked:?}");
     assert!(carries_ours(&site.requests("/tasks/t1")[0]));
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_reaches_no_address_that_is_not_opened() {
     let (site, inside) = (Site::start().await, Site::start().await);
-    let flow = Flow::start(with_link(&site)).await;
+    let flow = flow_of(with_link(&site)).await;
     inside.json("/files/1?sig=x", "[1]");
     for (index, host) in ["127.0.0.1", "localhost"].into_iter().enumerate() {
         let job = format!("t{index}");
@@ -456,13 +398,13 @@ async fn a_link_reaches_no_address_that_is_not_opened() {
         assert!(!error.contains("sig=x"), "{error}");
     }
     assert!(inside.requests("/files/1?sig=x").is_empty());
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_expired_makes_the_status_name_a_new_one() {
     let (site, storage) = (Site::start().await, Site::start().await);
-    let flow = Flow::open(with_link(&site), &["127.0.0.0/8"]).await;
+    let flow = open_flow(with_link(&site), &["127.0.0.0/8"]).await;
     for (index, status) in [400, 401, 403, 404, 410].into_iter().enumerate() {
         let (job, old, new) = (format!("t{index}"), format!("/old?{status}"), format!("/new?{status}"));
         let at = |path: &str| Answer::json(&done_at(&format!("{}{path}", storage.url())));
@@ -479,13 +421,13 @@ async fn a_link_that_expired_makes_the_status_name_a_new_one() {
         sources["data"][0]["state"], "ok",
         "a storage host's answer says nothing about the source: {sources}"
     );
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redirects_of_the_same_origin_are_followed_with_our_headers() {
     let site = Site::start().await;
-    let flow = Flow::start(with_result(&site)).await;
+    let flow = flow_of(with_result(&site)).await;
     site.script("/tasks/t1", [Answer::to(301, "/tasks/t1/")]);
     site.script("/tasks/t1/", [Answer::to(308, &format!("{}/repositories/7/tasks/t1?a=b", site.url()))]);
     site.json("/repositories/7/tasks/t1?a=b", DONE);
@@ -502,18 +444,18 @@ async fn redirects_of_the_same_origin_are_followed_with_our_headers() {
     site.script("/hop/4", [Answer::to(308, "./5#part")]);
     site.answer("/hop/5", 200, "application/jsonl", LINES);
     flow.watch("t1").await;
-    assert_eq!(flow.done("t1").await.1.body, LINES.as_bytes());
+    assert_eq!(flow.brought("t1").await.1.body, LINES.as_bytes());
     for target in ["/tasks/t1/", "/repositories/7/tasks/t1?a=b", "/hop/1", "/hop/5"] {
         let asked = site.requests(target);
         assert_eq!(asked[0].header("authorization"), "Bearer k1", "{target}");
     }
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_that_leads_nowhere_is_told() {
     let (site, elsewhere) = (Site::start().await, Site::start().await);
-    let flow = Flow::open(custom(&site), &["127.0.0.0/8"]).await;
+    let flow = open_flow(custom(&site), &["127.0.0.0/8"]).await;
     let foreign = format!("{}/login?next=secret", elsewhere.url());
     for (index, (answer, words)) in [
         (Answer::to(302, "/tasks/t0"), "redirects in a circle".to_owned()),
@@ -534,21 +476,21 @@ async fn a_redirect_that_leads_nowhere_is_told() {
         flow.receiver.at_least(index + 1).await;
     }
     assert!(elsewhere.requests("/login?next=secret").is_empty(), "a status is asked for at its source alone");
-    flow.stop().await;
+    flow.stop_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_followed_elsewhere_without_our_headers() {
     let (site, storage) = (Site::start().await, Site::start().await);
-    let flow = Flow::open(with_header(with_result(&site)), &["127.0.0.0/8"]).await;
+    let flow = open_flow(with_header(with_result(&site)), &["127.0.0.0/8"]).await;
     site.json("/tasks/t1", DONE);
     site.script("/out/t1", [Answer::to(302, &format!("{}/files/1?sig=x", storage.url()))]);
     storage.script("/files/1?sig=x", [Answer::to(302, &format!("{}/back", site.url()))]);
     site.answer("/back", 200, "application/jsonl", LINES);
     flow.watch("t1").await;
-    assert_eq!(flow.done("t1").await.1.body, LINES.as_bytes());
+    assert_eq!(flow.brought("t1").await.1.body, LINES.as_bytes());
     for asked in [storage.requests("/files/1?sig=x"), site.requests("/back")] {
         assert!(asked.len() == 1 && !carries_ours(&asked[0]), "{asked:?}");
     }
-    flow.stop().await;
+    flow.stop_clean().await;
 }

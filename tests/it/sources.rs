@@ -3,13 +3,13 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 use tidings::{
-    config::Config,
-    deliver::{DiskConfig, Format, RetryConfig, SinkConfig, WebhookConfig},
+    deliver::Format,
     upstream::{Outcomes, SourceConfig, SourceType},
-    util::{secret::Secret, units::Span},
+    util::secret::Secret,
+    util::units::Span,
 };
 
-use crate::harness::{Daemon, Process, Receiver, Site, config, eventually, mock, once, show};
+use crate::harness::{Flow, Process, Setup, Site, eventually, once, show};
 
 pub fn list(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
@@ -39,49 +39,16 @@ pub fn custom(site: &Site) -> SourceConfig {
             pending: list(&["busy"]),
             completed: list(&["done"]),
             failed: list(&["broken"]),
+            cancelled: list(&["stopped"]),
             ..Outcomes::default()
         }),
         ..source("custom", site)
     }
 }
 
-pub struct Flow {
-    pub daemon: Daemon,
-    pub receiver: Receiver,
-    folder: tempfile::TempDir,
-}
-
-impl Flow {
-    /// A daemon with this source alone, whose events go to a receiver and a folder.
-    pub async fn start(source: SourceConfig, format: Format) -> Self {
-        let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
-        let mut config: Config = config(folder.path(), &mock().await);
-        config.sources = [("jobs".to_owned(), source)].into();
-        let mut webhook = WebhookConfig::to(receiver.url());
-        webhook.format = format;
-        webhook.retry = RetryConfig { schedule: vec![Span::millis(20); 3], jitter: 0.0 };
-        config.sinks.insert("app".to_owned(), SinkConfig::Webhook(webhook));
-        let disk = DiskConfig::to(folder.path().join("out"));
-        config.sinks.insert("disk".to_owned(), SinkConfig::Disk(disk));
-        Self { daemon: Daemon::start(config).await, receiver, folder }
-    }
-
-    pub async fn watch(&self, body: &Value) {
-        let (status, watch) = self.daemon.post("/v1/watches", body).await;
-        assert_eq!(status, 202, "{watch}");
-    }
-
-    pub async fn done(&self, job: &str) -> Value {
-        eventually(&format!("{job} is delivered"), || async {
-            let (_, watch) = self.daemon.get(&format!("/v1/watches/jobs/{job}")).await;
-            (watch["phase"] == "done").then_some(watch)
-        })
-        .await
-    }
-
-    pub async fn stop(self) {
-        self.daemon.stop().await;
-    }
+/// A flow with this source alone, which writes to the sink `disk`, too.
+pub async fn flow_of(source: SourceConfig, format: Format) -> Flow {
+    Setup::new().await.jobs_at(source).format(format).disk().start().await
 }
 
 /// A file that a batch API makes: no JSON, although each of its lines is.
@@ -91,9 +58,9 @@ const LINES: &[u8] = b"{\"custom_id\":\"a\"}\n{\"custom_id\":\"b\"}\n\xff";
 async fn a_result_that_is_no_json_is_handed_over_with_its_type() {
     for format in [Format::Envelope, Format::Raw, Format::CloudEvents] {
         let site = Site::start().await;
-        let flow = Flow::start(source("openai-batch", &site), format).await;
+        let flow = flow_of(source("openai-batch", &site), format).await;
         site.json("/v1/batches/b1", r#"{"status":"in_progress"}"#);
-        flow.watch(&json!({"job_id": "b1"})).await;
+        flow.daemon.register(&json!({"job_id": "b1"})).await;
         eventually("it is looked at", || async { site.requests("/v1/batches/b1").pop() }).await;
         site.answer("/v1/files/file%3A1/content", 200, "application/jsonl", LINES);
         site.json(
@@ -126,7 +93,7 @@ async fn a_result_that_is_no_json_is_handed_over_with_its_type() {
         }
         let (status, stored) = flow.daemon.get_bytes("/v1/watches/jobs/b1/job").await;
         assert_eq!((status, stored.as_slice()), (200, LINES));
-        let written = std::fs::read_dir(flow.folder.path().join("out/jobs")).unwrap();
+        let written = std::fs::read_dir(flow.path().join("out/jobs")).unwrap();
         let written: Vec<_> = written.map(|entry| entry.unwrap().path()).collect();
         assert!(written.iter().any(|path| std::fs::read(path).unwrap() == LINES), "{written:?}");
         flow.stop().await;
@@ -136,10 +103,10 @@ async fn a_result_that_is_no_json_is_handed_over_with_its_type() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_without_a_file_is_delivered_as_it_is() {
     let site = Site::start().await;
-    let flow = Flow::start(source("openai-batch", &site), Format::Raw).await;
+    let flow = flow_of(source("openai-batch", &site), Format::Raw).await;
     let body = r#"{"status":"failed","output_file_id":null,"errors":{"data":[{"code":"bad_line"}]}}"#;
     site.json("/v1/batches/b1", body);
-    flow.watch(&json!({"job_id": "b1"})).await;
+    flow.daemon.register(&json!({"job_id": "b1"})).await;
     let watch = flow.done("b1").await;
     assert_eq!(watch["outcome"], "failed");
     assert!(watch["last_error"].as_str().unwrap().contains("bad_line"), "{watch}");
@@ -151,12 +118,12 @@ async fn a_batch_without_a_file_is_delivered_as_it_is() {
 async fn a_part_of_the_result_is_cut_out_byte_for_byte() {
     let site = Site::start().await;
     let keys = SourceConfig { result_at: Some("/out/rows".to_owned()), ..custom(&site) };
-    let flow = Flow::start(keys, Format::Raw).await;
+    let flow = flow_of(keys, Format::Raw).await;
     site.json("/tasks/t1", r#"{"state":"done", "out" : {"rows": [ 1e-400 ,{"b":1,"a":2}] }}"#);
     site.json("/tasks/t2", r#"{"state":"broken","why":"x"}"#);
     for (job, expected) in [("t1", r#"[ 1e-400 ,{"b":1,"a":2}]"#), ("t2", r#"{"state":"broken","why":"x"}"#)]
     {
-        flow.watch(&json!({"job_id": job})).await;
+        flow.daemon.register(&json!({"job_id": job})).await;
         flow.done(job).await;
         let (_, stored) = flow.daemon.get_bytes(&format!("/v1/watches/jobs/{job}/job")).await;
         assert_eq!(String::from_utf8(stored).unwrap(), expected);
@@ -167,11 +134,11 @@ async fn a_part_of_the_result_is_cut_out_byte_for_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_result_is_the_error_of_the_job_where_the_profile_says_so() {
     let site = Site::start().await;
-    let flow = Flow::start(source("fal", &site), Format::Raw).await;
+    let flow = flow_of(source("fal", &site), Format::Raw).await;
     site.json("/fal-ai/flux/requests/r1/status", r#"{"status":"COMPLETED"}"#);
     let error = r#"{"detail":[{"msg":"no such picture"}]}"#;
     site.answer("/fal-ai/flux/requests/r1", 422, "application/json", error);
-    flow.watch(&json!({"job_id": "r1", "vars": {"app": "fal-ai/flux"}})).await;
+    flow.daemon.register(&json!({"job_id": "r1", "vars": {"app": "fal-ai/flux"}})).await;
     let watch = flow.done("r1").await;
     assert_eq!((&watch["outcome"], &watch["vars"]), (&json!("failed"), &json!({"app": "fal-ai/flux"})));
     assert_eq!(flow.receiver.at_least(1).await.remove(0).body, error.as_bytes());
@@ -187,11 +154,11 @@ async fn a_key_goes_to_the_other_origins_that_are_allowed() {
         allow_origins: Some(vec![elsewhere.url()]),
         ..custom(&site)
     };
-    let flow = Flow::start(keys, Format::Raw).await;
+    let flow = flow_of(keys, Format::Raw).await;
     let body = json!({"state": "done", "link": format!("{}/files/1?sig=x", elsewhere.url())}).to_string();
     site.json("/tasks/t1", &body);
     elsewhere.json("/files/1?sig=x", "[1]");
-    flow.watch(&json!({"job_id": "t1"})).await;
+    flow.daemon.register(&json!({"job_id": "t1"})).await;
     flow.done("t1").await;
     let asked = elsewhere.requests("/files/1?sig=x");
     assert_eq!((asked.len(), asked[0].header("authorization")), (1, "Bearer k1"));
@@ -206,7 +173,7 @@ async fn a_watch_brings_the_variables_of_its_source() {
         vars: [("owner".to_owned(), "o".to_owned())].into(),
         ..source("github-actions", &site)
     };
-    let flow = Flow::start(keys, Format::Raw).await;
+    let flow = flow_of(keys, Format::Raw).await;
     let daemon = &flow.daemon;
     let problem = |body: Value| async move {
         let (status, problem) = daemon.post("/v1/watches", &body).await;
@@ -221,7 +188,7 @@ async fn a_watch_brings_the_variables_of_its_source() {
         "/repos/o/r/actions/runs/7",
         r#"{"status":"completed","conclusion":"success","run_attempt":1}"#,
     );
-    flow.watch(&json!({"job_id": "7", "vars": {"repo": "r"}})).await;
+    flow.daemon.register(&json!({"job_id": "7", "vars": {"repo": "r"}})).await;
     let first = flow.done("7").await;
     assert_eq!(first["vars"], json!({"repo": "r"}));
     let (status, code, _) = problem(json!({"job_id": "7", "vars": {"repo": "other"}})).await;
@@ -231,7 +198,7 @@ async fn a_watch_brings_the_variables_of_its_source() {
         "/repos/o/r/actions/runs/7",
         r#"{"status":"completed","conclusion":"failure","run_attempt":2}"#,
     );
-    flow.watch(&json!({"job_id": "7", "vars": {"repo": "r"}})).await;
+    flow.daemon.register(&json!({"job_id": "7", "vars": {"repo": "r"}})).await;
     let second = eventually("the rerun is delivered", || async {
         let (_, watch) = flow.daemon.get("/v1/watches/jobs/7").await;
         (watch["phase"] == "done" && watch["outcome"] == "failed").then_some(watch)

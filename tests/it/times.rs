@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::harness::{Daemon, config, eventually, mock, serve};
+use crate::harness::{Flow, Setup, eventually, serve};
 
 /// How the source writes a time of its own clock.
 type Written = fn(Time) -> Value;
@@ -69,14 +69,14 @@ impl Upstream {
         self.polls.lock().unwrap().get(job).cloned().unwrap_or_default()
     }
 
-    async fn daemon(&self, folder: &std::path::Path) -> Daemon {
-        let mut config = config(folder, &mock().await);
-        let source = config.sources.get_mut("retab").unwrap();
-        source.base_url = Some(format!("http://{}", self.url));
-        source.max_requests_per_second = 50.0;
-        source.polling.min_interval = Span::millis(250);
-        source.polling.max_interval = None;
-        Daemon::start(config).await
+    async fn flow(&self) -> Flow {
+        let setup = Setup::new().await.retab(|source| {
+            source.base_url = Some(format!("http://{}", self.url));
+            source.max_requests_per_second = 50.0;
+            source.polling.min_interval = Span::millis(250);
+            source.polling.max_interval = None;
+        });
+        setup.start().await
     }
 }
 
@@ -104,9 +104,9 @@ async fn a_job_with_absurd_times_is_polled_no_more_than_others() {
 }
 
 async fn is_polled_like_others(odd: Written) {
-    let folder = tempfile::tempdir().unwrap();
     let upstream = Upstream::start(0, Duration::from_secs(3600), odd).await;
-    let daemon = upstream.daemon(folder.path()).await;
+    let flow = upstream.flow().await;
+    let daemon = &flow.daemon;
     daemon.watch("odd").await;
     let honest: Vec<String> = (0..5).map(|n| format!("job_{n}")).collect();
     for job in &honest {
@@ -121,15 +121,15 @@ async fn is_polled_like_others(odd: Written) {
         let gap = pair[1] - pair[0];
         assert!(gap >= Duration::from_millis(200), "{:?}: polled again after {gap:?}", odd(now()));
     }
-    daemon.stop().await;
+    flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_whose_clock_is_off_teaches_the_right_ages() {
     for off in [-3_600_000_i64, -600_000, 600_000, 3_600_000, 30 * 86_400_000] {
-        let folder = tempfile::tempdir().unwrap();
         let upstream = Upstream::start(off, Duration::from_millis(400), |_| Value::Null).await;
-        let daemon = upstream.daemon(folder.path()).await;
+        let flow = upstream.flow().await;
+        let daemon = &flow.daemon;
         let jobs: Vec<String> = (0..12).map(|n| format!("job_{n}")).collect();
         for job in &jobs {
             daemon.watch(job).await;
@@ -149,7 +149,7 @@ async fn a_source_whose_clock_is_off_teaches_the_right_ages() {
         let sum =
             metrics.lines().find(|line| line.starts_with("tidings_detection_delay_seconds_sum")).unwrap();
         assert!(sum.split_whitespace().last().unwrap().parse::<f64>().unwrap() < 300.0, "{off}: {sum}");
-        daemon.stop().await;
+        flow.stop().await;
     }
 }
 
@@ -164,19 +164,18 @@ async fn every_unit_of_an_epoch_teaches_the_same() {
         |time| json!((time.0 * 1000).to_string()),
     ];
     for unit in units {
-        let folder = tempfile::tempdir().unwrap();
         let upstream = Upstream::start(0, Duration::from_millis(400), unit).await;
-        let daemon = upstream.daemon(folder.path()).await;
+        let flow = upstream.flow().await;
+        let daemon = &flow.daemon;
         daemon.watch("odd").await;
         let watch = daemon.finished("odd").await;
         let (_, source) = daemon.get("/v1/sources/retab").await;
         let delay = source["polling"]["mean_delay_seconds"].as_f64();
         assert!(delay.is_some_and(|delay| delay < 30.0), "{}: {source}", unit(now()));
         assert_eq!(watch["outcome"], "completed");
-        daemon.stop().await;
         // And what was written can be read.
-        let daemon = upstream.daemon(folder.path()).await;
-        assert_eq!(daemon.get("/v1/watches/retab/odd").await.0, 200, "{}", unit(now()));
-        daemon.stop().await;
+        let flow = flow.restart(|_| {}).await;
+        assert_eq!(flow.daemon.get("/v1/watches/retab/odd").await.0, 200, "{}", unit(now()));
+        flow.stop().await;
     }
 }

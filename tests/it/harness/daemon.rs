@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
 use tidings::{
     api::Listen,
     app::{App, Handle, StageDied},
@@ -13,7 +12,7 @@ use tidings::{
 };
 use tokio::task::JoinHandle;
 
-use super::{LOOPBACK, PATIENCE, eventually, http};
+use super::{Api, LOOPBACK, PATIENCE};
 
 /// A configuration for tests: quick polls, a quick schedule, everything in `folder`, the API on any free port.
 pub fn config(folder: &Path, mock: &Mock) -> Config {
@@ -33,9 +32,8 @@ pub fn config(folder: &Path, mock: &Mock) -> Config {
 
 /// A running daemon. It must be stopped with [`Daemon::stop`], which checks that it ended well.
 pub struct Daemon {
-    pub url: String,
+    pub api: Api,
     pub handle: Handle,
-    pub http: reqwest::Client,
     running: JoinHandle<Result<(), StageDied>>,
 }
 
@@ -55,45 +53,7 @@ impl Daemon {
         let handle = app.handle();
         let running = tokio::spawn(app.run());
         handle.loaded().await;
-        Self { url, handle, http: http(), running }
-    }
-
-    /// Registers a job, and shows the watch.
-    pub async fn watch(&self, job_id: &str) -> Value {
-        let (status, watch) = self.post("/v1/watches", &json!({"job_id": job_id})).await;
-        assert!(status == 202 || status == 200, "{status}: {watch}");
-        watch
-    }
-
-    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let response = self.http.post(format!("{}{path}", self.url)).json(body).send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap_or_default())
-    }
-
-    pub async fn get(&self, path: &str) -> (u16, Value) {
-        let response = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap_or_default())
-    }
-
-    pub async fn get_bytes(&self, path: &str) -> (u16, Vec<u8>) {
-        let response = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
-        (response.status().as_u16(), response.bytes().await.unwrap().to_vec())
-    }
-
-    /// The watch of a job, as soon as it looks like this.
-    pub async fn until(&self, job_id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let path = format!("/v1/watches/retab/{}", segment(job_id));
-        let wanted = &wanted;
-        eventually(&format!("{job_id} {what}"), || async {
-            let (status, watch) = self.get(&path).await;
-            (status == 200 && wanted(&watch)).then_some(watch)
-        })
-        .await
-    }
-
-    /// The watch of a job once it has nothing left to do.
-    pub async fn finished(&self, job_id: &str) -> Value {
-        self.until(job_id, "finishes", |watch| watch["phase"] == "done" || watch["phase"] == "dead").await
+        Self { api: Api::at(url), handle, running }
     }
 
     /// Stops it, and checks that it ended well.
@@ -103,11 +63,6 @@ impl Daemon {
         tokio::time::timeout(PATIENCE, running).await.expect("it stops").unwrap().unwrap();
         drop(handle);
     }
-}
-
-/// An id as one segment of a path.
-pub fn segment(text: &str) -> String {
-    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// Shorthands for sinks.

@@ -5,9 +5,11 @@
 
 #![allow(dead_code, unused_imports, reason = "each flow uses a part of it")]
 
+mod api;
 mod daemon;
 mod flow;
 mod h2;
+mod home;
 mod process;
 mod receiver;
 pub mod script;
@@ -16,10 +18,12 @@ mod tls;
 
 use std::{fmt::Debug, future::Future, time::Duration};
 
-pub use daemon::{Daemon, Sinks, config, segment};
-pub use flow::{Flow, webhook};
+pub use api::{Api, is_finished, segment};
+pub use daemon::{Daemon, Sinks, config};
+pub use flow::{Flow, Setup, webhook};
 pub use h2::{Call, Relay, serve_h2};
-pub use process::{Process, binary, once, write_config};
+pub use home::{Home, write_config};
+pub use process::{Process, binary, once};
 pub use receiver::{Receiver, Reply, Request};
 pub use site::{Answer, Site};
 use tidings::{

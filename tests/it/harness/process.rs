@@ -12,7 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{eventually, http};
+use super::{Api, eventually};
 
 /// The binary with an environment in which nothing of ours is set.
 pub fn binary() -> Command {
@@ -28,7 +28,7 @@ pub async fn once(folder: &Path, args: &[&str]) -> Output {
 
 /// A running `tidings run`.
 pub struct Process {
-    pub url: String,
+    pub api: Api,
     child: Child,
     log: Arc<Mutex<String>>,
     /// Reads the log; it ends with the process.
@@ -41,9 +41,8 @@ impl Process {
         let mut command = binary();
         command.arg("run").args(["--listen", "127.0.0.1:0"]).args(args).current_dir(folder);
         let process = Self::spawn(command).await;
-        let http = http();
         eventually("it is ready", || async {
-            let answer = http.get(format!("{}/readyz", process.url)).send().await.ok()?;
+            let answer = process.http.get(format!("{}/readyz", process.url)).send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
@@ -69,7 +68,7 @@ impl Process {
                 log.push('\n');
             }
         });
-        Self { url: String::new(), child, log, reader }
+        Self { api: Api::at(String::new()), child, log, reader }
     }
 
     /// Waits until it says where it listens.
@@ -81,7 +80,7 @@ impl Process {
             Some(line[at..].split_whitespace().next()?.to_owned())
         })
         .await;
-        self.url = format!("http://{address}");
+        self.api.url = format!("http://{address}");
     }
 
     /// What it logged so far.
@@ -153,14 +152,4 @@ impl Process {
     pub fn reset_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
     }
-}
-
-/// Writes `tidings.toml` into `folder`: quick polls of this upstream, everything in `folder`, and `more`.
-pub fn write_config(folder: &Path, base_url: &str, more: &str) {
-    let text = format!(
-        "[store]\npath = \"data\"\n\n[sources.retab]\nbase_url = \"{base_url}\"\n\
-         max_requests_per_second = 2000\nnot_found_grace = \"300ms\"\n\n\
-         [sources.retab.polling]\nmin_interval = \"20ms\"\nmax_interval = \"100ms\"\n\n{more}"
-    );
-    std::fs::write(folder.join("tidings.toml"), text).unwrap();
 }
