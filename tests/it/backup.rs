@@ -8,26 +8,15 @@ use tidings::{
     util::units::Size,
 };
 
-use crate::harness::{Process, Receiver, binary, eventually, http, mock, once, show, write_config};
-
-async fn get(url: &str) -> (u16, Value) {
-    let answer = http().get(url).send().await.unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-}
-
-async fn register(process: &Process, job: &str) {
-    let url = format!("{}/v1/watches", process.url);
-    assert_eq!(http().post(url).json(&json!({"job_id": job})).send().await.unwrap().status(), 202);
-}
+use crate::harness::{Home, Process, Receiver, binary, eventually, http, once, show};
 
 async fn done(process: &Process, mock: &Mock, id: &str, size: Size) {
     mock.add_job(JobPlan::new().id(id).lasting(Duration::ZERO).size(size));
-    register(process, id).await;
+    process.watch(id).await;
     let url = format!("{}/v1/watches/retab/{id}", process.url);
     // Unoptimised, a large job takes a while.
     assert_eq!(http().get(format!("{url}/wait?timeout=5m")).send().await.unwrap().status(), 200);
-    eventually(&format!("{id} is done"), || async { (get(&url).await.1["phase"] == "done").then_some(()) })
-        .await;
+    process.until(id, "is done", |watch| watch["phase"] == "done").await;
 }
 
 /// Makes a data folder of an export, checks it, and says what is in it.
@@ -42,24 +31,22 @@ async fn imported(folder: &Path, export: &str, into: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_shows_one_instant_whatever_happens_while_it_is_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let process = Process::run(folder.path(), &[]).await;
+    let home = Home::new("").await;
+    let process = home.run().await;
     // More than what goes into the buffers between the daemon and a reader that does not read.
     for n in 0..4 {
-        done(&process, &mock, &format!("big_{n}"), Size::mib(6)).await;
+        done(&process, &home.mock, &format!("big_{n}"), Size::mib(6)).await;
     }
-    mock.add_job(JobPlan::new().id("open").lasting(Duration::from_secs(3600)));
-    register(&process, "open").await;
+    home.mock.add_job(JobPlan::new().id("open").lasting(Duration::from_secs(3600)));
+    process.watch("open").await;
     let mut answer = http().get(format!("{}/v1/export", process.url)).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
     let mut export = answer.chunk().await.unwrap().unwrap().to_vec();
-    let (status, problem) = get(&format!("{}/v1/export", process.url)).await;
+    let (status, problem) = process.get("/v1/export").await;
     assert_eq!((status, &problem["code"]), (409, &json!("export_running")), "{problem}");
     // New ones come, all that was there goes, with its jobs.
-    done(&process, &mock, "later", Size(10)).await;
+    done(&process, &home.mock, "later", Size(10)).await;
     for job in ["big_0", "big_1", "big_2", "big_3", "open"] {
         let url = format!("{}/v1/watches/retab/{job}", process.url);
         assert_eq!(http().delete(url).send().await.unwrap().status(), 204);
@@ -67,33 +54,33 @@ async fn a_backup_shows_one_instant_whatever_happens_while_it_is_read() {
     while let Some(part) = answer.chunk().await.unwrap() {
         export.extend_from_slice(&part);
     }
-    fs::write(folder.path().join("backup.jsonl"), &export).unwrap();
-    let stats = imported(folder.path(), "backup.jsonl", "restored").await;
+    fs::write(home.path().join("backup.jsonl"), &export).unwrap();
+    let stats = imported(home.path(), "backup.jsonl", "restored").await;
     assert_eq!(stats["watches"], json!({"retab": {"watching": 1, "done": 4}}), "{stats}");
     assert_eq!((&stats["jobs"], &stats["events"]), (&json!(4), &json!(4)), "{stats}");
     // What was kept for the export goes when it is done.
-    let spool = folder.path().join("data/spool");
+    let spool = home.path().join("data/spool");
     eventually("only the job of the last watch is left", || async {
         let bodies = fs::read_dir(&spool).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file());
         (bodies.count() == 1).then_some(())
     })
     .await;
-    let (status, _) = get(&format!("{}/v1/watches/retab/later", process.url)).await;
+    let (status, _) = process.get("/v1/watches/retab/later").await;
     assert_eq!(status, 200);
     assert_eq!(process.terminate().await.0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_backs_up_a_daemon_at_work_and_the_backup_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
     let sink = format!("[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\n", receiver.url());
-    write_config(folder.path(), &mock.base_url(), &sink);
-    let process = Process::run(folder.path(), &[]).await;
+    let home = Home::new(&sink).await;
+    let process = home.run().await;
     let url = format!("{}/v1/watches/batch", process.url);
     let batch = |round: usize| {
         let ids = (0..100).map(|n| {
-            mock.add_job(JobPlan::new().id(format!("job_{round}_{n:02}")).lasting(Duration::from_millis(300)))
+            home.mock
+                .add_job(JobPlan::new().id(format!("job_{round}_{n:02}")).lasting(Duration::from_millis(300)))
         });
         json!({"watches": ids.map(|id| json!({"job_id": id})).collect::<Vec<_>>()})
     };
@@ -110,44 +97,42 @@ async fn the_command_backs_up_a_daemon_at_work_and_the_backup_goes_on() {
     for round in 0..4 {
         let name = format!("backup_{round}.jsonl");
         let args = ["--url", &process.url, "store", "export", "--from-daemon", &name];
-        let output = once(folder.path(), &args).await;
+        let output = home.once(&args).await;
         assert_eq!(output.status.code(), Some(0), "{}", show(&output));
-        let data = fs::metadata(folder.path().join(&name)).unwrap();
+        let data = fs::metadata(home.path().join(&name)).unwrap();
         assert_eq!(std::os::unix::fs::MetadataExt::mode(&data) & 0o777, 0o600);
-        let again = once(folder.path(), &args).await;
+        let again = home.once(&args).await;
         assert_eq!(again.status.code(), Some(1), "a file that is there is not written over");
     }
     busy.await.unwrap();
     process.kill().await;
     for round in 0..4 {
         let name = format!("backup_{round}.jsonl");
-        let stats = imported(folder.path(), &name, &format!("restored_{round}")).await;
+        let stats = imported(home.path(), &name, &format!("restored_{round}")).await;
         let phases = stats["watches"]["retab"].as_object().unwrap();
         let watches: u64 = phases.values().map(|count| count.as_u64().unwrap()).sum();
         assert!((100..=800).contains(&watches), "what was acknowledged is in it: {stats}");
     }
     // The first of them goes on where that daemon stood.
-    let restored = Process::run(folder.path(), &["--data-dir", "restored_0"]).await;
+    let restored = home.run_with(&["--data-dir", "restored_0"]).await;
     for phase in ["watching", "fetching", "delivering"] {
         eventually(&format!("nothing is {phase}"), || async {
-            let (_, page) = get(&format!("{}/v1/watches?phase={phase}&limit=1", restored.url)).await;
+            let (_, page) = restored.get(&format!("/v1/watches?phase={phase}&limit=1")).await;
             page["data"].as_array()?.is_empty().then_some(())
         })
         .await;
     }
-    let (_, watch) = get(&format!("{}/v1/watches/retab/job_0_00", restored.url)).await;
+    let (_, watch) = restored.get("/v1/watches/retab/job_0_00").await;
     assert_eq!((&watch["phase"], &watch["outcome"]), (&json!("done"), &json!("completed")));
     assert_eq!(restored.terminate().await.0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_is_cut_short_is_none() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let process = Process::run(folder.path(), &[]).await;
+    let home = Home::new("").await;
+    let process = home.run().await;
     for n in 0..4 {
-        done(&process, &mock, &format!("big_{n}"), Size::mib(6)).await;
+        done(&process, &home.mock, &format!("big_{n}"), Size::mib(6)).await;
     }
     let mut answer = http().get(format!("{}/v1/export", process.url)).send().await.unwrap();
     answer.chunk().await.unwrap().unwrap();
@@ -162,10 +147,9 @@ async fn a_backup_that_is_cut_short_is_none() {
         }
     }
     // The command leaves no file behind.
-    let nobody =
-        once(folder.path(), &["--url", "http://127.0.0.1:9", "store", "export", "--from-daemon", "x"]).await;
+    let nobody = home.once(&["--url", "http://127.0.0.1:9", "store", "export", "--from-daemon", "x"]).await;
     assert_eq!(nobody.status.code(), Some(1));
-    assert!(!folder.path().join("x").exists());
+    assert!(!home.path().join("x").exists());
     let mixed =
         binary().args(["store", "export", "--from-daemon", "x", "--data-dir", "y"]).output().await.unwrap();
     assert_eq!(mixed.status.code(), Some(2));
@@ -176,12 +160,10 @@ const MOST_GROWTH: u64 = 16 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_read_in_bounded_memory() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let process = Process::run(folder.path(), &[]).await;
+    let home = Home::new("").await;
+    let process = home.run().await;
     for n in 0..2 {
-        done(&process, &mock, &format!("big_{n}"), Size::mib(32)).await;
+        done(&process, &home.mock, &format!("big_{n}"), Size::mib(32)).await;
     }
     let read = || async {
         let mut answer = http().get(format!("{}/v1/export", process.url)).send().await.unwrap();

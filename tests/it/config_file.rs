@@ -11,7 +11,7 @@ use tidings::{
 };
 use tokio::process::Command;
 
-use crate::harness::{Process, Receiver, eventually, http, mock, write_config};
+use crate::harness::{Home, Process, Receiver, eventually, http, mock, write_config};
 
 const REFUSED: &str = "tidings_config_reloads_total{result=\"refused\"}";
 const APPLIED: &str = "tidings_config_reloads_total{result=\"ok\"}";
@@ -141,20 +141,19 @@ async fn a_file_that_never_answers_holds_up_no_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_that_waits_for_a_secret_is_tried_again_by_itself() {
     for watched in [true, false] {
-        let folder = tempfile::tempdir().unwrap();
-        let (mock, receiver) = (mock().await, Receiver::start().await);
-        write_config(folder.path(), &mock.base_url(), "");
+        let receiver = Receiver::start().await;
+        let home = Home::new("").await;
         let args: &[&str] = if watched { &["--watch-config"] } else { &[] };
-        let process = Process::run(folder.path(), args).await;
+        let process = home.run_with(args).await;
         let more = sink(&receiver.url(), "bearer_file = \"bearer\"\n");
-        write_config(folder.path(), &mock.base_url(), &more);
+        home.configure(&more);
         if !watched {
             process.signal(Signal::HUP);
         }
         until_more(&process, REFUSED, 0).await;
-        fs::write(folder.path().join("bearer"), "hunter2\n").unwrap();
+        fs::write(home.path().join("bearer"), "hunter2\n").unwrap();
         until_more(&process, APPLIED, 0).await;
-        deliver(&process, &mock, &receiver).await;
+        deliver(&process, &home.mock, &receiver).await;
         assert_eq!(receiver.requests()[0].header("authorization"), "Bearer hunter2");
         assert_eq!(process.terminate().await.0, Some(0));
     }
@@ -193,23 +192,21 @@ async fn a_folder_that_is_made_anew_is_followed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_between_the_first_load_and_the_watch_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
     let listen = "[server]\nlisten = \"127.0.0.1:0\"\n";
-    write_config(folder.path(), &mock.base_url(), listen);
-    let path = |path: &Path| folder.path().join(path);
+    let home = Home::new(listen).await;
+    let path = |path: &Path| home.path().join(path);
     let named = FlagOverrides {
         config: Some(path(Path::new("tidings.toml"))),
         data_dir: Some(path(Path::new("data"))),
         ..FlagOverrides::default()
     };
-    let loaded = Loader::new(named, [("NONE", "")], folder.path()).load().unwrap();
+    let loaded = Loader::new(named, [("NONE", "")], home.path()).load().unwrap();
     let app = App::bind(loaded.config.clone(), true).await.unwrap();
     let (url, handle) = (format!("http://{}", app.addr().unwrap()), app.handle());
     let running = tokio::spawn(app.run());
     // This daemon has no way to read it again, so each time that it is asked to shows as a refusal.
     let (file, known) = (loaded.file.clone().unwrap(), loaded.content.bytes().to_owned());
-    write_config(folder.path(), &mock.base_url(), &format!("{listen}drain = \"1s\"\n"));
+    home.configure(&format!("{listen}drain = \"1s\"\n"));
     let watching = tokio::spawn(config_watch::watch(file, known, handle.clone()));
     eventually("a reload is asked for", || async {
         (count(&url, REFUSED).await.unwrap_or(0) == 1).then_some(())

@@ -9,9 +9,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::harness::{
-    Daemon, PATIENCE, Process, Sinks as _, binary, config, eventually, http, mock, write_config,
-};
+use crate::harness::{Daemon, Home, PATIENCE, Process, Sinks as _, binary, config, eventually, http, mock};
 
 /// One message of the stream.
 #[derive(Clone, Debug, Default)]
@@ -191,12 +189,10 @@ async fn a_quiet_stream_shows_that_it_is_alive_and_readers_are_limited() {
 
 #[tokio::test]
 async fn a_reader_comes_back_after_a_kill_without_gap_or_double() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
+    let home = Home::new("").await;
     let ids: Vec<String> = (0..60).map(|n| format!("job_{n}")).collect();
     for id in &ids {
-        mock.add_job(tidings::mock::JobPlan::new().id(id).lasting(Duration::ZERO));
+        home.mock.add_job(tidings::mock::JobPlan::new().id(id).lasting(Duration::ZERO));
     }
     let watch = async |url: &str, ids: &[String]| {
         let watches: Vec<_> = ids.iter().map(|id| json!({"job_id": id})).collect();
@@ -204,7 +200,7 @@ async fn a_reader_comes_back_after_a_kill_without_gap_or_double() {
         let answer = http().post(format!("{url}/v1/watches/batch")).json(&body).send().await.unwrap();
         assert_eq!(answer.status(), 200);
     };
-    let process = Process::run(folder.path(), &[]).await;
+    let process = home.run().await;
     let mut reader = Reader::open(&process.url, "", None).await;
     watch(&process.url, &ids[..30]).await;
     let mut seen = Vec::new();
@@ -212,7 +208,7 @@ async fn a_reader_comes_back_after_a_kill_without_gap_or_double() {
         seen.push(reader.event().await);
     }
     process.kill().await;
-    let process = Process::run(folder.path(), &[]).await;
+    let process = home.run().await;
     watch(&process.url, &ids[30..]).await;
     let last = seen.last().unwrap().id.clone();
     let mut reader = Reader::open(&process.url, "", Some(&last)).await;
@@ -296,23 +292,21 @@ async fn a_reader_that_takes_nothing_is_cut_off_and_holds_up_no_stop() {
 
 #[tokio::test]
 async fn the_terminal_follows_over_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
+    let home = Home::new("").await;
     let nobody = binary()
         .args(["events", "--url", "http://127.0.0.1:9"])
-        .current_dir(folder.path())
+        .current_dir(home.path())
         .output()
         .await
         .unwrap();
     assert_eq!(nobody.status.code(), Some(1), "it could never connect");
     let said = String::from_utf8(nobody.stderr).unwrap();
     assert!(said.contains("trying again for 10s") && said.contains("gave up after 10s"), "{said}");
-    let first = Process::run(folder.path(), &[]).await;
+    let first = home.run().await;
     let url = first.url.clone();
     let mut child = binary()
         .args(["events", "--url", &url, "--since-id", "0", "--output", "json"])
-        .current_dir(folder.path())
+        .current_dir(home.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -321,7 +315,7 @@ async fn the_terminal_follows_over_a_restart() {
     let mut remarks = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut seen = String::new();
     let ended = async |url: &str, id: &str| {
-        mock.add_job(tidings::mock::JobPlan::new().id(id).lasting(Duration::ZERO));
+        home.mock.add_job(tidings::mock::JobPlan::new().id(id).lasting(Duration::ZERO));
         let body = json!({"job_id": id});
         let answer = http().post(format!("{url}/v1/watches")).json(&body).send().await.unwrap();
         assert_eq!(answer.status(), 202);
@@ -332,7 +326,7 @@ async fn the_terminal_follows_over_a_restart() {
     assert!(remarks.next_line().await.unwrap().unwrap().contains("trying again"));
     let listen = url.strip_prefix("http://").unwrap();
     let mut command = binary();
-    command.args(["run", "--listen", listen]).current_dir(folder.path());
+    command.args(["run", "--listen", listen]).current_dir(home.path());
     let second = Process::spawn(command).await;
     eventually("it is ready", || async { http().get(format!("{url}/readyz")).send().await.ok() }).await;
     ended(&url, "two").await;

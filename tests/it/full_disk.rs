@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidings::mock::{Ending, JobPlan};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::harness::{Process, Receiver, binary, eventually, http, mock, show, write_config};
+use crate::harness::{Home, Process, Receiver, binary, eventually, http, mock, show, write_config};
 
 /// Mounts a small file system.
 const MOUNT: &str = "mkdir -p small && mount -t tmpfs -o size=24m none small";
@@ -57,11 +57,10 @@ async fn on_a_small_disk(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_new_watches_and_loses_no_old_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
     let sink = format!("[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\n", receiver.url());
-    write_config(folder.path(), &mock.base_url(), &sink);
-    let Some((mut child, url, disk)) = on_a_small_disk(folder.path(), "true").await else { return };
+    let home = Home::new(&sink).await;
+    let Some((mut child, url, disk)) = on_a_small_disk(home.path(), "true").await else { return };
     let http = http();
     let ready = async || Some(http.get(format!("{url}/readyz")).send().await.ok()?.status().as_u16());
     let watch = async |job: &str| {
@@ -69,14 +68,14 @@ async fn a_full_disk_refuses_new_watches_and_loses_no_old_one() {
         http.post(format!("{url}/v1/watches")).json(&body).send().await.unwrap()
     };
     eventually("it is ready", || async { ready().await.filter(|status| *status == 200) }).await;
-    let old = mock.add_job(JobPlan::new().ending(Ending::Stuck));
+    let old = home.mock.add_job(JobPlan::new().ending(Ending::Stuck));
     assert_eq!(watch(&old).await.status(), 202);
     // Less than a tenth is left, which is kept for what was accepted before.
     let free = rustix::fs::statvfs(&disk).unwrap();
     let room = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
     std::fs::write(disk.join("ballast"), vec![1; room - (1 << 20)]).unwrap();
     eventually("it is not ready", || async { ready().await.filter(|status| *status == 503) }).await;
-    let new = mock.add_job(JobPlan::new());
+    let new = home.mock.add_job(JobPlan::new());
     let refused = watch(&new).await;
     assert_eq!(refused.status(), 507);
     let problem: Value = refused.json().await.unwrap();

@@ -21,7 +21,7 @@ use tidings::{
     util::units::{Span, Time},
 };
 
-use crate::harness::{Daemon, Process, config, eventually, http, mock, once, show, write_config};
+use crate::harness::{Daemon, Home, config, eventually, http, mock, show};
 
 /// The time scale: θ, intervals and durations are a fifth of what they are by default or in life.
 const THETA: f64 = 0.04;
@@ -217,11 +217,9 @@ async fn a_source_that_asks_for_less_gets_less() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_shows_what_was_learned() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let process = Process::run(folder.path(), &["--data-dir", "data"]).await;
-    let ask = async |args: &[&str]| once(folder.path(), &[&["--url", &process.url][..], args].concat()).await;
+    let home = Home::new("").await;
+    let process = home.run_with(&["--data-dir", "data"]).await;
+    let ask = async |args: &[&str]| home.once(&[&["--url", &process.url][..], args].concat()).await;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let empty = ask(&["source", "show", "retab"]).await;
     assert!(
@@ -230,7 +228,7 @@ async fn the_command_line_shows_what_was_learned() {
         show(&empty)
     );
     for _ in 0..3 {
-        let job = mock.add_job(JobPlan::new());
+        let job = home.mock.add_job(JobPlan::new());
         let url = format!("{}/v1/watches", process.url);
         http().post(&url).json(&serde_json::json!({"job_id": job})).send().await.unwrap();
         eventually("it ends", || async {

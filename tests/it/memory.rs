@@ -12,7 +12,7 @@ use tidings::{
 };
 use tokio::net::TcpListener;
 
-use crate::harness::{LOOPBACK, Process, Site, eventually, http, mock, serve, write_config};
+use crate::harness::{Home, LOOPBACK, Process, Site, eventually, http, is_finished, serve, write_config};
 
 const LARGE: u64 = 64 << 20;
 const MOST_GROWTH: u64 = 24 << 20;
@@ -61,27 +61,25 @@ async fn through(process: &Process, job: &str) -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_job_passes_through_in_bounded_memory() {
-    let folder = tempfile::tempdir().unwrap();
     let (url, came) = receiver().await;
-    let mock = mock().await;
     let sinks = format!(
         "[sinks.app]\ntype = \"webhook\"\nurl = \"{url}\"\nformat = \"raw\"\ntimeout = \"{}\"\n\n\
          [sinks.disk]\ntype = \"disk\"\ndir = \"out\"\n",
         Span::secs(600)
     );
-    write_config(folder.path(), &mock.base_url(), &sinks);
-    let process = Process::run(folder.path(), &[]).await;
+    let home = Home::new(&sinks).await;
+    let process = home.run().await;
     // What a first job brings along (connections, threads, buffers) is no part of the question.
-    through(&process, &mock.add_job(JobPlan::new())).await;
+    through(&process, &home.mock.add_job(JobPlan::new())).await;
     let before = process.rss();
     process.reset_peak();
-    let job = mock.add_job(JobPlan::new().size(Size(LARGE)));
+    let job = home.mock.add_job(JobPlan::new().size(Size(LARGE)));
     let watch = through(&process, &job).await;
     let growth = process.peak().saturating_sub(before);
     println!("{} MiB went through; resident memory grew by at most {} KiB", LARGE >> 20, growth >> 10);
-    let bytes = mock.full_body(&job).unwrap();
+    let bytes = home.mock.full_body(&job).unwrap();
     assert!(bytes.len() as u64 > LARGE && watch["job_size"] == bytes.len(), "{}", watch["job_size"]);
-    assert!(std::fs::read(folder.path().join(format!("out/retab/{job}.json"))).unwrap() == bytes);
+    assert!(std::fs::read(home.path().join(format!("out/retab/{job}.json"))).unwrap() == bytes);
     let hash = Sha256::digest(&bytes).to_vec();
     let event = watch["event_id"].as_str().unwrap().to_owned();
     assert_eq!(came.lock().unwrap().last(), Some(&(event, bytes.len() as u64, hash)));
@@ -152,20 +150,6 @@ fn crowd(bytes: usize) -> String {
     r#"{"":0},"#.repeat(bytes / 7)
 }
 
-async fn finished(process: &Process, source: &str, job: &str) -> serde_json::Value {
-    eventually(&format!("{job} is delivered"), || async {
-        let url = format!("{}/v1/watches/{source}/{job}", process.url);
-        let watch: serde_json::Value = http().get(url).send().await.unwrap().json().await.unwrap();
-        matches!(watch["phase"].as_str(), Some("done" | "dead")).then_some(watch)
-    })
-    .await
-}
-
-async fn register(process: &Process, body: &serde_json::Value) {
-    let answer = http().post(format!("{}/v1/watches", process.url)).json(body).send().await.unwrap();
-    assert_eq!(answer.status(), 202);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_of_a_million_values_is_read_in_bounded_memory() {
     let (folder, site) = (tempfile::tempdir().unwrap(), Site::start().await);
@@ -175,7 +159,7 @@ async fn a_status_of_a_million_values_is_read_in_bounded_memory() {
     let full = "/v1/jobs/job_1?include_request=false&include_response=true";
     site.json("/v1/jobs/job_1/status", r#"{"status":"queued"}"#);
     site.json(full, r#"{"status":"completed"}"#);
-    register(&process, &json!({"job_id": "job_1"})).await;
+    process.register(&json!({"job_id": "job_1"})).await;
     eventually("it was polled", || async { site.requests("/v1/jobs/job_1/status").pop() }).await;
     let before = process.rss();
     process.reset_peak();
@@ -187,7 +171,7 @@ async fn a_status_of_a_million_values_is_read_in_bounded_memory() {
     })
     .await;
     site.json("/v1/jobs/job_1/status", &status("completed"));
-    assert_eq!(finished(&process, "retab", "job_1").await["outcome"], "completed");
+    assert_eq!(process.until_in("retab", "job_1", "finishes", is_finished).await["outcome"], "completed");
     let growth = process.peak().saturating_sub(before);
     println!("15 MiB of small objects in a status; resident memory grew by at most {} KiB", growth >> 10);
     assert!(growth < MOST_FOR_A_CROWD, "it grew by {} KiB", growth >> 10);
@@ -196,9 +180,8 @@ async fn a_status_of_a_million_values_is_read_in_bounded_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_of_nested_junk_is_read_in_bounded_memory() {
-    let (folder, mock) = (tempfile::tempdir().unwrap(), mock().await);
-    write_config(folder.path(), &mock.base_url(), "");
-    let process = Process::run(folder.path(), &[]).await;
+    let home = Home::new("").await;
+    let process = home.run().await;
     let room = (8 << 20) - 200;
     let crowd = crowd(room);
     let (nested, pairs) = ("[".repeat(room / 2) + &"]".repeat(room / 2), r#""":"","#.repeat(room / 6));
@@ -261,7 +244,7 @@ async fn a_status_with_the_whole_result_passes_in_bounded_memory() {
     let process = Process::run(folder.path(), &[]).await;
     let before = process.rss();
     process.reset_peak();
-    register(&process, &json!({"source": "inline", "job_id": "a"})).await;
+    process.register(&json!({"source": "inline", "job_id": "a"})).await;
     let url = format!("{}/v1/watches/inline/a", process.url);
     // Unoptimised, reading so much takes a while.
     assert_eq!(http().get(format!("{url}/wait?timeout=5m")).send().await.unwrap().status(), 200);

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::harness::{LOOPBACK, PATIENCE, binary, mock, once, write_config};
+use crate::harness::{Home, LOOPBACK, PATIENCE, binary, once};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -74,13 +74,11 @@ async fn a_daemon_that_is_not_there_yet_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_ends_by_itself_ends_in_time_and_says_what_is_open() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let quick = mock.add_job(JobPlan::new());
-    let slow = mock.add_job(JobPlan::new().lasting(Duration::from_hours(1)));
+    let home = Home::new("").await;
+    let quick = home.mock.add_job(JobPlan::new());
+    let slow = home.mock.add_job(JobPlan::new().lasting(Duration::from_hours(1)));
     let args = ["run", "--once", "--timeout", "3s", "--watch", &quick, "--watch", &slow];
-    let ran = timeout(PATIENCE, once(folder.path(), &args)).await.expect("it ends");
+    let ran = timeout(PATIENCE, home.once(&args)).await.expect("it ends");
     let (out, err) = (text(&ran.stdout), text(&ran.stderr));
     assert_eq!(ran.status.code(), Some(1), "{err}");
     assert!(out.contains(&format!("{quick} completed")), "{out}");

@@ -9,7 +9,7 @@ use tidings::mock::{Ending, JobPlan};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::harness::{
-    LOOPBACK, Process, Receiver, Reply, binary, eventually, http, mock, once, show, write_config,
+    Home, LOOPBACK, Process, Receiver, Reply, binary, eventually, http, mock, once, show, write_config,
 };
 
 /// A receiver that answers when it is let.
@@ -41,29 +41,22 @@ fn webhook(url: &str) -> String {
     format!("[sinks.app]\ntype = \"webhook\"\nurl = \"{url}\"\nretry = {{ schedule = [\"20ms\"] }}\n")
 }
 
-async fn register(url: &str, job: &str) {
-    let answer = http().post(format!("{url}/v1/watches")).json(&json!({"job_id": job})).send().await.unwrap();
-    assert_eq!(answer.status(), 202);
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_one_folder_is_refused_with_what_to_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let first = Process::run(folder.path(), &[]).await;
-    let second = once(folder.path(), &["run", "--listen", "127.0.0.1:0"]).await;
+    let home = Home::new("").await;
+    let first = home.run().await;
+    let second = home.once(&["run", "--listen", "127.0.0.1:0"]).await;
     assert_eq!(second.status.code(), Some(1), "{}", show(&second));
     let said = text(&second.stderr);
     assert!(said.contains("in use") && said.contains("--data-dir"), "{said}");
     // The first is not disturbed.
-    register(&first.url, &mock.add_job(JobPlan::new())).await;
+    first.watch(&home.mock.add_job(JobPlan::new())).await;
     assert_eq!(first.terminate().await.0, Some(0));
-    let third = Process::run(folder.path(), &[]).await;
+    let third = home.run().await;
     assert_eq!(third.terminate().await.0, Some(0));
 }
 
@@ -74,7 +67,7 @@ async fn a_delivery_in_flight_is_finished_before_the_end() {
     write_config(folder.path(), &mock.base_url(), &webhook(&gate.url));
     let process = Process::run(folder.path(), &[]).await;
     let job = mock.add_job(JobPlan::new());
-    register(&process.url, &job).await;
+    process.watch(&job).await;
     gate.entered.acquire().await.unwrap().forget();
     process.signal(Signal::TERM);
     eventually("it says that it stops", || async { process.log().contains("SIGTERM").then_some(()) }).await;
@@ -108,7 +101,7 @@ async fn a_second_signal_ends_at_once() {
     let more = format!("[server]\ndrain = \"10m\"\n\n{}timeout = \"10m\"\n", webhook(&gate.url));
     write_config(folder.path(), &mock.base_url(), &more);
     let process = Process::run(folder.path(), &[]).await;
-    register(&process.url, &mock.add_job(JobPlan::new())).await;
+    process.watch(&mock.add_job(JobPlan::new())).await;
     gate.entered.acquire().await.unwrap().forget();
     process.signal(Signal::INT);
     eventually("it says that it stops", || async {
@@ -127,13 +120,12 @@ async fn a_second_signal_ends_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn run_once_ends_with_how_it_went() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
-    write_config(folder.path(), &mock.base_url(), &webhook(&receiver.url()));
-    let good = mock.add_job(JobPlan::new());
-    let bad = mock.add_job(JobPlan::new().ending(Ending::Failed));
+    let receiver = Receiver::start().await;
+    let home = Home::new(&webhook(&receiver.url())).await;
+    let good = home.mock.add_job(JobPlan::new());
+    let bad = home.mock.add_job(JobPlan::new().ending(Ending::Failed));
     let run = async |args: &[&str]| {
-        let output = once(folder.path(), &[&["run", "--once"], args].concat()).await;
+        let output = home.once(&[&["run", "--once"], args].concat()).await;
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
     let (status, out, log) = run(&["--watch", &good]).await;
@@ -144,7 +136,7 @@ async fn run_once_ends_with_how_it_went() {
     assert!(out.contains("failed"), "{out}");
     assert_eq!(receiver.requests().len(), 2, "what was delivered is not delivered again");
     receiver.always(Reply::status(410));
-    let unwanted = mock.add_job(JobPlan::new());
+    let unwanted = home.mock.add_job(JobPlan::new());
     let (status, _, log) = run(&["--watch", &unwanted, "--watch", &bad]).await;
     assert_eq!(status, Some(4), "{log}");
     let (status, _, log) = run(&[]).await;
@@ -153,30 +145,26 @@ async fn run_once_ends_with_how_it_went() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_configuration_starts_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "[server]\nlissten = \"127.0.0.1:0\"\n");
-    let output = once(folder.path(), &["run"]).await;
+    let home = Home::new("[server]\nlissten = \"127.0.0.1:0\"\n").await;
+    let output = home.once(&["run"]).await;
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("lissten") && said.contains("tidings.toml"), "{said}");
-    let output = once(folder.path(), &["run", "--config", "nowhere.toml"]).await;
+    let output = home.once(&["run", "--config", "nowhere.toml"]).await;
     assert!(
         output.status.code() == Some(2) && text(&output.stderr).contains("nowhere.toml"),
         "{}",
         show(&output)
     );
-    assert!(!folder.path().join("data").exists() && mock.total() == 0);
+    assert!(!home.path().join("data").exists() && home.mock.total() == 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn run_once_that_is_interrupted_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let job = mock.add_job(JobPlan::new().ending(Ending::Stuck));
-    let process = Process::start(folder.path(), &["--once", "--watch", &job]).await;
-    eventually("it polls", || async { (mock.total() > 0).then_some(()) }).await;
+    let home = Home::new("").await;
+    let job = home.mock.add_job(JobPlan::new().ending(Ending::Stuck));
+    let process = Process::start(home.path(), &["--once", "--watch", &job]).await;
+    eventually("it polls", || async { (home.mock.total() > 0).then_some(()) }).await;
     process.signal(Signal::TERM);
     let (status, log) = process.ended().await;
     assert!(status == Some(1) && log.contains("before every job was delivered"), "{status:?} {log}");
@@ -184,18 +172,16 @@ async fn run_once_that_is_interrupted_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unix_socket_serves_the_api() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let socket = folder.path().join("api.sock");
+    let home = Home::new("").await;
+    let socket = home.path().join("api.sock");
     // One that a killed process left behind is in nobody's way.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let mut command = binary();
-    command.arg("run").arg("--listen").arg(format!("unix:{}", socket.display())).current_dir(folder.path());
+    command.arg("run").arg("--listen").arg(format!("unix:{}", socket.display())).current_dir(home.path());
     let process = Process::spawn(command).await;
     http();
     let client = reqwest::Client::builder().unix_socket(socket.clone()).build().unwrap();
-    let job = mock.add_job(JobPlan::new());
+    let job = home.mock.add_job(JobPlan::new());
     let answer = eventually("it answers", || async {
         client.post("http://localhost/v1/watches").json(&json!({"job_id": job})).send().await.ok()
     })

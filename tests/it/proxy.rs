@@ -382,7 +382,7 @@ async fn a_circle_ends() {
     let flow = keyed(|_| {}).await;
     let url = flow.daemon.url.clone();
     let around = |config: &mut Config| {
-        config.sources.get_mut("retab").unwrap().base_url = Some(format!("{url}/proxy/retab"))
+        config.sources.get_mut("retab").unwrap().base_url = Some(format!("{url}/proxy/retab"));
     };
     let circle = keyed(around).await;
     let behind = &circle.daemon;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidings::mock::JobPlan;
 use tokio::net::UnixDatagram;
 
-use crate::harness::{Process, Receiver, Reply, binary, eventually, http, mock, once, show, write_config};
+use crate::harness::{Home, Process, Receiver, Reply, binary, eventually, http, mock, show, write_config};
 
 fn sink(name: &str, url: &str, more: &str) -> String {
     format!(
@@ -15,27 +15,8 @@ fn sink(name: &str, url: &str, more: &str) -> String {
     )
 }
 
-async fn post(url: &str, path: &str, body: &Value) -> (u16, Value) {
-    let response = http().post(format!("{url}{path}")).json(body).send().await.unwrap();
-    (response.status().as_u16(), response.json().await.unwrap_or_default())
-}
-
-async fn register(process: &Process, job: &str) {
-    assert_eq!(post(&process.url, "/v1/watches", &json!({"job_id": job})).await.0, 202);
-}
-
 async fn reload(process: &Process) -> (u16, Value) {
-    post(&process.url, "/v1/reload", &Value::Null).await
-}
-
-/// Waits until a watch has nothing left to do.
-async fn finished(process: &Process, job: &str) -> Value {
-    eventually(&format!("{job} finishes"), || async {
-        let answer = http().get(format!("{}/v1/watches/retab/{job}", process.url)).send().await.ok()?;
-        let watch: Value = answer.json().await.ok()?;
-        (watch["phase"] == "done" || watch["phase"] == "dead").then_some(watch)
-    })
-    .await
+    process.post("/v1/reload", &Value::Null).await
 }
 
 async fn metric(process: &Process, line: &str) -> Option<String> {
@@ -62,8 +43,8 @@ async fn what_changed_is_named_and_holds_at_once() {
         json!({"changed": ["sinks.app", "sinks.files", "log.level"], "restart": ["server.drain"]})
     );
     let job = mock.add_job(JobPlan::new());
-    register(&process, &job).await;
-    finished(&process, &job).await;
+    process.watch(&job).await;
+    process.finished(&job).await;
     assert_eq!((one.requests().len(), two.requests().len()), (0, 1));
     assert!(folder.path().join(format!("out/retab/{job}.json")).exists());
     let (status, log) = process.terminate().await;
@@ -73,12 +54,11 @@ async fn what_changed_is_named_and_holds_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_leaves_everything_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
-    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver.url(), ""));
-    let process = Process::run(folder.path(), &[]).await;
+    let receiver = Receiver::start().await;
+    let home = Home::new(&sink("app", &receiver.url(), "")).await;
+    let process = home.run().await;
     assert_eq!(metric(&process, "tidings_config_last_reload_successful").await.unwrap(), "1");
-    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver.url(), "evnts = []\n[sinks.x]\n"));
+    home.configure(&sink("app", &receiver.url(), "evnts = []\n[sinks.x]\n"));
     let (status, problem) = reload(&process).await;
     assert_eq!((status, &problem["code"]), (422, &json!("invalid_configuration")), "{problem}");
     let detail = problem["detail"].as_str().unwrap();
@@ -88,15 +68,15 @@ async fn a_mistake_leaves_everything_as_it_is() {
     eventually("both are counted", || async { (metric(&process, counted).await? == "2").then_some(()) })
         .await;
     assert_eq!(metric(&process, "tidings_config_last_reload_successful").await.unwrap(), "0");
-    let job = mock.add_job(JobPlan::new());
-    register(&process, &job).await;
-    finished(&process, &job).await;
+    let job = home.mock.add_job(JobPlan::new());
+    process.watch(&job).await;
+    process.finished(&job).await;
     assert_eq!(receiver.requests().len(), 1);
     // The command says the same, and a good file is taken again.
-    let asked = once(folder.path(), &["--url", &process.url, "reload"]).await;
+    let asked = home.once(&["--url", &process.url, "reload"]).await;
     assert_eq!(asked.status.code(), Some(1), "{}", show(&asked));
-    write_config(folder.path(), &mock.base_url(), "[sinks]\n");
-    let asked = once(folder.path(), &["--url", &process.url, "reload"]).await;
+    home.configure("[sinks]\n");
+    let asked = home.once(&["--url", &process.url, "reload"]).await;
     assert_eq!(String::from_utf8_lossy(&asked.stdout), "changed: sinks.app\n", "{}", show(&asked));
     assert_eq!(metric(&process, "tidings_config_last_reload_successful").await.unwrap(), "1");
     assert_eq!(process.terminate().await.0, Some(0));
@@ -104,25 +84,24 @@ async fn a_mistake_leaves_everything_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_and_a_sink_come_back_to_what_waits_for_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
     receiver.always(Reply::status(503));
     let patient = format!(
         "[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nretry = {{ schedule = [\"20ms\", \"1h\"] }}\n",
         receiver.url()
     );
-    write_config(folder.path(), &mock.base_url(), &patient);
-    let process = Process::run(folder.path(), &[]).await;
-    let job = mock.add_job(JobPlan::new());
-    register(&process, &job).await;
+    let home = Home::new(&patient).await;
+    let process = home.run().await;
+    let job = home.mock.add_job(JobPlan::new());
+    process.watch(&job).await;
     receiver.at_least(2).await;
     // Without the sink its delivery stays in sight; without the source its watches do.
     let other = "[sources.other]\ntype = \"custom\"\nbase_url = \"http://127.0.0.1:9\"\nstatus_path = \"/{id}\"\n\
                  status_at = [\"/s\"]\noutcomes = { completed = [\"x\"] }\n";
-    std::fs::write(folder.path().join("tidings.toml"), format!("[store]\npath = \"data\"\n[sinks]\n{other}"))
+    std::fs::write(home.path().join("tidings.toml"), format!("[store]\npath = \"data\"\n[sinks]\n{other}"))
         .unwrap();
-    let slow = mock.add_job(JobPlan::new().lasting(Duration::from_secs(3600)));
-    register(&process, &slow).await;
+    let slow = home.mock.add_job(JobPlan::new().lasting(Duration::from_secs(3600)));
+    process.watch(&slow).await;
     let (status, done) = reload(&process).await;
     assert_eq!((status, done["changed"].as_array().unwrap().len()), (200, 3), "{done}");
     let sinks: Value = eventually("the delivery waits for its sink", || async {
@@ -133,15 +112,15 @@ async fn a_source_and_a_sink_come_back_to_what_waits_for_them() {
     })
     .await;
     assert_eq!(sinks["pending"], 1);
-    mock.advance(Duration::from_secs(3600));
+    home.mock.advance(Duration::from_secs(3600));
     receiver.always(Reply::status(204));
     let before = receiver.requests().len();
-    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver.url(), ""));
+    home.configure(&sink("app", &receiver.url(), ""));
     assert_eq!(reload(&process).await.0, 200);
-    assert_eq!(finished(&process, &slow).await["phase"], "done");
-    let (status, _) = post(&process.url, "/v1/deliveries/redeliver", &json!({"state": "pending"})).await;
+    assert_eq!(process.finished(&slow).await["phase"], "done");
+    let (status, _) = process.post("/v1/deliveries/redeliver", &json!({"state": "pending"})).await;
     assert_eq!(status, 202);
-    assert_eq!(finished(&process, &job).await["phase"], "done");
+    assert_eq!(process.finished(&job).await["phase"], "done");
     assert_eq!(receiver.requests().len(), before + 2);
     assert_eq!(process.terminate().await.0, Some(0));
 }
@@ -171,8 +150,8 @@ async fn a_mounted_config_map_is_followed() {
     let once = async || (metric(&process, applied).await? == "1").then_some(());
     eventually("the swap is noticed", once).await;
     let job = mock.add_job(JobPlan::new());
-    register(&process, &job).await;
-    finished(&process, &job).await;
+    process.watch(&job).await;
+    process.finished(&job).await;
     assert_eq!(receiver.requests().len(), 1);
     assert_eq!(process.terminate().await.0, Some(0));
 }
@@ -180,8 +159,8 @@ async fn a_mounted_config_map_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_reloads_under_load_neither_lose_nor_double_a_delivery() {
     const RELOADS: usize = 1000;
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
+    let home = Home::new("").await;
     // Each of them changes the sink that everything goes to, and every other one the source, too.
     let write = |round: usize| {
         let more = format!(
@@ -189,18 +168,18 @@ async fn a_thousand_reloads_under_load_neither_lose_nor_double_a_delivery() {
             sink("app", &receiver.url(), &format!("max_in_flight = {}\n", 4 + round % 2)),
             round % 3
         );
-        write_config(folder.path(), &mock.base_url(), &more);
+        home.configure(&more);
         if round.is_multiple_of(2) {
-            let path = folder.path().join("tidings.toml");
+            let path = home.path().join("tidings.toml");
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(path, text.replace("max_interval = \"100ms\"", "max_interval = \"90ms\""))
                 .unwrap();
         }
     };
     write(0);
-    let process = Process::run(folder.path(), &[]).await;
+    let process = home.run().await;
     let url = process.url.clone();
-    let jobs: Vec<String> = (0..RELOADS).map(|_| mock.add_job(JobPlan::new())).collect();
+    let jobs: Vec<String> = (0..RELOADS).map(|_| home.mock.add_job(JobPlan::new())).collect();
     let client = http();
     let mut loads = Vec::new();
     for (round, job) in jobs.iter().enumerate() {
@@ -216,7 +195,7 @@ async fn a_thousand_reloads_under_load_neither_lose_nor_double_a_delivery() {
         load.await.unwrap();
     }
     for job in &jobs {
-        assert_eq!(finished(&process, job).await["phase"], "done");
+        assert_eq!(process.finished(job).await["phase"], "done");
     }
     let mut came: BTreeMap<String, usize> = BTreeMap::new();
     for request in receiver.requests() {
@@ -232,41 +211,37 @@ async fn a_thousand_reloads_under_load_neither_lose_nor_double_a_delivery() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_ends_the_process_only_where_that_is_allowed() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let process = Process::run(folder.path(), &[]).await;
-    let (status, problem) = post(&process.url, "/v1/quit", &Value::Null).await;
+    let home = Home::new("").await;
+    let process = home.run().await;
+    let (status, problem) = process.post("/v1/quit", &Value::Null).await;
     assert_eq!((status, &problem["code"]), (404, &json!("quit_disabled")), "{problem}");
     assert_eq!(process.terminate().await.0, Some(0));
-    write_config(folder.path(), &mock.base_url(), "[server]\nquit = true\n");
-    let process = Process::run(folder.path(), &[]).await;
-    let asked = once(folder.path(), &["--url", &process.url, "quit"]).await;
+    home.configure("[server]\nquit = true\n");
+    let process = home.run().await;
+    let asked = home.once(&["--url", &process.url, "quit"]).await;
     assert_eq!(asked.status.code(), Some(0), "{}", show(&asked));
     assert_eq!(process.ended().await.0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_can_wait_for_its_own_deliveries() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
-    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver.url(), ""));
-    let process = Process::run(folder.path(), &[]).await;
-    let wait =
-        async |args: &[&str]| once(folder.path(), &[&["--url", &process.url, "wait"], args].concat()).await;
+    let receiver = Receiver::start().await;
+    let home = Home::new(&sink("app", &receiver.url(), "")).await;
+    let process = home.run().await;
+    let wait = async |args: &[&str]| home.once(&[&["--url", &process.url, "wait"], args].concat()).await;
     let nothing = wait(&["--delivered"]).await;
     assert_eq!(nothing.status.code(), Some(0), "{}", show(&nothing));
     receiver.then([Reply::Hang]);
-    let slow = mock.add_job(JobPlan::new());
-    register(&process, &slow).await;
+    let slow = home.mock.add_job(JobPlan::new());
+    process.watch(&slow).await;
     receiver.at_least(1).await;
     // It has ended; its delivery hangs.
     let ended = wait(&[&slow]).await;
     assert_eq!(ended.status.code(), Some(0), "{}", show(&ended));
     let late = wait(&["--delivered", "--timeout", "1s"]).await;
     assert_eq!(late.status.code(), Some(1), "{}", show(&late));
-    let quick = mock.add_job(JobPlan::new());
-    register(&process, &quick).await;
+    let quick = home.mock.add_job(JobPlan::new());
+    process.watch(&quick).await;
     let delivered = wait(&["--delivered", &quick]).await;
     assert_eq!(delivered.status.code(), Some(0), "{}", show(&delivered));
     assert!(receiver.requests().iter().any(|request| request.json()["job_id"] == quick));
@@ -275,13 +250,11 @@ async fn an_application_can_wait_for_its_own_deliveries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_manager_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let path = folder.path().join("notify.sock");
+    let home = Home::new("").await;
+    let path = home.path().join("notify.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
     let mut command = binary();
-    command.args(["run", "--listen", "127.0.0.1:0"]).current_dir(folder.path());
+    command.args(["run", "--listen", "127.0.0.1:0"]).current_dir(home.path());
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "20000");
     let process = Process::spawn(command).await;
     let mut said = Vec::new();

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Output, time::Duration};
 use serde_json::Value;
 use tidings::mock::{Ending, JobPlan};
 
-use crate::harness::{Process, eventually, http, mock, once, show, write_config};
+use crate::harness::{Home, eventually, http, once, show};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -119,15 +119,13 @@ async fn from_store(folder: &Path, store: &str) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_jobs_of_a_store_are_judged_once_its_daemon_has_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let process = Process::run(folder.path(), &["--data-dir", "data"]).await;
+    let home = Home::new("").await;
+    let process = home.run_with(&["--data-dir", "data"]).await;
     let url = format!("{}/v1/watches", process.url);
     let mut jobs = Vec::new();
     for ending in [Ending::Completed, Ending::Failed, Ending::Completed, Ending::Cancelled] {
         // Long enough to be watched before it ends.
-        let job = mock.add_job(JobPlan::new().ending(ending).lasting(Duration::from_secs(3)));
+        let job = home.mock.add_job(JobPlan::new().ending(ending).lasting(Duration::from_secs(3)));
         let answer = http().post(&url).json(&serde_json::json!({"job_id": job})).send().await.unwrap();
         assert_eq!(answer.status(), 202);
         jobs.push(job);
@@ -140,13 +138,13 @@ async fn the_jobs_of_a_store_are_judged_once_its_daemon_has_stopped() {
         })
         .await;
     }
-    let busy = from_store(folder.path(), "data").await;
+    let busy = from_store(home.path(), "data").await;
     let said = text(&busy.stderr);
     assert_eq!(busy.status.code(), Some(1), "{said}");
     assert!(said.contains("stop it"), "{said}");
 
     assert_eq!(process.terminate().await.0, Some(0));
-    let ran = from_store(folder.path(), "data").await;
+    let ran = from_store(home.path(), "data").await;
     assert_eq!(ran.status.code(), Some(0), "{}", show(&ran));
     let found: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
     let counted: Vec<&str> = found.iter().filter_map(|one| one["jobs"].as_str()).collect();
@@ -155,7 +153,7 @@ async fn the_jobs_of_a_store_are_judged_once_its_daemon_has_stopped() {
     assert!(counted[0].starts_with("retab /v1/"), "{counted:?}");
     assert!(figure(&found[0], "fixed=2s", "polls") >= 1.0);
 
-    let missing = from_store(folder.path(), "nowhere").await;
+    let missing = from_store(home.path(), "nowhere").await;
     assert_eq!(missing.status.code(), Some(2), "{}", text(&missing.stderr));
-    assert!(!folder.path().join("nowhere").exists(), "nothing was made");
+    assert!(!home.path().join("nowhere").exists(), "nothing was made");
 }

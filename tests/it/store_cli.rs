@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use serde_json::{Value, json};
 use tidings::mock::{JobPlan, Mock};
 
-use crate::harness::{Process, Receiver, Reply, eventually, http, mock, once, show, write_config};
+use crate::harness::{Process, Receiver, Reply, http, mock, once, show, write_config};
 
 /// A folder whose daemon was killed with a job that is open, one that is delivered, and one that waits to be.
 struct Killed {
@@ -24,24 +24,6 @@ fn sink(receiver: &Receiver) -> String {
     )
 }
 
-async fn watch(process: &Process, job: &str) -> Value {
-    let answer = http().get(format!("{}/v1/watches/retab/{job}", process.url)).send().await.unwrap();
-    answer.json().await.unwrap()
-}
-
-async fn register(process: &Process, job: &str) {
-    let url = format!("{}/v1/watches", process.url);
-    assert_eq!(http().post(url).json(&json!({"job_id": job})).send().await.unwrap().status(), 202);
-}
-
-async fn until(process: &Process, job: &str, phase: &str) -> Value {
-    eventually(&format!("{job} is {phase}"), || async {
-        let watch = watch(process, job).await;
-        (watch["phase"] == phase).then_some(watch)
-    })
-    .await
-}
-
 impl Killed {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -50,13 +32,13 @@ impl Killed {
         let process = Process::run(folder.path(), &[]).await;
         let open = mock.add_job(JobPlan::new().lasting(Duration::from_secs(3600)));
         let (done, waiting) = (mock.add_job(JobPlan::new()), mock.add_job(JobPlan::new()));
-        register(&process, &open).await;
-        register(&process, &done).await;
-        until(&process, &done, "done").await;
+        process.watch(&open).await;
+        process.watch(&done).await;
+        process.until(&done, "is done", |watch| watch["phase"] == "done").await;
         receiver.always(Reply::status(503));
-        register(&process, &waiting).await;
+        process.watch(&waiting).await;
         receiver.at_least(2).await;
-        until(&process, &waiting, "delivering").await;
+        process.until(&waiting, "is delivering", |watch| watch["phase"] == "delivering").await;
         process.kill().await;
         Self { mock, receiver, folder, open, done, waiting }
     }
@@ -109,9 +91,9 @@ async fn an_exported_store_goes_on_elsewhere_where_it_stopped() {
     let event = before.last().unwrap().header("webhook-id").to_owned();
     killed.receiver.always(Reply::status(204));
     let process = Process::run(killed.path(), &["--data-dir", "restored"]).await;
-    until(&process, &killed.waiting, "done").await;
+    process.until(&killed.waiting, "is done", |watch| watch["phase"] == "done").await;
     killed.mock.advance(Duration::from_secs(3600));
-    until(&process, &killed.open, "done").await;
+    process.until(&killed.open, "is done", |watch| watch["phase"] == "done").await;
     let after = killed.receiver.requests().split_off(before.len());
     assert_eq!(after.len(), 2, "what was delivered is not delivered again");
     assert_eq!(after[0].header("webhook-id"), event);

@@ -23,7 +23,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::harness::{PATIENCE, Process, Receiver, binary, eventually, http, mock, once, show, write_config};
+use crate::harness::{Home, PATIENCE, Process, Receiver, binary, eventually, http, once, show, write_config};
 
 /// The binary below a shell that sets a limit first.
 fn limited(limit: &str, args: &[&str], folder: &Path) -> Command {
@@ -60,17 +60,16 @@ fn free_port() -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stderr_that_nobody_reads_holds_up_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
     let sink = format!(
         "[log]\nlevel = \"trace\"\n\n[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\n",
         receiver.url()
     );
-    write_config(folder.path(), &mock.base_url(), &sink);
+    let home = Home::new(&sink).await;
     let (stderr, mut nobody) = full_pipe();
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = binary();
-    command.args(["run", "--listen", &address]).current_dir(folder.path());
+    command.args(["run", "--listen", &address]).current_dir(home.path());
     let mut child = command.stdin(Stdio::null()).stderr(stderr).spawn().unwrap();
     drop(command);
     let url = format!("http://{address}");
@@ -80,7 +79,7 @@ async fn a_stderr_that_nobody_reads_holds_up_nothing() {
         answer.status().is_success().then_some(())
     };
     for number in 1..=3 {
-        let job = mock.add_job(JobPlan::new());
+        let job = home.mock.add_job(JobPlan::new());
         eventually("a job is taken", || register(&job)).await;
         receiver.at_least(number).await;
     }
@@ -102,15 +101,14 @@ async fn a_stderr_that_nobody_reads_holds_up_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_signals_end_it_whatever_nobody_reads() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
     receiver.always(crate::harness::Reply::Hang);
     let sink = format!("[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\ntimeout = \"10m\"\n", receiver.url());
-    write_config(folder.path(), &mock.base_url(), &format!("[server]\ndrain = \"10m\"\n\n{sink}"));
-    let job = mock.add_job(JobPlan::new());
+    let home = Home::new(&format!("[server]\ndrain = \"10m\"\n\n{sink}")).await;
+    let job = home.mock.add_job(JobPlan::new());
     let (stderr, _nobody) = full_pipe();
     let mut command = binary();
-    command.args(["run", "--once", "--watch", &job]).current_dir(folder.path()).stdin(Stdio::null());
+    command.args(["run", "--once", "--watch", &job]).current_dir(home.path()).stdin(Stdio::null());
     let mut child = command.stderr(stderr).spawn().unwrap();
     receiver.at_least(1).await;
     // The second may come before the first was seen, and then counts as the same.
@@ -126,13 +124,11 @@ async fn two_signals_end_it_whatever_nobody_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn results_that_nobody_reads_end_with_a_signal() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let job = mock.add_job(JobPlan::new());
+    let home = Home::new("").await;
+    let job = home.mock.add_job(JobPlan::new());
     let (stdout, _nobody) = full_pipe();
     let mut command = binary();
-    command.args(["run", "--once", "--watch", &job]).current_dir(folder.path()).stdin(Stdio::null());
+    command.args(["run", "--once", "--watch", &job]).current_dir(home.path()).stdin(Stdio::null());
     let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = child.stderr.take().unwrap();
     let mut told = String::new();
@@ -177,10 +173,8 @@ async fn some_threads_too_few_end_the_start_with_a_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn threads_are_few_on_any_machine() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let mut command = limited("true", &["run", "--listen", "127.0.0.1:0"], folder.path());
+    let home = Home::new("").await;
+    let mut command = limited("true", &["run", "--listen", "127.0.0.1:0"], home.path());
     // What tokio would go by.
     command.env("TOKIO_WORKER_THREADS", "64");
     let process = Process::spawn(command).await;
@@ -212,15 +206,14 @@ async fn healthz(url: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_neither_stop_the_work_nor_close_the_door() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
     let admin = format!("127.0.0.1:{}", free_port());
     let more = format!(
         "[server]\nadmin_listen = \"{admin}\"\n\n[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\n",
         receiver.url()
     );
-    write_config(folder.path(), &mock.base_url(), &more);
-    let command = limited("ulimit -n 128", &["run", "--listen", "127.0.0.1:0"], folder.path());
+    let home = Home::new(&more).await;
+    let command = limited("ulimit -n 128", &["run", "--listen", "127.0.0.1:0"], home.path());
     let process = Process::spawn(command).await;
     let address = process.url.trim_start_matches("http://").to_owned();
     let mut silent = Vec::new();
@@ -238,7 +231,7 @@ async fn silent_connections_neither_stop_the_work_nor_close_the_door() {
     }
     healthz(&process.url).await;
     healthz(&format!("http://{admin}")).await;
-    let job = mock.add_job(JobPlan::new());
+    let job = home.mock.add_job(JobPlan::new());
     let body = json!({"job_id": job});
     let answer = http().post(format!("{}/v1/watches", process.url)).json(&body).send().await.unwrap();
     assert_eq!(answer.status(), 202);
@@ -250,12 +243,11 @@ async fn silent_connections_neither_stop_the_work_nor_close_the_door() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_goes_on_with_few_descriptors_beside_a_crowd() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
     let more =
         format!("[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nmax_in_flight = 100000\n", receiver.url());
-    write_config(folder.path(), &mock.base_url(), &more);
-    let mut command = limited("ulimit -n 64", &["run", "--listen", "127.0.0.1:0"], folder.path());
+    let home = Home::new(&more).await;
+    let mut command = limited("ulimit -n 64", &["run", "--listen", "127.0.0.1:0"], home.path());
     // More than there can be.
     command.env("TIDINGS_SOURCES__RETAB__MAX_IN_FLIGHT", "100000").stderr(Stdio::piped());
     let process = Process::spawn(command).await;
@@ -264,7 +256,7 @@ async fn work_goes_on_with_few_descriptors_beside_a_crowd() {
     for _ in 0..40 {
         silent.extend(connected(&address, b"").await);
     }
-    let watches: Vec<_> = (0..100).map(|_| json!({"job_id": mock.add_job(JobPlan::new())})).collect();
+    let watches: Vec<_> = (0..100).map(|_| json!({"job_id": home.mock.add_job(JobPlan::new())})).collect();
     let url = format!("{}/v1/watches/batch", process.url);
     let answer = http().post(url).json(&json!({"watches": watches})).send().await.unwrap();
     assert_eq!(answer.status(), 200);
@@ -277,13 +269,12 @@ async fn work_goes_on_with_few_descriptors_beside_a_crowd() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_is_rendered_where_less_is_granted_than_it_may_take() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
     let more = format!(
         "[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nformat = \"template\"\ntemplate = '{{\"job\":\"{{{{ job_id }}}}\"}}'\n",
         receiver.url()
     );
-    write_config(folder.path(), &mock.base_url(), &more);
+    let home = Home::new(&more).await;
     // A process without capabilities raises no limit, whoever it belongs to.
     let limits = match rustix::process::geteuid().is_root() {
         true => {
@@ -291,9 +282,9 @@ async fn a_template_is_rendered_where_less_is_granted_than_it_may_take() {
         }
         false => "ulimit -d 180000 && ulimit -t 600",
     };
-    let command = limited(limits, &["run", "--listen", "127.0.0.1:0"], folder.path());
+    let command = limited(limits, &["run", "--listen", "127.0.0.1:0"], home.path());
     let process = Process::spawn(command).await;
-    let body = json!({"job_id": mock.add_job(JobPlan::new())});
+    let body = json!({"job_id": home.mock.add_job(JobPlan::new())});
     let answer = http().post(format!("{}/v1/watches", process.url)).json(&body).send().await.unwrap();
     assert_eq!(answer.status(), 202);
     receiver.at_least(1).await;
@@ -302,12 +293,10 @@ async fn a_template_is_rendered_where_less_is_granted_than_it_may_take() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unix_socket_full_of_silent_connections_answers() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let socket = folder.path().join("api.sock");
+    let home = Home::new("").await;
+    let socket = home.path().join("api.sock");
     let listen = format!("unix:{}", socket.display());
-    let command = limited("ulimit -n 128", &["run", "--listen", &listen], folder.path());
+    let command = limited("ulimit -n 128", &["run", "--listen", &listen], home.path());
     let process = Process::spawn(command).await;
     let mut silent = Vec::new();
     for _ in 0..150 {
@@ -322,13 +311,11 @@ async fn a_unix_socket_full_of_silent_connections_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_in_flight_leave_room_for_a_probe() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let command = limited("ulimit -n 128", &["run", "--listen", "127.0.0.1:0"], folder.path());
+    let home = Home::new("").await;
+    let command = limited("ulimit -n 128", &["run", "--listen", "127.0.0.1:0"], home.path());
     let process = Process::spawn(command).await;
     let address = process.url.trim_start_matches("http://").to_owned();
-    let job = mock.add_job(JobPlan::new().ending(Ending::Stuck));
+    let job = home.mock.add_job(JobPlan::new().ending(Ending::Stuck));
     let body = json!({"job_id": job});
     let answer = http().post(format!("{}/v1/watches", process.url)).json(&body).send().await.unwrap();
     assert_eq!(answer.status(), 202);

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use serde_json::{Value, json};
 use tidings::mock::{JobPlan, Mock};
 
-use crate::harness::{Process, Receiver, eventually, http, mock, once, show, write_config};
+use crate::harness::{Home, Process, Receiver, eventually, http, mock, once, show, write_config};
 
 /// Templates that only go wrong once there is a job, so that no check finds them.
 fn without_end() -> Vec<(&'static str, String)> {
@@ -202,16 +202,15 @@ async fn a_check_survives_every_template_and_refuses_what_every_event_meets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_no_strict_parser_reads_is_rendered() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
+    let receiver = Receiver::start().await;
     let template = "template = \"{{ data.a }} {{ data.b }} {{ data.status }}\"";
-    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver.url(), template));
-    let process = Process::run(folder.path(), &[]).await;
+    let home = Home::new(&sink("app", &receiver.url(), template)).await;
+    let process = home.run().await;
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
     let body = format!(
         "\u{feff}{{\"status\":\"completed\",\"a\":NaN,\"deep\":{deep},\"b\":1,\"b\":2,\"c\":\"\\ud800\"}}"
     );
-    mock.set_raw("odd", tidings::mock::Raw::new(r#"{"status":"completed"}"#, body));
+    home.mock.set_raw("odd", tidings::mock::Raw::new(r#"{"status":"completed"}"#, body));
     let url = format!("{}/v1/watches", process.url);
     assert_eq!(http().post(url).json(&json!({"job_id": "odd"})).send().await.unwrap().status(), 202);
     let delivery = ended(&process, "odd").await.remove(0);

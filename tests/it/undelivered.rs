@@ -11,7 +11,7 @@ use tidings::{
 };
 
 use crate::harness::{
-    Flow, Process, Receiver, Reply, eventually, http, mock, once, show, webhook, write_config,
+    Flow, Home, Process, Receiver, Reply, eventually, http, mock, once, show, webhook, write_config,
 };
 
 /// The ids of the jobs on a page of events that no sink took.
@@ -431,13 +431,12 @@ async fn run(folder: &Path, process: &Process, args: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_end_while_the_configuration_names_no_sink_are_delivered_once_it_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mock, receiver) = (mock().await, Receiver::start().await);
-    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver));
-    let process = Process::run(folder.path(), &[]).await;
+    let receiver = Receiver::start().await;
+    let home = Home::new(&sink("app", &receiver)).await;
+    let process = home.run().await;
     // All sinks are lost: what looks like a mistake is refused, and can be meant.
-    write_config(folder.path(), &mock.base_url(), "");
-    let refused = once(folder.path(), &["--url", &process.url, "reload"]).await;
+    home.configure("");
+    let refused = home.once(&["--url", &process.url, "reload"]).await;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(
@@ -450,27 +449,27 @@ async fn jobs_that_end_while_the_configuration_names_no_sink_are_delivered_once_
         said.contains(" (invalid_configuration)\n\n  tidings.toml  `sinks` disappeared from the file"),
         "{said}"
     );
-    write_config(folder.path(), &mock.base_url(), "[sinks]\n");
-    run(folder.path(), &process, &["reload"]).await;
-    let jobs = ended_many(&process, &mock, "job", 7).await;
+    home.configure("[sinks]\n");
+    run(home.path(), &process, &["reload"]).await;
+    let jobs = ended_many(&process, &home.mock, "job", 7).await;
     let warnings = process.log().lines().filter(|line| line.contains("no sink takes an event")).count();
     assert_eq!(warnings, 1, "not one an event: {}", process.log());
     assert!(process.log().contains("no api_key or api_key_file is configured"), "{}", process.log());
     assert_eq!(metric(&process.url, r#"tidings_unrouted_events_total{source="retab"}"#).await, "7");
-    let listed = run(folder.path(), &process, &["events", "--unrouted"]).await;
+    let listed = run(home.path(), &process, &["events", "--unrouted"]).await;
     assert!(jobs.iter().all(|job| listed.contains(job.as_str())), "{listed}");
-    write_config(folder.path(), &mock.base_url(), &sink("app", &receiver));
-    run(folder.path(), &process, &["reload"]).await;
+    home.configure(&sink("app", &receiver));
+    run(home.path(), &process, &["reload"]).await;
     let args = ["deliver", "--sink", "app", "--unrouted", "--since", "1h"];
-    let tried = run(folder.path(), &process, &[&args[..], &["--dry-run"]].concat()).await;
+    let tried = run(home.path(), &process, &[&args[..], &["--dry-run"]].concat()).await;
     assert_eq!(tried, "7 events would go to app\n");
-    assert_eq!(run(folder.path(), &process, &args).await, "7 events are on the way to app\n");
+    assert_eq!(run(home.path(), &process, &args).await, "7 events are on the way to app\n");
     let told = receiver.at_least(7).await;
     let mut told: Vec<String> =
         told.iter().map(|one| one.json()["job_id"].as_str().unwrap().to_owned()).collect();
     told.sort();
     assert_eq!(told, jobs);
-    assert_eq!(run(folder.path(), &process, &args).await, "0 events are on the way to app\n");
+    assert_eq!(run(home.path(), &process, &args).await, "0 events are on the way to app\n");
     assert_eq!(process.terminate().await.0, Some(0));
 }
 

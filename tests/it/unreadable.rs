@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use serde_json::{Value, json};
 use tidings::mock::JobPlan;
 
-use crate::harness::{Daemon, Flow, Process, config, eventually, http, mock, once, show, write_config};
+use crate::harness::{Daemon, Flow, Home, config, eventually, http, mock, show};
 
 /// What version 0.1 wrote of `"deadline": "9000y"` before durations were bounded, cut short by a fault.
 const GARBAGE: &[u8] = b"\x01{\"source\":\"retab\",\"job_id\":\"x\",\"deadline\":\"in 9000 years";
@@ -73,27 +73,25 @@ async fn the_daemon_starts_lists_and_delivers_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_names_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let mock = mock().await;
-    write_config(folder.path(), &mock.base_url(), "");
-    let process = Process::run(folder.path(), &[]).await;
-    let job = mock.add_job(JobPlan::new().lasting(Duration::from_secs(3600)));
+    let home = Home::new("").await;
+    let process = home.run().await;
+    let job = home.mock.add_job(JobPlan::new().lasting(Duration::from_secs(3600)));
     let url = format!("{}/v1/watches", process.url);
     assert_eq!(http().post(url).json(&json!({"job_id": job})).send().await.unwrap().status(), 202);
     assert_eq!(process.terminate().await.0, Some(0));
-    let checked = once(folder.path(), &["store", "check"]).await;
+    let checked = home.once(&["store", "check"]).await;
     assert_eq!(checked.status.code(), Some(0), "{}", show(&checked));
-    spoil(&folder.path().join("data"), 1).await;
+    spoil(&home.path().join("data"), 1).await;
 
-    let checked = once(folder.path(), &["store", "check"]).await;
+    let checked = home.once(&["store", "check"]).await;
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert_eq!(checked.status.code(), Some(1), "{}", show(&checked));
     assert!(said.contains(&format!("retab/{job}")) && said.contains("cannot be read"), "{said}");
-    let exported = once(folder.path(), &["store", "export", "all.jsonl"]).await;
+    let exported = home.once(&["store", "export", "all.jsonl"]).await;
     assert_eq!(exported.status.code(), Some(0), "{}", show(&exported));
     assert!(String::from_utf8_lossy(&exported.stderr).contains("1 of the records cannot be read"));
 
-    let process = Process::run(folder.path(), &[]).await;
+    let process = home.run().await;
     let log = process.log();
     assert_eq!(log.matches("passed over a record that cannot be read").count(), 1, "{log}");
     assert!(log.contains("w:0000000000000001"), "{log}");

@@ -59,7 +59,7 @@ impl Setup {
 
     /// Replaces the source `retab` by this one, which is called `jobs`.
     pub fn jobs_at(mut self, source: SourceConfig) -> Self {
-        self.source = "jobs".to_owned();
+        "jobs".clone_into(&mut self.source);
         self.change(|config| config.sources = [("jobs".to_owned(), source)].into())
     }
 
