@@ -24,7 +24,7 @@ use tidings::{
     util::{
         clock,
         http_client::{self, Outgoing, guard::Trust},
-        units::Span,
+        units::HumanDuration,
     },
 };
 use tokio::sync::oneshot;
@@ -139,8 +139,8 @@ async fn http(folder: &Path, callers: usize) -> Row {
     source.base_url = Some(upstream.base_url());
     // The question is how fast it accepts: it polls next to nothing meanwhile.
     source.max_requests_per_second = 1.0;
-    source.polling.min_interval = Span::secs(600);
-    source.polling.max_interval = Some(Span::secs(600));
+    source.polling.min_interval = HumanDuration::secs(600);
+    source.polling.max_interval = Some(HumanDuration::secs(600));
     let app = App::bind(config, true).await.unwrap();
     let Some(Listen::Tcp(address)) = app.addr() else { panic!("it listens on TCP") };
     let url = format!("http://{address}/v1/watches");

@@ -26,7 +26,7 @@ pub use metrics::Metrics;
 pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 pub use otlp::{Exporter, OtlpConfig};
 pub use sources::SourceMetrics;
-pub use spans::{Span, Spans, number, text};
+pub use spans::{Spans, TraceSpan, number, text};
 pub use trace::{BadTraceParent, JobTrace, TRACEPARENT, TraceParent};
 
 pub(crate) use catalogue::loose_counter;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::util::{
     http_client::{BadProxy, Outgoing},
     secret::Secret,
-    units::Span,
+    units::HumanDuration,
 };
 
 /// The local HTTP API.
@@ -31,9 +31,9 @@ pub struct ServerConfig {
     /// Whether `POST /v1/quit` from this machine may end the process, as an application in a Kubernetes Job before 1.29 needs.
     pub quit: bool,
     /// How long a stop waits for what is in flight.
-    pub drain: Span,
+    pub drain: HumanDuration,
     /// How long a client may take nothing of an answer before it is cut off.
-    pub write_timeout: Span,
+    pub write_timeout: HumanDuration,
     /// Whether the kernel may write core dumps, and other processes of the same user may read the memory: for debugging. Keys
     /// and tokens are in it.
     pub core_dumps: bool,
@@ -73,8 +73,8 @@ impl Default for ServerConfig {
             admin_listen: None,
             hosts: Vec::new(),
             quit: false,
-            drain: Span::secs(25),
-            write_timeout: Span::secs(30),
+            drain: HumanDuration::secs(25),
+            write_timeout: HumanDuration::secs(30),
             core_dumps: false,
             proxy: None,
             no_proxy: Vec::new(),

@@ -17,7 +17,7 @@ use crate::{
     upstream::JobRef,
     util::{
         secret::Secret,
-        units::{Span, Time},
+        units::{HumanDuration, Time},
     },
 };
 
@@ -164,7 +164,7 @@ fn check_labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(
 /// A span from now, or an instant.
 fn deadline(text: &str, now: Time) -> Result<Time, Problem> {
     let refused = |detail: String| Err(Problem::new(Code::InvalidDeadline, detail));
-    let at = match (Time::parse(text), text.parse::<Span>()) {
+    let at = match (Time::parse(text), text.parse::<HumanDuration>()) {
         (Some(at), _) => at,
         (None, Ok(span)) => now.after(span.0),
         (None, Err(reason)) => return refused(format!("{reason}, or a time like 2026-11-23T17:00:00Z")),
@@ -172,7 +172,7 @@ fn deadline(text: &str, now: Time) -> Result<Time, Problem> {
     if at <= now {
         return refused(format!("the deadline `{text}` is over already"));
     }
-    if at > now.after(Span::LONGEST.0) {
+    if at > now.after(HumanDuration::LONGEST.0) {
         return refused(format!("the deadline `{text}` is too far ahead; it is at most 36500d away"));
     }
     Ok(at)

@@ -24,7 +24,7 @@ use super::{
     places::{InRequest, Place, Places},
     problem::{Code, Problem},
 };
-use crate::util::units::Span;
+use crate::util::units::HumanDuration;
 
 /// How long a connection may lie idle between requests.
 const IDLE: Duration = Duration::from_secs(75);
@@ -140,7 +140,7 @@ impl Serving {
             }
         }
         if line.stalled.load(Ordering::Acquire) {
-            tracing::warn!(after = %Span(self.patience), "a client took nothing of its answer and was cut off");
+            tracing::warn!(after = %HumanDuration(self.patience), "a client took nothing of its answer and was cut off");
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     model::job::{Outcome, Phase},
     store::{Found, Registered, Registration, StoreError, StoredJob, Watch, WatchFilter},
-    telemetry::{Span, SpanKind, TraceParent, text},
+    telemetry::{SpanKind, TraceParent, TraceSpan, text},
     util::{
         clock,
         units::{self, Time},
@@ -76,7 +76,7 @@ impl Api {
             return;
         };
         let trace = watch.trace();
-        self.metrics.spans.record(&trace, SpanKind::Server, || Span {
+        self.metrics.spans.record(&trace, SpanKind::Server, || TraceSpan {
             name: "accept",
             id: Some(trace.child().span_id),
             start,
@@ -276,7 +276,7 @@ pub(super) async fn wait(
             return Err(unknown_parameter(&key, "timeout"));
         }
         let wanted = || bad_parameter("timeout", &value, "a span like 30s, at most 5m");
-        let span: units::Span = value.parse().map_err(|_| wanted())?;
+        let span: units::HumanDuration = value.parse().map_err(|_| wanted())?;
         patience = Some(span.0).filter(|patience| *patience <= MAX_WAIT).ok_or_else(wanted)?;
     }
     let number = find(&api, &named)?.number;

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::util::{
     clock,
-    units::{Span, Time},
+    units::{HumanDuration, Time},
 };
 
 /// How results are printed.
@@ -60,7 +60,7 @@ fn instant_at(text: &str, now: Time) -> Result<Time, String> {
     if let Some(time) = Time::parse(text) {
         return Ok(time);
     }
-    let ago = text.parse::<Span>().map_err(|_| {
+    let ago = text.parse::<HumanDuration>().map_err(|_| {
         "write a time as 2026-11-23T17:00:00Z, or how long ago it was as 30m, 1h or 7d".to_owned()
     })?;
     let millis = i64::try_from(ago.0.as_millis()).unwrap_or(i64::MAX);

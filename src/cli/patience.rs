@@ -9,7 +9,7 @@ use super::{
     client::{Client, ClientError},
     output::Console,
 };
-use crate::util::units::{Span, rounded};
+use crate::util::units::{HumanDuration, rounded};
 
 /// How long a daemon may be away where the caller set no limit: a restart takes less.
 const OUTAGE: Duration = Duration::from_mins(1);
@@ -29,8 +29,8 @@ pub struct Patience {
 impl Patience {
     /// Starts the clock of `--timeout`. Without one only outages are bounded.
     #[must_use]
-    pub fn start(timeout: Option<Span>) -> Self {
-        let limit = timeout.map(|Span(limit)| (limit, Instant::now() + limit));
+    pub fn start(timeout: Option<HumanDuration>) -> Self {
+        let limit = timeout.map(|HumanDuration(limit)| (limit, Instant::now() + limit));
         Self { limit, outage: OUTAGE }
     }
 

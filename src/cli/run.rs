@@ -26,7 +26,7 @@ use crate::{
     telemetry,
     util::{
         process,
-        units::{Span, rounded},
+        units::{HumanDuration, rounded},
     },
 };
 
@@ -114,7 +114,7 @@ pub struct RunArgs {
         long_help = "With --once: give up after this long with exit status 1, and say what is still open. It is on disk \
         and goes on at the next start. Requests in flight get two more seconds [default: wait for ever]"
     )]
-    pub timeout: Option<Span>,
+    pub timeout: Option<HumanDuration>,
 
     /// Read the configuration file again whenever it changes
     #[arg(
@@ -191,11 +191,16 @@ enum Ended {
     /// A signal came first, or the daemon ended by itself.
     Stopped,
     /// The time was up.
-    OutOfTime(Span),
+    OutOfTime(HumanDuration),
 }
 
 /// Watches the given jobs to their end, and stops.
-async fn once(app: App, ids: &[JobId], limit: Option<Span>, stop: &CancellationToken) -> Result<ExitStatus> {
+async fn once(
+    app: App,
+    ids: &[JobId],
+    limit: Option<HumanDuration>,
+    stop: &CancellationToken,
+) -> Result<ExitStatus> {
     let handle = app.handle();
     let mut daemon = tokio::spawn(app.run());
     let source = handle.default_source();
@@ -252,14 +257,14 @@ async fn once(app: App, ids: &[JobId], limit: Option<Span>, stop: &CancellationT
     match ended {
         Ended::Settled => Ok(status),
         Ended::Stopped => anyhow::bail!(INTERRUPTED),
-        Ended::OutOfTime(Span(limit)) => {
+        Ended::OutOfTime(HumanDuration(limit)) => {
             anyhow::bail!("{jobs} not done after {}; what is left goes on at the next start", rounded(limit))
         }
     }
 }
 
 /// Waits until the time is up; for ever without a limit.
-async fn out_of_time(limit: Option<Span>) -> Span {
+async fn out_of_time(limit: Option<HumanDuration>) -> HumanDuration {
     match limit {
         Some(span) => {
             tokio::time::sleep(span.0).await;

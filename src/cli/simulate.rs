@@ -20,7 +20,7 @@ use crate::{
         table::table,
         tables,
     },
-    util::units::Span,
+    util::units::HumanDuration,
 };
 
 /// The long description of the command.
@@ -79,7 +79,7 @@ pub struct SimulateArgs {
 
     /// θ: how much delay one poll is worth
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = positive)]
-    pub cost_of_a_poll: Span,
+    pub cost_of_a_poll: HumanDuration,
 
     /// How many finished jobs `learned` has seen, for distributions
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=1_000_000),
@@ -121,8 +121,8 @@ fn distribution(text: &str) -> Result<(String, Distribution), String> {
     Ok((text.to_owned(), found))
 }
 
-fn positive(text: &str) -> Result<Span, String> {
-    let span: Span = text.parse()?;
+fn positive(text: &str) -> Result<HumanDuration, String> {
+    let span: HumanDuration = text.parse()?;
     if span.0.is_zero() { Err("a poll has to cost something, 1ms at least".to_owned()) } else { Ok(span) }
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::view::{Page, WatchView},
     model::job::JobId,
-    util::units::Span,
+    util::units::HumanDuration,
 };
 
 /// The phases in which something is left to do.
@@ -57,7 +57,7 @@ pub struct WaitArgs {
 
     /// Give up after this long, whatever the daemon does; its work goes on [default: wait for ever]
     #[arg(long, value_name = "SPAN")]
-    pub timeout: Option<Span>,
+    pub timeout: Option<HumanDuration>,
 }
 
 /// Waits.

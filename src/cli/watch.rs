@@ -30,7 +30,7 @@ use crate::{
         view::{BatchAnswer, BatchRequest, CallbackRequest, WatchRequest, WatchView},
     },
     model::job::JobId,
-    util::{secret::SecretSource, units::Span},
+    util::{secret::SecretSource, units::HumanDuration},
 };
 
 /// Jobs registered by one request.
@@ -110,7 +110,7 @@ pub struct WatchArgs {
 
     /// Give up after this long, whatever the daemon does; its work goes on
     #[arg(long, value_name = "SPAN", requires = "wait")]
-    pub timeout: Option<Span>,
+    pub timeout: Option<HumanDuration>,
 }
 
 /// What came of registering.

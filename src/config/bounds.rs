@@ -7,20 +7,20 @@ use super::{
     node::{Kind, Node},
     path::{KeyPath, Step},
 };
-use crate::util::units::{Size, Span};
+use crate::util::units::{HumanDuration, Size};
 
 /// The least and the greatest value of a key, both of them allowed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Bound {
     Number(f64, f64),
-    Time(Span, Span),
+    Time(HumanDuration, HumanDuration),
     Size(Size, Size),
 }
 
-const NONE: Span = Span::secs(0);
-const MILLI: Span = Span::millis(1);
-const DAY: Span = Span::secs(24 * 3600);
-const MONTH: Span = Span::secs(30 * 24 * 3600);
+const NONE: HumanDuration = HumanDuration::secs(0);
+const MILLI: HumanDuration = HumanDuration::millis(1);
+const DAY: HumanDuration = HumanDuration::secs(24 * 3600);
+const MONTH: HumanDuration = HumanDuration::secs(30 * 24 * 3600);
 const RATE: Bound = Bound::Number(1e-6, 1e6);
 const COUNT: Bound = Bound::Number(1.0, 1e6);
 
@@ -28,22 +28,22 @@ const COUNT: Bound = Bound::Number(1.0, 1e6);
 pub(super) const BOUNDS: &[(&str, Bound)] = &[
     ("server.drain", Bound::Time(NONE, DAY)),
     ("server.write_timeout", Bound::Time(MILLI, DAY)),
-    ("store.retention", Bound::Time(NONE, Span::LONGEST)),
+    ("store.retention", Bound::Time(NONE, HumanDuration::LONGEST)),
     ("store.cache", Bound::Size(Size::kib(64), Size::mib(1 << 20))),
     ("store.min_free", Bound::Size(Size(0), Size::mib(1 << 30))),
-    ("otlp.interval", Bound::Time(Span::millis(10), DAY)),
+    ("otlp.interval", Bound::Time(HumanDuration::millis(10), DAY)),
     ("sources.*.max_requests_per_second", RATE),
     ("sources.*.max_in_flight", COUNT),
     ("sources.*.timeout", Bound::Time(MILLI, DAY)),
     ("sources.*.max_job_size", Bound::Size(Size(1), Size::mib(1 << 20))),
-    ("sources.*.not_found_grace", Bound::Time(NONE, Span::LONGEST)),
+    ("sources.*.not_found_grace", Bound::Time(NONE, HumanDuration::LONGEST)),
     ("sources.*.result_grace", Bound::Time(NONE, MONTH)),
     ("sources.*.polling.cost_of_a_poll", Bound::Time(MILLI, DAY)),
     ("sources.*.polling.max_delay", Bound::Time(MILLI, MONTH)),
     ("sources.*.polling.min_interval", Bound::Time(MILLI, MONTH)),
     ("sources.*.polling.max_interval", Bound::Time(MILLI, MONTH)),
     ("sources.*.polling.interval", Bound::Time(MILLI, MONTH)),
-    ("sources.*.polling.deadline", Bound::Time(MILLI, Span::LONGEST)),
+    ("sources.*.polling.deadline", Bound::Time(MILLI, HumanDuration::LONGEST)),
     ("sources.*.proxy.max_age", Bound::Time(NONE, crate::proxy::MAX_AGE)),
     ("sinks.*.timeout", Bound::Time(MILLI, DAY)),
     ("sinks.*.max_in_flight", COUNT),
@@ -97,9 +97,9 @@ impl Bound {
 }
 
 /// Without the months and years that a long span is otherwise written with.
-fn in_days(span: Span) -> String {
+fn in_days(span: HumanDuration) -> String {
     match span.0.as_secs() / 86_400 {
-        days if days > 0 && span == Span::secs(days * 86_400) => format!("{days}d"),
+        days if days > 0 && span == HumanDuration::secs(days * 86_400) => format!("{days}d"),
         _ => span.to_string(),
     }
 }

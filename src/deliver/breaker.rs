@@ -225,14 +225,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::util::units::Span;
+    use crate::util::units::HumanDuration;
 
     fn key(event: u64) -> DeliveryKey {
         DeliveryKey::new(event, "evt", "app")
     }
 
     fn retry() -> RetryConfig {
-        RetryConfig { schedule: vec![Span::secs(2), Span::secs(300)], jitter: 0.0 }
+        RetryConfig { schedule: vec![HumanDuration::secs(2), HumanDuration::secs(300)], jitter: 0.0 }
     }
 
     /// A breaker that has just opened.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::envelope::Wrapping;
 use crate::util::{
     secret::{Secret, SecretValue},
-    units::Span,
+    units::HumanDuration,
 };
 
 /// The name under which the webhooks that watches bring along are listed; no configured sink may have it.
@@ -151,7 +151,7 @@ impl From<Method> for http::Method {
 #[serde(deny_unknown_fields, default)]
 pub struct RetryConfig {
     /// The wait before each further attempt; after the last one the delivery is a dead letter.
-    pub schedule: Vec<Span>,
+    pub schedule: Vec<HumanDuration>,
     /// The share by which each wait is lengthened or shortened at random, from 0 to 1.
     pub jitter: f64,
 }
@@ -163,7 +163,7 @@ impl Default for RetryConfig {
         const HOUR: u64 = 60 * MINUTE;
         Self {
             schedule: [5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR]
-                .map(Span::secs)
+                .map(HumanDuration::secs)
                 .to_vec(),
             jitter: 0.2,
         }
@@ -221,7 +221,7 @@ pub struct WebhookConfig {
     /// The longest silence: the wait for a connection, between two steps of the upload, and for the whole answer after it. A
     /// whole attempt may take this and 1 s more for each 128 KiB of the event, at most an hour more.
     #[serde(default = "fifteen_seconds")]
-    pub timeout: Span,
+    pub timeout: HumanDuration,
     /// Requests under way at once.
     #[serde(default = "sixteen")]
     pub max_in_flight: usize,
@@ -356,8 +356,8 @@ fn raw() -> Format {
     Format::Raw
 }
 
-fn fifteen_seconds() -> Span {
-    Span::secs(15)
+fn fifteen_seconds() -> HumanDuration {
+    HumanDuration::secs(15)
 }
 
 fn sixteen() -> usize {

@@ -120,7 +120,7 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{deliver::report::Failure, util::units::Span};
+    use crate::{deliver::report::Failure, util::units::HumanDuration};
 
     const NOW: Time = Time(1_700_000_000_000);
 
@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn each_attempt_means_one_thing_for_its_delivery_and_one_for_the_sink() {
-        let retry = RetryConfig { schedule: vec![Span::secs(10), Span::secs(300)], jitter: 0.0 };
+        let retry =
+            RetryConfig { schedule: vec![HumanDuration::secs(10), HumanDuration::secs(300)], jitter: 0.0 };
         let quiet = |seconds| Sign::Overloaded { quiet: Some(Duration::from_secs(seconds)) };
         let overloaded = Sign::Overloaded { quiet: None };
         let spared = History { spared: 3, ..FIRST };
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn no_answer_repeated_for_ever_keeps_a_delivery_for_ever() {
-        let retry = RetryConfig { schedule: vec![Span::secs(1); 3], jitter: 0.0 };
+        let retry = RetryConfig { schedule: vec![HumanDuration::secs(1); 3], jitter: 0.0 };
         for report in [answered(429, Some(1)), answered(429, Some(3600)), answered(503, None)] {
             let (mut history, mut now, mut attempts) = (FIRST, NOW, 0);
             loop {

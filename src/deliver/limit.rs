@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::report::Failure;
-use crate::{model::delivery::ErrorClass, util::units::Span};
+use crate::{model::delivery::ErrorClass, util::units::HumanDuration};
 
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST: u64 = 128 << 10;
@@ -52,7 +52,7 @@ impl Limit {
     pub(super) fn exceeded(&self) -> Failure {
         let silent = self.until() < self.end || self.added < Duration::from_secs(1);
         let text = match silent {
-            true => format!("timed out after {}", Span(self.timeout)),
+            true => format!("timed out after {}", HumanDuration(self.timeout)),
             false => format!("timed out: the receiver took less than {} KiB a second", SLOWEST >> 10),
         };
         Failure::new(ErrorClass::Timeout, text)

@@ -76,12 +76,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::util::units::Span;
+    use crate::util::units::HumanDuration;
 
     const NOW: Time = Time(1_700_000_000_000);
 
     fn config(schedule: &[u64], jitter: f64) -> RetryConfig {
-        RetryConfig { schedule: schedule.iter().copied().map(Span::millis).collect(), jitter }
+        RetryConfig { schedule: schedule.iter().copied().map(HumanDuration::millis).collect(), jitter }
     }
 
     #[test]
@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn absurd_settings_do_not_panic() {
         for jitter in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -3.0, 40.0] {
-            let config = RetryConfig { schedule: vec![Span(Duration::MAX), Span::secs(1)], jitter };
+            let config =
+                RetryConfig { schedule: vec![HumanDuration(Duration::MAX), HumanDuration::secs(1)], jitter };
             assert!(next_attempt(&config, 1, None, NOW, 0.999).is_some());
             let at = next_attempt(&config, 2, None, NOW, 0.999).unwrap();
             assert!(at.since(NOW) <= Duration::from_secs(2), "{jitter}");

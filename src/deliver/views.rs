@@ -9,7 +9,7 @@ use crate::{
         sink::{SinkState, SinkStatus},
     },
     store::Delivery,
-    telemetry::{Span, TraceParent, number, text},
+    telemetry::{TraceParent, TraceSpan, number, text},
     util::units::Time,
 };
 
@@ -35,14 +35,14 @@ pub(super) fn span_of(
     span: TraceParent,
     start: Time,
     end: Time,
-) -> Span {
+) -> TraceSpan {
     let mut attributes = vec![
         ("tidings.sink", text(&delivery.sink)),
         ("tidings.event_id", text(&delivery.event_id)),
         ("tidings.attempt", number(delivery.attempt_count + 1)),
     ];
     attributes.extend(report.status.map(|status| ("http.response.status_code", number(status))));
-    Span { name: "deliver", id: Some(span.span_id), start, end, attributes, error: report.error.clone() }
+    TraceSpan { name: "deliver", id: Some(span.span_id), start, end, attributes, error: report.error.clone() }
 }
 
 /// Shows an attempt as the API does.

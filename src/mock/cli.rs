@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 
 use super::{Cut, Down, Endings, Faults, JobPlan, Lag, Mock, MockConfig, RateLimit, Timestamps, job::Ending};
-use crate::util::units::{Size, Span};
+use crate::util::units::{HumanDuration, Size};
 
 /// A pretend Retab Jobs API on loopback, for trying out integrations.
 #[derive(clap::Args, Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct MockArgs {
     pub timestamps: Timestamps,
     /// How long a job takes
     #[arg(long, value_name = "TIME", default_value = "2s")]
-    pub duration: Span,
+    pub duration: HumanDuration,
     /// By what share the time varies either way: 0.2 makes 2s anything from 1.6s to 2.4s
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     pub jitter: f64,
@@ -46,7 +46,7 @@ pub struct MockArgs {
     pub jobs: usize,
     /// How long after its start a finished job turns `expired`
     #[arg(long, value_name = "TIME", default_value = "7d")]
-    pub retention: Span,
+    pub retention: HumanDuration,
     /// Beyond so many jobs the oldest are forgotten
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     pub max_jobs: usize,
@@ -79,7 +79,7 @@ pub struct FaultArgs {
     pub retry_after: Option<String>,
     /// Every answer waits this long
     #[arg(long, value_name = "TIME", default_value = "0s")]
-    pub latency: Span,
+    pub latency: HumanDuration,
     /// Answers 503 to everything
     #[arg(long)]
     pub down: bool,
@@ -91,7 +91,7 @@ pub struct FaultArgs {
     pub lag_requests: u32,
     /// Reads within this time after a job's creation answer 404
     #[arg(long, value_name = "TIME", default_value = "0s")]
-    pub lag: Span,
+    pub lag: HumanDuration,
     /// Handing over is late: create answers 202 with a warning, retry 503 although it took effect
     #[arg(long)]
     pub late_dispatch: bool,

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::util::units::{Size, Span, Time};
+use crate::util::units::{HumanDuration, Size, Time};
 
 /// The `error.code` of every job that fails here.
 pub const FAILURE_CODE: &str = "MODEL_TIMEOUT";
@@ -186,7 +186,7 @@ impl JobPlan {
     /// Names the key whose value cannot be read.
     pub fn heed_metadata(&mut self) -> Result<(), String> {
         let Some(metadata) = &self.metadata else { return Ok(()) };
-        let duration = wish::<Span>(metadata, "mock_duration")?;
+        let duration = wish::<HumanDuration>(metadata, "mock_duration")?;
         let ending = wish(metadata, "mock_outcome")?;
         let retry_ending = wish(metadata, "mock_retry_outcome")?;
         let size = wish(metadata, "mock_size")?;

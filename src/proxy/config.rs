@@ -8,7 +8,7 @@ use serde::{
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::util::units::Span;
+use crate::util::units::HumanDuration;
 
 /// The drop-in proxy of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,18 +18,18 @@ pub struct ProxyConfig {
     /// key.
     pub inject_key: bool,
     /// How old a status may be that is answered without asking the source.
-    pub max_age: Span,
+    pub max_age: HumanDuration,
     /// The way to the source itself: the URL of a proxy for outgoing requests, or `none`. By default `server.proxy`, apart from
     /// `server.no_proxy`. `proxy = "none"` for the whole table says the same.
     pub outgoing: Option<String>,
 }
 
 /// A longer age would keep more statuses in memory than the rest of the daemon needs.
-pub const MAX_AGE: Span = Span::secs(60);
+pub const MAX_AGE: HumanDuration = HumanDuration::secs(60);
 
 impl Default for ProxyConfig {
     fn default() -> Self {
-        Self { inject_key: false, max_age: Span::secs(2), outgoing: None }
+        Self { inject_key: false, max_age: HumanDuration::secs(2), outgoing: None }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::util::units::Span;
+use crate::util::units::HumanDuration;
 
 /// How the next look is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,31 +39,31 @@ pub struct PollingConfig {
     /// How the next look is chosen.
     pub strategy: Strategy,
     /// `learned` only: how much delay one status request is worth. Less means more requests.
-    pub cost_of_a_poll: Span,
+    pub cost_of_a_poll: HumanDuration,
     /// `learned` only: the end of a job is noticed within this time, whatever it costs.
-    pub max_delay: Option<Span>,
+    pub max_delay: Option<HumanDuration>,
     /// `learned` only: jobs of one endpoint with different values of this label are different kinds.
     pub learn_by_label: Option<String>,
     /// No two looks at one job are closer than this.
-    pub min_interval: Span,
+    pub min_interval: HumanDuration,
     /// No two looks at one job are further apart than this, but for a source that asks for patience; defaults to
     /// 30s, for `learned` to 1h.
-    pub max_interval: Option<Span>,
+    pub max_interval: Option<HumanDuration>,
     /// `fixed` only: the time between two looks.
-    pub interval: Span,
+    pub interval: HumanDuration,
     /// A watch older than this is lost.
-    pub deadline: Span,
+    pub deadline: HumanDuration,
 }
 
 /// The longest pause after failures, and between looks that follow no curve, when nothing is configured.
-const MAX_INTERVAL: Span = Span::secs(30);
+const MAX_INTERVAL: HumanDuration = HumanDuration::secs(30);
 /// The longest time between two looks at a job whose kind is known to take long.
-const MAX_INTERVAL_LEARNED: Span = Span::secs(3600);
+const MAX_INTERVAL_LEARNED: HumanDuration = HumanDuration::secs(3600);
 
 impl PollingConfig {
     /// The longest time between two looks.
     #[must_use]
-    pub fn max_interval(&self) -> Span {
+    pub fn max_interval(&self) -> HumanDuration {
         let usual = match self.strategy {
             Strategy::Learned => MAX_INTERVAL_LEARNED,
             Strategy::Backoff | Strategy::Fixed => MAX_INTERVAL,
@@ -82,13 +82,13 @@ impl Default for PollingConfig {
     fn default() -> Self {
         Self {
             strategy: Strategy::Learned,
-            cost_of_a_poll: Span::millis(200),
+            cost_of_a_poll: HumanDuration::millis(200),
             max_delay: None,
             learn_by_label: None,
-            min_interval: Span::millis(250),
+            min_interval: HumanDuration::millis(250),
             max_interval: None,
-            interval: Span::secs(2),
-            deadline: Span::secs(7 * 24 * 3600),
+            interval: HumanDuration::secs(2),
+            deadline: HumanDuration::secs(7 * 24 * 3600),
         }
     }
 }

@@ -62,7 +62,7 @@ pub(super) struct Learner {
 
 impl Learner {
     pub(super) fn new(config: &PollingConfig, start: Instant) -> Self {
-        let seconds = |span: crate::util::units::Span| span.0.as_secs_f64();
+        let seconds = |span: crate::util::units::HumanDuration| span.0.as_secs_f64();
         let policy = Policy {
             theta: seconds(config.cost_of_a_poll),
             min_interval: seconds(config.min_interval),

@@ -38,7 +38,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Duration, PollingConfig, next_wait, resumed_wait};
-    use crate::{schedule::Strategy as Polling, util::units::Span};
+    use crate::{schedule::Strategy as Polling, util::units::HumanDuration};
 
     proptest! {
         #[test]
@@ -47,7 +47,7 @@ mod tests {
             random in 0.0..1.0f64, age in 0u64..u64::MAX / 2,
         ) {
             let config = PollingConfig {
-                min_interval: Span::millis(min), max_interval: Some(Span::millis(min + more)), ..PollingConfig::default()
+                min_interval: HumanDuration::millis(min), max_interval: Some(HumanDuration::millis(min + more)), ..PollingConfig::default()
             };
             let (low, high) = (config.min_interval.0, config.longest_pause());
             let wait = next_wait(&config, last.map(Duration::from_millis), random);

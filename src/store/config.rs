@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::util::units::{Size, Span};
+use crate::util::units::{HumanDuration, Size};
 
 /// The store on disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,7 +14,7 @@ pub struct StoreConfig {
     /// The data folder; made when it is missing, used by one process at a time.
     pub path: PathBuf,
     /// Finished watches and their stored jobs are dropped after this.
-    pub retention: Span,
+    pub retention: HumanDuration,
     /// Memory for the database's page cache.
     pub cache: Size,
     /// New watches are refused (507) when less than this is free on the disk, or less than a tenth of a
@@ -26,7 +26,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             path: PathBuf::from("data"),
-            retention: Span::secs(7 * 24 * 3600),
+            retention: HumanDuration::secs(7 * 24 * 3600),
             cache: Size::mib(4),
             min_free: Size::mib(64),
         }

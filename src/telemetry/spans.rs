@@ -17,7 +17,7 @@ const WAITING: usize = 4096;
 
 /// One thing that was done for a job.
 #[derive(Clone, Debug)]
-pub struct Span {
+pub struct TraceSpan {
     /// What was done.
     pub name: &'static str,
     /// Its own id; `None` for the span of the job itself.
@@ -51,7 +51,7 @@ impl Spans {
     }
 
     /// Takes a span, if its trace is recorded and somebody listens.
-    pub fn record(&self, trace: &JobTrace, kind: SpanKind, span: impl FnOnce() -> Span) {
+    pub fn record(&self, trace: &JobTrace, kind: SpanKind, span: impl FnOnce() -> TraceSpan) {
         let Some(queue) = self.queue.get().filter(|_| trace.sampled) else { return };
         if queue.try_send(proto(trace, kind, span())).is_err() {
             self.dropped.inc();
@@ -80,7 +80,7 @@ pub(super) fn nanos(time: Time) -> u64 {
     u64::try_from(time.0).unwrap_or(0).saturating_mul(1_000_000)
 }
 
-fn proto(trace: &JobTrace, kind: SpanKind, span: Span) -> ProtoSpan {
+fn proto(trace: &JobTrace, kind: SpanKind, span: TraceSpan) -> ProtoSpan {
     let id_of = |id: u64| id.to_be_bytes().to_vec();
     let parent = match span.id {
         Some(_) => Some(trace.span_id),

@@ -11,7 +11,7 @@ use crate::{
     schedule::PollingConfig,
     util::{
         secret::{Secret, SecretValue},
-        units::{Size, Span},
+        units::{HumanDuration, Size},
     },
 };
 
@@ -116,17 +116,17 @@ pub struct SourceConfig {
     /// Requests under way at once.
     pub max_in_flight: usize,
     /// The longest wait for a status answer, and the longest silence while a job is read.
-    pub timeout: Span,
+    pub timeout: HumanDuration,
     /// A finished job over this size is given up as lost.
     pub max_job_size: Size,
     /// Whether the stored job also holds the request that made it.
     pub include_request: bool,
     /// How long the source may answer 404 for a job before it is lost. By default 30s for a job that was never seen, and 10m
     /// for one that was.
-    pub not_found_grace: Option<Span>,
+    pub not_found_grace: Option<HumanDuration>,
     /// How long after its end a job's result may still appear: the status is asked again while it does not say where the
     /// result is, and an empty result is fetched again. Afterwards the status body, or the empty result, is delivered.
-    pub result_grace: Span,
+    pub result_grace: HumanDuration,
     /// When to look.
     pub polling: PollingConfig,
     /// The drop-in proxy at `/proxy/NAME/`, and the proxy for requests to the source.
@@ -175,11 +175,11 @@ impl Default for SourceConfig {
             retry_path: None,
             max_requests_per_second: 20.0,
             max_in_flight: 32,
-            timeout: Span::secs(30),
+            timeout: HumanDuration::secs(30),
             max_job_size: Size::mib(512),
             include_request: false,
             not_found_grace: None,
-            result_grace: Span::secs(30),
+            result_grace: HumanDuration::secs(30),
             polling: PollingConfig::default(),
             proxy: ProxyConfig::default(),
         }

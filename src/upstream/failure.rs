@@ -13,7 +13,7 @@ use crate::util::{
     clock,
     http_client::{SendError, find, guard::ResolveError, innermost},
     redact,
-    units::{Size, Span, Time},
+    units::{HumanDuration, Size, Time},
 };
 
 /// Why a request to a source brought no answer that can be used.
@@ -127,12 +127,12 @@ pub(super) fn foreign(address: &str) -> Failure {
 }
 
 /// A body that stayed away too long.
-pub(super) fn timed_out(after: Span) -> Failure {
+pub(super) fn timed_out(after: HumanDuration) -> Failure {
     Failure::Trouble(format!("the rest of the answer did not come within {after}"))
 }
 
 /// No head of an answer in time.
-pub(super) fn silent(after: Span) -> Failure {
+pub(super) fn silent(after: HumanDuration) -> Failure {
     Failure::Silent(format!("no answer within {after}"))
 }
 

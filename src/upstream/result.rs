@@ -16,7 +16,7 @@ use super::{
 };
 use crate::util::{
     json_slice::Values,
-    units::{Size, Span},
+    units::{HumanDuration, Size},
 };
 
 /// A longer media type is none.
@@ -105,7 +105,7 @@ pub struct JobStream {
     /// Where it came from, when that is not the source.
     elsewhere: Option<Url>,
     body: Decoded,
-    silence: Span,
+    silence: HumanDuration,
     max: Size,
     size: u64,
 }

@@ -9,7 +9,7 @@ use self::body::{Judged, Received, cut, judge};
 use crate::{
     model::job::{EventType, Outcome},
     store::{End, Said, Stage, StoredJob, Watch},
-    telemetry::{Span, SpanKind, text},
+    telemetry::{SpanKind, TraceSpan, text},
     upstream::{Class, Failure, JobRef, KnownEnd},
     util::clock,
     watcher::{Flight, Follower, Step},
@@ -60,7 +60,7 @@ pub async fn fetch(follower: &Follower, flight: &Flight) -> Step {
     };
     let ended = clock::now();
     let trace = watch.trace();
-    follower.metrics.spans.record(&trace, SpanKind::Client, || Span {
+    follower.metrics.spans.record(&trace, SpanKind::Client, || TraceSpan {
         name: "fetch",
         id: Some(trace.child().span_id),
         start: begun,

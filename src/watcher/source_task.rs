@@ -21,7 +21,7 @@ use crate::{
     routing::Routing,
     schedule::{Next, Schedule, Sign, Stamps, State, Task},
     store::{Stage, Store, Watch},
-    telemetry::{Metrics, Span, SpanKind, number, text},
+    telemetry::{Metrics, SpanKind, TraceSpan, number, text},
     upstream::{Failure, NO_STATUS, Source},
     util::{clock, due_queue::wait_until, process, waiters::Waiters},
     watcher::{fetch, poll, status_cache::Recent},
@@ -361,7 +361,7 @@ impl Follower {
 
     /// Records the span of a job: from its registration to its event.
     pub(crate) fn record(&self, watch: &Watch, outcome: Outcome, polls: u64) {
-        self.metrics.spans.record(&watch.trace(), SpanKind::Internal, || Span {
+        self.metrics.spans.record(&watch.trace(), SpanKind::Internal, || TraceSpan {
             name: "job",
             id: None,
             start: watch.registered_at,

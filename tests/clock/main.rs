@@ -17,7 +17,7 @@ use tidings::{
     mock::{JobPlan, Mock},
     util::{
         clock::{self, seam},
-        units::{Span, Time},
+        units::{HumanDuration, Time},
     },
 };
 use tokio::sync::{Mutex, MutexGuard};
@@ -138,7 +138,7 @@ async fn waiting(flow: &Flow) -> Value {
 async fn a_clock_that_was_ahead_puts_no_delivery_off() {
     let mut clocks = Clocks::take().await;
     clocks.set(400 * DAY);
-    let flow = Flow::start(&[Span::secs(3600)], |_| {}).await;
+    let flow = Flow::start(&[HumanDuration::secs(3600)], |_| {}).await;
     let delivery = waiting(&flow).await;
     clocks.set(-400 * DAY);
     let path = format!("/v1/deliveries/{}", delivery["id"].as_str().unwrap());
@@ -165,10 +165,10 @@ async fn a_clock_that_was_ahead_puts_no_delivery_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_eight_hours_of_sleep_what_is_overdue_is_done() {
     let mut clocks = Clocks::take().await;
-    let flow = Flow::start(&[Span::secs(6 * 3600)], |config| {
+    let flow = Flow::start(&[HumanDuration::secs(6 * 3600)], |config| {
         let polling = &mut config.sources.get_mut("retab").unwrap().polling;
-        polling.min_interval = Span::secs(4 * 3600);
-        polling.max_interval = Some(Span::secs(4 * 3600));
+        polling.min_interval = HumanDuration::secs(4 * 3600);
+        polling.max_interval = Some(HumanDuration::secs(4 * 3600));
     })
     .await;
     // With polls four hours apart only the first, and those that are asked for, come soon.
@@ -194,7 +194,7 @@ async fn a_leap_of_the_clock_drops_nothing_before_it_has_been_kept_for_its_time(
     let mut clocks = Clocks::take().await;
     let flow = Flow::start(&[], |config| {
         webhook(config, |_| {});
-        config.store.retention = Span::secs(4);
+        config.store.retention = HumanDuration::secs(4);
     })
     .await;
     let job = flow.job().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings::{
     mock::{Ending, JobPlan, Kind, Raw},
-    util::units::Span,
+    util::units::HumanDuration,
 };
 
 use crate::harness::{Flow, Reply};
@@ -38,7 +38,7 @@ impl Flow {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_in_place_makes_a_second_event() {
-    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(20)], |_| ()).await;
     let job = flow.mock.add_job(JobPlan::new().ending(Ending::Failed));
     flow.daemon.watch(&job).await;
     let failed = flow.daemon.finished(&job).await;
@@ -61,7 +61,7 @@ async fn a_retry_in_place_makes_a_second_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_did_not_run_again_makes_no_second_event() {
-    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(20)], |_| ()).await;
     let job = flow.mock.add_job(JobPlan::new());
     flow.daemon.watch(&job).await;
     let first = flow.daemon.finished(&job).await;
@@ -79,7 +79,7 @@ async fn a_job_that_did_not_run_again_makes_no_second_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_completed_job_that_expires_later_makes_no_second_event() {
-    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(20)], |_| ()).await;
     let job = flow.mock.add_job(JobPlan::new());
     flow.daemon.watch(&job).await;
     let first = flow.daemon.finished(&job).await;
@@ -97,7 +97,7 @@ async fn a_completed_job_that_expires_later_makes_no_second_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_may_be_registered_again_while_it_is_delivered() {
-    let flow = Flow::start(&[Span::secs(3600)], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::secs(3600)], |_| ()).await;
     flow.receiver.then([Reply::status(500)]);
     let job = flow.mock.add_job(JobPlan::new());
     flow.daemon.watch(&job).await;
@@ -121,7 +121,7 @@ async fn a_job_may_be_registered_again_while_it_is_delivered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_again_is_merged_or_replaced() {
-    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(20)], |_| ()).await;
     let hour = Duration::from_hours(1);
     let job = flow.mock.add_job(JobPlan::new().lasting(hour));
     let (status, _) = flow.register(json!({"job_id": job, "labels": {"team": "a", "kept": "x"}})).await;
@@ -152,7 +152,7 @@ async fn what_is_given_again_is_merged_or_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_are_told_apart_for_an_upstream_without_timestamps() {
     const ENDED: &str = "{\"status\":\"completed\"}";
-    let flow = Flow::start(&[Span::millis(20)], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(20)], |_| ()).await;
     flow.mock.set_raw("job_mute", Raw::new(ENDED, "{\"status\":\"completed\",\"run\":1}"));
     flow.daemon.watch("job_mute").await;
     let first = flow.daemon.finished("job_mute").await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tidings::{mock::JobPlan, util::units::Span};
+use tidings::{mock::JobPlan, util::units::HumanDuration};
 use tokio::net::TcpListener;
 
 use crate::harness::{Flow, Reply, Request, eventually};
@@ -49,7 +49,7 @@ async fn sink_is(flow: &Flow, what: &str, wanted: impl Fn(&Value) -> bool) -> Va
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_are_refused_hold_up_no_other_and_show_the_sink_as_failing() {
-    let flow = Flow::start(&[Span::secs(2); 2], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::secs(2); 2], |_| ()).await;
     refuses_bad_ones(&flow, 422);
     let bad = jobs(&flow, "bad", 40).await;
     let sink = sink_is(&flow, "fails for all", |sink| sink["failures_in_row"].as_u64() >= Some(40)).await;
@@ -71,7 +71,7 @@ async fn events_that_are_refused_hold_up_no_other_and_show_the_sink_as_failing()
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_break_the_receiver_become_dead_letters_alone() {
     // Its attempts last for longer than a breaker wants failures to last before it opens, however fast this machine is.
-    let flow = Flow::start(&[Span::millis(300); 5], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(300); 5], |_| ()).await;
     refuses_bad_ones(&flow, 500);
     let bad = jobs(&flow, "bad", 12).await;
     sink_is(&flow, "opens its breaker", |sink| sink["breaker"] != "closed").await;
@@ -89,7 +89,7 @@ async fn events_that_break_the_receiver_become_dead_letters_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_failures_show_a_sink_as_failing_and_a_success_as_well() {
-    let flow = Flow::start(&[Span::secs(1), Span::secs(3600)], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::secs(1), HumanDuration::secs(3600)], |_| ()).await;
     delivered(&flow, &[flow.job().await]).await;
     let worked = flow.sink("app").await.unwrap();
     assert_eq!((&worked["state"], &worked["failures_in_row"]), (&"ok".into(), &0.into()));
@@ -113,7 +113,7 @@ async fn a_few_failures_show_a_sink_as_failing_and_a_success_as_well() {
 async fn a_test_event_that_is_taken_closes_the_breaker_and_so_does_resume() {
     for route in ["/v1/sinks/app/test", "/v1/sinks/app/resume"] {
         // A schedule so long that no probe is made while the test runs.
-        let flow = Flow::start(&[Span(HOUR)], |_| ()).await;
+        let flow = Flow::start(&[HumanDuration(HOUR)], |_| ()).await;
         flow.receiver.always(Reply::status(500));
         let mut all = Vec::new();
         while flow.sink("app").await.unwrap()["breaker"] != "open" {
@@ -186,7 +186,7 @@ async fn hosts_that_hang_delay_no_callback_of_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_at_a_receiver_with_a_limit_goes_out_as_fast_as_it_takes_it() {
     const RATE: f64 = 20.0;
-    let flow = Flow::start(&[Span::secs(1), Span(HOUR)], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::secs(1), HumanDuration(HOUR)], |_| ()).await;
     flow.daemon.post("/v1/sinks/app/pause", &Value::Null).await;
     let all = jobs(&flow, "job", 100).await;
     for job in &all {

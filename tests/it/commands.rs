@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings::{
     mock::JobPlan,
-    util::units::{Span, Time},
+    util::units::{HumanDuration, Time},
 };
 use tokio::net::TcpListener;
 
@@ -125,7 +125,7 @@ async fn a_sink_that_asked_for_silence_is_what_a_delivery_waits_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redelivering_since_a_time_goes_by_the_time_of_the_dead_letter() {
-    let flow = Flow::start(&[Span::millis(50), Span::millis(50)], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(50), HumanDuration::millis(50)], |_| ()).await;
     flow.receiver.then((0..3).map(|_| Reply::status(400)));
     let job = flow.mock.add_job(JobPlan::new());
     flow.daemon.watch(&job).await;

@@ -10,7 +10,7 @@ use standardwebhooks::Webhook;
 use tidings::{
     deliver::{RetryConfig, SinkConfig, WebhookConfig},
     util::secret::Secret,
-    util::units::{Span, Time},
+    util::units::{HumanDuration, Time},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -23,8 +23,8 @@ const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW: &str = "whsec_c2Vjb25kIHNlY3JldCBvZiBhIHJvdGF0aW9u";
 
 /// So many quick retries.
-fn quick(retries: usize) -> Vec<Span> {
-    vec![Span::millis(20); retries]
+fn quick(retries: usize) -> Vec<HumanDuration> {
+    vec![HumanDuration::millis(20); retries]
 }
 
 /// One field of each attempt.
@@ -34,7 +34,7 @@ fn each<'a>(delivery: &'a Value, field: &str) -> Vec<&'a Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_fails_three_times_gets_the_same_event_a_fourth_time() {
-    let flow = Flow::start(&[Span::millis(1100); 3], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(1100); 3], |_| ()).await;
     flow.receiver.then([500, 503, 302].map(Reply::status));
     let job = flow.job().await;
     let watch = flow.daemon.finished(&job).await;
@@ -78,7 +78,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 async fn a_sink_that_hangs_times_out_and_slows_no_other() {
     let other = Receiver::start().await;
     let flow = Flow::start(&quick(1), |config| {
-        webhook(config, |app| (app.timeout, app.max_in_flight) = (Span::millis(400), 1));
+        webhook(config, |app| (app.timeout, app.max_in_flight) = (HumanDuration::millis(400), 1));
         let fast = WebhookConfig::to(other.url());
         config.sinks.insert("fast".to_owned(), SinkConfig::Webhook(fast));
     })

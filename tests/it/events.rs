@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
-use tidings::{api::StreamLimits, config::Config, mock::Mock, util::units::Span};
+use tidings::{api::StreamLimits, config::Config, mock::Mock, util::units::HumanDuration};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpSocket, TcpStream},
@@ -278,7 +278,8 @@ async fn a_slow_reader_is_told_that_it_fell_behind() {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_cut_off_and_holds_up_no_stop() {
-    let (mock, daemon, _folder) = start(|config| config.server.write_timeout = Span::millis(200)).await;
+    let (mock, daemon, _folder) =
+        start(|config| config.server.write_timeout = HumanDuration::millis(200)).await;
     let _mute = mute(&daemon).await;
     flood(&mock, &daemon, 250).await;
     eventually("it is cut off", || async {

@@ -7,7 +7,7 @@ use tidings::{
     config::Config,
     deliver::{DiskConfig, Format, Method, SinkConfig, WebhookConfig},
     mock::JobPlan,
-    util::units::{Size, Span},
+    util::units::{HumanDuration, Size},
 };
 
 use crate::harness::{Daemon, Receiver, Reply, Request, Sinks, config, eventually, mock};
@@ -257,7 +257,7 @@ async fn a_lost_job_without_a_body_is_an_event_all_the_same() {
         let webhook = WebhookConfig { format, ..WebhookConfig::to(receiver.url()) };
         config.sinks.insert(name.to_owned(), SinkConfig::Webhook(webhook));
     }
-    config.sources.get_mut("retab").unwrap().not_found_grace = Some(Span::millis(50));
+    config.sources.get_mut("retab").unwrap().not_found_grace = Some(HumanDuration::millis(50));
     let daemon = Daemon::start(config).await;
     daemon.watch("job/ü \"nowhere\"").await;
     let watch = daemon.finished("job/ü \"nowhere\"").await;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::json;
-use tidings::{upstream::SourceConfig, util::units::Span};
+use tidings::{upstream::SourceConfig, util::units::HumanDuration};
 
 use crate::harness::{
     Flow, Setup, eventually,
@@ -222,7 +222,7 @@ async fn deadlines_that_passed_while_the_daemon_was_down_are_looked_at() {
         (registered.elapsed() > Duration::from_millis(400)).then_some(())
     })
     .await;
-    let flow = down.retab(|source| source.polling.deadline = Span::millis(300)).start().await;
+    let flow = down.retab(|source| source.polling.deadline = HumanDuration::millis(300)).start().await;
     flow.all_completed(&jobs).await;
     let told: BTreeSet<String> =
         flow.receiver.requests().iter().map(|request| request.json()["type"].to_string()).collect();

@@ -18,7 +18,7 @@ use tidings::{
         random::Random,
     },
     store::Store,
-    util::units::{Span, Time},
+    util::units::{HumanDuration, Time},
 };
 
 use crate::harness::{Daemon, Home, config, eventually, http, mock, show};
@@ -33,8 +33,8 @@ fn learned(mut config: Config) -> Config {
     source.max_in_flight = 512;
     source.polling = PollingConfig {
         strategy: Strategy::Learned,
-        cost_of_a_poll: Span::millis(40),
-        min_interval: Span::millis(50),
+        cost_of_a_poll: HumanDuration::millis(40),
+        min_interval: HumanDuration::millis(50),
         ..PollingConfig::default()
     };
     config

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidings::{
     config::Config,
     mock::{JobPlan, Kind, Lag, Raw, Timestamps},
-    util::units::{Size, Span, Time},
+    util::units::{HumanDuration, Size, Time},
 };
 
 use crate::harness::{Flow, Request, eventually};
@@ -43,7 +43,7 @@ impl Flow {
     }
 }
 
-fn grace(span: Span) -> impl FnOnce(&mut Config) {
+fn grace(span: HumanDuration) -> impl FnOnce(&mut Config) {
     move |config| config.sources.get_mut("retab").unwrap().not_found_grace = Some(span)
 }
 
@@ -53,7 +53,7 @@ fn time(value: &Value) -> Time {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_turns_up_late_is_followed_to_its_end() {
-    let flow = Flow::quick(grace(Span::secs(30))).await;
+    let flow = Flow::quick(grace(HumanDuration::secs(30))).await;
     flow.mock.set(|faults| faults.lag = Lag { requests: 12, period: Duration::ZERO });
     let job = flow.job().await;
     flow.completed(&job).await;
@@ -63,7 +63,7 @@ async fn a_job_that_turns_up_late_is_followed_to_its_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_nobody_knows_is_lost_at_the_fourth_404() {
-    let flow = Flow::quick(grace(Span::secs(0))).await;
+    let flow = Flow::quick(grace(HumanDuration::secs(0))).await;
     flow.daemon.watch("job_none").await;
     let (watch, body) = flow.lost("job_none", "404").await;
     assert_eq!(watch["polls"], 4);
@@ -75,7 +75,7 @@ async fn a_job_that_nobody_knows_is_lost_at_the_fourth_404() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_job_is_lost_before_its_grace_is_over() {
-    const GRACE: Span = Span::millis(1500);
+    const GRACE: HumanDuration = HumanDuration::millis(1500);
     let flow = Flow::quick(grace(GRACE)).await;
     flow.daemon.watch("job_none").await;
     let (watch, _) = flow.lost("job_none", "404").await;
@@ -87,7 +87,7 @@ async fn no_job_is_lost_before_its_grace_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_vanishes_is_lost_with_its_last_status() {
-    let flow = Flow::quick(grace(Span::secs(0))).await;
+    let flow = Flow::quick(grace(HumanDuration::secs(0))).await;
     flow.mock.set_raw("job_gone", Raw::new(RUNNING, ""));
     flow.daemon.watch("job_gone").await;
     flow.daemon.until("job_gone", "is seen", |watch| watch["status"] == "in_progress").await;
@@ -100,7 +100,7 @@ async fn a_job_that_vanishes_is_lost_with_its_last_status() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_gone_is_lost_at_the_fourth_410() {
-    let flow = Flow::quick(grace(Span::secs(0))).await;
+    let flow = Flow::quick(grace(HumanDuration::secs(0))).await;
     flow.mock.set_raw("job_gone", Raw::code(410));
     flow.daemon.watch("job_gone").await;
     let (watch, _) = flow.lost("job_gone", "410").await;

@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tidings::{
     mock::JobPlan,
-    util::units::{Size, Span},
+    util::units::{HumanDuration, Size},
 };
 use tokio::net::TcpListener;
 
@@ -65,7 +65,7 @@ async fn a_large_job_passes_through_in_bounded_memory() {
     let sinks = format!(
         "[sinks.app]\ntype = \"webhook\"\nurl = \"{url}\"\nformat = \"raw\"\ntimeout = \"{}\"\n\n\
          [sinks.disk]\ntype = \"disk\"\ndir = \"out\"\n",
-        Span::secs(600)
+        HumanDuration::secs(600)
     );
     let home = Home::new(&sinks).await;
     let process = home.run().await;

@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings::{
     mock::{JobPlan, RateLimit},
     telemetry::{Metrics, Values},
-    util::units::Span,
+    util::units::HumanDuration,
 };
 
 use crate::harness::{Daemon, Flow, Reply, config, eventually, mock};
@@ -58,7 +58,7 @@ async fn a_look_that_brings_no_news_costs_no_disk() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_are_timed_once_and_dead_letters_counted() {
-    let flow = Flow::start(&[Span::millis(20)], |_| {}).await;
+    let flow = Flow::start(&[HumanDuration::millis(20)], |_| {}).await;
     let daemon = &flow.daemon;
     until(daemon, r#"tidings_dead_letters_total{sink="app"}"#, "0").await;
     let job = flow.job().await;
@@ -82,7 +82,7 @@ async fn deliveries_are_timed_once_and_dead_letters_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_in_trouble_shows() {
-    let flow = Flow::start(&[Span::millis(20)], |_| {}).await;
+    let flow = Flow::start(&[HumanDuration::millis(20)], |_| {}).await;
     let (daemon, mock) = (&flow.daemon, &flow.mock);
     let state = |word: &str| format!(r#"tidings_source_state{{source="retab",state="{word}"}}"#);
     daemon.finished(&flow.job().await).await;
@@ -108,7 +108,7 @@ async fn a_source_in_trouble_shows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_spool_is_measured_across_a_restart() {
-    let flow = Flow::start(&[Span::millis(20)], |_| {}).await;
+    let flow = Flow::start(&[HumanDuration::millis(20)], |_| {}).await;
     for job in flow.jobs(3).await {
         flow.daemon.finished(&job).await;
     }
@@ -124,7 +124,7 @@ async fn the_spool_is_measured_across_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_series_is_one_that_is_described() {
-    let flow = Flow::start(&[Span::millis(20)], |_| {}).await;
+    let flow = Flow::start(&[HumanDuration::millis(20)], |_| {}).await;
     let daemon = &flow.daemon;
     daemon.finished(&flow.job().await).await;
     assert_eq!(daemon.get("/proxy/retab/v1/jobs/job_none/status").await.0, 404);

@@ -82,7 +82,7 @@ async fn register(flow: &Flow, traceparent: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_one_trace_from_its_caller_to_its_receiver() {
     let collector = Arc::new(collector().await);
-    let flow = Flow::start(&[units::Span::millis(20)], |config| {
+    let flow = Flow::start(&[units::HumanDuration::millis(20)], |config| {
         config.otlp = to(&collector);
     })
     .await;
@@ -125,7 +125,7 @@ async fn a_job_is_one_trace_from_its_caller_to_its_receiver() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_outlives_a_restart_and_what_is_not_sampled_stays_at_home() {
     let collector = Arc::new(collector().await);
-    let flow = Flow::start(&[units::Span::millis(20)], |_| {}).await;
+    let flow = Flow::start(&[units::HumanDuration::millis(20)], |_| {}).await;
     let quiet = register(&flow, &CALLER.replace("-01", "-00").replace("4bf9", "aaaa")).await;
     flow.daemon.finished(&quiet).await;
     flow.receiver.at_least(1).await;
@@ -156,9 +156,9 @@ async fn a_trace_outlives_a_restart_and_what_is_not_sampled_stays_at_home() {
 async fn spans_wait_for_a_collector_in_trouble_and_metrics_are_those_of_prometheus() {
     let collector = Arc::new(collector().await);
     collector.always(Reply::status(503));
-    let flow = Flow::start(&[units::Span::millis(20)], |config| {
+    let flow = Flow::start(&[units::HumanDuration::millis(20)], |config| {
         config.otlp = to(&collector);
-        config.otlp.interval = units::Span::millis(200);
+        config.otlp.interval = units::HumanDuration::millis(200);
     })
     .await;
     let job = flow.job().await;

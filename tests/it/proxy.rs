@@ -8,7 +8,7 @@ use tidings::{
     config::Config,
     mock::{Cut, Ending, JobPlan, Kind},
     util::secret::Secret,
-    util::units::Span,
+    util::units::HumanDuration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -145,8 +145,8 @@ async fn what_is_stored_is_known_after_a_restart_unless_the_key_changed() {
 async fn many_who_ask_for_one_job_are_one_request() {
     let flow = keyed(|config| {
         let source = config.sources.get_mut("retab").unwrap();
-        source.polling.min_interval = Span::secs(60);
-        source.polling.max_interval = Some(Span::secs(60));
+        source.polling.min_interval = HumanDuration::secs(60);
+        source.polling.max_interval = Some(HumanDuration::secs(60));
     })
     .await;
     let job = flow.create("1h").await;
@@ -208,8 +208,8 @@ async fn a_retry_while_the_job_is_fetched_is_not_answered_with_the_end_before_it
 async fn a_cancelled_job_is_looked_at_at_once() {
     let flow = keyed(|config| {
         let source = config.sources.get_mut("retab").unwrap();
-        source.polling.min_interval = Span::secs(3600);
-        source.polling.max_interval = Some(Span::secs(3600));
+        source.polling.min_interval = HumanDuration::secs(3600);
+        source.polling.max_interval = Some(HumanDuration::secs(3600));
     })
     .await;
     let job = flow.create("1h").await;
@@ -427,7 +427,7 @@ async fn another_source_is_watched_by_the_id_in_its_own_place() {
         };
         source.outcomes =
             Some(tidings::upstream::Outcomes { completed: vec!["DONE".to_owned()], ..Default::default() });
-        source.polling.min_interval = Span::millis(20);
+        source.polling.min_interval = HumanDuration::millis(20);
         config.sources.insert("tasks".to_owned(), source);
     })
     .await;

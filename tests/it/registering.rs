@@ -7,7 +7,7 @@ use standardwebhooks::Webhook;
 use tidings::{
     deliver::{RetryConfig, SinkConfig},
     mock::{JobPlan, Kind},
-    util::units::Span,
+    util::units::HumanDuration,
 };
 
 use crate::harness::{Daemon, Receiver, Reply, Sinks, config, mock, segment};
@@ -93,7 +93,7 @@ async fn a_deleted_watch_is_neither_polled_nor_delivered() {
     let (mock, app) = (mock().await, Receiver::start().await);
     let mut config = config(folder.path(), &mock).webhook("app", &app.url(), 0);
     let Some(SinkConfig::Webhook(webhook)) = config.sinks.get_mut("app") else { panic!("there is a sink") };
-    webhook.retry = RetryConfig { schedule: vec![Span::secs(1)], jitter: 0.0 };
+    webhook.retry = RetryConfig { schedule: vec![HumanDuration::secs(1)], jitter: 0.0 };
     let daemon = Daemon::start(config).await;
     app.then([Reply::status(500)]);
     let pending = mock.add_job(JobPlan::new());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidings::{
     deliver::Format,
     upstream::SourceConfig,
-    util::units::{Size, Span},
+    util::units::{HumanDuration, Size},
 };
 
 use crate::{
@@ -217,7 +217,7 @@ async fn other_media_are_delivered_as_they_came() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_file_is_a_result_once_it_stays_empty() {
     let site = Site::start().await;
-    let flow = flow_of(SourceConfig { result_grace: Span::millis(300), ..with_result(&site) }).await;
+    let flow = flow_of(SourceConfig { result_grace: HumanDuration::millis(300), ..with_result(&site) }).await;
     for (job, media_type) in [("t1", "application/jsonl"), ("t2", "application/json"), ("t3", "text/csv")] {
         site.json(&format!("/tasks/{job}"), DONE);
         site.answer(&format!("/out/{job}"), 200, media_type, "");
@@ -347,7 +347,8 @@ async fn a_result_whose_place_comes_late_is_waited_for() {
 async fn a_status_body_is_the_result_when_no_place_came() {
     let site = Site::start().await;
     let flow =
-        flow_of(SourceConfig { result_grace: Span::millis(400), ..source("openai-batch", &site) }).await;
+        flow_of(SourceConfig { result_grace: HumanDuration::millis(400), ..source("openai-batch", &site) })
+            .await;
     let body = r#"{"status":"completed","output_file_id":null}"#;
     site.json("/v1/batches/b1", body);
     flow.watch("b1").await;
@@ -361,7 +362,8 @@ async fn a_status_body_is_the_result_when_no_place_came() {
 async fn a_failed_job_waits_for_no_result() {
     let site = Site::start().await;
     let flow =
-        flow_of(SourceConfig { result_grace: Span::secs(3600), ..source("openai-batch", &site) }).await;
+        flow_of(SourceConfig { result_grace: HumanDuration::secs(3600), ..source("openai-batch", &site) })
+            .await;
     site.json("/v1/batches/b1", r#"{"status":"failed","output_file_id":null}"#);
     flow.watch("b1").await;
     assert_eq!(flow.brought("b1").await.0["outcome"], "failed");

@@ -7,7 +7,7 @@ use tidings::{
     config::Config,
     deliver::{SinkConfig, WebhookConfig},
     mock::{Ending, JobPlan},
-    util::units::{Span, Time},
+    util::units::{HumanDuration, Time},
 };
 
 use crate::harness::{Flow, Receiver, Reply, eventually, webhook};
@@ -50,7 +50,7 @@ async fn breaker(flow: &Flow, state: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_keeps_failing_is_probed_and_gets_everything_once_it_works() {
-    let flow = Flow::start(&[Span::secs(1); 20], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::secs(1); 20], |_| ()).await;
     flow.receiver.always(Reply::status(500));
     let jobs = flow.jobs(40).await;
     let sink = breaker(&flow, "open").await;
@@ -85,7 +85,7 @@ async fn a_sink_that_keeps_failing_is_probed_and_gets_everything_once_it_works()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_attempts_use_up_a_schedule_and_dead_letters_can_be_sent_again() {
-    let flow = Flow::start(&[Span::millis(700); 2], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(700); 2], |_| ()).await;
     flow.receiver.always(Reply::status(500));
     for job in flow.jobs(20).await {
         let watch = flow.daemon.finished(&job).await;
@@ -140,7 +140,7 @@ async fn a_paused_sink_keeps_what_comes_in_over_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_to_a_sink_that_was_taken_out_wait_for_it() {
-    let flow = Flow::start(&[Span::millis(1); 9], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(1); 9], |_| ()).await;
     flow.daemon.post("/v1/sinks/app/pause", &Value::Null).await;
     let job = flow.job().await;
     flow.daemon.until(&job, "ended", |watch| watch["phase"] == "delivering").await;
@@ -164,7 +164,9 @@ async fn deliveries_to_a_sink_that_was_taken_out_wait_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ordered_sink_gets_the_events_of_a_job_one_after_another() {
-    let flow = Flow::start(&[Span::millis(300); 9], |config| webhook(config, |app| app.ordered = true)).await;
+    let flow =
+        Flow::start(&[HumanDuration::millis(300); 9], |config| webhook(config, |app| app.ordered = true))
+            .await;
     flow.receiver.then([Reply::status(500)]);
     let job = flow.mock.add_job(JobPlan::new().ending(Ending::Failed));
     flow.daemon.watch(&job).await;
@@ -181,7 +183,7 @@ async fn an_ordered_sink_gets_the_events_of_a_job_one_after_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ordered_sink_gets_the_end_of_a_job_after_its_progress_over_restarts() {
     let hour = Duration::from_hours(1);
-    let retries = [vec![Span::secs(2)], vec![Span::millis(300); 9]].concat();
+    let retries = [vec![HumanDuration::secs(2)], vec![HumanDuration::millis(300); 9]].concat();
     let flow = Flow::start(&retries, |config| {
         webhook(config, |app| {
             app.ordered = true;
@@ -214,10 +216,10 @@ async fn an_ordered_sink_gets_the_end_of_a_job_after_its_progress_over_restarts(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_event_sent_again_waits_for_the_attempt_in_flight() {
-    let flow = Flow::start(&[Span::millis(300); 9], |config| {
+    let flow = Flow::start(&[HumanDuration::millis(300); 9], |config| {
         webhook(config, |app| {
             app.ordered = true;
-            app.timeout = Span::millis(1500);
+            app.timeout = HumanDuration::millis(1500);
         });
     })
     .await;
@@ -264,7 +266,7 @@ async fn a_rate_holds_over_all_deliveries_of_a_sink() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_asks_for_fewer_requests_is_left_alone_for_that_long() {
-    let flow = Flow::start(&[Span::millis(1); 3], |_| ()).await;
+    let flow = Flow::start(&[HumanDuration::millis(1); 3], |_| ()).await;
     flow.receiver.then([Reply::Status(429, vec![("retry-after", "2".to_owned())])]);
     let first = flow.job().await;
     flow.receiver.at_least(1).await;
@@ -310,8 +312,8 @@ async fn a_callback_that_hangs_leaves_room_for_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_hangs_opens_its_own_breaker_alone() {
     let other = Receiver::start().await;
-    let flow = Flow::start(&[Span::millis(200); 9], |config| {
-        webhook(config, |app| app.timeout = Span::millis(100));
+    let flow = Flow::start(&[HumanDuration::millis(200); 9], |config| {
+        webhook(config, |app| app.timeout = HumanDuration::millis(100));
         config.sinks.insert("other".to_owned(), SinkConfig::Webhook(WebhookConfig::to(other.url())));
     })
     .await;

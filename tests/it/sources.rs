@@ -6,7 +6,7 @@ use tidings::{
     deliver::Format,
     upstream::{Outcomes, SourceConfig, SourceType},
     util::secret::Secret,
-    util::units::Span,
+    util::units::HumanDuration,
 };
 
 use crate::harness::{Flow, Process, Setup, Site, eventually, once, show};
@@ -22,11 +22,11 @@ pub fn source(kind: &str, site: &Site) -> SourceConfig {
         base_url: Some(site.url()),
         api_key: Some(Secret::new("k1")),
         max_requests_per_second: 2000.0,
-        not_found_grace: Some(Span::millis(100)),
+        not_found_grace: Some(HumanDuration::millis(100)),
         ..SourceConfig::default()
     };
-    source.polling.min_interval = Span::millis(20);
-    source.polling.max_interval = Some(Span::millis(100));
+    source.polling.min_interval = HumanDuration::millis(20);
+    source.polling.max_interval = Some(HumanDuration::millis(100));
     source
 }
 

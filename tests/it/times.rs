@@ -9,7 +9,7 @@ use std::{
 
 use axum::{Json, Router, extract::Path, http::header, response::IntoResponse, routing::get};
 use serde_json::{Value, json};
-use tidings::util::units::{Span, Time};
+use tidings::util::units::{HumanDuration, Time};
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,
@@ -73,7 +73,7 @@ impl Upstream {
         let setup = Setup::new().await.retab(|source| {
             source.base_url = Some(format!("http://{}", self.url));
             source.max_requests_per_second = 50.0;
-            source.polling.min_interval = Span::millis(250);
+            source.polling.min_interval = HumanDuration::millis(250);
             source.polling.max_interval = None;
         });
         setup.start().await

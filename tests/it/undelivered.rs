@@ -7,7 +7,7 @@ use sha2::Digest as _;
 use tidings::{
     deliver::{SinkConfig, WebhookConfig},
     mock::{Ending, JobPlan, Mock},
-    util::units::Span,
+    util::units::HumanDuration,
 };
 
 use crate::harness::{
@@ -254,7 +254,7 @@ async fn an_event_without_its_stored_job_is_not_delivered() {
 async fn the_backlog_of_one_sink_is_dropped_alone() {
     let other = Receiver::start().await;
     let url = other.url();
-    let flow = Flow::start(&[Span::secs(60)], |config| {
+    let flow = Flow::start(&[HumanDuration::secs(60)], |config| {
         config.sinks.insert("other".to_owned(), SinkConfig::Webhook(WebhookConfig::to(&url)));
     })
     .await;
@@ -324,7 +324,7 @@ async fn what_waits_for_a_sink_that_is_gone_is_dropped_or_moved() {
 async fn moved_deliveries_go_in_order_and_none_twice() {
     let other = Receiver::start().await;
     let url = other.url();
-    let flow = Flow::start(&[Span::secs(60)], |config| {
+    let flow = Flow::start(&[HumanDuration::secs(60)], |config| {
         webhook(config, |app| app.ordered = true);
         let mut other = WebhookConfig::to(&url);
         other.ordered = true;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tidings::{
     deliver::WebhookConfig,
     mock::JobPlan,
-    util::units::{Size, Span},
+    util::units::{HumanDuration, Size},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -48,7 +48,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 /// Sends one finished job of this size to `url`; the attempt that was made.
-async fn deliver(url: &str, authority: &Authority, size: u64, timeout: Span) -> Value {
+async fn deliver(url: &str, authority: &Authority, size: u64, timeout: HumanDuration) -> Value {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("ca.pem"), &authority.cert).unwrap();
     let mock = mock().await;
@@ -206,7 +206,7 @@ async fn an_early_2xx_counts_once_the_event_is_sent_whole() {
             ("HTTP/1.1 over TLS", early_http1(Some(&authority), OK, Then::Read).await),
             ("HTTP/2", early_http2(&authority, 200, Then::Read).await),
         ] {
-            let attempt = deliver(&url, &authority, size, Span::secs(15)).await;
+            let attempt = deliver(&url, &authority, size, HumanDuration::secs(15)).await;
             let seen = told.recv().await.unwrap();
             assert_eq!(attempt, delivered(200), "{what}, {size} bytes: {seen:?}");
             assert!(seen.of > size && seen.bytes == seen.of, "{what}, {size} bytes: {seen:?}");
@@ -225,7 +225,7 @@ async fn an_early_2xx_is_no_success_when_the_rest_is_not_taken() {
         ("HTTP/1.1 over TLS", early_http1(Some(&authority), OK, Then::Close).await),
         ("HTTP/2", early_http2(&authority, 200, Then::Close).await),
     ] {
-        let mut attempt = deliver(&url, &authority, size, Span::secs(15)).await;
+        let mut attempt = deliver(&url, &authority, size, HumanDuration::secs(15)).await;
         if attempt["status"].is_null() {
             // The reset of the connection overtook the answer.
             assert_eq!(attempt["class"], "reset", "{what}: {attempt}");
@@ -244,7 +244,7 @@ async fn an_early_2xx_with_a_stalled_upload_times_out_and_lets_the_connection_go
         ("HTTP/1.1", early_http1(None, OK, Then::Stall).await),
         ("HTTP/2", early_http2(&authority, 200, Then::Stall).await),
     ] {
-        let attempt = deliver(&url, &authority, 32 * MIB, Span::millis(500)).await;
+        let attempt = deliver(&url, &authority, 32 * MIB, HumanDuration::millis(500)).await;
         assert_eq!(attempt, failed(200, "timed out after 500ms", "timeout"), "{what}");
         let seen = told.recv().await.unwrap();
         assert!(seen.ended == Ended::Cut && seen.bytes < seen.of, "{what}: {seen:?}");
@@ -259,7 +259,7 @@ async fn an_early_refusal_ends_the_attempt_and_never_passes_for_the_whole() {
         ("HTTP/1.1", early_http1(None, OVERLOADED, Then::Read).await),
         ("HTTP/2", early_http2(&authority, 503, Then::Stall).await),
     ] {
-        let attempt = deliver(&url, &authority, 32 * MIB, Span::secs(60)).await;
+        let attempt = deliver(&url, &authority, 32 * MIB, HumanDuration::secs(60)).await;
         assert_eq!(attempt, failed(503, "answered 503", "status"), "{what}");
         let seen = told.recv().await.unwrap();
         assert!(seen.ended == Ended::Cut && seen.bytes < seen.of, "{what}: {seen:?}");
@@ -295,7 +295,7 @@ async fn a_slow_receiver_that_goes_on_reading_is_waited_for() {
     // About 3 s for all of it.
     let url = slow_receiver(256 << 10, Duration::from_millis(25)).await;
     let began = std::time::Instant::now();
-    let attempt = deliver(&url, &authority, 24 * MIB, Span::secs(1)).await;
+    let attempt = deliver(&url, &authority, 24 * MIB, HumanDuration::secs(1)).await;
     assert_eq!(attempt, delivered(200));
     assert!(began.elapsed() > Duration::from_secs(1), "it was no test of the time-out");
 }
@@ -331,7 +331,7 @@ fn talkative_receiver() -> (String, Sender<()>, JoinHandle<Seen>) {
 #[tokio::test]
 async fn what_was_sent_arrives_although_the_connection_is_left_in_the_middle_of_an_answer() {
     let (url, go, seen) = talkative_receiver();
-    let outcome = deliver(&url, &Authority::new(), 64 * KIB, Span::secs(15)).await;
+    let outcome = deliver(&url, &Authority::new(), 64 * KIB, HumanDuration::secs(15)).await;
     assert_eq!(outcome, delivered(200));
     go.send(()).unwrap();
     let seen = seen.await.unwrap();
@@ -339,7 +339,7 @@ async fn what_was_sent_arrives_although_the_connection_is_left_in_the_middle_of_
 }
 
 /// A sink over HTTP/2 at this port, and the daemon that has it.
-async fn sink(folder: &std::path::Path, authority: &Authority, port: u16, timeout: Span) -> Daemon {
+async fn sink(folder: &std::path::Path, authority: &Authority, port: u16, timeout: HumanDuration) -> Daemon {
     std::fs::write(folder.join("ca.pem"), &authority.cert).unwrap();
     let url = format!("https://localhost:{port}/");
     let mut config = config(folder, &mock().await).webhook("app", &url, 0);
@@ -366,7 +366,7 @@ async fn a_sink_whose_http2_connection_goes_silent_costs_one_attempt() {
     };
     let (address, _server) = serve_h2(acceptor(&authority, None, &["h2"]), handler).await;
     let relay = Relay::to(address).await;
-    let daemon = sink(folder.path(), &authority, relay.port, Span::secs(1)).await;
+    let daemon = sink(folder.path(), &authority, relay.port, HumanDuration::secs(1)).await;
     for _ in 0..2 {
         assert_eq!(attempt(&daemon).await, (json!(200), Value::Null));
     }
@@ -400,7 +400,7 @@ async fn a_refused_stream_is_sent_again_over_another_connection() {
         }
     };
     let (address, _server) = serve_h2(acceptor(&authority, None, &["h2"]), handler).await;
-    let daemon = sink(folder.path(), &authority, address.port(), Span::secs(15)).await;
+    let daemon = sink(folder.path(), &authority, address.port(), HumanDuration::secs(15)).await;
     for _ in 0..3 {
         assert_eq!(attempt(&daemon).await, (json!(200), Value::Null));
     }
@@ -419,7 +419,7 @@ async fn a_receiver_that_refuses_everything_is_asked_four_times() {
         async move { call.refuse() }
     };
     let (address, _server) = serve_h2(acceptor(&authority, None, &["h2"]), handler).await;
-    let daemon = sink(folder.path(), &authority, address.port(), Span::secs(15)).await;
+    let daemon = sink(folder.path(), &authority, address.port(), HumanDuration::secs(15)).await;
     let (status, error) = attempt(&daemon).await;
     assert_eq!((status, error), (Value::Null, json!("the exchange broke off")));
     assert_eq!(count.load(Ordering::SeqCst), 4);

@@ -11,7 +11,7 @@ use tidings::{
     config::Config,
     deliver::{Format, SinkConfig, WebhookConfig},
     mock::{Cut, JobPlan, Kind, Mock, RateLimit, Raw},
-    util::units::{Size, Span, Time},
+    util::units::{HumanDuration, Size, Time},
 };
 
 use crate::harness::{Daemon, Receiver, Sinks, config, eventually, mock};
@@ -211,8 +211,8 @@ async fn a_wish_for_patience_holds_for_the_whole_source() {
     let (mock, receiver) = (mock().await, Receiver::start().await);
     let config = config(folder.path(), &mock).webhook("app", &receiver.url(), 3);
     let config = with_source(config, |source| {
-        source.polling.min_interval = Span::millis(500);
-        source.polling.max_interval = Some(Span::millis(600));
+        source.polling.min_interval = HumanDuration::millis(500);
+        source.polling.max_interval = Some(HumanDuration::millis(600));
     });
     let daemon = Daemon::start(config).await;
     // Nine looks are under way together: the fifth is asked to wait, those around it are answered as usual.

@@ -1,7 +1,7 @@
 //! Which layer wins, and what each is called.
 
 use super::*;
-use crate::{deliver::SinkConfig, telemetry::LogFormat, util::units::Span};
+use crate::{deliver::SinkConfig, telemetry::LogFormat, util::units::HumanDuration};
 
 #[test]
 fn later_layers_win_and_each_value_knows_its_own() {
@@ -17,7 +17,7 @@ fn later_layers_win_and_each_value_knows_its_own() {
     let config = &loaded.config;
     assert_eq!(config.server.listen, "127.0.0.1:3");
     assert_eq!(config.store.path, Path::new("from-env"));
-    assert_eq!(config.store.retention, Span::secs(24 * 3600));
+    assert_eq!(config.store.retention, HumanDuration::secs(24 * 3600));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.watch[0].as_str(), "e");
     assert_eq!(origin(&loaded, "server.listen"), "flag --listen");

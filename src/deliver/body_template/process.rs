@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use super::rendering::{self, Failure, Request, STACK};
-use crate::util::units::{Size, Span};
+use crate::util::units::{HumanDuration, Size};
 
 /// The argument that makes this program render.
 const WORD: &str = "--render-template";
@@ -160,7 +160,7 @@ impl Running {
                 let limit = Duration::from_millis(
                     u64::try_from((limit + Duration::from_nanos(999_999)).as_millis()).unwrap_or(u64::MAX),
                 );
-                Failure::certain(format!("it took longer than {}, and was stopped", Span(limit)))
+                Failure::certain(format!("it took longer than {}, and was stopped", HumanDuration(limit)))
             }
             _ => Failure::of(plain(&error)),
         })?;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{deliver::RetryConfig, util::units::Span};
+use crate::{deliver::RetryConfig, util::units::HumanDuration};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -10,7 +10,7 @@ fn key(event: u64) -> DeliveryKey {
 }
 
 fn origins() -> Origins {
-    let retry = RetryConfig { schedule: vec![Span::secs(5), Span::secs(300)], jitter: 0.0 };
+    let retry = RetryConfig { schedule: vec![HumanDuration::secs(5), HumanDuration::secs(300)], jitter: 0.0 };
     Origins::new(retry)
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     deliver::{RetryConfig, breaker},
     model::sink::BreakerState,
-    util::units::Span,
+    util::units::HumanDuration,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -14,7 +14,7 @@ fn key(event: u64) -> DeliveryKey {
 
 fn limits() -> Limits {
     Limits {
-        retry: RetryConfig { schedule: vec![Span::secs(10)], jitter: 0.0 },
+        retry: RetryConfig { schedule: vec![HumanDuration::secs(10)], jitter: 0.0 },
         max_in_flight: 2,
         first_in_flight: 2,
         max_per_second: None,

@@ -14,7 +14,7 @@ use crate::{
         report::Verdict,
     },
     model::job::{EventType, Outcome},
-    util::{clock, http_client, units::Span},
+    util::{clock, http_client, units::HumanDuration},
 };
 
 pub(super) const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -251,7 +251,7 @@ async fn silence_and_an_answer_without_end_run_into_the_deadline() {
     for (answer, status) in answers {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = WebhookConfig::to(format!("http://{}/", listener.local_addr().unwrap()));
-        config.timeout = Span::millis(200);
+        config.timeout = HumanDuration::millis(200);
         let task = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             read_request(&mut stream).await;

@@ -33,7 +33,7 @@ async fn what_was_to_be_polled_while_the_machine_slept_is_due() {
     let hour = Duration::from_secs(3600);
     for strategy in [Strategy::Fixed, Strategy::Learned] {
         let start = Instant::now();
-        let every = Span(hour * 4);
+        let every = HumanDuration(hour * 4);
         let config = PollingConfig {
             strategy,
             interval: every,

@@ -16,7 +16,7 @@ use crate::schedule::learned::{
 };
 use crate::{
     store::Watch,
-    util::units::{Span, Time},
+    util::units::{HumanDuration, Time},
 };
 
 fn learned() -> PollingConfig {
@@ -152,17 +152,17 @@ fn a_look_comes_when_such_jobs_end() {
     let (due, reason) = next(&schedule, number, start);
     // They take 90 to 110 seconds.
     assert!((88.0..100.0).contains(&due) && reason == "learned", "{due} {reason}");
-    let dear = PollingConfig { cost_of_a_poll: Span::secs(20), ..learned() };
+    let dear = PollingConfig { cost_of_a_poll: HumanDuration::secs(20), ..learned() };
     let (schedule, number, start) = one(&dear, 100.0);
     assert!(next(&schedule, number, start).0 > 105.0);
 }
 
 #[test]
 fn objectives_and_limits_bound_the_wait() {
-    let quick = PollingConfig { max_delay: Some(Span::secs(5)), ..learned() };
+    let quick = PollingConfig { max_delay: Some(HumanDuration::secs(5)), ..learned() };
     let (schedule, number, start) = one(&quick, 100.0);
     assert_eq!(next(&schedule, number, start), (5.0, "max_delay"));
-    let bounded = PollingConfig { max_interval: Some(Span::secs(7)), ..learned() };
+    let bounded = PollingConfig { max_interval: Some(HumanDuration::secs(7)), ..learned() };
     let (schedule, number, start) = one(&bounded, 100.0);
     assert_eq!(next(&schedule, number, start), (7.0, "max_interval"));
     let (mut schedule, number, start) = one(&learned(), 100.0);
@@ -177,7 +177,7 @@ fn objectives_and_limits_bound_the_wait() {
 
 #[test]
 fn a_request_comes_at_once_and_a_hint_is_heeded() {
-    let bounded = PollingConfig { max_delay: Some(Span::secs(5)), ..learned() };
+    let bounded = PollingConfig { max_delay: Some(HumanDuration::secs(5)), ..learned() };
     let (mut schedule, number, start) = one(&bounded, 100.0);
     let (now, later) = after(start, 1.0);
     assert!(schedule.look_now(number, now));

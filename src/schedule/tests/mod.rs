@@ -7,7 +7,7 @@ mod learned;
 use std::time::Duration;
 
 use super::*;
-use crate::util::units::Span;
+use crate::util::units::HumanDuration;
 
 pub(super) fn watch(number: u64, stage: Stage) -> Watch {
     let json = serde_json::json!({
@@ -354,7 +354,7 @@ async fn slow_fetches_hold_no_place_and_polls_go_on() {
 #[tokio::test]
 async fn a_look_is_never_later_than_the_deadline() {
     let start = Instant::now();
-    let config = PollingConfig { min_interval: Span::secs(20), ..backoff() };
+    let config = PollingConfig { min_interval: HumanDuration::secs(20), ..backoff() };
     let mut schedule = Schedule::new(&config, 10.0, 4, start);
     let mut short = watch(1, Stage::Watching);
     short.deadline = Some(wall().after(Duration::from_secs(5)));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::util::{secret::SecretValue, units::Span};
+use crate::util::{secret::SecretValue, units::HumanDuration};
 
 /// An OpenTelemetry collector that gets spans and metrics. Changes hold after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,7 +17,7 @@ pub struct OtlpConfig {
     /// Headers of every request: text, or `{ file = "…" }` that is read again when it changes.
     pub headers: BTreeMap<String, SecretValue>,
     /// How often the metrics are sent.
-    pub interval: Span,
+    pub interval: HumanDuration,
     /// What is said of this process beside `service.name` and `service.version`, or instead of them.
     pub attributes: BTreeMap<String, String>,
 }
@@ -27,7 +27,7 @@ impl Default for OtlpConfig {
         Self {
             endpoint: None,
             headers: BTreeMap::new(),
-            interval: Span::secs(60),
+            interval: HumanDuration::secs(60),
             attributes: BTreeMap::new(),
         }
     }

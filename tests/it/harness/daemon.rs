@@ -8,7 +8,7 @@ use tidings::{
     config::Config,
     deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, body_template},
     mock::Mock,
-    util::units::Span,
+    util::units::HumanDuration,
 };
 use tokio::task::JoinHandle;
 
@@ -19,14 +19,14 @@ pub fn config(folder: &Path, mock: &Mock) -> Config {
     body_template::render_by(env!("CARGO_BIN_EXE_tidings").into());
     let mut config = Config::default();
     config.server.listen = LOOPBACK.to_string();
-    config.server.drain = Span::secs(5);
+    config.server.drain = HumanDuration::secs(5);
     config.store.path = folder.join("data");
     let source = config.sources.get_mut("retab").unwrap();
     source.base_url = Some(mock.base_url());
     source.max_requests_per_second = 2000.0;
-    source.not_found_grace = Some(Span::millis(300));
-    source.polling.min_interval = Span::millis(20);
-    source.polling.max_interval = Some(Span::millis(200));
+    source.not_found_grace = Some(HumanDuration::millis(300));
+    source.polling.min_interval = HumanDuration::millis(20);
+    source.polling.max_interval = Some(HumanDuration::millis(200));
     config
 }
 
@@ -76,7 +76,7 @@ pub trait Sinks {
 impl Sinks for Config {
     fn webhook(mut self, name: &str, url: &str, retries: usize) -> Self {
         let mut webhook = WebhookConfig::to(url);
-        webhook.retry = RetryConfig { schedule: vec![Span::millis(20); retries], jitter: 0.2 };
+        webhook.retry = RetryConfig { schedule: vec![HumanDuration::millis(20); retries], jitter: 0.2 };
         self.sinks.insert(name.to_owned(), SinkConfig::Webhook(webhook));
         self
     }

@@ -8,7 +8,7 @@ use tidings::{
     deliver::{Format, RetryConfig, SinkConfig, WebhookConfig},
     mock::{JobPlan, Mock},
     upstream::SourceConfig,
-    util::units::Span,
+    util::units::HumanDuration,
 };
 
 use super::{Daemon, Receiver, Sinks, config, is_finished, mock};
@@ -28,11 +28,12 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         let (mock, receiver) = (mock().await, Receiver::start().await);
         let config = config(folder.path(), &mock).webhook("app", &receiver.url(), 0);
-        Self { mock, receiver, config, source: "retab".to_owned(), folder }.schedule(&[Span::millis(20); 3])
+        Self { mock, receiver, config, source: "retab".to_owned(), folder }
+            .schedule(&[HumanDuration::millis(20); 3])
     }
 
     /// Sets the schedule of `app`, without jitter.
-    pub fn schedule(self, schedule: &[Span]) -> Self {
+    pub fn schedule(self, schedule: &[HumanDuration]) -> Self {
         self.app(|app| app.retry = RetryConfig { schedule: schedule.to_vec(), jitter: 0.0 })
     }
 
@@ -92,7 +93,7 @@ pub struct Flow {
 
 impl Flow {
     /// With the sink `app`, whose schedule is this, without jitter.
-    pub async fn start(schedule: &[Span], change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn start(schedule: &[HumanDuration], change: impl FnOnce(&mut Config)) -> Self {
         Setup::new().await.schedule(schedule).change(change).start().await
     }
 
