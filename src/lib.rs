@@ -1,15 +1,14 @@
-//! Brings word when asynchronous jobs end.
+//! Tells your systems when asynchronous jobs finish.
 //!
 //! ```text
-//! caller ─▶ api ─▶ store ─▶ schedule ─▶ follow ─▶ poll ─▶ fetch ─▶ fanout ─▶ deliver ─▶ webhook | disk
-//!                    ▲__________|__________|________|________|________|_________|
+//! caller ─▶ api ─▶ store ─▶ schedule ─▶ watcher ─▶ upstream ─▶ routing ─▶ deliver ─▶ webhook | disk
+//!                    ▲__________|___________|__________________________________|
 //! ```
 //!
-//! A caller hands a job id to the [`api`]; the [`store`] makes it a durable watch. For each source a task
-//! ([`follow`]) asks its [`schedule`] which watch is due: a due watch is polled ([`watcher::poll`], through the client
-//! in [`upstream`]), one whose end was seen is fetched into the spool ([`watcher::fetch`]). The finished job becomes one
-//! event with its deliveries ([`routing`] says to which sinks), and each sink's queue ([`deliver`]) hands it over.
-//! Stages talk through records of the store; what they tell each other directly is only a wake-up.
+//! A caller registers a job id with the [`api`], and the [`store`] makes it a durable watch. Each source has a task in
+//! [`watcher`]. The task asks its [`schedule`] which watch is due, polls the watch through [`upstream`], and fetches the
+//! finished job into the spool. The finished job becomes one event, [`routing`] chooses its sinks, and the workers in
+//! [`deliver`] send it. Tasks exchange records of the store; what they send each other directly is only a wake-up.
 
 pub mod cli;
 pub mod app;

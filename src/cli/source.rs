@@ -95,9 +95,10 @@ fn types(console: &mut Console<'_>) -> Result<ExitStatus> {
     let row = |name: &&str| {
         let (title, docs) = match SourceType::named(name).and_then(SourceType::built_in) {
             Some(built_in) => (built_in.title, built_in.docs),
-            None => {
-                ("Another API, all of it in the configuration".to_owned(), "docs/guide/sources.md".to_owned())
-            }
+            None => (
+                "Another API, all of it in the configuration".to_owned(),
+                "docs/reference/sources.md".to_owned(),
+            ),
         };
         vec![(*name).to_owned(), title, docs]
     };

@@ -233,43 +233,62 @@ fn is_known(schema: &Value, node: &Value, path: &[&str]) -> bool {
         || (node["items"].is_object() && is_known(schema, &node["items"], path))
 }
 
-#[test]
-fn the_picture_shows_the_modules() {
+/// The rooms, as `src/lib.rs` lists them.
+fn rooms() -> Vec<String> {
     let library = read("src/lib.rs");
-    for document in ["README.md", "ARCHITECTURE.md", "src/lib.rs"] {
-        let text = read(document);
-        let picture = text.lines().find(|line| line.contains("caller ─▶")).unwrap();
-        let picture = picture.trim_start_matches("//! ");
-        let stages: Vec<&str> = picture.split("─▶").map(str::trim).collect();
-        let [caller, modules @ .., sinks] = stages.as_slice() else { panic!("{document}: {picture}") };
-        assert_eq!((*caller, *sinks), ("caller", "webhook | disk"));
-        for module in modules {
-            let listed = library.contains(&format!("pub mod {module};"));
-            assert!(listed, "{document}: there is no module `{module}`");
-        }
-        assert!(modules.len() >= 8, "{document}: {picture}");
-        assert!(library.contains(picture), "{document} shows another picture than lib.rs");
+    let modules = library.lines().filter_map(|line| line.split_once("mod ")?.1.strip_suffix(';'));
+    modules.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_picture_shows_the_rooms() {
+    let library = read("src/lib.rs");
+    let architecture = read("ARCHITECTURE.md");
+    let picture = architecture.lines().find(|line| line.starts_with("caller ─▶")).unwrap();
+    let stages: Vec<&str> = picture.split("─▶").map(str::trim).collect();
+    let [caller, shown @ .., sinks] = stages.as_slice() else { panic!("{picture}") };
+    assert_eq!((*caller, *sinks), ("caller", "webhook | disk"));
+    for room in shown {
+        assert!(rooms().iter().any(|known| known == room), "there is no room `{room}`");
+    }
+    assert!(shown.len() >= 7, "{picture}");
+    assert!(library.contains(picture), "src/lib.rs shows another picture than ARCHITECTURE.md");
+}
+
+#[test]
+fn every_room_is_described() {
+    let architecture = read("ARCHITECTURE.md");
+    for room in rooms() {
+        assert!(architecture.contains(&format!("| `{room}` |")), "ARCHITECTURE.md has no row for `{room}`");
     }
 }
 
 #[test]
-fn every_module_is_described() {
-    let architecture = read("ARCHITECTURE.md");
-    for line in read("src/lib.rs").lines() {
-        if let Some(module) = line.strip_prefix("pub mod ").and_then(|line| line.strip_suffix(';')) {
-            assert!(
-                architecture.contains(&format!("`{module}`")),
-                "ARCHITECTURE.md does not name `{module}`"
-            );
+fn the_readme_says_how_to_run_and_test() {
+    let readme = read("README.md");
+    for command in ["cargo run --locked -- demo", "cargo test --locked"] {
+        assert!(readme.lines().any(|line| line.starts_with(command)), "README.md does not say `{command}`");
+    }
+    let ci = read(".ci/run");
+    assert!(ci.lines().any(|line| line == "cargo test --locked"), ".ci/run runs another test command");
+    assert!(readme.lines().count() <= 250, "README.md has more than 250 lines");
+}
+
+#[test]
+fn the_index_lists_every_page() {
+    let index = read("docs/README.md");
+    for (name, _) in documents() {
+        if let Some(page) = name.strip_prefix("docs/").filter(|page| *page != "README.md") {
+            assert!(index.contains(&format!("]({page})")), "docs/README.md does not list {page}");
         }
     }
 }
 
 #[test]
 fn the_examples_are_the_files() {
-    let readme = read("README.md");
+    let guide = read("docs/guide/webhooks.md");
     for file in ["docs/examples/receiver.py", "docs/examples/receiver.js"] {
-        assert!(readme.contains(&read(file)), "README.md does not show {file} as it is");
+        assert!(guide.contains(&read(file)), "docs/guide/webhooks.md does not show {file} as it is");
     }
 }
 

@@ -129,7 +129,7 @@ and neither it nor the environment has a key. */}}
 {{- toJson (uniq $secrets) -}}
 {{- end -}}
 
-{{/* The digest of what a running daemon does not take up from a changed file; docs/guide/operations.md, "Changing the configuration". */}}
+{{/* The digest of what a running daemon does not take up from a changed file; docs/guide/operations.md, "Change the configuration". */}}
 {{- define "tidings.readAtStart" -}}
 {{- $config := omit (fromJson (include "tidings.config" .)) "sinks" "sources" "routes" "callbacks" "watch" -}}
 {{- $_ := set $config "log" (omit $config.log "level") -}}
