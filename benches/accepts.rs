@@ -15,7 +15,6 @@ use std::{
 };
 
 use tidings::{
-    api::Listen,
     app::App,
     config::Config,
     mock::{Mock, MockConfig},
@@ -24,6 +23,7 @@ use tidings::{
     util::{
         clock,
         http_client::{self, Outgoing, guard::Trust},
+        listen::Listen,
         units::HumanDuration,
     },
 };

@@ -25,7 +25,6 @@ use tokio::{
 
 use super::{
     Api,
-    config::StreamLimits,
     event_list::Asked,
     patience::Line,
     problem::{Code, Problem, Query},
@@ -33,6 +32,7 @@ use super::{
     view::{EventView, Page},
 };
 use crate::{
+    config::StreamLimits,
     store::{Event, EventFilter, Newest},
     telemetry::Metrics,
     util::path_segment,

@@ -3,7 +3,6 @@
 mod access;
 mod again;
 mod body;
-mod config;
 mod control;
 mod convert;
 mod deliveries;
@@ -37,9 +36,7 @@ use axum::{
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use config::host_name;
-pub use config::{ServerConfig, StreamLimits};
-pub use listen::{Bound, Listen};
+pub use listen::Bound;
 pub(crate) use places::Places;
 pub use problem::Code;
 pub(crate) use problem::Problem;
@@ -48,6 +45,7 @@ pub(crate) use watches::stored_body;
 
 use crate::{
     app::reload::ReloadRequest,
+    config::StreamLimits,
     proxy,
     state::components::{Ground, Wiring},
     store::Store,

@@ -8,10 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    app::runtime::end_at_once,
-    app::{Handle, reload},
-};
+use crate::app::{Handle, reload, runtime::end_at_once};
 
 /// Signals that mean nothing here and would end the process by default: sent by mistake, or, for SIGXFSZ, where a write fails anyway.
 /// std ignores SIGPIPE.

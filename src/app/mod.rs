@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, Bound, Listen, Places, view::WatchView},
+    api::{self, Api, Bound, Places, view::WatchView},
     app::{
         reload::{ReloadError, ReloadRequest, Reloaded, Reloader},
         tasks::{SINK, SOURCE, Stages},
@@ -34,7 +34,7 @@ use crate::{
     store::{Change, Found, OpenError, Registered, Registration, Store, StoreError, Watch},
     telemetry::{Exporter, LogLevel, Metrics},
     upstream::SourceError,
-    util::{clock, http_client::BadProxy, process, secret::SecretSource, waiters::Waiters},
+    util::{clock, http_client::BadProxy, listen::Listen, process, secret::SecretSource, waiters::Waiters},
     watcher::learned,
 };
 

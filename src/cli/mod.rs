@@ -4,6 +4,8 @@ pub mod args;
 pub mod client;
 pub mod complete;
 pub mod completions;
+pub(crate) mod config;
+mod config_route;
 pub mod control;
 pub mod deliver;
 pub mod deliveries;
@@ -50,7 +52,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 pub use exit::{BadUsage, ExitStatus};
 
 use crate::{
-    config::{FlagOverrides, Loader, cli::ConfigCommand},
+    config::{FlagOverrides, Loader},
     mock::{self, cli::MockArgs},
     telemetry::LogFormat,
     util::{
@@ -59,6 +61,7 @@ use crate::{
     },
 };
 use client::Client;
+use config::ConfigCommand;
 use output::Console;
 use target::Target;
 

@@ -19,9 +19,9 @@ use super::{
     progress::summary,
 };
 use crate::{
-    api::{host_name, view::WatchView},
+    api::view::WatchView,
     app::{App, config_watch, lifecycle},
-    config::FlagOverrides,
+    config::{FlagOverrides, host_name},
     model::{delivery::DeliveryState, job::JobId},
     telemetry,
     util::{

@@ -6,11 +6,12 @@ use anyhow::Result;
 use super::{
     Global,
     client::{Client, ClientError},
+    config::ConfigCommand,
     exit::{BadUsage, ExitStatus},
     output::Console,
     target::Path,
 };
-use crate::config::{Config, cli::ConfigCommand};
+use crate::config::Config;
 
 /// Runs `tidings config …`.
 ///

@@ -44,7 +44,7 @@ pub(super) const BOUNDS: &[(&str, Bound)] = &[
     ("sources.*.polling.max_interval", Bound::Time(MILLI, MONTH)),
     ("sources.*.polling.interval", Bound::Time(MILLI, MONTH)),
     ("sources.*.polling.deadline", Bound::Time(MILLI, HumanDuration::LONGEST)),
-    ("sources.*.proxy.max_age", Bound::Time(NONE, crate::proxy::MAX_AGE)),
+    ("sources.*.proxy.max_age", Bound::Time(NONE, crate::upstream::MAX_AGE)),
     ("sinks.*.timeout", Bound::Time(MILLI, DAY)),
     ("sinks.*.max_in_flight", COUNT),
     ("sinks.*.max_per_second", RATE),

@@ -41,7 +41,7 @@ impl fmt::Display for Flaw {
 }
 
 /// `a`, `b` or `c`, in backticks, with this word before the last.
-pub(super) fn listed(words: &[impl AsRef<str>], joint: &str) -> String {
+pub(crate) fn listed(words: &[impl AsRef<str>], joint: &str) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} {joint} {last}", rest.join(", ")),

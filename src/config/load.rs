@@ -82,7 +82,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// Returns the sources that have no key.
-    pub(super) fn sources_without_a_key(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn sources_without_a_key(&self) -> impl Iterator<Item = &str> {
         let sources = self.config.sources.iter();
         let keyless = sources.filter(|(_, source)| source.api_key.is_none() && source.api_key_file.is_none());
         keyless.map(|(name, _)| name.as_str())

@@ -11,7 +11,6 @@
 
 mod bounds;
 mod check;
-pub mod cli;
 mod content;
 mod de;
 mod file;
@@ -24,8 +23,8 @@ mod node;
 mod path;
 mod problems;
 mod read;
-mod route;
 mod schema;
+mod server;
 mod show;
 mod snippet;
 #[cfg(test)]
@@ -38,7 +37,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::ServerConfig,
     deliver::{CallbackConfig, SinkConfig},
     model::job::JobId,
     routing::Route,
@@ -49,12 +47,15 @@ use crate::{
 
 pub use bounds::bounds;
 pub use content::Content;
+pub(crate) use de::listed;
 pub use load::{FlagOverrides, Loaded, Loader};
 pub use node::Origin;
 pub use path::{KeyPath, Step};
+pub(crate) use problems::did_you_mean;
 pub use problems::{ConfigError, Problem, nearest};
-pub use route::RouteArgs;
 pub use schema::schema;
+pub(crate) use server::host_name;
+pub use server::{ServerConfig, StreamLimits};
 pub use show::{ShowFormat, redacted, show};
 
 /// Everything a configuration file can say.

@@ -126,7 +126,7 @@ fn folded(name: &str) -> String {
 }
 
 /// `; did you mean …?`, or nothing when no known name is near.
-pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match nearest(name, known).as_slice() {
         [] => String::new(),
         near => format!("; did you mean {}?", super::de::listed(near, "or")),

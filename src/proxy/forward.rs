@@ -6,7 +6,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Proxied, headers, path};
+use super::{headers, path};
 use crate::{
     api::{Code, Problem},
     upstream::{Failure, Source},
@@ -32,7 +32,7 @@ pub(super) fn address(source: &Source, path: &str, query: Option<&str>) -> Resul
 
 /// Sends a request on.
 pub(super) async fn send(
-    proxied: &Proxied,
+    source: &Source,
     address: &str,
     parts: Parts,
     body: Body,
@@ -44,8 +44,8 @@ pub(super) async fn send(
         return Err(Problem::new(Code::ProxyLoop, detail));
     }
     let body = (!body.is_end_stream()).then(|| reqwest::Body::wrap_stream(body.into_data_stream()));
-    let inject = proxied.config().inject_key;
-    let answer = proxied.follower.source.pass_on(parts.method, address, head, body, inject).await;
+    let inject = source.config.proxy.inject_key;
+    let answer = source.pass_on(parts.method, address, head, body, inject).await;
     let answer = answer.map_err(|failure| match failure {
         Failure::Credentials(reason) => Problem::new(Code::KeyUnreadable, reason),
         failure => Problem::new(Code::UpstreamUnreachable, failure.to_string()),

@@ -11,13 +11,13 @@ use axum::{
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::{Proxied, way::Job};
 use crate::{
     api::{Api, Problem, stored_body},
     model::job::Outcome,
     schedule::State,
     store::{Found, Stage, StoreError, Watch},
-    upstream::Class,
+    upstream::{Class, RoutedJob},
+    watcher::Follower,
 };
 
 /// How long a request waits for a look, or for the fetch of a job that ended, before it is passed on.
@@ -29,16 +29,16 @@ const CACHE_STATUS: &str = "cache-status";
 /// The status of a watched job.
 pub(super) async fn status(
     api: &Api,
-    proxied: &Proxied,
-    job: &Job,
+    follower: &Follower,
+    job: &RoutedJob,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
-    let Some(watch) = find(api, proxied, job, headers)? else { return Ok(None) };
+    let Some(watch) = find(api, follower, job, headers)? else { return Ok(None) };
     if watch.stage != Stage::Watching {
-        return ended(api, proxied, watch).await;
+        return ended(api, follower, watch).await;
     }
-    let (follower, max_age) = (&proxied.follower, proxied.config().max_age.0);
-    if let Some((body, age)) = recent(proxied, watch.number, max_age) {
+    let max_age = follower.source.config.proxy.max_age.0;
+    if let Some((body, age)) = recent(follower, watch.number, max_age) {
         return Ok(Some(json(body, age)));
     }
     // A look of our own, within the budget: however many ask for the same job, the source is asked once. While the source is
@@ -48,30 +48,35 @@ pub(super) async fn status(
     if !is_well || !follower.look_now(watch.number) || timeout(MAX_HOLD, looked).await.is_err() {
         return Ok(None);
     }
-    let Some(watch) = find(api, proxied, job, headers)? else { return Ok(None) };
+    let Some(watch) = find(api, follower, job, headers)? else { return Ok(None) };
     if watch.stage != Stage::Watching {
-        return ended(api, proxied, watch).await;
+        return ended(api, follower, watch).await;
     }
-    Ok(recent(proxied, watch.number, max_age.max(MAX_HOLD)).map(|(body, age)| json(body, age)))
+    Ok(recent(follower, watch.number, max_age.max(MAX_HOLD)).map(|(body, age)| json(body, age)))
 }
 
 /// The result of a watched job that has ended.
 pub(super) async fn result(
     api: &Api,
-    proxied: &Proxied,
-    job: &Job,
+    follower: &Follower,
+    job: &RoutedJob,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
-    match find(api, proxied, job, headers)? {
-        Some(watch) if watch.stage != Stage::Watching => stored(api, proxied, watch).await,
+    match find(api, follower, job, headers)? {
+        Some(watch) if watch.stage != Stage::Watching => stored(api, follower, watch).await,
         _ => Ok(None),
     }
 }
 
 /// The watch of a job, if the caller may know of it.
-fn find(api: &Api, proxied: &Proxied, job: &Job, headers: &HeaderMap) -> Result<Option<Watch>, StoreError> {
-    let source = &proxied.follower.source;
-    if !proxied.config().inject_key && !source.is_own_key(headers) {
+fn find(
+    api: &Api,
+    follower: &Follower,
+    job: &RoutedJob,
+    headers: &HeaderMap,
+) -> Result<Option<Watch>, StoreError> {
+    let source = &follower.source;
+    if !follower.source.config.proxy.inject_key && !source.is_own_key(headers) {
         return Ok(None);
     }
     let watch = match api.store.find(&source.name, &job.id) {
@@ -87,34 +92,34 @@ fn find(api: &Api, proxied: &Proxied, job: &Job, headers: &HeaderMap) -> Result<
 }
 
 /// The last look, no older than `max_age`, if it was made with the key that the source has now.
-fn recent(proxied: &Proxied, watch: u64, max_age: Duration) -> Option<(Bytes, Duration)> {
-    let key = proxied.follower.source.key_print()?;
-    proxied.follower.recent.get(watch, &key, max_age, Instant::now())
+fn recent(follower: &Follower, watch: u64, max_age: Duration) -> Option<(Bytes, Duration)> {
+    let key = follower.source.key_print()?;
+    follower.recent.get(watch, &key, max_age, Instant::now())
 }
 
 /// The status of a job that has ended: the body in which that was read.
-async fn ended(api: &Api, proxied: &Proxied, watch: Watch) -> Result<Option<Response>, Problem> {
-    if proxied.follower.source.profile.result_path.is_none() {
-        return stored(api, proxied, watch).await;
+async fn ended(api: &Api, follower: &Follower, watch: Watch) -> Result<Option<Response>, Problem> {
+    if follower.source.profile.result_path.is_none() {
+        return stored(api, follower, watch).await;
     }
-    if !may_tell(proxied, &watch) {
+    if !may_tell(follower, &watch) {
         return Ok(None);
     }
     // The last body is an earlier one where that of the end was too large to keep.
-    let profile = &proxied.follower.source.profile;
+    let profile = &follower.source.profile;
     let is_end = |body: &String| {
         profile.read(body.as_bytes()).is_ok_and(|(answer, _)| matches!(answer.class, Class::Ended(_)))
     };
     Ok(watch.last_body.filter(is_end).map(|body| json(body.into(), Duration::ZERO)))
 }
 
-fn may_tell(proxied: &Proxied, watch: &Watch) -> bool {
+fn may_tell(follower: &Follower, watch: &Watch) -> bool {
     let known = watch.current_end().is_some_and(|end| end.outcome != Outcome::Lost && !end.refused);
-    known && watch.key.is_some() && watch.key == proxied.follower.source.key_print()
+    known && watch.key.is_some() && watch.key == follower.source.key_print()
 }
 
 /// The stored bytes of a job. One that is being fetched is waited for: the source sends it once.
-async fn stored(api: &Api, proxied: &Proxied, watch: Watch) -> Result<Option<Response>, Problem> {
+async fn stored(api: &Api, follower: &Follower, watch: Watch) -> Result<Option<Response>, Problem> {
     let settled = api.waiters.wait(watch.number);
     let mut watch = watch;
     if watch.stage == Stage::Fetching {
@@ -128,8 +133,8 @@ async fn stored(api: &Api, proxied: &Proxied, watch: Watch) -> Result<Option<Res
         let Some(now) = now else { return Ok(None) };
         watch = now;
     }
-    let is_whole = proxied.follower.source.profile.result_at.is_empty();
-    if watch.stage != Stage::Ended || !is_whole || !may_tell(proxied, &watch) {
+    let is_whole = follower.source.profile.result_at.is_empty();
+    if watch.stage != Stage::Ended || !is_whole || !may_tell(follower, &watch) {
         return Ok(None);
     }
     let Some((end, job)) = watch.end.as_ref().and_then(|end| Some((end, end.job.as_ref()?))) else {

@@ -1,35 +1,30 @@
 //! The drop-in proxy: the requests of an application to its job API pass through here as they are, and the jobs that they
 //! create are watched.
 //!
-//! A request → its [`Way`] → answered from what is `known`, or passed on by `forward`. The id of a created job is taken from the
+//! A request → its [`ProxyRoute`] → answered from what is `known`, or passed on by `forward`. The id of a created job is taken from the
 //! answer (`created`) and is a durable watch before the answer goes on.
 
-mod config;
 mod created;
 mod forward;
 mod headers;
 mod known;
 mod path;
-mod way;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::Response,
 };
-
-pub use config::{MAX_AGE, ProxyConfig, ProxyForm, table_or_outgoing};
-pub use way::{Routes, Way};
 
 use crate::{
     api::{Api, Code, Problem},
     model::job::JobId,
-    proxy::way::Vars,
     store::{Found, Registered, Registration},
     telemetry::TraceParent,
+    upstream::{ProxyRoute, Vars},
     util::clock,
     watcher::Follower,
 };
@@ -40,45 +35,25 @@ const MAX_CREATION: Duration = Duration::from_secs(30 * 60);
 /// Tells the caller whether the job that he created is watched.
 const WATCH_HEADER: &str = "tidings-watch";
 
-/// What a source needs to be proxied.
-pub struct Proxied {
-    /// Its paths.
-    pub routes: Routes,
-    /// Its schedule, its client and its configuration.
-    pub follower: Arc<Follower>,
-}
-
-impl Proxied {
-    /// The proxy of a source.
-    #[must_use]
-    pub fn new(follower: &Arc<Follower>) -> Self {
-        Self { routes: Routes::of(&follower.source.profile), follower: Arc::clone(follower) }
-    }
-
-    fn config(&self) -> &ProxyConfig {
-        &self.follower.source.config.proxy
-    }
-}
-
 /// `ANY /proxy/{source}/…`
 pub(crate) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let (name, rest) = split(&path);
-    let Some(proxied) = api.live().proxies.get(name).cloned() else {
+    let Some(follower) = api.live().followers.get(name).cloned() else {
         let detail = format!("there is no source `{name}`; /v1/sources lists those there are");
         return Err(Problem::in_path(Code::UnknownSource, detail));
     };
     check_protocol(&parts)?;
     headers::strip_own_token(&mut parts.headers, api.token.is_some());
-    let address = forward::address(&proxied.follower.source, rest, parts.uri.query())?;
-    let way = proxied.routes.way(&parts.method, rest, parts.uri.query());
-    let hit = match &way {
-        Way::Status(job) => known::status(&api, &proxied, job, &parts.headers).await?,
-        Way::Result(job) => known::result(&api, &proxied, job, &parts.headers).await?,
+    let address = forward::address(&follower.source, rest, parts.uri.query())?;
+    let route = follower.source.routes.route(&parts.method, rest, parts.uri.query());
+    let hit = match &route {
+        ProxyRoute::Status(job) => known::status(&api, &follower, job, &parts.headers).await?,
+        ProxyRoute::Result(job) => known::result(&api, &follower, job, &parts.headers).await?,
         _ => None,
     };
-    let passing = Passing { api, proxied, address, way };
+    let passing = Passing { api, follower, address, route };
     match hit {
         Some(response) => Ok(passing.counted(response, "known")),
         None => passing.go(parts, body).await,
@@ -110,19 +85,19 @@ fn split(path: &str) -> (&str, &str) {
 /// A request on its way to its source.
 struct Passing {
     api: Arc<Api>,
-    proxied: Arc<Proxied>,
+    follower: Arc<Follower>,
     address: String,
-    way: Way,
+    route: ProxyRoute,
 }
 
 impl Passing {
     async fn go(self, parts: Parts, body: Body) -> Result<Response, Problem> {
-        if matches!(self.way, Way::Status(_) | Way::Result(_) | Way::Other) {
-            let answer = forward::send(&self.proxied, &self.address, parts, body).await?;
+        if matches!(self.route, ProxyRoute::Status(_) | ProxyRoute::Result(_) | ProxyRoute::Other) {
+            let answer = forward::send(&self.follower.source, &self.address, parts, body).await?;
             return Ok(self.counted(forward::response(answer), "forwarded"));
         }
         // What cannot be watched is better not created.
-        if matches!(self.way, Way::Create(_) | Way::Retry(_)) {
+        if matches!(self.route, ProxyRoute::Create(_) | ProxyRoute::Retry(_)) {
             self.api.store.check_space()?;
             if let Some(trouble) = self.api.store.trouble() {
                 return Err(trouble.into());
@@ -143,21 +118,21 @@ impl Passing {
     /// A request that makes or changes a job.
     async fn change(self, mut parts: Parts, body: Body) -> Result<Response, Problem> {
         let caller = TraceParent::of(&parts.headers);
-        if matches!(self.way, Way::Create(_)) {
+        if matches!(self.route, ProxyRoute::Create(_)) {
             // The id has to be read.
             parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let answer = forward::send(&self.proxied, &self.address, parts, body).await?;
+        let answer = forward::send(&self.follower.source, &self.address, parts, body).await?;
         let done = answer.status().is_success();
         let mut watched = None;
-        let response = match &self.way {
-            Way::Create(vars) if done => {
-                let id_at = self.proxied.follower.source.profile.create.as_ref().map(|(_, id_at)| id_at);
+        let response = match &self.route {
+            ProxyRoute::Create(vars) if done => {
+                let id_at = self.follower.source.profile.create.as_ref().map(|(_, id_at)| id_at);
                 let (id, response) = created::read(answer, id_at.map_or("", String::as_str)).await;
                 watched = Some(self.watch(id, vars, caller).await);
                 response
             }
-            Way::Retry(job) => {
+            ProxyRoute::Retry(job) => {
                 // 503 says that the retry was taken and starts late.
                 let taken = done || answer.status() == StatusCode::SERVICE_UNAVAILABLE;
                 if taken {
@@ -165,7 +140,7 @@ impl Passing {
                 }
                 forward::response(answer)
             }
-            Way::Touch(id) if done => {
+            ProxyRoute::Touch(id) if done => {
                 self.look_again(id);
                 forward::response(answer)
             }
@@ -185,7 +160,7 @@ impl Passing {
         vars: &Vars,
         traceparent: Option<TraceParent>,
     ) -> &'static str {
-        let source = &self.proxied.follower.source;
+        let source = &self.follower.source;
         let failed = |error: String| {
             tracing::error!(
                 source = source.name,
@@ -199,7 +174,7 @@ impl Passing {
             Err(reason) => return failed(reason),
         };
         self.look_again(&id);
-        let vars = self.proxied.routes.needed(vars, &source.profile);
+        let vars = self.follower.source.routes.needed(vars, &source.profile);
         let registration = Registration { vars, traceparent, ..Registration::new(&source.name, id.clone()) };
         let now = clock::now();
         let registered = self.api.store.register(vec![registration], now).await.map(|mut all| all.pop());
@@ -216,7 +191,7 @@ impl Passing {
 
     /// What was known of a job may no longer hold.
     fn look_again(&self, id: &JobId) {
-        let follower = &self.proxied.follower;
+        let follower = &self.follower;
         if let Ok(Found::Watch(watch)) = self.api.store.find(&follower.source.name, id) {
             follower.recent.forget(watch.number);
             follower.look_now(watch.number);
@@ -224,15 +199,10 @@ impl Passing {
     }
 
     fn counted(&self, response: Response, how: &str) -> Response {
-        let source = self.proxied.follower.source.name.as_str();
+        let source = self.follower.source.name.as_str();
         self.api.metrics.sources.proxied.with_label_values(&[source, how]).inc();
         response
     }
-}
-
-/// Whether a method leaves everything as it is (RFC 9110, section 9.2.1).
-fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
 }
 
 #[cfg(test)]

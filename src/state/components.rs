@@ -9,7 +9,6 @@ use crate::{
     app::StartError,
     config::Config,
     deliver::{CALLBACK_SINK, Callbacks, Couriers, SinkConfig},
-    proxy::Proxied,
     routing::Routing,
     store::{Store, Watch},
     telemetry::Metrics,
@@ -36,8 +35,6 @@ pub struct Wiring {
     pub config: Config,
     /// The sources by name.
     pub followers: BTreeMap<String, Arc<Follower>>,
-    /// What is passed on to each source.
-    pub proxies: BTreeMap<String, Arc<Proxied>>,
     /// The sinks.
     pub couriers: Couriers,
     /// The webhooks that watches bring along; `None` when they are switched off.
@@ -75,10 +72,7 @@ impl Wiring {
             couriers.open_callbacks(callbacks, &ground.metrics);
         }
         let followers = followers(&config, before, ground)?;
-        let proxied =
-            |(name, follower): (&String, &Arc<Follower>)| (name.clone(), Arc::new(Proxied::new(follower)));
-        let proxies = followers.iter().map(proxied).collect();
-        Ok(Self { config, followers, proxies, couriers, callbacks })
+        Ok(Self { config, followers, couriers, callbacks })
     }
 
     /// Takes in a watch that is to be followed. `false` when its source is not configured: then it waits in the store.

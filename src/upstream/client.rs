@@ -18,6 +18,7 @@ use super::{
     decode::Decoded,
     failure::{foreign, refusal, unanswered},
     limits::asked_wait,
+    route::ProxyRoutes,
     template::is_absolute,
     times::SourceClock,
 };
@@ -72,6 +73,8 @@ pub struct Source {
     key: Option<SecretSource>,
     headers: Vec<(HeaderName, SecretSource)>,
     http: Clients,
+    /// What requests of the proxy mean for its jobs.
+    pub routes: ProxyRoutes,
     /// Asks for results at other origins.
     pub links: Links,
     /// Requests sent since the start.
@@ -111,6 +114,7 @@ impl Source {
                 move |builder| builder.pool_max_idle_per_host(idle)
             })?,
             links: Links::new(&[]),
+            routes: ProxyRoutes::of(&profile),
             config: config.clone(),
             profile,
             requests: telemetry::loose_counter(),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::SourceType;
 use crate::{
-    proxy::{ProxyConfig, ProxyForm, table_or_outgoing},
     schedule::PollingConfig,
+    upstream::{ProxyConfig, ProxyForm, table_or_outgoing},
     util::{
         secret::{Secret, SecretValue},
         units::{HumanDuration, Size},

@@ -8,6 +8,7 @@ pub mod glob;
 pub mod http_client;
 pub mod http_date;
 pub mod json_slice;
+pub mod listen;
 pub mod panic;
 pub mod path_segment;
 pub mod process;

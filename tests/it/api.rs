@@ -1,7 +1,10 @@
 //! What callers may do wrong: the right problem, and nothing stored.
 
 use serde_json::{Value, json};
-use tidings::{api::Listen, app::App, util::secret::Secret};
+use tidings::{
+    app::App,
+    util::{listen::Listen, secret::Secret},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},

@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, fmt::Write as _, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
-use tidings::{api::StreamLimits, config::Config, mock::Mock, util::units::HumanDuration};
+use tidings::{
+    config::{Config, StreamLimits},
+    mock::Mock,
+    util::units::HumanDuration,
+};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpSocket, TcpStream},

@@ -5,11 +5,10 @@ use super::{
     text::{any_web_url, web_url},
 };
 use crate::{
-    api::{Listen, ServerConfig, host_name},
-    config::{path::KeyPath, problems::nearest},
+    config::{ServerConfig, host_name, path::KeyPath, problems::nearest},
     store::StoreConfig,
     telemetry::{LogConfig, OtlpConfig, log_filter},
-    util::http_client::Outgoing,
+    util::{http_client::Outgoing, listen::Listen},
 };
 
 impl Checker<'_> {

@@ -1,6 +1,7 @@
 //! No secret is ever printed, however it came.
 
-use super::{cli::ConfigCommand, *};
+use super::*;
+use crate::cli::config::ConfigCommand;
 
 const SECRET: &str = "topsecret";
 const HOOK: &str = "[sinks.app]\ntype = \"webhook\"\nurl = \"https://example.com/hook\"\n";

@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::symlink;
 
-use super::{cli::ConfigCommand, *};
+use super::*;
+use crate::cli::config::ConfigCommand;
 
 fn failure(loader: &Loader) -> String {
     loader.load().expect_err("this should have been refused").to_string()

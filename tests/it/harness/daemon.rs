@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use tidings::{
-    api::Listen,
     app::{App, Handle, StageDied},
     config::Config,
     deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, body_template},
     mock::Mock,
-    util::units::HumanDuration,
+    util::{listen::Listen, units::HumanDuration},
 };
 use tokio::task::JoinHandle;
 

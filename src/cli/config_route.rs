@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde_json::json;
 
-use super::{Config, de::listed, problems::did_you_mean};
 use crate::{
     cli::{
         args::{Format, label},
         output::table,
     },
+    config::{Config, default_source, did_you_mean, listed},
     model::job::{EventType, Outcome},
     routing::{Facts, Router},
 };
@@ -86,7 +86,7 @@ impl RouteArgs {
     pub fn explain(&self, config: &Config) -> Result<String, String> {
         let sources: Vec<&str> = config.sources.keys().map(String::as_str).collect();
         let source = match self.source.as_deref() {
-            None => super::default_source(sources.iter().copied())?,
+            None => default_source(sources.iter().copied())?,
             Some(name) if sources.contains(&name) => name,
             Some(name) => return Err(unknown("source", name, &sources)),
         };

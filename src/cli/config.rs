@@ -5,8 +5,11 @@ use std::{
     io::{self, Write},
 };
 
-use super::{ConfigError, Loaded, Loader, RouteArgs, ShowFormat, schema, show};
-use crate::deliver::{Disk, SinkConfig};
+use super::config_route::RouteArgs;
+use crate::{
+    config::{ConfigError, Loaded, Loader, ShowFormat, schema, show},
+    deliver::{Disk, SinkConfig},
+};
 
 /// Checks, shows or describes the configuration; starts nothing.
 #[derive(Clone, Debug, clap::Subcommand)]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use http::Method;
 
-use super::is_safe;
 use crate::{
     model::job::JobId,
     upstream::{Profile, Template},
@@ -15,7 +14,7 @@ pub type Vars = BTreeMap<String, String>;
 
 /// The job that a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct RoutedJob {
     /// Its id.
     pub id: JobId,
     /// The other variables of the path.
@@ -24,15 +23,15 @@ pub struct Job {
 
 /// What a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum ProxyRoute {
     /// It asks for a light status.
-    Status(Job),
+    Status(RoutedJob),
     /// It asks for a result.
-    Result(Job),
+    Result(RoutedJob),
     /// It creates a job.
     Create(Vars),
     /// It runs a job again.
-    Retry(Job),
+    Retry(RoutedJob),
     /// It does something else to a job: cancels it, say.
     Touch(JobId),
     /// Anything else.
@@ -40,7 +39,7 @@ pub enum Way {
 }
 
 /// The paths of a source, as requests are compared with them.
-pub struct Routes {
+pub struct ProxyRoutes {
     status: Vec<Template>,
     result: Option<Template>,
     create: Option<Template>,
@@ -48,7 +47,7 @@ pub struct Routes {
     touch: Vec<Template>,
 }
 
-impl Routes {
+impl ProxyRoutes {
     /// The paths of a profile.
     #[must_use]
     pub fn of(profile: &Profile) -> Self {
@@ -69,7 +68,7 @@ impl Routes {
 
     /// What a request is. `path` and `query` are as they were sent, still encoded.
     #[must_use]
-    pub fn way(&self, method: &Method, path: &str, query: Option<&str>) -> Way {
+    pub fn route(&self, method: &Method, path: &str, query: Option<&str>) -> ProxyRoute {
         if *method == Method::GET {
             let whole = with_query(path, query);
             let named = |template: &Template| job(template, &whole);
@@ -77,23 +76,23 @@ impl Routes {
                 .status
                 .iter()
                 .find_map(named)
-                .map(Way::Status)
-                .or_else(|| self.result.as_ref().and_then(named).map(Way::Result))
-                .unwrap_or(Way::Other);
+                .map(ProxyRoute::Status)
+                .or_else(|| self.result.as_ref().and_then(named).map(ProxyRoute::Result))
+                .unwrap_or(ProxyRoute::Other);
         }
         if is_safe(method) {
-            return Way::Other;
+            return ProxyRoute::Other;
         }
         if *method == Method::POST {
             if let Some(vars) = self.create.as_ref().and_then(|template| template.matches(path)) {
-                return Way::Create(vars);
+                return ProxyRoute::Create(vars);
             }
             if let Some(job) = self.retry.as_ref().and_then(|template| job(template, path)) {
-                return Way::Retry(job);
+                return ProxyRoute::Retry(job);
             }
         }
         let touched = self.touch.iter().find_map(|template| job(template, path));
-        touched.map_or(Way::Other, |job| Way::Touch(job.id))
+        touched.map_or(ProxyRoute::Other, |job| ProxyRoute::Touch(job.id))
     }
 
     /// Of the variables of a path those that a watch has to bring: the ones that its source takes and does not have.
@@ -106,10 +105,10 @@ impl Routes {
     }
 }
 
-fn job(template: &Template, path: &str) -> Option<Job> {
+fn job(template: &Template, path: &str) -> Option<RoutedJob> {
     let mut vars = template.matches(path)?;
     let id = vars.remove("id")?.parse().ok()?;
-    Some(Job { id, vars })
+    Some(RoutedJob { id, vars })
 }
 
 /// A template whose query is in order: clients write theirs in any.
@@ -128,55 +127,62 @@ fn with_query(path: &str, query: Option<&str>) -> String {
     format!("{path}?{}", pairs.join("&"))
 }
 
+/// Whether a method leaves everything as it is (RFC 9110, section 9.2.1).
+#[must_use]
+pub fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::upstream::{SourceConfig, SourceType};
 
-    fn routes(name: &str) -> (Routes, Profile) {
+    fn routes(name: &str) -> (ProxyRoutes, Profile) {
         let base_url = Some("https://example.com".to_owned());
         let profile = SourceType::named(name).unwrap();
         let config = SourceConfig { profile, base_url, ..SourceConfig::default() };
         let profile = Profile::of(&config).unwrap();
-        (Routes::of(&profile), profile)
+        (ProxyRoutes::of(&profile), profile)
     }
 
-    fn way(name: &str, method: &Method, target: &str) -> Way {
+    fn route(name: &str, method: &Method, target: &str) -> ProxyRoute {
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        routes(name).0.way(method, path, query)
+        routes(name).0.route(method, path, query)
     }
 
-    fn named(id: &str) -> Job {
-        Job { id: id.parse().unwrap(), vars: Vars::new() }
+    fn named(id: &str) -> RoutedJob {
+        RoutedJob { id: id.parse().unwrap(), vars: Vars::new() }
     }
 
     #[test]
     fn the_requests_of_retabs_sdk_are_told_apart() {
         let (get, post) = (Method::GET, Method::POST);
         for (method, target, expected) in [
-            (&post, "/v1/jobs", Way::Create(Vars::new())),
-            (&get, "/v1/jobs/j%2F1/status", Way::Status(named("j/1"))),
-            (&get, "/v1/jobs/j?include_request=false&include_response=false", Way::Status(named("j"))),
-            (&get, "/v1/jobs/j?include_response=false&include_request=false", Way::Status(named("j"))),
-            (&get, "/v1/jobs/j?include_request=false&include_response=true", Way::Result(named("j"))),
-            (&get, "/v1/jobs/j?include_request=true&include_response=true", Way::Other),
-            (&get, "/v1/jobs/j", Way::Other),
-            (&get, "/v1/jobs?limit=5", Way::Other),
-            (&post, "/v1/jobs/j/retry", Way::Retry(named("j"))),
-            (&post, "/v1/jobs/j/cancel", Way::Touch("j".parse().unwrap())),
-            (&Method::DELETE, "/v1/jobs/j", Way::Touch("j".parse().unwrap())),
-            (&Method::HEAD, "/v1/jobs/j/status", Way::Other),
-            (&post, "/v1/extractions", Way::Other),
-            (&get, "/v1/jobs/%2E%2E/status", Way::Other),
+            (&post, "/v1/jobs", ProxyRoute::Create(Vars::new())),
+            (&get, "/v1/jobs/j%2F1/status", ProxyRoute::Status(named("j/1"))),
+            (&get, "/v1/jobs/j?include_request=false&include_response=false", ProxyRoute::Status(named("j"))),
+            (&get, "/v1/jobs/j?include_response=false&include_request=false", ProxyRoute::Status(named("j"))),
+            (&get, "/v1/jobs/j?include_request=false&include_response=true", ProxyRoute::Result(named("j"))),
+            (&get, "/v1/jobs/j?include_request=true&include_response=true", ProxyRoute::Other),
+            (&get, "/v1/jobs/j", ProxyRoute::Other),
+            (&get, "/v1/jobs?limit=5", ProxyRoute::Other),
+            (&post, "/v1/jobs/j/retry", ProxyRoute::Retry(named("j"))),
+            (&post, "/v1/jobs/j/cancel", ProxyRoute::Touch("j".parse().unwrap())),
+            (&Method::DELETE, "/v1/jobs/j", ProxyRoute::Touch("j".parse().unwrap())),
+            (&Method::HEAD, "/v1/jobs/j/status", ProxyRoute::Other),
+            (&post, "/v1/extractions", ProxyRoute::Other),
+            (&get, "/v1/jobs/%2E%2E/status", ProxyRoute::Other),
         ] {
-            assert_eq!(way("retab", method, target), expected, "{method} {target}");
+            assert_eq!(route("retab", method, target), expected, "{method} {target}");
         }
     }
 
     #[test]
     fn variables_are_read_from_the_path() {
-        let Way::Status(job) = way("github-actions", &Method::GET, "/repos/o/r/actions/runs/7") else {
+        let ProxyRoute::Status(job) = route("github-actions", &Method::GET, "/repos/o/r/actions/runs/7")
+        else {
             panic!("not a status")
         };
         assert_eq!(job.id.as_str(), "7");
