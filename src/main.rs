@@ -10,7 +10,7 @@ use clap::Parser as _;
 use tidings::{
     app::runtime,
     cli::{Cli, ExitStatus, complete},
-    deliver::body_template,
+    deliver::encode::template,
     telemetry,
     util::{foreign::escape_lines, process},
 };
@@ -20,7 +20,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // Before anything is read or started: a template is rendered in a process of its own.
-    if let Some(status) = body_template::serve() {
+    if let Some(status) = template::serve() {
         return status;
     }
     process::allow_core_dumps(false);

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     app::{App, lifecycle},
     config::Config,
-    deliver::{DiskConfig, SinkConfig, WebhookConfig, sign},
+    deliver::{DiskConfig, SinkConfig, WebhookConfig, webhook::sign},
     mock::{Ending, JobPlan, Mock, MockConfig},
     model::job::JobId,
     telemetry::{self, LogConfig},

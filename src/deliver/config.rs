@@ -6,10 +6,12 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::Wrapping;
-use crate::util::{
-    secret::{Secret, SecretValue},
-    units::HumanDuration,
+use crate::{
+    deliver::encode::envelope::Wrapping,
+    util::{
+        secret::{Secret, SecretValue},
+        units::HumanDuration,
+    },
 };
 
 /// The name under which the webhooks that watches bring along are listed; no configured sink may have it.

@@ -1,56 +1,30 @@
-//! Events on their way to their sinks.
+//! Delivering: takes an event to each of its sinks, until the sink took it or the delivery is a dead letter.
 //!
 //! ```text
-//! couriers ─▶ courier (queue, breaker, pace) ─▶ parcel ─▶ encoding ─▶ sink ─▶ webhook (sign, guard) | disk ─▶ report ─▶ decision
+//! worker ─▶ queue (what is due, breaker, pace) ─▶ message ─▶ encode ─▶ webhook | disk ─▶ outcome ─▶ queue::decision
 //! ```
+//!
+//! This room knows the store's records of events and deliveries. It must not know sources, schedules, the HTTP API and its views.
 
 mod config;
-mod couriers;
-mod courier;
-mod views;
-mod backlog;
-mod carrier;
+pub mod worker;
 pub mod queue;
-pub mod breaker;
-pub mod decision;
-mod pace;
-mod row;
-mod limits;
-mod origins;
-mod tally;
-mod turns;
-mod metrics;
-pub mod parcel;
-pub mod envelope;
-mod cloudevents;
-pub mod body_template;
-mod echo;
-pub mod encoding;
 mod sink;
-pub mod address;
-mod webhook;
-mod credentials;
-pub mod tls;
-mod transport;
-mod exchange;
-mod limit;
-mod upload;
-pub mod sign;
+pub mod webhook;
 mod disk;
-pub mod report;
-pub mod retry;
+pub mod encode;
+mod metrics;
+mod outcome;
+mod message;
 
-pub use carrier::Carrier;
 pub use config::{
     CALLBACK_SINK, CallbackConfig, Compression, DiskConfig, Format, Method, RetryConfig, SinkConfig,
     WebhookConfig,
 };
-pub use courier::Courier;
-pub use couriers::Couriers;
 pub use disk::Disk;
+pub use message::{Body, Parcel, Subject};
 pub use metrics::SinkMetrics;
-pub use parcel::{Body, Parcel, Subject};
-pub use report::Report;
-pub use sign::check_secret;
+pub use outcome::Report;
 pub use sink::{Sink, SinkError};
-pub use webhook::{BadCallback, Callbacks, Webhook};
+pub use webhook::{BadCallback, Callbacks, Webhook, sign::check_secret};
+pub use worker::{Courier, sinks::Couriers, target::Carrier};

@@ -1,7 +1,9 @@
 //! A place where events go, whatever its kind.
 
-use super::{SinkConfig, disk::Disk, parcel::Parcel, report::Report, webhook::Webhook};
-use crate::util::{http_client::Outgoing, units::Time};
+use crate::{
+    deliver::{config::SinkConfig, disk::Disk, message::Parcel, outcome::Report, webhook::Webhook},
+    util::{http_client::Outgoing, units::Time},
+};
 
 /// A sink that is ready to take events.
 #[derive(Clone, Debug)]

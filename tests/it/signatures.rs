@@ -7,7 +7,7 @@
 use std::{path::Path, process::Stdio};
 
 use tidings::{
-    deliver::sign::Signer,
+    deliver::webhook::sign::Signer,
     mock::JobPlan,
     util::secret::{Secret, SecretSource},
 };
@@ -106,7 +106,8 @@ async fn verified(mut receiver: Example, known: &str) {
     assert_eq!(receiver.line().await, format!("again {id}"));
 
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let signed = tidings::deliver::sign::signature(&Secret::new(known), "evt_x", &now.to_string(), b"{}");
+    let signed =
+        tidings::deliver::webhook::sign::signature(&Secret::new(known), "evt_x", &now.to_string(), b"{}");
     let forged = http()
         .post(&receiver.url)
         .header("webhook-id", "evt_x")

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     config::{Config, de::listed, node::Node, path::KeyPath, problems::did_you_mean},
-    deliver::{DiskConfig, SinkConfig, WebhookConfig, address, encoding, tls::TlsFiles},
+    deliver::{
+        DiskConfig, SinkConfig, WebhookConfig, encode,
+        webhook::{address, tls::TlsFiles},
+    },
     model::job::EventType,
     util::{
         http_client::Outgoing,
@@ -121,7 +124,7 @@ impl Checker<'_> {
                 }
             }
         }
-        for (key, reason) in encoding::flaws(webhook, self.secrets_from.as_deref()) {
+        for (key, reason) in encode::flaws(webhook, self.secrets_from.as_deref()) {
             let in_file = key == "template_file" && webhook.template.is_none();
             let verdict = Err(reason);
             match in_file {
@@ -154,7 +157,7 @@ impl Checker<'_> {
             self.report(&path.join("dir"), "it is empty; name a folder");
         }
         self.require(&path.join("path"), disk_path(&disk.path));
-        self.require(&path.join("format"), encoding::written(disk.format).map(drop));
+        self.require(&path.join("format"), encode::written(disk.format).map(drop));
         let asks = |event: EventType| disk.events.iter().any(|pattern| pattern == event.as_str());
         let tells = |value: &str| disk.path.contains(value);
         if !tells("{event_id}")

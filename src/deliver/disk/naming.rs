@@ -15,9 +15,9 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Inner, WriteError, failed, template::with_hash};
+use super::{Inner, WriteError, failed, path_template::with_hash};
 use crate::{
-    deliver::{parcel::Parcel, report::Report},
+    deliver::{message::Parcel, outcome::Report},
     store::{FileMark, Owner},
 };
 

@@ -7,8 +7,8 @@ use std::{
 use super::*;
 use crate::{
     deliver::{
-        parcel::{Body, Subject},
-        report::Verdict,
+        message::{Body, Subject},
+        outcome::Verdict,
     },
     model::job::{EventType, Outcome},
 };

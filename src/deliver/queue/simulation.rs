@@ -8,9 +8,12 @@ use std::{
 use super::*;
 use crate::{
     deliver::{
-        RetryConfig, breaker,
-        decision::{History, decide},
-        report::{Failure, Report, Verdict as Attempted},
+        config::RetryConfig,
+        outcome::{Failure, Report, Verdict as Attempted},
+        queue::{
+            breaker,
+            decision::{History, decide},
+        },
     },
     model::delivery::ErrorClass,
     store::Verdict,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    deliver::{RetryConfig, breaker},
+    deliver::{config::RetryConfig, queue::breaker},
     model::sink::BreakerState,
     util::units::HumanDuration,
 };

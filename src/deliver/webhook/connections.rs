@@ -16,7 +16,7 @@ use super::{
     *,
 };
 use crate::{
-    deliver::report::{Verdict, classify},
+    deliver::outcome::{Verdict, classify},
     util::clock,
 };
 

@@ -9,9 +9,9 @@ use reqwest::header::{HeaderMap, HeaderName};
 use super::*;
 use crate::{
     deliver::{
-        exchange::MAX_RESPONSE,
-        parcel::{Body, Subject},
-        report::Verdict,
+        message::{Body, Subject},
+        outcome::Verdict,
+        webhook::exchange::MAX_RESPONSE,
     },
     model::job::{EventType, Outcome},
     util::{clock, http_client, units::HumanDuration},

@@ -5,7 +5,7 @@ use std::path::Path;
 use tidings::{
     app::{App, Handle, StageDied},
     config::Config,
-    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, body_template},
+    deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, encode::template},
     mock::Mock,
     util::{listen::Listen, units::HumanDuration},
 };
@@ -15,7 +15,7 @@ use super::{Api, LOOPBACK, PATIENCE};
 
 /// A configuration for tests: quick polls, a quick schedule, everything in `folder`, the API on any free port.
 pub fn config(folder: &Path, mock: &Mock) -> Config {
-    body_template::render_by(env!("CARGO_BIN_EXE_tidings").into());
+    template::render_by(env!("CARGO_BIN_EXE_tidings").into());
     let mut config = Config::default();
     config.server.listen = LOOPBACK.to_string();
     config.server.drain = HumanDuration::secs(5);

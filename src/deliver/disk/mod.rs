@@ -1,0 +1,293 @@
+//! One attempt to write an event to a folder.
+//!
+//! The file is written beside its target, flushed, renamed, and the folder flushed, so a reader sees all of
+//! it or nothing, and what is reported as written is there after a power cut. Every step is relative to a
+//! folder that is already open and follows no link, so neither an id nor a link planted below the folder leads
+//! out of it. A file of another job, or of another sink, is never replaced: see [`naming`].
+
+use std::{
+    fs::{DirBuilder, File},
+    io::{self, Read, Write},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use data_encoding::HEXLOWER;
+use rustix::{
+    fs::{AtFlags, Mode, OFlags},
+    io::Errno,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    deliver::{
+        config::{Compression, DiskConfig},
+        encode::{
+            envelope::{CHUNK, Payload, PayloadError, Wrapping},
+            written,
+        },
+        message::Parcel,
+        outcome::{Failure, Report},
+        sink::SinkError,
+    },
+    model::delivery::ErrorClass,
+    store::Owner,
+    util::{http_client::plain, units::Time},
+};
+
+mod naming;
+mod path_template;
+
+pub use naming::{Claim, Draft};
+use path_template::Template;
+
+/// For folders: nobody but the owner.
+const FOLDER_MODE: Mode = Mode::RWXU;
+
+/// The level that zstd itself takes when none is given.
+const ZSTD_LEVEL: i32 = 3;
+
+/// A folder that each event is written to.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// The sink's name.
+    sink: String,
+    dir: PathBuf,
+    template: Template,
+    wrapping: Wrapping,
+    compress: Option<Compression>,
+    /// Held while folders are made: who finds a folder there may rely on its entry being flushed.
+    folders: Mutex<()>,
+}
+
+impl Disk {
+    /// The folder of a configured sink; it is made with the first file.
+    ///
+    /// # Errors
+    /// When the path template is none, or could lead out of the folder, or the format is none for a file.
+    pub fn new(name: &str, config: &DiskConfig) -> Result<Self, SinkError> {
+        let template =
+            Template::parse(&config.path).map_err(|reason| SinkError::new(name, "path", reason))?;
+        if config.dir.as_os_str().is_empty() {
+            return Err(SinkError::new(name, "dir", "it is empty"));
+        }
+        let inner = Inner {
+            sink: name.to_owned(),
+            dir: config.dir.clone(),
+            template,
+            wrapping: written(config.format).map_err(|reason| SinkError::new(name, "format", reason))?,
+            compress: config.compress,
+            folders: Mutex::new(()),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.inner.dir.display().to_string()
+    }
+
+    /// Whether no two jobs of so many sources want the same file of a sink with this `path`.
+    #[must_use]
+    pub fn tells_jobs_apart(path: &str, sources: usize) -> bool {
+        Template::parse(path).is_ok_and(|template| template.tells_jobs_apart(sources))
+    }
+
+    /// Writes `parcel` once, without asking who wrote what is there. The same event makes the same bytes under the same name,
+    /// whenever it is written.
+    pub async fn attempt(&self, parcel: &Parcel, _now: Time) -> Report {
+        match self.draft(parcel).await {
+            Ok(draft) => match draft.claim().await {
+                Claim::Done(report) => report,
+                Claim::Taken(draft, _) => draft.settle(Owner::Unknown).await,
+            },
+            Err(report) => *report,
+        }
+    }
+
+    /// Writes `parcel` beside its place.
+    ///
+    /// # Errors
+    /// The report of the attempt, when it failed.
+    pub async fn draft(&self, parcel: &Parcel) -> Result<Draft, Box<Report>> {
+        let began = Instant::now();
+        let (inner, owned) = (Arc::clone(&self.inner), parcel.clone());
+        let written = tokio::task::spawn_blocking(move || inner.write(&owned, began)).await;
+        let written = written.unwrap_or(Err(WriteError::Interrupted));
+        written.map_err(|error| Box::new(failed(&self.inner.path(parcel), error, began)))
+    }
+}
+
+/// The report of an attempt to write the file at `path`.
+fn failed(path: &Path, error: WriteError, began: Instant) -> Report {
+    let (class, error) = match error {
+        WriteError::Payload(error) => (ErrorClass::Payload, error.to_string()),
+        WriteError::Io(error) => (ErrorClass::Disk, plain(&error)),
+        WriteError::Interrupted => (ErrorClass::Internal, "the write was interrupted".to_owned()),
+    };
+    let text = format!("cannot write {}: {error}", path.display());
+    Report::failed(Failure::new(class, text), began.elapsed())
+}
+
+enum WriteError {
+    Payload(PayloadError),
+    Io(io::Error),
+    Interrupted,
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Errno> for WriteError {
+    fn from(error: Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
+
+impl Inner {
+    /// The folders below `dir` and the file's name.
+    fn place(&self, parcel: &Parcel) -> (Vec<String>, String) {
+        let suffix = match self.compress {
+            Some(Compression::Zstd) => ".zst",
+            None => "",
+        };
+        self.template.fill(parcel, suffix)
+    }
+
+    /// Where `parcel` belongs; a function of the event alone.
+    fn path(&self, parcel: &Parcel) -> PathBuf {
+        let (folders, file) = self.place(parcel);
+        let mut path = self.dir.clone();
+        path.extend(folders);
+        path.push(file);
+        path
+    }
+
+    fn write(self: Arc<Self>, parcel: &Parcel, began: Instant) -> Result<Draft, WriteError> {
+        let payload = Payload::of(parcel, self.wrapping);
+        let mut reader = payload.reader().map_err(WriteError::Payload)?;
+        let (folders, name) = self.place(parcel);
+        let folder = self.open_folder(&folders)?;
+        let temporary = temporary_name(&parcel.event_id, &self.sink, &name);
+        match self.write_file(&folder, &temporary, &mut reader, payload.len()) {
+            Ok(file) => Ok(Draft::new(self, parcel, folder, temporary, &file, began)?),
+            Err(error) => {
+                // The error is what matters; a leftover is overwritten by the next attempt.
+                let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
+                Err(error)
+            }
+        }
+    }
+
+    fn write_file(
+        &self,
+        folder: &File,
+        name: &str,
+        reader: &mut impl Read,
+        length: u64,
+    ) -> Result<File, WriteError> {
+        // A leftover of a crash is removed rather than opened: it could be a link by now.
+        match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?);
+        match self.compress {
+            None => copy(reader, &mut file)?,
+            Some(Compression::Zstd) => {
+                let mut encoder = zstd::stream::write::Encoder::new(&mut file, ZSTD_LEVEL)?;
+                encoder.include_checksum(true)?;
+                encoder.set_pledged_src_size(Some(length))?;
+                copy(reader, &mut encoder)?;
+                encoder.finish()?;
+            }
+        }
+        file.sync_all()?;
+        Ok(file)
+    }
+
+    /// Opens the folder below `dir`, making what is missing.
+    fn open_folder(&self, folders: &[String]) -> io::Result<File> {
+        let _one_at_a_time = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        make_folder(&self.dir)?;
+        // The operator may have put a link here; below it there is none to follow.
+        let mut folder = File::open(&self.dir)?;
+        for name in folders {
+            folder = open_below(&folder, name)?;
+        }
+        Ok(folder)
+    }
+}
+
+fn open_below(parent: &File, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(parent, name, flags, Mode::empty());
+    match open() {
+        Err(Errno::NOENT) => {}
+        found => return Ok(File::from(found?)),
+    }
+    match rustix::fs::mkdirat(parent, name, FOLDER_MODE) {
+        Ok(()) | Err(Errno::EXIST) => parent.sync_all()?,
+        Err(error) => return Err(error.into()),
+    }
+    Ok(File::from(open()?))
+}
+
+/// Makes a folder and those above it, each flushed into the one above.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let create = || DirBuilder::new().mode(FOLDER_MODE.bits()).create(path);
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    if path.is_dir() {
+        return Ok(());
+    }
+    match create() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_folder(parent)?;
+            create()?;
+        }
+        // Another process was faster, or a file is in the way, which opening it will say better.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    File::open(parent)?.sync_all()
+}
+
+/// One name per event, sink and target: a retry overwrites what a crash left, two sinks on one folder do not meet,
+/// and it is short enough however long the target's name is.
+fn temporary_name(event_id: &str, sink: &str, name: &str) -> String {
+    let hash = Sha256::new().chain_update(event_id).chain_update([0]).chain_update(sink);
+    let hash = hash.chain_update([0]).chain_update(name).finalize();
+    format!(".tidings-{}.part", HEXLOWER.encode(&hash[..16]))
+}
+
+fn copy(reader: &mut impl Read, writer: &mut impl Write) -> Result<(), WriteError> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = match reader.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(WriteError::Payload(error.into())),
+        };
+        writer.write_all(&chunk[..read])?;
+    }
+}
+
+#[cfg(test)]
+mod tests;

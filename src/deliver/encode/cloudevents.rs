@@ -1,0 +1,99 @@
+//! `CloudEvents` 1.0.2: the attributes of an event, in JSON (JSON event format) or as headers (HTTP protocol binding).
+//!
+//! Labels are no attributes: a name there is 1 to 20 of `a-z0-9` (specification, "Naming Conventions"), which a label need
+//! not be, and two labels could end up under one name. A receiver that needs them takes the envelope or a template.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::{
+    deliver::message::{Parcel, TEST_EVENT},
+    util::path_segment,
+};
+
+/// The `content-type` of structured mode (JSON event format, section 3).
+pub const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
+
+/// The media type of the data, which is a job.
+const DATA_TYPE: &str = "application/json";
+
+/// What every type begins with: a reverse-DNS name, as the specification asks for.
+const TYPE_PREFIX: &str = "dev.tidings.";
+
+/// The longest reason that goes into an attribute, in characters; a header should stay short.
+const MAX_REASON: usize = 512;
+
+/// What a header value may not hold as it is (HTTP binding 1.0.2, section 3.1.3.2); what is not ASCII never may.
+const IN_HEADERS: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+/// The attributes of `parcel`'s event but for `datacontenttype`, in the order in which they are written.
+fn attributes(parcel: &Parcel) -> Vec<(&'static str, String)> {
+    let kind = match parcel.event_type.as_str() {
+        TEST_EVENT => "test",
+        kind => kind,
+    };
+    let source = match &parcel.subject {
+        Some(subject) => format!("/sources/{}", path_segment::encode(&subject.source)),
+        None => "/tidings".to_owned(),
+    };
+    let mut attributes = vec![
+        ("specversion", "1.0".to_owned()),
+        ("id", parcel.event_id.clone()),
+        ("source", source),
+        ("type", format!("{TYPE_PREFIX}{kind}")),
+        ("time", parcel.time.to_string()),
+    ];
+    if let Some(subject) = &parcel.subject {
+        attributes.push(("subject", subject.job_id.as_str().to_owned()));
+        attributes.extend(subject.outcome.map(|outcome| ("outcome", outcome.as_str().to_owned())));
+        attributes.extend(subject.status.as_deref().map(|status| ("status", printable(status))));
+        if let Some(reason) = subject.reason.as_deref().map(printable).filter(|reason| !reason.is_empty()) {
+            attributes.push(("reason", reason));
+        }
+    }
+    attributes
+}
+
+/// Control characters are not allowed in an attribute (specification, "Type System").
+fn printable(text: &str) -> String {
+    text.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The event in JSON up to its data: `{"specversion":"1.0",…,"data":`, or all of it when there is none.
+pub(super) fn structured(parcel: &Parcel, has_data: bool) -> String {
+    let mut head = String::new();
+    for (name, value) in attributes(parcel) {
+        let before = if head.is_empty() { '{' } else { ',' };
+        // Writing to a string cannot fail.
+        let _ = write!(head, "{before}\"{name}\":{}", Value::from(value));
+    }
+    let media_type = Value::from(parcel.media_type.as_deref().unwrap_or(DATA_TYPE));
+    // What is no JSON goes in base64 (JSON event format, section 3.1).
+    let member = if parcel.media_type.is_some() { "data_base64\":\"" } else { "data\":" };
+    match has_data {
+        true => _ = write!(head, ",\"datacontenttype\":{media_type},\"{member}"),
+        false => head.push('}'),
+    }
+    head
+}
+
+/// The headers of binary mode; `content-type` stands for `datacontenttype`, so it is there when data is.
+pub(super) fn headers(parcel: &Parcel, has_data: bool) -> HeaderMap {
+    let encoded = attributes(parcel).into_iter().filter_map(|(name, value)| {
+        let name = HeaderName::try_from(format!("ce-{name}")).ok()?;
+        let value = HeaderValue::try_from(utf8_percent_encode(&value, IN_HEADERS).to_string()).ok()?;
+        Some((name, value))
+    });
+    let mut headers: HeaderMap = encoded.collect();
+    if has_data {
+        let media_type = parcel.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        headers.insert(CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static(DATA_TYPE)));
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! What a sink makes of an event: the job in one of the wrappings, or what a template says.
+
+mod cloudevents;
+pub mod envelope;
+pub mod template;
+
+use std::{path::Path, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+
+use crate::deliver::{
+    config::{Format, WebhookConfig},
+    encode::{
+        envelope::{Payload, Wrapping},
+        template::{BodyTemplate, TemplateError},
+    },
+    message::Parcel,
+    sink::SinkError,
+};
+/// The `content-type` of what a template renders, when none is given.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// How the payloads of one webhook are made.
+#[derive(Clone, Debug)]
+pub(super) enum Encoding {
+    /// The job's bytes, unread, with something around them.
+    Wrapped(Wrapping),
+    /// What a template says.
+    Rendered(Renderer),
+}
+
+/// The template of one webhook.
+#[derive(Clone, Debug)]
+pub(super) struct Renderer {
+    sink: String,
+    key: &'static str,
+    template: BodyTemplate,
+}
+
+impl Encoding {
+    /// The encoding of the sink `name`.
+    ///
+    /// # Errors
+    /// The first of the [`flaws`].
+    pub fn of(name: &str, config: &WebhookConfig) -> Result<Self, SinkError> {
+        if let Some((key, reason)) = flaws(config, Some(Path::new(""))).into_iter().next() {
+            return Err(SinkError::new(name, key, reason));
+        }
+        if let Some(wrapping) = config.format.wrapping() {
+            return Ok(Self::Wrapped(wrapping));
+        }
+        let (key, template) = template(config, Path::new(""))
+            .ok_or_else(|| SinkError::new(name, "format", "a template is needed"))?
+            .map_err(|reason| SinkError::new(name, "content_type", reason))?;
+        Ok(Self::Rendered(Renderer { sink: name.to_owned(), key, template }))
+    }
+
+    /// The bytes that `parcel` becomes, within `limit` once it is its turn.
+    ///
+    /// # Errors
+    /// When the template fails or takes too long: the key, the line and the reason.
+    pub async fn payload(&self, parcel: &Parcel, limit: Duration) -> Result<Payload, String> {
+        let renderer = match self {
+            Self::Wrapped(wrapping) => return Ok(Payload::of(parcel, *wrapping)),
+            Self::Rendered(renderer) => renderer,
+        };
+        let failed = |reason: String| SinkError::new(&renderer.sink, renderer.key, reason).to_string();
+        // One at a time: what a rendering takes in memory counts once for each sink. The wait is not its own time, so that renderings
+        // that take too long fail nobody behind them.
+        let turn = renderer.template.turn().await;
+        let (template, parcel) = (renderer.template.clone(), parcel.clone());
+        let rendering = move || {
+            let rendered = template.render(&parcel, limit);
+            drop(turn);
+            rendered
+        };
+        let rendered: Result<Payload, TemplateError> = tokio::task::spawn_blocking(rendering)
+            .await
+            .map_err(|_| failed("the rendering was interrupted".to_owned()))?;
+        rendered.map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// What is wrong with `format` and the keys that go with it, each with its key. Files are looked for from `directory`;
+/// `None` takes them for granted.
+#[must_use]
+pub fn flaws(config: &WebhookConfig, directory: Option<&Path>) -> Vec<(&'static str, String)> {
+    let given = [
+        ("template", config.template.is_some()),
+        ("template_file", config.template_file.is_some()),
+        ("content_type", config.content_type.is_some()),
+    ];
+    if config.format != Format::Template {
+        let reason = "it goes with format = \"template\" alone; set that, or remove this key";
+        let unused = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| (key, reason.to_owned()));
+        return unused.chain(taken_headers(config)).collect();
+    }
+    match (&config.template, &config.template_file) {
+        (Some(_), Some(_)) => {
+            return vec![("template_file", "`template` is set as well; keep one of the two".to_owned())];
+        }
+        (None, None) => {
+            let reason = "a template is needed; give `template` or `template_file`".to_owned();
+            return vec![("format", reason)];
+        }
+        _ => {}
+    }
+    let unread = config.template_file.is_some() && directory.is_none();
+    match template(config, directory.unwrap_or(Path::new(""))) {
+        Some(Err(reason)) => vec![("content_type", reason)],
+        Some(Ok((key, template))) if !unread => {
+            template.check().err().map(|error| (key, error.to_string())).into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Headers that would turn an event into another one, or a structured event into a binary one.
+fn taken_headers(config: &WebhookConfig) -> Option<(&'static str, String)> {
+    let cloud = matches!(config.format, Format::CloudEvents | Format::CloudEventsBinary);
+    let is_taken = |name: &&String| name.to_ascii_lowercase().starts_with("ce-");
+    let name = config.headers.keys().find(is_taken).filter(|_| cloud)?;
+    Some(("headers", format!("`{name}` belongs to CloudEvents and is set by the format; take another name")))
+}
+
+/// The template that `config` names, with its key.
+fn template(
+    config: &WebhookConfig,
+    directory: &Path,
+) -> Option<Result<(&'static str, BodyTemplate), String>> {
+    let content_type = match config.content_type.as_deref().map(media_type) {
+        None => JSON,
+        Some(Ok(value)) => value,
+        Some(Err(reason)) => return Some(Err(reason)),
+    };
+    match (&config.template, &config.template_file) {
+        (Some(text), _) => Some(Ok(("template", BodyTemplate::inline(text, content_type)))),
+        (None, Some(path)) => Some(Ok(("template_file", BodyTemplate::file(directory, path, content_type)))),
+        (None, None) => None,
+    }
+}
+
+/// `type/subtype`, with parameters or without.
+fn media_type(text: &str) -> Result<HeaderValue, String> {
+    // Both halves are tokens, as the names of headers are.
+    let is_token = |part: &str| HeaderName::try_from(part).is_ok();
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    match (essence.split_once('/'), HeaderValue::from_str(text)) {
+        (Some((kind, subtype)), Ok(value)) if is_token(kind) && is_token(subtype) => Ok(value),
+        _ => Err("it is no media type; write it like text/plain; charset=utf-8".to_owned()),
+    }
+}
+
+/// What a file holds in this format.
+///
+/// # Errors
+/// When the format makes no sense in a file, with the way out.
+pub fn written(format: Format) -> Result<Wrapping, String> {
+    match format.wrapping() {
+        Some(Wrapping::CloudEventsBinary) => {
+            Err("the event would be in headers, which a file does not have; take `cloudevents`".to_owned())
+        }
+        Some(wrapping) => Ok(wrapping),
+        None => {
+            Err("a template makes the body of a webhook; a folder takes `envelope`, `raw` or `cloudevents`"
+                .to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

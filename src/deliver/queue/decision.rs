@@ -1,0 +1,243 @@
+//! What an attempt means: for its delivery and for the sink. Pure, and the only place that makes a dead letter.
+//!
+//! | the attempt | the delivery | the sink |
+//! | --- | --- | --- |
+//! | 2xx | delivered | works |
+//! | 410, 413 without `Retry-After` | dead letter | answers, refuses this event |
+//! | 400, 409, 413, 415, 422 | next step | answers, refuses this event |
+//! | 429 with `Retry-After` | later, no step | overloaded, silent for that long |
+//! | 503, 529 with `Retry-After` while it takes none | next step, not before | overloaded, silent for that long |
+//! | 429, 503, 529 while it takes others | soon again, no step | overloaded |
+//! | 429, 503, 529 otherwise | next step | fails |
+//! | any other answer, no answer | next step | fails; but not if it took others since this delivery failed last |
+//! | the event cannot be read or encoded | next step | nothing |
+
+use std::time::Duration;
+
+use crate::{
+    deliver::{
+        config::RetryConfig,
+        outcome::{Report, Verdict as Attempted},
+        queue::retry::{next_attempt, put_off},
+    },
+    model::delivery::ErrorClass,
+    store::Verdict,
+    util::units::Time,
+};
+
+/// Attempts in a row that overload may cost a delivery without a step of its schedule.
+const MAX_SPARED: u32 = 8;
+
+/// The total wait after which an attempt costs a step whatever the sink asks for.
+const MAX_SPARED_FOR: Duration = Duration::from_hours(24);
+
+/// Refusals in a row after which overload that others do not meet is the event's own failure.
+const OWN_OVERLOAD: u32 = 3;
+
+/// What is known of a delivery when its attempt ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Steps of the schedule it has used.
+    pub step: u32,
+    /// Attempts in a row that cost no step.
+    pub spared: u32,
+    /// Time it waited after attempts that cost no step, in total.
+    pub spared_for: Duration,
+    /// The sink took another event since this delivery failed last.
+    pub passed_by: bool,
+}
+
+/// What an attempt says about its sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It took the event.
+    Works,
+    /// It answers, and refuses this event.
+    Refuses,
+    /// It fails.
+    Fails,
+    /// It fails for this event, and has taken others meanwhile.
+    FailsForOne,
+    /// It is asked more than it can do, and may ask for silence.
+    Overloaded {
+        /// How long nothing should be sent.
+        quiet: Option<Duration>,
+    },
+    /// Nothing: the sink was not to blame.
+    Nothing,
+}
+
+/// What an attempt means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The next step of the delivery.
+    pub next: Verdict,
+    /// What it says about the sink.
+    pub sign: Sign,
+}
+
+/// Decides what an attempt means. `taking` says that the sink took an event within the last seconds; `random` lies
+/// in [0, 1).
+#[must_use]
+pub fn decide(
+    report: &Report,
+    history: History,
+    taking: bool,
+    retry: &RetryConfig,
+    now: Time,
+    random: f64,
+) -> Decision {
+    let ours = matches!(report.error_class, Some(ErrorClass::Payload | ErrorClass::Internal));
+    match &report.verdict {
+        Attempted::Delivered => return Decision { next: Verdict::Delivered, sign: Sign::Works },
+        Attempted::Dead { reason } => {
+            let sign = if ours { Sign::Nothing } else { Sign::Refuses };
+            return Decision { next: Verdict::Dead(reason.clone()), sign };
+        }
+        Attempted::Retry { .. } => {}
+    }
+    let asked = report.asked();
+    let overload = matches!(report.status, Some(429 | 503 | 529));
+    let limited = report.status == Some(429) && asked.is_some();
+    // A 503 that others do not meet is no wish of the whole sink.
+    let silent = limited || (overload && asked.is_some() && !taking && !history.passed_by);
+    let sign = match report.status {
+        _ if ours => Sign::Nothing,
+        Some(400 | 409 | 413 | 415 | 422) => Sign::Refuses,
+        _ if overload && history.passed_by && history.spared >= OWN_OVERLOAD => Sign::FailsForOne,
+        _ if silent || (overload && taking) => Sign::Overloaded { quiet: asked.filter(|_| silent) },
+        _ if history.passed_by => Sign::FailsForOne,
+        _ => Sign::Fails,
+    };
+    let spares = history.spared_for < MAX_SPARED_FOR
+        && (limited || (overload && taking && history.spared < MAX_SPARED));
+    let next = if spares {
+        Verdict::PutOff(put_off(retry, history.spared, asked, now, random))
+    } else {
+        let error = report.error.as_deref().unwrap_or("it failed");
+        let next = next_attempt(retry, history.step.saturating_add(1), asked, now, random);
+        next.map_or_else(|| Verdict::Dead(format!("the last attempt failed: {error}")), Verdict::Retry)
+    };
+    Decision { next, sign }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{deliver::outcome::Failure, util::units::HumanDuration};
+
+    const NOW: Time = Time(1_700_000_000_000);
+
+    fn answered(status: u16, asked: Option<u64>) -> Report {
+        let failure = Failure::new(ErrorClass::Status, format!("answered {status}"));
+        let verdict = Attempted::Retry { not_before: asked.map(Duration::from_secs) };
+        Report { status: Some(status), verdict, ..Report::failed(failure, Duration::ZERO) }
+    }
+
+    fn broken(class: ErrorClass) -> Report {
+        Report::failed(Failure::new(class, "no answer"), Duration::ZERO)
+    }
+
+    fn dead(status: u16) -> Report {
+        Report { verdict: Attempted::Dead { reason: "gone".to_owned() }, ..answered(status, None) }
+    }
+
+    fn after(seconds: u64) -> Time {
+        NOW.after(Duration::from_secs(seconds))
+    }
+
+    const FIRST: History = History { step: 0, spared: 0, spared_for: Duration::ZERO, passed_by: false };
+    const PASSED: History = History { passed_by: true, ..FIRST };
+    const LAST: History = History { step: 2, ..FIRST };
+
+    #[test]
+    fn each_attempt_means_one_thing_for_its_delivery_and_one_for_the_sink() {
+        let retry =
+            RetryConfig { schedule: vec![HumanDuration::secs(10), HumanDuration::secs(300)], jitter: 0.0 };
+        let quiet = |seconds| Sign::Overloaded { quiet: Some(Duration::from_secs(seconds)) };
+        let overloaded = Sign::Overloaded { quiet: None };
+        let spared = History { spared: 3, ..FIRST };
+        let weary = History { spared: MAX_SPARED, ..FIRST };
+        let long = History { spared_for: MAX_SPARED_FOR, ..FIRST };
+        let own = History { spared: OWN_OVERLOAD, ..PASSED };
+        let ended = || Verdict::Dead("the last attempt failed: answered 422".to_owned());
+        let retry_in = |seconds| Verdict::Retry(after(seconds));
+        let put_off = |seconds| Verdict::PutOff(after(seconds));
+        let gone = Verdict::Dead("gone".to_owned());
+        let table = [
+            (Report::delivered(Duration::ZERO), FIRST, false, Verdict::Delivered, Sign::Works),
+            // The event's own failures, whatever the others do.
+            (answered(400, None), FIRST, false, retry_in(10), Sign::Refuses),
+            (answered(409, None), FIRST, true, retry_in(10), Sign::Refuses),
+            (answered(413, Some(60)), FIRST, true, retry_in(60), Sign::Refuses),
+            (answered(415, None), PASSED, true, retry_in(10), Sign::Refuses),
+            (answered(422, None), History { step: 1, ..FIRST }, false, retry_in(300), Sign::Refuses),
+            (answered(422, None), LAST, false, ended(), Sign::Refuses),
+            (dead(410), FIRST, true, gone.clone(), Sign::Refuses),
+            (dead(413), FIRST, true, gone, Sign::Refuses),
+            // The sink's.
+            (answered(500, None), FIRST, true, retry_in(10), Sign::Fails),
+            (answered(401, None), FIRST, true, retry_in(10), Sign::Fails),
+            (answered(403, None), FIRST, true, retry_in(10), Sign::Fails),
+            (answered(404, None), FIRST, true, retry_in(10), Sign::Fails),
+            (answered(405, None), FIRST, true, retry_in(10), Sign::Fails),
+            (answered(301, None), FIRST, true, retry_in(10), Sign::Fails),
+            (answered(500, Some(86_400 * 9)), FIRST, true, retry_in(86_400), Sign::Fails),
+            (broken(ErrorClass::Timeout), FIRST, true, retry_in(10), Sign::Fails),
+            (broken(ErrorClass::Connect), FIRST, false, retry_in(10), Sign::Fails),
+            (broken(ErrorClass::Config), FIRST, false, retry_in(10), Sign::Fails),
+            // A sink that took others since this one failed is well.
+            (answered(500, None), PASSED, true, retry_in(10), Sign::FailsForOne),
+            (broken(ErrorClass::Timeout), PASSED, false, retry_in(10), Sign::FailsForOne),
+            // Overload.
+            (answered(503, None), FIRST, true, put_off(1), overloaded),
+            (answered(429, None), spared, true, put_off(8), overloaded),
+            (answered(503, Some(20)), FIRST, true, put_off(20), overloaded),
+            (answered(503, None), weary, true, retry_in(10), overloaded),
+            (answered(503, None), FIRST, false, retry_in(10), Sign::Fails),
+            (answered(503, Some(40)), FIRST, false, retry_in(40), quiet(40)),
+            (answered(503, Some(40)), PASSED, false, retry_in(40), Sign::FailsForOne),
+            (answered(429, None), FIRST, false, retry_in(10), Sign::Fails),
+            (answered(503, None), own, true, put_off(8), Sign::FailsForOne),
+            // It says itself when.
+            (answered(429, Some(7)), FIRST, false, put_off(7), quiet(7)),
+            (answered(429, Some(0)), FIRST, true, put_off(1), quiet(0)),
+            (answered(429, Some(86_400 * 9)), weary, false, put_off(86_400), quiet(86_400 * 9)),
+            (answered(429, Some(7)), LAST, true, put_off(7), quiet(7)),
+            (answered(429, Some(7)), long, true, retry_in(10), quiet(7)),
+            (answered(429, Some(7)), own, true, put_off(8), Sign::FailsForOne),
+            // Nobody's.
+            (broken(ErrorClass::Payload), FIRST, false, retry_in(10), Sign::Nothing),
+            (Report::unreadable("lost"), FIRST, false, Verdict::Dead("lost".to_owned()), Sign::Nothing),
+            (broken(ErrorClass::Internal), PASSED, true, retry_in(10), Sign::Nothing),
+        ];
+        for (report, history, taking, next, sign) in table {
+            let decision = decide(&report, history, taking, &retry, NOW, 0.0);
+            assert_eq!(decision, Decision { next, sign }, "{report:?} {history:?} {taking}");
+        }
+    }
+
+    #[test]
+    fn no_answer_repeated_for_ever_keeps_a_delivery_for_ever() {
+        let retry = RetryConfig { schedule: vec![HumanDuration::secs(1); 3], jitter: 0.0 };
+        for report in [answered(429, Some(1)), answered(429, Some(3600)), answered(503, None)] {
+            let (mut history, mut now, mut attempts) = (FIRST, NOW, 0);
+            loop {
+                attempts += 1;
+                assert!(attempts < 100_000, "{report:?}");
+                match decide(&report, history, true, &retry, now, 0.5).next {
+                    Verdict::PutOff(at) => {
+                        history.spared += 1;
+                        history.spared_for += at.since(now);
+                        now = at;
+                    }
+                    Verdict::Retry(at) => (history.step, history.spared, now) = (history.step + 1, 0, at),
+                    Verdict::Dead(_) => break,
+                    Verdict::Delivered => panic!("{report:?}"),
+                }
+            }
+            assert_eq!(history.step, 3, "every step was an attempt");
+            assert!(now.since(NOW) < Duration::from_hours(30), "{report:?}");
+        }
+    }
+}

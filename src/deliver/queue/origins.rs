@@ -1,0 +1,388 @@
+//! Callbacks share one task but go to many receivers: each origin has a queue with a breaker and a pace of its own,
+//! and each host has a share of the attempts in flight, so that one that hangs takes nothing from another. Pure.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use tokio::time::Instant;
+use url::Url;
+
+use crate::{
+    deliver::{
+        config::RetryConfig,
+        queue::{Next, Queue, decision::Sign, limits::Limits},
+    },
+    model::sink::{OriginStatus, SinkState},
+    store::DeliveryKey,
+};
+
+/// Attempts in flight at once, over all hosts.
+const MAX_IN_FLIGHT: usize = 96;
+
+/// Those of them that go to hosts whose last attempt failed, or that were never asked.
+const MAX_UNPROVEN: usize = 64;
+
+/// Attempts in flight at once to one host, and to one origin.
+pub const MAX_PER_HOST: usize = 8;
+
+/// Attempts in flight at once to a host that took nothing yet, beyond which none begins to an origin that failed last.
+const FIRST_PER_HOST: usize = 2;
+
+/// Attempts to one origin from which on its breaker may open.
+const BREAKER_ATTEMPTS: u32 = 3;
+
+/// Hosts that are remembered although nothing waits for them.
+const MAX_IDLE_HOSTS: usize = 1024;
+
+/// Origins that are shown.
+const MAX_SHOWN: usize = 20;
+
+/// Where a callback goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// The host alone.
+    pub host: String,
+}
+
+impl Target {
+    /// The target of a callback's URL. All that are none share one.
+    #[must_use]
+    pub fn of(url: &str) -> Self {
+        let Ok(url) = Url::parse(url) else { return Self::default() };
+        let host = url.host_str().unwrap_or_default().to_owned();
+        Self { origin: url.origin().ascii_serialization(), host }
+    }
+}
+
+/// The deliveries to one origin.
+#[derive(Debug)]
+pub struct Lane {
+    queue: Queue,
+    host: Arc<str>,
+    /// Its entry in the agenda.
+    at: Option<Instant>,
+    /// When its last attempt began: it goes behind those that wait for longer.
+    served_at: Instant,
+    last_error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Host {
+    lanes: usize,
+    running: usize,
+    window: usize,
+    /// Its last attempt was answered.
+    proven: bool,
+    /// Its lanes that wait for a place.
+    waiting: BTreeSet<Arc<str>>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { lanes: 0, running: 0, window: FIRST_PER_HOST, proven: false, waiting: BTreeSet::new() }
+    }
+}
+
+/// The callbacks that are pending.
+#[derive(Debug)]
+pub struct Origins {
+    limits: Limits,
+    lanes: HashMap<Arc<str>, Lane>,
+    /// When each lane has something to do, unless it waits for its host.
+    agenda: BTreeSet<(Instant, Arc<str>)>,
+    /// Those of them whose time has come, which wait because of [`MAX_UNPROVEN`].
+    waiting: BTreeSet<(Instant, Arc<str>)>,
+    hosts: HashMap<Arc<str>, Host>,
+    of: HashMap<DeliveryKey, Arc<str>>,
+    /// Deliveries whose target is not known yet, with the time at which they are due.
+    unplaced: BTreeMap<DeliveryKey, Instant>,
+    /// Attempts in flight: whether each counts as one to an unproven host.
+    running: HashMap<DeliveryKey, bool>,
+    unproven: usize,
+    paused: bool,
+}
+
+impl Origins {
+    /// No callbacks; `retry` says when a failed one is tried again.
+    #[must_use]
+    pub fn new(retry: RetryConfig) -> Self {
+        Self {
+            limits: Limits {
+                retry,
+                max_in_flight: MAX_PER_HOST,
+                first_in_flight: 1,
+                max_per_second: None,
+                ordered: false,
+                breaker_attempts: BREAKER_ATTEMPTS,
+            },
+            lanes: HashMap::new(),
+            agenda: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            hosts: HashMap::new(),
+            of: HashMap::new(),
+            unplaced: BTreeMap::new(),
+            running: HashMap::new(),
+            unproven: 0,
+            paused: false,
+        }
+    }
+
+    /// When a failed one is tried again.
+    #[must_use]
+    pub fn retry(&self) -> &RetryConfig {
+        &self.limits.retry
+    }
+
+    /// Makes a delivery due at `at`.
+    pub fn schedule(&mut self, key: DeliveryKey, at: Instant) {
+        if self.with(key, |queue| queue.schedule(key, at)).is_none() {
+            self.unplaced.insert(key, at);
+        }
+    }
+
+    /// Makes a delivery due, unless it is known.
+    pub fn take_over(&mut self, key: DeliveryKey, at: Instant) {
+        if !self.of.contains_key(&key) {
+            self.unplaced.entry(key).or_insert(at);
+        }
+    }
+
+    /// A delivery whose target is not known yet.
+    #[must_use]
+    pub fn unplaced(&self) -> Option<DeliveryKey> {
+        self.unplaced.first_key_value().map(|(key, _)| *key)
+    }
+
+    /// Tells the target of a delivery; `None` when the delivery is gone.
+    pub fn place(&mut self, key: DeliveryKey, target: Option<&Target>, now: Instant) {
+        let (Some(at), Some(target)) = (self.unplaced.remove(&key), target) else { return };
+        let origin: Arc<str> = target.origin.as_str().into();
+        if !self.lanes.contains_key(&origin) {
+            let host: Arc<str> = target.host.as_str().into();
+            self.hosts.entry(Arc::clone(&host)).or_default().lanes += 1;
+            let queue = Queue::new(self.limits.clone(), now);
+            self.lanes.insert(
+                Arc::clone(&origin),
+                Lane { queue, host, at: None, served_at: now, last_error: None },
+            );
+        }
+        self.of.insert(key, origin);
+        self.schedule(key, at);
+    }
+
+    /// Forgets a delivery that is gone.
+    pub fn forget(&mut self, key: DeliveryKey) {
+        self.unplaced.remove(&key);
+        self.with(key, |queue| queue.forget(key));
+        self.tidy(key);
+    }
+
+    /// Everything that waits, each with the time at which it is due.
+    pub fn drain(&mut self) -> Vec<(DeliveryKey, Instant)> {
+        let mut all: Vec<(DeliveryKey, Instant)> = std::mem::take(&mut self.unplaced).into_iter().collect();
+        let keys: Vec<DeliveryKey> = self.of.keys().copied().collect();
+        all.extend(self.lanes.values_mut().flat_map(|lane| lane.queue.drain()));
+        for key in keys {
+            self.tidy(key);
+        }
+        all
+    }
+
+    /// Stops taking deliveries, or goes on.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Asks every origin as if it worked.
+    pub fn reset(&mut self, now: Instant) -> bool {
+        let origins: Vec<Arc<str>> = self.lanes.keys().cloned().collect();
+        let mut closed = false;
+        for origin in origins {
+            if let Some(lane) = self.lanes.get_mut(&origin) {
+                closed |= lane.queue.reset(now);
+            }
+            self.refresh(&origin);
+        }
+        closed
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now: Instant) -> Next {
+        if self.paused || self.running.len() >= MAX_IN_FLIGHT {
+            return Next::Wait(None);
+        }
+        loop {
+            let room = self.unproven < MAX_UNPROVEN;
+            let waited = if room { self.waiting.pop_first() } else { None };
+            let Some((at, origin)) = waited.or_else(|| self.agenda.first().cloned()) else {
+                return Next::Wait(None);
+            };
+            if at > now {
+                return Next::Wait(Some(at));
+            }
+            self.agenda.remove(&(at, Arc::clone(&origin)));
+            let Some(lane) = self.lanes.get_mut(&origin) else { continue };
+            lane.at = None;
+            let Some(host) = self.hosts.get_mut(&lane.host) else { continue };
+            // A neighbour that fails does not keep an origin that does not from its turn.
+            let share = if lane.queue.failures_in_row() == 0 { MAX_PER_HOST } else { host.window };
+            if host.running >= share {
+                host.waiting.insert(origin);
+                continue;
+            }
+            if !host.proven && !room {
+                lane.at = Some(at);
+                self.waiting.insert((at, origin));
+                continue;
+            }
+            let next = lane.queue.next(now);
+            if let Next::Take(key) = next {
+                lane.served_at = now;
+                host.running += 1;
+                self.running.insert(key, !host.proven);
+                self.unproven += usize::from(!host.proven);
+            }
+            self.refresh(&origin);
+            if let Next::Take(_) = next {
+                return next;
+            }
+        }
+    }
+
+    /// Changes the queue of a delivery; `None` when its target is not known.
+    pub fn with<T>(&mut self, key: DeliveryKey, change: impl FnOnce(&mut Queue) -> T) -> Option<T> {
+        let origin = self.of.get(&key).cloned()?;
+        let lane = self.lanes.get_mut(&origin)?;
+        let changed = change(&mut lane.queue);
+        self.refresh(&origin);
+        Some(changed)
+    }
+
+    /// Notes what an attempt said about its host.
+    pub fn record(&mut self, key: DeliveryKey, sign: Sign, error: Option<&str>) {
+        let lane = self.of.get(&key).and_then(|origin| self.lanes.get_mut(origin));
+        let Some(lane) = lane else { return };
+        lane.last_error = error.map(str::to_owned);
+        let Some(host) = self.hosts.get_mut(&lane.host) else { return };
+        (host.proven, host.window) = match sign {
+            Sign::Works | Sign::Refuses => (true, (host.window + 1).min(MAX_PER_HOST)),
+            Sign::Nothing => return,
+            Sign::Fails | Sign::FailsForOne | Sign::Overloaded { .. } => (false, (host.window / 2).max(1)),
+        };
+    }
+
+    /// Ends what [`Next::Take`] began.
+    pub fn finish(&mut self, key: DeliveryKey, again: Option<Instant>, now: Instant) {
+        self.with(key, |queue| queue.finish(key, again, now));
+        if let Some(unproven) = self.running.remove(&key) {
+            self.unproven -= usize::from(unproven);
+            let lane = self.of.get(&key).and_then(|origin| self.lanes.get(origin));
+            if let Some(host) = lane.and_then(|lane| self.hosts.get_mut(&lane.host)) {
+                host.running -= 1;
+                for origin in std::mem::take(&mut host.waiting) {
+                    self.refresh(&origin);
+                }
+            }
+        }
+        self.tidy(key);
+    }
+
+    /// Puts a lane into the agenda, at the time at which it has something to do.
+    fn refresh(&mut self, origin: &Arc<str>) {
+        let Some(lane) = self.lanes.get_mut(origin) else { return };
+        if let Some(at) = lane.at.take() {
+            let entry = (at, Arc::clone(origin));
+            self.agenda.remove(&entry);
+            self.waiting.remove(&entry);
+        }
+        lane.at = lane.queue.ready_at().map(|at| at.max(lane.served_at));
+        if let Some(at) = lane.at {
+            self.agenda.insert((at, Arc::clone(origin)));
+        }
+    }
+
+    /// Forgets a delivery that is in no queue, a lane without deliveries, and a host without lanes that is not
+    /// worth remembering.
+    fn tidy(&mut self, key: DeliveryKey) {
+        let Some(origin) = self.of.get(&key).cloned() else { return };
+        let Some(lane) = self.lanes.get(&origin) else {
+            self.of.remove(&key);
+            return;
+        };
+        if !lane.queue.knows(key) {
+            self.of.remove(&key);
+        }
+        if lane.queue.counts().0 > 0 {
+            return;
+        }
+        let host = Arc::clone(&lane.host);
+        if let Some(at) = lane.at {
+            let entry = (at, Arc::clone(&origin));
+            self.agenda.remove(&entry);
+            self.waiting.remove(&entry);
+        }
+        self.lanes.remove(&origin);
+        let many = self.hosts.len() > MAX_IDLE_HOSTS;
+        if let Some(known) = self.hosts.get_mut(&host) {
+            known.lanes -= 1;
+            if known.lanes == 0 && (many || !known.proven) {
+                self.hosts.remove(&host);
+            }
+        }
+    }
+
+    /// The host that a delivery goes to.
+    #[must_use]
+    pub fn host(&self, key: DeliveryKey) -> Option<String> {
+        let lane = self.of.get(&key).and_then(|origin| self.lanes.get(origin))?;
+        Some(lane.host.to_string()).filter(|host| !host.is_empty())
+    }
+
+    /// Pending deliveries: in all, and of these in flight.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.of.len() + self.unplaced.len(), self.running.len())
+    }
+
+    /// The delivery of the oldest event.
+    #[must_use]
+    pub fn oldest(&self) -> Option<DeliveryKey> {
+        self.of.keys().chain(self.unplaced.keys()).min().copied()
+    }
+
+    /// The origins: those that fail first, then those with the most deliveries.
+    #[must_use]
+    pub fn views(&self, now: Instant) -> Vec<OriginStatus> {
+        let mut views: Vec<OriginStatus> =
+            self.lanes.iter().map(|(origin, lane)| lane.view(origin, now)).collect();
+        views.sort_by_key(|view| {
+            (view.state != SinkState::Failing, Reverse(view.pending), view.origin.clone())
+        });
+        views.truncate(MAX_SHOWN);
+        views
+    }
+}
+
+impl Lane {
+    fn view(&self, origin: &str, now: Instant) -> OriginStatus {
+        let (pending, in_flight) = self.queue.counts();
+        let failing = self.queue.is_failing(now);
+        OriginStatus {
+            origin: origin.to_owned(),
+            state: if failing { SinkState::Failing } else { SinkState::Ok },
+            breaker: self.queue.breaker().state(),
+            pending: pending as u64,
+            in_flight: in_flight as u64,
+            failures_in_row: self.queue.failures_in_row(),
+            last_error: self.last_error.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! One exchange over HTTP: what came back, and what it means.
+
+use std::time::Duration;
+
+use http::{
+    HeaderMap, HeaderName, Request, StatusCode,
+    header::{CONTENT_LENGTH, LOCATION, RETRY_AFTER},
+};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::select;
+use url::Url;
+
+use crate::{
+    deliver::{
+        outcome::{Failure, Report, Verdict, classify},
+        webhook::{
+            redact::Echo,
+            transport::WebClient,
+            upload::{Cut, Upload, UploadBody},
+        },
+    },
+    model::delivery::ErrorClass,
+    util::{
+        http_client::{ProxyError, was_refused},
+        redact,
+        retry_after::parse_retry_after,
+        units::Time,
+    },
+};
+
+/// How much of an answer's body is kept.
+pub(super) const MAX_RESPONSE: usize = 1024;
+
+/// How much of the receiver's words goes into a sentence of ours.
+const MAX_QUOTE: usize = 200;
+
+/// What came back so far. It outlives the deadline, so that a status is known although the body never ended.
+#[derive(Default)]
+pub(super) struct Exchange {
+    sent: String,
+    echo: Echo,
+    status: Option<StatusCode>,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+/// What ended an exchange before its time.
+pub(super) struct Broken {
+    pub(super) failure: Failure,
+    /// The receiver surely did not handle the request.
+    pub(super) refused: bool,
+    /// It was the kept connection that failed, at once.
+    pub(super) kept: bool,
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self { failure, refused: false, kept: false }
+    }
+}
+
+impl Exchange {
+    /// Sends the request and reads what comes back. An answer of 2xx may come before the receiver has taken all of the event:
+    /// then the rest is sent all the same. Any other answer ends the exchange.
+    pub(super) async fn run(
+        &mut self,
+        client: &WebClient,
+        mut request: Request<UploadBody>,
+        upload: &mut Upload,
+        url: &Url,
+    ) -> Result<(), Broken> {
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        length.unwrap_or_default().clone_into(&mut self.sent);
+        client.authorize(&mut request);
+        self.echo = Echo::of(request.headers(), url);
+        let broken = |error: hyper_util::client::legacy::Error| Broken {
+            refused: was_refused(&error),
+            kept: false,
+            failure: classify(&error, error.is_connect()),
+        };
+        let uri = request.uri().clone();
+        let (head, mut body) = client.send(request).await.map_err(broken)?.into_parts();
+        if head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            && let Some(proxy) = client.proxy_between(&uri)
+        {
+            return Err(Failure::from(ProxyError::unauthorized(proxy)).into());
+        }
+        self.status = Some(head.status);
+        self.headers = head.headers;
+        if !head.status.is_success() {
+            while self.read(&mut body).await? {}
+            return Ok(());
+        }
+        let (mut is_whole, mut is_over) = (false, false);
+        while !is_whole || !(is_over || self.body.len() >= MAX_RESPONSE) {
+            select! {
+                whole = upload.whole(), if !is_whole => {
+                    whole.map_err(|Cut| Failure::cut_short(head.status.as_u16()))?;
+                    is_whole = true;
+                }
+                // As long as the event is being sent what comes back is read, lest the receiver wait for that.
+                more = self.next(&mut body), if !is_over => is_over = !more?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on, up to what is kept of an answer. A longer one costs its connection; reading on could take for ever.
+    async fn read(&mut self, body: &mut Incoming) -> Result<bool, Failure> {
+        Ok(self.body.len() < MAX_RESPONSE && self.next(body).await?)
+    }
+
+    /// Reads on and keeps the beginning. Whether there may be more.
+    async fn next(&mut self, body: &mut Incoming) -> Result<bool, Failure> {
+        let Some(frame) = body.frame().await else { return Ok(false) };
+        let frame = frame.map_err(|error| classify(&error, false))?;
+        if let Some(chunk) = frame.data_ref() {
+            let room = MAX_RESPONSE - self.body.len();
+            self.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        }
+        Ok(true)
+    }
+
+    /// Whether no status came back.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.status.is_none()
+    }
+
+    /// What the attempt came to. `failure` is what ended the exchange before its time.
+    pub(super) fn report(self, failure: Option<Failure>, url: &Url, now: Time, duration: Duration) -> Report {
+        let Some(status) = self.status else {
+            let unknown = || Failure::new(ErrorClass::Internal, "it ended without an answer");
+            return Report::failed(failure.unwrap_or_else(unknown), duration);
+        };
+        let response = Some(self.echo.hide(readable(&self.body))).filter(|text| !text.is_empty());
+        let (failure, verdict) = match failure {
+            None if status.is_success() => (None, Verdict::Delivered),
+            Some(failure) if status.is_success() => (Some(failure), Verdict::Retry { not_before: None }),
+            // A status other than 2xx says all there is to say, whatever became of the body after it.
+            _ => {
+                let (failure, verdict) = self.refusal(status, response.as_deref(), url, now);
+                (Some(failure), verdict)
+            }
+        };
+        let (error, error_class) = failure.map(|failure| (failure.text, failure.class)).unzip();
+        Report { status: Some(status.as_u16()), error, error_class, response, duration, verdict }
+    }
+
+    /// What a status other than 2xx leads to.
+    fn refusal(
+        &self,
+        status: StatusCode,
+        response: Option<&str>,
+        url: &Url,
+        now: Time,
+    ) -> (Failure, Verdict) {
+        let header = |name: HeaderName| self.headers.get(name)?.to_str().ok();
+        // RFC 9110 10.2.3: it may come with any status.
+        let not_before = header(RETRY_AFTER).and_then(|value| parse_retry_after(value, now));
+        let answered = format!("answered {}", status.as_u16());
+        let verdict = match (status, not_before) {
+            (StatusCode::GONE, _) => {
+                let said = response.map(|text| format!(": {}", quote(text))).unwrap_or_default();
+                Verdict::Dead { reason: format!("{answered} Gone{said}") }
+            }
+            // RFC 9110 15.5.14: a receiver for which it is too large only now says so by Retry-After. The same bytes
+            // would be refused again.
+            (StatusCode::PAYLOAD_TOO_LARGE, None) => {
+                Verdict::Dead { reason: format!("{answered} Content Too Large to {} bytes", self.sent) }
+            }
+            _ => Verdict::Retry { not_before },
+        };
+        let target = header(LOCATION).filter(|_| status.is_redirection()).and_then(|to| url.join(to).ok());
+        let failure = match target {
+            Some(to) => {
+                let text = format!("redirect to {} refused", quote(&redact::url(&to)));
+                Failure::new(ErrorClass::Redirect, text)
+            }
+            None => Failure::new(ErrorClass::Status, answered),
+        };
+        (failure, verdict)
+    }
+}
+
+/// The receiver's bytes as text: what is not UTF-8 replaced, control characters (which could drive a terminal)
+/// turned into spaces, not longer than the bytes were allowed to be.
+fn readable(bytes: &[u8]) -> String {
+    let keep = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    let mut text: String = String::from_utf8_lossy(bytes).chars().map(keep).collect();
+    text.truncate(text.floor_char_boundary(MAX_RESPONSE));
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn quote(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_QUOTE)]
+}

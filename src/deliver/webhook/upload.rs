@@ -1,0 +1,239 @@
+//! The body of a request on its way out: how far it got, and whether all of it was handed to the connection.
+
+use std::{
+    error::Error,
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::Request;
+use http_body::{Body, Frame};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+
+use crate::{
+    deliver::encode::envelope::PayloadError,
+    util::http_client::{Line, Progress},
+};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>> + Send>>;
+
+/// The body was given up. Only an error ends the exchange as a broken one: an end without one would pass for the whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the rest of the event is not sent")]
+struct GivenUp;
+
+/// A body of a known length.
+pub(super) struct UploadBody {
+    chunks: Chunks,
+    /// The rest of a chunk.
+    held: Bytes,
+    length: u64,
+    left: u64,
+    captured: Option<CaptureConnection>,
+    given_up: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    state: watch::Sender<State>,
+}
+
+/// How far the client is with a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    /// Bytes that it took.
+    taken: u64,
+    /// Bytes that the connection had written before.
+    base: u64,
+    /// The flushes of the connection by the time that it took the last byte.
+    ended: Option<u64>,
+    /// It dropped the body.
+    gone: bool,
+}
+
+/// The progress of an [`UploadBody`], seen from outside. When it is dropped, what is left of the body is not sent.
+pub(super) struct Upload {
+    meter: Meter,
+    length: u64,
+    _given_up: DropGuard,
+}
+
+/// A body that will not be sent whole.
+#[derive(Debug)]
+pub(super) struct Cut;
+
+/// Tells when an upload moves on.
+#[derive(Clone)]
+pub(super) struct Meter {
+    state: watch::Receiver<State>,
+    captured: CaptureConnection,
+    line: Option<watch::Receiver<Progress>>,
+}
+
+impl UploadBody {
+    pub(super) fn new(
+        chunks: impl Stream<Item = Result<Bytes, PayloadError>> + Send + 'static,
+        length: u64,
+    ) -> Self {
+        let chunks: Chunks = Box::pin(chunks);
+        let (held, state) = (Bytes::new(), watch::Sender::default());
+        Self { chunks, held, length, left: length, captured: None, given_up: None, state }
+    }
+
+    /// The next bytes. The last byte goes alone: over HTTP/2 it is taken once the receiver has room for all before it.
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        while self.held.is_empty() {
+            match ready!(self.chunks.as_mut().poll_next(context)) {
+                Some(Ok(chunk)) => self.held = chunk,
+                end => return Poll::Ready(end),
+            }
+        }
+        let all = self.held.len();
+        let part = if all > 1 && all as u64 == self.left { all - 1 } else { all };
+        let chunk = self.held.split_to(part);
+        self.left = self.left.saturating_sub(part as u64);
+        Poll::Ready(Some(Ok(chunk)))
+    }
+
+    fn took(&self, bytes: usize, ended: bool) {
+        let line = self.captured.as_ref().and_then(Line::of);
+        let now = line.map(|line| line.progress()).unwrap_or_default();
+        self.state.send_modify(|state| {
+            if state.taken == 0 {
+                state.base = now.written;
+            }
+            state.taken += bytes as u64;
+            if ended {
+                state.ended.get_or_insert(now.flushes);
+            }
+        });
+    }
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let is_given_up = self.given_up.as_mut().is_some_and(|up| up.as_mut().poll(context).is_ready());
+        if is_given_up && self.state.borrow().ended.is_none() {
+            return Poll::Ready(Some(Err(GivenUp.into())));
+        }
+        match ready!(self.poll_chunk(context)) {
+            Some(Ok(chunk)) => {
+                // Over HTTP/1.1 nothing is asked for after the length that was announced, over HTTP/2 the end is.
+                let is_http2 = self.captured.as_ref().is_some_and(Line::is_http2);
+                self.took(chunk.len(), self.left == 0 && !is_http2);
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            None => {
+                self.took(0, true);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.length == 0
+    }
+}
+
+impl Drop for UploadBody {
+    fn drop(&mut self) {
+        self.state.send_modify(|state| state.gone = true);
+    }
+}
+
+impl Upload {
+    /// Follows the body of a request and the connection that it goes over.
+    pub(super) fn of(request: &mut Request<UploadBody>) -> Self {
+        let captured = capture_connection(request);
+        let given_up = CancellationToken::new();
+        let body = request.body_mut();
+        body.captured = Some(captured.clone());
+        body.given_up = Some(Box::pin(given_up.clone().cancelled_owned()));
+        let meter = Meter { state: body.state.subscribe(), captured, line: None };
+        Self { meter, length: body.length, _given_up: given_up.drop_guard() }
+    }
+
+    /// Tells when it moves on.
+    pub(super) fn meter(&self) -> Meter {
+        self.meter.clone()
+    }
+
+    /// The connection that it goes over.
+    pub(super) fn captured(&self) -> &CaptureConnection {
+        &self.meter.captured
+    }
+
+    /// Whether all of it was handed to the connection.
+    ///
+    /// # Errors
+    /// When that will not happen any more.
+    pub(super) fn is_whole(&self) -> Result<bool, Cut> {
+        if self.length == 0 {
+            return Ok(true);
+        }
+        let state = *self.meter.state.borrow();
+        let line = Line::of(&self.meter.captured).map(|line| line.progress()).unwrap_or_default();
+        let written = line.written.saturating_sub(state.base) >= self.length;
+        match state.ended {
+            Some(flushes) if written && line.flushes > flushes => Ok(true),
+            _ if line.closed => Err(Cut),
+            None if state.gone => Err(Cut),
+            _ => Ok(false),
+        }
+    }
+
+    /// Waits until all of it was handed to the connection.
+    ///
+    /// # Errors
+    /// As soon as that will not happen any more.
+    pub(super) async fn whole(&mut self) -> Result<(), Cut> {
+        while !self.is_whole()? {
+            self.meter.changed().await;
+        }
+        Ok(())
+    }
+}
+
+impl Meter {
+    /// Waits until the upload moves on.
+    pub(super) async fn moved(&mut self) {
+        let before = self.position();
+        while self.position() == before {
+            self.changed().await;
+        }
+    }
+
+    /// The bytes that the client took, and those that its connection did. Over HTTP/2 the connection is that of others, too.
+    fn position(&self) -> (u64, u64) {
+        let line = Line::of(&self.captured).filter(|_| !Line::is_http2(&self.captured));
+        (self.state.borrow().taken, line.map_or(0, |line| line.progress().written))
+    }
+
+    async fn changed(&mut self) {
+        async fn next<T>(watched: &mut watch::Receiver<T>) {
+            // Of what is gone there is no more news.
+            if watched.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        if self.line.is_none() {
+            self.line = Line::of(&self.captured).map(|line| line.watch());
+        }
+        match &mut self.line {
+            None => next(&mut self.state).await,
+            Some(line) => tokio::select! {
+                () = next(&mut self.state) => {}
+                () = next(line) => {}
+            },
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! One sink's task: what its queue says is due is attempted, what an attempt came to is recorded together with
+//! what follows.
+
+pub mod sinks;
+pub mod target;
+mod stats;
+mod status;
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    select,
+    sync::Notify,
+    task::{Id, JoinError, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    deliver::{
+        message::Parcel,
+        outcome::Report,
+        queue::{
+            Next, Queue, Turned,
+            backlog::Backlog,
+            decision::{Decision, History, decide},
+            retry::wait_for,
+            turns::{Turn, Turns},
+        },
+        worker::{
+            stats::Tally,
+            status::{show, span_of, view_of},
+            target::Carrier,
+        },
+    },
+    model::{
+        delivery::{DeliveryAttempt, DeliveryState, WaitsFor},
+        sink::{SinkState, SinkStatus},
+    },
+    store::{AttemptDone, Delivery, DeliveryKey, Event, News, Store, StoreError, Verdict},
+    telemetry::{Metrics, SpanKind},
+    util::{clock, due_queue::wait_until, panic::panic_text, units::Time},
+};
+
+/// The wait before a delivery is looked at again when the store could not be read.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The wait before a delivery that has to wait for another one is looked at again, should nobody wake it before.
+const TURN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// New callbacks that are looked up before the next attempt.
+const PLACED_AT_ONCE: usize = 64;
+
+/// One sink with its deliveries.
+pub struct Courier {
+    /// The sink's name.
+    pub name: String,
+    carrier: Carrier,
+    store: Store,
+    metrics: Arc<Metrics>,
+    backlog: Mutex<Backlog>,
+    wake: Notify,
+    tally: Mutex<Tally>,
+    turns: Turns,
+}
+
+impl Courier {
+    /// A sink with an empty queue.
+    #[must_use]
+    pub fn new(name: &str, carrier: Carrier, backlog: Backlog, store: Store, metrics: Arc<Metrics>) -> Self {
+        metrics.begin_sink(name);
+        Self {
+            name: name.to_owned(),
+            carrier,
+            store,
+            metrics,
+            backlog: Mutex::new(backlog),
+            wake: Notify::new(),
+            tally: Mutex::default(),
+            turns: Turns::default(),
+        }
+    }
+
+    /// Makes a delivery due at `due`, which was decided when the wall clock said `as_of`.
+    pub fn schedule(&self, key: DeliveryKey, due: Time, as_of: Time) {
+        let at = Instant::now() + wait_for(self.backlog().retry(), due, as_of);
+        self.backlog().schedule(key, at);
+        self.wake.notify_one();
+    }
+
+    /// How long a delivery that is due then still waits.
+    pub(super) fn wait_for(&self, due: Time) -> Duration {
+        wait_for(self.backlog().retry(), due, clock::now())
+    }
+
+    /// Everything that waits, each with the time at which it is due; the queue is empty afterwards.
+    pub(super) fn drain(&self) -> Vec<(DeliveryKey, Instant)> {
+        self.backlog().drain()
+    }
+
+    /// Makes a delivery due that another courier left, unless it is known here.
+    pub(super) fn take_over(&self, key: DeliveryKey, at: Instant) {
+        self.backlog().take_over(key, at);
+        self.wake.notify_one();
+    }
+
+    /// Forgets a delivery that is gone. An attempt under way goes on; the store finds that it no longer counts.
+    pub fn forget(&self, key: DeliveryKey) {
+        self.backlog().forget(key);
+    }
+
+    /// Stops taking deliveries from `since` on, or goes on. Attempts under way go on.
+    pub fn pause(&self, since: Option<Time>) {
+        self.tally().paused_at = since;
+        self.backlog().pause(since.is_some());
+        self.wake.notify_one();
+    }
+
+    /// Asks the sink as if it worked, whatever happened before: its breaker closes, a silence that it asked for ends.
+    pub fn reset(&self) {
+        let reset = self.backlog().reset(Instant::now());
+        if reset {
+            tracing::info!(sink = self.name, "the sink is asked again; its breaker is closed");
+        }
+        self.wake.notify_one();
+    }
+
+    /// What keeps a pending delivery from being attempted, and until when; without a time until somebody acts.
+    pub(super) fn obstacle(&self, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
+        if self.tally().paused_at.is_some() {
+            return Some((WaitsFor::Paused, None));
+        }
+        let (now, wall) = (Instant::now(), clock::now());
+        let until = |at: Instant| Some(wall.after(at.saturating_duration_since(now)));
+        let asked = |queue: &mut Queue| {
+            let quiet = queue.quiet_until(now).map(|at| (WaitsFor::Limited, until(at)));
+            quiet.or_else(|| queue.breaker().probe_at().map(|at| (WaitsFor::Failing, until(at))))
+        };
+        self.backlog().with(key, asked).flatten()
+    }
+
+    /// How the sink is doing.
+    #[must_use]
+    pub fn view(&self) -> SinkStatus {
+        let (now, wall) = (Instant::now(), clock::now());
+        let mut view = SinkStatus::new(&self.name, self.carrier.kind(), &self.carrier.target());
+        let oldest = {
+            let mut backlog = self.backlog();
+            let (pending, in_flight) = backlog.counts();
+            (view.pending, view.in_flight) = (pending as u64, in_flight as u64);
+            match &mut *backlog {
+                Backlog::Sink(queue) => show(queue, &mut view, now, wall),
+                Backlog::Callbacks(origins) => view.origins = origins.views(now),
+            }
+            backlog.oldest()
+        };
+        self.tally().show(&mut view);
+        if view.paused_at.is_some() {
+            view.state = SinkState::Paused;
+        }
+        view.oldest_pending_at = oldest.and_then(|key| made_at(&self.store, key));
+        view
+    }
+
+    /// Sends a test event, once, outside the queue. When it is taken the sink is asked again at once.
+    pub async fn test(&self) -> DeliveryAttempt {
+        let now = clock::now();
+        let id = format!("evt_test{:016x}", rand::random::<u64>());
+        let parcel = Parcel::test(id, now, "If you can read this, tidings can reach this sink.");
+        let report = self.carrier.test(&parcel, now).await;
+        if report.error.is_none() {
+            self.reset();
+        }
+        view_of(&report, now)
+    }
+
+    /// Delivers until `stop`, then waits for the attempts under way.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        let mut running: HashMap<Id, DeliveryKey> = HashMap::new();
+        while !stop.is_cancelled() {
+            let again = self.place();
+            let next = self.backlog().next(Instant::now());
+            let until = match next {
+                Next::Take(key) => {
+                    let courier = Arc::clone(&self);
+                    let task = tasks.spawn(async move { courier.deliver(key).await });
+                    running.insert(task.id(), key);
+                    continue;
+                }
+                Next::Wait(until) => [until, again].into_iter().flatten().min(),
+            };
+            select! {
+                () = wait_until(until) => {}
+                () = self.wake.notified() => {}
+                Some(done) = tasks.join_next_with_id() => self.finish(done, &mut running),
+                () = stop.cancelled() => {}
+            }
+        }
+        while let Some(done) = tasks.join_next_with_id().await {
+            self.finish(done, &mut running);
+        }
+    }
+
+    /// Finds out where callbacks go that are new, a bounded number at a time. Returns when to go on.
+    fn place(&self) -> Option<Instant> {
+        for _ in 0..PLACED_AT_ONCE {
+            let key = self.backlog().callbacks()?.unplaced()?;
+            let Ok(target) = Carrier::callback_target(&self.store, key) else {
+                return Some(Instant::now() + STORE_PATIENCE);
+            };
+            self.backlog().callbacks()?.place(key, target.as_ref(), Instant::now());
+        }
+        Some(Instant::now())
+    }
+
+    fn finish(
+        &self,
+        done: Result<(Id, Result<(), StoreError>), JoinError>,
+        running: &mut HashMap<Id, DeliveryKey>,
+    ) {
+        let (id, kept) = match done {
+            Ok((id, result)) => (id, result.is_err()),
+            Err(error) => {
+                self.metrics.panics.inc();
+                (error.id(), true)
+            }
+        };
+        let Some(key) = running.remove(&id) else { return };
+        let now = Instant::now();
+        self.backlog().finish(key, kept.then(|| now + STORE_PATIENCE), now);
+    }
+
+    /// One delivery that is due: an attempt, if it is its turn, and what follows from it.
+    async fn deliver(&self, key: DeliveryKey) -> Result<(), StoreError> {
+        let Some((delivery, turn)) = self.prepare(key)? else {
+            self.backlog().with(key, |queue| queue.refund(Instant::now()));
+            return Ok(());
+        };
+        let begun = clock::now();
+        let Some(event) = self.store.event(key.event)? else {
+            let report = Report::unreadable("the record of its event cannot be read");
+            self.conclude(key, &delivery, &report, begun).await;
+            drop(turn);
+            return self.wake_next(&delivery);
+        };
+        let trace = event.trace();
+        let span = trace.child();
+        let of = (key, self.name.as_str());
+        let attempt =
+            AssertUnwindSafe(self.carrier.carry(&self.store, of, &event, span, begun)).catch_unwind();
+        let report = match attempt.await {
+            Ok(Ok(report)) => report,
+            Ok(Err(error)) => return Err(error),
+            Err(panic) => {
+                self.metrics.panics.inc();
+                Report::broken(format!("an internal error: {}", panic_text(&*panic)))
+            }
+        };
+        let now = clock::now();
+        self.metrics.spans.record(&trace, SpanKind::Client, || span_of(&delivery, &report, span, begun, now));
+        // A delivery that somebody asked for again says nothing about how long it took.
+        if self.conclude(key, &delivery, &report, begun).await == Verdict::Delivered
+            && delivery.generation == 0
+            && let News::End(_) = event.news
+        {
+            let delay = now.since(ended_at(&event, &delivery)).as_secs_f64();
+            self.metrics.sinks.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
+        }
+        drop(turn);
+        self.wake_next(&delivery)
+    }
+
+    /// Decides what an attempt means, and records it.
+    async fn conclude(&self, key: DeliveryKey, delivery: &Delivery, report: &Report, begun: Time) -> Verdict {
+        let now = clock::now();
+        let host = self.backlog().callbacks().and_then(|origins| origins.host(key));
+        let verdict = self.judge(key, delivery, report, host.as_deref(), now);
+        self.count(delivery, report, &verdict, host.as_deref(), now);
+        let done = AttemptDone {
+            generation: delivery.generation,
+            number: delivery.attempt_count + 1,
+            attempt: view_of(report, begun),
+            verdict: verdict.clone(),
+        };
+        self.store.attempted(key, &done, now).await;
+        verdict
+    }
+
+    /// What an attempt needs; `None` when there is nothing to do or it is not its turn.
+    fn prepare(&self, key: DeliveryKey) -> Result<Option<Prepared<'_>>, StoreError> {
+        let pending = self.store.delivery(key)?.filter(|delivery| delivery.state == DeliveryState::Pending);
+        let Some(delivery) = pending else { return Ok(None) };
+        let ordered = self.backlog().is_ordered();
+        let turn = if ordered { self.turn(key, &delivery)? } else { None };
+        Ok((!ordered || turn.is_some()).then_some((delivery, turn)))
+    }
+
+    /// Takes the turn of a delivery to an ordered sink. `None` when another delivery of its job goes first; the
+    /// delivery is put off, and woken when the other one ends.
+    fn turn(&self, key: DeliveryKey, delivery: &Delivery) -> Result<Option<Turn<'_>>, StoreError> {
+        let first = self.store.first_pending(delivery.watch, &self.name, Some(key.event))?;
+        let wait = match first {
+            Some((_, due)) => due.since(clock::now()),
+            None => match self.turns.take(delivery.watch) {
+                Some(turn) => return Ok(Some(turn)),
+                None => Duration::ZERO,
+            },
+        };
+        self.backlog().with(key, |queue| queue.put_off(key, Instant::now() + wait + TURN_PATIENCE));
+        Ok(None)
+    }
+
+    /// Wakes the delivery whose turn it is after this one.
+    fn wake_next(&self, delivery: &Delivery) -> Result<(), StoreError> {
+        if self.backlog().is_ordered()
+            && let Some((next, due)) = self.store.first_pending(delivery.watch, &self.name, None)?
+        {
+            self.schedule(next, due, clock::now());
+        }
+        Ok(())
+    }
+
+    /// Decides what an attempt means, and lets the queue know what it says about the sink.
+    fn judge(
+        &self,
+        key: DeliveryKey,
+        delivery: &Delivery,
+        report: &Report,
+        host: Option<&str>,
+        wall: Time,
+    ) -> Verdict {
+        let now = Instant::now();
+        let mut backlog = self.backlog();
+        let judge = |queue: &mut Queue| {
+            let history = History {
+                step: delivery.step,
+                spared: delivery.spared,
+                spared_for: Duration::from_millis(delivery.spared_ms),
+                passed_by: queue.passed_by(key),
+            };
+            let (taking, retry) = (queue.is_taking(now), &queue.limits().retry);
+            let Decision { next, sign } = decide(report, history, taking, retry, wall, rand::random());
+            let turned = queue.record(key, sign, report.asked(), now, rand::random());
+            (next, sign, turned)
+        };
+        // A callback that was forgotten meanwhile has no queue, and no delivery that its verdict could change.
+        let judged = backlog.with(key, judge);
+        let Some((next, sign, turned)) = judged else { return Verdict::PutOff(wall) };
+        if let Some(origins) = backlog.callbacks() {
+            origins.record(key, sign, report.error.as_deref());
+        }
+        drop(backlog);
+        let sink = &self.name;
+        match turned {
+            Some(Turned::Closed) => {
+                tracing::info!(sink, host, "the sink works again; its breaker is closed");
+            }
+            Some(Turned::Opened) => {
+                self.metrics.sinks.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
+                let error = report.error.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    sink,
+                    host,
+                    error,
+                    "the sink keeps failing; its breaker is open: one delivery at a time finds out whether it works again"
+                );
+            }
+            None => {}
+        }
+        // What waits for the sink may go, or its wait has become another.
+        self.wake.notify_one();
+        next
+    }
+
+    fn count(&self, delivery: &Delivery, report: &Report, verdict: &Verdict, host: Option<&str>, now: Time) {
+        let (sink, source, job_id) = (&self.name, &delivery.source, &delivery.job_id);
+        let (event_id, attempt) = (&delivery.event_id, delivery.attempt_count + 1);
+        let error = report.error.as_deref().unwrap_or_default();
+        let result = self.tally().count(verdict, error, now);
+        match verdict {
+            Verdict::Delivered => {
+                tracing::debug!(sink, host, source, %job_id, event_id, attempt, "delivered");
+            }
+            Verdict::Retry(next) | Verdict::PutOff(next) => {
+                tracing::warn!(sink, host, source, %job_id, event_id, attempt, error, %next, "an attempt to deliver failed");
+            }
+            Verdict::Dead(reason) => {
+                tracing::error!(sink, host, source, %job_id, event_id, attempt, reason, "a delivery became a dead letter");
+                self.metrics.sinks.dead_letters.with_label_values(&[sink.as_str()]).inc();
+            }
+        }
+        self.metrics.sinks.attempts.with_label_values(&[sink.as_str(), result]).inc();
+        if let Some(class) = report.error_class {
+            self.metrics.sinks.failures.with_label_values(&[sink.as_str(), class.as_str()]).inc();
+        }
+        let seconds = report.duration.as_secs_f64();
+        self.metrics.sinks.attempt_seconds.with_label_values(&[sink.as_str()]).observe(seconds);
+    }
+
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A delivery that is pending, and its turn at an ordered sink.
+type Prepared<'a> = (Delivery, Option<Turn<'a>>);
+
+/// When the event of a delivery was made; `None` when it is gone or the store cannot be read now.
+pub(super) fn made_at(store: &Store, key: DeliveryKey) -> Option<Time> {
+    store.delivery(key).ok().flatten().map(|delivery| delivery.created_at)
+}
+
+/// When the job of an event ended by our clock. When that jumped since, the delivery's stamp was moved, and the event's was not.
+fn ended_at(event: &Event, delivery: &Delivery) -> Time {
+    let moved = delivery.created_at.0.saturating_sub(event.created_at.0);
+    Time(event.news.time_by_our_clock().0.saturating_add(moved))
+}

@@ -1,0 +1,230 @@
+//! All sinks by name, each with its own queue and limit, and the webhooks that watches bring along.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    deliver::{
+        config::{CALLBACK_SINK, RetryConfig, SinkConfig},
+        queue::{Queue, backlog::Backlog, limits::Limits, origins::Origins},
+        sink::{Sink, SinkError},
+        webhook::Callbacks,
+        worker::{Courier, made_at, target::Carrier},
+    },
+    model::{
+        delivery::{DeliveryAttempt, DeliveryState, WaitsFor},
+        sink::{SinkState, SinkStatus},
+    },
+    store::{DeliveryKey, Store, StoreError},
+    telemetry::Metrics,
+    util::{clock, http_client::Outgoing, units::Time},
+};
+
+/// The sinks.
+pub struct Couriers {
+    by_name: BTreeMap<String, Arc<Courier>>,
+    store: Store,
+    /// Deliveries that wait for sinks which are not configured.
+    missing: Arc<Mutex<BTreeMap<String, BTreeSet<DeliveryKey>>>>,
+}
+
+impl Couriers {
+    /// None yet.
+    #[must_use]
+    pub fn new(store: &Store) -> Self {
+        Self { by_name: BTreeMap::new(), store: store.clone(), missing: Arc::default() }
+    }
+
+    /// Those of them that `keep` names, as they are.
+    #[must_use]
+    pub fn keeping(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let kept = self.by_name.iter().filter(|(name, _)| keep(name));
+        Self {
+            by_name: kept.map(|(name, courier)| (name.clone(), Arc::clone(courier))).collect(),
+            store: self.store.clone(),
+            missing: Arc::clone(&self.missing),
+        }
+    }
+
+    /// Opens a sink, unless it is there.
+    ///
+    /// # Errors
+    /// When it cannot be set up.
+    pub fn open(
+        &mut self,
+        name: &str,
+        config: &SinkConfig,
+        outgoing: &Outgoing,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(), SinkError> {
+        if !self.serves(name) {
+            let carrier = Carrier::Sink(Sink::open(name, config, outgoing)?);
+            let queue = Queue::new(Limits::from(config), Instant::now());
+            self.add(name, carrier, Backlog::Sink(queue), metrics);
+        }
+        Ok(())
+    }
+
+    /// Opens the callbacks, unless they are there.
+    pub fn open_callbacks(&mut self, callbacks: &Callbacks, metrics: &Arc<Metrics>) {
+        if !self.serves(CALLBACK_SINK) {
+            let backlog = Backlog::Callbacks(Origins::new(RetryConfig::default()));
+            self.add(CALLBACK_SINK, Carrier::Callbacks(callbacks.clone()), backlog, metrics);
+        }
+    }
+
+    fn add(&mut self, name: &str, carrier: Carrier, backlog: Backlog, metrics: &Arc<Metrics>) {
+        let courier = Courier::new(name, carrier, backlog, self.store.clone(), Arc::clone(metrics));
+        self.by_name.insert(name.to_owned(), Arc::new(courier));
+    }
+
+    /// The courier of a sink.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Courier>> {
+        self.by_name.get(name)
+    }
+
+    /// Keeps the deliveries of a sink that is gone from the configuration in sight. Its courier has ended.
+    pub fn abandon(&self, courier: &Courier) {
+        for (key, _) in courier.drain() {
+            self.schedule(&courier.name, key, clock::now(), clock::now());
+        }
+    }
+
+    /// Lets the courier of a sink go on with what waits for it: what the one before it left, or what came while the sink was
+    /// not configured. What has reached it by itself meanwhile is newer, and stays.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn hand_over(&self, courier: &Courier, before: Option<&Courier>) -> Result<(), StoreError> {
+        let name = courier.name.as_str();
+        if let Some(since) = self.store.paused_sinks()?.get(name) {
+            courier.pause(Some(*since));
+        }
+        for (key, at) in before.map(Courier::drain).unwrap_or_default() {
+            courier.take_over(key, at);
+        }
+        let waited = self.missing().remove(name).unwrap_or_default();
+        for key in waited {
+            if let Some(delivery) = self.store.delivery(key)?.filter(|d| d.state == DeliveryState::Pending) {
+                courier.take_over(key, Instant::now() + courier.wait_for(delivery.next_attempt_at));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pauses what was paused before the last stop.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn restore_pauses(&self) -> Result<(), StoreError> {
+        for (name, since) in self.store.paused_sinks()? {
+            if let Some(courier) = self.by_name.get(&name) {
+                tracing::warn!(sink = name, %since, "the sink is paused; `tidings sink resume` lets it go on");
+                courier.pause(Some(since));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pauses a sink, or lets it go on, with its breaker closed; durable. `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// When it could not be stored; nothing has changed then.
+    pub async fn pause(&self, name: &str, paused: bool) -> Result<Option<SinkStatus>, StoreError> {
+        let Some(courier) = self.by_name.get(name) else { return Ok(None) };
+        let since = self.store.pause_sink(name, paused, clock::now()).await?;
+        courier.pause(since);
+        if !paused {
+            courier.reset();
+        }
+        tracing::info!(sink = name, "the sink was {}", if paused { "paused" } else { "resumed" });
+        Ok(Some(courier.view()))
+    }
+
+    /// Every courier.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Courier>> {
+        self.by_name.values()
+    }
+
+    /// The names of the configured sinks.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str).filter(|name| *name != CALLBACK_SINK)
+    }
+
+    /// Whether there is a configured sink of this name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.names().any(|known| known == name)
+    }
+
+    /// Whether deliveries to a sink of this name go out, or have waited for it since the start.
+    #[must_use]
+    pub fn has_seen(&self, sink: &str) -> bool {
+        self.serves(sink) || self.missing().contains_key(sink)
+    }
+
+    /// Whether somebody hands over the deliveries to this sink.
+    #[must_use]
+    pub fn serves(&self, sink: &str) -> bool {
+        self.by_name.contains_key(sink)
+    }
+
+    /// Makes a delivery due at its sink. For a sink that is no longer configured it stays in the store as it is,
+    /// to be seen, and goes on when the sink is back.
+    pub fn schedule(&self, sink: &str, key: DeliveryKey, due: Time, as_of: Time) {
+        if let Some(courier) = self.by_name.get(sink) {
+            return courier.schedule(key, due, as_of);
+        }
+        let mut missing = self.missing();
+        if !missing.contains_key(sink) {
+            tracing::warn!(sink, "deliveries wait for a sink that is not configured");
+        }
+        missing.entry(sink.to_owned()).or_default().insert(key);
+    }
+
+    /// What keeps a pending delivery from being attempted, and until when; without a time until somebody acts.
+    #[must_use]
+    pub fn obstacle(&self, sink: &str, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
+        let Some(courier) = self.by_name.get(sink) else { return Some((WaitsFor::NotConfigured, None)) };
+        courier.obstacle(key)
+    }
+
+    /// Forgets a delivery that is gone.
+    pub fn forget(&self, sink: &str, key: DeliveryKey) {
+        if let Some(courier) = self.by_name.get(sink) {
+            return courier.forget(key);
+        }
+        if let Some(keys) = self.missing().get_mut(sink) {
+            keys.remove(&key);
+        }
+    }
+
+    /// How the sinks are doing, and those that deliveries wait for although they are not configured.
+    #[must_use]
+    pub fn views(&self) -> Vec<SinkStatus> {
+        let mut views: Vec<SinkStatus> = self.by_name.values().map(|courier| courier.view()).collect();
+        let missing = self.missing().clone();
+        views.extend(missing.iter().filter(|(_, keys)| !keys.is_empty()).map(|(name, keys)| SinkStatus {
+            state: SinkState::NotConfigured,
+            pending: keys.len() as u64,
+            oldest_pending_at: keys.first().and_then(|key| made_at(&self.store, *key)),
+            ..SinkStatus::new(name, "unknown", "not in the configuration")
+        }));
+        views
+    }
+
+    fn missing(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<DeliveryKey>>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a test event to a sink; `None` when there is none of that name.
+    pub async fn test(&self, name: &str) -> Option<DeliveryAttempt> {
+        let courier = self.by_name.get(name).filter(|_| self.knows(name))?;
+        Some(courier.test().await)
+    }
+}

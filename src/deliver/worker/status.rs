@@ -1,0 +1,58 @@
+//! What is shown of a sink and of an attempt.
+
+use tokio::time::Instant;
+
+use crate::{
+    deliver::{outcome::Report, queue::Queue},
+    model::{
+        delivery::DeliveryAttempt,
+        sink::{SinkState, SinkStatus},
+    },
+    store::Delivery,
+    telemetry::{TraceParent, TraceSpan, number, text},
+    util::units::Time,
+};
+
+/// Shows how the queue of a sink stands.
+pub(super) fn show(queue: &Queue, view: &mut SinkStatus, now: Instant, wall: Time) {
+    let later = |at: Instant| wall.after(at.saturating_duration_since(now));
+    let breaker = queue.breaker();
+    if queue.is_failing(now) {
+        view.state = SinkState::Failing;
+    }
+    view.breaker = breaker.state();
+    view.next_probe_at = breaker.probe_at().map(later);
+    view.quiet_until = queue.quiet_until(now).map(later);
+    view.rate = queue.rate();
+    view.success_share = breaker.success_share(now);
+    view.failures_in_row = queue.failures_in_row();
+}
+
+/// Shows an attempt as a span of the trace of its job.
+pub(super) fn span_of(
+    delivery: &Delivery,
+    report: &Report,
+    span: TraceParent,
+    start: Time,
+    end: Time,
+) -> TraceSpan {
+    let mut attributes = vec![
+        ("tidings.sink", text(&delivery.sink)),
+        ("tidings.event_id", text(&delivery.event_id)),
+        ("tidings.attempt", number(delivery.attempt_count + 1)),
+    ];
+    attributes.extend(report.status.map(|status| ("http.response.status_code", number(status))));
+    TraceSpan { name: "deliver", id: Some(span.span_id), start, end, attributes, error: report.error.clone() }
+}
+
+/// Shows an attempt as the API does.
+pub(super) fn view_of(report: &Report, at: Time) -> DeliveryAttempt {
+    DeliveryAttempt {
+        at,
+        duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+        status: report.status,
+        error: report.error.clone(),
+        error_class: report.error_class,
+        response: report.response.clone(),
+    }
+}
