@@ -293,6 +293,27 @@ fn the_examples_are_the_files() {
 }
 
 #[test]
+fn every_named_file_is_there() {
+    let folders = ["src/", "tests/", "benches/", "deploy/", "config/", "docs/"];
+    let mut seen = 0;
+    for (name, text) in documents() {
+        for path in inline(&text) {
+            let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/'));
+            let in_repository = folders.iter().any(|folder| path.starts_with(folder));
+            let is_source =
+                path.contains('/') && Path::new(&path).extension().is_some_and(|found| found == "rs");
+            if plain && (in_repository || is_source) {
+                let found =
+                    [root().join(&path), root().join("src").join(&path)].iter().any(|path| path.exists());
+                assert!(found, "{name}: `{path}` is not there");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} names of files were found");
+}
+
+#[test]
 fn every_link_leads_somewhere() {
     let anchors: BTreeMap<String, BTreeSet<String>> =
         documents().into_iter().map(|(name, text)| (name, anchors(&text))).collect();
