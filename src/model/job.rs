@@ -1,4 +1,4 @@
-//! The vocabulary: job ids, outcomes, phases, attempts and event ids. Pure; it knows no other module
+//! The vocabulary: job ids, outcomes, phases, runs and event ids. Pure; it knows no other module
 //! but the units.
 
 use std::{fmt, str::FromStr};
@@ -277,7 +277,7 @@ impl fmt::Display for Phase {
 /// canonical form (milliseconds), so that a source which changes from epoch seconds to ISO 8601 still
 /// names the same run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempt {
+pub struct Run {
     /// When the run ended, as the source says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<String>,
@@ -297,7 +297,7 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-impl Attempt {
+impl Run {
     /// The source said nothing that would tell one run from another.
     #[must_use]
     pub fn is_silent(&self) -> bool {
@@ -330,15 +330,15 @@ fn same_instant(a: &str, b: &str) -> bool {
 /// The id of the event that a job's run ended: a function of source, job, outcome and run, so that doing
 /// the step twice names the same event. Letters and digits only: Standard Webhooks forbids a dot.
 #[must_use]
-pub fn event_id(source: &str, job_id: &JobId, outcome: Outcome, attempt: &Attempt) -> String {
+pub fn event_id(source: &str, job_id: &JobId, outcome: Outcome, run: &Run) -> String {
     digest_id(&[
         source,
         job_id.as_str(),
         outcome.as_str(),
-        attempt.completed_at.as_deref().unwrap_or_default(),
-        attempt.attempt_count.as_deref().unwrap_or_default(),
-        attempt.started_at.as_deref().unwrap_or_default(),
-        &attempt.rerun.to_string(),
+        run.completed_at.as_deref().unwrap_or_default(),
+        run.attempt_count.as_deref().unwrap_or_default(),
+        run.started_at.as_deref().unwrap_or_default(),
+        &run.rerun.to_string(),
     ])
 }
 

@@ -7,7 +7,7 @@ use super::{
     keys, registering::load, removing, txn::Txn,
 };
 use crate::{
-    model::job::{Attempt, EventType, Outcome, Progress, event_id, progress_id},
+    model::job::{EventType, Outcome, Progress, Run, event_id, progress_id},
     util::units::Time,
 };
 
@@ -39,7 +39,7 @@ pub struct Observation {
     /// How far the source's clock is ahead of ours, in milliseconds.
     pub clock_ahead: i64,
     /// Which run it speaks of.
-    pub attempt: Attempt,
+    pub attempt: Run,
     /// The job is being worked on.
     pub at_work: bool,
     /// Where the status body says that the result is; empty when it names none.
@@ -224,7 +224,7 @@ impl Store {
                 }
                 let attempt = match watch.ending.take() {
                     Some(ending) => ending.attempt,
-                    None => watch.fresh_attempt(Attempt::default()),
+                    None => watch.fresh_run(Run::default()),
                 };
                 let end = End {
                     event_id: event_id(&watch.source, &watch.job_id, Outcome::Lost, &attempt),
@@ -277,7 +277,7 @@ impl Watch {
     }
 
     /// The run that ended now. For a source that says nothing about runs, seeing the job run again makes one.
-    fn fresh_attempt(&self, mut attempt: Attempt) -> Attempt {
+    fn fresh_run(&self, mut attempt: Run) -> Run {
         if let Some(known) = &self.end
             && attempt.is_silent()
         {
@@ -303,7 +303,7 @@ fn end(
         }
         None => return Ok(Ended::Gone),
     };
-    let attempt = watch.fresh_attempt(seen.attempt.clone());
+    let attempt = watch.fresh_run(seen.attempt.clone());
     let (ended_at, clock_ahead) = (seen.ended_at, seen.clock_ahead);
     let (result, error) = (seen.result.clone(), seen.error.clone());
     watch.polls = polls;

@@ -8,7 +8,7 @@ use super::DeliveryKey;
 use crate::{
     model::{
         delivery::{DeliveryAttempt, DeliveryState},
-        job::{Attempt, EventType, JobId, Outcome, Phase, Progress, event_id},
+        job::{EventType, JobId, Outcome, Phase, Progress, Run, event_id},
     },
     telemetry::{JobTrace, TraceParent},
     util::{secret::Secret, units::Time},
@@ -65,7 +65,7 @@ pub struct End {
     /// What it means.
     pub outcome: Outcome,
     /// Which run.
-    pub attempt: Attempt,
+    pub attempt: Run,
     /// The id of its event.
     pub event_id: String,
     /// When the end was noticed.
@@ -215,7 +215,7 @@ pub struct Watch {
     pub again: bool,
     /// The run that was found at work last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started: Option<Box<Attempt>>,
+    pub started: Option<Box<Run>>,
     /// The events of its ends, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<u64>,

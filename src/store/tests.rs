@@ -25,7 +25,7 @@ use super::*;
 use crate::{
     model::{
         delivery::DeliveryAttempt,
-        job::{Attempt, EventType, JobId, Outcome},
+        job::{EventType, JobId, Outcome, Run},
     },
     util::units::{Size, Time},
 };
@@ -145,7 +145,7 @@ const BODY: &[u8] = br#"{"status":"completed","n":1e-400}"#;
 fn seen(status: &str, run: u32) -> Observation {
     Observation {
         status: status.to_owned(),
-        attempt: Attempt { attempt_count: Some(run.to_string()), ..Attempt::default() },
+        attempt: Run { attempt_count: Some(run.to_string()), ..Run::default() },
         ended_at: Some(at(9)),
         body: Some(format!("{{\"status\":\"{status}\"}}")),
         ..Observation::default()
@@ -154,7 +154,7 @@ fn seen(status: &str, run: u32) -> Observation {
 
 /// A status answer of a source that says nothing about runs.
 fn silent(status: &str) -> Observation {
-    Observation { attempt: Attempt::default(), ..seen(status, 0) }
+    Observation { attempt: Run::default(), ..seen(status, 0) }
 }
 
 /// A route to these sinks.

@@ -7,7 +7,7 @@ use super::{
     times::{self, Scalar, run_mark},
 };
 use crate::{
-    model::job::{Attempt, Outcome},
+    model::job::{Outcome, Run},
     util::{
         json_slice::{Pointers, Raw, Scan, Values},
         units::Time,
@@ -53,7 +53,7 @@ pub struct Answer {
     /// The job's own metadata; values that are no strings are kept as JSON text.
     pub metadata: Option<BTreeMap<String, String>>,
     /// Which run it speaks of.
-    pub attempt: Attempt,
+    pub attempt: Run,
     /// How far the source's clock is ahead of ours, in milliseconds.
     pub clock_ahead: i64,
     /// When the job was created, by the source's clock, as are the times below.
@@ -125,7 +125,7 @@ impl Profile {
             class,
             endpoint: at(&self.endpoint_at).and_then(short),
             metadata: at(&self.metadata_at).and_then(metadata),
-            attempt: Attempt {
+            attempt: Run {
                 completed_at: ended_at.and_then(discriminator),
                 attempt_count: word_of(&self.attempt_at),
                 started_at: started_at.and_then(discriminator),

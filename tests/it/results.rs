@@ -310,13 +310,13 @@ async fn what_the_full_job_says_of_its_end_counts() {
         if word == "failed" && light != word {
             assert!(watch["last_error"].as_str().unwrap().contains("no page 3"), "{watch}");
         }
-        let attempt = tidings::model::job::Attempt {
+        let run = tidings::model::job::Run {
             completed_at: Some("1772611219000".to_owned()),
             attempt_count: Some("1".to_owned()),
-            ..tidings::model::job::Attempt::default()
+            ..tidings::model::job::Run::default()
         };
         let outcome = serde_json::from_value(json!(word)).unwrap();
-        let id = tidings::model::job::event_id("jobs", &crate::harness::id(&job), outcome, &attempt);
+        let id = tidings::model::job::event_id("jobs", &crate::harness::id(&job), outcome, &run);
         let event = flow.receiver.at_least(index + 1).await.remove(index);
         assert_eq!(
             (event.header("webhook-id"), watch["event_id"].as_str()),

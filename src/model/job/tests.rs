@@ -1,8 +1,8 @@
 use super::*;
 
-fn attempt(completed: Option<&str>, count: Option<&str>, started: Option<&str>) -> Attempt {
+fn run(completed: Option<&str>, count: Option<&str>, started: Option<&str>) -> Run {
     let own = |text: Option<&str>| text.map(str::to_owned);
-    Attempt { completed_at: own(completed), attempt_count: own(count), started_at: own(started), rerun: 0 }
+    Run { completed_at: own(completed), attempt_count: own(count), started_at: own(started), rerun: 0 }
 }
 
 #[test]
@@ -19,8 +19,8 @@ fn job_ids_are_bounded_and_nothing_else() {
 #[test]
 fn an_event_id_tells_runs_and_outcomes_apart() {
     let job: JobId = "job_1".parse().unwrap();
-    let first = attempt(Some("1"), Some("1"), Some("0"));
-    let second = attempt(Some("2"), Some("2"), Some("1"));
+    let first = run(Some("1"), Some("1"), Some("0"));
+    let second = run(Some("2"), Some("2"), Some("1"));
     let id = event_id("retab", &job, Outcome::Failed, &first);
     assert_eq!(id, event_id("retab", &job, Outcome::Failed, &first));
     assert_ne!(id, event_id("retab", &job, Outcome::Failed, &second));
@@ -53,15 +53,15 @@ fn the_ids_of_progress_tell_steps_and_watches_apart() {
 
 #[test]
 fn a_field_left_out_does_not_make_a_new_run() {
-    let full = attempt(Some("9"), Some("1"), Some("3"));
-    assert!(full.same_run(&attempt(Some("9"), None, Some("3"))));
-    assert!(!full.same_run(&attempt(Some("10"), None, Some("3"))));
-    assert!(!full.same_run(&attempt(Some("9"), Some("2"), Some("3"))));
+    let full = run(Some("9"), Some("1"), Some("3"));
+    assert!(full.same_run(&run(Some("9"), None, Some("3"))));
+    assert!(!full.same_run(&run(Some("10"), None, Some("3"))));
+    assert!(!full.same_run(&run(Some("9"), Some("2"), Some("3"))));
 }
 
 #[test]
 fn whole_seconds_and_fractions_name_the_same_instant() {
-    let at = |completed| attempt(Some(completed), None, None);
+    let at = |completed| run(Some(completed), None, None);
     assert!(at("19123").same_run(&at("19000")));
     assert!(!at("19123").same_run(&at("20000")));
     assert!(!at("19123").same_run(&at("19124")), "two fractions are two instants");

@@ -116,7 +116,7 @@ async fn a_run_that_was_told_makes_no_second_event_and_a_new_run_does() {
     let done = bench.finish("job_1", &[]).await;
     bench.watch("job_1").await;
     // The same run, its data gone by now, and a route that leaves a field out.
-    let same = Observation { attempt: Attempt::default(), ..seen("expired", 1) };
+    let same = Observation { attempt: Run::default(), ..seen("expired", 1) };
     assert_eq!(bench.store.end(done.number, Outcome::Expired, &same, 5, at(20)).await, Ended::Known);
     let back = bench.read(done.number);
     assert_eq!((back.phase(), back.end.as_ref()), (Phase::Done, done.end.as_ref()));

@@ -45,9 +45,9 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     prop::sample::select(Outcome::ALL.to_vec())
 }
 
-fn run() -> BoxedStrategy<Attempt> {
+fn run() -> BoxedStrategy<Run> {
     (option::of(word()), option::of(word()), option::of(word()), any::<u32>())
-        .prop_map(|(completed_at, attempt_count, started_at, rerun)| Attempt {
+        .prop_map(|(completed_at, attempt_count, started_at, rerun)| Run {
             completed_at,
             attempt_count,
             started_at,
