@@ -9,9 +9,9 @@ use std::{
 };
 
 use tidings::{
-    model::job::JobId,
+    model::{job::JobId, status_answer::StatusAnswer},
     schedule::{
-        Next, PollingConfig, Schedule, Seen, Task,
+        Next, PollingConfig, Schedule, Task,
         learned::{
             decide::{Policy, Situation},
             forecast::Progress,
@@ -154,12 +154,16 @@ fn pauses() {
             calls.time(|| {
                 if number % 3 == 0 {
                     let mut ended = schedule.ending(number, true).unwrap();
-                    let seen = Seen { created_at: Some(registered), ended_at: Some(wall), ..Seen::default() };
+                    let seen = StatusAnswer {
+                        created_at: Some(registered),
+                        ended_at: Some(wall),
+                        ..StatusAnswer::default()
+                    };
                     schedule.ended(&mut ended, &seen, now, wall, 0.5);
                     schedule.unfollow(number);
                     schedule.done(number, Task::Poll, false, now, wall, 0.5);
                 } else {
-                    schedule.alive(number, &Seen::default(), now, wall);
+                    schedule.alive(number, &StatusAnswer::default(), now, wall);
                     schedule.done(number, Task::Poll, true, now, wall, 0.5);
                 }
             });

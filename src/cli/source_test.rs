@@ -11,8 +11,11 @@ use super::{
     output::{Console, brief, clean, table},
 };
 use crate::{
-    model::job::JobId,
-    upstream::{Answer, Class, JobRef, NO_STATUS, Probe, Profile, Source, StatusBody},
+    model::{
+        job::JobId,
+        status_answer::{StatusAnswer, StatusClass},
+    },
+    upstream::{JobRef, NO_STATUS, Probe, Profile, Source, StatusBody},
     util::{
         json_slice::{Raw, Values},
         secret::REDACTED,
@@ -125,7 +128,7 @@ fn show_reading(
     };
     console.out.write_all(table(&["KEY", "POINTER", "FOUND"], found(source, &body.values)).as_bytes())?;
     let mut rows = vec![vec!["means".to_owned(), meaning(profile, &answer)]];
-    if let Class::Ended(_) = answer.class {
+    if let StatusClass::Finished(_) = answer.class {
         let result = match source.result_address(job, &body.values) {
             Ok(Some(address)) if source.is_own(&address) => format!("GET {}", clean(&address)),
             Ok(Some(address)) => {
@@ -144,23 +147,27 @@ fn show_reading(
     }
     writeln!(console.out)?;
     console.out.write_all(table(&[], rows).as_bytes())?;
-    Ok(answer.class != Class::Unknown)
+    Ok(answer.class != StatusClass::Unknown)
 }
 
-fn meaning(profile: &Profile, answer: &Answer) -> String {
+fn meaning(profile: &Profile, answer: &StatusAnswer) -> String {
     let status = clean(&answer.status);
     match answer.class {
-        Class::Ended(outcome) => format!("`{status}` ends the job: {outcome}"),
-        Class::Pending if answer.status == NO_STATUS => "a job without a status has not ended".to_owned(),
-        Class::Pending if answer.at_work => format!("`{status}` is not the end; the job is being worked on"),
-        Class::Pending => format!("`{status}` is not the end"),
-        Class::Unknown if answer.status == NO_STATUS => {
+        StatusClass::Finished(outcome) => format!("`{status}` ends the job: {outcome}"),
+        StatusClass::Pending if answer.status == NO_STATUS => {
+            "a job without a status has not ended".to_owned()
+        }
+        StatusClass::Pending if answer.at_work => {
+            format!("`{status}` is not the end; the job is being worked on")
+        }
+        StatusClass::Pending => format!("`{status}` is not the end"),
+        StatusClass::Unknown if answer.status == NO_STATUS => {
             format!(
                 "no status: nothing is at {}, so the job would never end; mend status_at",
                 profile.status_at.join(" or ")
             )
         }
-        Class::Unknown => {
+        StatusClass::Unknown => {
             format!("`{status}` is in none of the outcomes, so it does not end the job; add it to outcomes")
         }
     }

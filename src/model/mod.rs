@@ -3,3 +3,4 @@
 pub mod job;
 pub mod delivery;
 pub mod sink;
+pub mod status_answer;

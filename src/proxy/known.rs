@@ -13,10 +13,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     api::{Api, Problem, stored_body},
-    model::job::Outcome,
+    model::{job::Outcome, status_answer::StatusClass},
     schedule::State,
     store::{Found, Stage, StoreError, Watch},
-    upstream::{Class, RoutedJob},
+    upstream::RoutedJob,
     watcher::Follower,
 };
 
@@ -108,7 +108,9 @@ async fn ended(api: &Api, follower: &Follower, watch: Watch) -> Result<Option<Re
     // The last body is an earlier one where that of the end was too large to keep.
     let profile = &follower.source.profile;
     let is_end = |body: &String| {
-        profile.read(body.as_bytes()).is_ok_and(|(answer, _)| matches!(answer.class, Class::Ended(_)))
+        profile
+            .read(body.as_bytes())
+            .is_ok_and(|(answer, _)| matches!(answer.class, StatusClass::Finished(_)))
     };
     Ok(watch.last_body.filter(is_end).map(|body| json(body.into(), Duration::ZERO)))
 }

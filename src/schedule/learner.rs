@@ -16,22 +16,7 @@ use super::{
     },
     pool::Pool,
 };
-use crate::util::units::Time;
-
-/// What the answer to a look said about a job's times.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Seen<'a> {
-    /// The operation it runs.
-    pub endpoint: Option<&'a str>,
-    /// When it was created.
-    pub created_at: Option<Time>,
-    /// When its run started.
-    pub started_at: Option<Time>,
-    /// When it ended.
-    pub ended_at: Option<Time>,
-    /// How long the source asks to wait.
-    pub hint: Option<Duration>,
-}
+use crate::{model::status_answer::StatusAnswer, util::units::Time};
 
 /// What finished jobs cost since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,31 +81,40 @@ impl Learner {
     }
 
     /// Brings what is known of a job up to what an answer says; what was known before comes back, on the same scale.
-    fn date(&mut self, track: &mut Track, seen: &Seen, wall: Time) -> Progress {
-        if let Some(endpoint) = seen.endpoint
+    fn date(&mut self, track: &mut Track, answer: &StatusAnswer, wall: Time) -> Progress {
+        if let Some(endpoint) = answer.endpoint.as_deref()
             && endpoint != track.kind.endpoint
         {
             track.kind = self.kind(Some(endpoint), track.kind.label.clone());
         }
         let before_start = track.known().started.is_none();
-        track.dated(seen.created_at, seen.started_at, wall);
+        let [created, started] = [answer.created_at, answer.started_at].map(|at| answer.by_steady_clock(at));
+        track.dated(created, started, wall);
         let known = track.known();
         Progress { started: known.started.filter(|_| !before_start), ..known }
     }
 
     /// A job was seen alive.
-    pub(super) fn alive(&mut self, track: &mut Track, seen: &Seen, now: Instant, wall: Time) {
-        let before = self.date(track, seen, wall);
+    pub(super) fn alive(&mut self, track: &mut Track, answer: &StatusAnswer, now: Instant, wall: Time) {
+        let before = self.date(track, answer, wall);
         track.seen(wall);
         self.model.alive(&track.kind, before, track.known(), self.seconds(now));
         self.lessons += 1;
     }
 
     /// A job was seen to have ended. `random` lies in [0, 1).
-    pub(super) fn ended(&mut self, ended: &mut Ended, seen: &Seen, now: Instant, wall: Time, random: f64) {
+    pub(super) fn ended(
+        &mut self,
+        ended: &mut Ended,
+        answer: &StatusAnswer,
+        now: Instant,
+        wall: Time,
+        random: f64,
+    ) {
         let track = &mut ended.track;
-        let before = self.date(track, seen, wall);
-        let told = seen.ended_at.filter(|at| track.is_exact() && *at >= track.born);
+        let before = self.date(track, answer, wall);
+        let ended_at = answer.by_steady_clock(answer.ended_at);
+        let told = ended_at.filter(|at| track.is_exact() && *at >= track.born);
         let told = told.map(|at| track.age(at.min(wall)));
         let learns = ended.finished && (told.is_some() || track.is_bracketed(ended.registered_at));
         let end = if learns { End::Finished(told) } else { End::Dropped };
@@ -129,7 +123,7 @@ impl Learner {
         self.lessons += 1;
         self.tally.jobs += 1;
         self.tally.polls += ended.polls;
-        if let Some(at) = seen.ended_at.filter(|at| *at >= ended.registered_at) {
+        if let Some(at) = ended_at.filter(|at| *at >= ended.registered_at) {
             self.tally.timed += 1;
             self.tally.delay += wall.since(at).as_secs_f64();
         }

@@ -34,7 +34,7 @@ pub use failing::Standpoint;
 pub use health::{Health, Request, Sign, State};
 pub use history::{FailureHistory, Row, RowKind};
 pub use lanes::SLOW;
-pub use learner::{Ended, Seen, Tally};
+pub use learner::{Ended, Tally};
 pub use policy::{next_wait, resumed_wait};
 pub use seeing::{Curves, KindSeen};
 pub use stamps::Stamps;
@@ -49,6 +49,7 @@ use self::{
     pool::Pool,
 };
 use crate::{
+    model::status_answer::StatusAnswer,
     store::{Stage, Watch},
     util::{budget::Budget, due_queue::DueQueue, units::Time},
 };
@@ -292,11 +293,11 @@ impl Schedule {
     }
 
     /// A job was seen alive: what that teaches, and what the source says of its times.
-    pub fn alive(&mut self, number: u64, seen: &Seen, now: Instant, wall: Time) {
+    pub fn alive(&mut self, number: u64, answer: &StatusAnswer, now: Instant, wall: Time) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         entry.answered = true;
-        entry.hint = seen.hint;
-        self.learner.alive(&mut entry.track, seen, now, wall);
+        entry.hint = answer.hint;
+        self.learner.alive(&mut entry.track, answer, now, wall);
     }
 
     /// What is known of a job whose end was seen, to be told to [`ended`](Self::ended) once that is recorded.
@@ -308,8 +309,8 @@ impl Schedule {
     }
 
     /// A job was seen to have ended. `random` lies in [0, 1).
-    pub fn ended(&mut self, ended: &mut Ended, seen: &Seen, now: Instant, wall: Time, random: f64) {
-        self.learner.ended(ended, seen, now, wall, random);
+    pub fn ended(&mut self, ended: &mut Ended, answer: &StatusAnswer, now: Instant, wall: Time, random: f64) {
+        self.learner.ended(ended, answer, now, wall, random);
     }
 
     /// Goes on from what another schedule of the same source knows, its watches aside. Of the budget what is left counts, so

@@ -1,13 +1,14 @@
 //! What following a job writes down: a status that changed, the end, the event.
 
-use std::collections::BTreeMap;
-
 use super::{
     Change, Delivery, DeliveryKey, End, Event, News, Said, Stage, Step, Store, StoreError, StoredJob, Watch,
     keys, registering::load, removing, txn::Txn,
 };
 use crate::{
-    model::job::{EventType, Outcome, Progress, Run, event_id, progress_id},
+    model::{
+        job::{EventType, Outcome, Progress, Run, event_id, progress_id},
+        status_answer::StatusAnswer,
+    },
     util::units::Time,
 };
 
@@ -20,35 +21,6 @@ const KEPT_PROGRESS: usize = 16;
 /// While so many progress events of a watch are undelivered no further one is made: a source that changes its
 /// word with every look must not fill the disk while a sink is down.
 const MAX_PROGRESS: usize = 256;
-
-/// What an answer of the source said about a job.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Observation {
-    /// The source's word.
-    pub status: String,
-    /// When the job was created, as the source says.
-    pub made_at: Option<Time>,
-    /// The operation the job runs.
-    pub endpoint: Option<String>,
-    /// The job's own metadata.
-    pub metadata: Option<BTreeMap<String, String>>,
-    /// The body it was read in, when it is small enough to keep.
-    pub body: Option<String>,
-    /// When the job ended, as the source says.
-    pub ended_at: Option<Time>,
-    /// How far the source's clock is ahead of ours, in milliseconds.
-    pub clock_ahead: i64,
-    /// Which run it speaks of.
-    pub attempt: Run,
-    /// The job is being worked on.
-    pub at_work: bool,
-    /// Where the status body says that the result is; empty when it names none.
-    pub result: Option<String>,
-    /// The job's own error.
-    pub error: Option<String>,
-    /// The print of the key that it was asked with.
-    pub key: Option<String>,
-}
 
 /// What became of a watch whose end was seen.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +39,7 @@ impl Store {
     pub async fn observe<R>(
         &self,
         number: u64,
-        seen: &Observation,
+        seen: &StatusAnswer,
         polls: u64,
         route: R,
         now: Time,
@@ -100,7 +72,7 @@ impl Store {
         &self,
         number: u64,
         outcome: Outcome,
-        seen: &Observation,
+        seen: &StatusAnswer,
         polls: u64,
         now: Time,
     ) -> Ended {
@@ -250,24 +222,24 @@ impl Store {
 }
 
 impl Watch {
-    fn take_in(&mut self, seen: Observation) {
+    fn take_in(&mut self, seen: StatusAnswer) {
+        self.made_at = seen.by_wall_clock(seen.created_at).or(self.made_at);
         self.status = Some(seen.status);
-        self.made_at = seen.made_at.or(self.made_at);
         self.endpoint = seen.endpoint.or(self.endpoint.take());
         self.metadata = seen.metadata.or(self.metadata.take());
         self.last_body = seen.body.or(self.last_body.take());
-        self.key = seen.key;
+        self.key = seen.key_fingerprint;
         self.last_error = None;
     }
 
     /// What an answer that is not the end is news of, and takes note of which run is at work.
-    fn progress_seen(&mut self, seen: &Observation) -> Vec<Progress> {
+    fn progress_seen(&mut self, seen: &StatusAnswer) -> Vec<Progress> {
         let mut news = Vec::new();
         if !seen.at_work {
             // Back in the queue: what starts next is another run.
             self.started = None;
-        } else if self.started.as_ref().is_none_or(|known| !known.same_run(&seen.attempt)) {
-            self.started = Some(Box::new(seen.attempt.clone()));
+        } else if self.started.as_ref().is_none_or(|known| !known.same_run(&seen.run)) {
+            self.started = Some(Box::new(seen.run.clone()));
             news.push(Progress::Started);
         }
         if self.status.as_ref().is_some_and(|known| *known != seen.status) {
@@ -291,7 +263,7 @@ fn end(
     txn: &mut Txn<'_>,
     number: u64,
     outcome: Outcome,
-    seen: Observation,
+    seen: StatusAnswer,
     polls: u64,
     now: Time,
 ) -> Result<Ended, StoreError> {
@@ -303,7 +275,7 @@ fn end(
         }
         None => return Ok(Ended::Gone),
     };
-    let attempt = watch.fresh_run(seen.attempt.clone());
+    let attempt = watch.fresh_run(seen.run.clone());
     let (ended_at, clock_ahead) = (seen.ended_at, seen.clock_ahead);
     let (result, error) = (seen.result.clone(), seen.error.clone());
     watch.polls = polls;

@@ -67,7 +67,7 @@ pub use config::StoreConfig;
 pub use delivering::{AttemptDone, Owner};
 pub use error::{OpenError, StoreError};
 pub use export::Export;
-pub use following::{Ended, Observation};
+pub use following::Ended;
 pub use inspect::{Flaw, Stats};
 pub use keys::DeliveryKey;
 pub use moving::Handed;

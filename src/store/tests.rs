@@ -26,6 +26,7 @@ use crate::{
     model::{
         delivery::DeliveryAttempt,
         job::{EventType, JobId, Outcome, Run},
+        status_answer::StatusAnswer,
     },
     util::units::{Size, Time},
 };
@@ -142,19 +143,19 @@ impl Bench {
 const BODY: &[u8] = br#"{"status":"completed","n":1e-400}"#;
 
 /// A status answer of the run with this number.
-fn seen(status: &str, run: u32) -> Observation {
-    Observation {
+fn seen(status: &str, run: u32) -> StatusAnswer {
+    StatusAnswer {
         status: status.to_owned(),
-        attempt: Run { attempt_count: Some(run.to_string()), ..Run::default() },
+        run: Run { attempt_count: Some(run.to_string()), ..Run::default() },
         ended_at: Some(at(9)),
         body: Some(format!("{{\"status\":\"{status}\"}}")),
-        ..Observation::default()
+        ..StatusAnswer::default()
     }
 }
 
 /// A status answer of a source that says nothing about runs.
-fn silent(status: &str) -> Observation {
-    Observation { attempt: Run::default(), ..seen(status, 0) }
+fn silent(status: &str) -> StatusAnswer {
+    StatusAnswer { run: Run::default(), ..seen(status, 0) }
 }
 
 /// A route to these sinks.

@@ -1,13 +1,16 @@
 //! Reading what a source says about a job, whichever generation of its API wrote it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use super::{
     Profile, Template,
     times::{self, Scalar, run_mark},
 };
 use crate::{
-    model::job::{Outcome, Run},
+    model::{
+        job::{Outcome, Run},
+        status_answer::{StatusAnswer, StatusClass},
+    },
     util::{
         json_slice::{Pointers, Raw, Scan, Values},
         units::Time,
@@ -29,49 +32,6 @@ const MAX_WORD_TEXT: usize = 8 << 10;
 
 /// More characters of a job's error are not kept.
 const MAX_ERROR: usize = 512;
-
-/// What a status word means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Not ended.
-    Pending,
-    /// Nobody knows this word; it counts as not ended.
-    Unknown,
-    /// Ended.
-    Ended(Outcome),
-}
-
-/// What a source said about a job.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The status word, untouched.
-    pub status: String,
-    /// What it means.
-    pub class: Class,
-    /// The operation the job runs.
-    pub endpoint: Option<String>,
-    /// The job's own metadata; values that are no strings are kept as JSON text.
-    pub metadata: Option<BTreeMap<String, String>>,
-    /// Which run it speaks of.
-    pub attempt: Run,
-    /// How far the source's clock is ahead of ours, in milliseconds.
-    pub clock_ahead: i64,
-    /// When the job was created, by the source's clock, as are the times below.
-    pub created_at: Option<Time>,
-    /// When its run started.
-    pub started_at: Option<Time>,
-    /// When the job ended.
-    pub ended_at: Option<Time>,
-    /// How long the source asks to wait before the next look.
-    pub hint: Option<Duration>,
-    /// Its word says that it is being worked on, or it says when that began.
-    pub at_work: bool,
-    /// Where the result of a job that ended is, when the status body says it: a path or a URL, or nothing when the status
-    /// body is all there is.
-    pub result: Option<String>,
-    /// The job's own error.
-    pub error: Option<String>,
-}
 
 /// What is recorded as the status of a body that has none.
 pub const NO_STATUS: &str = "none";
@@ -99,7 +59,7 @@ impl Profile {
     ///
     /// # Errors
     /// In words, when it is no JSON, or has no status where one is required.
-    pub fn read(&self, body: &[u8]) -> Result<(Answer, Values), String> {
+    pub fn read(&self, body: &[u8]) -> Result<(StatusAnswer, Values), String> {
         let mut scan = Scan::new(&self.wanted);
         let read = scan.push(body).and_then(|()| scan.finish());
         read.map_err(|error| format!("the answer is no JSON: {error}"))?;
@@ -111,9 +71,9 @@ impl Profile {
     ///
     /// # Errors
     /// In words, when it has no status where one is required.
-    pub fn answer(&self, values: &Values) -> Result<Answer, String> {
+    pub fn answer(&self, values: &Values) -> Result<StatusAnswer, String> {
         let (status, class) = self.status_in(&self.status_at, values);
-        if status.is_empty() && class != Class::Pending && self.status_required {
+        if status.is_empty() && class != StatusClass::Pending && self.status_required {
             return Err(format!("the answer has no status at {}", listed(&self.status_at)));
         }
         let word_of = |pointers: &[String]| values.first(pointers).and_then(short);
@@ -121,11 +81,11 @@ impl Profile {
         let started_at = values.first(&self.started_at);
         let is_running = self.running.contains(&status.to_lowercase());
         let at = |pointer: &Option<String>| values.at(pointer.as_deref()?);
-        Ok(Answer {
+        Ok(StatusAnswer {
             class,
             endpoint: at(&self.endpoint_at).and_then(short),
             metadata: at(&self.metadata_at).and_then(metadata),
-            attempt: Run {
+            run: Run {
                 completed_at: ended_at.and_then(discriminator),
                 attempt_count: word_of(&self.attempt_at),
                 started_at: started_at.and_then(discriminator),
@@ -135,39 +95,38 @@ impl Profile {
             created_at: values.first(&self.created_at).and_then(instant),
             started_at: started_at.and_then(instant),
             ended_at: ended_at.and_then(instant),
-            clock_ahead: 0,
-            hint: None,
-            result: None,
             error: values.first_there(&self.error_at).map(error_text),
             status: match status.as_str() {
                 "" => NO_STATUS.to_owned(),
                 status => status.chars().take(MAX_WORD).collect(),
             },
+            ..StatusAnswer::default()
         })
     }
 
     /// Whether the part of a status body that was read says enough: all of it, or that the job goes on.
     pub(super) fn is_enough(&self, values: &Values) -> bool {
-        let goes_on = || self.answer(values).is_ok_and(|answer| !matches!(answer.class, Class::Ended(_)));
+        let goes_on =
+            || self.answer(values).is_ok_and(|answer| !matches!(answer.class, StatusClass::Finished(_)));
         values.is_settled() || (values.is_known(&self.status_at) && goes_on())
     }
 }
 
 impl Profile {
     /// Returns the status word of a body, empty when it has none, and what the body says of the job's end.
-    pub fn status_in(&self, status_at: &[String], values: &Values) -> (String, Class) {
+    pub fn status_in(&self, status_at: &[String], values: &Values) -> (String, StatusClass) {
         let first = |pointers: &[String]| values.first(pointers).and_then(Raw::word);
         for value in self.pending_while.iter().filter_map(|pointer| values.at(pointer)?.word()) {
             match value.to_lowercase().as_str() {
-                "true" => return (first(status_at).unwrap_or_default(), Class::Pending),
+                "true" => return (first(status_at).unwrap_or_default(), StatusClass::Pending),
                 "false" => {}
-                _ if self.classify(&value) == Class::Pending => return (value, Class::Pending),
+                _ if self.classify(&value) == StatusClass::Pending => return (value, StatusClass::Pending),
                 _ => {}
             }
         }
         let status = first(status_at).unwrap_or_default();
         let class = self.classify(&status);
-        if class != Class::Ended(Outcome::Completed) {
+        if class != StatusClass::Finished(Outcome::Completed) {
             return (status, class);
         }
         // An error may be longer than any word.
@@ -175,8 +134,8 @@ impl Profile {
         let error =
             self.failed_at.iter().filter_map(shown).find(|value| !value.eq_ignore_ascii_case("false"));
         let class = error.map_or(class, |error| match self.classify(&error) {
-            class @ Class::Ended(Outcome::Cancelled | Outcome::Expired) => class,
-            _ => Class::Ended(Outcome::Failed),
+            class @ StatusClass::Finished(Outcome::Cancelled | Outcome::Expired) => class,
+            _ => StatusClass::Finished(Outcome::Failed),
         });
         (status, class)
     }
@@ -228,7 +187,7 @@ mod tests {
     use super::*;
     use crate::upstream::{SourceConfig, SourceType};
 
-    fn read(body: &str) -> Result<Answer, String> {
+    fn read(body: &str) -> Result<StatusAnswer, String> {
         let profile = Profile::of(&super::super::SourceConfig::default()).unwrap();
         profile.read(body.as_bytes()).map(|(answer, _)| answer)
     }
@@ -241,18 +200,18 @@ mod tests {
             r#"{"status":"completed","completed_at":"2026-03-04T08:00:19Z","started_at":"2026-03-04T08:00:02.000000+00:00","attempt_count":1}"#,
         )
         .unwrap();
-        assert!(epoch.attempt.same_run(&iso.attempt), "{epoch:?} {iso:?}");
+        assert!(epoch.run.same_run(&iso.run), "{epoch:?} {iso:?}");
         assert_eq!(epoch.ended_at, iso.ended_at);
-        assert_eq!(epoch.class, Class::Ended(Outcome::Completed));
+        assert_eq!(epoch.class, StatusClass::Finished(Outcome::Completed));
     }
 
     #[test]
     fn missing_and_unknown_fields_are_accepted() {
         let answer = read(r#"{"status":"in_progress","novel":[1],"metadata":{"a":"b","n":3}}"#).unwrap();
-        assert_eq!(answer.class, Class::Pending);
+        assert_eq!(answer.class, StatusClass::Pending);
         assert_eq!(answer.metadata.unwrap()["n"], "3");
-        assert!(answer.attempt.is_silent());
-        assert_eq!(read(r#"{"status":"paused_for_lunch"}"#).unwrap().class, Class::Unknown);
+        assert!(answer.run.is_silent());
+        assert_eq!(read(r#"{"status":"paused_for_lunch"}"#).unwrap().class, StatusClass::Unknown);
     }
 
     #[test]
@@ -282,7 +241,7 @@ mod tests {
             let answer = read(&body).unwrap();
             assert_eq!(
                 (answer.class, answer.ended_at),
-                (Class::Ended(Outcome::Completed), Some(Time(1_772_611_219_000)))
+                (StatusClass::Finished(Outcome::Completed), Some(Time(1_772_611_219_000)))
             );
             assert_eq!(
                 answer.metadata.unwrap(),
@@ -294,7 +253,7 @@ mod tests {
         let odd =
             read(r#"{"status":"failed","error":NaN,"completed_at":NaN,"metadata":{"n":NaN,"o":{"x": 1}}}"#)
                 .unwrap();
-        assert_eq!((odd.error, odd.ended_at, odd.attempt.completed_at), (None, None, None));
+        assert_eq!((odd.error, odd.ended_at, odd.run.completed_at), (None, None, None));
         let metadata = odd.metadata.unwrap();
         assert_eq!((metadata["n"].as_str(), metadata["o"].as_str()), ("NaN", r#"{"x": 1}"#));
     }
@@ -307,13 +266,13 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(answer.error.map(|error| error.len()), Some(MAX_ERROR));
-        assert_eq!((answer.attempt.attempt_count, answer.metadata), (None, None));
+        assert_eq!((answer.run.attempt_count, answer.metadata), (None, None));
         assert!(read(&format!(r#"{{"status":"{long}"}}"#)).is_err());
         let config = SourceConfig { profile: SourceType::named("fal").unwrap(), ..SourceConfig::default() };
         let (answer, _) = Profile::of(&config)
             .unwrap()
             .read(format!(r#"{{"status":"COMPLETED","error":"{long}"}}"#).as_bytes())
             .unwrap();
-        assert_eq!(answer.class, Class::Ended(Outcome::Failed), "an error that is no word is one");
+        assert_eq!(answer.class, StatusClass::Finished(Outcome::Failed), "an error that is no word is one");
     }
 }

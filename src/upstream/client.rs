@@ -14,7 +14,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    Answer, Class, Failure, Links, Misfit, Origin, Profile, SourceConfig, StatusBody, Template, Unfilled,
+    Failure, Links, Misfit, Origin, Profile, SourceConfig, StatusBody, Template, Unfilled,
     decode::Decoded,
     failure::{foreign, refusal, unanswered},
     limits::asked_wait,
@@ -23,7 +23,10 @@ use super::{
     times::SourceClock,
 };
 use crate::{
-    model::job::JobId,
+    model::{
+        job::JobId,
+        status_answer::{StatusAnswer, StatusClass},
+    },
     telemetry,
     util::{
         clock,
@@ -183,7 +186,7 @@ impl Source {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn status(&self, job: JobRef<'_>) -> Result<(Answer, StatusBody), Failure> {
+    pub async fn status(&self, job: JobRef<'_>) -> Result<(StatusAnswer, StatusBody), Failure> {
         if self.uses_fallback() {
             return self.status_from_fallback(job).await;
         }
@@ -198,7 +201,7 @@ impl Source {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn status_from_fallback(&self, job: JobRef<'_>) -> Result<(Answer, StatusBody), Failure> {
+    pub async fn status_from_fallback(&self, job: JobRef<'_>) -> Result<(StatusAnswer, StatusBody), Failure> {
         let path = self.profile.fallback_status_path.as_ref().unwrap_or(&self.profile.status_path);
         self.status_at(path, job).await
     }
@@ -213,7 +216,11 @@ impl Source {
         }
     }
 
-    async fn status_at(&self, path: &Template, job: JobRef<'_>) -> Result<(Answer, StatusBody), Failure> {
+    async fn status_at(
+        &self,
+        path: &Template,
+        job: JobRef<'_>,
+    ) -> Result<(StatusAnswer, StatusBody), Failure> {
         let address = self.filled(path, job, None)?;
         let response = self.send(&address).await?;
         if let Some(failure) = refusal(&response) {
@@ -224,16 +231,15 @@ impl Source {
         let body = self.read_status(Decoded::of(response)?).await?;
         let mut answer = body.answer(&self.profile).map_err(Failure::Trouble)?;
         self.check_times(&mut answer, clock, job.id);
-        let result = match answer.class {
-            Class::Ended(_) => self.result_in(job, &body.values),
-            Class::Pending | Class::Unknown => None,
-        };
-        Ok((Answer { hint, result, ..answer }, body))
+        if let StatusClass::Finished(_) = answer.class {
+            answer.result = self.result_in(job, &body.values);
+        }
+        Ok((StatusAnswer { hint, ..answer }, body))
     }
 
     /// Drops what cannot be true of the times of an answer, and warns of it once.
-    fn check_times(&self, answer: &mut Answer, clock: SourceClock, job_id: &JobId) {
-        if let Some(time) = answer.check_times(clock)
+    fn check_times(&self, answer: &mut StatusAnswer, clock: SourceClock, job_id: &JobId) {
+        if let Some(time) = clock.drop_untrue(answer)
             && !self.odd_times.swap(true, Ordering::Relaxed)
         {
             let source = &self.name;

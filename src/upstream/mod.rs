@@ -21,7 +21,7 @@ mod status;
 mod template;
 mod times;
 
-pub use answer::{Answer, Class, NO_STATUS};
+pub use answer::NO_STATUS;
 pub use builtin::{BuiltIn, CUSTOM, SourceType, TYPES};
 pub use client::{JobRef, Source, SourceError};
 pub use config::{Outcomes, SourceConfig};

@@ -9,13 +9,13 @@ use std::{
 use http::{HeaderName, header::AUTHORIZATION};
 
 use super::{
-    Class, Outcomes, SourceConfig,
+    Outcomes, SourceConfig,
     answer::wanted,
     origin::{Origin, base_url},
     template::{Template, Unfilled, check_pointer, is_absolute, is_name},
 };
 use crate::{
-    model::job::Outcome,
+    model::{job::Outcome, status_answer::StatusClass},
     util::{json_slice::Pointers, secret::SecretValue},
 };
 
@@ -83,7 +83,7 @@ pub struct Profile {
     pub retry_path: Option<Template>,
     /// All of these in a status body.
     pub(super) wanted: Arc<Pointers>,
-    words: HashMap<String, Class>,
+    words: HashMap<String, StatusClass>,
 }
 
 /// A key of a source that does not fit.
@@ -113,9 +113,9 @@ impl Profile {
 
     /// What a status word means; the empty one stands for a body that has none.
     #[must_use]
-    pub fn classify(&self, word: &str) -> Class {
+    pub fn classify(&self, word: &str) -> StatusClass {
         let other = self.words.get(ANY_OTHER).filter(|_| !word.is_empty());
-        self.words.get(&word.to_lowercase()).or(other).copied().unwrap_or(Class::Unknown)
+        self.words.get(&word.to_lowercase()).or(other).copied().unwrap_or(StatusClass::Unknown)
     }
 
     /// The names of the variables that a watch has to bring, because nothing else gives them.
@@ -349,8 +349,8 @@ impl Reader {
         path.zip(id_at)
     }
 
-    fn words(&mut self, outcomes: Option<&Outcomes>) -> HashMap<String, Class> {
-        let mut words: HashMap<String, Class> = HashMap::new();
+    fn words(&mut self, outcomes: Option<&Outcomes>) -> HashMap<String, StatusClass> {
+        let mut words: HashMap<String, StatusClass> = HashMap::new();
         let Some(outcomes) = outcomes else {
             self.misfit(
                 "outcomes",
@@ -359,11 +359,11 @@ impl Reader {
             return words;
         };
         let classes = [
-            (&outcomes.pending, Class::Pending),
-            (&outcomes.completed, Class::Ended(Outcome::Completed)),
-            (&outcomes.failed, Class::Ended(Outcome::Failed)),
-            (&outcomes.cancelled, Class::Ended(Outcome::Cancelled)),
-            (&outcomes.expired, Class::Ended(Outcome::Expired)),
+            (&outcomes.pending, StatusClass::Pending),
+            (&outcomes.completed, StatusClass::Finished(Outcome::Completed)),
+            (&outcomes.failed, StatusClass::Finished(Outcome::Failed)),
+            (&outcomes.cancelled, StatusClass::Finished(Outcome::Cancelled)),
+            (&outcomes.expired, StatusClass::Finished(Outcome::Expired)),
         ];
         for (list, class) in classes {
             for word in list {
@@ -375,7 +375,7 @@ impl Reader {
                 }
             }
         }
-        if !words.values().any(|class| matches!(class, Class::Ended(_))) {
+        if !words.values().any(|class| matches!(class, StatusClass::Finished(_))) {
             self.misfit("outcomes", "no word ends a job, so no watch would ever end");
         }
         words

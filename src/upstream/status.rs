@@ -5,10 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Failure, Profile, Source, decode::Decoded, failure::timed_out};
-use crate::util::{
-    json_slice::{NotJson, Scan, Values},
-    units::Size,
+use super::{Failure, Profile, Source, decode::Decoded, failure::timed_out};
+use crate::{
+    model::status_answer::StatusAnswer,
+    util::{
+        json_slice::{NotJson, Scan, Values},
+        units::Size,
+    },
 };
 
 /// A body is read to its end within so much, so that its connection serves again. After each further part of this size it is
@@ -38,7 +41,7 @@ impl StatusBody {
     ///
     /// # Errors
     /// In words, when it is no JSON, or has no status where one is required.
-    pub fn answer(&self, profile: &Profile) -> Result<Answer, String> {
+    pub fn answer(&self, profile: &Profile) -> Result<StatusAnswer, String> {
         match &self.error {
             Some(error) => Err(format!("the answer is no JSON: {error}")),
             None => profile.answer(&self.values),

@@ -3,8 +3,10 @@
 
 use http::HeaderMap;
 
-use super::Answer;
-use crate::util::{http_date::server_time, units::Time};
+use crate::{
+    model::status_answer::StatusAnswer,
+    util::{http_date::server_time, units::Time},
+};
 
 /// The start of 2000. No job is older: an earlier time is the zero of some language or counter.
 const EARLIEST: Time = Time(946_684_800_000);
@@ -51,12 +53,6 @@ impl SourceClock {
         Self { now, ahead: if ahead.abs() > TOLERANCE { ahead } else { 0 }, is_known: theirs.is_some() }
     }
 
-    /// How far the source's clock is ahead of ours, in milliseconds.
-    #[must_use]
-    pub fn ahead(self) -> i64 {
-        self.ahead
-    }
-
     /// Whether a time of the source can be true: it is neither before 2000 nor more than a day ahead.
     #[must_use]
     pub fn believes(self, theirs: Time) -> bool {
@@ -66,28 +62,22 @@ impl SourceClock {
     fn ours(self, theirs: Time) -> Time {
         Time(theirs.0.saturating_sub(self.ahead))
     }
-}
 
-impl Answer {
-    /// Drops the times that cannot be true by `clock`, and keeps how far that clock is ahead. Returns one of the dropped
-    /// times. Without a `Date` nothing tells a job that is old from a clock that is behind: then no age is taken from them, and
-    /// the job is as old as its registration.
-    pub fn check_times(&mut self, clock: SourceClock) -> Option<Time> {
-        self.clock_ahead = clock.ahead();
+    /// Drops the times of an answer that cannot be true, and records there how far this clock is ahead. Returns one of the
+    /// dropped times.
+    ///
+    /// An answer without a `Date` keeps only its end time. A job that is old and a clock that is behind look the same
+    /// then, so the job counts as old as its registration.
+    pub fn drop_untrue(self, answer: &mut StatusAnswer) -> Option<Time> {
+        answer.clock_ahead = self.ahead;
         let mut dropped = None;
-        for time in [&mut self.created_at, &mut self.started_at, &mut self.ended_at] {
-            dropped = time.take_if(|time| !clock.believes(*time)).or(dropped);
+        for time in [&mut answer.created_at, &mut answer.started_at, &mut answer.ended_at] {
+            dropped = time.take_if(|time| !self.believes(*time)).or(dropped);
         }
-        if !clock.is_known {
-            (self.created_at, self.started_at) = (None, None);
+        if !self.is_known {
+            (answer.created_at, answer.started_at) = (None, None);
         }
         dropped
-    }
-
-    /// Moves an instant of the source's clock to ours.
-    #[must_use]
-    pub fn ours(&self, theirs: Time) -> Time {
-        Time(theirs.0.saturating_sub(self.clock_ahead))
     }
 }
 
@@ -228,14 +218,14 @@ mod tests {
     fn a_clock_that_is_off_is_told_by_its_date() {
         for off in [-3_600_000, -600_000, -6_000, 6_000, 600_000, 3_600_000, 10 * MAX_AHEAD] {
             let theirs = clock(END, Some(Time(END.0 + off)));
-            assert_eq!(theirs.ahead(), off);
+            assert_eq!(theirs.ahead, off);
             let read = believed(theirs, Scalar::Text(&Time(END.0 + off - 1000).to_string()));
             assert_eq!(read.map(|time| theirs.ours(time)), Some(Time(END.0 - 1000)));
         }
         for off in [-5_000, -999, 0, 999, 5_000] {
-            assert_eq!(clock(END, Some(Time((END.0 + off).div_euclid(1000) * 1000))).ahead(), 0, "{off}");
+            assert_eq!(clock(END, Some(Time((END.0 + off).div_euclid(1000) * 1000))).ahead, 0, "{off}");
         }
-        assert_eq!(clock(END, None).ahead(), 0);
+        assert_eq!(clock(END, None).ahead, 0);
     }
 
     #[test]
@@ -251,10 +241,10 @@ mod tests {
             [(None, None), (Some(Time(0)), None), (Some(never), None), (Some(END), Some(hour_ago))]
         {
             let (mut answer, _) = profile.read(body.as_bytes()).unwrap();
-            let attempt = answer.attempt.clone();
-            assert_eq!(answer.check_times(clock(END, date)), None);
+            let run = answer.run.clone();
+            assert_eq!(clock(END, date).drop_untrue(&mut answer), None);
             assert_eq!((answer.created_at, answer.started_at, answer.clock_ahead), (age, age, 0), "{date:?}");
-            assert_eq!((answer.ended_at, &answer.attempt), (Some(END), &attempt), "{date:?}");
+            assert_eq!((answer.ended_at, &answer.run), (Some(END), &run), "{date:?}");
         }
     }
 

@@ -7,10 +7,13 @@ use std::io;
 use self::body::{Judged, Received, cut, judge};
 
 use crate::{
-    model::job::{EventType, Outcome},
+    model::{
+        job::{EventType, Outcome},
+        status_answer::StatusClass,
+    },
     store::{End, Said, Stage, StoredJob, Watch},
     telemetry::{SpanKind, TraceSpan, text},
-    upstream::{Class, Failure, JobRef, KnownEnd},
+    upstream::{Failure, JobRef, KnownEnd},
     util::clock,
     watcher::{Flight, Follower, Step},
 };
@@ -192,7 +195,7 @@ async fn place(
     }
     let job = JobRef { id: &watch.job_id, vars: &watch.vars };
     let (answer, _) = follower.source.status(job).await?;
-    let Class::Ended(outcome) = answer.class else { return Err(Unfetched::Running) };
+    let StatusClass::Finished(outcome) = answer.class else { return Err(Unfetched::Running) };
     if is_absent(&answer.result, outcome) {
         return Err(Failure::Trouble("the status does not say yet where the result is".to_owned()).into());
     }

@@ -1,14 +1,13 @@
 //! A due watch → one light status request → what its record becomes.
 
 use crate::{
-    model::job::{JobId, Outcome},
-    schedule::Seen,
-    store::{Ended, Observation, Watch},
-    upstream::{Answer, Class, Failure, JobRef, StatusBody},
-    util::{
-        clock::{self, Moment},
-        units::Time,
+    model::{
+        job::{JobId, Outcome},
+        status_answer::{StatusAnswer, StatusClass},
     },
+    store::{Ended, Watch},
+    upstream::{Failure, JobRef, StatusBody},
+    util::clock::{self, Moment},
     watcher::{Flight, Follower, Step},
 };
 
@@ -44,20 +43,22 @@ pub async fn poll(follower: &Follower, flight: &Flight) -> Step {
     flight.arrived();
     let label = match &result {
         Ok((answer, _)) => match answer.class {
-            Class::Ended(_) => "ended",
-            Class::Pending | Class::Unknown => "pending",
+            StatusClass::Finished(_) => "ended",
+            StatusClass::Pending | StatusClass::Unknown => "pending",
         },
         Err(failure) => failure.label(),
     };
     follower.metrics.sources.polls.with_label_values(&[follower.source.name.as_str(), label]).inc();
     let step = match result {
-        Ok((answer, body)) => {
+        Ok((mut answer, body)) => {
             follower.answered(flight);
-            tracing::debug!(source = follower.source.name, %job_id, status = answer.status, "looked");
-            let ended = matches!(answer.class, Class::Ended(_));
-            let key = follower.source.sent_key_print();
-            let step = take_in(follower, number, &job_id, polls, answer, (&body, key.clone())).await;
-            if !ended
+            tracing::debug!(source = follower.source.name, %job_id, status = answer.status, "polled");
+            let is_finished = matches!(answer.class, StatusClass::Finished(_));
+            answer.key_fingerprint = follower.source.sent_key_print();
+            answer.body = (body.is_whole && body.head.len() <= MAX_KEPT_BODY).then(|| text(&body.head));
+            let key = answer.key_fingerprint.clone();
+            let step = take_in(follower, number, &job_id, polls, answer).await;
+            if !is_finished
                 && body.is_whole
                 && let Some(key) = key
             {
@@ -72,7 +73,11 @@ pub async fn poll(follower: &Follower, flight: &Flight) -> Step {
 }
 
 /// The light status. A 404 may mean that the route is missing, not the job: then the heavier route tells.
-async fn ask(follower: &Follower, job: JobRef<'_>, not_found: u32) -> Result<(Answer, StatusBody), Failure> {
+async fn ask(
+    follower: &Follower,
+    job: JobRef<'_>,
+    not_found: u32,
+) -> Result<(StatusAnswer, StatusBody), Failure> {
     let source = &follower.source;
     let answer = source.status(job).await;
     let is_suspicious = not_found >= SUSPICIOUS && source.has_fallback() && !source.uses_fallback();
@@ -97,59 +102,33 @@ async fn take_in(
     number: u64,
     job_id: &JobId,
     polls: u64,
-    answer: Answer,
-    (body, key): (&StatusBody, Option<String>),
+    mut answer: StatusAnswer,
 ) -> Step {
     let clocks = clock::moment();
     let (now, steady) = (clocks.wall, clocks.steady);
-    let class = answer.class;
-    let (endpoint, moment) = (answer.endpoint.clone(), tokio::time::Instant::now());
-    // Ages are told by our own clock, whatever that of the source says.
-    let ours = |time: Option<Time>| time.map(|time| answer.ours(time));
-    let told = |time: Option<Time>| ours(time).map(|time| Time(time.0.saturating_sub(clocks.skew())));
-    let times = Seen {
-        endpoint: endpoint.as_deref(),
-        created_at: told(answer.created_at),
-        started_at: told(answer.started_at),
-        ended_at: told(answer.ended_at),
-        hint: answer.hint,
-    };
-    let made_at = ours(answer.created_at);
-    let seen = Observation {
-        status: answer.status,
-        made_at,
-        endpoint: answer.endpoint,
-        metadata: answer.metadata,
-        body: (body.is_whole && body.head.len() <= MAX_KEPT_BODY).then(|| text(&body.head)),
-        ended_at: answer.ended_at,
-        clock_ahead: answer.clock_ahead,
-        attempt: answer.attempt,
-        at_work: answer.at_work,
-        result: answer.result,
-        error: answer.error,
-        key,
-    };
-    if let Class::Ended(outcome) = class {
-        return end(follower, number, (outcome, &times), &seen, polls, clocks).await;
+    answer.wall_ahead = clocks.skew();
+    if let StatusClass::Finished(outcome) = answer.class {
+        return end(follower, number, outcome, &answer, polls, clocks).await;
     }
-    if class == Class::Unknown {
-        follower.warn_unknown(&seen.status, job_id);
+    if answer.class == StatusClass::Unknown {
+        follower.warn_unknown(&answer.status, job_id);
     }
+    let moment = tokio::time::Instant::now();
     let (changed, overdue) = {
         let mut schedule = follower.schedule();
-        schedule.alive(number, &times, moment, steady);
-        let Some(changed) = schedule.note(number, &seen.status, seen.at_work) else { return Step::Moved };
-        (changed, schedule.is_overdue(number, steady, seen.clock_ahead))
+        schedule.alive(number, &answer, moment, steady);
+        let Some(changed) = schedule.note(number, &answer.status, answer.at_work) else { return Step::Moved };
+        (changed, schedule.is_overdue(number, steady, answer.clock_ahead))
     };
     // A status that stays the same is not written: a poll costs no disk.
     if changed {
-        let made = follower.store.observe(number, &seen, polls, follower.route(), now).await;
+        let made = follower.store.observe(number, &answer, polls, follower.route(), now).await;
         for event in made {
             follower.count(event);
         }
     }
     if overdue {
-        follower.give_up(number, &format!("the deadline passed while it was {}", seen.status)).await;
+        follower.give_up(number, &format!("the deadline passed while it was {}", answer.status)).await;
         return Step::Moved;
     }
     Step::Again
@@ -164,21 +143,21 @@ fn text(body: &[u8]) -> String {
 async fn end(
     follower: &Follower,
     number: u64,
-    (outcome, times): (Outcome, &Seen<'_>),
-    seen: &Observation,
+    outcome: Outcome,
+    answer: &StatusAnswer,
     polls: u64,
     clocks: Moment,
 ) -> Step {
     let finished = matches!(outcome, Outcome::Completed | Outcome::Failed);
     // Once the end is recorded, the entry is that of a fetch.
     let ending = follower.schedule().ending(number, finished);
-    if let Ended::Fetch(_) = follower.store.end(number, outcome, seen, polls, clocks.wall).await {
-        if let Some(ended_at) = times.ended_at {
+    if let Ended::Fetch(_) = follower.store.end(number, outcome, answer, polls, clocks.wall).await {
+        if let Some(ended_at) = answer.by_steady_clock(answer.ended_at) {
             follower.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());
         }
         if let Some(mut ending) = ending {
             let moment = tokio::time::Instant::now();
-            follower.schedule().ended(&mut ending, times, moment, clocks.steady, rand::random());
+            follower.schedule().ended(&mut ending, answer, moment, clocks.steady, rand::random());
         }
     }
     Step::Moved

@@ -70,7 +70,7 @@ fn mean_delay(bad: Bad, seed: u64) -> f64 {
                 delays.push(at.as_secs_f64() - takes);
                 schedule.unfollow(number);
             } else {
-                let seen = Seen { created_at: Some(wall()), ..Seen::default() };
+                let seen = StatusAnswer { created_at: Some(wall()), ..StatusAnswer::default() };
                 schedule.alive(number, &seen, now, time);
                 schedule.note(number, "in_progress", false);
             }

@@ -64,7 +64,7 @@ fn drive(schedule: &mut Schedule, start: Instant, (from, to): (f64, f64)) -> Vec
             match schedule.next(now, wall) {
                 Next::Run(number) => {
                     looks.push(number);
-                    schedule.alive(number, &Seen::default(), now, wall);
+                    schedule.alive(number, &StatusAnswer::default(), now, wall);
                     schedule.done(number, Task::Poll, true, now, wall, 0.5);
                 }
                 Next::Yield => {}
@@ -183,7 +183,7 @@ fn a_request_comes_at_once_and_a_hint_is_heeded() {
     assert!(schedule.look_now(number, now));
     assert_eq!(next(&schedule, number, now), (0.0, "asked"));
     assert_eq!(schedule.next(now, later), Next::Run(number));
-    let seen = Seen { hint: Some(Duration::from_secs(60)), ..Seen::default() };
+    let seen = StatusAnswer { hint: Some(Duration::from_secs(60)), ..StatusAnswer::default() };
     schedule.alive(number, &seen, now, later);
     schedule.done(number, Task::Poll, true, now, later, 0.0);
     assert_eq!(next(&schedule, number, now), (60.0, "hint"));
@@ -220,10 +220,10 @@ fn what_a_job_teaches_is_kept_by_kind() {
         fresh.labels.insert("model".to_owned(), model.to_owned());
         schedule.follow(&fresh, start, wall());
         let (now, later) = after(start, 30.0);
-        let seen = Seen {
+        let seen = StatusAnswer {
             created_at: Some(wall()),
             ended_at: Some(wall().after(Duration::from_secs(20))),
-            ..Seen::default()
+            ..StatusAnswer::default()
         };
         let mut ended = schedule.ending(number, true).unwrap();
         schedule.ended(&mut ended, &seen, now, later, 0.5);
@@ -294,7 +294,7 @@ proptest! {
                     open.remove(&number);
                 }
                 Step::Alive(hint) => if let Some(number) = running.pop() {
-                    let seen = Seen { hint: hint.map(Duration::from_secs), ..Seen::default() };
+                    let seen = StatusAnswer { hint: hint.map(Duration::from_secs), ..StatusAnswer::default() };
                     schedule.alive(number, &seen, now, wall);
                     schedule.done(number, Task::Poll, true, now, wall, 0.5);
                 },
@@ -306,7 +306,7 @@ proptest! {
                 },
                 Step::End => if let Some(number) = running.pop() {
                     if let Some(mut ended) = schedule.ending(number, true) {
-                        schedule.ended(&mut ended, &Seen::default(), now, wall, 0.5);
+                        schedule.ended(&mut ended, &StatusAnswer::default(), now, wall, 0.5);
                     }
                     schedule.unfollow(number);
                     open.remove(&number);

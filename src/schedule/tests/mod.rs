@@ -7,7 +7,7 @@ mod learned;
 use std::time::Duration;
 
 use super::*;
-use crate::util::units::HumanDuration;
+use crate::{model::status_answer::StatusAnswer, util::units::HumanDuration};
 
 pub(super) fn watch(number: u64, stage: Stage) -> Watch {
     let json = serde_json::json!({
@@ -177,7 +177,7 @@ async fn a_doubted_source_is_asked_about_a_job_that_was_not_polled_just_now() {
     let (now, at) = after(1000);
     let Next::Run(known) = schedule.next(now, at) else { panic!("a poll is due") };
     schedule.record_answer(request(known, now));
-    schedule.alive(known, &Seen::default(), now, at);
+    schedule.alive(known, &StatusAnswer::default(), now, at);
     schedule.note(known, "queued", false);
     schedule.done(known, Task::Poll, true, now, at, 0.99);
     for millis in 1..4 {

@@ -7,14 +7,17 @@ use crate::model::job::Phase;
 async fn an_observation_is_taken_in_and_marks_the_run_as_seen() {
     let bench = Bench::new();
     let watch = bench.watch("job_1").await;
-    let more = Observation {
+    let more = StatusAnswer {
         endpoint: Some("/v1/extractions".to_owned()),
         metadata: Some(labels([("order", "204")])),
         ..seen("in_progress", 1)
     };
     bench.store.observe(watch.number, &more, 2, to(&[]), at(1)).await;
     // What a later answer leaves out stays.
-    bench.store.observe(watch.number, &Observation { body: None, ..seen("odd", 1) }, 3, to(&[]), at(2)).await;
+    bench
+        .store
+        .observe(watch.number, &StatusAnswer { body: None, ..seen("odd", 1) }, 3, to(&[]), at(2))
+        .await;
     let watch = bench.read(watch.number);
     assert_eq!((watch.status.as_deref(), watch.polls, watch.seen_running), (Some("odd"), 3, true));
     assert_eq!(watch.endpoint.as_deref(), Some("/v1/extractions"));
@@ -116,7 +119,7 @@ async fn a_run_that_was_told_makes_no_second_event_and_a_new_run_does() {
     let done = bench.finish("job_1", &[]).await;
     bench.watch("job_1").await;
     // The same run, its data gone by now, and a route that leaves a field out.
-    let same = Observation { attempt: Run::default(), ..seen("expired", 1) };
+    let same = StatusAnswer { run: Run::default(), ..seen("expired", 1) };
     assert_eq!(bench.store.end(done.number, Outcome::Expired, &same, 5, at(20)).await, Ended::Known);
     let back = bench.read(done.number);
     assert_eq!((back.phase(), back.end.as_ref()), (Phase::Done, done.end.as_ref()));

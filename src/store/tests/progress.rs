@@ -4,13 +4,13 @@ use super::*;
 use crate::model::{delivery::DeliveryState, job::Phase};
 
 /// A status answer of a job that is being worked on.
-fn at_work(run: u32) -> Observation {
-    Observation { at_work: true, ..seen("in_progress", run) }
+fn at_work(run: u32) -> StatusAnswer {
+    StatusAnswer { at_work: true, ..seen("in_progress", run) }
 }
 
 impl Bench {
     /// Records a look, and tells what was made of it for one sink.
-    async fn look(&self, watch: &Watch, seen: &Observation, now: Time) -> Vec<&'static str> {
+    async fn look(&self, watch: &Watch, seen: &StatusAnswer, now: Time) -> Vec<&'static str> {
         let made = self.store.observe(watch.number, seen, 1, to(&["app"]), now).await;
         made.into_iter().map(EventType::as_str).collect()
     }
@@ -68,7 +68,7 @@ async fn a_run_starts_once_and_a_retry_in_place_is_another_run() {
     assert_eq!(bench.look(&watch, &at_work(1), at(1)).await, ["job.started"]);
     assert_eq!(bench.look(&watch, &seen("queued", 1), at(2)).await, ["job.updated"]);
     assert_eq!(bench.look(&watch, &at_work(2), at(3)).await, ["job.started", "job.updated"]);
-    let other = Observation { status: "nearly_done".to_owned(), ..at_work(2) };
+    let other = StatusAnswer { status: "nearly_done".to_owned(), ..at_work(2) };
     assert_eq!(bench.look(&watch, &other, at(4)).await, ["job.updated"]);
     bench.end_run(&watch, 2, at(5)).await;
     bench.watch("job_1").await;

@@ -135,7 +135,7 @@ async fn trap_6_no_record_becomes_a_file_of_its_own() {
         ..Registration::new("retab", id("x".repeat(256)))
     };
     let Registered::New(watch) = bench.register(most, at(0)).await else { panic!("new") };
-    let large = Observation {
+    let large = StatusAnswer {
         body: Some("y".repeat(16 << 10)),
         metadata: Some((0..16).map(|n| (format!("{n:064}"), "ü".repeat(512))).collect()),
         ..seen("in_progress", 1)

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    model::job::JobId,
-    upstream::{Class, JobRef, NO_STATUS, Profile, Source},
+    model::{job::JobId, status_answer::StatusClass},
+    upstream::{JobRef, NO_STATUS, Profile, Source},
     util::{
         http_client::{Outgoing, guard::Trust},
         json_slice::Raw,
@@ -50,9 +50,9 @@ fn check(name: &str, case: &Case) {
 
     let (answer, json) = source.profile.read(case.body.to_string().as_bytes()).unwrap();
     let class = match answer.class {
-        Class::Unknown if answer.status != NO_STATUS => "unknown",
-        Class::Pending | Class::Unknown => "pending",
-        Class::Ended(outcome) => outcome.as_str(),
+        StatusClass::Unknown if answer.status != NO_STATUS => "unknown",
+        StatusClass::Pending | StatusClass::Unknown => "pending",
+        StatusClass::Finished(outcome) => outcome.as_str(),
     };
     assert_eq!(class, case.class, "{at}: {}", answer.status);
     if class == "pending" {
@@ -124,7 +124,7 @@ fn no_profile_takes_a_new_word_for_an_end() {
         };
         let profile = Profile::of(&config).unwrap();
         for word in ["a word of tomorrow", "{}", "0", "-1", "null", "CANCELING_", "completed?"] {
-            assert_eq!(profile.classify(word), Class::Unknown, "{name}: {word}");
+            assert_eq!(profile.classify(word), StatusClass::Unknown, "{name}: {word}");
         }
     }
 }

@@ -13,8 +13,9 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Unfetched;
 use crate::{
+    model::status_answer::StatusClass,
     store::{Incoming, Said, Spool, Watch},
-    upstream::{Class, Failure, Profile},
+    upstream::{Failure, Profile},
     util::json_slice::{NotJson, Pointers, Scan, Values, copy_value},
 };
 
@@ -97,10 +98,10 @@ pub(super) async fn judge(profile: &Profile, received: &Received) -> Result<Judg
 /// What a job says of its own end.
 fn end_in(profile: &Profile, status_at: &[String], values: &Values) -> Result<Said, Unfetched> {
     let (status, class) = profile.status_in(status_at, values);
-    if status.is_empty() && class != Class::Pending {
+    if status.is_empty() && class != StatusClass::Pending {
         return Err(Failure::Trouble("the job has no status".to_owned()).into());
     }
-    let Class::Ended(outcome) = class else { return Err(Unfetched::Running) };
+    let StatusClass::Finished(outcome) = class else { return Err(Unfetched::Running) };
     let error = values.first(&profile.error_at).map(|raw| raw.shown().chars().take(MAX_ERROR).collect());
     Ok(Said { status: status.chars().take(MAX_STATUS).collect(), outcome, error })
 }
