@@ -33,7 +33,7 @@ RUN touch src/lib.rs src/main.rs \
 
 FROM scratch
 LABEL org.opencontainers.image.title="tidings" \
-      org.opencontainers.image.description="Brings word when asynchronous jobs end" \
+      org.opencontainers.image.description="Tells your systems when asynchronous jobs finish" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /build/tidings /tidings
 COPY --from=build /build/root/ /
