@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tidings::{mock::JobPlan, util::units::HumanDuration};
 use tokio::net::TcpListener;
 
-use crate::harness::{Flow, Reply, Request, eventually};
+use crate::harness::{Flow, Reply, Request, eventually, together};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -111,33 +111,35 @@ async fn a_few_failures_show_a_sink_as_failing_and_a_success_as_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_event_that_is_taken_closes_the_breaker_and_so_does_resume() {
-    for route in ["/v1/sinks/app/test", "/v1/sinks/app/resume"] {
-        // A schedule so long that no probe is made while the test runs.
-        let flow = Flow::start(&[HumanDuration(HOUR)], |_| ()).await;
-        flow.receiver.always(Reply::status(500));
-        let mut all = Vec::new();
-        while flow.sink("app").await.unwrap()["breaker"] != "open" {
-            all.push(flow.job().await);
-        }
-        all.extend(jobs(&flow, "late", 3).await);
-        flow.receiver.always(Reply::status(204));
-        assert_eq!(flow.daemon.post(route, &Value::Null).await.0, 200);
-        delivered(&flow, &all[all.len() - 13..]).await;
-        assert_eq!(flow.sink("app").await.unwrap()["breaker"], "closed");
-        flow.stop().await;
+    together(["/v1/sinks/app/test", "/v1/sinks/app/resume"].into_iter().map(closes_the_breaker)).await;
+}
+
+async fn closes_the_breaker(route: &'static str) {
+    // A schedule so long that no probe is made while the test runs.
+    let flow = Flow::start(&[HumanDuration(HOUR)], |_| ()).await;
+    flow.receiver.always(Reply::status(500));
+    let mut all = Vec::new();
+    while flow.sink("app").await.unwrap()["breaker"] != "open" {
+        all.push(flow.job().await);
     }
+    all.extend(jobs(&flow, "late", 3).await);
+    flow.receiver.always(Reply::status(204));
+    assert_eq!(flow.daemon.post(route, &Value::Null).await.0, 200);
+    delivered(&flow, &all[all.len() - 13..]).await;
+    assert_eq!(flow.sink("app").await.unwrap()["breaker"], "closed");
+    flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waits_that_the_receiver_asks_for_cost_no_step() {
     let flow = Flow::start(&[], |_| ()).await;
-    flow.receiver.then((0..3).map(|_| Reply::Status(429, vec![("retry-after", "1".to_owned())])));
+    flow.receiver.then((0..2).map(|_| Reply::Status(429, vec![("retry-after", "1".to_owned())])));
     let job = flow.job().await;
     delivered(&flow, std::slice::from_ref(&job)).await;
     let delivery = flow.deliveries("").await.remove(0);
     let statuses: Vec<_> =
         delivery["attempts"].as_array().unwrap().iter().map(|attempt| attempt["status"].clone()).collect();
-    assert_eq!(statuses, [429, 429, 429, 204]);
+    assert_eq!(statuses, [429, 429, 204]);
     flow.stop().await;
 }
 

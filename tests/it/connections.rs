@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tidings::config::Config;
+use tidings::{config::Config, util::units::HumanDuration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -78,7 +78,9 @@ async fn a_source_that_closes_kept_connections_never_fails() {
     let folder = tempfile::tempdir().unwrap();
     let (url, hung_up) = closing_site(40).await;
     let mut config: Config = config(folder.path(), &mock().await);
-    config.sources.get_mut("retab").unwrap().base_url = Some(url);
+    let source = config.sources.get_mut("retab").unwrap();
+    source.base_url = Some(url);
+    source.polling.max_interval = Some(HumanDuration::millis(40));
     let daemon = Daemon::start(config).await;
     daemon.watch("job_1").await;
     let watch = daemon.finished("job_1").await;

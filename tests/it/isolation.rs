@@ -15,6 +15,7 @@ use tidings::{upstream::SourceConfig, util::units::HumanDuration};
 use crate::harness::{
     Flow, Setup, eventually,
     script::{Ask, Reply, Script},
+    together,
 };
 
 /// A flow whose upstream answers by this rule. Its source is as it is by default, but for its place and this change.
@@ -100,17 +101,20 @@ async fn half_fails(full: bool, failure: impl Fn() -> Reply + Send + 'static) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_whose_status_fails_do_not_hold_up_others() {
-    for code in [500, 400, 408] {
-        half_fails(false, move || Reply::Code(code, Vec::new())).await;
-    }
+    let statuses = [500, 400, 408];
+    together(statuses.into_iter().map(|code| half_fails(false, move || Reply::Code(code, Vec::new())))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_whose_result_fails_do_not_hold_up_others() {
-    for code in [500, 503, 404, 422] {
-        half_fails(true, move || Reply::Code(code, Vec::new())).await;
-    }
-    half_fails(true, || Reply::Json("<html>".to_owned())).await;
+    let answers: [fn() -> Reply; 5] = [
+        || Reply::Code(500, Vec::new()),
+        || Reply::Code(503, Vec::new()),
+        || Reply::Code(404, Vec::new()),
+        || Reply::Code(422, Vec::new()),
+        || Reply::Json("<html>".to_owned()),
+    ];
+    together(answers.into_iter().map(|answer| half_fails(true, answer))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,9 +125,9 @@ async fn jobs_that_are_limited_again_and_again_do_not_hold_up_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_hang_or_drip_hold_no_place() {
-    half_fails(false, || Reply::Hang).await;
-    half_fails(true, || Reply::Hang).await;
-    half_fails(true, || Reply::Drip).await;
+    let answers: [(bool, fn() -> Reply); 3] =
+        [(false, || Reply::Hang), (true, || Reply::Hang), (true, || Reply::Drip)];
+    together(answers.into_iter().map(|(full, answer)| half_fails(full, answer))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,34 +138,37 @@ async fn three_forbidden_results_are_no_refused_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_without_routes_loses_nothing() {
-    for code in [404, 400, 408, 410] {
-        let is_broken = Arc::new(AtomicBool::new(false));
-        let broken = Arc::clone(&is_broken);
-        let rule = move |ask: &Ask| match broken.load(Ordering::Relaxed) {
-            true => Reply::Code(code, Vec::new()),
-            false => Reply::status(ask, "in_progress"),
-        };
-        let (flow, script) = scripted(rule, |_| ()).await;
-        let jobs = flow.register_jobs(50).await;
-        eventually("each has been seen", || async {
-            jobs.iter().all(|job| script.count(job, false) > 0).then_some(())
-        })
-        .await;
-        is_broken.store(true, Ordering::Relaxed);
-        let before = script.asked().len();
-        eventually("each was refused often enough to be given up", || async {
-            let mut asked = std::collections::HashMap::new();
-            for ask in &script.asked()[before..] {
-                *asked.entry(ask.job.clone()).or_insert(0) += 1;
-            }
-            (asked.len() == 50 && asked.values().all(|count| *count > 12)).then_some(())
-        })
-        .await;
-        flow.all_open(&jobs).await;
-        script.set(|ask| Reply::status(ask, "completed"));
-        flow.all_completed(&jobs).await;
-        flow.stop().await;
-    }
+    together([404, 400, 408, 410].into_iter().map(loses_nothing_by)).await;
+}
+
+/// Every request is answered with this code for a while.
+async fn loses_nothing_by(code: u16) {
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let broken = Arc::clone(&is_broken);
+    let rule = move |ask: &Ask| match broken.load(Ordering::Relaxed) {
+        true => Reply::Code(code, Vec::new()),
+        false => Reply::status(ask, "in_progress"),
+    };
+    let (flow, script) = scripted(rule, |_| ()).await;
+    let jobs = flow.register_jobs(50).await;
+    eventually("each has been seen", || async {
+        jobs.iter().all(|job| script.count(job, false) > 0).then_some(())
+    })
+    .await;
+    is_broken.store(true, Ordering::Relaxed);
+    let before = script.asked().len();
+    eventually("each was refused often enough to be given up", || async {
+        let mut asked = std::collections::HashMap::new();
+        for ask in &script.asked()[before..] {
+            *asked.entry(ask.job.clone()).or_insert(0) += 1;
+        }
+        (asked.len() == 50 && asked.values().all(|count| *count > 12)).then_some(())
+    })
+    .await;
+    flow.all_open(&jobs).await;
+    script.set(|ask| Reply::status(ask, "completed"));
+    flow.all_completed(&jobs).await;
+    flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,7 +211,7 @@ async fn somebody_who_asks_for_a_poll_gets_one_during_a_long_pause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deadlines_that_passed_while_the_daemon_was_down_are_looked_at() {
+async fn jobs_whose_deadline_passed_while_the_daemon_was_down_are_polled() {
     let (flow, script) = scripted(|ask| Reply::status(ask, "in_progress"), |_| ()).await;
     let jobs = flow.register_jobs(60).await;
     let registered = std::time::Instant::now();

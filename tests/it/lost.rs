@@ -9,7 +9,7 @@ use tidings::{
     util::units::{HumanDuration, Size, Time},
 };
 
-use crate::harness::{Flow, Request, eventually};
+use crate::harness::{Flow, Request, eventually, together};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_hours(1);
@@ -198,26 +198,27 @@ async fn both_generations_of_the_api_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_makes_no_sense_is_the_upstreams_trouble() {
+async fn an_answer_that_makes_no_sense_is_the_sources_failure() {
+    let answers = [("<html>busy</html>", "no JSON"), ("{\"state\":\"completed\"}", "no status")];
+    together(answers.into_iter().map(|(body, error)| is_the_sources_failure(body, error))).await;
+}
+
+async fn is_the_sources_failure(body: &'static str, error: &'static str) {
     let flow = Flow::quick(|_| ()).await;
-    for (body, error) in [("<html>busy</html>", "no JSON"), ("{\"state\":\"completed\"}", "no status")] {
-        let job = flow.mock.add_job(JobPlan::new());
-        flow.mock.set_raw(&job, Raw { code: 200, status: Some(body.into()), full: None });
-        flow.daemon.watch(&job).await;
-        let watch = flow
-            .daemon
-            .until(&job, "tells", |watch| {
-                watch["last_error"].as_str().is_some_and(|told| told.contains(error))
-            })
-            .await;
-        assert_eq!(watch["phase"], "watching");
-        eventually("the source is failing", || async {
-            (flow.daemon.get("/v1/sources").await.1["data"][0]["state"] == "failing").then_some(())
-        })
+    let job = flow.mock.add_job(JobPlan::new());
+    flow.mock.set_raw(&job, Raw { code: 200, status: Some(body.into()), full: None });
+    flow.daemon.watch(&job).await;
+    let watch = flow
+        .daemon
+        .until(&job, "tells", |watch| watch["last_error"].as_str().is_some_and(|told| told.contains(error)))
         .await;
-        flow.mock.set(|faults| faults.raw.clear());
-        assert_eq!(flow.completed(&job).await["last_error"], Value::Null);
-    }
+    assert_eq!(watch["phase"], "watching");
+    eventually("the source is failing", || async {
+        (flow.daemon.get("/v1/sources").await.1["data"][0]["state"] == "failing").then_some(())
+    })
+    .await;
+    flow.mock.set(|faults| faults.raw.clear());
+    assert_eq!(flow.completed(&job).await["last_error"], Value::Null);
     flow.stop().await;
 }
 

@@ -129,7 +129,7 @@ async fn a_trace_outlives_a_restart_and_what_is_not_sampled_stays_at_home() {
     let quiet = register(&flow, &CALLER.replace("-01", "-00").replace("4bf9", "aaaa")).await;
     flow.daemon.finished(&quiet).await;
     flow.receiver.at_least(1).await;
-    flow.receiver.always(Reply::status(503));
+    flow.receiver.always(Reply::status(500));
     let job = register(&flow, CALLER).await;
     flow.daemon.finished(&job).await;
     let before = flow.receiver.requests().len();

@@ -87,7 +87,7 @@ async fn a_sink_that_keeps_failing_is_probed_and_gets_everything_once_it_works()
 async fn only_attempts_use_up_a_schedule_and_dead_letters_can_be_sent_again() {
     let flow = Flow::start(&[HumanDuration::millis(700); 2], |_| ()).await;
     flow.receiver.always(Reply::status(500));
-    for job in flow.jobs(20).await {
+    for job in flow.jobs(12).await {
         let watch = flow.daemon.finished(&job).await;
         assert_eq!(watch["phase"], "dead", "{watch}");
     }
@@ -102,9 +102,9 @@ async fn only_attempts_use_up_a_schedule_and_dead_letters_can_be_sent_again() {
     flow.receiver.always(Reply::status(204));
     flow.daemon.post("/v1/sinks/app/resume", &Value::Null).await;
     let (_, answer) = flow.daemon.post("/v1/deliveries/redeliver", &json!({"sink": "app"})).await;
-    assert_eq!(answer["count"], 20);
+    assert_eq!(answer["count"], 12);
     eventually("all are delivered", || async {
-        (flow.deliveries("state=delivered").await.len() == 20).then_some(())
+        (flow.deliveries("state=delivered").await.len() == 12).then_some(())
     })
     .await;
     flow.stop().await;

@@ -345,7 +345,7 @@ async fn requests_in_flight_leave_room_for_a_probe() {
 async fn unfinished_heads_and_bodies_take_little_memory() {
     const CONNECTIONS: usize = 400;
     let folder = tempfile::tempdir().unwrap();
-    write_config(folder.path(), "http://127.0.0.1:1", "[server]\ncore_dumps = true\n");
+    write_config(folder.path(), "http://127.0.0.1:1", "[server]\ncore_dumps = true\ndrain = \"100ms\"\n");
     let process = Process::run(folder.path(), &[]).await;
     let address = process.url.trim_start_matches("http://").to_owned();
     let before = process.rss();

@@ -10,12 +10,9 @@ use std::{
 use axum::{Json, Router, extract::Path, http::header, response::IntoResponse, routing::get};
 use serde_json::{Value, json};
 use tidings::util::units::{HumanDuration, Time};
-use tokio::{
-    task::{JoinHandle, JoinSet},
-    time::Instant,
-};
+use tokio::{task::JoinHandle, time::Instant};
 
-use crate::harness::{Flow, Setup, eventually, serve};
+use crate::harness::{Flow, Setup, eventually, serve, together};
 
 /// How the source writes a time of its own clock.
 type Written = fn(Time) -> Value;
@@ -96,11 +93,7 @@ async fn a_job_with_absurd_times_is_polled_no_more_than_others() {
         |_| json!("9999-12-31T23:59:59.9999999Z"),
         |_| json!("1999-12-31T23:59:59Z"),
     ];
-    // All at once: each waits for its schedule most of the time.
-    let mut all: JoinSet<()> = absurd.into_iter().map(is_polled_like_others).collect();
-    while let Some(done) = all.join_next().await {
-        done.unwrap();
-    }
+    together(absurd.into_iter().map(is_polled_like_others)).await;
 }
 
 async fn is_polled_like_others(odd: Written) {
@@ -126,31 +119,37 @@ async fn is_polled_like_others(odd: Written) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_whose_clock_is_off_teaches_the_right_ages() {
-    for off in [-3_600_000_i64, -600_000, 600_000, 3_600_000, 30 * 86_400_000] {
-        let upstream = Upstream::start(off, Duration::from_millis(400), |_| Value::Null).await;
-        let flow = upstream.flow().await;
-        let daemon = &flow.daemon;
-        let jobs: Vec<String> = (0..12).map(|n| format!("job_{n}")).collect();
-        for job in &jobs {
-            daemon.watch(job).await;
-        }
-        for job in &jobs {
-            daemon.finished(job).await;
-        }
-        let (_, source) = daemon.get("/v1/sources/retab").await;
-        let kind = &source["polling"]["kinds"][0];
-        assert_eq!(kind["finishes"], 12, "{off}: {source}");
-        let median = kind["median_seconds"].as_f64().unwrap();
-        assert!((0.2..30.0).contains(&median), "off by {off} ms, and jobs seem to take {median} s");
-        let delay = source["polling"]["mean_delay_seconds"].as_f64().unwrap();
-        assert!(delay < 30.0, "off by {off} ms, and the mean delay seems to be {delay} s");
-        let (_, metrics) = daemon.get_bytes("/metrics").await;
-        let metrics = String::from_utf8(metrics).unwrap();
-        let sum =
-            metrics.lines().find(|line| line.starts_with("tidings_detection_delay_seconds_sum")).unwrap();
-        assert!(sum.split_whitespace().last().unwrap().parse::<f64>().unwrap() < 300.0, "{off}: {sum}");
-        flow.stop().await;
+    together(
+        [-3_600_000_i64, -600_000, 600_000, 3_600_000, 30 * 86_400_000]
+            .into_iter()
+            .map(right_ages_are_learned),
+    )
+    .await;
+}
+
+async fn right_ages_are_learned(off: i64) {
+    let upstream = Upstream::start(off, Duration::from_millis(400), |_| Value::Null).await;
+    let flow = upstream.flow().await;
+    let daemon = &flow.daemon;
+    let jobs: Vec<String> = (0..12).map(|n| format!("job_{n}")).collect();
+    for job in &jobs {
+        daemon.watch(job).await;
     }
+    for job in &jobs {
+        daemon.finished(job).await;
+    }
+    let (_, source) = daemon.get("/v1/sources/retab").await;
+    let kind = &source["polling"]["kinds"][0];
+    assert_eq!(kind["finishes"], 12, "{off}: {source}");
+    let median = kind["median_seconds"].as_f64().unwrap();
+    assert!((0.2..30.0).contains(&median), "off by {off} ms, and jobs seem to take {median} s");
+    let delay = source["polling"]["mean_delay_seconds"].as_f64().unwrap();
+    assert!(delay < 30.0, "off by {off} ms, and the mean delay seems to be {delay} s");
+    let (_, metrics) = daemon.get_bytes("/metrics").await;
+    let metrics = String::from_utf8(metrics).unwrap();
+    let sum = metrics.lines().find(|line| line.starts_with("tidings_detection_delay_seconds_sum")).unwrap();
+    assert!(sum.split_whitespace().last().unwrap().parse::<f64>().unwrap() < 300.0, "{off}: {sum}");
+    flow.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,19 +162,21 @@ async fn every_unit_of_an_epoch_teaches_the_same() {
         |time| json!((time.0 * 1_000_000).to_string()),
         |time| json!((time.0 * 1000).to_string()),
     ];
-    for unit in units {
-        let upstream = Upstream::start(0, Duration::from_millis(400), unit).await;
-        let flow = upstream.flow().await;
-        let daemon = &flow.daemon;
-        daemon.watch("odd").await;
-        let watch = daemon.finished("odd").await;
-        let (_, source) = daemon.get("/v1/sources/retab").await;
-        let delay = source["polling"]["mean_delay_seconds"].as_f64();
-        assert!(delay.is_some_and(|delay| delay < 30.0), "{}: {source}", unit(now()));
-        assert_eq!(watch["outcome"], "completed");
-        // And what was written can be read.
-        let flow = flow.restart(|_| {}).await;
-        assert_eq!(flow.daemon.get("/v1/watches/retab/odd").await.0, 200, "{}", unit(now()));
-        flow.stop().await;
-    }
+    together(units.into_iter().map(teaches_like_others)).await;
+}
+
+async fn teaches_like_others(unit: Written) {
+    let upstream = Upstream::start(0, Duration::from_millis(400), unit).await;
+    let flow = upstream.flow().await;
+    let daemon = &flow.daemon;
+    daemon.watch("odd").await;
+    let watch = daemon.finished("odd").await;
+    let (_, source) = daemon.get("/v1/sources/retab").await;
+    let delay = source["polling"]["mean_delay_seconds"].as_f64();
+    assert!(delay.is_some_and(|delay| delay < 30.0), "{}: {source}", unit(now()));
+    assert_eq!(watch["outcome"], "completed");
+    // And what was written can be read.
+    let flow = flow.restart(|_| {}).await;
+    assert_eq!(flow.daemon.get("/v1/watches/retab/odd").await.0, 200, "{}", unit(now()));
+    flow.stop().await;
 }

@@ -11,7 +11,8 @@ use tidings::{
 };
 
 use crate::harness::{
-    Flow, Home, Process, Receiver, Reply, eventually, http, mock, once, show, webhook, write_config,
+    Flow, Home, Process, Receiver, Reply, Sinks as _, eventually, http, mock, once, show, webhook,
+    write_config,
 };
 
 /// The ids of the jobs on a page of events that no sink took.
@@ -74,10 +75,9 @@ async fn an_event_that_no_sink_takes_is_counted_and_listed_and_delivered_later()
 
     let receiver = Receiver::start().await;
     let url = receiver.url();
-    let flow = flow.restart(|config| {
-        config.sinks.insert("late".to_owned(), SinkConfig::Webhook(WebhookConfig::to(&url)));
-    });
-    let flow = flow.await;
+    let flow = flow.down().await.change(|config| *config = std::mem::take(config).webhook("late", &url, 3));
+    // Attempts that hang use up the drain time.
+    let flow = flow.change(|config| config.server.drain = HumanDuration::millis(200)).start().await;
     assert_eq!(unrouted(&flow, "").await, jobs, "they are derived from what is stored");
     let (status, answer) = deliver(&flow, json!({"sink": "late", "dry_run": true})).await;
     assert_eq!((status, answer), (202, json!({"count": 3})));
@@ -88,9 +88,10 @@ async fn an_event_that_no_sink_takes_is_counted_and_listed_and_delivered_later()
         flow.daemon.until(job, "goes back", |watch| watch["phase"] == "delivering").await;
     }
     assert!(unrouted(&flow, "").await.is_empty());
-    let flow = flow.restart(|_| ()).await;
+    let down = flow.down().await;
     receiver.always(Reply::status(204));
     let before = receiver.requests().len();
+    let flow = down.start().await;
     for job in &jobs {
         let watch = flow.daemon.finished(job).await;
         assert_eq!((&watch["phase"], &watch["deliveries"][0]["sink"]), (&json!("done"), &json!("late")));
@@ -238,10 +239,7 @@ async fn an_event_without_its_stored_job_is_not_delivered() {
     }
     let receiver = Receiver::start().await;
     let url = receiver.url();
-    let flow = flow.restart(|config| {
-        config.sinks.insert("late".to_owned(), SinkConfig::Webhook(WebhookConfig::to(&url)));
-    });
-    let flow = flow.await;
+    let flow = flow.restart(|config| *config = std::mem::take(config).webhook("late", &url, 3)).await;
     let (status, problem) = deliver(&flow, json!({"sink": "late", "event_ids": [name]})).await;
     assert_eq!((status, &problem["code"]), (410, &json!("job_dropped")), "{problem}");
     assert_eq!(deliver(&flow, json!({"sink": "late"})).await.1["count"], 1);

@@ -62,6 +62,14 @@ where
     }
 }
 
+/// Runs these at the same time: each waits for its schedules most of the time.
+pub async fn together<F: Future<Output = ()> + Send + 'static>(flows: impl IntoIterator<Item = F>) {
+    let mut running: tokio::task::JoinSet<()> = flows.into_iter().collect();
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
+}
+
 /// A mock upstream whose jobs take 100 ms unless they say otherwise.
 pub async fn mock() -> Mock {
     let config = MockConfig { duration: Duration::from_millis(100), jitter: 0.0, ..MockConfig::default() };
