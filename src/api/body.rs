@@ -362,7 +362,7 @@ mod tests {
             let told = parsed::<WatchRequest>(&body(text)).unwrap_err();
             assert!(told.starts_with("invalid_body ") && told.contains("expected an object"), "{told}");
         }
-        assert!(parsed::<Batch<'_>>(&body(r#"[[{"job_id":"a"}]]"#)).is_err());
+        parsed::<Batch<'_>>(&body(r#"[[{"job_id":"a"}]]"#)).err().unwrap();
         let batch = body(r#"{"watches":[["a"],{"job_id":"a","callback":null}]}"#);
         let batch: Batch<'_> = parsed(&batch).unwrap();
         let read = |at: usize| entry::<WatchRequest>(batch.watches.first[at]);

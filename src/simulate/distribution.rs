@@ -245,7 +245,8 @@ mod tests {
         assert_eq!(read("lognormal:median=8,sigma=0.25"), Ok(Lognormal { median: 8.0, sigma: 0.25 }));
         let Ok(Lognormal { median, .. }) = read("lognormal:mean=20,sigma=0.5") else { panic!() };
         assert!((median - 17.65).abs() < 0.01);
-        assert!(matches!(read("bimodal"), Ok(Mixture(parts)) if parts.len() == 2));
+        let found = read("bimodal");
+        assert!(matches!(&found, Ok(Mixture(parts)) if parts.len() == 2), "{found:?}");
         for bad in ["", "lognormal:sigma=-1", "weibull:mean=3", "cauchy", "x*exponential", "normal:mean=NaN"]
         {
             assert!(read(bad).is_err(), "{bad}");

@@ -241,7 +241,8 @@ mod tests {
             apply(&snapshots, &db, &[(vec![key], None)]);
             assert!(snapshots.lock().as_ref().unwrap().bytes <= MAX_KEPT);
         }
-        assert!(matches!(next(&snapshots, &db), Err(StoreError::Unavailable(_))));
+        let found = next(&snapshots, &db);
+        assert!(matches!(&found, Err(StoreError::Unavailable(_))), "{found:?}");
         assert!(snapshots.lock().as_ref().unwrap().kept.is_empty());
     }
 }

@@ -128,7 +128,7 @@ mod tests {
         assert!(good.parse::<TraceParent>().unwrap().sampled);
         assert!(!good.replace("-01", "-02").parse::<TraceParent>().unwrap().sampled);
         // A version to come may say more; this one may not.
-        assert!(format!("cc{}-more", &good[2..]).parse::<TraceParent>().is_ok());
+        format!("cc{}-more", &good[2..]).parse::<TraceParent>().unwrap();
         for bad in [
             String::new(),
             format!("{good}-more"),

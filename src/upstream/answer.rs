@@ -267,7 +267,7 @@ mod tests {
         .unwrap();
         assert_eq!(answer.error.map(|error| error.len()), Some(MAX_ERROR));
         assert_eq!((answer.run.attempt_count, answer.metadata), (None, None));
-        assert!(read(&format!(r#"{{"status":"{long}"}}"#)).is_err());
+        read(&format!(r#"{{"status":"{long}"}}"#)).unwrap_err();
         let config = SourceConfig { profile: SourceType::named("fal").unwrap(), ..SourceConfig::default() };
         let (answer, _) = Profile::of(&config)
             .unwrap()

@@ -512,7 +512,7 @@ mod tests {
                 let vars = [("v".to_owned(), var.clone())].into();
                 let template = Template::parse(text).unwrap();
                 let Ok(filled) = template.fill(&id, &[&vars], None) else { continue };
-                prop_assert!(template.check(&id, &[&vars]).is_ok());
+                template.check(&id, &[&vars]).unwrap();
                 let base = "https://api.example.com/base";
                 let whole = if is_absolute(&filled) { filled.clone() } else { format!("{base}{filled}") };
                 let url = Url::parse(&whole).unwrap();
@@ -555,7 +555,7 @@ mod tests {
             if let Ok(template) = Template::parse(&text) {
                 let _ = template.matches(&path);
                 let _ = template.fill(&path, &[], None);
-                prop_assert!(Template::parse(&template.to_string()).is_ok());
+                Template::parse(&template.to_string()).unwrap();
             }
         }
     }

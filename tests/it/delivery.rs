@@ -245,6 +245,6 @@ async fn an_independent_library_accepts_the_signature() {
     assert_eq!(rotating.requests()[0].header("webhook-signature").split(' ').count(), 2);
     let told = &flow.receiver.requests()[0];
     let forged = [told.body.as_slice(), b" "].concat();
-    assert!(Webhook::new(OLD).unwrap().verify(&forged, &told.headers).is_err());
+    Webhook::new(OLD).unwrap().verify(&forged, &told.headers).unwrap_err();
     flow.stop().await;
 }

@@ -82,7 +82,7 @@ async fn a_result_that_is_no_json_is_handed_over_with_its_type() {
                 let event = event.json();
                 assert_eq!(event["datacontenttype"], "application/jsonl");
                 assert_eq!(event["data_base64"], encoded);
-                assert!(event.get("data").is_none());
+                assert_eq!(event.get("data"), None);
             }
             _ => {
                 let event = event.json();

@@ -17,7 +17,7 @@ async fn spoil(data: &Path, number: u64) {
     })
     .await;
     let key = [b"w".as_slice(), &number.to_be_bytes()].concat();
-    assert!(db.insert(key, GARBAGE).unwrap().is_some());
+    db.insert(key, GARBAGE).unwrap().unwrap();
     db.flush().unwrap();
 }
 

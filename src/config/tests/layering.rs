@@ -130,10 +130,13 @@ fn flags_add_sinks() {
     };
     let loaded = loader(folder.path(), &[], flags).load().unwrap();
     let config = &loaded.config;
+    let found = &config.sinks["webhook"];
     assert!(
-        matches!(&config.sinks["webhook"], SinkConfig::Webhook(hook) if hook.url.as_deref() == Some("https://example.com/hook"))
+        matches!(found, SinkConfig::Webhook(hook) if hook.url.as_deref() == Some("https://example.com/hook")),
+        "{found:?}"
     );
-    assert!(matches!(&config.sinks["disk"], SinkConfig::Disk(disk) if disk.dir == Path::new("out")));
+    let found = &config.sinks["disk"];
+    assert!(matches!(found, SinkConfig::Disk(disk) if disk.dir == Path::new("out")), "{found:?}");
     assert_eq!((config.watch[0].as_str(), config.log.level.as_str()), ("12", "debug"));
     for (key, flag) in [
         ("sinks.webhook.url", "--webhook"),

@@ -137,7 +137,7 @@ fn a_command_that_needs_little_passes_over_the_rest() {
     let file = "[server]\nlisten = \"127.0.0.1:1\"\ndrain = 7\n[sources.retab]\napi_key_file = \"nowhere\"\ntimeout = 0\n[sinks.a]\n";
     let folder = folder("tidings.toml", file);
     let all = loader(folder.path(), &[("RETAB_API_KEY", "key")], FlagOverrides::default());
-    assert!(all.load().is_err());
+    all.load().unwrap_err();
     let loaded = all.clone().only(&["server.listen", "server.token"]).load().unwrap();
     assert_eq!(loaded.config.server.listen, "127.0.0.1:1");
     let said = failure(&all.only(&["sources.retab"]));

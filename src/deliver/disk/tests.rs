@@ -188,7 +188,7 @@ async fn a_file_that_is_there_is_replaced_only_when_it_is_known_to_be_the_jobs()
         let present = draft.present();
         let Claim::Taken(draft, old) = draft.claim().await else { panic!("{path}: the name is not free") };
         assert_eq!(present, [old]);
-        assert!(draft.settle(owner).await.error.is_none());
+        assert_eq!(draft.settle(owner).await.error, None);
         let names = names(root.path());
         let other = names.iter().find(|other| root.path().join(other) != name);
         let seen =

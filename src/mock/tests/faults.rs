@@ -61,7 +61,7 @@ async fn limits_errors_and_outages_come_and_go() {
     let answer = bench.get(&status).await.unwrap();
     assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"1".parse().unwrap()));
     bench.mock.set(|faults| *faults = Faults { drop_rate: 1.0, ..Faults::default() });
-    assert!(bench.get(&status).await.is_err());
+    bench.get(&status).await.unwrap_err();
     bench.mock.set(|faults| *faults = Faults::default());
     assert_eq!(bench.code(&status).await, 200);
 }
@@ -79,7 +79,7 @@ async fn a_closed_service_hangs_up_on_old_and_new_connections() {
     // Closed in either way, and not a byte of an answer.
     let _ = kept.read_to_end(&mut rest).await;
     assert!(!String::from_utf8_lossy(&rest).contains("HTTP/1.1"));
-    assert!(bench.get(&status).await.is_err());
+    bench.get(&status).await.unwrap_err();
     bench.mock.set(|faults| faults.down = Down::No);
     assert_eq!(bench.code(&status).await, 200);
 }
@@ -95,7 +95,7 @@ async fn going_dark_refuses_connections_until_it_comes_back() {
     assert_eq!(bench.mock.total(), 2, "what never arrived is not counted");
     let addr = bench.mock.addr();
     bench.mock.stop().await;
-    assert!(TcpStream::connect(addr).await.is_err());
+    TcpStream::connect(addr).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ async fn a_job_is_created_followed_and_fetched() {
     let running = bench.json(&status).await;
     assert_eq!((&running["status"], &running["attempt_count"]), (&json!("in_progress"), &json!(1)));
     assert_eq!(running["metadata"]["order"], "204");
-    assert!(Time::parse(running["started_at"].as_str().unwrap()).is_some());
+    Time::parse(running["started_at"].as_str().unwrap()).unwrap();
     bench.mock.advance(Duration::from_mins(30));
     assert_eq!(bench.json(&status).await["status"], "completed");
 
@@ -216,7 +216,7 @@ async fn lists_are_filtered_ordered_and_paged() {
     let page = ids("limit=2&after=job_4&include_response=true").await.1;
     assert_eq!(page["list_metadata"], json!({"before": "job_3", "after": "job_2"}));
     assert_eq!(page["data"][0]["response"]["status_code"], 200);
-    assert!(page.get("has_more").is_none());
+    assert_eq!(page.get("has_more"), None);
 }
 
 #[tokio::test]

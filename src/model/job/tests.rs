@@ -13,7 +13,7 @@ fn job_ids_are_bounded_and_nothing_else() {
     assert_eq!("".parse::<JobId>(), Err(BadJobId::Empty));
     assert_eq!("x".repeat(257).parse::<JobId>(), Err(BadJobId::TooLong(257)));
     assert_eq!("a\nb".parse::<JobId>(), Err(BadJobId::Control));
-    assert!("..".parse::<JobId>().is_err());
+    "..".parse::<JobId>().unwrap_err();
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn an_event_type_is_stored_as_one_word_and_read_back() {
         assert_eq!(event.as_str().parse(), Ok(event));
         assert_eq!(event.as_str(), format!("job.{}", event.word()));
     }
-    assert!("job.job.failed".parse::<EventType>().is_err());
+    "job.job.failed".parse::<EventType>().unwrap_err();
 }
 
 #[test]

@@ -21,7 +21,7 @@ const REFUSED: Sign = Sign::Suspect(State::Unauthorized, None);
 async fn an_outage_counts_once_for_all_requests_in_flight() {
     let start = Instant::now();
     let mut health = Health::new(LONGEST);
-    assert!(health.record(at(start, 0, 0.0, 1.0), DOWN, OPEN, 0.5).is_some());
+    health.record(at(start, 0, 0.0, 1.0), DOWN, OPEN, 0.5).unwrap();
     for number in 1..30 {
         assert_eq!(health.record(at(start, number, 0.0, 1.0), DOWN, OPEN, 0.5), None);
     }
@@ -63,7 +63,7 @@ async fn three_different_jobs_and_their_witnesses_make_it_the_sources_failure() 
             assert_eq!(health.doubters().map(<[u64]>::last), Some(Some(&witness)));
         }
         health.call_witness(9);
-        assert!(health.record(at(start, 9, 63.0, 64.0), sign, OPEN, 0.0).is_some());
+        health.record(at(start, 9, 63.0, 64.0), sign, OPEN, 0.0).unwrap();
         assert_ne!(health.state(), State::Ok);
     }
     let mut health = Health::new(LONGEST);

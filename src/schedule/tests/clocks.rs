@@ -47,7 +47,8 @@ async fn what_was_to_be_polled_while_the_machine_slept_is_due() {
         assert_eq!(schedule.next(start, wall()), Next::Run(1));
         schedule.alive(1, &StatusAnswer::default(), start, wall());
         schedule.done(1, Task::Poll, true, start, wall(), 0.0);
-        assert!(matches!(schedule.next(start, wall()), Next::Wait(Some(_))));
+        let found = schedule.next(start, wall());
+        assert!(matches!(&found, Next::Wait(Some(_))), "{found:?}");
         schedule.slept(hour, start);
         assert!(matches!(schedule.next(start, wall().after(hour)), Next::Wait(Some(_))), "{strategy:?}");
         schedule.slept(hour * 8, start);

@@ -12,7 +12,7 @@ async fn what_a_failed_commit_wrote_after_all_is_followed_once_the_store_is_back
     let watch = bench.watch("job_1").await;
     bench.told();
     let failed: Result<(), StoreError> = bench.store.write(|_| panic!("nobody knows what was written")).await;
-    assert!(failed.is_err());
+    failed.unwrap_err();
     // The writer tells after it has declared the store healthy, in its own time.
     let mut told = Vec::new();
     eventually("both are told", || {
@@ -72,8 +72,10 @@ async fn a_record_that_cannot_be_read_fails_its_own_caller_and_no_other() {
         bench.store.register(vec![Registration::new("retab", id("bad"))], at(1)),
         bench.store.register(vec![Registration::new("retab", id("good"))], at(1)),
     );
-    assert!(matches!(both.0.unwrap().as_slice(), [Registered::Unreadable(_)]));
-    assert!(matches!(both.1.unwrap().as_slice(), [Registered::Existing(_)]));
+    let found = both.0.unwrap();
+    assert!(matches!(found.as_slice(), [Registered::Unreadable(_)]), "{found:?}");
+    let found = both.1.unwrap();
+    assert!(matches!(found.as_slice(), [Registered::Existing(_)]), "{found:?}");
     assert!(bench.store.is_healthy());
     assert_eq!(bench.read(good.number).updated_at, at(1));
 }

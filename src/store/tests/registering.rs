@@ -51,12 +51,15 @@ async fn too_many_labels_change_nothing() {
         Registration { labels: pairs, sinks: Some(Vec::new()), ..Registration::new("retab", id("job_1")) }
     };
     let plain = bench.watch("job_1").await;
-    assert!(matches!(bench.register(many("a", 16), at(1)).await, Registered::Existing(_)));
+    let found = bench.register(many("a", 16), at(1)).await;
+    assert!(matches!(&found, Registered::Existing(_)), "{found:?}");
     let before = bench.read(plain.number);
-    assert!(matches!(bench.register(many("b", 1), at(2)).await, Registered::TooManyLabels));
+    let found = bench.register(many("b", 1), at(2)).await;
+    assert!(matches!(&found, Registered::TooManyLabels), "{found:?}");
     assert_eq!(bench.read(plain.number), before);
     // The same keys again are not one more.
-    assert!(matches!(bench.register(many("a", 16), at(3)).await, Registered::Existing(_)));
+    let found = bench.register(many("a", 16), at(3)).await;
+    assert!(matches!(&found, Registered::Existing(_)), "{found:?}");
 }
 
 #[tokio::test]
@@ -85,11 +88,11 @@ async fn one_batch_holds_the_same_job_twice() {
     let bench = Bench::new();
     let twice = ["job_1", "job_2", "job_1"].map(|job| Registration::new("retab", id(job))).to_vec();
     let registered = bench.store.register(twice, at(0)).await.unwrap();
-    assert!(matches!(
-        registered.as_slice(),
-        [Registered::New(one), Registered::New(two), Registered::Existing(same)]
-            if one.number == same.number && one.number != two.number
-    ));
+    assert!(
+        matches!(registered.as_slice(), [Registered::New(one), Registered::New(two), Registered::Existing(same)]
+            if one.number == same.number && one.number != two.number),
+        "{registered:?}"
+    );
     assert_eq!(bench.open_watches().len(), 2);
 }
 

@@ -75,7 +75,8 @@ async fn trap_2_many_callers_at_once_are_all_answered() {
         })
     });
     for caller in callers.collect::<Vec<_>>() {
-        assert!(matches!(caller.await.unwrap().as_slice(), [Registered::New(_)]));
+        let found = caller.await.unwrap();
+        assert!(matches!(found.as_slice(), [Registered::New(_)]), "{found:?}");
     }
     assert_eq!(bench.open_watches().len(), 256);
 }
@@ -100,9 +101,9 @@ async fn trap_4_a_panic_is_an_error_and_the_store_comes_back() {
     let bench = Bench::new();
     let watch = bench.watch("job_1").await;
     let read: Result<(), StoreError> = bench.store.read(|_| panic!("as sled does on damage"));
-    assert!(matches!(read, Err(StoreError::Damaged(text)) if text.contains("as sled does")));
+    assert!(matches!(&read, Err(StoreError::Damaged(text)) if text.contains("as sled does")), "{read:?}");
     let write: Result<(), StoreError> = bench.store.write(|_| panic!("as sled does on damage")).await;
-    assert!(matches!(write, Err(StoreError::Damaged(text)) if text.contains("as sled does")));
+    assert!(matches!(&write, Err(StoreError::Damaged(text)) if text.contains("as sled does")), "{write:?}");
     eventually("it is open again", || bench.store.is_healthy().then_some(())).await;
     assert_eq!(bench.read(watch.number), watch);
     bench.watch("job_2").await;

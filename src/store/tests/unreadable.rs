@@ -97,10 +97,8 @@ async fn it_is_named_and_can_be_removed() {
         let flaws = bench.store.check(true).unwrap();
         assert_eq!(flaws, [], "{garbage:?}: nothing of them is left");
         assert_eq!(bench.pending().len(), 1);
-        assert!(matches!(
-            bench.register(Registration::new("retab", id("bad")), at(60)).await,
-            Registered::New(_)
-        ));
+        let found = bench.register(Registration::new("retab", id("bad")), at(60)).await;
+        assert!(matches!(&found, Registered::New(_)), "{found:?}");
         // The counts are right, too: it opens.
         assert_eq!(names(&bench.reopen().open_watches()), ["open", "bad"]);
     }
@@ -111,7 +109,10 @@ async fn a_batch_with_one_is_taken_but_for_that_one() {
     let bench = spoilt(GARBAGE[1]).await;
     let batch = ["one", "bad", "two"].map(|job| Registration::new("retab", id(job))).to_vec();
     let registered = bench.store.register(batch, at(50)).await.unwrap();
-    assert!(matches!(registered[..], [Registered::New(_), Registered::Unreadable(_), Registered::New(_)]));
+    assert!(
+        matches!(registered[..], [Registered::New(_), Registered::Unreadable(_), Registered::New(_)]),
+        "{registered:?}"
+    );
 }
 
 #[tokio::test]
@@ -142,7 +143,8 @@ async fn retention_and_the_sweep_leave_it_and_drop_the_others() {
     let removed = bench.store.drop_finished(at(100), at(100)).await.unwrap();
     assert_eq!((removed.watches, removed.more), (1, false));
     assert_eq!(bench.store.find("retab", &id("done")).unwrap(), Found::Dropped);
-    assert!(matches!(bench.store.find("retab", &id("ended")), Err(StoreError::Record(_))));
+    let found = bench.store.find("retab", &id("ended"));
+    assert!(matches!(&found, Err(StoreError::Record(_))), "{found:?}");
 }
 
 #[tokio::test]
@@ -168,7 +170,8 @@ async fn a_record_that_is_missing_is_still_damage() {
     db.flush().unwrap();
     drop(db);
     let bench = Bench::open(folder);
-    assert!(matches!(bench.store.each_open(|_| {}), Err(StoreError::Damaged(_))));
+    let found = bench.store.each_open(|_| {});
+    assert!(matches!(&found, Err(StoreError::Damaged(_))), "{found:?}");
 }
 
 #[tokio::test]

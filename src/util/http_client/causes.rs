@@ -46,6 +46,6 @@ mod tests {
         let inner = rustls::Error::DecryptError;
         let outer = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner.clone()));
         assert_eq!(find::<rustls::Error>(&outer), Some(&inner));
-        assert!(find::<fmt::Error>(&outer).is_none());
+        assert_eq!(find::<fmt::Error>(&outer), None);
     }
 }
