@@ -24,7 +24,7 @@ use tidings::{
     util::units::Time,
 };
 
-const LOOK_LIMIT: f64 = 2e-6;
+const POLL_LIMIT: f64 = 2e-6;
 const WATCH_LIMIT: f64 = 64.0;
 const PAUSE_LIMIT: f64 = 10e-3;
 const KINDS: u64 = 50;
@@ -39,8 +39,8 @@ fn taught() -> Model {
     for number in 0..KINDS * 1000 {
         let takes = 5.0 + (number % KINDS) as f64 + (number / KINDS % 97) as f64 / 10.0;
         let mut before = Progress::default();
-        for look in 1..4 {
-            let now = Progress { age: takes * f64::from(look) / 4.0, started: None };
+        for poll in 1..4 {
+            let now = Progress { age: takes * f64::from(poll) / 4.0, started: None };
             model.alive(&key(number), before, now, 0.0);
             before = now;
         }
@@ -54,7 +54,7 @@ fn row(what: &str, figure: &str, limit: &str, ratio: f64) {
     println!("{what:<58}{figure:>12}{limit:>12}{ratio:>8.2}");
 }
 
-fn looks() {
+fn polls() {
     let (mut model, policy) = (taught(), Policy::default());
     let keys: Vec<Key> = (0..KINDS).map(key).collect();
     for key in &keys {
@@ -75,16 +75,16 @@ fn looks() {
         let job = Situation {
             known,
             now: age,
-            looked: Some(age),
+            polled: Some(age),
             deadline: Some(6e5),
             luck,
             jitter: luck,
             ..Situation::default()
         };
-        black_box(model.look(&keys[number as usize % keys.len()], &policy, &job, 100.0));
+        black_box(model.next_poll(&keys[number as usize % keys.len()], &policy, &job, 100.0));
     }
-    let a_look = begun.elapsed().as_secs_f64() / f64::from(count);
-    row("deciding one look", &format!("{:.0} ns", a_look * 1e9), "2000 ns", a_look / LOOK_LIMIT);
+    let a_poll = begun.elapsed().as_secs_f64() / f64::from(count);
+    row("deciding one poll", &format!("{:.0} ns", a_poll * 1e9), "2000 ns", a_poll / POLL_LIMIT);
     row(
         "building one curve, once a second at the most",
         &format!("{:.0} us", a_curve * 1e6),
@@ -111,7 +111,7 @@ fn memory() {
         "putting one in, half of them on a level",
         &format!("{:.0} ns", took * 1e9),
         "2000 ns",
-        took / LOOK_LIMIT,
+        took / POLL_LIMIT,
     );
 }
 
@@ -140,7 +140,7 @@ fn pauses() {
         taking_in.time(|| schedule.follow(&watch, start, wall));
     }
     let mut calls = Calls::default();
-    let mut looks = 0_u32;
+    let mut polls = 0_u32;
     for tick in 0..2000_u64 {
         let span = Duration::from_millis(tick * 5);
         let (now, wall) = (start + span, wall.after(span));
@@ -150,7 +150,7 @@ fn pauses() {
                 Next::Yield => continue,
                 Next::Wait(_) | Next::Cut => break,
             };
-            looks += 1;
+            polls += 1;
             calls.time(|| {
                 if number % 3 == 0 {
                     let mut ended = schedule.ending(number, true).unwrap();
@@ -169,7 +169,7 @@ fn pauses() {
             });
         }
     }
-    println!("\n100 000 watches, {looks} looks");
+    println!("\n100 000 watches, {polls} polls");
     taking_in.row("taking a watch in");
     calls.row("looking: whom, and what it taught");
 }
@@ -203,7 +203,7 @@ impl Calls {
 
 fn main() {
     println!("{:<58}{:>12}{:>12}{:>8}", "", "measured", "limit", "ratio");
-    looks();
+    polls();
     memory();
     pauses();
 }

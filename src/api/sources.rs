@@ -96,7 +96,7 @@ fn polling(schedule: &Schedule, curves: bool, now: tokio::time::Instant) -> Poll
 }
 
 fn kind(seen: KindSeen) -> KindView {
-    let (survival, looks) = seen.curves.map(|curves| (curves.survival, curves.looks)).unwrap_or_default();
+    let (survival, looks) = seen.curves.map(|curves| (curves.survival, curves.polls)).unwrap_or_default();
     KindView {
         endpoint: seen.endpoint,
         label: seen.label,

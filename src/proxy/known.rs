@@ -43,9 +43,9 @@ pub(super) async fn status(
     }
     // A look of our own, within the budget: however many ask for the same job, the source is asked once. While the source is
     // not well the caller hears that from the source itself.
-    let looked = follower.looked.wait(watch.number);
+    let looked = follower.polled.wait(watch.number);
     let is_well = follower.schedule().health.state() == State::Ok;
-    if !is_well || !follower.look_now(watch.number) || timeout(MAX_HOLD, looked).await.is_err() {
+    if !is_well || !follower.poll_now(watch.number) || timeout(MAX_HOLD, looked).await.is_err() {
         return Ok(None);
     }
     let Some(watch) = find(api, follower, job, headers)? else { return Ok(None) };

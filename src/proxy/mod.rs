@@ -194,7 +194,7 @@ impl Passing {
         let follower = &self.follower;
         if let Ok(Found::Watch(watch)) = self.api.store.find(&follower.source.name, id) {
             follower.recent.forget(watch.number);
-            follower.look_now(watch.number);
+            follower.poll_now(watch.number);
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     Entry, Next, Schedule, State, Task,
     lanes::{Lane, Room},
-    learned::decide::Reason,
+    learned::decide::PollReason,
 };
 use crate::util::units::Time;
 
@@ -77,7 +77,7 @@ impl Schedule {
         let (entry, due) = self.entry(number)?;
         let due = due?;
         if self.insisted.contains(&number) {
-            return Some((self.insist_from.unwrap_or(now).max(now), Reason::Asked.word()));
+            return Some((self.insist_from.unwrap_or(now).max(now), PollReason::Asked.word()));
         }
         let reason = match self.health.state() {
             State::Ok => "",
@@ -90,11 +90,11 @@ impl Schedule {
     }
 
     /// Makes a poll due now. `false` when the watch is not being polled.
-    pub fn look_now(&mut self, number: u64, now: Instant) -> bool {
+    pub fn poll_now(&mut self, number: u64, now: Instant) -> bool {
         let polled = self.entries.get(number).is_some_and(|entry| entry.task == Task::Poll);
         if polled && !self.polls.is_running(number) {
             self.retries.remove(number);
-            self.look_at(number, now, Reason::Asked);
+            self.poll_at(number, now, PollReason::Asked);
         }
         polled
     }
@@ -107,7 +107,7 @@ impl Schedule {
             self.retries.remove(number);
             self.fetches.schedule(number, now);
         }
-        let is_known = is_fetch || self.look_now(number, now);
+        let is_known = is_fetch || self.poll_now(number, now);
         let is_paused = self.health.paused_until(now).is_some();
         if is_known && is_paused && self.insisted.len() < MAX_INSISTED && !self.insisted.contains(&number) {
             self.insisted.push_back(number);

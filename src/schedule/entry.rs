@@ -8,7 +8,7 @@ use super::{
     FailureHistory, Stamps,
     learned::{
         bins::age as bounded,
-        decide::{Reason, Situation},
+        decide::{PollReason, Situation},
         forecast::Progress,
         model::Key,
     },
@@ -42,7 +42,7 @@ pub struct Entry {
     /// When its next look is due.
     pub(super) due: Option<Instant>,
     /// What decided that.
-    pub(super) reason: Reason,
+    pub(super) reason: PollReason,
     /// The wait before the last look that failed, or that followed no curve.
     pub(super) wait: Option<Duration>,
     /// The source answered the look under way.
@@ -155,7 +155,7 @@ impl Track {
         Situation {
             known: self.known(),
             now: self.age(wall),
-            looked: self.alive.map(|at| self.age(at)),
+            polled: self.alive.map(|at| self.age(at)),
             deadline: Some(self.age(entry.deadline)),
             hint: entry.hint.map(|hint| hint.as_secs_f64()),
             asked: false,

@@ -8,7 +8,7 @@ use super::{
     Entry, PollingConfig, Strategy,
     entry::Track,
     learned::{
-        decide::{Look, Policy, decide},
+        decide::{NextPoll, Policy, decide},
         forecast::Progress,
         kind::End,
         levels::{LEVELS, Standing, leaves, level},
@@ -130,7 +130,7 @@ impl Learner {
     }
 
     /// The next look at a job.
-    pub(super) fn look(&mut self, number: u64, entry: &Entry, now: Instant, wall: Time) -> Look {
+    pub(super) fn next_poll(&mut self, number: u64, entry: &Entry, now: Instant, wall: Time) -> NextPoll {
         let time = self.seconds(now);
         let forecast = self.model.forecast(&entry.track.kind, self.policy.theta, time);
         decide(&forecast, &self.policy, &entry.track.situation(entry, number, wall))

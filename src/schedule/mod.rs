@@ -13,7 +13,7 @@ mod history;
 mod lanes;
 pub mod learned;
 mod learner;
-mod looks;
+mod next_poll;
 mod policy;
 mod polls;
 mod pool;
@@ -42,9 +42,9 @@ pub use stamps::Stamps;
 use self::{
     entries::Entries,
     lanes::Lanes,
-    learned::{decide::Reason, levels::Standing},
+    learned::{decide::PollReason, levels::Standing},
     learner::{Learner, waits},
-    looks::{NEVER, stand},
+    next_poll::{NEVER, stand},
     polls::Polls,
     pool::Pool,
 };
@@ -153,7 +153,7 @@ impl Schedule {
         match task {
             Task::Poll => {
                 self.fetches.remove(watch.number);
-                self.first_look(watch, now, wall);
+                self.first_poll(watch, now, wall);
             }
             Task::Fetch => {
                 self.polls.remove(watch.number);
@@ -178,7 +178,7 @@ impl Schedule {
             polls: watch.polls,
             track: Track::new(watch, stamps, kind),
             due: None,
-            reason: Reason::Asked,
+            reason: PollReason::Asked,
             wait: (!fresh).then(|| resumed_wait(&self.config, age)),
             answered: false,
             relapses: 0,

@@ -16,7 +16,7 @@ const POINTS: usize = 60;
 /// Kinds of which more than the number of finishes is shown, at the most: a curve may have to be built for that.
 const DESCRIBED: usize = 50;
 /// Looks that are shown, at the most.
-const LOOKS: usize = 40;
+const SHOWN_POLLS: usize = 40;
 
 /// What is shown of one kind of job.
 #[derive(Clone, Debug)]
@@ -38,8 +38,8 @@ pub struct KindSeen {
 pub struct Curves {
     /// Ages, each with the share of the jobs that is still running.
     pub survival: Vec<(f64, f64)>,
-    /// The ages of the looks.
-    pub looks: Vec<f64>,
+    /// The ages of the polls.
+    pub polls: Vec<f64>,
 }
 
 impl Schedule {
@@ -101,12 +101,13 @@ impl Schedule {
     }
 }
 
-/// The curve where something happens on it, thinned, and the looks until few jobs are left.
+/// The curve where something happens on it, thinned, and the polls until few jobs are left.
 fn shown(curve: &Curve, theta: f64, least: f64) -> Curves {
     let few = curve.age_at(0.01);
     let points: Vec<(f64, f64)> = curve.points().take_while(|(age, _)| *age <= few * 1.02).collect();
     let survival = points.iter().copied().step_by((points.len() / POINTS).max(1)).collect();
     let next = |age: &f64| Some(curve.next(*age, theta).max(age + least));
-    let looks = std::iter::successors(next(&0.0), next).take_while(|age| *age <= few * 1.02).take(LOOKS);
-    Curves { survival, looks: looks.collect() }
+    let polls =
+        std::iter::successors(next(&0.0), next).take_while(|age| *age <= few * 1.02).take(SHOWN_POLLS);
+    Curves { survival, polls: polls.collect() }
 }

@@ -15,7 +15,7 @@ impl Schedule {
         let polls = polls.filter(|(number, _)| !is_retried(*number));
         let waiting = polls.filter_map(|(number, entry)| Some((number, earlier(entry.due?), entry.reason)));
         for (number, due, reason) in waiting.collect::<Vec<_>>() {
-            self.look_at(number, due, reason);
+            self.poll_at(number, due, reason);
         }
         self.fetches.bring_forward(by);
         self.retries.bring_forward(by);

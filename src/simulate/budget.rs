@@ -16,7 +16,7 @@ use super::{
     truth::{LEAST_INTERVAL, ROUND_TRIP},
 };
 
-/// How the looks are chosen when there are more due than the budget allows.
+/// How the polls are chosen when there are more due than the budget allows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Order {
     /// A shipped policy; who was due first is first.

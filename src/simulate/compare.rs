@@ -57,7 +57,7 @@ pub fn row(truth: &Truth, name: &str, schedules: &[Vec<f64>]) -> Row {
 /// The mean cost of schedules that are equally likely.
 #[must_use]
 pub fn cost_of(truth: &Truth, schedules: &[Vec<f64>]) -> Outcome {
-    let all: Vec<Outcome> = schedules.iter().map(|looks| evaluate(truth, looks)).collect();
+    let all: Vec<Outcome> = schedules.iter().map(|polls| evaluate(truth, polls)).collect();
     Outcome::mean(&all)
 }
 

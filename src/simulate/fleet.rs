@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::schedule::learned::{
-    decide::{Policy, Situation, decide, think_again},
+    decide::{Policy, Situation, decide, reconsider_at},
     forecast::{Forecast, Progress},
     kind::End,
     model::{Key, Model},
@@ -79,10 +79,10 @@ pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Rand
         let situation = Situation { luck, jitter: random.unit(), ..Situation::default() };
         open.push(Some(Open { job: job.clone(), situation, polls: 0.0, due: f64::INFINITY }));
     }
-    while let Some(Reverse((at, number, look))) = due.pop() {
+    while let Some(Reverse((at, number, is_poll))) = due.pop() {
         let Some(one) = open[number].as_mut() else { continue };
         let (now, key) = (seconds(at), &keys[one.job.kind]);
-        if look && let Some(cost) = one.look(model, key, setting, now, random) {
+        if is_poll && let Some(cost) = one.poll(model, key, setting, now, random) {
             records.push(Record { made: one.job.made, kind: one.job.kind, cost });
             open[number] = None;
             continue;
@@ -90,11 +90,11 @@ pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Rand
         one.situation.now = now - one.job.made;
         let found = match &setting.known {
             Some(known) => decide(&known[one.job.kind], &setting.policy, &one.situation),
-            None => model.look(key, &setting.policy, &one.situation, now),
+            None => model.next_poll(key, &setting.policy, &one.situation, now),
         };
         one.due = one.due.min(one.job.made + found.age);
         let next = one.due;
-        let think = if setting.alert { think_again(now, next) } else { next };
+        let think = if setting.alert { reconsider_at(now, next) } else { next };
         due.push(Reverse((ticks(think), number, think >= next)));
     }
     records
@@ -102,7 +102,7 @@ pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Rand
 
 impl Open {
     /// Looks at the job; its cost if it has ended.
-    fn look(
+    fn poll(
         &mut self,
         model: &mut Model,
         key: &Key,
@@ -116,7 +116,7 @@ impl Open {
         self.polls += 1.0;
         self.due = f64::INFINITY;
         self.situation =
-            Situation { known: seen, looked: Some(age), jitter: random.unit(), ..self.situation };
+            Situation { known: seen, polled: Some(age), jitter: random.unit(), ..self.situation };
         let learns = setting.known.is_none();
         if age < self.job.takes {
             if learns {

@@ -2,7 +2,7 @@
 
 use super::truth::{LEAST_INTERVAL, Truth};
 
-/// The value of the best looks after one at age y: a line in S(x).
+/// The value of the best polls after one at age y: a line in S(x).
 #[derive(Clone, Copy, Debug)]
 struct Line {
     to: usize,
@@ -50,7 +50,7 @@ impl Envelope {
     }
 }
 
-/// The looks that make θ·N + D least: U(x) = min over y of θ S(x) + ∫ₓʸ (S(x) − S(t)) dt + U(y).
+/// The polls that make θ·N + D least: U(x) = min over y of θ S(x) + ∫ₓʸ (S(x) − S(t)) dt + U(y).
 ///
 /// For a fixed y the sum is a straight line in S(x), so the minimum over y is an envelope of lines, and the whole
 /// takes one pass over the points of the curve.
@@ -73,8 +73,8 @@ pub fn optimum(truth: &Truth, theta: f64) -> Vec<f64> {
             value[at] = theta * alive + best.at(alive) - age * alive + integral[at];
         }
     }
-    let looks = std::iter::successors(Some(choice[0]), |at| (*at < last).then(|| choice[*at]));
-    looks.map(|at| points[at].0).collect()
+    let polls = std::iter::successors(Some(choice[0]), |at| (*at < last).then(|| choice[*at]));
+    polls.map(|at| points[at].0).collect()
 }
 
 fn integrals(points: &[(f64, f64)]) -> Vec<f64> {

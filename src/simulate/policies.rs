@@ -1,4 +1,4 @@
-//! The policies that are compared, as schedules of looks.
+//! The policies that are compared, as schedules of polls.
 
 use crate::schedule::learned::curve::Curve;
 
@@ -42,7 +42,7 @@ impl Shipped {
         }
     }
 
-    /// Whether it looks as soon as a job is made.
+    /// Whether it polls as soon as a job is made.
     #[must_use]
     pub fn at_once(self) -> bool {
         self != Self::Backoff

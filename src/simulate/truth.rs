@@ -1,4 +1,4 @@
-//! A known distribution in fine steps, and what a schedule of looks costs under it.
+//! A known distribution in fine steps, and what a schedule of polls costs under it.
 
 use crate::schedule::learned::curve::Curve;
 
@@ -6,7 +6,7 @@ use super::distribution::Distribution;
 
 /// The time between asking and hearing the answer, in seconds. The status is read half way.
 pub const ROUND_TRIP: f64 = 0.05;
-/// The least time between two looks in seconds.
+/// The least time between two polls in seconds.
 pub const LEAST_INTERVAL: f64 = 0.25;
 /// Jobs rarer than this are left out of a sum.
 const NEGLIGIBLE: f64 = 1e-9;
@@ -57,27 +57,27 @@ impl Outcome {
     }
 }
 
-/// The looks of one policy: the ages at which the status is read, until hardly a job is left. `next` makes the next
+/// The polls of one policy: the ages at which the status is read, until hardly a job is left. `next` makes the next
 /// age from the last; the first is `first`.
 #[must_use]
 pub fn schedule(truth: &Truth, first: f64, mut next: impl FnMut(f64) -> f64) -> Vec<f64> {
-    let mut looks = Vec::new();
+    let mut polls = Vec::new();
     let mut age = first;
-    while looks.len() < 20_000_000 {
-        looks.push(age);
+    while polls.len() < 20_000_000 {
+        polls.push(age);
         if truth.survival(age) < NEGLIGIBLE || age > LONGEST {
             break;
         }
         age = next(age).max(age + 1e-3);
     }
-    looks
+    polls
 }
 
 /// What a schedule costs, exactly: N = Σ S(sₖ₋₁) and D = Σ ∫ (S(sₖ₋₁) − S(t)) dt, plus half a round trip.
 #[must_use]
-pub fn evaluate(truth: &Truth, looks: &[f64]) -> Outcome {
+pub fn evaluate(truth: &Truth, schedule: &[f64]) -> Outcome {
     let (mut polls, mut delay, mut last) = (0.0, 0.0, (0.0, 1.0, 0.0));
-    for age in looks {
+    for age in schedule {
         let (from, alive, passed) = last;
         let (survival, integral) = (truth.survival(*age), truth.integral(*age));
         polls += alive;
@@ -91,13 +91,13 @@ pub fn evaluate(truth: &Truth, looks: &[f64]) -> Outcome {
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a count")]
 pub fn percentile(truth: &Truth, schedules: &[Vec<f64>], share: f64) -> f64 {
-    let common = |looks: &Vec<f64>| looks.partition_point(|age| truth.survival(*age) > RARE) + 1;
-    let ends: Vec<usize> = schedules.iter().map(|looks| common(looks).min(looks.len())).collect();
+    let common = |polls: &Vec<f64>| polls.partition_point(|age| truth.survival(*age) > RARE) + 1;
+    let ends: Vec<usize> = schedules.iter().map(|polls| common(polls).min(polls.len())).collect();
     let above = |delay: f64| {
-        let of = |(looks, end): (&Vec<f64>, &usize)| {
-            let looks = &looks[..*end];
-            let from = std::iter::once(&0.0).chain(looks);
-            let long = from.zip(looks).filter(|(from, to)| *to - *from > delay);
+        let of = |(polls, end): (&Vec<f64>, &usize)| {
+            let polls = &polls[..*end];
+            let from = std::iter::once(&0.0).chain(polls);
+            let long = from.zip(polls).filter(|(from, to)| *to - *from > delay);
             long.map(|(from, to)| truth.survival(*from) - truth.survival(to - delay)).sum::<f64>()
         };
         schedules.iter().zip(&ends).map(of).sum::<f64>() / schedules.len().max(1) as f64

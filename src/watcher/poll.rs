@@ -68,7 +68,7 @@ pub async fn poll(follower: &Follower, flight: &Flight) -> Step {
         }
         Err(failure) => follower.failed(flight, &job_id, &failure).await,
     };
-    follower.looked.settled(number);
+    follower.polled.settled(number);
     step
 }
 

@@ -54,7 +54,7 @@ pub struct Follower {
     /// The last looks, for the proxy.
     pub recent: Recent,
     /// Who waits for the next look at a job.
-    pub looked: Waiters,
+    pub polled: Waiters,
     schedule: Mutex<Schedule>,
     /// It was said that most jobs are missing.
     many_missing: AtomicBool,
@@ -83,7 +83,7 @@ impl Follower {
         let schedule = Schedule::new(&config.polling, rate, max, Instant::now());
         Self {
             recent: Recent::new(config.proxy.max_age.0),
-            looked: Waiters::default(),
+            polled: Waiters::default(),
             schedule: Mutex::new(schedule),
             many_missing: AtomicBool::new(false),
             source,
@@ -121,8 +121,8 @@ impl Follower {
     }
 
     /// Makes a look due now. `false` when the watch is not being polled.
-    pub fn look_now(&self, number: u64) -> bool {
-        let polled = self.schedule().look_now(number, Instant::now());
+    pub fn poll_now(&self, number: u64) -> bool {
+        let polled = self.schedule().poll_now(number, Instant::now());
         self.wake.notify_one();
         polled
     }

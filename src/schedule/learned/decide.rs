@@ -32,7 +32,7 @@ pub struct Situation {
     /// Its age now.
     pub now: f64,
     /// Its age at the last look.
-    pub looked: Option<f64>,
+    pub polled: Option<f64>,
     /// The age at which it expires or is given up.
     pub deadline: Option<f64>,
     /// How long the source asked to wait at the last look, in seconds.
@@ -47,16 +47,16 @@ pub struct Situation {
 
 /// When to look next, and why then.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Look {
+pub struct NextPoll {
     /// The age of the job at the look, in seconds: now or later, but for a deadline that has passed.
     pub age: f64,
     /// What decided.
-    pub reason: Reason,
+    pub reason: PollReason,
 }
 
 /// What decided when the next look is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum PollReason {
     /// How long jobs of this kind have taken.
     Learned,
     /// The same, while nothing has been learned.
@@ -83,7 +83,7 @@ pub enum Reason {
     Fixed,
 }
 
-impl Reason {
+impl PollReason {
     /// The word for it, as the API says it.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -113,36 +113,38 @@ pub const LONGEST_HINT: f64 = 120.0;
 ///
 /// The looks lie where a result would have been waiting for θ in the mean, give or take a quarter of θ.
 #[must_use]
-pub fn decide(forecast: &Forecast, policy: &Policy, job: &Situation) -> Look {
+pub fn decide(forecast: &Forecast, policy: &Policy, job: &Situation) -> NextPoll {
     let now = sane(job.now);
     if job.asked {
-        return Look { age: now, reason: Reason::Asked };
+        return NextPoll { age: now, reason: PollReason::Asked };
     }
     let theta = sane(policy.theta) * (0.75 + 0.5 * within(job.jitter, 0.0, 1.0));
-    let last = job.looked.map_or(0.0, sane);
-    let learned = if forecast.finishes > 0 { Reason::Learned } else { Reason::Prior };
-    let mut look = Look { age: forecast.next(job.known, theta), reason: learned };
+    let last = job.polled.map_or(0.0, sane);
+    let learned = if forecast.finishes > 0 { PollReason::Learned } else { PollReason::Prior };
+    let mut next = NextPoll { age: forecast.next(job.known, theta), reason: learned };
     let mut no_later = |age: f64, reason| {
-        if age < look.age {
-            look = Look { age, reason };
+        if age < next.age {
+            next = NextPoll { age, reason };
         }
     };
     if job.luck < EXPLORERS {
-        no_later(explore(sane(job.known.age)), Reason::Exploring);
+        no_later(explore(sane(job.known.age)), PollReason::Exploring);
     }
-    no_later(last + sane(policy.max_interval), Reason::MaxInterval);
-    no_later(policy.max_delay.map_or(f64::INFINITY, |delay| last + sane(delay)), Reason::MaxDelay);
+    no_later(last + sane(policy.max_interval), PollReason::MaxInterval);
+    no_later(policy.max_delay.map_or(f64::INFINITY, |delay| last + sane(delay)), PollReason::MaxDelay);
     let mut no_earlier = |age: f64, reason| {
-        if age > look.age {
-            look = Look { age, reason };
+        if age > next.age {
+            next = NextPoll { age, reason };
         }
     };
-    no_earlier(job.hint.map_or(0.0, |hint| last + sane(hint).min(LONGEST_HINT)), Reason::Hint);
-    no_earlier(last + sane(policy.min_interval), Reason::MinInterval);
-    look.age = look.age.max(now);
+    no_earlier(job.hint.map_or(0.0, |hint| last + sane(hint).min(LONGEST_HINT)), PollReason::Hint);
+    no_earlier(last + sane(policy.min_interval), PollReason::MinInterval);
+    next.age = next.age.max(now);
     match job.deadline.map(sane) {
-        Some(deadline) if deadline < look.age => Look { age: deadline.max(now), reason: Reason::Deadline },
-        _ => look,
+        Some(deadline) if deadline < next.age => {
+            NextPoll { age: deadline.max(now), reason: PollReason::Deadline }
+        }
+        _ => next,
     }
 }
 
@@ -157,6 +159,6 @@ pub fn explore(age: f64) -> f64 {
 /// request is made then; but when what was learned meanwhile says to look sooner, it counts at once. A look is never
 /// put off that way: while nobody looks nothing is learned either.
 #[must_use]
-pub fn think_again(now: f64, look: f64) -> f64 {
-    (now + ((look - now) / 2.0).max(1.0)).min(look)
+pub fn reconsider_at(now: f64, due: f64) -> f64 {
+    (now + ((due - now) / 2.0).max(1.0)).min(due)
 }

@@ -40,7 +40,7 @@ const PAYS: f64 = 0.97;
 /// Where so few jobs are left, what they cost no longer counts.
 const FEW: f64 = 0.01;
 /// Looks at one job after which a cost is believed to be known.
-const LOOKS: usize = 80;
+const MAX_POLLS: usize = 80;
 
 impl Forecast {
     /// The age at which a result would have been waiting for `theta` seconds in the mean. Both in seconds.
@@ -82,7 +82,7 @@ impl Phases {
     /// θ·N + D per job in seconds, as if the time in the queue told nothing about the time to run.
     fn cost(&self, theta: f64) -> f64 {
         let (mut cost, mut age) = (0.0, 0.0);
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_POLLS {
             let alive = self.queue.survival(age);
             if alive < FEW {
                 break;
@@ -106,7 +106,7 @@ impl Phases {
 /// θ·N + D for a job that is alive at an age, in seconds, as the curve believes.
 fn cost_from(curve: &Curve, from: f64, theta: f64) -> f64 {
     let (at_first, mut cost, mut age) = (curve.survival(from), 0.0, from);
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_POLLS {
         let alive = curve.survival(age) / at_first;
         if alive < FEW {
             break;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    decide::{Look, Policy, Situation, decide},
+    decide::{NextPoll, Policy, Situation, decide},
     forecast::{Forecast, Progress},
     kind::{End, Kind},
 };
@@ -61,7 +61,7 @@ impl Model {
     }
 
     /// The next look at a job of a kind.
-    pub fn look(&mut self, key: &Key, policy: &Policy, job: &Situation, time: f64) -> Look {
+    pub fn next_poll(&mut self, key: &Key, policy: &Policy, job: &Situation, time: f64) -> NextPoll {
         decide(&self.forecast(key, policy.theta, time), policy, job)
     }
 

@@ -43,7 +43,7 @@ async fn what_was_to_be_polled_while_the_machine_slept_is_due() {
         };
         let mut schedule = Schedule::new(&config, 1000.0, 4, start);
         schedule.follow(&watch(1, Stage::Watching), start, wall());
-        assert!(schedule.look_now(1, start));
+        assert!(schedule.poll_now(1, start));
         assert_eq!(schedule.next(start, wall()), Next::Run(1));
         schedule.alive(1, &StatusAnswer::default(), start, wall());
         schedule.done(1, Task::Poll, true, start, wall(), 0.0);

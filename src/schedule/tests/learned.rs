@@ -56,14 +56,14 @@ fn after(start: Instant, seconds: f64) -> (Instant, Time) {
 
 /// Asks every ten milliseconds what to do, and answers at once that each job is alive.
 fn drive(schedule: &mut Schedule, start: Instant, (from, to): (f64, f64)) -> Vec<u64> {
-    let mut looks = Vec::new();
+    let mut polls = Vec::new();
     let mut at = from;
     while at < to {
         let (now, wall) = after(start, at);
         loop {
             match schedule.next(now, wall) {
                 Next::Run(number) => {
-                    looks.push(number);
+                    polls.push(number);
                     schedule.alive(number, &StatusAnswer::default(), now, wall);
                     schedule.done(number, Task::Poll, true, now, wall, 0.5);
                 }
@@ -77,7 +77,7 @@ fn drive(schedule: &mut Schedule, start: Instant, (from, to): (f64, f64)) -> Vec
         }
         at += 0.01;
     }
-    looks
+    polls
 }
 
 #[test]
@@ -90,9 +90,9 @@ fn a_herd_stays_inside_the_budget_and_the_most_promising_come_first() {
         let kind = if number % 10 == 3 { "/short" } else { "/long" };
         schedule.follow(&old(number, kind, 1000), start, wall());
     }
-    let looks = drive(&mut schedule, start, (0.0, 10.0));
-    assert!((500..=506).contains(&looks.len()), "{} looks in ten seconds at 50 a second", looks.len());
-    assert!(looks.iter().all(|number| number % 10 == 3), "the jobs that most likely ended come first");
+    let polls = drive(&mut schedule, start, (0.0, 10.0));
+    assert!((500..=506).contains(&polls.len()), "{} polls in ten seconds at 50 a second", polls.len());
+    assert!(polls.iter().all(|number| number % 10 == 3), "the jobs that most likely ended come first");
 
     // An outage of ten minutes, and then all at once.
     let (now, _) = after(start, 10.0);
@@ -100,9 +100,9 @@ fn a_herd_stays_inside_the_budget_and_the_most_promising_come_first() {
     schedule.record_sign(request(0, now), Sign::Ill(State::Limited, Some(pause)), 0.0);
     assert_eq!(drive(&mut schedule, start, (10.01, 609.0)), Vec::<u64>::new());
     schedule.record_sign(request(0, after(start, 610.5).0), Sign::Well, 0.0);
-    let looks = drive(&mut schedule, start, (610.5, 620.5));
-    assert!((500..=506).contains(&looks.len()), "{} looks after the outage", looks.len());
-    assert!(looks.iter().all(|number| number % 10 == 3), "{looks:?}");
+    let polls = drive(&mut schedule, start, (610.5, 620.5));
+    assert!((500..=506).contains(&polls.len()), "{} polls after the outage", polls.len());
+    assert!(polls.iter().all(|number| number % 10 == 3), "{polls:?}");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn objectives_and_limits_bound_the_wait() {
     assert_eq!(next(&schedule, number, start), (9.0, "deadline"));
     assert_eq!(drive(&mut schedule, start, (0.0, 8.99)), Vec::<u64>::new());
     let (now, wall) = after(start, 9.0);
-    assert_eq!(schedule.next(now, wall), Next::Run(number), "a deadline is always looked at");
+    assert_eq!(schedule.next(now, wall), Next::Run(number), "a job is always polled at its deadline");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_request_comes_at_once_and_a_hint_is_heeded() {
     let bounded = PollingConfig { max_delay: Some(HumanDuration::secs(5)), ..learned() };
     let (mut schedule, number, start) = one(&bounded, 100.0);
     let (now, later) = after(start, 1.0);
-    assert!(schedule.look_now(number, now));
+    assert!(schedule.poll_now(number, now));
     assert_eq!(next(&schedule, number, now), (0.0, "asked"));
     assert_eq!(schedule.next(now, later), Next::Run(number));
     let seen = StatusAnswer { hint: Some(Duration::from_secs(60)), ..StatusAnswer::default() };
@@ -198,7 +198,7 @@ fn a_look_that_failed_is_tried_again_after_a_growing_pause() {
     let mut waits = Vec::new();
     for _ in 0..12 {
         let (now, wall) = after(start, at);
-        schedule.look_now(number, now);
+        schedule.poll_now(number, now);
         assert_eq!(schedule.next(now, wall), Next::Run(number));
         fail(&mut schedule, number, Task::Poll, (now, wall));
         let (wait, reason) = next(&schedule, number, now);
@@ -234,7 +234,7 @@ fn what_a_job_teaches_is_kept_by_kind() {
     let kinds = schedule.kinds(true);
     let shown: Vec<_> = kinds.iter().map(|kind| (kind.label.as_deref().unwrap(), kind.finishes)).collect();
     assert_eq!(shown, [("small", 2), ("large", 1)]);
-    assert!(kinds[0].curves.as_ref().unwrap().looks.windows(2).all(|pair| pair[0] < pair[1]));
+    assert!(kinds[0].curves.as_ref().unwrap().polls.windows(2).all(|pair| pair[0] < pair[1]));
     let tally = schedule.tally();
     assert_eq!((tally.jobs, tally.timed), (6, 6));
     assert!((tally.delay / 6.0 - 10.0).abs() < 1e-9, "{tally:?}");
@@ -288,7 +288,7 @@ proptest! {
                     schedule.follow(&old(number, "/a", age), now, wall);
                     open.insert(number);
                 }
-                Step::Ask(number) => prop_assert_eq!(schedule.look_now(number, now), open.contains(&number)),
+                Step::Ask(number) => prop_assert_eq!(schedule.poll_now(number, now), open.contains(&number)),
                 Step::Unfollow(number) => {
                     schedule.unfollow(number);
                     open.remove(&number);
@@ -315,7 +315,7 @@ proptest! {
                 Step::Pass(millis) => passed += millis,
             }
             while let Next::Run(number) = schedule.next(now, wall) {
-                prop_assert!(!running.contains(&number), "two looks at once");
+                prop_assert!(!running.contains(&number), "two polls at once");
                 prop_assert!(open.contains(&number));
                 running.push(number);
                 // Those that take longer than a second give their place to others, up to a crowd.

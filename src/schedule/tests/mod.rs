@@ -40,8 +40,8 @@ async fn a_watch_is_looked_at_once_at_a_time_beside_a_fetch() {
     let both: std::collections::BTreeSet<_> =
         [schedule.next(now, wall()), schedule.next(now, wall())].map(|next| format!("{next:?}")).into();
     assert_eq!(both, ["Run(1)".to_owned(), "Run(2)".to_owned()].into());
-    assert!(schedule.look_now(1, now));
-    assert_eq!(schedule.next(now, wall()), Next::Wait(None), "a look is under way");
+    assert!(schedule.poll_now(1, now));
+    assert_eq!(schedule.next(now, wall()), Next::Wait(None), "a poll is in flight");
     schedule.done(1, Task::Poll, true, now, wall(), 0.0);
     assert_eq!(schedule.next(now, wall()), Next::Wait(Some(now + Duration::from_millis(250))));
 }
@@ -99,9 +99,9 @@ async fn somebody_who_insists_is_heard_during_a_pause() {
     }
     let limited = Sign::Ill(State::Limited, Some(Duration::from_secs(600)));
     schedule.record_sign(request(1, start), limited, 0.0);
-    schedule.look_now(1, start);
+    schedule.poll_now(1, start);
     let end = start + Duration::from_secs(600);
-    assert_eq!(schedule.next(start, wall()), Next::Wait(Some(end)), "a look on somebody's behalf waits");
+    assert_eq!(schedule.next(start, wall()), Next::Wait(Some(end)), "a forced poll waits");
     schedule.insist(2, start);
     schedule.insist(3, start);
     assert_eq!(schedule.next(start, wall()), Next::Run(2));

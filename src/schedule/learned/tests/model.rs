@@ -8,7 +8,7 @@ use crate::{
     schedule::learned::{
         clock::Clock,
         curve::Curve,
-        decide::{LONGEST_HINT, Policy, Reason, Situation, decide, think_again},
+        decide::{LONGEST_HINT, Policy, PollReason, Situation, decide, reconsider_at},
         forecast::{Forecast, Progress},
         kind::End,
         model::{Key, MAX_CLOCKS, Model},
@@ -44,8 +44,8 @@ fn exponential_lifetimes_have_a_closed_form() {
             assert!((waiting / theta - 1.0).abs() < 1e-3, "θ {theta} at {age}: {waiting}");
         }
     }
-    let looks = |theta| evaluate(&curve, &optimum(&curve, theta));
-    let best = looks(0.2);
+    let polls = |theta| evaluate(&curve, &optimum(&curve, theta));
+    let best = polls(0.2);
     let fixed = evaluate(&curve, &tuned(&curve, curve.next(0.0, 0.2)));
     let times = fixed.cost(0.2) / best.cost(0.2);
     assert!((0.999..1.002).contains(&times), "a fixed interval is optimal: {times}");
@@ -112,23 +112,23 @@ fn reasons_tell_what_decided() {
     let job = Situation {
         known: Progress { age: 10.0, started: None },
         now: 10.0,
-        looked: Some(10.0),
+        polled: Some(10.0),
         luck: 0.9,
         jitter: 0.5,
         ..Situation::default()
     };
     let reason = |policy: &Policy, job: &Situation| decide(&curve, policy, job).reason;
-    assert_eq!(reason(&policy, &job), Reason::Learned);
+    assert_eq!(reason(&policy, &job), PollReason::Learned);
     assert_eq!(decide(&curve, &policy, &Situation { asked: true, ..job }).age, 10.0);
-    assert_eq!(reason(&policy, &Situation { asked: true, ..job }), Reason::Asked);
-    assert_eq!(reason(&policy, &Situation { luck: 0.01, ..job }), Reason::Exploring);
-    assert_eq!(reason(&policy, &Situation { hint: Some(100.0), ..job }), Reason::Hint);
+    assert_eq!(reason(&policy, &Situation { asked: true, ..job }), PollReason::Asked);
+    assert_eq!(reason(&policy, &Situation { luck: 0.01, ..job }), PollReason::Exploring);
+    assert_eq!(reason(&policy, &Situation { hint: Some(100.0), ..job }), PollReason::Hint);
     assert_eq!(decide(&curve, &policy, &Situation { hint: Some(1e9), ..job }).age, 10.0 + LONGEST_HINT);
-    assert_eq!(reason(&policy, &Situation { deadline: Some(20.0), ..job }), Reason::Deadline);
-    assert_eq!(reason(&Policy { max_interval: 1.0, ..policy }, &job), Reason::MaxInterval);
-    assert_eq!(reason(&Policy { max_delay: Some(1.0), ..policy }, &job), Reason::MaxDelay);
-    assert_eq!(reason(&Policy { min_interval: 100.0, ..policy }, &job), Reason::MinInterval);
-    assert_eq!(decide(&Forecast { finishes: 0, ..curve.clone() }, &policy, &job).reason, Reason::Prior);
+    assert_eq!(reason(&policy, &Situation { deadline: Some(20.0), ..job }), PollReason::Deadline);
+    assert_eq!(reason(&Policy { max_interval: 1.0, ..policy }, &job), PollReason::MaxInterval);
+    assert_eq!(reason(&Policy { max_delay: Some(1.0), ..policy }, &job), PollReason::MaxDelay);
+    assert_eq!(reason(&Policy { min_interval: 100.0, ..policy }, &job), PollReason::MinInterval);
+    assert_eq!(decide(&Forecast { finishes: 0, ..curve.clone() }, &policy, &job).reason, PollReason::Prior);
 }
 
 #[test]
@@ -193,17 +193,17 @@ proptest! {
         let mut model = model_of(&history, &key);
         let forecast = model.forecast(&key, theta, 1e4);
         let policy = Policy { theta, min_interval: min, max_interval: min + more, max_delay: None };
-        let job = Situation { known: Progress { age, started: None }, now: age, looked: Some(age), hint, luck, jitter, ..Situation::default() };
-        let look = decide(&forecast, &policy, &job);
-        prop_assert!(look.age.is_finite() && look.age > age);
-        prop_assert!(look.age >= age + min * 0.999_999 || look.age - age >= min - 1e-6);
-        prop_assert!(look.age <= age + (min + more).max(hint.unwrap_or(0.0).min(LONGEST_HINT)) + 1e-6);
+        let job = Situation { known: Progress { age, started: None }, now: age, polled: Some(age), hint, luck, jitter, ..Situation::default() };
+        let next = decide(&forecast, &policy, &job);
+        prop_assert!(next.age.is_finite() && next.age > age);
+        prop_assert!(next.age >= age + min * 0.999_999 || next.age - age >= min - 1e-6);
+        prop_assert!(next.age <= age + (min + more).max(hint.unwrap_or(0.0).min(LONGEST_HINT)) + 1e-6);
         let later = decide(&forecast, &Policy { theta: theta * 1.5, ..policy }, &job);
-        prop_assert!(later.age >= look.age - 1e-6, "not monotone in θ");
+        prop_assert!(later.age >= next.age - 1e-6, "not monotone in θ");
         let late = Situation { deadline: Some(age + 0.001), ..job };
         prop_assert!(decide(&forecast, &policy, &late).age <= age + 0.001 + 1e-9);
-        let again = think_again(age, look.age);
-        prop_assert!(age < again && again <= look.age);
+        let again = reconsider_at(age, next.age);
+        prop_assert!(age < again && again <= next.age);
     }
 
     #[test]
@@ -214,7 +214,7 @@ proptest! {
         for progress in [Progress { age: odd, started: None }, Progress { age: 5.0, started: Some(odd) }] {
             prop_assert!(forecast.next(progress, odd).is_finite());
             prop_assert!(forecast.waiting(progress, odd).is_finite());
-            let job = Situation { known: progress, now: odd, looked: Some(odd), deadline: Some(odd), hint: Some(odd), asked: false, luck: odd, jitter: odd };
+            let job = Situation { known: progress, now: odd, polled: Some(odd), deadline: Some(odd), hint: Some(odd), asked: false, luck: odd, jitter: odd };
             let policy = Policy { theta: odd, min_interval: odd, max_interval: odd, max_delay: Some(odd) };
             prop_assert!(decide(&forecast, &policy, &job).age.is_finite());
         }

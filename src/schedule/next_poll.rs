@@ -8,7 +8,7 @@ use super::{
     Entry, Schedule, Strategy, Task,
     failing::{relapsed_wait, retry_wait},
     learned::{
-        decide::{Reason, think_again},
+        decide::{PollReason, reconsider_at},
         levels::LEVELS,
     },
     learner::{Learner, span, waits},
@@ -17,7 +17,7 @@ use super::{
 use crate::{store::Watch, util::units::Time};
 
 impl Schedule {
-    pub(super) fn first_look(&mut self, watch: &Watch, now: Instant, wall: Time) {
+    pub(super) fn first_poll(&mut self, watch: &Watch, now: Instant, wall: Time) {
         let relapses = self.entries.get(watch.number).map_or(0, |entry| entry.relapses);
         if relapses > 0 {
             // Its status says that it ended and its result that it did not: that may go on for ever.
@@ -25,34 +25,34 @@ impl Schedule {
         }
         let resumed = self.entries.get(watch.number).is_some_and(|entry| entry.wait.is_some());
         if self.config.strategy == Strategy::Learned {
-            return self.look_as_learned(watch.number, now, wall);
+            return self.poll_as_learned(watch.number, now, wall);
         }
         let first = if resumed { Duration::ZERO } else { next_wait(&self.config, None, 0.0) };
-        self.look_at(watch.number, now + first, self.reason());
+        self.poll_at(watch.number, now + first, self.reason());
         self.no_later_than_deadline(watch.number, now, wall);
     }
 
     /// Why a look is due when neither a curve nor anything out of the ordinary decided.
-    fn reason(&self) -> Reason {
-        if self.config.strategy == Strategy::Fixed { Reason::Fixed } else { Reason::Backoff }
+    fn reason(&self) -> PollReason {
+        if self.config.strategy == Strategy::Fixed { PollReason::Fixed } else { PollReason::Backoff }
     }
 
-    pub(super) fn look_at(&mut self, number: u64, due: Instant, reason: Reason) {
-        self.look_by(number, due, reason, due);
+    pub(super) fn poll_at(&mut self, number: u64, due: Instant, reason: PollReason) {
+        self.poll_by(number, due, reason, due);
     }
 
     /// Makes a look due, to be thought over at `until`.
-    fn look_by(&mut self, number: u64, due: Instant, reason: Reason, until: Instant) {
+    fn poll_by(&mut self, number: u64, due: Instant, reason: PollReason, until: Instant) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         (entry.due, entry.reason) = (Some(due), reason);
         self.polls.put(number, waits(self.polls.tick(until)));
     }
 
-    fn look_as_learned(&mut self, number: u64, now: Instant, wall: Time) {
+    fn poll_as_learned(&mut self, number: u64, now: Instant, wall: Time) {
         let Some(entry) = self.entries.get(number) else { return };
-        let look = self.learner.look(number, entry, now, wall);
-        let due = now + span(look.age - entry.track.age(wall));
-        self.look_by(number, due, look.reason, think_at(now, due));
+        let next = self.learner.next_poll(number, entry, now, wall);
+        let due = now + span(next.age - entry.track.age(wall));
+        self.poll_by(number, due, next.reason, reconsider(now, due));
     }
 
     pub(super) fn again(&mut self, number: u64, task: Task, now: Instant, wall: Time, random: f64) {
@@ -64,13 +64,13 @@ impl Schedule {
         }
         if task == Task::Poll && history.is_some_and(|history| history.limited_at.is_some()) {
             // Soon, to know whether the limit is this job's own.
-            self.look_at(number, now + self.config.min_interval.0, Reason::Retry);
+            self.poll_at(number, now + self.config.min_interval.0, PollReason::Retry);
             return self.no_later_than_deadline(number, now, wall);
         }
         let (learned, blameless) = (self.config.strategy == Strategy::Learned, history.is_some());
         if task == Task::Poll && learned && (entry.answered || blameless) {
             entry.wait = None;
-            return self.look_as_learned(number, now, wall);
+            return self.poll_as_learned(number, now, wall);
         }
         let wait = match entry.wait {
             Some(wait) if blameless => wait,
@@ -79,7 +79,7 @@ impl Schedule {
         entry.wait = Some(wait);
         let due = now + wait;
         match task {
-            Task::Poll => self.look_at(number, due, if learned { Reason::Retry } else { self.reason() }),
+            Task::Poll => self.poll_at(number, due, if learned { PollReason::Retry } else { self.reason() }),
             // Its source is paused, or will be asked for it soon.
             Task::Fetch if blameless => self.fetches.schedule(number, now),
             Task::Fetch => self.fetches.schedule(number, due),
@@ -92,7 +92,7 @@ impl Schedule {
         let Some(entry) = self.entries.get_mut(number) else { return };
         let is_early = |last: &Instant| entry.deadline > wall && *last < due;
         let due = Some(now + entry.deadline.since(wall)).filter(is_early).unwrap_or(due);
-        (entry.due, entry.reason) = (Some(due), Reason::Retry);
+        (entry.due, entry.reason) = (Some(due), PollReason::Retry);
         self.retries.schedule(number, due);
     }
 
@@ -105,7 +105,7 @@ impl Schedule {
         }
         match entry.task {
             Task::Poll if entry.due.is_some_and(|due| due > last) => {
-                self.look_at(number, last, Reason::Deadline);
+                self.poll_at(number, last, PollReason::Deadline);
             }
             Task::Fetch if self.fetches.due(&number).is_some_and(|due| due > last) => {
                 self.fetches.schedule(number, last);
@@ -116,9 +116,9 @@ impl Schedule {
 }
 
 /// When to think about a look again that is due then.
-fn think_at(now: Instant, due: Instant) -> Instant {
+fn reconsider(now: Instant, due: Instant) -> Instant {
     let wait = due.saturating_duration_since(now).as_secs_f64();
-    now + span(think_again(0.0, wait))
+    now + span(reconsider_at(0.0, wait))
 }
 
 /// The level of a watch whose time has come, and for how long it stays there, in ticks. A look that is not due yet is
@@ -133,19 +133,19 @@ pub(super) fn stand(
     let ticks = |wait: Duration| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
     let learned = learner.strategy == Strategy::Learned;
     let due = entry.due.unwrap_or(now);
-    if due > now && learned && entry.reason != Reason::Retry {
-        let look = learner.look(number, entry, now, wall);
-        let sooner = now + span(look.age - entry.track.age(wall));
+    if due > now && learned && entry.reason != PollReason::Retry {
+        let next = learner.next_poll(number, entry, now, wall);
+        let sooner = now + span(next.age - entry.track.age(wall));
         if sooner < due {
-            (entry.due, entry.reason) = (Some(sooner), look.reason);
+            (entry.due, entry.reason) = (Some(sooner), next.reason);
         }
     }
     let due = entry.due.unwrap_or(now);
     if due > now {
-        let until = if learned { think_at(now, due) } else { due };
+        let until = if learned { reconsider(now, due) } else { due };
         return (None, ticks(until - now));
     }
-    if matches!(entry.reason, Reason::Asked | Reason::Deadline) {
+    if matches!(entry.reason, PollReason::Asked | PollReason::Deadline) {
         return (Some(LEVELS - 1), NEVER);
     }
     if !learned {
