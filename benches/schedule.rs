@@ -15,7 +15,7 @@ use tidings::{
         learned::{
             decide::{Policy, Situation},
             forecast::Progress,
-            kind::End,
+            kind::RunEnd,
             levels::{LevelQueue, Standing},
             model::{Key, Model},
         },
@@ -41,11 +41,11 @@ fn taught() -> Model {
         let mut before = Progress::default();
         for poll in 1..4 {
             let now = Progress { age: takes * f64::from(poll) / 4.0, started: None };
-            model.alive(&key(number), before, now, 0.0);
+            model.record_running(&key(number), before, now, 0.0);
             before = now;
         }
         let now = Progress { age: takes + 0.5, started: None };
-        model.ended(&key(number), [before, now], End::Finished(Some(takes)), 0.5, 0.0);
+        model.record_finished(&key(number), [before, now], RunEnd::Finished(Some(takes)), 0.5, 0.0);
     }
     model
 }
@@ -62,7 +62,7 @@ fn polls() {
     }
     let built = Instant::now();
     for key in &keys {
-        model.alive(key, Progress::default(), Progress { age: 1.0, started: None }, 100.0);
+        model.record_running(key, Progress::default(), Progress { age: 1.0, started: None }, 100.0);
         black_box(model.forecast(key, policy.theta, 100.0));
     }
     let a_curve = built.elapsed().as_secs_f64() / KINDS as f64;
@@ -153,17 +153,17 @@ fn pauses() {
             polls += 1;
             calls.time(|| {
                 if number % 3 == 0 {
-                    let mut ended = schedule.ending(number, true).unwrap();
+                    let mut ended = schedule.pending_completion(number, true).unwrap();
                     let seen = StatusAnswer {
                         created_at: Some(registered),
                         ended_at: Some(wall),
                         ..StatusAnswer::default()
                     };
-                    schedule.ended(&mut ended, &seen, now, wall, 0.5);
+                    schedule.record_finished(&mut ended, &seen, now, wall, 0.5);
                     schedule.unfollow(number);
                     schedule.done(number, Task::Poll, false, now, wall, 0.5);
                 } else {
-                    schedule.alive(number, &StatusAnswer::default(), now, wall);
+                    schedule.record_running(number, &StatusAnswer::default(), now, wall);
                     schedule.done(number, Task::Poll, true, now, wall, 0.5);
                 }
             });

@@ -10,7 +10,7 @@ use super::{
     learned::{
         decide::{NextPoll, Policy, decide},
         forecast::Progress,
-        kind::End,
+        kind::RunEnd,
         levels::{LEVELS, Standing, leaves, level},
         model::{Key, Model},
     },
@@ -95,35 +95,41 @@ impl Learner {
     }
 
     /// A job was seen alive.
-    pub(super) fn alive(&mut self, track: &mut Track, answer: &StatusAnswer, now: Instant, wall: Time) {
+    pub(super) fn record_running(
+        &mut self,
+        track: &mut Track,
+        answer: &StatusAnswer,
+        now: Instant,
+        wall: Time,
+    ) {
         let before = self.date(track, answer, wall);
         track.seen(wall);
-        self.model.alive(&track.kind, before, track.known(), self.seconds(now));
+        self.model.record_running(&track.kind, before, track.known(), self.seconds(now));
         self.lessons += 1;
     }
 
     /// A job was seen to have ended. `random` lies in [0, 1).
-    pub(super) fn ended(
+    pub(super) fn record_finished(
         &mut self,
-        ended: &mut Ended,
+        pending: &mut PendingCompletion,
         answer: &StatusAnswer,
         now: Instant,
         wall: Time,
         random: f64,
     ) {
-        let track = &mut ended.track;
+        let track = &mut pending.track;
         let before = self.date(track, answer, wall);
         let ended_at = answer.by_steady_clock(answer.ended_at);
         let told = ended_at.filter(|at| track.is_exact() && *at >= track.born);
         let told = told.map(|at| track.age(at.min(wall)));
-        let learns = ended.finished && (told.is_some() || track.is_bracketed(ended.registered_at));
-        let end = if learns { End::Finished(told) } else { End::Dropped };
+        let learns = pending.finished && (told.is_some() || track.is_bracketed(pending.registered_at));
+        let end = if learns { RunEnd::Finished(told) } else { RunEnd::Dropped };
         let after = Progress { age: track.age(wall), started: track.known().started };
-        self.model.ended(&track.kind, [before, after], end, random, self.seconds(now));
+        self.model.record_finished(&track.kind, [before, after], end, random, self.seconds(now));
         self.lessons += 1;
         self.tally.jobs += 1;
-        self.tally.polls += ended.polls;
-        if let Some(at) = ended_at.filter(|at| *at >= ended.registered_at) {
+        self.tally.polls += pending.polls;
+        if let Some(at) = ended_at.filter(|at| *at >= pending.registered_at) {
             self.tally.timed += 1;
             self.tally.delay += wall.since(at).as_secs_f64();
         }
@@ -150,7 +156,7 @@ impl Learner {
 
 /// A job whose end was seen, as it was known before.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct PendingCompletion {
     pub(super) track: Track,
     pub(super) registered_at: Time,
     pub(super) polls: u64,

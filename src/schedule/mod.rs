@@ -34,7 +34,7 @@ pub use failing::Standpoint;
 pub use health::{Health, Request, Sign, State};
 pub use history::{FailureHistory, Row, RowKind};
 pub use lanes::SLOW;
-pub use learner::{Ended, Tally};
+pub use learner::{PendingCompletion, Tally};
 pub use policy::{next_wait, resumed_wait};
 pub use seeing::{Curves, KindSeen};
 pub use stamps::Stamps;
@@ -210,7 +210,7 @@ impl Schedule {
     }
 
     /// Takes note of the status that a look found. Whether it is news; `None` when the watch is gone.
-    pub fn note(&mut self, number: u64, status: &str, at_work: bool) -> Option<bool> {
+    pub fn record_status(&mut self, number: u64, status: &str, at_work: bool) -> Option<bool> {
         let entry = self.entries.get_mut(number)?;
         let same = entry.status.as_ref().is_some_and(|known| **known == status) && entry.at_work == at_work;
         if !same {
@@ -293,24 +293,31 @@ impl Schedule {
     }
 
     /// A job was seen alive: what that teaches, and what the source says of its times.
-    pub fn alive(&mut self, number: u64, answer: &StatusAnswer, now: Instant, wall: Time) {
+    pub fn record_running(&mut self, number: u64, answer: &StatusAnswer, now: Instant, wall: Time) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         entry.answered = true;
         entry.hint = answer.hint;
-        self.learner.alive(&mut entry.track, answer, now, wall);
+        self.learner.record_running(&mut entry.track, answer, now, wall);
     }
 
     /// What is known of a job whose end was seen, to be told to [`ended`](Self::ended) once that is recorded.
     #[must_use]
-    pub fn ending(&self, number: u64, finished: bool) -> Option<Ended> {
+    pub fn pending_completion(&self, number: u64, finished: bool) -> Option<PendingCompletion> {
         let entry = self.entries.get(number)?;
         let (track, registered_at) = (entry.track.clone(), entry.registered_at);
-        Some(Ended { track, registered_at, polls: entry.polls, finished })
+        Some(PendingCompletion { track, registered_at, polls: entry.polls, finished })
     }
 
     /// A job was seen to have ended. `random` lies in [0, 1).
-    pub fn ended(&mut self, ended: &mut Ended, answer: &StatusAnswer, now: Instant, wall: Time, random: f64) {
-        self.learner.ended(ended, answer, now, wall, random);
+    pub fn record_finished(
+        &mut self,
+        pending: &mut PendingCompletion,
+        answer: &StatusAnswer,
+        now: Instant,
+        wall: Time,
+        random: f64,
+    ) {
+        self.learner.record_finished(pending, answer, now, wall, random);
     }
 
     /// Goes on from what another schedule of the same source knows, its watches aside. Of the budget what is left counts, so

@@ -136,7 +136,7 @@ pub fn learned(distribution: &Distribution, finishes: usize, random: &mut Random
 pub fn learned_from(durations: impl IntoIterator<Item = f64>) -> Curve {
     let mut clock = Clock::default();
     for duration in durations {
-        clock.finish(0.0, duration);
+        clock.record_finish(0.0, duration);
     }
     clock.build(None)
 }

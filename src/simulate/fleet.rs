@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use crate::schedule::learned::{
     decide::{Policy, Situation, decide, reconsider_at},
     forecast::{Forecast, Progress},
-    kind::End,
+    kind::RunEnd,
     model::{Key, Model},
 };
 
@@ -120,13 +120,13 @@ impl Open {
         let learns = setting.known.is_none();
         if age < self.job.takes {
             if learns {
-                model.alive(key, before, seen, now);
+                model.record_running(key, before, seen, now);
             }
             return None;
         }
         if learns {
-            let end = End::Finished(setting.told.then_some(self.job.takes));
-            model.ended(key, [before, seen], end, random.unit(), now);
+            let end = RunEnd::Finished(setting.told.then_some(self.job.takes));
+            model.record_finished(key, [before, seen], end, random.unit(), now);
         }
         Some(Outcome { polls: self.polls, delay: age - self.job.takes + ROUND_TRIP / 2.0 })
     }

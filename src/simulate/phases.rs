@@ -62,9 +62,9 @@ fn learn(jobs: &[Job]) -> (Arc<crate::schedule::learned::curve::Curve>, Phases) 
     let [mut total, mut queue, mut run] = [(); 3].map(|()| Clock::default());
     for job in jobs {
         let queued = job.queued.unwrap_or_default();
-        total.finish(0.0, job.takes);
-        queue.finish(0.0, queued);
-        run.finish(0.0, job.takes - queued);
+        total.record_finish(0.0, job.takes);
+        queue.record_finish(0.0, queued);
+        run.record_finish(0.0, job.takes - queued);
     }
     let [total, queue, run] = [total, queue, run].map(|clock| Arc::new(clock.build(None)));
     (total, Phases { queue, run })

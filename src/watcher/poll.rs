@@ -116,8 +116,10 @@ async fn take_in(
     let moment = tokio::time::Instant::now();
     let (changed, overdue) = {
         let mut schedule = follower.schedule();
-        schedule.alive(number, &answer, moment, steady);
-        let Some(changed) = schedule.note(number, &answer.status, answer.at_work) else { return Step::Moved };
+        schedule.record_running(number, &answer, moment, steady);
+        let Some(changed) = schedule.record_status(number, &answer.status, answer.at_work) else {
+            return Step::Moved;
+        };
         (changed, schedule.is_overdue(number, steady, answer.clock_ahead))
     };
     // A status that stays the same is not written: a poll costs no disk.
@@ -150,14 +152,14 @@ async fn end(
 ) -> Step {
     let finished = matches!(outcome, Outcome::Completed | Outcome::Failed);
     // Once the end is recorded, the entry is that of a fetch.
-    let ending = follower.schedule().ending(number, finished);
+    let pending = follower.schedule().pending_completion(number, finished);
     if let Ended::Fetch(_) = follower.store.end(number, outcome, answer, polls, clocks.wall).await {
         if let Some(ended_at) = answer.by_steady_clock(answer.ended_at) {
             follower.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());
         }
-        if let Some(mut ending) = ending {
+        if let Some(mut pending) = pending {
             let moment = tokio::time::Instant::now();
-            follower.schedule().ended(&mut ending, answer, moment, clocks.steady, rand::random());
+            follower.schedule().record_finished(&mut pending, answer, moment, clocks.steady, rand::random());
         }
     }
     Step::Moved

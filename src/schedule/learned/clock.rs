@@ -41,16 +41,16 @@ impl Default for Clock {
 
 impl Clock {
     /// A job was seen alive at the age `to`, and at the age `from` before that (seconds).
-    pub fn alive(&mut self, from: f64, to: f64) {
-        self.slow.alive(from, to);
-        self.fast.alive(from, to);
+    pub fn record_running(&mut self, from: f64, to: f64) {
+        self.slow.record_running(from, to);
+        self.fast.record_running(from, to);
         self.changed = true;
     }
 
     /// A job last seen alive at the age `from` finished at the age `at` (seconds).
-    pub fn finish(&mut self, from: f64, at: f64) {
-        self.slow.finish(from, at);
-        self.fast.finish(from, at);
+    pub fn record_finish(&mut self, from: f64, at: f64) {
+        self.slow.record_finish(from, at);
+        self.fast.record_finish(from, at);
         self.finishes = self.finishes.saturating_add(1);
         self.changed = true;
     }

@@ -30,7 +30,7 @@ impl Counts {
     }
 
     /// A job was alive from one age to another (seconds).
-    pub fn alive(&mut self, from: f64, to: f64) {
+    pub fn record_running(&mut self, from: f64, to: f64) {
         let (from, to) = (bin(from), bin(to));
         if from < to {
             add(&mut self.steps, from, self.weight);
@@ -39,8 +39,8 @@ impl Counts {
     }
 
     /// A job last known alive at `from` finished at the age `at` (seconds).
-    pub fn finish(&mut self, from: f64, at: f64) {
-        self.alive(from, at);
+    pub fn record_finish(&mut self, from: f64, at: f64) {
+        self.record_running(from, at);
         add(&mut self.ends, bin(at), self.weight);
         self.weight *= self.growth;
         if self.weight > HEAVY {
@@ -67,7 +67,7 @@ impl Counts {
     }
 
     /// The jobs that were alive through each bin, on the same scale.
-    pub fn alive_through(&self) -> impl Iterator<Item = f64> {
+    pub fn running_through(&self) -> impl Iterator<Item = f64> {
         let scale = self.scale();
         padded(&self.steps).scan(0.0, move |alive, step| {
             *alive += step;
@@ -118,9 +118,9 @@ mod tests {
     #[test]
     fn a_finish_halves_in_weight_after_its_half_life() {
         let mut counts = Counts::new(100.0);
-        counts.finish(0.0, 5.0);
+        counts.record_finish(0.0, 5.0);
         for _ in 0..100 {
-            counts.finish(0.0, 50.0);
+            counts.record_finish(0.0, 50.0);
         }
         let ends: Vec<f64> = counts.ends().collect();
         // The scale is that of the next finish: the first lies 101 behind it.
@@ -131,7 +131,7 @@ mod tests {
     fn nothing_overflows_and_the_sum_settles() {
         let mut counts = Counts::new(50.0);
         for _ in 0..100_000 {
-            counts.finish(0.0, 20.0);
+            counts.record_finish(0.0, 20.0);
         }
         let total: f64 = counts.ends().sum();
         let limit = 1.0 / (2.0_f64.powf(0.02) - 1.0);
@@ -141,10 +141,10 @@ mod tests {
     #[test]
     fn the_jobs_alive_are_counted_between_their_ages() {
         let mut counts = Counts::new(1e9);
-        counts.alive(0.0, 10.0);
-        counts.alive(10.0, 20.0);
-        counts.finish(20.0, 30.0);
-        let alive: Vec<f64> = counts.alive_through().collect();
+        counts.record_running(0.0, 10.0);
+        counts.record_running(10.0, 20.0);
+        counts.record_finish(20.0, 30.0);
+        let alive: Vec<f64> = counts.running_through().collect();
         for (age, expected) in [(0.1, 1.0), (15.0, 1.0), (29.0, 1.0), (31.0, 0.0)] {
             assert!((alive[bin(age)] - expected).abs() < 1e-5, "at {age}");
         }

@@ -30,7 +30,7 @@ pub fn prior() -> Vec<f64> {
 pub fn hazard(counts: &Counts, prior: &[f64], jobs: f64) -> Vec<f64> {
     let ends: Vec<f64> = counts.ends().collect();
     // A job that ends in a bin was alive through half of it.
-    let alive = counts.alive_through().zip(&ends).map(|(alive, ends)| alive + ends / 2.0);
+    let alive = counts.running_through().zip(&ends).map(|(alive, ends)| alive + ends / 2.0);
     let seen = Sums::new(ends.iter().copied());
     let expected = Sums::new(alive.zip(prior).map(|(alive, prior)| alive * prior));
     let believed = Sums::new(prior.iter().copied());

@@ -11,7 +11,7 @@ use super::{
 
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum End {
+pub enum RunEnd {
     /// By its own doing, well or badly: at this age in seconds, if the source told.
     Finished(Option<f64>),
     /// Cancelled, expired or lost: how long it would have taken is not known.
@@ -32,13 +32,13 @@ pub struct Kind {
 
 impl Kind {
     /// A job was seen alive. `before` is what was known, `now` what is known since.
-    pub fn alive(&mut self, before: Progress, now: Progress) {
+    pub fn record_running(&mut self, before: Progress, now: Progress) {
         let (from, to) = (sane(before.age), sane(now.age));
-        self.total.alive(from, to);
-        self.phases_alive(before, now);
+        self.total.record_running(from, to);
+        self.record_phases(before, now);
     }
 
-    fn phases_alive(&mut self, before: Progress, now: Progress) {
+    fn record_phases(&mut self, before: Progress, now: Progress) {
         if now.started.is_some() && self.phases.is_none() {
             self.phases = Some(Box::default());
         }
@@ -46,28 +46,28 @@ impl Kind {
         let [queue, run] = &mut **phases;
         let (from, to) = (sane(before.age), sane(now.age));
         match (before.started, now.started) {
-            (None, None) => queue.alive(from, to),
+            (None, None) => queue.record_running(from, to),
             (None, Some(start)) => {
-                queue.finish(from.min(sane(start)), sane(start));
-                run.alive(0.0, sane(to - start));
+                queue.record_finish(from.min(sane(start)), sane(start));
+                run.record_running(0.0, sane(to - start));
             }
-            (Some(start), _) => run.alive(sane(from - start), sane(to - start)),
+            (Some(start), _) => run.record_running(sane(from - start), sane(to - start)),
         }
     }
 
     /// A job was seen to have ended. `now.age` is the age at which that was seen. Where the source does not tell the
     /// age at the end, it lies between the two looks: `random` in [0, 1) says where.
-    pub fn ended(&mut self, before: Progress, now: Progress, end: End, random: f64) {
-        let End::Finished(at) = end else { return };
+    pub fn record_finished(&mut self, before: Progress, now: Progress, end: RunEnd, random: f64) {
+        let RunEnd::Finished(at) = end else { return };
         // A start that was seen only now bounds the end from below.
         let from = sane(before.age).max(now.started.map_or(0.0, sane)).min(sane(now.age));
         let at = at.map_or(from + (sane(now.age) - from) * within(random, 0.0, 1.0), sane);
-        self.total.finish(sane(before.age).min(at), at);
+        self.total.record_finish(sane(before.age).min(at), at);
         let Some(start) = now.started.map(sane) else { return };
-        self.phases_alive(before, Progress { age: before.age.max(start), started: Some(start) });
+        self.record_phases(before, Progress { age: before.age.max(start), started: Some(start) });
         if let Some(phases) = &mut self.phases {
             let known = sane(before.age.max(start) - start);
-            phases[1].finish(known.min(sane(at - start)), sane(at - start));
+            phases[1].record_finish(known.min(sane(at - start)), sane(at - start));
         }
     }
 

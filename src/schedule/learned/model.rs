@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     decide::{NextPoll, Policy, Situation, decide},
     forecast::{Forecast, Progress},
-    kind::{End, Kind},
+    kind::{Kind, RunEnd},
 };
 
 /// Which jobs are of one kind.
@@ -30,15 +30,22 @@ pub struct Model {
 
 impl Model {
     /// A job was seen alive at `time` (seconds on a clock that does not go back). `before` is what was known of it.
-    pub fn alive(&mut self, key: &Key, before: Progress, now: Progress, time: f64) {
-        self.parent.alive(before, now);
-        self.kind(key, time).alive(before, now);
+    pub fn record_running(&mut self, key: &Key, before: Progress, now: Progress, time: f64) {
+        self.parent.record_running(before, now);
+        self.kind(key, time).record_running(before, now);
     }
 
     /// A job was seen to have ended: see [`Kind::ended`].
-    pub fn ended(&mut self, key: &Key, [before, now]: [Progress; 2], end: End, random: f64, time: f64) {
-        self.parent.ended(before, now, end, random);
-        self.kind(key, time).ended(before, now, end, random);
+    pub fn record_finished(
+        &mut self,
+        key: &Key,
+        [before, now]: [Progress; 2],
+        end: RunEnd,
+        random: f64,
+        time: f64,
+    ) {
+        self.parent.record_finished(before, now, end, random);
+        self.kind(key, time).record_finished(before, now, end, random);
     }
 
     /// The curves of a kind as of `time`. An unknown kind has its parent's.

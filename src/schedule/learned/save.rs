@@ -97,7 +97,7 @@ fn write_kind(bytes: &mut Vec<u8>, kind: &Kind) {
         write_number(bytes, clock.finishes());
         for counts in clock.counts() {
             write_values(bytes, counts.ends());
-            write_values(bytes, counts.alive_through());
+            write_values(bytes, counts.running_through());
         }
     }
 }

@@ -45,7 +45,7 @@ async fn what_was_to_be_polled_while_the_machine_slept_is_due() {
         schedule.follow(&watch(1, Stage::Watching), start, wall());
         assert!(schedule.poll_now(1, start));
         assert_eq!(schedule.next(start, wall()), Next::Run(1));
-        schedule.alive(1, &StatusAnswer::default(), start, wall());
+        schedule.record_running(1, &StatusAnswer::default(), start, wall());
         schedule.done(1, Task::Poll, true, start, wall(), 0.0);
         let found = schedule.next(start, wall());
         assert!(matches!(&found, Next::Wait(Some(_))), "{found:?}");

@@ -71,8 +71,8 @@ fn mean_delay(bad: Bad, seed: u64) -> f64 {
                 schedule.unfollow(number);
             } else {
                 let seen = StatusAnswer { created_at: Some(wall()), ..StatusAnswer::default() };
-                schedule.alive(number, &seen, now, time);
-                schedule.note(number, "in_progress", false);
+                schedule.record_running(number, &seen, now, time);
+                schedule.record_status(number, "in_progress", false);
             }
             schedule.done(number, Task::Poll, !has_ended, now, time, random.random());
         }

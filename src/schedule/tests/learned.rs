@@ -10,7 +10,7 @@ use super::{
 };
 use crate::schedule::learned::{
     forecast::Progress,
-    kind::End,
+    kind::RunEnd,
     model::{Key, Model},
     save,
 };
@@ -42,7 +42,7 @@ fn taught(kinds: &[(&str, f64)]) -> Model {
         for at in 0..200 {
             let age = takes * (0.9 + 0.001 * f64::from(at));
             let seen = [Progress::default(), Progress { age, started: None }];
-            model.ended(&key, seen, End::Finished(Some(age)), 0.0, 0.0);
+            model.record_finished(&key, seen, RunEnd::Finished(Some(age)), 0.0, 0.0);
         }
     }
     model
@@ -64,7 +64,7 @@ fn drive(schedule: &mut Schedule, start: Instant, (from, to): (f64, f64)) -> Vec
             match schedule.next(now, wall) {
                 Next::Run(number) => {
                     polls.push(number);
-                    schedule.alive(number, &StatusAnswer::default(), now, wall);
+                    schedule.record_running(number, &StatusAnswer::default(), now, wall);
                     schedule.done(number, Task::Poll, true, now, wall, 0.5);
                 }
                 Next::Yield => {}
@@ -184,7 +184,7 @@ fn a_request_comes_at_once_and_a_hint_is_heeded() {
     assert_eq!(next(&schedule, number, now), (0.0, "asked"));
     assert_eq!(schedule.next(now, later), Next::Run(number));
     let seen = StatusAnswer { hint: Some(Duration::from_secs(60)), ..StatusAnswer::default() };
-    schedule.alive(number, &seen, now, later);
+    schedule.record_running(number, &seen, now, later);
     schedule.done(number, Task::Poll, true, now, later, 0.0);
     assert_eq!(next(&schedule, number, now), (60.0, "hint"));
     assert_eq!(drive(&mut schedule, start, (1.01, 60.9)), Vec::<u64>::new());
@@ -225,11 +225,11 @@ fn what_a_job_teaches_is_kept_by_kind() {
             ended_at: Some(wall().after(Duration::from_secs(20))),
             ..StatusAnswer::default()
         };
-        let mut ended = schedule.ending(number, true).unwrap();
-        schedule.ended(&mut ended, &seen, now, later, 0.5);
+        let mut ended = schedule.pending_completion(number, true).unwrap();
+        schedule.record_finished(&mut ended, &seen, now, later, 0.5);
         // One that somebody stopped says nothing of how long it would have taken.
-        let mut stopped = schedule.ending(number, false).unwrap();
-        schedule.ended(&mut stopped, &seen, now, later, 0.5);
+        let mut stopped = schedule.pending_completion(number, false).unwrap();
+        schedule.record_finished(&mut stopped, &seen, now, later, 0.5);
     }
     let kinds = schedule.kinds(true);
     let shown: Vec<_> = kinds.iter().map(|kind| (kind.label.as_deref().unwrap(), kind.finishes)).collect();
@@ -295,7 +295,7 @@ proptest! {
                 }
                 Step::Alive(hint) => if let Some(number) = running.pop() {
                     let seen = StatusAnswer { hint: hint.map(Duration::from_secs), ..StatusAnswer::default() };
-                    schedule.alive(number, &seen, now, wall);
+                    schedule.record_running(number, &seen, now, wall);
                     schedule.done(number, Task::Poll, true, now, wall, 0.5);
                 },
                 Step::Fail => if let Some(number) = running.pop() {
@@ -305,8 +305,8 @@ proptest! {
                     }
                 },
                 Step::End => if let Some(number) = running.pop() {
-                    if let Some(mut ended) = schedule.ending(number, true) {
-                        schedule.ended(&mut ended, &StatusAnswer::default(), now, wall, 0.5);
+                    if let Some(mut ended) = schedule.pending_completion(number, true) {
+                        schedule.record_finished(&mut ended, &StatusAnswer::default(), now, wall, 0.5);
                     }
                     schedule.unfollow(number);
                     open.remove(&number);

@@ -177,8 +177,8 @@ async fn a_doubted_source_is_asked_about_a_job_that_was_not_polled_just_now() {
     let (now, at) = after(1000);
     let Next::Run(known) = schedule.next(now, at) else { panic!("a poll is due") };
     schedule.record_answer(request(known, now));
-    schedule.alive(known, &StatusAnswer::default(), now, at);
-    schedule.note(known, "queued", false);
+    schedule.record_running(known, &StatusAnswer::default(), now, at);
+    schedule.record_status(known, "queued", false);
     schedule.done(known, Task::Poll, true, now, at, 0.99);
     for millis in 1..4 {
         let (now, at) = after(1000 + millis);

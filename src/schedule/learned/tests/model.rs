@@ -10,7 +10,7 @@ use crate::{
         curve::Curve,
         decide::{LONGEST_HINT, Policy, PollReason, Situation, decide, reconsider_at},
         forecast::{Forecast, Progress},
-        kind::End,
+        kind::RunEnd,
         model::{Key, MAX_CLOCKS, Model},
         save::{Damaged, restore, save},
     },
@@ -90,7 +90,7 @@ fn a_new_kind_profits_from_its_parent_and_outgrows_it() {
             .map(|run| {
                 let (mut clock, mut random) = (Clock::default(), Random::new(run));
                 for _ in 0..finishes {
-                    clock.finish(0.0, same.sample(&mut random));
+                    clock.record_finish(0.0, same.sample(&mut random));
                 }
                 learning(&fine, &clock.build(parent), 0.05).cost(0.05)
             })
@@ -137,8 +137,8 @@ fn the_kinds_are_bounded_and_the_least_used_goes_first() {
     let key = |i: usize| Key { endpoint: i.to_string(), label: None };
     let seen = Progress { age: 5.0, started: None };
     for i in 0..400 {
-        model.alive(&key(i), Progress::default(), seen, i as f64);
-        model.alive(&key(0), Progress::default(), seen, i as f64);
+        model.record_running(&key(i), Progress::default(), seen, i as f64);
+        model.record_running(&key(0), Progress::default(), seen, i as f64);
     }
     assert!(model.kinds().count() < MAX_CLOCKS);
     let held = |i: usize| model.kinds().any(|(held, _)| *held == key(i));
@@ -153,7 +153,7 @@ fn queue_and_run_are_told_apart() {
         let queued = 30.0 * (1.5 * random.normal()).exp();
         let takes = queued + 20.0 + random.normal();
         let seen = Progress { age: takes, started: Some(queued) };
-        model.ended(&key, [Progress::default(), seen], End::Finished(Some(takes)), 0.0, 0.0);
+        model.record_finished(&key, [Progress::default(), seen], RunEnd::Finished(Some(takes)), 0.0, 0.0);
     }
     let forecast = model.forecast(&key, 0.2, 10.0);
     let next = forecast.next(Progress { age: 101.0, started: Some(100.0) }, 0.2);
@@ -172,10 +172,10 @@ fn model_of(history: &[(f64, f64, u8)], key: &Key) -> Model {
         let [before, now] = [*a, *b].map(|age| Progress { age, started: (*what == 4).then_some(a / 2.0) });
         let time = at as f64;
         match what {
-            0 => model.alive(key, before, now, time),
-            1 => model.ended(key, [before, now], End::Finished(None), *a, time),
-            2 => model.ended(key, [before, now], End::Dropped, 0.5, time),
-            _ => model.ended(key, [before, now], End::Finished(Some(*b)), 0.5, time),
+            0 => model.record_running(key, before, now, time),
+            1 => model.record_finished(key, [before, now], RunEnd::Finished(None), *a, time),
+            2 => model.record_finished(key, [before, now], RunEnd::Dropped, 0.5, time),
+            _ => model.record_finished(key, [before, now], RunEnd::Finished(Some(*b)), 0.5, time),
         }
     }
     model
@@ -239,7 +239,7 @@ proptest! {
                 for (before, after) in before.counts().into_iter().zip(after.counts()) {
                     // Counts are kept in sixteenths.
                     let ends = before.ends().zip(after.ends());
-                    let alive = before.alive_through().zip(after.alive_through());
+                    let alive = before.running_through().zip(after.running_through());
                     for (a, b) in ends.chain(alive) {
                         prop_assert!((a - b).abs() <= 1.0 / 32.0 + a * 1e-5, "{} became {}", a, b);
                     }
