@@ -12,7 +12,7 @@ use axum::{
 use super::{Api, access, problem::Problem, view::Readiness};
 use crate::{
     model::sink::{BreakerState, SinkState},
-    schedule::State as SourceState,
+    schedule::HealthState,
     util::clock,
 };
 
@@ -81,7 +81,7 @@ impl Api {
             let error = follower.last_error().unwrap_or_default();
             let detail = format!("source `{name}` is {}: {error}", state.as_str());
             let code = format!("source_{}:{name}", state.as_str());
-            (state != SourceState::Ok).then(|| Reason::new(code, detail))
+            (state != HealthState::Ok).then(|| Reason::new(code, detail))
         });
         let sinks = live.couriers.views().into_iter().filter(|sink| sink.state == SinkState::Failing);
         let sinks = sinks.map(|sink| {
@@ -116,7 +116,7 @@ impl Api {
                 let schedule = follower.schedule();
                 (schedule.shown_state(now), schedule.budget_in_use(now).0)
             };
-            for known in SourceState::ALL {
+            for known in HealthState::ALL {
                 sources.state.with_label_values(&[name, known.as_str()]).set(i64::from(known == state));
             }
             sources.request_budget.with_label_values(&[name]).set(budget);

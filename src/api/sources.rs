@@ -80,7 +80,7 @@ fn view(follower: &Follower, curves: bool) -> SourceView {
 
 #[expect(clippy::cast_precision_loss, reason = "counts")]
 fn polling(schedule: &Schedule, curves: bool, now: tokio::time::Instant) -> PollingView {
-    let (tally, config) = (schedule.tally(), schedule.config());
+    let (tally, config) = (schedule.stats(), schedule.config());
     let (requests_per_second, budget_used) = schedule.budget_in_use(now);
     let each = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
     PollingView {

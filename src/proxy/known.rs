@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     api::{Api, Problem, stored_body},
     model::{job::Outcome, status_answer::StatusClass},
-    schedule::State,
+    schedule::HealthState,
     store::{Found, Stage, StoreError, Watch},
     upstream::RoutedJob,
     watcher::Follower,
@@ -44,7 +44,7 @@ pub(super) async fn status(
     // A look of our own, within the budget: however many ask for the same job, the source is asked once. While the source is
     // not well the caller hears that from the source itself.
     let looked = follower.polled.wait(watch.number);
-    let is_well = follower.schedule().health.state() == State::Ok;
+    let is_well = follower.schedule().health.state() == HealthState::Ok;
     if !is_well || !follower.poll_now(watch.number) || timeout(MAX_HOLD, looked).await.is_err() {
         return Ok(None);
     }

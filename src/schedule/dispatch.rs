@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Entry, Next, Schedule, State, Task,
+    Entry, HealthState, Next, Schedule, Task,
     lanes::{Lane, Room},
     learned::decide::PollReason,
 };
@@ -30,7 +30,7 @@ impl Schedule {
             let insisted = self.insist_from.filter(|_| !self.insisted.is_empty());
             return Next::Wait(Some(insisted.map_or(until, |at| at.min(until))));
         }
-        if self.health.state() != State::Ok {
+        if self.health.state() != HealthState::Ok {
             return self.probe(now);
         }
         if let Some(number) = self.witness(wall) {
@@ -80,10 +80,10 @@ impl Schedule {
             return Some((self.insist_from.unwrap_or(now).max(now), PollReason::Asked.word()));
         }
         let reason = match self.health.state() {
-            State::Ok => "",
-            State::Unauthorized => "source_unauthorized",
-            State::Limited => "source_limited",
-            State::Failing => "source_failing",
+            HealthState::Ok => "",
+            HealthState::Unauthorized => "source_unauthorized",
+            HealthState::Limited => "source_limited",
+            HealthState::Failing => "source_failing",
         };
         let paused = self.health.paused_until(now).filter(|until| *until > due);
         Some(paused.map_or((due, entry.reason()), |until| (until, reason)))

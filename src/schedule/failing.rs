@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    FailureHistory, PollingConfig, RowKind, Schedule, Sign, State,
-    health::{MAX_RETRY_AFTER, Request},
+    FailureHistory, FailureRowKind, HealthState, PollingConfig, Schedule, SourceSign,
+    health::{MAX_RETRY_AFTER, RequestTimes},
 };
 use crate::util::units::Time;
 
@@ -21,7 +21,7 @@ pub struct Standpoint {
     /// The job's deadline has passed.
     pub is_overdue: bool,
     /// The state of the source.
-    pub state: State,
+    pub state: HealthState,
     /// Its open watches.
     pub open: usize,
     /// The source answered some request after this one was sent.
@@ -60,7 +60,7 @@ impl Schedule {
 
     /// Returns what a failure of this kind is judged by. `None` when the watch is gone.
     #[must_use]
-    pub fn standpoint(&self, request: Request, kind: RowKind, wall: Time) -> Option<Standpoint> {
+    pub fn standpoint(&self, request: RequestTimes, kind: FailureRowKind, wall: Time) -> Option<Standpoint> {
         let entry = self.entries.get(request.number)?;
         let before = entry.failures.as_deref();
         let limited_at = before.and_then(|failures| failures.limited_at);
@@ -107,8 +107,8 @@ impl Schedule {
     }
 
     /// Records that the source answered about a job.
-    pub fn record_answer(&mut self, request: Request) {
-        self.record_sign(request, Sign::Well, 0.0);
+    pub fn record_answer(&mut self, request: RequestTimes) {
+        self.record_sign(request, SourceSign::Well, 0.0);
         self.missing.remove(&request.number);
         if let Some(entry) = self.entries.get_mut(request.number) {
             let before = entry.failures.take();
@@ -120,19 +120,19 @@ impl Schedule {
 
     /// Returns the state to show: also failing while every job that is asked fails for its own reasons.
     #[must_use]
-    pub fn shown_state(&self, now: Instant) -> State {
+    pub fn shown_state(&self, now: Instant) -> HealthState {
         self.health.shown(self.entries.len(), now)
     }
 
     /// Records what a request says of the source; the pause that begins with it. `random` lies in [0, 1).
-    pub fn record_sign(&mut self, request: Request, sign: Sign, random: f64) -> Option<Duration> {
+    pub fn record_sign(&mut self, request: RequestTimes, sign: SourceSign, random: f64) -> Option<Duration> {
         let (open, was_own) = (self.entries.len(), self.health.limits_are_own());
         let pause = self.health.record(request, sign, open, random);
-        if sign == Sign::OwnLimit && !was_own && self.health.limits_are_own() {
+        if sign == SourceSign::OwnLimit && !was_own && self.health.limits_are_own() {
             // The source asked for nothing.
             self.budget.restore(request.now);
         }
-        if pause.is_some() && self.health.state() == State::Limited {
+        if pause.is_some() && self.health.state() == HealthState::Limited {
             self.budget.shrink(request.now);
         }
         pause

@@ -21,7 +21,7 @@ const SHORTEST_WISH: Duration = Duration::from_secs(1);
 
 /// How a source is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum HealthState {
     /// It answers.
     Ok,
     /// It refuses the key.
@@ -32,7 +32,7 @@ pub enum State {
     Failing,
 }
 
-impl State {
+impl HealthState {
     /// Every one.
     pub const ALL: [Self; 4] = [Self::Ok, Self::Unauthorized, Self::Limited, Self::Failing];
 
@@ -66,15 +66,15 @@ const ANSWERS: usize = 64;
 
 /// What one request says of its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub enum SourceSign {
     /// It answered about the job.
     Well,
     /// It answered, and could not say anything about the job.
     Heard,
     /// It may be in this state, and ask for a wait: believed once enough jobs say so.
-    Suspect(State, Option<Duration>),
+    Suspect(HealthState, Option<Duration>),
     /// It is in this state, and may have asked for a wait.
-    Ill(State, Option<Duration>),
+    Ill(HealthState, Option<Duration>),
     /// It limits this job again, although it answered about others meanwhile.
     OwnLimit,
     /// Nothing: no request was made.
@@ -83,7 +83,7 @@ pub enum Sign {
 
 /// One request: which job it was for, when it was sent and answered.
 #[derive(Clone, Copy, Debug)]
-pub struct Request {
+pub struct RequestTimes {
     /// The number of the watch.
     pub number: u64,
     /// When it was sent.
@@ -99,7 +99,7 @@ pub struct Request {
 /// unless a request that was sent meanwhile, on somebody's word, is answered.
 #[derive(Debug)]
 pub struct Health {
-    state: State,
+    state: HealthState,
     failures: u32,
     /// The pause that the next probe is followed by.
     pause: Duration,
@@ -109,7 +109,7 @@ pub struct Health {
     /// When the state or the pause changed: requests from before do not count as another failure.
     changed: Option<Instant>,
     /// Jobs whose last requests brought a sign of this state, and no other request a good answer since.
-    suspects: (State, Vec<u64>),
+    suspects: (HealthState, Vec<u64>),
     /// The job that is asked because the source is doubted: its word decides.
     witness: Option<u64>,
     /// Jobs that failed for their own reasons since the last good answer, and since when.
@@ -128,13 +128,13 @@ impl Health {
     #[must_use]
     pub fn new(longest: Duration) -> Self {
         Self {
-            state: State::Ok,
+            state: HealthState::Ok,
             failures: 0,
             pause: Duration::ZERO,
             paused_until: None,
             asked_until: None,
             changed: None,
-            suspects: (State::Ok, Vec::new()),
+            suspects: (HealthState::Ok, Vec::new()),
             witness: None,
             own_failures: (Vec::new(), None),
             own_limits: Vec::new(),
@@ -147,7 +147,7 @@ impl Health {
     /// Keeps the wait that the source asked a predecessor for. Of its other failures nothing is kept: what was changed may
     /// be their remedy.
     pub fn inherit(&mut self, before: &Self) {
-        if before.state == State::Limited {
+        if before.state == HealthState::Limited {
             self.state = before.state;
             (self.failures, self.pause) = (before.failures, before.pause);
             (self.paused_until, self.asked_until) = (before.paused_until, before.asked_until);
@@ -157,24 +157,25 @@ impl Health {
 
     /// Returns the state that decides what is sent.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> HealthState {
         self.state
     }
 
     /// Returns the state to show: also failing while every job that is asked fails for its own reasons.
     #[must_use]
-    pub fn shown(&self, open: usize, now: Instant) -> State {
+    pub fn shown(&self, open: usize, now: Instant) -> HealthState {
         let (jobs, since) = &self.own_failures;
         let is_silent = since.is_some_and(|since| now.saturating_duration_since(since) >= SILENCE);
         let all_fail = is_silent && jobs.len() >= DOUBTERS.min(open.max(1));
-        if self.state == State::Ok && all_fail { State::Failing } else { self.state }
+        if self.state == HealthState::Ok && all_fail { HealthState::Failing } else { self.state }
     }
 
     /// Returns the jobs by which the source is doubted, while one more is to be asked to know.
     #[must_use]
     pub fn doubters(&self) -> Option<&[u64]> {
         let doubters = &self.suspects.1;
-        let is_doubted = self.state == State::Ok && doubters.len() >= DOUBTERS && self.witness.is_none();
+        let is_doubted =
+            self.state == HealthState::Ok && doubters.len() >= DOUBTERS && self.witness.is_none();
         is_doubted.then_some(doubters)
     }
 
@@ -238,14 +239,20 @@ impl Health {
 
     /// Records what a request says of the source, which has `open` watches. `random` lies in [0, 1). Returns the pause that
     /// begins with it.
-    pub fn record(&mut self, request: Request, sign: Sign, open: usize, random: f64) -> Option<Duration> {
+    pub fn record(
+        &mut self,
+        request: RequestTimes,
+        sign: SourceSign,
+        open: usize,
+        random: f64,
+    ) -> Option<Duration> {
         match sign {
-            Sign::Silent => None,
-            Sign::OwnLimit => {
+            SourceSign::Silent => None,
+            SourceSign::OwnLimit => {
                 note(&mut self.own_limits, request.number);
                 None
             }
-            Sign::Well => {
+            SourceSign::Well => {
                 self.heard(request, true);
                 self.own_failures = (Vec::new(), None);
                 if self.well.len() == ANSWERS {
@@ -254,32 +261,32 @@ impl Health {
                 self.well.push_back((request.now, request.number));
                 None
             }
-            Sign::Heard => {
+            SourceSign::Heard => {
                 self.heard(request, false);
                 let (jobs, since) = &mut self.own_failures;
                 note(jobs, request.number);
                 since.get_or_insert(request.now);
                 None
             }
-            Sign::Suspect(state, asked) => {
+            SourceSign::Suspect(state, asked) => {
                 // A refusal is an answer, too: the connection works again.
-                if self.state == State::Failing && state != State::Failing {
+                if self.state == HealthState::Failing && state != HealthState::Failing {
                     self.recover(request.now);
                 }
                 if !self.suspect(request, state, open) {
                     return None;
                 }
-                if state == State::Limited && self.state != state {
+                if state == HealthState::Limited && self.state != state {
                     self.limit_passed();
                 }
                 self.failed(request, state, asked, random)
             }
-            Sign::Ill(state, asked) => self.failed(request, state, asked, random),
+            SourceSign::Ill(state, asked) => self.failed(request, state, asked, random),
         }
     }
 
     /// Returns whether enough different jobs brought a sign of `state`, with no answer since this one was asked.
-    fn suspect(&mut self, request: Request, state: State, open: usize) -> bool {
+    fn suspect(&mut self, request: RequestTimes, state: HealthState, open: usize) -> bool {
         if self.was_heard_since(request.sent) {
             return false;
         }
@@ -296,13 +303,13 @@ impl Health {
         self.state == state || is_witnessed || self.suspects.1.len() >= open
     }
 
-    fn heard(&mut self, request: Request, is_well: bool) {
+    fn heard(&mut self, request: RequestTimes, is_well: bool) {
         self.heard = Some(request.now);
         self.suspects.1.clear();
         let is_from_before = self.changed.is_some_and(|changed| request.sent < changed);
         let holds = match self.state {
-            State::Ok | State::Failing => false,
-            State::Unauthorized | State::Limited => is_from_before,
+            HealthState::Ok | HealthState::Failing => false,
+            HealthState::Unauthorized | HealthState::Limited => is_from_before,
         };
         let is_asked = self.asked_until(request.now).is_some() && (is_from_before || !is_well);
         if !holds && !is_asked {
@@ -311,10 +318,10 @@ impl Health {
     }
 
     fn recover(&mut self, now: Instant) {
-        if self.state != State::Ok {
+        if self.state != HealthState::Ok {
             self.changed = Some(now);
         }
-        self.state = State::Ok;
+        self.state = HealthState::Ok;
         self.failures = 0;
         self.paused_until = None;
         self.asked_until = None;
@@ -322,8 +329,8 @@ impl Health {
 
     fn failed(
         &mut self,
-        request: Request,
-        state: State,
+        request: RequestTimes,
+        state: HealthState,
         asked: Option<Duration>,
         random: f64,
     ) -> Option<Duration> {
@@ -331,14 +338,14 @@ impl Health {
         let asked = asked.map(|asked| asked.min(MAX_RETRY_AFTER));
         self.asked_until = self.asked_until.max(asked.map(|asked| now + asked));
         // An outage counts once for all requests in flight; a longer wish counts, whoever brings it.
-        if self.state != State::Ok && self.changed.is_some_and(|changed| request.sent < changed) {
+        if self.state != HealthState::Ok && self.changed.is_some_and(|changed| request.sent < changed) {
             self.paused_until = self.paused_until.max(self.asked_until);
             return None;
         }
         self.state = state;
         self.changed = Some(now);
         self.failures = self.failures.saturating_add(1);
-        let first = if state == State::Unauthorized { UNAUTHORIZED_PAUSE } else { FIRST_PAUSE };
+        let first = if state == HealthState::Unauthorized { UNAUTHORIZED_PAUSE } else { FIRST_PAUSE };
         let backoff = first.saturating_mul(1 << (self.failures - 1).min(16)).min(self.longest);
         self.pause = backoff.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
         // Never earlier than asked; a little later, so that many clients do not come back at once.

@@ -12,7 +12,7 @@ pub struct FailureHistory {
     /// When the first of them came.
     pub since: Instant,
     /// The last of them that say the same.
-    pub row: Row,
+    pub row: FailureRow,
     /// When the source last answered this job with a limit, if that was its last answer.
     pub limited_at: Option<Instant>,
     /// The next request for this job waits at least this long, because the source said so.
@@ -27,9 +27,9 @@ pub struct FailureHistory {
 
 /// Failures in a row that say the same of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct FailureRow {
     /// What they say.
-    pub kind: RowKind,
+    pub kind: FailureRowKind,
     /// How many there are.
     pub count: u32,
     /// When the first of them came.
@@ -38,7 +38,7 @@ pub struct Row {
 
 /// What a failure says of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowKind {
+pub enum FailureRowKind {
     /// The source does not know it.
     Missing,
     /// The source no longer has it.
@@ -46,10 +46,10 @@ pub enum RowKind {
     /// Requests for it are refused.
     Rejected,
     /// Nothing that could end it.
-    Passing,
+    Transient,
 }
 
-impl RowKind {
+impl FailureRowKind {
     /// Returns whether the source says that it does not have the job.
     #[must_use]
     pub const fn is_missing(self) -> bool {
@@ -64,7 +64,7 @@ impl FailureHistory {
         Self {
             count: 0,
             since: now,
-            row: Row { kind: RowKind::Passing, count: 0, since: now },
+            row: FailureRow { kind: FailureRowKind::Transient, count: 0, since: now },
             limited_at: None,
             asked: None,
             longest: None,
@@ -76,16 +76,16 @@ impl FailureHistory {
     /// Returns how many of the last failures in a row say that the source does not know the job.
     #[must_use]
     pub fn missing(&self) -> u32 {
-        if self.row.kind == RowKind::Missing { self.row.count } else { 0 }
+        if self.row.kind == FailureRowKind::Missing { self.row.count } else { 0 }
     }
 
     /// Adds a failure.
-    pub fn record(&mut self, kind: RowKind, now: Instant) {
+    pub fn record(&mut self, kind: FailureRowKind, now: Instant) {
         self.count = self.count.saturating_add(1);
         if self.row.kind == kind && self.row.count > 0 {
             self.row.count = self.row.count.saturating_add(1);
         } else {
-            self.row = Row { kind, count: 1, since: now };
+            self.row = FailureRow { kind, count: 1, since: now };
         }
     }
 }

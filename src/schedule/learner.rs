@@ -20,7 +20,7 @@ use crate::{model::status_answer::StatusAnswer, util::units::Time};
 
 /// What finished jobs cost since the start.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
+pub struct PollingStats {
     /// Jobs whose end was noticed.
     pub jobs: u64,
     /// Status requests made for them.
@@ -39,7 +39,7 @@ pub(super) struct Learner {
     label: Option<String>,
     pub(super) model: Model,
     keys: Pool<Key>,
-    pub(super) tally: Tally,
+    pub(super) stats: PollingStats,
     /// Counts what was learned, so that nothing is saved twice.
     pub(super) lessons: u64,
     start: Instant,
@@ -60,7 +60,7 @@ impl Learner {
             label: config.learn_by_label.clone(),
             model: Model::default(),
             keys: Pool::default(),
-            tally: Tally::default(),
+            stats: PollingStats::default(),
             lessons: 0,
             start,
         }
@@ -127,11 +127,11 @@ impl Learner {
         let after = Progress { age: track.age(wall), started: track.known().started };
         self.model.record_finished(&track.kind, [before, after], end, random, self.seconds(now));
         self.lessons += 1;
-        self.tally.jobs += 1;
-        self.tally.polls += pending.polls;
+        self.stats.jobs += 1;
+        self.stats.polls += pending.polls;
         if let Some(at) = ended_at.filter(|at| *at >= pending.registered_at) {
-            self.tally.timed += 1;
-            self.tally.delay += wall.since(at).as_secs_f64();
+            self.stats.timed += 1;
+            self.stats.delay += wall.since(at).as_secs_f64();
         }
     }
 

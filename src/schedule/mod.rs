@@ -31,10 +31,10 @@ use tokio::time::Instant;
 pub use config::{PollingConfig, Strategy};
 pub use entry::{Entry, Task, Track};
 pub use failing::Standpoint;
-pub use health::{Health, Request, Sign, State};
-pub use history::{FailureHistory, Row, RowKind};
+pub use health::{Health, HealthState, RequestTimes, SourceSign};
+pub use history::{FailureHistory, FailureRow, FailureRowKind};
 pub use lanes::SLOW;
-pub use learner::{PendingCompletion, Tally};
+pub use learner::{PendingCompletion, PollingStats};
 pub use policy::{next_wait, resumed_wait};
 pub use seeing::{Curves, KindSeen};
 pub use stamps::Stamps;
@@ -324,7 +324,7 @@ impl Schedule {
     /// that a new one is no way around it.
     pub fn inherit(&mut self, before: &mut Self) {
         self.learner.model = std::mem::take(&mut before.learner.model);
-        self.learner.tally = before.learner.tally;
+        self.learner.stats = before.learner.stats;
         self.learner.lessons = before.learner.lessons;
         self.budget.inherit(&before.budget);
         self.health.inherit(&before.health);

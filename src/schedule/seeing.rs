@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    PollingConfig, Schedule, Tally,
+    PollingConfig, PollingStats, Schedule,
     learned::{
         curve::Curve,
         kind::Kind,
@@ -51,8 +51,8 @@ impl Schedule {
 
     /// What finished jobs cost since the start.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.learner.tally
+    pub fn stats(&self) -> PollingStats {
+        self.learner.stats
     }
 
     /// The requests a second that may be sent for now, and the share of them that was sent of late (0 to 1).

@@ -3,7 +3,7 @@
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
 
 use super::{Catalogue, Label};
-use crate::{model::job::EventType, schedule::State, upstream::Failure};
+use crate::{model::job::EventType, schedule::HealthState, upstream::Failure};
 
 /// Metrics by source.
 pub struct SourceMetrics {
@@ -41,7 +41,7 @@ impl SourceMetrics {
             state: catalogue.gauges(
                 "tidings_source_state",
                 "1 for the state that the source is in, 0 for the others.",
-                &by("state", &State::ALL.map(State::as_str)),
+                &by("state", &HealthState::ALL.map(HealthState::as_str)),
             ),
             request_budget: catalogue.float_gauges(
                 "tidings_request_budget",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    schedule::{RowKind, Sign, Standpoint, State},
+    schedule::{FailureRowKind, HealthState, SourceSign, Standpoint},
     upstream::Failure,
 };
 
@@ -54,7 +54,7 @@ pub struct Decision {
     /// What it means for the job.
     pub job: JobStep,
     /// What it says of the source.
-    pub source: Sign,
+    pub source: SourceSign,
 }
 
 /// What a failure means for its job.
@@ -75,12 +75,12 @@ pub enum JobStep {
 
 /// Returns what a failure says of the job.
 #[must_use]
-pub const fn row_kind(failure: &Failure) -> RowKind {
+pub const fn row_kind(failure: &Failure) -> FailureRowKind {
     match failure {
-        Failure::NotFound => RowKind::Missing,
-        Failure::Gone => RowKind::Gone,
-        Failure::Rejected(_) | Failure::Refused(_) | Failure::Unauthorized(403) => RowKind::Rejected,
-        _ => RowKind::Passing,
+        Failure::NotFound => FailureRowKind::Missing,
+        Failure::Gone => FailureRowKind::Gone,
+        Failure::Rejected(_) | Failure::Refused(_) | Failure::Unauthorized(403) => FailureRowKind::Rejected,
+        _ => FailureRowKind::Transient,
     }
 }
 
@@ -89,9 +89,9 @@ pub const fn row_kind(failure: &Failure) -> RowKind {
 pub fn decide(failure: &Failure, known: &Standpoint, grace: Option<Duration>, now: Instant) -> Decision {
     let sign = sign(failure, known);
     let step = match (failure, sign) {
-        (_, Sign::Ill(..)) => JobStep::Blameless,
+        (_, SourceSign::Ill(..)) => JobStep::Blameless,
         // The source is in this state already: every job meets it.
-        (_, Sign::Suspect(state, _)) if state == known.state => JobStep::Blameless,
+        (_, SourceSign::Suspect(state, _)) if state == known.state => JobStep::Blameless,
         _ => match lost(failure, known, grace, now) {
             Some(reason) => JobStep::Lost(reason),
             None => JobStep::Retry { asked: asked(failure), longest: longest(failure) },
@@ -100,32 +100,32 @@ pub fn decide(failure: &Failure, known: &Standpoint, grace: Option<Duration>, no
     Decision { job: step, source: sign }
 }
 
-fn sign(failure: &Failure, known: &Standpoint) -> Sign {
+fn sign(failure: &Failure, known: &Standpoint) -> SourceSign {
     match failure {
-        Failure::Credentials(_) => Sign::Ill(State::Unauthorized, None),
-        Failure::Unauthorized(_) => Sign::Suspect(State::Unauthorized, None),
+        Failure::Credentials(_) => SourceSign::Ill(HealthState::Unauthorized, None),
+        Failure::Unauthorized(_) => SourceSign::Suspect(HealthState::Unauthorized, None),
         // One job that is limited again and again, while others are answered, speaks for itself alone.
-        Failure::Limited { .. } if known.well_since_limited => Sign::OwnLimit,
+        Failure::Limited { .. } if known.well_since_limited => SourceSign::OwnLimit,
         // It asks for no wait, and others were answered while this request was in flight.
         Failure::Limited { retry_after, .. }
             if known.well_since_sent && retry_after.unwrap_or_default() < SHORTEST_WAIT =>
         {
-            Sign::Silent
+            SourceSign::Silent
         }
         Failure::Limited { status, retry_after } if *status == 503 || known.limits_are_own => {
-            Sign::Suspect(State::Limited, *retry_after)
+            SourceSign::Suspect(HealthState::Limited, *retry_after)
         }
-        Failure::Limited { retry_after, .. } => Sign::Ill(State::Limited, *retry_after),
-        Failure::Unreachable(_) if known.heard_since_sent => Sign::Silent,
-        Failure::Unreachable(_) => Sign::Ill(State::Failing, None),
-        Failure::Silent(_) => Sign::Suspect(State::Failing, None),
+        Failure::Limited { retry_after, .. } => SourceSign::Ill(HealthState::Limited, *retry_after),
+        Failure::Unreachable(_) if known.heard_since_sent => SourceSign::Silent,
+        Failure::Unreachable(_) => SourceSign::Ill(HealthState::Failing, None),
+        Failure::Silent(_) => SourceSign::Suspect(HealthState::Failing, None),
         Failure::NotFound
         | Failure::Gone
         | Failure::Rejected(_)
         | Failure::JobFailed(_)
-        | Failure::TooLarge(_) => Sign::Well,
-        Failure::Trouble(_) => Sign::Heard,
-        Failure::Refused(_) => Sign::Silent,
+        | Failure::TooLarge(_) => SourceSign::Well,
+        Failure::Trouble(_) => SourceSign::Heard,
+        Failure::Refused(_) => SourceSign::Silent,
     }
 }
 
@@ -150,18 +150,18 @@ fn lost(failure: &Failure, known: &Standpoint, grace: Option<Duration>, now: Ins
     let are_many = known.are_many_missing();
     let usual = if known.was_seen { SEEN_BEFORE } else { NEVER_SEEN };
     let (most, least) = match row.kind {
-        RowKind::Missing if are_many && known.was_seen => (u32::MAX, Duration::MAX),
-        RowKind::Missing | RowKind::Gone if are_many => (MISSING, SEEN_BEFORE),
-        RowKind::Missing => (MISSING, grace.unwrap_or(usual)),
-        RowKind::Gone => (MISSING, grace.unwrap_or(GONE).min(GONE)),
-        RowKind::Rejected => (REJECTED, REJECTED_FOR),
-        RowKind::Passing => (u32::MAX, Duration::MAX),
+        FailureRowKind::Missing if are_many && known.was_seen => (u32::MAX, Duration::MAX),
+        FailureRowKind::Missing | FailureRowKind::Gone if are_many => (MISSING, SEEN_BEFORE),
+        FailureRowKind::Missing => (MISSING, grace.unwrap_or(usual)),
+        FailureRowKind::Gone => (MISSING, grace.unwrap_or(GONE).min(GONE)),
+        FailureRowKind::Rejected => (REJECTED, REJECTED_FOR),
+        FailureRowKind::Transient => (u32::MAX, Duration::MAX),
     };
     if row.count >= most && lasted >= least {
         return Some(in_a_row());
     }
     let failed_for = now.saturating_duration_since(history.since);
-    let can_be_asked = known.state == State::Ok
+    let can_be_asked = known.state == HealthState::Ok
         && !are_many
         && ((known.well_since_first && failed_for >= OVERDUE_FOR)
             || (known.open < 3 && failed_for >= OVERDUE_ALONE));

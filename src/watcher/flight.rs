@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::schedule::{Request, SLOW, Task};
+use crate::schedule::{RequestTimes, SLOW, Task};
 
 /// An answer that comes at this many bytes a second on average is not slow either.
 const BRISK: f64 = 65_536.0;
@@ -49,8 +49,8 @@ impl Flight {
 
     /// The request as the schedule knows it, answered now.
     #[must_use]
-    pub fn request(&self) -> Request {
-        Request { number: self.number, sent: self.sent, now: Instant::now() }
+    pub fn request(&self) -> RequestTimes {
+        RequestTimes { number: self.number, sent: self.sent, now: Instant::now() }
     }
 
     /// Bytes a second on average, of one that can be cut.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::job::{EventType, JobId, Outcome},
     routing::Routing,
-    schedule::{Next, Schedule, Sign, Stamps, State, Task},
+    schedule::{HealthState, Next, Schedule, SourceSign, Stamps, Task},
     store::{Stage, Store, Watch},
     telemetry::{Metrics, SpanKind, TraceSpan, number, text},
     upstream::{Failure, NO_STATUS, Source},
@@ -238,7 +238,7 @@ impl Follower {
 
     /// A refused key may have been replaced: look before the pause is over.
     fn key_check(&self, until: Option<Instant>) -> Option<Instant> {
-        let refused = self.schedule().health.state() == State::Unauthorized;
+        let refused = self.schedule().health.state() == HealthState::Unauthorized;
         let check = refused.then(|| Instant::now() + KEY_CHECK);
         match (until, check) {
             (Some(until), Some(check)) => Some(until.min(check)),
@@ -247,7 +247,7 @@ impl Follower {
     }
 
     fn look_at_key(&self) {
-        if self.schedule().health.state() == State::Unauthorized && self.source.key_changed() {
+        if self.schedule().health.state() == HealthState::Unauthorized && self.source.key_changed() {
             tracing::info!(source = self.source.name, "the key changed; the source is asked again");
             self.schedule().health.try_again();
         }
@@ -330,7 +330,7 @@ impl Follower {
             JobStep::Lost(_) => {}
         }
         let pause = schedule.record_sign(request, sign, rand::random());
-        if !matches!(sign, Sign::Well | Sign::OwnLimit | Sign::Silent) {
+        if !matches!(sign, SourceSign::Well | SourceSign::OwnLimit | SourceSign::Silent) {
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
         }
         let state = schedule.health.state();
@@ -342,8 +342,8 @@ impl Follower {
         Some((step, failures))
     }
 
-    fn log_change(&self, before: State, after: State) {
-        if before != State::Ok && after == State::Ok {
+    fn log_change(&self, before: HealthState, after: HealthState) {
+        if before != HealthState::Ok && after == HealthState::Ok {
             tracing::info!(source = self.source.name, "source answers again");
         }
     }

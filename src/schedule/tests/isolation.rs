@@ -46,16 +46,16 @@ fn mean_delay(bad: Bad, seed: u64) -> f64 {
             flights.peek().filter(|next| next.0.0 <= at).map(|next| Reverse(next.0))
         {
             flights.pop();
-            let request = Request { number, sent: start + sent, now };
+            let request = RequestTimes { number, sent: start + sent, now };
             let Some(takes) = takes.get(usize::try_from(number / 2).unwrap()).filter(|_| number % 2 == 0)
             else {
                 let sign = match bad {
-                    Bad::Hang => Sign::Suspect(State::Failing, None),
-                    Bad::Forbid => Sign::Suspect(State::Unauthorized, None),
-                    Bad::Limit => Sign::Suspect(State::Limited, Some(Duration::from_hours(1))),
-                    Bad::Error | Bad::Absent => Sign::Heard,
+                    Bad::Hang => SourceSign::Suspect(HealthState::Failing, None),
+                    Bad::Forbid => SourceSign::Suspect(HealthState::Unauthorized, None),
+                    Bad::Limit => SourceSign::Suspect(HealthState::Limited, Some(Duration::from_hours(1))),
+                    Bad::Error | Bad::Absent => SourceSign::Heard,
                 };
-                if let Some(point) = schedule.standpoint(request, RowKind::Passing, time) {
+                if let Some(point) = schedule.standpoint(request, FailureRowKind::Transient, time) {
                     let mut history = point.history;
                     history.asked = (bad == Bad::Limit).then_some(Duration::from_hours(1));
                     schedule.record_failure(number, history);

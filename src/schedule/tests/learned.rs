@@ -97,9 +97,9 @@ fn a_herd_stays_inside_the_budget_and_the_most_promising_come_first() {
     // An outage of ten minutes, and then all at once.
     let (now, _) = after(start, 10.0);
     let pause = Duration::from_secs(600);
-    schedule.record_sign(request(0, now), Sign::Ill(State::Limited, Some(pause)), 0.0);
+    schedule.record_sign(request(0, now), SourceSign::Ill(HealthState::Limited, Some(pause)), 0.0);
     assert_eq!(drive(&mut schedule, start, (10.01, 609.0)), Vec::<u64>::new());
-    schedule.record_sign(request(0, after(start, 610.5).0), Sign::Well, 0.0);
+    schedule.record_sign(request(0, after(start, 610.5).0), SourceSign::Well, 0.0);
     let polls = drive(&mut schedule, start, (610.5, 620.5));
     assert!((500..=506).contains(&polls.len()), "{} polls after the outage", polls.len());
     assert!(polls.iter().all(|number| number % 10 == 3), "{polls:?}");
@@ -235,9 +235,9 @@ fn what_a_job_teaches_is_kept_by_kind() {
     let shown: Vec<_> = kinds.iter().map(|kind| (kind.label.as_deref().unwrap(), kind.finishes)).collect();
     assert_eq!(shown, [("small", 2), ("large", 1)]);
     assert!(kinds[0].curves.as_ref().unwrap().polls.windows(2).all(|pair| pair[0] < pair[1]));
-    let tally = schedule.tally();
-    assert_eq!((tally.jobs, tally.timed), (6, 6));
-    assert!((tally.delay / 6.0 - 10.0).abs() < 1e-9, "{tally:?}");
+    let stats = schedule.stats();
+    assert_eq!((stats.jobs, stats.timed), (6, 6));
+    assert!((stats.delay / 6.0 - 10.0).abs() < 1e-9, "{stats:?}");
 }
 
 #[test]

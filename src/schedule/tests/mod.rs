@@ -63,15 +63,15 @@ async fn a_poll_that_finds_the_end_leads_to_a_fetch() {
 }
 
 /// A request for a watch that is answered at once.
-fn request(number: u64, now: Instant) -> Request {
-    Request { number, sent: now, now }
+fn request(number: u64, now: Instant) -> RequestTimes {
+    RequestTimes { number, sent: now, now }
 }
 
 /// Records that a request failed for the job's own reasons, and ends its task.
 fn fail(schedule: &mut Schedule, number: u64, task: Task, (now, wall): (Instant, Time)) {
-    let point = schedule.standpoint(request(number, now), RowKind::Passing, wall).unwrap();
+    let point = schedule.standpoint(request(number, now), FailureRowKind::Transient, wall).unwrap();
     schedule.record_failure(number, point.history);
-    schedule.record_sign(request(number, now), Sign::Heard, 0.0);
+    schedule.record_sign(request(number, now), SourceSign::Heard, 0.0);
     schedule.done(number, task, true, now, wall, 0.99);
 }
 
@@ -82,7 +82,7 @@ async fn a_deadline_that_passes_during_a_pause_is_looked_at_afterwards() {
     let mut short = watch(1, Stage::Watching);
     short.deadline = Some(wall().after(Duration::from_secs(5)));
     schedule.follow(&short, start, wall());
-    let limited = Sign::Ill(State::Limited, Some(Duration::from_secs(600)));
+    let limited = SourceSign::Ill(HealthState::Limited, Some(Duration::from_secs(600)));
     schedule.record_sign(request(1, start), limited, 0.0);
     let (now, later) = (start + Duration::from_secs(5), wall().after(Duration::from_secs(5)));
     assert_eq!(schedule.next(now, later), Next::Wait(Some(start + Duration::from_secs(600))));
@@ -97,7 +97,7 @@ async fn somebody_who_insists_is_heard_during_a_pause() {
     for number in 1..4 {
         schedule.follow(&watch(number, Stage::Watching), start, wall());
     }
-    let limited = Sign::Ill(State::Limited, Some(Duration::from_secs(600)));
+    let limited = SourceSign::Ill(HealthState::Limited, Some(Duration::from_secs(600)));
     schedule.record_sign(request(1, start), limited, 0.0);
     schedule.poll_now(1, start);
     let end = start + Duration::from_secs(600);
@@ -110,7 +110,7 @@ async fn somebody_who_insists_is_heard_during_a_pause() {
     assert_eq!(schedule.next(second, wall()), Next::Run(3));
     schedule.record_answer(request(3, second));
     schedule.done(3, Task::Poll, true, second, wall(), 0.0);
-    assert_eq!(schedule.health.state(), State::Ok, "it answers again");
+    assert_eq!(schedule.health.state(), HealthState::Ok, "it answers again");
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn probes_go_to_different_jobs_in_turn() {
     }
     let mut probed = Vec::new();
     let mut now = start;
-    let down = Sign::Ill(State::Failing, None);
+    let down = SourceSign::Ill(HealthState::Failing, None);
     schedule.record_sign(request(0, now), down, 0.0);
     for _ in 0..10 {
         now = schedule.health.paused_until(now).unwrap();
@@ -151,11 +151,11 @@ async fn a_doubted_source_is_asked_about_another_job_at_once() {
         schedule.follow(&watch(number, Stage::Fetching), start, wall());
     }
     schedule.follow(&watch(9, Stage::Watching), start, wall());
-    let refused = Sign::Suspect(State::Unauthorized, None);
+    let refused = SourceSign::Suspect(HealthState::Unauthorized, None);
     for _ in 0..3 {
         let Next::Run(number) = schedule.next(start, wall()) else { panic!("a fetch is due") };
         schedule.record_sign(request(number, start), refused, 0.0);
-        let point = schedule.standpoint(request(number, start), RowKind::Rejected, wall()).unwrap();
+        let point = schedule.standpoint(request(number, start), FailureRowKind::Rejected, wall()).unwrap();
         schedule.record_failure(number, point.history);
         schedule.done(number, Task::Fetch, true, start, wall(), 0.0);
     }
@@ -163,7 +163,7 @@ async fn a_doubted_source_is_asked_about_another_job_at_once() {
     assert_eq!(schedule.next(start, wall()), Next::Run(9));
     schedule.record_answer(request(9, start));
     schedule.done(9, Task::Poll, true, start, wall(), 0.0);
-    assert_eq!((schedule.health.state(), schedule.health.doubters()), (State::Ok, None));
+    assert_eq!((schedule.health.state(), schedule.health.doubters()), (HealthState::Ok, None));
 }
 
 #[tokio::test]
@@ -183,8 +183,8 @@ async fn a_doubted_source_is_asked_about_a_job_that_was_not_polled_just_now() {
     for millis in 1..4 {
         let (now, at) = after(1000 + millis);
         let Next::Run(number) = schedule.next(now, at) else { panic!("a poll is due") };
-        schedule.record_sign(request(number, now), Sign::Suspect(State::Unauthorized, None), 0.0);
-        let point = schedule.standpoint(request(number, now), RowKind::Rejected, at).unwrap();
+        schedule.record_sign(request(number, now), SourceSign::Suspect(HealthState::Unauthorized, None), 0.0);
+        let point = schedule.standpoint(request(number, now), FailureRowKind::Rejected, at).unwrap();
         schedule.record_failure(number, point.history);
         schedule.done(number, Task::Poll, true, now, at, 0.99);
     }
@@ -205,14 +205,14 @@ fn a_job_waits_as_long_as_it_was_asked_and_at_most_an_hour() {
 
 /// A job is limited, and its task ends: whether that is the job's own limit, and whether limits are in general.
 fn limit(schedule: &mut Schedule, number: u64, (now, wall): (Instant, Time)) -> (bool, bool) {
-    let mut point = schedule.standpoint(request(number, now), RowKind::Passing, wall).unwrap();
+    let mut point = schedule.standpoint(request(number, now), FailureRowKind::Transient, wall).unwrap();
     let facts = (point.well_since_limited, point.limits_are_own);
     let sign = match facts {
-        (true, _) => Sign::OwnLimit,
-        (false, true) => Sign::Suspect(State::Limited, None),
-        (false, false) => Sign::Ill(State::Limited, None),
+        (true, _) => SourceSign::OwnLimit,
+        (false, true) => SourceSign::Suspect(HealthState::Limited, None),
+        (false, false) => SourceSign::Ill(HealthState::Limited, None),
     };
-    (point.history.limited_at, point.history.is_own) = (Some(now), sign == Sign::OwnLimit);
+    (point.history.limited_at, point.history.is_own) = (Some(now), sign == SourceSign::OwnLimit);
     schedule.record_failure(number, point.history);
     schedule.record_sign(request(number, now), sign, 0.0);
     schedule.done(number, Task::Poll, true, now, wall, 0.0);
@@ -245,12 +245,12 @@ async fn limits_of_single_jobs_hold_up_no_other() {
     assert!(shrunken < 750.0 && whole > 999.0, "{whole} after {shrunken}");
     for number in 5..8 {
         assert_eq!(limit(&mut schedule, number, at(number + 3)), (false, true));
-        assert_eq!(schedule.health.state(), State::Ok);
+        assert_eq!(schedule.health.state(), HealthState::Ok);
     }
     well(&mut schedule, 99, 12);
     // In doubt, one more of them that is limited says nothing new.
-    schedule.record_sign(request(50, at(12).0), Sign::Ill(State::Limited, None), 0.0);
-    schedule.record_sign(request(8, at(12).0), Sign::Suspect(State::Limited, None), 0.0);
+    schedule.record_sign(request(50, at(12).0), SourceSign::Ill(HealthState::Limited, None), 0.0);
+    schedule.record_sign(request(8, at(12).0), SourceSign::Suspect(HealthState::Limited, None), 0.0);
     assert!(schedule.health.limits_are_own());
     schedule.health.slept(Duration::from_secs(60));
     well(&mut schedule, 99, 13);
@@ -263,7 +263,12 @@ async fn limits_of_single_jobs_hold_up_no_other() {
 async fn jobs_that_are_gone_are_missing_too() {
     let start = Instant::now();
     let mut schedule = schedule(start);
-    for (number, kind) in (0..).zip([RowKind::Gone, RowKind::Missing, RowKind::Gone, RowKind::Passing]) {
+    for (number, kind) in (0..).zip([
+        FailureRowKind::Gone,
+        FailureRowKind::Missing,
+        FailureRowKind::Gone,
+        FailureRowKind::Transient,
+    ]) {
         schedule.follow(&watch(number, Stage::Watching), start, wall());
         let point = schedule.standpoint(request(number, start), kind, wall()).unwrap();
         assert_eq!(point.missing as u64, (number + 1).min(3), "{kind:?}");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::schedule::{FailureHistory, Row};
+use crate::schedule::{FailureHistory, FailureRow};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,7 +22,7 @@ fn case(failure: Failure) -> Case {
             history: FailureHistory::new(Instant::now()),
             was_seen: true,
             is_overdue: false,
-            state: State::Ok,
+            state: HealthState::Ok,
             open: 200,
             heard_since_sent: false,
             well_since_sent: false,
@@ -59,7 +59,7 @@ impl Case {
         let (count, lasted) = self.row;
         let history = FailureHistory {
             count,
-            row: Row { kind: row_kind(&self.failure), count, since },
+            row: FailureRow { kind: row_kind(&self.failure), count, since },
             ..FailureHistory::new(since)
         };
         let known = Standpoint { history, ..self.known.clone() };
@@ -93,18 +93,18 @@ fn retry(asked: Option<u64>) -> JobStep {
 
 #[test]
 fn a_failure_is_the_jobs_or_the_sources() {
-    use State::{Failing, Limited, Unauthorized};
-    let suspect = |state| Sign::Suspect(state, None);
+    use HealthState::{Failing, Limited, Unauthorized};
+    let suspect = |state| SourceSign::Suspect(state, None);
     let table = [
-        (case(trouble()), retry(None), Sign::Heard),
-        (case(Failure::NotFound), retry(None), Sign::Well),
-        (case(Failure::Gone), retry(None), Sign::Well),
-        (case(Failure::Rejected(400)), retry(None), Sign::Well),
-        (case(Failure::Refused("no `run`".to_owned())), retry(None), Sign::Silent),
+        (case(trouble()), retry(None), SourceSign::Heard),
+        (case(Failure::NotFound), retry(None), SourceSign::Well),
+        (case(Failure::Gone), retry(None), SourceSign::Well),
+        (case(Failure::Rejected(400)), retry(None), SourceSign::Well),
+        (case(Failure::Refused("no `run`".to_owned())), retry(None), SourceSign::Silent),
         (case(silent()), retry(None), suspect(Failing)),
         (case(silent()).with(|known| known.state = Failing), JobStep::Blameless, suspect(Failing)),
-        (case(refused()), JobStep::Blameless, Sign::Ill(Failing, None)),
-        (case(refused()).with(|known| known.heard_since_sent = true), retry(None), Sign::Silent),
+        (case(refused()), JobStep::Blameless, SourceSign::Ill(Failing, None)),
+        (case(refused()).with(|known| known.heard_since_sent = true), retry(None), SourceSign::Silent),
         (case(Failure::Unauthorized(401)), retry(None), suspect(Unauthorized)),
         (case(Failure::Unauthorized(403)), retry(None), suspect(Unauthorized)),
         (
@@ -112,36 +112,44 @@ fn a_failure_is_the_jobs_or_the_sources() {
             JobStep::Blameless,
             suspect(Unauthorized),
         ),
-        (case(Failure::Credentials("no file".to_owned())), JobStep::Blameless, Sign::Ill(Unauthorized, None)),
-        (case(limited(429, Some(9))), JobStep::Blameless, Sign::Ill(Limited, Some(SECOND * 9))),
-        (case(limited(403, Some(9))), JobStep::Blameless, Sign::Ill(Limited, Some(SECOND * 9))),
-        (case(limited(503, Some(9))), retry(Some(9)), Sign::Suspect(Limited, Some(SECOND * 9))),
+        (
+            case(Failure::Credentials("no file".to_owned())),
+            JobStep::Blameless,
+            SourceSign::Ill(Unauthorized, None),
+        ),
+        (case(limited(429, Some(9))), JobStep::Blameless, SourceSign::Ill(Limited, Some(SECOND * 9))),
+        (case(limited(403, Some(9))), JobStep::Blameless, SourceSign::Ill(Limited, Some(SECOND * 9))),
+        (case(limited(503, Some(9))), retry(Some(9)), SourceSign::Suspect(Limited, Some(SECOND * 9))),
         // Others were answered while it was in flight: only a wait that is asked for counts then.
-        (case(limited(429, None)).with(|known| known.well_since_sent = true), retry(None), Sign::Silent),
+        (
+            case(limited(429, None)).with(|known| known.well_since_sent = true),
+            retry(None),
+            SourceSign::Silent,
+        ),
         (
             case(limited(429, Some(0))).with(|known| known.well_since_sent = true),
             retry(Some(0)),
-            Sign::Silent,
+            SourceSign::Silent,
         ),
         (
             case(limited(429, Some(9))).with(|known| known.well_since_sent = true),
             JobStep::Blameless,
-            Sign::Ill(Limited, Some(SECOND * 9)),
+            SourceSign::Ill(Limited, Some(SECOND * 9)),
         ),
         (
             case(limited(429, Some(9))).with(|known| known.well_since_limited = true),
             retry(Some(9)),
-            Sign::OwnLimit,
+            SourceSign::OwnLimit,
         ),
         (
             case(limited(429, Some(9))).with(|known| known.limits_are_own = true),
             retry(Some(9)),
-            Sign::Suspect(Limited, Some(SECOND * 9)),
+            SourceSign::Suspect(Limited, Some(SECOND * 9)),
         ),
         (
             case(limited(503, Some(9))).with(|known| known.state = Limited),
             JobStep::Blameless,
-            Sign::Suspect(Limited, Some(SECOND * 9)),
+            SourceSign::Suspect(Limited, Some(SECOND * 9)),
         ),
     ];
     for (case, job, source) in table {
@@ -221,7 +229,7 @@ fn a_deadline_counts_only_where_the_source_can_be_asked() {
         (overdue(trouble()).row(4, 600).with(alone), true),
         (overdue(refused()).row(400, 6000), false),
         (overdue(limited(429, None)).row(400, 6000), false),
-        (overdue(trouble()).row(400, 6000).with(|known| known.state = State::Limited), false),
+        (overdue(trouble()).row(400, 6000).with(|known| known.state = HealthState::Limited), false),
         (overdue(Failure::Credentials(String::new())).row(400, 6000), false),
     ];
     for (case, is_lost) in table {
