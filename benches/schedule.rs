@@ -132,7 +132,7 @@ fn id(number: u64) -> JobId {
 fn pauses() {
     let (start, wall) = (tokio::time::Instant::now(), Time(1_800_000_000_000));
     let mut schedule = Schedule::new(&PollingConfig::default(), 2000.0, 64, start);
-    schedule.remember(taught());
+    schedule.restore(taught());
     let registered = Time(wall.0 - 30_000);
     let mut taking_in = Calls::default();
     for number in 0..100_000 {

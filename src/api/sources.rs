@@ -11,7 +11,7 @@ use super::{
     view::{KindView, Page, PollingView, SourceView},
 };
 use crate::{
-    schedule::{KindSeen, Schedule},
+    schedule::{KindSummary, Schedule},
     util::{clock, redact},
     watcher::Follower,
 };
@@ -95,7 +95,7 @@ fn polling(schedule: &Schedule, curves: bool, now: tokio::time::Instant) -> Poll
     }
 }
 
-fn kind(seen: KindSeen) -> KindView {
+fn kind(seen: KindSummary) -> KindView {
     let (survival, looks) = seen.curves.map(|curves| (curves.survival, curves.polls)).unwrap_or_default();
     KindView {
         endpoint: seen.endpoint,

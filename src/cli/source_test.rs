@@ -81,7 +81,7 @@ fn show_exchange(source: &Source, probe: &Probe, console: &mut Console<'_>) -> R
     let row = |what: &str, value: String| vec![what.to_owned(), value];
     let mut rows = vec![row("request", format!("GET {}", clean(&probe.address)))];
     let (key, scheme) = &source.profile.key_header;
-    rows.push(match (source.key_print(), scheme) {
+    rows.push(match (source.key_fingerprint(), scheme) {
         (None, _) => row("", format!("without a key: api_key would go into `{key}`")),
         (Some(_), Some(scheme)) => row("", format!("{key}: {scheme} {REDACTED}")),
         (Some(_), None) => row("", format!("{key}: {REDACTED}")),

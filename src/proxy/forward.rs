@@ -45,7 +45,7 @@ pub(super) async fn send(
     }
     let body = (!body.is_end_stream()).then(|| reqwest::Body::wrap_stream(body.into_data_stream()));
     let inject = source.config.proxy.inject_key;
-    let answer = source.pass_on(parts.method, address, head, body, inject).await;
+    let answer = source.forward(parts.method, address, head, body, inject).await;
     let answer = answer.map_err(|failure| match failure {
         Failure::Credentials(reason) => Problem::new(Code::KeyUnreadable, reason),
         failure => Problem::new(Code::UpstreamUnreachable, failure.to_string()),

@@ -93,7 +93,7 @@ fn find(
 
 /// The last look, no older than `max_age`, if it was made with the key that the source has now.
 fn recent(follower: &Follower, watch: u64, max_age: Duration) -> Option<(Bytes, Duration)> {
-    let key = follower.source.key_print()?;
+    let key = follower.source.key_fingerprint()?;
     follower.recent.get(watch, &key, max_age, Instant::now())
 }
 
@@ -117,7 +117,7 @@ async fn ended(api: &Api, follower: &Follower, watch: Watch) -> Result<Option<Re
 
 fn may_tell(follower: &Follower, watch: &Watch) -> bool {
     let known = watch.current_end().is_some_and(|end| end.outcome != Outcome::Lost && !end.refused);
-    known && watch.key.is_some() && watch.key == follower.source.key_print()
+    known && watch.key.is_some() && watch.key == follower.source.key_fingerprint()
 }
 
 /// The stored bytes of a job. One that is being fetched is waited for: the source sends it once.

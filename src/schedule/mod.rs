@@ -17,7 +17,7 @@ mod next_poll;
 mod policy;
 mod polls;
 mod pool;
-mod seeing;
+mod summary;
 mod sleep;
 mod stamps;
 
@@ -36,8 +36,8 @@ pub use history::{FailureHistory, FailureRow, FailureRowKind};
 pub use lanes::SLOW;
 pub use learner::{PendingCompletion, PollingStats};
 pub use policy::{next_wait, resumed_wait};
-pub use seeing::{Curves, KindSeen};
 pub use stamps::Stamps;
+pub use summary::{CurveSummary, KindSummary};
 
 use self::{
     entries::Entries,
@@ -56,7 +56,7 @@ use crate::{
 
 /// Watches that one call asks where they stand, at the most.
 const MOST: usize = 1000;
-/// Curves that one call builds, about: it stops when there were so many.
+/// CurveSummary that one call builds, about: it stops when there were so many.
 const MOST_CURVES: usize = 8;
 
 /// What the driver is to do.

@@ -195,7 +195,7 @@ pub struct Watch {
     /// The status body in which `status` was read, for the event of a job that is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_body: Option<String>,
-    /// The print of the key with which it was read; see [`crate::upstream::Source::key_print`].
+    /// The print of the key with which it was read; see [`crate::upstream::Source::key_fingerprint`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Status requests made, as of the last write.

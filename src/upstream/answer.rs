@@ -74,7 +74,7 @@ impl Profile {
     pub fn answer(&self, values: &Values) -> Result<StatusAnswer, String> {
         let (status, class) = self.status_in(&self.status_at, values);
         if status.is_empty() && class != StatusClass::Pending && self.status_required {
-            return Err(format!("the answer has no status at {}", listed(&self.status_at)));
+            return Err(format!("the answer has no status at {}", join_words(&self.status_at)));
         }
         let word_of = |pointers: &[String]| values.first(pointers).and_then(short);
         let ended_at = values.first(&self.ended_at);
@@ -151,7 +151,7 @@ fn short(raw: Raw<'_>) -> Option<String> {
 }
 
 /// Pointers for a message.
-pub(super) fn listed(pointers: &[String]) -> String {
+pub(super) fn join_words(pointers: &[String]) -> String {
     let quoted: Vec<String> = pointers.iter().map(|pointer| format!("`{pointer}`")).collect();
     quoted.join(" or ")
 }

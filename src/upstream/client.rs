@@ -14,7 +14,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    Failure, Links, Misfit, Origin, Profile, SourceConfig, StatusBody, Template, Unfilled,
+    Failure, InvalidProfile, Links, Origin, Profile, SourceConfig, StatusBody, Template, TemplateError,
     decode::Decoded,
     failure::{foreign, refusal, unanswered},
     limits::asked_wait,
@@ -44,7 +44,7 @@ const MAX_HINT: f64 = 3600.0;
 pub enum SourceError {
     /// A key of its profile does not fit.
     #[error("{0}")]
-    Profile(Misfit),
+    Profile(InvalidProfile),
     /// A header cannot be sent.
     #[error("`{0}` is not a header name")]
     Header(String),
@@ -100,9 +100,9 @@ impl Source {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn new(name: &str, config: &SourceConfig, outgoing: &Outgoing) -> Result<Self, SourceError> {
-        let profile = Profile::of(config).map_err(|misfits| {
-            let none = Misfit { key: "type", reason: "it cannot be used".to_owned() };
-            SourceError::Profile(misfits.into_iter().next().unwrap_or(none))
+        let profile = Profile::of(config).map_err(|errors| {
+            let none = InvalidProfile { key: "type", reason: "it cannot be used".to_owned() };
+            SourceError::Profile(errors.into_iter().next().unwrap_or(none))
         })?;
         let header = |(name, value): (&String, &SecretValue)| match name.parse() {
             Ok(name) => Ok((name, value.source())),
@@ -229,7 +229,7 @@ impl Source {
         let hint = self.hint(response.headers());
         let clock = SourceClock::of(response.headers(), clock::now());
         let body = self.read_status(Decoded::of(response)?).await?;
-        let mut answer = body.answer(&self.profile).map_err(Failure::Trouble)?;
+        let mut answer = body.answer(&self.profile).map_err(Failure::Transient)?;
         self.check_times(&mut answer, clock, job.id);
         if let StatusClass::Finished(_) = answer.class {
             answer.result = self.result_in(job, &body.values);
@@ -256,8 +256,8 @@ impl Source {
         let text = path.fill(job.id.as_str(), &[job.vars, &self.profile.vars], body);
         let text = text.map_err(|error| match error {
             // Nothing is at the pointers: there is no result beside the status.
-            Unfilled::Absent(_) => Failure::NotFound,
-            error => unfilled(&error),
+            TemplateError::Absent(_) => Failure::NotFound,
+            error => unfillable(&error),
         })?;
         self.absolute(text)
     }
@@ -299,7 +299,7 @@ impl Source {
     /// When a variable is missing or unfit, or the address is of a foreign origin.
     pub fn check_job(&self, job: JobRef<'_>) -> Result<(), Failure> {
         let filled = self.profile.check(job.id.as_str(), job.vars);
-        filled.map_err(|error| unfilled(&error))?;
+        filled.map_err(|error| unfillable(&error))?;
         self.status_address(job).map(drop)
     }
 
@@ -345,6 +345,6 @@ impl Source {
     }
 }
 
-fn unfilled(error: &Unfilled) -> Failure {
+fn unfillable(error: &TemplateError) -> Failure {
     Failure::Refused(format!("the request cannot be made: {error}"))
 }

@@ -9,7 +9,7 @@ use reqwest::{
     header::{CONTENT_ENCODING, HeaderMap, HeaderValue},
 };
 
-use super::{Failure, failure::trouble};
+use super::{Failure, failure::broken_off};
 
 /// The encodings that can be undone.
 pub(super) const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip");
@@ -40,7 +40,7 @@ impl Decoder {
             }
             names => {
                 let name: String = names.join(", ").chars().take(MAX_NAME).collect();
-                Err(Failure::Trouble(format!(
+                Err(Failure::Transient(format!(
                     "the answer is encoded as `{name}`, which was not asked for and cannot be undone"
                 )))
             }
@@ -73,7 +73,7 @@ impl Decoder {
 }
 
 fn broken(error: &std::io::Error) -> Failure {
-    Failure::Trouble(format!("the gzip encoding of the answer is broken or cut: {error}"))
+    Failure::Transient(format!("the gzip encoding of the answer is broken or cut: {error}"))
 }
 
 /// The body of an answer without its encoding.
@@ -106,7 +106,7 @@ impl Decoded {
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         while !self.is_read {
             if self.encoded.is_empty() {
-                match self.response.chunk().await.map_err(|error| trouble(&error))? {
+                match self.response.chunk().await.map_err(|error| broken_off(&error))? {
                     Some(encoded) => self.encoded = encoded,
                     None => self.is_read = true,
                 }

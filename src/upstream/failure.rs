@@ -27,7 +27,7 @@ pub enum Failure {
     Unauthorized(u16),
     /// The source asks for fewer requests: 429, 503 with a wait, or 403 with a wait or an exhausted limit.
     #[error("the source answered {status}")]
-    Limited {
+    RateLimited {
         /// The HTTP status.
         status: u16,
         /// How long it asked us to wait.
@@ -56,7 +56,7 @@ pub enum Failure {
     JobFailed(u16),
     /// An answer that may be better next time: 5xx, a passing 4xx, a body that was cut, hung or cannot be read.
     #[error("{0}")]
-    Trouble(String),
+    Transient(String),
     /// The job is larger than the configuration allows.
     #[error("the job is larger than max_job_size ({0})")]
     TooLarge(Size),
@@ -81,13 +81,13 @@ impl Failure {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Credentials(_) | Self::Unauthorized(_) => "unauthorized",
-            Self::Limited { .. } => "limited",
+            Self::RateLimited { .. } => "limited",
             Self::Unreachable(_) | Self::Silent(_) => "unreachable",
             Self::NotFound => "not_found",
             Self::Gone => "gone",
             Self::Rejected(_) | Self::JobFailed(_) => "rejected",
             Self::Refused(_) => "refused",
-            Self::Trouble(_) => "trouble",
+            Self::Transient(_) => "trouble",
             Self::TooLarge(_) => "too_large",
         }
     }
@@ -101,10 +101,10 @@ pub(super) fn refusal(response: &Response) -> Option<Failure> {
 /// Classifies an answer by its status and, for limits, its headers.
 fn classify(status: StatusCode, headers: &HeaderMap, now: Time) -> Option<Failure> {
     let retry_after = asked_wait(headers, now);
-    let limited = Failure::Limited { status: status.as_u16(), retry_after };
+    let limited = Failure::RateLimited { status: status.as_u16(), retry_after };
     Some(match status.as_u16() {
         200..=299 => return None,
-        429 => Failure::Limited { status: 429, retry_after: limited_wait(headers, now) },
+        429 => Failure::RateLimited { status: 429, retry_after: limited_wait(headers, now) },
         503 if retry_after.is_some() => limited,
         // GitHub's limits: a 403 with a wait, or with nothing left of the allowance.
         403 if retry_after.is_some() || is_exhausted(headers) => limited,
@@ -112,9 +112,9 @@ fn classify(status: StatusCode, headers: &HeaderMap, now: Time) -> Option<Failur
         404 => Failure::NotFound,
         410 => Failure::Gone,
         // These say that the same request may succeed later (RFC 9110, section 15.5; RFC 8470).
-        408 | 409 | 421 | 423 | 425 => Failure::Trouble(format!("the source answered {}", status.as_u16())),
+        408 | 409 | 421 | 423 | 425 => Failure::Transient(format!("the source answered {}", status.as_u16())),
         400..=499 => Failure::Rejected(status.as_u16()),
-        _ => Failure::Trouble(format!("the source answered {}", status.as_u16())),
+        _ => Failure::Transient(format!("the source answered {}", status.as_u16())),
     })
 }
 
@@ -128,7 +128,7 @@ pub(super) fn foreign(address: &str) -> Failure {
 
 /// A body that stayed away too long.
 pub(super) fn timed_out(after: HumanDuration) -> Failure {
-    Failure::Trouble(format!("the rest of the answer did not come within {after}"))
+    Failure::Transient(format!("the rest of the answer did not come within {after}"))
 }
 
 /// No head of an answer in time.
@@ -153,11 +153,11 @@ pub(super) fn unanswered(error: &SendError) -> Failure {
 }
 
 /// A body that broke off.
-pub(super) fn trouble(error: &reqwest::Error) -> Failure {
-    Failure::Trouble(format!("the connection broke: {}", innermost(error)))
+pub(super) fn broken_off(error: &reqwest::Error) -> Failure {
+    Failure::Transient(format!("the connection broke: {}", innermost(error)))
 }
 
 /// A failure at an origin that is not the source's, from which nothing follows for the source.
 pub(super) fn elsewhere(url: &Url, what: &str) -> Failure {
-    Failure::Trouble(format!("the result is at {}, which {what}", redact::url(url)))
+    Failure::Transient(format!("the result is at {}, which {what}", redact::url(url)))
 }

@@ -12,7 +12,7 @@ use super::{
     Outcomes, SourceConfig,
     answer::wanted,
     origin::{Origin, base_url},
-    template::{Template, Unfilled, check_pointer, is_absolute, is_name},
+    template::{Template, TemplateError, check_pointer, is_absolute, is_name},
 };
 use crate::{
     model::{job::Outcome, status_answer::StatusClass},
@@ -89,7 +89,7 @@ pub struct Profile {
 /// A key of a source that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {reason}")]
-pub struct Misfit {
+pub struct InvalidProfile {
     /// The key.
     pub key: &'static str,
     /// Why, and what would fit.
@@ -101,13 +101,13 @@ impl Profile {
     ///
     /// # Errors
     /// Every key that does not fit.
-    pub fn of(config: &SourceConfig) -> Result<Self, Vec<Misfit>> {
+    pub fn of(config: &SourceConfig) -> Result<Self, Vec<InvalidProfile>> {
         let keys = merged(config);
-        let mut reader = Reader { misfits: Vec::new(), kind: config.profile.name() };
+        let mut reader = Reader { errors: Vec::new(), kind: config.profile.name() };
         let profile = reader.profile(&keys, config.include_request);
         match profile {
-            Some(profile) if reader.misfits.is_empty() => Ok(profile),
-            _ => Err(reader.misfits),
+            Some(profile) if reader.errors.is_empty() => Ok(profile),
+            _ => Err(reader.errors),
         }
     }
 
@@ -132,7 +132,7 @@ impl Profile {
     ///
     /// # Errors
     /// When a value is missing or unfit.
-    pub fn check(&self, id: &str, vars: &BTreeMap<String, String>) -> Result<(), Unfilled> {
+    pub fn check(&self, id: &str, vars: &BTreeMap<String, String>) -> Result<(), TemplateError> {
         self.paths().try_for_each(|path| path.check(id, &[vars, &self.vars]))
     }
 
@@ -176,19 +176,19 @@ fn merged(config: &SourceConfig) -> SourceConfig {
 
 /// Reads the keys and collects what does not fit.
 struct Reader {
-    misfits: Vec<Misfit>,
+    errors: Vec<InvalidProfile>,
     kind: &'static str,
 }
 
 impl Reader {
-    fn misfit(&mut self, key: &'static str, reason: impl Into<String>) {
-        self.misfits.push(Misfit { key, reason: reason.into() });
+    fn invalid(&mut self, key: &'static str, reason: impl Into<String>) {
+        self.errors.push(InvalidProfile { key, reason: reason.into() });
     }
 
     fn profile(&mut self, keys: &SourceConfig, with_request: bool) -> Option<Profile> {
         let status_path = self.template("status_path", keys.status_path.as_deref());
         if keys.status_path.is_none() {
-            self.misfit("status_path", format!("type = \"{}\" needs it", self.kind));
+            self.invalid("status_path", format!("type = \"{}\" needs it", self.kind));
         }
         let fallback = self.template("fallback_status_path", keys.fallback_status_path.as_deref());
         let plain = self.template("result_path", keys.result_path.as_deref());
@@ -207,7 +207,7 @@ impl Reader {
         let words = self.words(keys.outcomes.as_ref());
         let status_at = self.pointers("status_at", keys.status_at.as_ref());
         if status_at.is_empty() {
-            self.misfit(
+            self.invalid(
                 "status_at",
                 format!("type = \"{}\" needs it: where the status body has the status", self.kind),
             );
@@ -256,12 +256,12 @@ impl Reader {
     fn template(&mut self, key: &'static str, text: Option<&str>) -> Option<Template> {
         match Template::parse(text?) {
             Ok(template) if template.takes_body() && !key.starts_with("result") => {
-                self.misfit(key, "only the path of the result can take values from the status body");
+                self.invalid(key, "only the path of the result can take values from the status body");
                 None
             }
             Ok(template) => Some(template),
             Err(reason) => {
-                self.misfit(key, reason);
+                self.invalid(key, reason);
                 None
             }
         }
@@ -270,7 +270,7 @@ impl Reader {
     fn pointer(&mut self, key: &'static str, text: Option<&String>) -> Option<String> {
         let text = text?;
         if let Err(reason) = check_pointer(text) {
-            self.misfit(key, reason);
+            self.invalid(key, reason);
         }
         Some(text.clone())
     }
@@ -281,13 +281,13 @@ impl Reader {
 
     fn origins(&mut self, keys: &SourceConfig) -> (Option<String>, Vec<Origin>) {
         let Some(text) = &keys.base_url else {
-            self.misfit("base_url", format!("type = \"{}\" needs it: where this API is", self.kind));
+            self.invalid("base_url", format!("type = \"{}\" needs it: where this API is", self.kind));
             return (None, Vec::new());
         };
         let base = match base_url(text, keys.status_path.as_deref().unwrap_or_default()) {
             Ok(base) => base,
             Err(reason) => {
-                self.misfit("base_url", reason);
+                self.invalid("base_url", reason);
                 return (None, Vec::new());
             }
         };
@@ -295,7 +295,7 @@ impl Reader {
         for text in keys.allow_origins.iter().flatten() {
             match Origin::parse(text) {
                 Ok(origin) => origins.push(origin),
-                Err(reason) => self.misfit("allow_origins", reason),
+                Err(reason) => self.invalid("allow_origins", reason),
             }
         }
         (Some(base), origins)
@@ -312,20 +312,20 @@ impl Reader {
         let known = Origin::of(beginning).is_some_and(|origin| origins.contains(&origin));
         if !host_ends || !known {
             let reason = "it is of another origin than base_url, and would get the key; name that origin in allow_origins";
-            self.misfit(key, reason);
+            self.invalid(key, reason);
         }
     }
 
     fn key_header(&mut self, keys: &SourceConfig) -> (HeaderName, Option<String>) {
         let name = keys.api_key_header.as_deref().unwrap_or("authorization");
         let header = name.parse().unwrap_or_else(|_| {
-            self.misfit("api_key_header", "it is not a header name");
+            self.invalid("api_key_header", "it is not a header name");
             AUTHORIZATION
         });
         let usual = (header == AUTHORIZATION).then(|| "Bearer".to_owned());
         let scheme = keys.api_key_scheme.clone().or(usual).filter(|scheme| !scheme.is_empty());
         if scheme.as_ref().is_some_and(|scheme| !scheme.bytes().all(|byte| byte.is_ascii_graphic())) {
-            self.misfit("api_key_scheme", "it is one word such as Bearer or Token");
+            self.invalid("api_key_scheme", "it is one word such as Bearer or Token");
         }
         (header, scheme)
     }
@@ -334,7 +334,7 @@ impl Reader {
         let name = name?;
         let header = name.parse().ok();
         if header.is_none() {
-            self.misfit("poll_hint_header", "it is not a header name");
+            self.invalid("poll_hint_header", "it is not a header name");
         }
         Some((header?, name.to_ascii_lowercase().ends_with("-ms")))
     }
@@ -344,7 +344,7 @@ impl Reader {
         let id_at = self.pointer("created_id_at", keys.created_id_at.as_ref());
         if keys.create_path.is_some() != keys.created_id_at.is_some() {
             let key = if keys.create_path.is_some() { "create_path" } else { "created_id_at" };
-            self.misfit(key, "create_path and created_id_at go together");
+            self.invalid(key, "create_path and created_id_at go together");
         }
         path.zip(id_at)
     }
@@ -352,7 +352,7 @@ impl Reader {
     fn words(&mut self, outcomes: Option<&Outcomes>) -> HashMap<String, StatusClass> {
         let mut words: HashMap<String, StatusClass> = HashMap::new();
         let Some(outcomes) = outcomes else {
-            self.misfit(
+            self.invalid(
                 "outcomes",
                 format!("type = \"{}\" needs it: what each status word means", self.kind),
             );
@@ -368,7 +368,7 @@ impl Reader {
         for (list, class) in classes {
             for word in list {
                 if words.insert(word.to_lowercase(), class).is_some_and(|before| before != class) {
-                    self.misfit(
+                    self.invalid(
                         "outcomes",
                         format!("`{word}` is in two classes; words are compared without case"),
                     );
@@ -376,7 +376,7 @@ impl Reader {
             }
         }
         if !words.values().any(|class| matches!(class, StatusClass::Finished(_))) {
-            self.misfit("outcomes", "no word ends a job, so no watch would ever end");
+            self.invalid("outcomes", "no word ends a job, so no watch would ever end");
         }
         words
     }
@@ -384,14 +384,14 @@ impl Reader {
     fn vars(&mut self, keys: &SourceConfig, profile: &Profile) {
         for (name, value) in &keys.vars {
             if name == "id" || !is_name(name) {
-                self.misfit(
+                self.invalid(
                     "vars",
                     format!("`{name}` cannot be a variable: letters, digits and _, and not id"),
                 );
             } else if !profile.known_vars().any(|known| known == name) {
-                self.misfit("vars", format!("no path of this source takes the variable `{name}`"));
+                self.invalid("vars", format!("no path of this source takes the variable `{name}`"));
             } else if profile.paths().try_for_each(|path| path.check_var(name, value)).is_err() {
-                self.misfit("vars", format!("the value of `{name}` cannot stand in a URL"));
+                self.invalid("vars", format!("the value of `{name}` cannot stand in a URL"));
             }
         }
     }

@@ -88,7 +88,7 @@ impl Source {
         };
         Err(match has_left {
             true => elsewhere(&url, &what),
-            false => Failure::Trouble(format!("{} {what}", redact::url(&url))),
+            false => Failure::Transient(format!("{} {what}", redact::url(&url))),
         })
     }
 
@@ -137,7 +137,7 @@ fn target(response: &Response, from: &Url) -> Option<Result<Url, String>> {
 }
 
 fn lost_way(status: u16, to: &str, what: &str) -> Failure {
-    Failure::Trouble(format!("the source answered {status} and names {to}, {what}"))
+    Failure::Transient(format!("the source answered {status} and names {to}, {what}"))
 }
 
 #[cfg(test)]
@@ -207,7 +207,7 @@ mod tests {
             script.lock().unwrap().extend([at(ips), at(ips)]);
             let address = format!("http://moved.example:{port}/v1/x");
             let polled = source.status(job).await.map(drop);
-            let passed = source.pass_on(Method::POST, &address, HeaderMap::new(), None, true).await.map(drop);
+            let passed = source.forward(Method::POST, &address, HeaderMap::new(), None, true).await.map(drop);
             for failure in [polled.unwrap_err(), passed.unwrap_err()] {
                 let text = failure.to_string();
                 assert!(matches!(failure, Failure::Unreachable(_)), "{ips:?}: {text}");

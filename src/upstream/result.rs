@@ -84,7 +84,7 @@ impl Source {
             },
         };
         if let Some(reason) = misses(response.status(), response.headers(), is_status) {
-            return Err(Failure::Trouble(reason));
+            return Err(Failure::Transient(reason));
         }
         let max = self.config.max_job_size;
         let content_type = foreign_type(response.headers());

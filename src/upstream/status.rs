@@ -102,7 +102,7 @@ impl Source {
         let read = reading.scan.read();
         let values = reading.scan.into_values();
         if read >= max.0 && !values.is_known(&self.profile.status_at) {
-            return Err(Failure::Trouble(format!(
+            return Err(Failure::Transient(format!(
                 "the answer has no status within its first {}",
                 Size(max.0)
             )));

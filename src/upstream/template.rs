@@ -47,7 +47,7 @@ enum Form {
 
 /// Why a placeholder cannot be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfilled {
+pub enum TemplateError {
     /// The watch brings no such variable.
     #[error("the variable `{0}` is missing")]
     Missing(String),
@@ -141,7 +141,7 @@ impl Template {
         id: &str,
         vars: &[&BTreeMap<String, String>],
         body: Option<&Values>,
-    ) -> Result<String, Unfilled> {
+    ) -> Result<String, TemplateError> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
@@ -150,7 +150,7 @@ impl Template {
                 Part::Body { pointers, form } => {
                     let name = pointers.join(" or ");
                     let found = body.and_then(|body| body.first(pointers)).and_then(Raw::word);
-                    let value = found.ok_or_else(|| Unfilled::Absent(name.clone()))?;
+                    let value = found.ok_or_else(|| TemplateError::Absent(name.clone()))?;
                     text.push_str(&form.write(&name, &value)?);
                 }
             }
@@ -162,7 +162,7 @@ impl Template {
     ///
     /// # Errors
     /// When a value is missing or unfit.
-    pub fn check(&self, id: &str, vars: &[&BTreeMap<String, String>]) -> Result<(), Unfilled> {
+    pub fn check(&self, id: &str, vars: &[&BTreeMap<String, String>]) -> Result<(), TemplateError> {
         self.parts.iter().try_for_each(|part| match part {
             Part::Var { name, form } => form.write(name, var(name, id, vars)?).map(drop),
             Part::Text(_) | Part::Body { .. } => Ok(()),
@@ -173,7 +173,7 @@ impl Template {
     ///
     /// # Errors
     /// When it is unfit.
-    pub fn check_var(&self, name: &str, value: &str) -> Result<(), Unfilled> {
+    pub fn check_var(&self, name: &str, value: &str) -> Result<(), TemplateError> {
         self.parts.iter().try_for_each(|part| match part {
             Part::Var { name: own, form } if own == name => form.write(name, value).map(drop),
             _ => Ok(()),
@@ -282,17 +282,17 @@ fn check_text(parts: &[Part]) -> Result<(), String> {
 }
 
 /// The value of a variable: the id, or that of the first map that has it.
-fn var<'a>(name: &str, id: &'a str, vars: &[&'a BTreeMap<String, String>]) -> Result<&'a str, Unfilled> {
+fn var<'a>(name: &str, id: &'a str, vars: &[&'a BTreeMap<String, String>]) -> Result<&'a str, TemplateError> {
     if name == "id" {
         return Ok(id);
     }
     let value = vars.iter().find_map(|vars| vars.get(name));
-    value.map(String::as_str).ok_or_else(|| Unfilled::Missing(name.to_owned()))
+    value.map(String::as_str).ok_or_else(|| TemplateError::Missing(name.to_owned()))
 }
 
 impl Form {
     /// Returns a value as it goes into a URL.
-    fn write(self, name: &str, value: &str) -> Result<String, Unfilled> {
+    fn write(self, name: &str, value: &str) -> Result<String, TemplateError> {
         let most = if self == Self::Whole { MAX_URL } else { MAX_VALUE };
         let is_plain = !value.is_empty() && value.len() <= most && !value.chars().any(char::is_control);
         let fits = is_plain
@@ -307,7 +307,7 @@ impl Form {
             };
         if !fits {
             let value = value.chars().take(100).collect();
-            return Err(Unfilled::Unfit { name: name.to_owned(), value });
+            return Err(TemplateError::Unfit { name: name.to_owned(), value });
         }
         Ok(match self {
             Self::Segment => path_segment::encode(value),
@@ -340,7 +340,7 @@ mod tests {
     use super::*;
     use crate::util::json_slice::{Pointers, Scan};
 
-    fn fill(text: &str, vars: &[(&str, &str)], body: &str) -> Result<String, Unfilled> {
+    fn fill(text: &str, vars: &[(&str, &str)], body: &str) -> Result<String, TemplateError> {
         let vars = vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let template = Template::parse(text).unwrap();
         let pointers = Pointers::new(template.pointers().map(|pointer| (pointer, 1000)));
@@ -357,8 +357,8 @@ mod tests {
         assert_eq!(fill("/{k}/{+k}", &[("k", "x/y")], body).unwrap(), "/x%2Fy/x/y");
         assert_eq!(fill("/f/{/out|/err}/c", &[], body).unwrap(), "/f/f%201/c");
         assert_eq!(fill("{/url}", &[], body).unwrap(), "https://e.com/a?b=c");
-        assert_eq!(fill("/{k}", &[], body), Err(Unfilled::Missing("k".to_owned())));
-        assert_eq!(fill("/{/out|/none}", &[], body), Err(Unfilled::Absent("/out or /none".to_owned())));
+        assert_eq!(fill("/{k}", &[], body), Err(TemplateError::Missing("k".to_owned())));
+        assert_eq!(fill("/{/out|/none}", &[], body), Err(TemplateError::Absent("/out or /none".to_owned())));
     }
 
     #[test]

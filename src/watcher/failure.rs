@@ -105,17 +105,17 @@ fn sign(failure: &Failure, known: &Standpoint) -> SourceSign {
         Failure::Credentials(_) => SourceSign::Ill(HealthState::Unauthorized, None),
         Failure::Unauthorized(_) => SourceSign::Suspect(HealthState::Unauthorized, None),
         // One job that is limited again and again, while others are answered, speaks for itself alone.
-        Failure::Limited { .. } if known.well_since_limited => SourceSign::OwnLimit,
+        Failure::RateLimited { .. } if known.well_since_limited => SourceSign::OwnLimit,
         // It asks for no wait, and others were answered while this request was in flight.
-        Failure::Limited { retry_after, .. }
+        Failure::RateLimited { retry_after, .. }
             if known.well_since_sent && retry_after.unwrap_or_default() < SHORTEST_WAIT =>
         {
             SourceSign::Silent
         }
-        Failure::Limited { status, retry_after } if *status == 503 || known.limits_are_own => {
+        Failure::RateLimited { status, retry_after } if *status == 503 || known.limits_are_own => {
             SourceSign::Suspect(HealthState::Limited, *retry_after)
         }
-        Failure::Limited { retry_after, .. } => SourceSign::Ill(HealthState::Limited, *retry_after),
+        Failure::RateLimited { retry_after, .. } => SourceSign::Ill(HealthState::Limited, *retry_after),
         Failure::Unreachable(_) if known.heard_since_sent => SourceSign::Silent,
         Failure::Unreachable(_) => SourceSign::Ill(HealthState::Failing, None),
         Failure::Silent(_) => SourceSign::Suspect(HealthState::Failing, None),
@@ -124,14 +124,14 @@ fn sign(failure: &Failure, known: &Standpoint) -> SourceSign {
         | Failure::Rejected(_)
         | Failure::JobFailed(_)
         | Failure::TooLarge(_) => SourceSign::Well,
-        Failure::Trouble(_) => SourceSign::Heard,
+        Failure::Transient(_) => SourceSign::Heard,
         Failure::Refused(_) => SourceSign::Silent,
     }
 }
 
 fn asked(failure: &Failure) -> Option<Duration> {
     match failure {
-        Failure::Limited { retry_after, .. } => *retry_after,
+        Failure::RateLimited { retry_after, .. } => *retry_after,
         _ => None,
     }
 }

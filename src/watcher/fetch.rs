@@ -197,7 +197,7 @@ async fn place(
     let (answer, _) = follower.source.status(job).await?;
     let StatusClass::Finished(outcome) = answer.class else { return Err(Unfetched::Running) };
     if is_absent(&answer.result, outcome) {
-        return Err(Failure::Trouble("the status does not say yet where the result is".to_owned()).into());
+        return Err(Failure::Transient("the status does not say yet where the result is".to_owned()).into());
     }
     follower.token().await;
     Ok((answer.result, Some(Said { status: answer.status, outcome, error: answer.error })))

@@ -25,7 +25,7 @@ pub fn take_up(store: &Store, follower: &Follower) {
     match restore(&bytes) {
         Ok(model) => {
             tracing::debug!(source, kinds = model.kinds().count(), "took up what was learned");
-            follower.schedule().remember(model);
+            follower.schedule().restore(model);
         }
         Err(error) => tracing::warn!(source, %error, "what was learned is passed over, and learned again"),
     }

@@ -54,7 +54,7 @@ pub async fn poll(follower: &Follower, flight: &Flight) -> Step {
             follower.answered(flight);
             tracing::debug!(source = follower.source.name, %job_id, status = answer.status, "polled");
             let is_finished = matches!(answer.class, StatusClass::Finished(_));
-            answer.key_fingerprint = follower.source.sent_key_print();
+            answer.key_fingerprint = follower.source.sent_key_fingerprint();
             answer.body = (body.is_whole && body.head.len() <= MAX_KEPT_BODY).then(|| text(&body.head));
             let key = answer.key_fingerprint.clone();
             let step = take_in(follower, number, &job_id, polls, answer).await;

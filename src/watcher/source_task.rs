@@ -278,7 +278,7 @@ impl Follower {
     /// Records a failure of this job alone, of which its source is no part. Returns how many there were in a row.
     pub(crate) fn own_failure(&self, flight: &Flight, error: String) -> u32 {
         let mut schedule = self.schedule();
-        let failure = Failure::Trouble(error);
+        let failure = Failure::Transient(error);
         let Some(point) = schedule.standpoint(flight.request(), row_kind(&failure), clock::steady()) else {
             return 0;
         };
@@ -311,7 +311,7 @@ impl Follower {
         let before = schedule.health.state();
         let grace = self.source.config.not_found_grace.map(|grace| grace.0);
         let Decision { job: step, source: sign } = decide(failure, &point, grace, request.now);
-        let limited_at = matches!(failure, Failure::Limited { .. }).then_some(request.now);
+        let limited_at = matches!(failure, Failure::RateLimited { .. }).then_some(request.now);
         let failures = if step == JobStep::Blameless { 0 } else { point.history.count };
         if kind.is_missing() && point.are_many_missing() && !self.many_missing.swap(true, Ordering::Relaxed) {
             let (source, missing) = (&self.source.name, point.missing);

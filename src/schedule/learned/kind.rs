@@ -20,7 +20,7 @@ pub enum RunEnd {
 
 /// What was seen of one kind of job.
 #[derive(Clone, Debug, Default)]
-pub struct Kind {
+pub struct JobKind {
     total: Clock,
     /// Queued and running, from the first job on that told when it started.
     phases: Option<Box<[Clock; 2]>>,
@@ -30,7 +30,7 @@ pub struct Kind {
     pub(super) used: f64,
 }
 
-impl Kind {
+impl JobKind {
     /// A job was seen alive. `before` is what was known, `now` what is known since.
     pub fn record_running(&mut self, before: Progress, now: Progress) {
         let (from, to) = (sane(before.age), sane(now.age));
@@ -114,7 +114,7 @@ impl Kind {
         std::iter::once(&self.total).chain(self.phases.iter().flat_map(|phases| phases.iter()))
     }
 
-    /// A kind from its clocks as [`Kind::clocks`] gives them: one or three.
+    /// A kind from its clocks as [`JobKind::clocks`] gives them: one or three.
     #[must_use]
     pub fn from_clocks(clocks: Vec<Clock>) -> Option<Self> {
         let mut clocks = clocks.into_iter();

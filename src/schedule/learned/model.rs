@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     decide::{NextPoll, Policy, Situation, decide},
     forecast::{Forecast, Progress},
-    kind::{Kind, RunEnd},
+    kind::{JobKind, RunEnd},
 };
 
 /// Which jobs are of one kind.
@@ -23,8 +23,8 @@ pub const MAX_CLOCKS: usize = 256;
 /// The kinds of one source, and their parent: all its jobs taken together.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    kinds: HashMap<Key, Kind>,
-    parent: Kind,
+    kinds: HashMap<Key, JobKind>,
+    parent: JobKind,
     rebuilt: usize,
 }
 
@@ -35,7 +35,7 @@ impl Model {
         self.kind(key, time).record_running(before, now);
     }
 
-    /// A job was seen to have ended: see [`Kind::ended`].
+    /// A job was seen to have ended: see [`JobKind::ended`].
     pub fn record_finished(
         &mut self,
         key: &Key,
@@ -73,19 +73,19 @@ impl Model {
     }
 
     /// All kinds, in no order.
-    pub fn kinds(&self) -> impl Iterator<Item = (&Key, &Kind)> {
+    pub fn kinds(&self) -> impl Iterator<Item = (&Key, &JobKind)> {
         self.kinds.iter()
     }
 
     /// All jobs of the source taken together.
     #[must_use]
-    pub fn parent(&self) -> &Kind {
+    pub fn parent(&self) -> &JobKind {
         &self.parent
     }
 
     /// A model from its parts. Kinds over the bound are left out.
     #[must_use]
-    pub fn from_parts(parent: Kind, kinds: impl IntoIterator<Item = (Key, Kind)>) -> Self {
+    pub fn from_parts(parent: JobKind, kinds: impl IntoIterator<Item = (Key, JobKind)>) -> Self {
         let empty = Self { parent, ..Self::default() };
         let most = empty.most();
         Self { kinds: kinds.into_iter().take(most).collect(), ..empty }
@@ -94,7 +94,7 @@ impl Model {
     /// The memory it holds in bytes, the keys not included.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.parent.bytes() + self.kinds.values().map(Kind::bytes).sum::<usize>()
+        self.parent.bytes() + self.kinds.values().map(JobKind::bytes).sum::<usize>()
     }
 
     /// How many kinds there may be: the parent needs room, too.
@@ -102,7 +102,7 @@ impl Model {
         MAX_CLOCKS / self.parent.clocks().count() - 1
     }
 
-    fn kind(&mut self, key: &Key, time: f64) -> &mut Kind {
+    fn kind(&mut self, key: &Key, time: f64) -> &mut JobKind {
         if !self.kinds.contains_key(key) {
             self.make_room();
         }
@@ -124,7 +124,7 @@ impl Model {
 /// A forecast; what it builds is counted.
 fn counted(
     rebuilt: &mut usize,
-    kind: &mut Kind,
+    kind: &mut JobKind,
     time: f64,
     theta: f64,
     parent: Option<&Forecast>,

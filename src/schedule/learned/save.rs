@@ -5,7 +5,7 @@ use std::fmt;
 use super::{
     bins::BINS,
     clock::Clock,
-    kind::Kind,
+    kind::JobKind,
     model::{Key, MAX_CLOCKS, Model},
 };
 
@@ -91,7 +91,7 @@ fn read(from: &mut Reader) -> Option<Model> {
     from.0.is_empty().then(|| Model::from_parts(parent, kinds))
 }
 
-fn write_kind(bytes: &mut Vec<u8>, kind: &Kind) {
+fn write_kind(bytes: &mut Vec<u8>, kind: &JobKind) {
     write_number(bytes, kind.clocks().count() as u64);
     for clock in kind.clocks() {
         write_number(bytes, clock.finishes());
@@ -166,10 +166,10 @@ impl Reader<'_> {
         Some(std::str::from_utf8(text).ok()?.to_owned())
     }
 
-    fn kind(&mut self) -> Option<Kind> {
+    fn kind(&mut self) -> Option<JobKind> {
         let count = self.number().filter(|count| *count == 1 || *count == 3)?;
         let clocks: Option<Vec<Clock>> = (0..count).map(|_| self.clock()).collect();
-        Kind::from_clocks(clocks?)
+        JobKind::from_clocks(clocks?)
     }
 
     fn clock(&mut self) -> Option<Clock> {

@@ -84,7 +84,7 @@ fn drive(schedule: &mut Schedule, start: Instant, (from, to): (f64, f64)) -> Vec
 fn a_herd_stays_inside_the_budget_and_the_most_promising_come_first() {
     let start = Instant::now();
     let mut schedule = Schedule::new(&learned(), 50.0, 8, start);
-    schedule.remember(taught(&[("/short", 10.0), ("/long", 10_000.0)]));
+    schedule.restore(taught(&[("/short", 10.0), ("/long", 10_000.0)]));
     // Of a hundred thousand one in ten has most likely ended long ago.
     for number in 0..100_000 {
         let kind = if number % 10 == 3 { "/short" } else { "/long" };
@@ -130,7 +130,7 @@ fn plain() -> impl Iterator<Item = u64> {
     (1..).filter(|number| {
         let probe = Instant::now();
         let mut schedule = Schedule::new(&learned(), 50.0, 8, probe);
-        schedule.remember(taught(&[("/a", 1000.0)]));
+        schedule.restore(taught(&[("/a", 1000.0)]));
         schedule.follow(&old(*number, "/a", 0), probe, wall());
         next(&schedule, *number, probe).1 == "learned"
     })
@@ -139,7 +139,7 @@ fn plain() -> impl Iterator<Item = u64> {
 fn one(config: &PollingConfig, takes: f64) -> (Schedule, u64, Instant) {
     let (start, number) = (Instant::now(), plain().next().unwrap());
     let mut schedule = Schedule::new(config, 50.0, 8, start);
-    schedule.remember(taught(&[("/a", takes)]));
+    schedule.restore(taught(&[("/a", takes)]));
     let mut fresh = old(number, "/a", 0);
     fresh.updated_at = fresh.registered_at;
     schedule.follow(&fresh, start, wall());

@@ -72,11 +72,11 @@ impl Case {
 }
 
 fn limited(status: u16, seconds: Option<u64>) -> Failure {
-    Failure::Limited { status, retry_after: seconds.map(Duration::from_secs) }
+    Failure::RateLimited { status, retry_after: seconds.map(Duration::from_secs) }
 }
 
 fn trouble() -> Failure {
-    Failure::Trouble("the source answered 500".to_owned())
+    Failure::Transient("the source answered 500".to_owned())
 }
 
 fn silent() -> Failure {

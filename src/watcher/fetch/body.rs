@@ -64,7 +64,7 @@ pub(super) async fn judge(profile: &Profile, received: &Received) -> Result<Judg
     let has_status = !status_at.is_empty();
     if incoming.size() == 0 {
         if has_status || !received.may_be_empty {
-            return Err(Failure::Trouble("the answer is empty, which is not the result".to_owned()).into());
+            return Err(Failure::Transient("the answer is empty, which is not the result".to_owned()).into());
         }
         // Nothing is no JSON, but it is JSONL of no lines.
         let media_type = Some(media_type.clone().unwrap_or_else(|| JSONL.to_owned()));
@@ -80,7 +80,7 @@ pub(super) async fn judge(profile: &Profile, received: &Received) -> Result<Judg
         media_type: media_type.clone(),
     };
     let found = tokio::task::spawn_blocking(move || read(&path, &words_at, &expected));
-    let found = found.await.map_err(io::Error::other)??.map_err(Failure::Trouble)?;
+    let found = found.await.map_err(io::Error::other)??.map_err(Failure::Transient)?;
     let (said, media_type) = match found {
         Content::Json(values) if has_status => (Some(end_in(profile, &status_at, &values)?), None),
         Content::Json(_) => (None, None),
@@ -99,7 +99,7 @@ pub(super) async fn judge(profile: &Profile, received: &Received) -> Result<Judg
 fn end_in(profile: &Profile, status_at: &[String], values: &Values) -> Result<Said, Unfetched> {
     let (status, class) = profile.status_in(status_at, values);
     if status.is_empty() && class != StatusClass::Pending {
-        return Err(Failure::Trouble("the job has no status".to_owned()).into());
+        return Err(Failure::Transient("the job has no status".to_owned()).into());
     }
     let StatusClass::Finished(outcome) = class else { return Err(Unfetched::Running) };
     let error = values.first(&profile.error_at).map(|raw| raw.shown().chars().take(MAX_ERROR).collect());

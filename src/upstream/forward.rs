@@ -12,7 +12,7 @@ use super::{Failure, Source, failure::foreign};
 use crate::util::secret::Secret;
 
 /// Bytes of a key's digest that are kept: enough to tell keys apart, and of no use to guess one from.
-const PRINT: usize = 16;
+const FINGERPRINT_BYTES: usize = 16;
 
 impl Source {
     /// Passes a request on. With `inject` our key and headers take the place of the caller's.
@@ -20,7 +20,7 @@ impl Source {
     /// # Errors
     /// When the address is of a foreign origin, our key cannot be read, or no answer comes. An answer with an error status is
     /// an answer.
-    pub async fn pass_on(
+    pub async fn forward(
         &self,
         method: Method,
         address: &str,
@@ -63,14 +63,14 @@ impl Source {
 
     /// What tells the key of now from others: the beginning of its SHA-256, hexadecimal. `None` without a key.
     #[must_use]
-    pub fn key_print(&self) -> Option<String> {
-        self.key().ok().flatten().map(|key| print(&key))
+    pub fn key_fingerprint(&self) -> Option<String> {
+        self.key().ok().flatten().map(|key| fingerprint(&key))
     }
 
     /// The same of the key that was sent last.
     #[must_use]
-    pub fn sent_key_print(&self) -> Option<String> {
-        self.sent().as_ref().map(print)
+    pub fn sent_key_fingerprint(&self) -> Option<String> {
+        self.sent().as_ref().map(fingerprint)
     }
 
     /// The header's value for a key.
@@ -89,9 +89,9 @@ impl Source {
     }
 }
 
-fn print(key: &Secret) -> String {
+fn fingerprint(key: &Secret) -> String {
     let digest = Sha256::digest(key.expose());
-    HEXLOWER.encode(&digest[..PRINT])
+    HEXLOWER.encode(&digest[..FINGERPRINT_BYTES])
 }
 
 #[cfg(test)]
@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn a_print_is_no_key() {
-        let print = source("retab").key_print().unwrap();
-        assert_eq!((print.len(), print.contains("k1")), (2 * PRINT, false));
-        assert_eq!(source("fal").key_print(), Some(print));
+        let print = source("retab").key_fingerprint().unwrap();
+        assert_eq!((print.len(), print.contains("k1")), (2 * FINGERPRINT_BYTES, false));
+        assert_eq!(source("fal").key_fingerprint(), Some(print));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     PollingConfig, PollingStats, Schedule,
     learned::{
         curve::Curve,
-        kind::Kind,
+        kind::JobKind,
         model::{Key, Model},
     },
 };
@@ -20,7 +20,7 @@ const SHOWN_POLLS: usize = 40;
 
 /// What is shown of one kind of job.
 #[derive(Clone, Debug)]
-pub struct KindSeen {
+pub struct KindSummary {
     /// The operation; empty while the source tells none.
     pub endpoint: String,
     /// The value of the label that tells kinds apart.
@@ -30,12 +30,12 @@ pub struct KindSeen {
     /// The ages in seconds that half and a tenth of its jobs live to see; only for the kinds with the most finishes.
     pub percentiles: Option<[f64; 2]>,
     /// The curve, where it was asked for.
-    pub curves: Option<Curves>,
+    pub curves: Option<CurveSummary>,
 }
 
 /// A survival curve, and when a fresh job would be looked at. All in seconds.
 #[derive(Clone, Debug)]
-pub struct Curves {
+pub struct CurveSummary {
     /// Ages, each with the share of the jobs that is still running.
     pub survival: Vec<(f64, f64)>,
     /// The ages of the polls.
@@ -63,18 +63,18 @@ impl Schedule {
 
     /// The kinds with something learned, those with the most finishes first.
     #[must_use]
-    pub fn kinds(&self, curves: bool) -> Vec<KindSeen> {
+    pub fn kinds(&self, curves: bool) -> Vec<KindSummary> {
         let kinds = self.learner.model.kinds().filter(|(_, kind)| kind.finishes() > 0);
-        let mut kinds: Vec<(&Key, &Kind)> = kinds.collect();
+        let mut kinds: Vec<(&Key, &JobKind)> = kinds.collect();
         kinds.sort_by_key(|(key, kind)| (std::cmp::Reverse(kind.finishes()), *key));
-        let described = |(at, (key, kind)): (usize, _)| self.kind_seen(key, kind, at < DESCRIBED, curves);
+        let described = |(at, (key, kind)): (usize, _)| self.summarize(key, kind, at < DESCRIBED, curves);
         kinds.into_iter().enumerate().map(described).collect()
     }
 
-    fn kind_seen(&self, key: &Key, kind: &Kind, described: bool, curves: bool) -> KindSeen {
+    fn summarize(&self, key: &Key, kind: &JobKind, described: bool, curves: bool) -> KindSummary {
         let policy = &self.learner.policy;
         let curve = described.then(|| kind.curve());
-        KindSeen {
+        KindSummary {
             endpoint: key.endpoint.clone(),
             label: key.label.clone(),
             finishes: kind.finishes(),
@@ -96,18 +96,18 @@ impl Schedule {
     }
 
     /// Goes on from what was learned before a restart.
-    pub fn remember(&mut self, model: Model) {
+    pub fn restore(&mut self, model: Model) {
         self.learner.model = model;
     }
 }
 
 /// The curve where something happens on it, thinned, and the polls until few jobs are left.
-fn shown(curve: &Curve, theta: f64, least: f64) -> Curves {
+fn shown(curve: &Curve, theta: f64, least: f64) -> CurveSummary {
     let few = curve.age_at(0.01);
     let points: Vec<(f64, f64)> = curve.points().take_while(|(age, _)| *age <= few * 1.02).collect();
     let survival = points.iter().copied().step_by((points.len() / POINTS).max(1)).collect();
     let next = |age: &f64| Some(curve.next(*age, theta).max(age + least));
     let polls =
         std::iter::successors(next(&0.0), next).take_while(|age| *age <= few * 1.02).take(SHOWN_POLLS);
-    Curves { survival, polls: polls.collect() }
+    CurveSummary { survival, polls: polls.collect() }
 }
