@@ -137,7 +137,7 @@ fn pauses() {
     let mut taking_in = Calls::default();
     for number in 0..100_000 {
         let watch = watch(number, registered);
-        taking_in.time(|| schedule.follow(&watch, start, wall));
+        taking_in.time(|| schedule.add(&watch, start, wall));
     }
     let mut calls = Calls::default();
     let mut polls = 0_u32;
@@ -160,7 +160,7 @@ fn pauses() {
                         ..StatusAnswer::default()
                     };
                     schedule.record_finished(&mut ended, &seen, now, wall, 0.5);
-                    schedule.unfollow(number);
+                    schedule.remove(number);
                     schedule.done(number, Task::Poll, false, now, wall, 0.5);
                 } else {
                     schedule.record_running(number, &StatusAnswer::default(), now, wall);

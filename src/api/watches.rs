@@ -247,7 +247,7 @@ pub(super) async fn poll(
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
     let watch = find(&api, &named)?;
     if let Some(follower) = api.live().followers.get(&watch.source) {
-        follower.insist(watch.number);
+        follower.request_now(watch.number);
     }
     Ok((StatusCode::ACCEPTED, Json(api.view(&watch)?)))
 }

@@ -287,7 +287,7 @@ fn listen_to_changes(api: &Arc<Api>) {
             }
             Change::Unfollow { source, watch } => {
                 if let Some(follower) = live.followers.get(&source) {
-                    follower.unfollow(watch);
+                    follower.remove(watch);
                 }
             }
             Change::Settled { watch } => api.waiters.settled(watch),

@@ -342,7 +342,7 @@ fn take_over(api: &Api, follower: &Follower, superseded: &CancellationToken) -> 
         let still = api.wiring.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         for number in some {
             if let Some(watch) = api.store.watch(*number)?.filter(|watch| watch.stage != Stage::Ended) {
-                follower.follow(&watch);
+                follower.add(&watch);
             }
         }
         mem::drop(still);

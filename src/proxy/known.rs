@@ -94,7 +94,7 @@ fn find(
 /// The last look, no older than `max_age`, if it was made with the key that the source has now.
 fn recent(follower: &Follower, watch: u64, max_age: Duration) -> Option<(Bytes, Duration)> {
     let key = follower.source.key_fingerprint()?;
-    follower.recent.get(watch, &key, max_age, Instant::now())
+    follower.status_cache.get(watch, &key, max_age, Instant::now())
 }
 
 /// The status of a job that has ended: the body in which that was read.

@@ -193,7 +193,7 @@ impl Passing {
     fn look_again(&self, id: &JobId) {
         let follower = &self.follower;
         if let Ok(Found::Watch(watch)) = self.api.store.find(&follower.source.name, id) {
-            follower.recent.forget(watch.number);
+            follower.status_cache.forget(watch.number);
             follower.poll_now(watch.number);
         }
     }

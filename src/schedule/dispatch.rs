@@ -12,10 +12,10 @@ use super::{
 use crate::util::units::Time;
 
 /// Polls that somebody insists on while the source is paused come this far apart at least.
-const INSISTED_APART: Duration = Duration::from_secs(1);
+const FORCED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Such polls that wait at most.
-const MAX_INSISTED: usize = 1000;
+const MAX_FORCED: usize = 1000;
 
 /// While others are ready, one request in so many is for a failing job.
 const RETRY_TURN: usize = 16;
@@ -23,12 +23,12 @@ const RETRY_TURN: usize = 16;
 impl Schedule {
     /// Returns what to do now.
     pub fn next(&mut self, now: Instant, wall: Time) -> Next {
-        if let Some(next) = self.next_insisted(now) {
+        if let Some(next) = self.next_forced(now) {
             return next;
         }
         if let Some(until) = self.health.paused_until(now) {
-            let insisted = self.insist_from.filter(|_| !self.insisted.is_empty());
-            return Next::Wait(Some(insisted.map_or(until, |at| at.min(until))));
+            let forced = self.forced_from.filter(|_| !self.forced.is_empty());
+            return Next::Wait(Some(forced.map_or(until, |at| at.min(until))));
         }
         if self.health.state() != HealthState::Ok {
             return self.probe(now);
@@ -76,8 +76,8 @@ impl Schedule {
     pub fn next_request(&self, number: u64, now: Instant) -> Option<(Instant, &'static str)> {
         let (entry, due) = self.entry(number)?;
         let due = due?;
-        if self.insisted.contains(&number) {
-            return Some((self.insist_from.unwrap_or(now).max(now), PollReason::Asked.word()));
+        if self.forced.contains(&number) {
+            return Some((self.forced_from.unwrap_or(now).max(now), PollReason::Asked.word()));
         }
         let reason = match self.health.state() {
             HealthState::Ok => "",
@@ -101,7 +101,7 @@ impl Schedule {
 
     /// Makes a watch's next request due now, also while the source is paused: its pause may be long, and somebody knows
     /// better. Such requests are a second apart.
-    pub fn insist(&mut self, number: u64, now: Instant) {
+    pub fn request_now(&mut self, number: u64, now: Instant) {
         let is_fetch = self.entries.get(number).is_some_and(|entry| entry.task == Task::Fetch);
         if is_fetch && !self.fetches.is_running(&number) {
             self.retries.remove(number);
@@ -109,24 +109,24 @@ impl Schedule {
         }
         let is_known = is_fetch || self.poll_now(number, now);
         let is_paused = self.health.paused_until(now).is_some();
-        if is_known && is_paused && self.insisted.len() < MAX_INSISTED && !self.insisted.contains(&number) {
-            self.insisted.push_back(number);
+        if is_known && is_paused && self.forced.len() < MAX_FORCED && !self.forced.contains(&number) {
+            self.forced.push_back(number);
         }
     }
 
     /// The next poll that somebody insists on, while the source is paused.
-    fn next_insisted(&mut self, now: Instant) -> Option<Next> {
+    fn next_forced(&mut self, now: Instant) -> Option<Next> {
         if self.health.paused_until(now).is_none() {
-            self.insisted.clear();
+            self.forced.clear();
         }
-        if self.insisted.is_empty() || self.insist_from.is_some_and(|from| now < from) {
+        if self.forced.is_empty() || self.forced_from.is_some_and(|from| now < from) {
             return None;
         }
         if let Err(at) = self.budget.take(now) {
             return Some(Next::Wait(Some(at)));
         }
-        let number = self.insisted.pop_front().filter(|number| self.is_idle(*number))?;
-        self.insist_from = Some(now + INSISTED_APART);
+        let number = self.forced.pop_front().filter(|number| self.is_idle(*number))?;
+        self.forced_from = Some(now + FORCED_INTERVAL);
         Some(self.start(number, Lane::Poll, now))
     }
 

@@ -87,9 +87,9 @@ pub struct Schedule {
     /// Jobs that the source does not know, or no longer has, and may have had before.
     missing: HashSet<u64>,
     /// Jobs that somebody wants polled although the source is paused.
-    insisted: VecDeque<u64>,
+    forced: VecDeque<u64>,
     /// When the next of them may be.
-    insist_from: Option<Instant>,
+    forced_from: Option<Instant>,
     /// Requests begun: lanes take turns by it.
     turn: usize,
     budget: Budget,
@@ -111,8 +111,8 @@ impl Schedule {
             fetches: DueQueue::default(),
             retries: DueQueue::default(),
             missing: HashSet::new(),
-            insisted: VecDeque::new(),
-            insist_from: None,
+            forced: VecDeque::new(),
+            forced_from: None,
             turn: 0,
             budget: Budget::new(rate, now),
             health: Health::new(config.longest_pause()),
@@ -120,16 +120,16 @@ impl Schedule {
     }
 
     /// Takes a watch in, or takes note of what changed about it.
-    pub fn follow(&mut self, watch: &Watch, now: Instant, wall: Time) {
-        self.follow_stamped(watch, Stamps::of(watch), now, wall);
+    pub fn add(&mut self, watch: &Watch, now: Instant, wall: Time) {
+        self.add_stamped(watch, Stamps::of(watch), now, wall);
     }
 
     /// The same, with the stamps of the watch by the clock that `wall` tells.
-    pub fn follow_stamped(&mut self, watch: &Watch, stamps: Stamps, now: Instant, wall: Time) {
+    pub fn add_stamped(&mut self, watch: &Watch, stamps: Stamps, now: Instant, wall: Time) {
         let task = match watch.stage {
             Stage::Watching => Task::Poll,
             Stage::Fetching => Task::Fetch,
-            Stage::Ended => return self.unfollow(watch.number),
+            Stage::Ended => return self.remove(watch.number),
         };
         let own = stamps.registered_at.after(self.config.deadline.0);
         let deadline = stamps.deadline.unwrap_or(own);
@@ -190,7 +190,7 @@ impl Schedule {
     }
 
     /// Lets a watch go. A request in flight goes on; the store finds that its word no longer counts.
-    pub fn unfollow(&mut self, number: u64) {
+    pub fn remove(&mut self, number: u64) {
         self.entries.remove(number);
         self.polls.remove(number);
         self.fetches.remove(number);

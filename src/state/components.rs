@@ -80,7 +80,7 @@ impl Wiring {
     pub fn follow(&self, watch: &Watch) -> bool {
         let follower = self.followers.get(&watch.source);
         if let Some(follower) = follower {
-            follower.follow(watch);
+            follower.add(watch);
         }
         follower.is_some()
     }

@@ -15,7 +15,7 @@ use crate::{
     telemetry::{SpanKind, TraceSpan, text},
     upstream::{Failure, JobRef, KnownEnd},
     util::clock,
-    watcher::{Flight, Follower, Step},
+    watcher::{Flight, SourceState, Step},
 };
 
 /// Full jobs in a row that say that they have not ended, before the status is asked again.
@@ -44,16 +44,16 @@ impl From<io::Error> for Unfetched {
 }
 
 /// Fetches one job and makes its event.
-pub async fn fetch(follower: &Follower, flight: &Flight) -> Step {
+pub async fn fetch(state: &SourceState, flight: &Flight) -> Step {
     let number = flight.number;
-    let watch = match follower.store.watch(number) {
+    let watch = match state.store.watch(number) {
         Ok(Some(watch)) if watch.stage == Stage::Fetching => watch,
         Ok(_) => return Step::Moved,
         Err(_) => return Step::Again,
     };
     let Some(end) = watch.ending.clone() else { return Step::Moved };
     let begun = clock::now();
-    let result = obtain(follower, flight, &watch, &end).await;
+    let result = obtain(state, flight, &watch, &end).await;
     flight.arrived();
     let label = match &result {
         Ok(_) => "stored",
@@ -63,7 +63,7 @@ pub async fn fetch(follower: &Follower, flight: &Flight) -> Step {
     };
     let ended = clock::now();
     let trace = watch.trace();
-    follower.metrics.spans.record(&trace, SpanKind::Client, || TraceSpan {
+    state.metrics.spans.record(&trace, SpanKind::Client, || TraceSpan {
         name: "fetch",
         id: Some(trace.child().span_id),
         start: begun,
@@ -71,33 +71,33 @@ pub async fn fetch(follower: &Follower, flight: &Flight) -> Step {
         attributes: vec![("tidings.source", text(&watch.source)), ("tidings.result", text(label))],
         error: result.is_err().then(|| label.to_owned()),
     });
-    follower.metrics.sources.fetches.with_label_values(&[follower.source.name.as_str(), label]).inc();
+    state.metrics.sources.fetches.with_label_values(&[state.source.name.as_str(), label]).inc();
     match result {
         Ok(fetched) => {
-            follower.answered(flight);
-            make_event(follower, &watch, &fetched).await;
+            state.answered(flight);
+            make_event(state, &watch, &fetched).await;
             Step::Moved
         }
         // Two replicas of the source may disagree for a moment. If they go on, the status decides anew.
         Err(Unfetched::Running) => {
-            let failures = follower.own_failure(flight, "the job says that it has not ended".to_owned());
+            let failures = state.own_failure(flight, "the job says that it has not ended".to_owned());
             if failures < DISAGREEING {
                 return Step::Again;
             }
-            follower.answered(flight);
-            follower.store.resume_watching(number, clock::now()).await;
+            state.answered(flight);
+            state.store.resume_watching(number, clock::now()).await;
             Step::Moved
         }
         Err(Unfetched::Source(Failure::JobFailed(_))) => {
-            follower.answered(flight);
-            follower.store.refuse_result(number, clock::now()).await;
+            state.answered(flight);
+            state.store.refuse_result(number, clock::now()).await;
             Step::Again
         }
-        Err(Unfetched::Source(failure)) => follower.failed(flight, &watch.job_id, &failure).await,
+        Err(Unfetched::Source(failure)) => state.failed(flight, &watch.job_id, &failure).await,
         Err(Unfetched::Disk(error)) => {
-            let source = &follower.source.name;
+            let source = &state.source.name;
             tracing::error!(source, job_id = %watch.job_id, %error, "the job cannot be stored; it is fetched again");
-            follower.own_failure(flight, format!("the job cannot be stored: {error}"));
+            state.own_failure(flight, format!("the job cannot be stored: {error}"));
             Step::Again
         }
     }
@@ -112,12 +112,12 @@ struct Fetched {
 }
 
 async fn obtain(
-    follower: &Follower,
+    state: &SourceState,
     flight: &Flight,
     watch: &Watch,
     end: &End,
 ) -> Result<Fetched, Unfetched> {
-    let (spool, source) = (follower.store.spool(), &follower.source);
+    let (spool, source) = (state.store.spool(), &state.source);
     // A process that was killed between storing the body and recording it left it whole. What is not JSON is asked for
     // again, since its type is recorded nowhere yet.
     if !source.profile.result_status_at.is_empty()
@@ -126,14 +126,14 @@ async fn obtain(
         return Ok(Fetched { job, end: end.clone(), said: None });
     }
     let job = JobRef { id: &watch.job_id, vars: &watch.vars };
-    let (place, said) = place(follower, watch, end).await?;
+    let (place, said) = place(state, watch, end).await?;
     let mut stream = source.job(job, place.as_deref(), known(end)).await?;
     let mut received = Received {
         incoming: spool.begin(watch.number, &end.event_id).await?,
         media_type: stream.content_type.clone(),
         is_status: stream.is_status,
         is_refusal: end.refused,
-        may_be_empty: !is_early(follower, end),
+        may_be_empty: !is_early(state, end),
     };
     let judged = async {
         while let Some(chunk) = stream.chunk().await? {
@@ -181,44 +181,44 @@ fn known(end: &End) -> KnownEnd {
 /// Where the result is. A status that names its place is asked again while it names none, and after a fetch that failed:
 /// links expire.
 async fn place(
-    follower: &Follower,
+    state: &SourceState,
     watch: &Watch,
     end: &End,
 ) -> Result<(Option<String>, Option<Said>), Unfetched> {
     let is_named = end.result.is_some() && !end.refused;
     let is_absent = |place: &Option<String>, outcome| {
         // A job that failed has no result to wait for.
-        place.as_deref() == Some("") && outcome != Outcome::Failed && is_early(follower, end)
+        place.as_deref() == Some("") && outcome != Outcome::Failed && is_early(state, end)
     };
-    if !is_named || !(is_absent(&end.result, end.outcome) || follower.has_failed(watch.number)) {
+    if !is_named || !(is_absent(&end.result, end.outcome) || state.has_failed(watch.number)) {
         return Ok((end.result.clone(), None));
     }
     let job = JobRef { id: &watch.job_id, vars: &watch.vars };
-    let (answer, _) = follower.source.status(job).await?;
+    let (answer, _) = state.source.status(job).await?;
     let StatusClass::Finished(outcome) = answer.class else { return Err(Unfetched::Running) };
     if is_absent(&answer.result, outcome) {
         return Err(Failure::Transient("the status does not say yet where the result is".to_owned()).into());
     }
-    follower.token().await;
+    state.token().await;
     Ok((answer.result, Some(Said { status: answer.status, outcome, error: answer.error })))
 }
 
 /// Whether the result of a job may still be on its way.
-fn is_early(follower: &Follower, end: &End) -> bool {
-    clock::now() < end.noticed_at.after(follower.source.config.result_grace.0)
+fn is_early(state: &SourceState, end: &End) -> bool {
+    clock::now() < end.noticed_at.after(state.source.config.result_grace.0)
 }
 
-async fn make_event(follower: &Follower, watch: &Watch, fetched: &Fetched) {
+async fn make_event(state: &SourceState, watch: &Watch, fetched: &Fetched) {
     let Fetched { job, end, said } = fetched;
-    let made = follower.store.fan_out(watch.number, job, said.as_ref(), follower.route(), clock::now()).await;
+    let made = state.store.fan_out(watch.number, job, said.as_ref(), state.route(), clock::now()).await;
     if !made {
         // The watch was deleted meanwhile, and with it everything that would have read the body.
-        let _ = follower.store.spool().remove(watch.number, &end.event_id);
+        let _ = state.store.spool().remove(watch.number, &end.event_id);
         return;
     }
     let outcome = end.outcome.as_str();
-    follower.count(EventType::Ended(end.outcome));
-    follower.record(watch, end.outcome, watch.polls);
+    state.count(EventType::Ended(end.outcome));
+    state.record(watch, end.outcome, watch.polls);
     tracing::info!(
         source = watch.source, job_id = %watch.job_id, outcome, event_id = end.event_id, bytes = job.size,
         polls = watch.polls, "the job ended"

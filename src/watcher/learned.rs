@@ -6,15 +6,15 @@ use crate::{
     api::Api,
     schedule::learned::save::{restore, save},
     store::Store,
-    watcher::Follower,
+    watcher::SourceState,
 };
 
 /// How often what was learned is written, when it changed.
 const ROUND: Duration = Duration::from_secs(60);
 
 /// Takes up what was learned before. What is damaged is passed over.
-pub fn take_up(store: &Store, follower: &Follower) {
-    let source = &follower.source.name;
+pub fn take_up(store: &Store, state: &SourceState) {
+    let source = &state.source.name;
     let bytes = match store.curves(source) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return,
@@ -25,7 +25,7 @@ pub fn take_up(store: &Store, follower: &Follower) {
     match restore(&bytes) {
         Ok(model) => {
             tracing::debug!(source, kinds = model.kinds().count(), "took up what was learned");
-            follower.schedule().restore(model);
+            state.schedule().restore(model);
         }
         Err(error) => tracing::warn!(source, %error, "what was learned is passed over, and learned again"),
     }
@@ -39,9 +39,9 @@ pub async fn keep(api: Arc<Api>) {
             () = tokio::time::sleep(ROUND) => false,
             () = api.stop.cancelled() => true,
         };
-        for (name, follower) in &api.live().followers {
-            let lessons = follower.schedule().lessons();
-            if saved.get(name).copied().unwrap_or(0) != lessons && write(&api.store, follower).await {
+        for (name, state) in &api.live().followers {
+            let lessons = state.schedule().lessons();
+            if saved.get(name).copied().unwrap_or(0) != lessons && write(&api.store, state).await {
                 saved.insert(name.clone(), lessons);
             }
         }
@@ -52,10 +52,10 @@ pub async fn keep(api: Arc<Api>) {
 }
 
 /// Whether it was written.
-async fn write(store: &Store, follower: &Follower) -> bool {
-    let source = &follower.source.name;
+async fn write(store: &Store, state: &SourceState) -> bool {
+    let source = &state.source.name;
     // The copy is quick; what takes time is done beside the runtime.
-    let model = follower.schedule().model().clone();
+    let model = state.schedule().model().clone();
     let Ok(bytes) = tokio::task::spawn_blocking(move || save(&model)).await else { return false };
     match store.save_curves(source, bytes).await {
         Ok(()) => true,

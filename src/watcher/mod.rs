@@ -9,4 +9,5 @@ pub mod learned;
 pub mod status_cache;
 
 pub(crate) use self::{flight::Flight, source_task::Step};
-pub use source_task::Follower;
+pub use source_task::SourceState;
+pub use source_task::SourceState as Follower;

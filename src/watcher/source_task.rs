@@ -24,7 +24,7 @@ use crate::{
     telemetry::{Metrics, SpanKind, TraceSpan, number, text},
     upstream::{Failure, NO_STATUS, Source},
     util::{clock, due_queue::wait_until, process, waiters::Waiters},
-    watcher::{fetch, poll, status_cache::Recent},
+    watcher::{fetch, poll, status_cache::StatusCache},
 };
 
 use super::{
@@ -42,7 +42,7 @@ const KEEPS_FAILING: u32 = 5;
 const CUT_AGAIN: Duration = Duration::from_millis(250);
 
 /// A source with its open watches.
-pub struct Follower {
+pub struct SourceState {
     /// The client.
     pub source: Source,
     /// Where everything is recorded.
@@ -52,7 +52,7 @@ pub struct Follower {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The last looks, for the proxy.
-    pub recent: Recent,
+    pub status_cache: StatusCache,
     /// Who waits for the next look at a job.
     pub polled: Waiters,
     schedule: Mutex<Schedule>,
@@ -72,8 +72,8 @@ pub enum Step {
     Moved,
 }
 
-impl Follower {
-    /// A follower with an empty schedule.
+impl SourceState {
+    /// A state with an empty schedule.
     #[must_use]
     pub fn new(mut source: Source, store: Store, routing: Arc<Routing>, metrics: Arc<Metrics>) -> Self {
         metrics.begin_source(&source.name);
@@ -82,7 +82,7 @@ impl Follower {
         let (rate, max) = (config.max_requests_per_second, process::in_flight(config.max_in_flight));
         let schedule = Schedule::new(&config.polling, rate, max, Instant::now());
         Self {
-            recent: Recent::new(config.proxy.max_age.0),
+            status_cache: StatusCache::new(config.proxy.max_age.0),
             polled: Waiters::default(),
             schedule: Mutex::new(schedule),
             many_missing: AtomicBool::new(false),
@@ -101,23 +101,23 @@ impl Follower {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on from what another follower of the same source knows: what was learned, how the source is, what of its budget
+    /// Goes on from what another state of the same source knows: what was learned, how the source is, what of its budget
     /// is left. Its watches are not among it.
     pub fn inherit(&self, before: &Self) {
         self.schedule().inherit(&mut before.schedule());
     }
 
     /// Takes in a watch that is to be followed.
-    pub fn follow(&self, watch: &Watch) {
+    pub fn add(&self, watch: &Watch) {
         let moment = clock::moment();
         let stamps = Stamps::steady(watch, &clock::timeline(), moment);
-        self.schedule().follow_stamped(watch, stamps, Instant::now(), moment.steady);
+        self.schedule().add_stamped(watch, stamps, Instant::now(), moment.steady);
         self.wake.notify_one();
     }
 
     /// Lets a watch go.
-    pub fn unfollow(&self, number: u64) {
-        self.schedule().unfollow(number);
+    pub fn remove(&self, number: u64) {
+        self.schedule().remove(number);
     }
 
     /// Makes a look due now. `false` when the watch is not being polled.
@@ -129,14 +129,14 @@ impl Follower {
 
     /// The machine slept: what was to be done meanwhile is due, and what was seen before is old.
     pub fn slept(&self, by: Duration) {
-        self.recent.clear();
+        self.status_cache.clear();
         self.schedule().slept(by, Instant::now());
         self.wake.notify_one();
     }
 
     /// Makes the next request for a watch due now, also while its source is paused.
-    pub fn insist(&self, number: u64) {
-        self.schedule().insist(number, Instant::now());
+    pub fn request_now(&self, number: u64) {
+        self.schedule().request_now(number, Instant::now());
         self.wake.notify_one();
     }
 
@@ -189,12 +189,12 @@ impl Follower {
         let Some(task) = task else {
             return self.schedule().done(number, Task::Poll, false, Instant::now(), clock::steady(), 0.0);
         };
-        let (follower, flight) = (Arc::clone(self), Flight::new(number));
+        let (state, flight) = (Arc::clone(self), Flight::new(number));
         let own = flight.clone();
         let handle = tasks.spawn(async move {
             match task {
-                Task::Poll => poll::poll(&follower, &own).await,
-                Task::Fetch => fetch::fetch(&follower, &own).await,
+                Task::Poll => poll::poll(&state, &own).await,
+                Task::Fetch => fetch::fetch(&state, &own).await,
             }
         });
         flights.add(flight, task, handle);

@@ -1,4 +1,4 @@
-//! The last look at each job, for as long as it may be answered with.
+//! The last answer at each job, for as long as it may be answered with.
 
 use std::{
     collections::HashMap,
@@ -15,84 +15,85 @@ const MAX_BYTES: usize = 16 << 20;
 /// Bodies kept before the old ones are looked for.
 const SWEEP_AT: usize = 256;
 
-/// The bodies of the last looks.
+/// The bodies of the last answers.
 #[derive(Debug)]
-pub struct Recent {
+pub struct StatusCache {
     max_age: Duration,
-    looks: Mutex<Looks>,
+    answers: Mutex<CachedAnswers>,
 }
 
 #[derive(Debug, Default)]
-struct Looks {
-    by_watch: HashMap<u64, Look>,
+struct CachedAnswers {
+    by_watch: HashMap<u64, CachedAnswer>,
     bytes: usize,
     sweep_at: usize,
 }
 
 #[derive(Debug)]
-struct Look {
+struct CachedAnswer {
     at: Instant,
     body: Bytes,
     key: String,
 }
 
-impl Recent {
+impl StatusCache {
     /// Keeps what is no older than `max_age`.
     #[must_use]
     pub fn new(max_age: Duration) -> Self {
-        Self { max_age, looks: Mutex::default() }
+        Self { max_age, answers: Mutex::default() }
     }
 
-    fn looks(&self) -> MutexGuard<'_, Looks> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn answers(&self) -> MutexGuard<'_, CachedAnswers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a look at `at`, made with the key of this print. What would not fit is not kept: it is only asked for again.
+    /// Takes in a answer at `at`, made with the key of this print. What would not fit is not kept: it is only asked for again.
     pub fn put(&self, watch: u64, body: &Bytes, key: String, at: Instant) {
-        let mut looks = self.looks();
-        looks.forget(watch);
-        if looks.by_watch.len() >= looks.sweep_at.max(SWEEP_AT) || looks.bytes + body.len() > MAX_BYTES {
-            let old: Vec<u64> = looks
+        let mut answers = self.answers();
+        answers.forget(watch);
+        if answers.by_watch.len() >= answers.sweep_at.max(SWEEP_AT) || answers.bytes + body.len() > MAX_BYTES
+        {
+            let old: Vec<u64> = answers
                 .by_watch
                 .iter()
-                .filter(|(_, look)| at.duration_since(look.at) > self.max_age)
+                .filter(|(_, answer)| at.duration_since(answer.at) > self.max_age)
                 .map(|(watch, _)| *watch)
                 .collect();
             for watch in old {
-                looks.forget(watch);
+                answers.forget(watch);
             }
-            looks.sweep_at = looks.by_watch.len() * 2;
+            answers.sweep_at = answers.by_watch.len() * 2;
         }
-        if looks.bytes + body.len() <= MAX_BYTES {
-            looks.bytes += body.len();
-            looks.by_watch.insert(watch, Look { at, body: body.clone(), key });
+        if answers.bytes + body.len() <= MAX_BYTES {
+            answers.bytes += body.len();
+            answers.by_watch.insert(watch, CachedAnswer { at, body: body.clone(), key });
         }
     }
 
     /// Forgets all of them: they may be older than they seem.
     pub fn clear(&self) {
-        *self.looks() = Looks::default();
+        *self.answers() = CachedAnswers::default();
     }
 
-    /// The last look at a job, with its age, if it is no older than `max_age` and was made with this key.
+    /// The last answer at a job, with its age, if it is no older than `max_age` and was made with this key.
     #[must_use]
     pub fn get(&self, watch: u64, key: &str, max_age: Duration, now: Instant) -> Option<(Bytes, Duration)> {
-        let looks = self.looks();
-        let look = looks.by_watch.get(&watch).filter(|look| look.key == key)?;
-        let age = now.duration_since(look.at);
-        (age <= max_age).then(|| (look.body.clone(), age))
+        let answers = self.answers();
+        let answer = answers.by_watch.get(&watch).filter(|answer| answer.key == key)?;
+        let age = now.duration_since(answer.at);
+        (age <= max_age).then(|| (answer.body.clone(), age))
     }
 
-    /// Forgets the last look at a job.
+    /// Forgets the last answer at a job.
     pub fn forget(&self, watch: u64) {
-        self.looks().forget(watch);
+        self.answers().forget(watch);
     }
 }
 
-impl Looks {
+impl CachedAnswers {
     fn forget(&mut self, watch: u64) {
-        if let Some(look) = self.by_watch.remove(&watch) {
-            self.bytes -= look.body.len();
+        if let Some(answer) = self.by_watch.remove(&watch) {
+            self.bytes -= answer.body.len();
         }
     }
 }
@@ -105,27 +106,27 @@ mod tests {
 
     #[test]
     fn a_look_is_known_for_its_time_and_its_key() {
-        let (recent, start) = (Recent::new(AGE), Instant::now());
-        recent.put(1, &Bytes::from_static(b"a"), "k".to_owned(), start);
-        assert_eq!(recent.get(1, "k", AGE, start + AGE), Some((Bytes::from_static(b"a"), AGE)));
-        assert_eq!(recent.get(1, "other", AGE, start), None);
-        assert_eq!(recent.get(2, "k", AGE, start), None);
-        assert_eq!(recent.get(1, "k", AGE, start + AGE + Duration::from_millis(1)), None);
-        recent.forget(1);
-        assert_eq!(recent.get(1, "k", AGE, start), None);
+        let (cache, start) = (StatusCache::new(AGE), Instant::now());
+        cache.put(1, &Bytes::from_static(b"a"), "k".to_owned(), start);
+        assert_eq!(cache.get(1, "k", AGE, start + AGE), Some((Bytes::from_static(b"a"), AGE)));
+        assert_eq!(cache.get(1, "other", AGE, start), None);
+        assert_eq!(cache.get(2, "k", AGE, start), None);
+        assert_eq!(cache.get(1, "k", AGE, start + AGE + Duration::from_millis(1)), None);
+        cache.forget(1);
+        assert_eq!(cache.get(1, "k", AGE, start), None);
     }
 
     #[test]
     fn memory_is_bounded() {
-        let (recent, start) = (Recent::new(AGE), Instant::now());
+        let (cache, start) = (StatusCache::new(AGE), Instant::now());
         let body = Bytes::from(vec![0; MAX_BYTES / 10]);
         for watch in 0..20 {
-            recent.put(watch, &body, String::new(), start);
+            cache.put(watch, &body, String::new(), start);
         }
-        assert_eq!(recent.looks().by_watch.len(), 10);
-        recent.put(30, &body, String::new(), start + AGE * 2);
-        assert_eq!(recent.looks().by_watch.len(), 1, "the old ones made room");
-        recent.forget(30);
-        assert_eq!(recent.looks().bytes, 0);
+        assert_eq!(cache.answers().by_watch.len(), 10);
+        cache.put(30, &body, String::new(), start + AGE * 2);
+        assert_eq!(cache.answers().by_watch.len(), 1, "the old ones made room");
+        cache.forget(30);
+        assert_eq!(cache.answers().bytes, 0);
     }
 }

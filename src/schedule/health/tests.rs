@@ -94,7 +94,7 @@ async fn an_answer_does_not_cut_short_what_was_asked_for() {
     health.try_again();
     let now = start + Duration::from_secs(2);
     assert_eq!((health.state(), health.paused_until(now)), (HealthState::Limited, Some(until)));
-    // Somebody insisted: an error is no reason to go on, an answer is.
+    // Somebody forced: an error is no reason to go on, an answer is.
     health.record(at(start, 3, 5.0, 5.5), SourceSign::Heard, OPEN, 0.0);
     assert_eq!(health.paused_until(now), Some(until));
     health.record(at(start, 3, 6.0, 6.5), SourceSign::Well, OPEN, 0.0);

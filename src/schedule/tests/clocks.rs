@@ -14,7 +14,7 @@ async fn a_deadline_waits_for_the_source_when_our_clock_may_be_far_ahead() {
     let mut schedule = schedule(start);
     let mut short = watch(1, Stage::Watching);
     short.deadline = Some(at(7));
-    schedule.follow(&short, start, wall());
+    schedule.add(&short, start, wall());
     assert!(!schedule.is_overdue(1, at(6), 0), "it has a day");
     // By less than a day the source's clock may be wrong as well.
     for ahead in [0, -DAY, DAY, 400 * DAY] {
@@ -42,7 +42,7 @@ async fn what_was_to_be_polled_while_the_machine_slept_is_due() {
             ..PollingConfig::default()
         };
         let mut schedule = Schedule::new(&config, 1000.0, 4, start);
-        schedule.follow(&watch(1, Stage::Watching), start, wall());
+        schedule.add(&watch(1, Stage::Watching), start, wall());
         assert!(schedule.poll_now(1, start));
         assert_eq!(schedule.next(start, wall()), Next::Run(1));
         schedule.record_running(1, &StatusAnswer::default(), start, wall());

@@ -33,7 +33,7 @@ fn mean_delay(bad: Bad, seed: u64) -> f64 {
     // The good ones have even numbers.
     let step = if bad == Bad::Absent { 2 } else { 1 };
     for number in (0..2 * GOOD).step_by(step) {
-        schedule.follow(&watch(number, Stage::Watching), start, wall());
+        schedule.add(&watch(number, Stage::Watching), start, wall());
     }
     let mut delays = Vec::new();
     // Requests in flight: when each ends, for which job, and when it was sent.
@@ -68,7 +68,7 @@ fn mean_delay(bad: Bad, seed: u64) -> f64 {
             let has_ended = at.as_secs_f64() >= *takes;
             if has_ended {
                 delays.push(at.as_secs_f64() - takes);
-                schedule.unfollow(number);
+                schedule.remove(number);
             } else {
                 let seen = StatusAnswer { created_at: Some(wall()), ..StatusAnswer::default() };
                 schedule.record_running(number, &seen, now, time);

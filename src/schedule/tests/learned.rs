@@ -88,7 +88,7 @@ fn a_herd_stays_inside_the_budget_and_the_most_promising_come_first() {
     // Of a hundred thousand one in ten has most likely ended long ago.
     for number in 0..100_000 {
         let kind = if number % 10 == 3 { "/short" } else { "/long" };
-        schedule.follow(&old(number, kind, 1000), start, wall());
+        schedule.add(&old(number, kind, 1000), start, wall());
     }
     let polls = drive(&mut schedule, start, (0.0, 10.0));
     assert!((500..=506).contains(&polls.len()), "{} polls in ten seconds at 50 a second", polls.len());
@@ -110,7 +110,7 @@ fn one_call_does_a_bounded_part_of_the_work() {
     let start = Instant::now();
     let mut schedule = Schedule::new(&learned(), 1e6, 8, start);
     for number in 0..5000 {
-        schedule.follow(&old(number, "/a", 1000), start, wall());
+        schedule.add(&old(number, "/a", 1000), start, wall());
     }
     // All are due and none has been asked where it stands.
     assert_eq!(schedule.next(start, wall()), Next::Run(0));
@@ -131,7 +131,7 @@ fn plain() -> impl Iterator<Item = u64> {
         let probe = Instant::now();
         let mut schedule = Schedule::new(&learned(), 50.0, 8, probe);
         schedule.restore(taught(&[("/a", 1000.0)]));
-        schedule.follow(&old(*number, "/a", 0), probe, wall());
+        schedule.add(&old(*number, "/a", 0), probe, wall());
         next(&schedule, *number, probe).1 == "learned"
     })
 }
@@ -142,7 +142,7 @@ fn one(config: &PollingConfig, takes: f64) -> (Schedule, u64, Instant) {
     schedule.restore(taught(&[("/a", takes)]));
     let mut fresh = old(number, "/a", 0);
     fresh.updated_at = fresh.registered_at;
-    schedule.follow(&fresh, start, wall());
+    schedule.add(&fresh, start, wall());
     (schedule, number, start)
 }
 
@@ -168,7 +168,7 @@ fn objectives_and_limits_bound_the_wait() {
     let (mut schedule, number, start) = one(&learned(), 100.0);
     let mut short = old(number, "/a", 0);
     short.deadline = Some(wall().after(Duration::from_secs(9)));
-    schedule.follow(&short, start, wall());
+    schedule.add(&short, start, wall());
     assert_eq!(next(&schedule, number, start), (9.0, "deadline"));
     assert_eq!(drive(&mut schedule, start, (0.0, 8.99)), Vec::<u64>::new());
     let (now, wall) = after(start, 9.0);
@@ -218,7 +218,7 @@ fn what_a_job_teaches_is_kept_by_kind() {
     for (number, model) in [(1, "large"), (2, "small"), (3, "small")] {
         let mut fresh = old(number, "/a", 0);
         fresh.labels.insert("model".to_owned(), model.to_owned());
-        schedule.follow(&fresh, start, wall());
+        schedule.add(&fresh, start, wall());
         let (now, later) = after(start, 30.0);
         let seen = StatusAnswer {
             created_at: Some(wall()),
@@ -285,12 +285,12 @@ proptest! {
             let (now, wall) = (start + span, wall().after(span));
             match step {
                 Step::Follow(number, age) => {
-                    schedule.follow(&old(number, "/a", age), now, wall);
+                    schedule.add(&old(number, "/a", age), now, wall);
                     open.insert(number);
                 }
                 Step::Ask(number) => prop_assert_eq!(schedule.poll_now(number, now), open.contains(&number)),
                 Step::Unfollow(number) => {
-                    schedule.unfollow(number);
+                    schedule.remove(number);
                     open.remove(&number);
                 }
                 Step::Alive(hint) => if let Some(number) = running.pop() {
@@ -308,7 +308,7 @@ proptest! {
                     if let Some(mut ended) = schedule.pending_completion(number, true) {
                         schedule.record_finished(&mut ended, &StatusAnswer::default(), now, wall, 0.5);
                     }
-                    schedule.unfollow(number);
+                    schedule.remove(number);
                     open.remove(&number);
                     schedule.done(number, Task::Poll, false, now, wall, 0.5);
                 },
