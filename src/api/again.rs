@@ -244,7 +244,7 @@ pub(super) async fn move_pending(
 
 /// Whether there is a sink of this name, or was one that deliveries waited for since the start.
 fn check_known(api: &Api, name: &str) -> Result<(), Problem> {
-    if api.live().couriers.has_seen(name) { Ok(()) } else { Err(no_sink(api, name)) }
+    if api.live().sinks.has_seen(name) { Ok(()) } else { Err(no_sink(api, name)) }
 }
 
 fn check_range(since: Option<Time>, until: Option<Time>) -> Result<(), Problem> {
@@ -261,10 +261,10 @@ impl Api {
     /// Whether a sink that a request's body names is configured.
     pub(super) fn check_sink(&self, name: &str) -> Result<(), Problem> {
         let live = self.live();
-        if live.couriers.knows(name) {
+        if live.sinks.knows(name) {
             return Ok(());
         }
-        let known = list(live.couriers.names());
+        let known = list(live.sinks.names());
         Err(Problem::new(Code::UnknownSink, format!("there is no sink `{name}`; there are {known}")))
     }
 }

@@ -102,7 +102,7 @@ fn next_attempt(api: &Api, key: DeliveryKey, delivery: &Delivery) -> (Option<Tim
     if delivery.state != DeliveryState::Pending {
         return (None, None);
     }
-    match api.live().couriers.obstacle(&delivery.sink, key) {
+    match api.live().sinks.waits_for(&delivery.sink, key) {
         None => (Some(delivery.next_attempt_at), None),
         Some((waits_for, until)) => (until.map(|until| until.max(delivery.next_attempt_at)), Some(waits_for)),
     }

@@ -83,7 +83,7 @@ impl Api {
             let code = format!("source_{}:{name}", state.as_str());
             (state != HealthState::Ok).then(|| Reason::new(code, detail))
         });
-        let sinks = live.couriers.views().into_iter().filter(|sink| sink.state == SinkState::Failing);
+        let sinks = live.sinks.statuses().into_iter().filter(|sink| sink.state == SinkState::Failing);
         let sinks = sinks.map(|sink| {
             let error = sink.last_error.unwrap_or_default();
             let detail = format!("sink `{}` is failing: {error}", sink.name);
@@ -121,7 +121,7 @@ impl Api {
             }
             sources.request_budget.with_label_values(&[name]).set(budget);
         }
-        for sink in live.couriers.views() {
+        for sink in live.sinks.statuses() {
             let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
             let name = [sink.name.as_str()];
             self.metrics.sinks.pending.with_label_values(&name).set(pending);

@@ -25,7 +25,7 @@ pub(super) async fn list_all(
     State(api): State<Arc<Api>>,
     Query(query): Query,
 ) -> Result<Json<Page<SinkView>>, Problem> {
-    let mut data = api.live().couriers.views();
+    let mut data = api.live().sinks.statuses();
     for (key, value) in query {
         match key.as_str() {
             "state" => {
@@ -49,7 +49,7 @@ pub(super) async fn test(
     State(api): State<Arc<Api>>,
     Name(name): Name,
 ) -> Result<Json<AttemptView>, Problem> {
-    let attempt = api.live().couriers.test(&name).await.ok_or_else(|| no_sink(&api, &name))?;
+    let attempt = api.live().sinks.test(&name).await.ok_or_else(|| no_sink(&api, &name))?;
     Ok(Json(attempt.into()))
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn test(
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
-    let status = api.live().couriers.pause(&name, true).await?;
+    let status = api.live().sinks.pause(&name, true).await?;
     status.map(|status| Json(status.into())).ok_or_else(|| no_sink(&api, &name))
 }
 
@@ -69,11 +69,11 @@ pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Resu
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn resume(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
-    let status = api.live().couriers.pause(&name, false).await?;
+    let status = api.live().sinks.pause(&name, false).await?;
     status.map(|status| Json(status.into())).ok_or_else(|| no_sink(&api, &name))
 }
 
 pub(super) fn no_sink(api: &Api, name: &str) -> Problem {
-    let known = list(api.live().couriers.names());
+    let known = list(api.live().sinks.names());
     Problem::in_path(Code::UnknownSink, format!("there is no sink `{name}`; there are {known}"))
 }

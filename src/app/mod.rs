@@ -226,9 +226,9 @@ fn start_all(api: &Arc<Api>, stages: &mut Stages) {
         let follower = Arc::clone(follower);
         stages.replace((SOURCE, name.clone()), |stop| follower.run(stop));
     }
-    for courier in live.couriers.all() {
-        let courier = Arc::clone(courier);
-        stages.replace((SINK, courier.name.clone()), |stop| courier.run(stop));
+    for worker in live.sinks.all() {
+        let worker = Arc::clone(worker);
+        stages.replace((SINK, worker.name.clone()), |stop| worker.run(stop));
     }
 }
 
@@ -291,8 +291,8 @@ fn listen_to_changes(api: &Arc<Api>) {
                 }
             }
             Change::Settled { watch } => api.waiters.settled(watch),
-            Change::Deliver { sink, key, due, as_of } => live.couriers.schedule(&sink, key, due, as_of),
-            Change::Drop { sink, key } => live.couriers.forget(&sink, key),
+            Change::Deliver { sink, key, due, as_of } => live.sinks.schedule(&sink, key, due, as_of),
+            Change::Drop { sink, key } => live.sinks.forget(&sink, key),
             Change::Unrouted { source, job_id, event_id } => unrouted.made(&source, &job_id, &event_id),
         }
     });
@@ -321,9 +321,9 @@ async fn load(api: &Arc<Api>, config: &Config) -> Result<(), StageDied> {
         for (source, watches) in orphaned {
             tracing::warn!(source, watches, "watches wait for a source that is not configured");
         }
-        live.couriers.restore_pauses()?;
+        live.sinks.restore_pauses()?;
         loading.store.each_pending(|sink, key, due| {
-            live.couriers.schedule(sink, key, due, clock::now());
+            live.sinks.schedule(sink, key, due, clock::now());
             deliveries += 1;
         })?;
         Ok((watches, deliveries))
@@ -411,7 +411,7 @@ impl Api {
                 watching + fetching
             })
             .sum();
-        let deliveries: u64 = live.couriers.views().iter().map(|sink| sink.pending).sum();
+        let deliveries: u64 = live.sinks.statuses().iter().map(|sink| sink.pending).sum();
         tracing::info!(watches, deliveries, "stopped; what is left is on disk and goes on at the next start");
     }
 }

@@ -219,7 +219,7 @@ fn changed(before: &Wiring, next: &Wiring) -> Vec<String> {
         changed.extend((!same).then(|| format!("sources.{name}")));
     }
     for name in names(old.sinks.keys(), new.sinks.keys()) {
-        let same = match (before.couriers.get(name), next.couriers.get(name)) {
+        let same = match (before.sinks.get(name), next.sinks.get(name)) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             _ => false,
         };
@@ -271,26 +271,26 @@ fn only_at_start(started: &Config, new: &Config) -> Vec<String> {
 
 /// Puts the sinks that changed in the place of the old ones, each as soon as what is under way there is done.
 fn replace_sinks(before: &Arc<Wiring>, next: &Arc<Wiring>, stages: &mut Stages) {
-    for new in next.couriers.all() {
-        let old = before.couriers.get(&new.name).cloned();
+    for new in next.sinks.all() {
+        let old = before.sinks.get(&new.name).cloned();
         if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, new)) {
             continue;
         }
-        let (courier, next) = (Arc::clone(new), Arc::clone(next));
+        let (worker, next) = (Arc::clone(new), Arc::clone(next));
         stages.replace((SINK, new.name.clone()), move |stop| async move {
             // What it cannot read now comes up at the next start.
-            if let Err(error) = next.couriers.hand_over(&courier, old.as_deref()) {
-                tracing::error!(sink = courier.name, %error, "what waited for the sink cannot be read; it goes on at the next start");
+            if let Err(error) = next.sinks.inherit(&worker, old.as_deref()) {
+                tracing::error!(sink = worker.name, %error, "what waited for the sink cannot be read; it goes on at the next start");
             }
-            courier.run(stop).await;
+            worker.run(stop).await;
         });
     }
-    for old in before.couriers.all().filter(|old| next.couriers.get(&old.name).is_none()) {
+    for old in before.sinks.all().filter(|old| next.sinks.get(&old.name).is_none()) {
         let (old, next) = (Arc::clone(old), Arc::clone(next));
         if old.name != CALLBACK_SINK {
             tracing::info!(sink = old.name, "the sink is no longer configured; what waits for it is kept");
         }
-        stages.remove((SINK, old.name.clone()), move || next.couriers.abandon(&old));
+        stages.remove((SINK, old.name.clone()), move || next.sinks.park(&old));
     }
 }
 

@@ -142,7 +142,7 @@ async fn record_jump(store: &Store, period: Period, by: i64, now: Moment) -> Res
 /// Makes everything due when the clocks say so now.
 fn tell_again(api: &Api, with_watches: bool) -> Result<(), StoreError> {
     let live = api.live();
-    api.store.each_pending(|sink, key, due| live.couriers.schedule(sink, key, due, clock::now()))?;
+    api.store.each_pending(|sink, key, due| live.sinks.schedule(sink, key, due, clock::now()))?;
     if with_watches {
         api.store.each_open(|watch| {
             // One whose source is not configured waits in the store.

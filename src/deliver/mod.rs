@@ -27,4 +27,4 @@ pub use metrics::SinkMetrics;
 pub use outcome::Report;
 pub use sink::{Sink, SinkError};
 pub use webhook::{BadCallback, Callbacks, Webhook, sign::check_secret};
-pub use worker::{Courier, sinks::Couriers, target::Carrier};
+pub use worker::{SinkWorker, sinks::Sinks, target::Carrier};

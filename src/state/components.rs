@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     app::StartError,
     config::Config,
-    deliver::{CALLBACK_SINK, Callbacks, Couriers, SinkConfig},
+    deliver::{CALLBACK_SINK, Callbacks, SinkConfig, Sinks},
     routing::Routing,
     store::{Store, Watch},
     telemetry::Metrics,
@@ -36,7 +36,7 @@ pub struct Wiring {
     /// The sources by name.
     pub followers: BTreeMap<String, Arc<Follower>>,
     /// The sinks.
-    pub couriers: Couriers,
+    pub sinks: Sinks,
     /// The webhooks that watches bring along; `None` when they are switched off.
     pub callbacks: Option<Callbacks>,
 }
@@ -61,18 +61,18 @@ impl Wiring {
                 old.is_some() && old == new && !new.is_some_and(SinkConfig::has_template_file)
             }),
         };
-        let mut couriers = match before {
-            Some(before) => before.couriers.keeping(same_sink),
-            None => Couriers::new(&ground.store),
+        let mut sinks = match before {
+            Some(before) => before.sinks.keeping(same_sink),
+            None => Sinks::new(&ground.store),
         };
         for (name, sink) in &config.sinks {
-            couriers.open(name, sink, &ground.outgoing, &ground.metrics)?;
+            sinks.open(name, sink, &ground.outgoing, &ground.metrics)?;
         }
         if let Some(callbacks) = &callbacks {
-            couriers.open_callbacks(callbacks, &ground.metrics);
+            sinks.open_callbacks(callbacks, &ground.metrics);
         }
         let followers = followers(&config, before, ground)?;
-        Ok(Self { config, followers, couriers, callbacks })
+        Ok(Self { config, followers, sinks, callbacks })
     }
 
     /// Takes in a watch that is to be followed. `false` when its source is not configured: then it waits in the store.

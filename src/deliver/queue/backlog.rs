@@ -1,4 +1,4 @@
-//! The deliveries that a courier has before it: the queue of one sink, or those of all callbacks.
+//! The deliveries that a worker has before it: the queue of one sink, or those of all callbacks.
 
 use tokio::time::Instant;
 

@@ -1,7 +1,7 @@
 //! What to do next for a sink: which delivery is due, and whether the sink may be asked now.
 //!
 //! [`Queue`] is a record with pure transitions: the time and the randomness are arguments. The task that drives
-//! it is the courier. A delivery that waits because of the sink stays due as it is: it is taken when the sink may be
+//! it is the worker. A delivery that waits because of the sink stays due as it is: it is taken when the sink may be
 //! asked again, and only attempts use up its schedule.
 
 pub mod backlog;

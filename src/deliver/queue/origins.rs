@@ -357,19 +357,19 @@ impl Origins {
 
     /// The origins: those that fail first, then those with the most deliveries.
     #[must_use]
-    pub fn views(&self, now: Instant) -> Vec<OriginStatus> {
-        let mut views: Vec<OriginStatus> =
-            self.lanes.iter().map(|(origin, lane)| lane.view(origin, now)).collect();
-        views.sort_by_key(|view| {
-            (view.state != SinkState::Failing, Reverse(view.pending), view.origin.clone())
+    pub fn statuses(&self, now: Instant) -> Vec<OriginStatus> {
+        let mut statuses: Vec<OriginStatus> =
+            self.lanes.iter().map(|(origin, lane)| lane.status(origin, now)).collect();
+        statuses.sort_by_key(|status| {
+            (status.state != SinkState::Failing, Reverse(status.pending), status.origin.clone())
         });
-        views.truncate(MAX_SHOWN);
-        views
+        statuses.truncate(MAX_SHOWN);
+        statuses
     }
 }
 
 impl Lane {
-    fn view(&self, origin: &str, now: Instant) -> OriginStatus {
+    fn status(&self, origin: &str, now: Instant) -> OriginStatus {
         let (pending, in_flight) = self.queue.counts();
         let failing = self.queue.is_failing(now);
         OriginStatus {

@@ -34,8 +34,8 @@ use crate::{
             turns::{Turn, Turns},
         },
         worker::{
-            stats::Tally,
-            status::{show, span_of, view_of},
+            stats::SinkStats,
+            status::{attempt_record, attempt_span, show},
             target::Carrier,
         },
     },
@@ -58,7 +58,7 @@ const TURN_PATIENCE: Duration = Duration::from_secs(30);
 const PLACED_AT_ONCE: usize = 64;
 
 /// One sink with its deliveries.
-pub struct Courier {
+pub struct SinkWorker {
     /// The sink's name.
     pub name: String,
     carrier: Carrier,
@@ -66,11 +66,11 @@ pub struct Courier {
     metrics: Arc<Metrics>,
     backlog: Mutex<Backlog>,
     wake: Notify,
-    tally: Mutex<Tally>,
+    stats: Mutex<SinkStats>,
     turns: Turns,
 }
 
-impl Courier {
+impl SinkWorker {
     /// A sink with an empty queue.
     #[must_use]
     pub fn new(name: &str, carrier: Carrier, backlog: Backlog, store: Store, metrics: Arc<Metrics>) -> Self {
@@ -82,7 +82,7 @@ impl Courier {
             metrics,
             backlog: Mutex::new(backlog),
             wake: Notify::new(),
-            tally: Mutex::default(),
+            stats: Mutex::default(),
             turns: Turns::default(),
         }
     }
@@ -104,7 +104,7 @@ impl Courier {
         self.backlog().drain()
     }
 
-    /// Makes a delivery due that another courier left, unless it is known here.
+    /// Makes a delivery due that another worker left, unless it is known here.
     pub(super) fn take_over(&self, key: DeliveryKey, at: Instant) {
         self.backlog().take_over(key, at);
         self.wake.notify_one();
@@ -117,7 +117,7 @@ impl Courier {
 
     /// Stops taking deliveries from `since` on, or goes on. Attempts under way go on.
     pub fn pause(&self, since: Option<Time>) {
-        self.tally().paused_at = since;
+        self.stats().paused_at = since;
         self.backlog().pause(since.is_some());
         self.wake.notify_one();
     }
@@ -132,8 +132,8 @@ impl Courier {
     }
 
     /// What keeps a pending delivery from being attempted, and until when; without a time until somebody acts.
-    pub(super) fn obstacle(&self, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
-        if self.tally().paused_at.is_some() {
+    pub(super) fn waits_for(&self, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
+        if self.stats().paused_at.is_some() {
             return Some((WaitsFor::Paused, None));
         }
         let (now, wall) = (Instant::now(), clock::now());
@@ -147,25 +147,25 @@ impl Courier {
 
     /// How the sink is doing.
     #[must_use]
-    pub fn view(&self) -> SinkStatus {
+    pub fn status(&self) -> SinkStatus {
         let (now, wall) = (Instant::now(), clock::now());
-        let mut view = SinkStatus::new(&self.name, self.carrier.kind(), &self.carrier.target());
+        let mut status = SinkStatus::new(&self.name, self.carrier.kind(), &self.carrier.target());
         let oldest = {
             let mut backlog = self.backlog();
             let (pending, in_flight) = backlog.counts();
-            (view.pending, view.in_flight) = (pending as u64, in_flight as u64);
+            (status.pending, status.in_flight) = (pending as u64, in_flight as u64);
             match &mut *backlog {
-                Backlog::Sink(queue) => show(queue, &mut view, now, wall),
-                Backlog::Callbacks(origins) => view.origins = origins.views(now),
+                Backlog::Sink(queue) => show(queue, &mut status, now, wall),
+                Backlog::Callbacks(origins) => status.origins = origins.statuses(now),
             }
             backlog.oldest()
         };
-        self.tally().show(&mut view);
-        if view.paused_at.is_some() {
-            view.state = SinkState::Paused;
+        self.stats().show(&mut status);
+        if status.paused_at.is_some() {
+            status.state = SinkState::Paused;
         }
-        view.oldest_pending_at = oldest.and_then(|key| made_at(&self.store, key));
-        view
+        status.oldest_pending_at = oldest.and_then(|key| event_created_at(&self.store, key));
+        status
     }
 
     /// Sends a test event, once, outside the queue. When it is taken the sink is asked again at once.
@@ -177,7 +177,7 @@ impl Courier {
         if report.error.is_none() {
             self.reset();
         }
-        view_of(&report, now)
+        attempt_record(&report, now)
     }
 
     /// Delivers until `stop`, then waits for the attempts under way.
@@ -189,8 +189,8 @@ impl Courier {
             let next = self.backlog().next(Instant::now());
             let until = match next {
                 Next::Take(key) => {
-                    let courier = Arc::clone(&self);
-                    let task = tasks.spawn(async move { courier.deliver(key).await });
+                    let worker = Arc::clone(&self);
+                    let task = tasks.spawn(async move { worker.deliver(key).await });
                     running.insert(task.id(), key);
                     continue;
                 }
@@ -264,7 +264,9 @@ impl Courier {
             }
         };
         let now = clock::now();
-        self.metrics.spans.record(&trace, SpanKind::Client, || span_of(&delivery, &report, span, begun, now));
+        self.metrics
+            .spans
+            .record(&trace, SpanKind::Client, || attempt_span(&delivery, &report, span, begun, now));
         // A delivery that somebody asked for again says nothing about how long it took.
         if self.conclude(key, &delivery, &report, begun).await == Verdict::Delivered
             && delivery.generation == 0
@@ -286,7 +288,7 @@ impl Courier {
         let done = AttemptDone {
             generation: delivery.generation,
             number: delivery.attempt_count + 1,
-            attempt: view_of(report, begun),
+            attempt: attempt_record(report, begun),
             verdict: verdict.clone(),
         };
         self.store.attempted(key, &done, now).await;
@@ -383,7 +385,7 @@ impl Courier {
         let (sink, source, job_id) = (&self.name, &delivery.source, &delivery.job_id);
         let (event_id, attempt) = (&delivery.event_id, delivery.attempt_count + 1);
         let error = report.error.as_deref().unwrap_or_default();
-        let result = self.tally().count(verdict, error, now);
+        let result = self.stats().count(verdict, error, now);
         match verdict {
             Verdict::Delivered => {
                 tracing::debug!(sink, host, source, %job_id, event_id, attempt, "delivered");
@@ -408,8 +410,8 @@ impl Courier {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stats(&self) -> MutexGuard<'_, SinkStats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -417,7 +419,7 @@ impl Courier {
 type Prepared<'a> = (Delivery, Option<Turn<'a>>);
 
 /// When the event of a delivery was made; `None` when it is gone or the store cannot be read now.
-pub(super) fn made_at(store: &Store, key: DeliveryKey) -> Option<Time> {
+pub(super) fn event_created_at(store: &Store, key: DeliveryKey) -> Option<Time> {
     store.delivery(key).ok().flatten().map(|delivery| delivery.created_at)
 }
 

@@ -13,7 +13,7 @@ use crate::{
         queue::{Queue, backlog::Backlog, limits::Limits, origins::Origins},
         sink::{Sink, SinkError},
         webhook::Callbacks,
-        worker::{Courier, made_at, target::Carrier},
+        worker::{SinkWorker, event_created_at, target::Carrier},
     },
     model::{
         delivery::{DeliveryAttempt, DeliveryState, WaitsFor},
@@ -25,14 +25,14 @@ use crate::{
 };
 
 /// The sinks.
-pub struct Couriers {
-    by_name: BTreeMap<String, Arc<Courier>>,
+pub struct Sinks {
+    by_name: BTreeMap<String, Arc<SinkWorker>>,
     store: Store,
     /// Deliveries that wait for sinks which are not configured.
     missing: Arc<Mutex<BTreeMap<String, BTreeSet<DeliveryKey>>>>,
 }
 
-impl Couriers {
+impl Sinks {
     /// None yet.
     #[must_use]
     pub fn new(store: &Store) -> Self {
@@ -44,7 +44,7 @@ impl Couriers {
     pub fn keeping(&self, keep: impl Fn(&str) -> bool) -> Self {
         let kept = self.by_name.iter().filter(|(name, _)| keep(name));
         Self {
-            by_name: kept.map(|(name, courier)| (name.clone(), Arc::clone(courier))).collect(),
+            by_name: kept.map(|(name, worker)| (name.clone(), Arc::clone(worker))).collect(),
             store: self.store.clone(),
             missing: Arc::clone(&self.missing),
         }
@@ -78,40 +78,40 @@ impl Couriers {
     }
 
     fn add(&mut self, name: &str, carrier: Carrier, backlog: Backlog, metrics: &Arc<Metrics>) {
-        let courier = Courier::new(name, carrier, backlog, self.store.clone(), Arc::clone(metrics));
-        self.by_name.insert(name.to_owned(), Arc::new(courier));
+        let worker = SinkWorker::new(name, carrier, backlog, self.store.clone(), Arc::clone(metrics));
+        self.by_name.insert(name.to_owned(), Arc::new(worker));
     }
 
-    /// The courier of a sink.
+    /// The worker of a sink.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Arc<Courier>> {
+    pub fn get(&self, name: &str) -> Option<&Arc<SinkWorker>> {
         self.by_name.get(name)
     }
 
-    /// Keeps the deliveries of a sink that is gone from the configuration in sight. Its courier has ended.
-    pub fn abandon(&self, courier: &Courier) {
-        for (key, _) in courier.drain() {
-            self.schedule(&courier.name, key, clock::now(), clock::now());
+    /// Keeps the deliveries of a sink that is gone from the configuration in sight. Its worker has ended.
+    pub fn park(&self, worker: &SinkWorker) {
+        for (key, _) in worker.drain() {
+            self.schedule(&worker.name, key, clock::now(), clock::now());
         }
     }
 
-    /// Lets the courier of a sink go on with what waits for it: what the one before it left, or what came while the sink was
+    /// Lets the worker of a sink go on with what waits for it: what the one before it left, or what came while the sink was
     /// not configured. What has reached it by itself meanwhile is newer, and stays.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn hand_over(&self, courier: &Courier, before: Option<&Courier>) -> Result<(), StoreError> {
-        let name = courier.name.as_str();
+    pub fn inherit(&self, worker: &SinkWorker, before: Option<&SinkWorker>) -> Result<(), StoreError> {
+        let name = worker.name.as_str();
         if let Some(since) = self.store.paused_sinks()?.get(name) {
-            courier.pause(Some(*since));
+            worker.pause(Some(*since));
         }
-        for (key, at) in before.map(Courier::drain).unwrap_or_default() {
-            courier.take_over(key, at);
+        for (key, at) in before.map(SinkWorker::drain).unwrap_or_default() {
+            worker.take_over(key, at);
         }
         let waited = self.missing().remove(name).unwrap_or_default();
         for key in waited {
             if let Some(delivery) = self.store.delivery(key)?.filter(|d| d.state == DeliveryState::Pending) {
-                courier.take_over(key, Instant::now() + courier.wait_for(delivery.next_attempt_at));
+                worker.take_over(key, Instant::now() + worker.wait_for(delivery.next_attempt_at));
             }
         }
         Ok(())
@@ -123,9 +123,9 @@ impl Couriers {
     /// When the store cannot be read.
     pub fn restore_pauses(&self) -> Result<(), StoreError> {
         for (name, since) in self.store.paused_sinks()? {
-            if let Some(courier) = self.by_name.get(&name) {
+            if let Some(worker) = self.by_name.get(&name) {
                 tracing::warn!(sink = name, %since, "the sink is paused; `tidings sink resume` lets it go on");
-                courier.pause(Some(since));
+                worker.pause(Some(since));
             }
         }
         Ok(())
@@ -136,18 +136,18 @@ impl Couriers {
     /// # Errors
     /// When it could not be stored; nothing has changed then.
     pub async fn pause(&self, name: &str, paused: bool) -> Result<Option<SinkStatus>, StoreError> {
-        let Some(courier) = self.by_name.get(name) else { return Ok(None) };
+        let Some(worker) = self.by_name.get(name) else { return Ok(None) };
         let since = self.store.pause_sink(name, paused, clock::now()).await?;
-        courier.pause(since);
+        worker.pause(since);
         if !paused {
-            courier.reset();
+            worker.reset();
         }
         tracing::info!(sink = name, "the sink was {}", if paused { "paused" } else { "resumed" });
-        Ok(Some(courier.view()))
+        Ok(Some(worker.status()))
     }
 
-    /// Every courier.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Courier>> {
+    /// Every worker.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<SinkWorker>> {
         self.by_name.values()
     }
 
@@ -177,8 +177,8 @@ impl Couriers {
     /// Makes a delivery due at its sink. For a sink that is no longer configured it stays in the store as it is,
     /// to be seen, and goes on when the sink is back.
     pub fn schedule(&self, sink: &str, key: DeliveryKey, due: Time, as_of: Time) {
-        if let Some(courier) = self.by_name.get(sink) {
-            return courier.schedule(key, due, as_of);
+        if let Some(worker) = self.by_name.get(sink) {
+            return worker.schedule(key, due, as_of);
         }
         let mut missing = self.missing();
         if !missing.contains_key(sink) {
@@ -189,15 +189,15 @@ impl Couriers {
 
     /// What keeps a pending delivery from being attempted, and until when; without a time until somebody acts.
     #[must_use]
-    pub fn obstacle(&self, sink: &str, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
-        let Some(courier) = self.by_name.get(sink) else { return Some((WaitsFor::NotConfigured, None)) };
-        courier.obstacle(key)
+    pub fn waits_for(&self, sink: &str, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
+        let Some(worker) = self.by_name.get(sink) else { return Some((WaitsFor::NotConfigured, None)) };
+        worker.waits_for(key)
     }
 
     /// Forgets a delivery that is gone.
     pub fn forget(&self, sink: &str, key: DeliveryKey) {
-        if let Some(courier) = self.by_name.get(sink) {
-            return courier.forget(key);
+        if let Some(worker) = self.by_name.get(sink) {
+            return worker.forget(key);
         }
         if let Some(keys) = self.missing().get_mut(sink) {
             keys.remove(&key);
@@ -206,16 +206,16 @@ impl Couriers {
 
     /// How the sinks are doing, and those that deliveries wait for although they are not configured.
     #[must_use]
-    pub fn views(&self) -> Vec<SinkStatus> {
-        let mut views: Vec<SinkStatus> = self.by_name.values().map(|courier| courier.view()).collect();
+    pub fn statuses(&self) -> Vec<SinkStatus> {
+        let mut statuses: Vec<SinkStatus> = self.by_name.values().map(|worker| worker.status()).collect();
         let missing = self.missing().clone();
-        views.extend(missing.iter().filter(|(_, keys)| !keys.is_empty()).map(|(name, keys)| SinkStatus {
+        statuses.extend(missing.iter().filter(|(_, keys)| !keys.is_empty()).map(|(name, keys)| SinkStatus {
             state: SinkState::NotConfigured,
             pending: keys.len() as u64,
-            oldest_pending_at: keys.first().and_then(|key| made_at(&self.store, *key)),
+            oldest_pending_at: keys.first().and_then(|key| event_created_at(&self.store, *key)),
             ..SinkStatus::new(name, "unknown", "not in the configuration")
         }));
-        views
+        statuses
     }
 
     fn missing(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<DeliveryKey>>> {
@@ -224,7 +224,7 @@ impl Couriers {
 
     /// Sends a test event to a sink; `None` when there is none of that name.
     pub async fn test(&self, name: &str) -> Option<DeliveryAttempt> {
-        let courier = self.by_name.get(name).filter(|_| self.knows(name))?;
-        Some(courier.test().await)
+        let worker = self.by_name.get(name).filter(|_| self.knows(name))?;
+        Some(worker.test().await)
     }
 }

@@ -4,7 +4,7 @@ use crate::{model::sink::SinkStatus, store::Verdict, util::units::Time};
 
 /// Counts, and the last news of a sink.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct SinkStats {
     /// Deliveries that succeeded.
     pub delivered: u64,
     /// Attempts that failed.
@@ -19,7 +19,7 @@ pub struct Tally {
     pub paused_at: Option<Time>,
 }
 
-impl Tally {
+impl SinkStats {
     /// Counts an attempt, and returns the word for what it came to.
     pub fn count(&mut self, verdict: &Verdict, error: &str, now: Time) -> &'static str {
         if *verdict == Verdict::Delivered {
@@ -37,12 +37,12 @@ impl Tally {
     }
 
     /// Shows it.
-    pub fn show(&self, view: &mut SinkStatus) {
-        view.delivered = self.delivered;
-        view.failed = self.failed;
-        view.dead = self.dead;
-        view.last_success_at = self.last_success_at;
-        view.last_error.clone_from(&self.last_error);
-        view.paused_at = self.paused_at;
+    pub fn show(&self, status: &mut SinkStatus) {
+        status.delivered = self.delivered;
+        status.failed = self.failed;
+        status.dead = self.dead;
+        status.last_success_at = self.last_success_at;
+        status.last_error.clone_from(&self.last_error);
+        status.paused_at = self.paused_at;
     }
 }

@@ -14,22 +14,22 @@ use crate::{
 };
 
 /// Shows how the queue of a sink stands.
-pub(super) fn show(queue: &Queue, view: &mut SinkStatus, now: Instant, wall: Time) {
+pub(super) fn show(queue: &Queue, status: &mut SinkStatus, now: Instant, wall: Time) {
     let later = |at: Instant| wall.after(at.saturating_duration_since(now));
     let breaker = queue.breaker();
     if queue.is_failing(now) {
-        view.state = SinkState::Failing;
+        status.state = SinkState::Failing;
     }
-    view.breaker = breaker.state();
-    view.next_probe_at = breaker.probe_at().map(later);
-    view.quiet_until = queue.quiet_until(now).map(later);
-    view.rate = queue.rate();
-    view.success_share = breaker.success_share(now);
-    view.failures_in_row = queue.failures_in_row();
+    status.breaker = breaker.state();
+    status.next_probe_at = breaker.probe_at().map(later);
+    status.quiet_until = queue.quiet_until(now).map(later);
+    status.rate = queue.rate();
+    status.success_share = breaker.success_share(now);
+    status.failures_in_row = queue.failures_in_row();
 }
 
 /// Shows an attempt as a span of the trace of its job.
-pub(super) fn span_of(
+pub(super) fn attempt_span(
     delivery: &Delivery,
     report: &Report,
     span: TraceParent,
@@ -46,7 +46,7 @@ pub(super) fn span_of(
 }
 
 /// Shows an attempt as the API does.
-pub(super) fn view_of(report: &Report, at: Time) -> DeliveryAttempt {
+pub(super) fn attempt_record(report: &Report, at: Time) -> DeliveryAttempt {
     DeliveryAttempt {
         at,
         duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),

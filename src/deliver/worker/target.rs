@@ -1,4 +1,4 @@
-//! What a courier carries events with: a configured sink, or the webhooks that watches bring along.
+//! What a worker carries events with: a configured sink, or the webhooks that watches bring along.
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ use crate::{
     util::units::Time,
 };
 
-/// What a courier carries events with.
+/// What a worker carries events with.
 pub enum Carrier {
     /// A configured sink.
     Sink(Sink),

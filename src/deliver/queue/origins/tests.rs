@@ -165,7 +165,7 @@ fn an_origin_that_fails_is_probed_and_shown() {
         end(&mut origins, taken[0], Sign::Fails, now);
     }
     assert_eq!(take(&mut origins, now), [0_u64; 0], "its breaker is open");
-    let view = &origins.views(now)[0];
-    assert_eq!((view.origin.as_str(), view.state), ("http://slow.example", SinkState::Failing));
-    assert_eq!((view.pending, view.failures_in_row), (9, 3));
+    let status = &origins.statuses(now)[0];
+    assert_eq!((status.origin.as_str(), status.state), ("http://slow.example", SinkState::Failing));
+    assert_eq!((status.pending, status.failures_in_row), (9, 3));
 }
