@@ -15,7 +15,7 @@ pub const TEST_EVENT: &str = "tidings.test";
 
 /// One event on its way to one sink.
 #[derive(Clone, Debug)]
-pub struct Parcel {
+pub struct Message {
     /// `evt_…`, the same on every attempt.
     pub event_id: String,
     /// `job.completed` … `job.lost`, `job.started`, `job.updated`, or [`TEST_EVENT`].
@@ -67,7 +67,7 @@ pub enum Body {
     Null,
 }
 
-impl Parcel {
+impl Message {
     /// The event of a job.
     #[must_use]
     pub fn job(event_id: String, event: EventType, time: Time, subject: Subject, body: Body) -> Self {

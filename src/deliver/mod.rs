@@ -22,9 +22,9 @@ pub use config::{
     WebhookConfig,
 };
 pub use disk::Disk;
-pub use message::{Body, Parcel, Subject};
+pub use message::{Body, Message, Subject};
 pub use metrics::SinkMetrics;
 pub use outcome::Report;
 pub use sink::{Sink, SinkError};
 pub use webhook::{BadCallback, Callbacks, Webhook, sign::check_secret};
-pub use worker::{SinkWorker, sinks::Sinks, target::Carrier};
+pub use worker::{SinkWorker, sinks::Sinks, target::Target};

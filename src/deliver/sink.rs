@@ -1,7 +1,7 @@
 //! A place where events go, whatever its kind.
 
 use crate::{
-    deliver::{config::SinkConfig, disk::Disk, message::Parcel, outcome::Report, webhook::Webhook},
+    deliver::{config::SinkConfig, disk::Disk, message::Message, outcome::Report, webhook::Webhook},
     util::{http_client::Outgoing, units::Time},
 };
 
@@ -44,11 +44,11 @@ impl Sink {
         }
     }
 
-    /// Hands `parcel` over once; `now` is the instant of this attempt.
-    pub async fn attempt(&self, parcel: &Parcel, now: Time) -> Report {
+    /// Hands `message` over once; `now` is the instant of this attempt.
+    pub async fn attempt(&self, message: &Message, now: Time) -> Report {
         match self {
-            Self::Webhook(webhook) => webhook.attempt(parcel, now).await,
-            Self::Disk(disk) => disk.attempt(parcel, now).await,
+            Self::Webhook(webhook) => webhook.attempt(message, now).await,
+            Self::Disk(disk) => disk.attempt(message, now).await,
         }
     }
 

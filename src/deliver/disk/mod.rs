@@ -28,7 +28,7 @@ use crate::{
             envelope::{CHUNK, Payload, PayloadError, Wrapping},
             written,
         },
-        message::Parcel,
+        message::Message,
         outcome::{Failure, Report},
         sink::SinkError,
     },
@@ -101,10 +101,10 @@ impl Disk {
         Template::parse(path).is_ok_and(|template| template.tells_jobs_apart(sources))
     }
 
-    /// Writes `parcel` once, without asking who wrote what is there. The same event makes the same bytes under the same name,
+    /// Writes `message` once, without asking who wrote what is there. The same event makes the same bytes under the same name,
     /// whenever it is written.
-    pub async fn attempt(&self, parcel: &Parcel, _now: Time) -> Report {
-        match self.draft(parcel).await {
+    pub async fn attempt(&self, message: &Message, _now: Time) -> Report {
+        match self.draft(message).await {
             Ok(draft) => match draft.claim().await {
                 Claim::Done(report) => report,
                 Claim::Taken(draft, _) => draft.settle(Owner::Unknown).await,
@@ -113,16 +113,16 @@ impl Disk {
         }
     }
 
-    /// Writes `parcel` beside its place.
+    /// Writes `message` beside its place.
     ///
     /// # Errors
     /// The report of the attempt, when it failed.
-    pub async fn draft(&self, parcel: &Parcel) -> Result<Draft, Box<Report>> {
+    pub async fn draft(&self, message: &Message) -> Result<Draft, Box<Report>> {
         let began = Instant::now();
-        let (inner, owned) = (Arc::clone(&self.inner), parcel.clone());
+        let (inner, owned) = (Arc::clone(&self.inner), message.clone());
         let written = tokio::task::spawn_blocking(move || inner.write(&owned, began)).await;
         let written = written.unwrap_or(Err(WriteError::Interrupted));
-        written.map_err(|error| Box::new(failed(&self.inner.path(parcel), error, began)))
+        written.map_err(|error| Box::new(failed(&self.inner.path(message), error, began)))
     }
 }
 
@@ -157,31 +157,31 @@ impl From<Errno> for WriteError {
 
 impl Inner {
     /// The folders below `dir` and the file's name.
-    fn place(&self, parcel: &Parcel) -> (Vec<String>, String) {
+    fn place(&self, message: &Message) -> (Vec<String>, String) {
         let suffix = match self.compress {
             Some(Compression::Zstd) => ".zst",
             None => "",
         };
-        self.template.fill(parcel, suffix)
+        self.template.fill(message, suffix)
     }
 
-    /// Where `parcel` belongs; a function of the event alone.
-    fn path(&self, parcel: &Parcel) -> PathBuf {
-        let (folders, file) = self.place(parcel);
+    /// Where `message` belongs; a function of the event alone.
+    fn path(&self, message: &Message) -> PathBuf {
+        let (folders, file) = self.place(message);
         let mut path = self.dir.clone();
         path.extend(folders);
         path.push(file);
         path
     }
 
-    fn write(self: Arc<Self>, parcel: &Parcel, began: Instant) -> Result<Draft, WriteError> {
-        let payload = Payload::of(parcel, self.wrapping);
+    fn write(self: Arc<Self>, message: &Message, began: Instant) -> Result<Draft, WriteError> {
+        let payload = Payload::of(message, self.wrapping);
         let mut reader = payload.reader().map_err(WriteError::Payload)?;
-        let (folders, name) = self.place(parcel);
+        let (folders, name) = self.place(message);
         let folder = self.open_folder(&folders)?;
-        let temporary = temporary_name(&parcel.event_id, &self.sink, &name);
+        let temporary = temporary_name(&message.event_id, &self.sink, &name);
         match self.write_file(&folder, &temporary, &mut reader, payload.len()) {
-            Ok(file) => Ok(Draft::new(self, parcel, folder, temporary, &file, began)?),
+            Ok(file) => Ok(Draft::new(self, message, folder, temporary, &file, began)?),
             Err(error) => {
                 // The error is what matters; a leftover is overwritten by the next attempt.
                 let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());

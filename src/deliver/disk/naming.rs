@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Inner, WriteError, failed, path_template::with_hash};
 use crate::{
-    deliver::{message::Parcel, outcome::Report},
+    deliver::{message::Message, outcome::Report},
     store::{FileMark, Owner},
 };
 
@@ -55,14 +55,14 @@ impl Drop for Draft {
 impl Draft {
     pub(super) fn new(
         inner: Arc<Inner>,
-        parcel: &Parcel,
+        message: &Message,
         folder: File,
         temporary: String,
         file: &File,
         began: Instant,
     ) -> Result<Self, WriteError> {
-        let (_, name) = inner.place(parcel);
-        let (source, job_id) = match &parcel.subject {
+        let (_, name) = inner.place(message);
+        let (source, job_id) = match &message.subject {
             Some(subject) => (subject.source.as_str(), subject.job_id.as_str()),
             None => ("", ""),
         };
@@ -70,7 +70,7 @@ impl Draft {
             hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
         });
         let hash = HEXLOWER.encode(&owner.finalize()[..16]);
-        let (aside, path) = (with_hash(&name, &hash), inner.path(parcel));
+        let (aside, path) = (with_hash(&name, &hash), inner.path(message));
         let mark = mark_of(file)?;
         Ok(Self { inner, folder, temporary, name, aside, mark, path, began, is_named: false })
     }

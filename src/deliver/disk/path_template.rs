@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use crate::deliver::message::{Parcel, TEST_EVENT};
+use crate::deliver::message::{Message, TEST_EVENT};
 
 /// The longest name of a file or folder. Linux takes 255 bytes; the rest is for whoever copies it under a
 /// longer name.
@@ -56,16 +56,16 @@ impl Value {
     }
 
     /// The date is that of the job's end, so a retry on the next day names the same file.
-    fn of(self, parcel: &Parcel) -> String {
-        let date = parcel.time.calendar();
-        match (self, &parcel.subject) {
+    fn of(self, message: &Message) -> String {
+        let date = message.time.calendar();
+        match (self, &message.subject) {
             (Self::Source, Some(subject)) => escape(&subject.source),
             (Self::JobId, Some(subject)) => escape(subject.job_id.as_str()),
-            (Self::Outcome, Some(_)) => escape(parcel.word()),
+            (Self::Outcome, Some(_)) => escape(message.word()),
             // A test event is about no job; all of them share one file.
             (Self::Source, None) => TEST_EVENT.to_owned(),
             (Self::JobId | Self::Outcome, None) => "test".to_owned(),
-            (Self::EventId, _) => escape(&parcel.event_id),
+            (Self::EventId, _) => escape(&message.event_id),
             (Self::Year, _) => format!("{:04}", date.year()),
             (Self::Month, _) => format!("{:02}", date.month()),
             (Self::Day, _) => format!("{:02}", date.day()),
@@ -90,12 +90,12 @@ impl Template {
     }
 
     /// The folders and the file's name, to which `suffix` is added.
-    pub(super) fn fill(&self, parcel: &Parcel, suffix: &str) -> (Vec<String>, String) {
+    pub(super) fn fill(&self, message: &Message, suffix: &str) -> (Vec<String>, String) {
         let filled = |pieces: &Vec<Piece>| {
             pieces.iter().fold(String::new(), |mut name, piece| {
                 match piece {
                     Piece::Literal(text) => name.push_str(text),
-                    Piece::Value(value) => name.push_str(&value.of(parcel)),
+                    Piece::Value(value) => name.push_str(&value.of(message)),
                 }
                 name
             })
@@ -204,7 +204,7 @@ mod tests {
         util::units::Time,
     };
 
-    fn parcel(job_id: &str) -> Parcel {
+    fn message(job_id: &str) -> Message {
         let subject = Subject {
             source: "retab".to_owned(),
             job_id: job_id.parse().unwrap(),
@@ -214,11 +214,11 @@ mod tests {
             reason: None,
         };
         let event = EventType::Ended(Outcome::Failed);
-        Parcel::job("evt_1".to_owned(), event, Time(1_779_883_200_500), subject, Body::Null)
+        Message::job("evt_1".to_owned(), event, Time(1_779_883_200_500), subject, Body::Null)
     }
 
     fn filled(template: &str, job_id: &str) -> String {
-        let (mut names, file) = Template::parse(template).unwrap().fill(&parcel(job_id), "");
+        let (mut names, file) = Template::parse(template).unwrap().fill(&message(job_id), "");
         names.push(file);
         names.join("/")
     }
@@ -296,9 +296,9 @@ mod tests {
             let template = Template::parse(&path).unwrap();
             let [source, job, other_source, other_job] = &ids;
             let of = |source: &str, job: &str| {
-                let mut parcel = parcel(job);
-                parcel.subject.as_mut().unwrap().source = source.to_owned();
-                template.fill(&parcel, "")
+                let mut message = message(job);
+                message.subject.as_mut().unwrap().source = source.to_owned();
+                template.fill(&message, "")
             };
             if template.tells_jobs_apart(2) && (source, job) != (other_source, other_job) {
                 prop_assert_ne!(of(source, job), of(other_source, other_job), "{}", path);

@@ -15,7 +15,7 @@ use crate::{
 
 const JOB: &str = "{ \"a\":1e-400 }\n";
 
-fn parcel(job_id: &str, body: Body) -> Parcel {
+fn message(job_id: &str, body: Body) -> Message {
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: job_id.parse().unwrap(),
@@ -25,19 +25,19 @@ fn parcel(job_id: &str, body: Body) -> Parcel {
         reason: None,
     };
     let event = EventType::Ended(Outcome::Completed);
-    Parcel::job("evt_1".to_owned(), event, Time(1_779_883_200_500), subject, body)
+    Message::job("evt_1".to_owned(), event, Time(1_779_883_200_500), subject, body)
 }
 
-fn small(job_id: &str) -> Parcel {
-    parcel(job_id, Body::Inline(JOB.into()))
+fn small(job_id: &str) -> Message {
+    message(job_id, Body::Inline(JOB.into()))
 }
 
 fn disk(config: &DiskConfig) -> Disk {
     Disk::new("archive", config).unwrap()
 }
 
-async fn write(disk: &Disk, parcel: &Parcel) -> Result<(), String> {
-    let report = disk.attempt(parcel, Time(0)).await;
+async fn write(disk: &Disk, message: &Message) -> Result<(), String> {
+    let report = disk.attempt(message, Time(0)).await;
     assert_eq!(report.verdict == Verdict::Delivered, report.error.is_none());
     report.error.map_or(Ok(()), Err)
 }
@@ -130,7 +130,7 @@ async fn a_failed_write_is_readable_and_leaves_nothing() {
     assert_eq!(names(&dir.join("retab")), ["job_1.json"]);
 
     let gone = Body::File { path: root.path().join("gone"), size: 1 };
-    let error = write(&disk(&DiskConfig::to(&dir)), &parcel("job_2", gone)).await.unwrap_err();
+    let error = write(&disk(&DiskConfig::to(&dir)), &message("job_2", gone)).await.unwrap_err();
     assert!(error.ends_with("the stored job cannot be read: No such file or directory"), "{error}");
 }
 
@@ -143,10 +143,10 @@ async fn a_compressed_file_is_the_same_every_time() {
     let body = Body::File { path: spooled, size: job.len() as u64 };
     let config = DiskConfig { compress: Some(Compression::Zstd), ..DiskConfig::to(root.path().join("out")) };
     let disk = disk(&config);
-    let parcel = parcel("job_1", body);
+    let message = message("job_1", body);
     let mut seen = Vec::new();
     for _ in 0..2 {
-        write(&disk, &parcel).await.unwrap();
+        write(&disk, &message).await.unwrap();
         seen.push(fs::read(root.path().join("out/retab/job_1.json.zst")).unwrap());
     }
     assert_eq!(seen[0], seen[1]);
@@ -181,10 +181,10 @@ async fn a_file_that_is_there_is_replaced_only_when_it_is_known_to_be_the_jobs()
     ] {
         let root = tempfile::tempdir().unwrap();
         let disk = disk(&DiskConfig { path: path.to_owned(), ..DiskConfig::to(root.path()) });
-        let parcel = small("job_1");
-        let name = disk.inner.path(&parcel);
+        let message = small("job_1");
+        let name = disk.inner.path(&message);
         fs::write(&name, "old").unwrap();
-        let draft = disk.draft(&parcel).await.unwrap();
+        let draft = disk.draft(&message).await.unwrap();
         let present = draft.present();
         let Claim::Taken(draft, old) = draft.claim().await else { panic!("{path}: the name is not free") };
         assert_eq!(present, [old]);

@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::{
-    deliver::message::{Parcel, TEST_EVENT},
+    deliver::message::{Message, TEST_EVENT},
     util::path_segment,
 };
 
@@ -29,24 +29,24 @@ const MAX_REASON: usize = 512;
 /// What a header value may not hold as it is (HTTP binding 1.0.2, section 3.1.3.2); what is not ASCII never may.
 const IN_HEADERS: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// The attributes of `parcel`'s event but for `datacontenttype`, in the order in which they are written.
-fn attributes(parcel: &Parcel) -> Vec<(&'static str, String)> {
-    let kind = match parcel.event_type.as_str() {
+/// The attributes of `message`'s event but for `datacontenttype`, in the order in which they are written.
+fn attributes(message: &Message) -> Vec<(&'static str, String)> {
+    let kind = match message.event_type.as_str() {
         TEST_EVENT => "test",
         kind => kind,
     };
-    let source = match &parcel.subject {
+    let source = match &message.subject {
         Some(subject) => format!("/sources/{}", path_segment::encode(&subject.source)),
         None => "/tidings".to_owned(),
     };
     let mut attributes = vec![
         ("specversion", "1.0".to_owned()),
-        ("id", parcel.event_id.clone()),
+        ("id", message.event_id.clone()),
         ("source", source),
         ("type", format!("{TYPE_PREFIX}{kind}")),
-        ("time", parcel.time.to_string()),
+        ("time", message.time.to_string()),
     ];
-    if let Some(subject) = &parcel.subject {
+    if let Some(subject) = &message.subject {
         attributes.push(("subject", subject.job_id.as_str().to_owned()));
         attributes.extend(subject.outcome.map(|outcome| ("outcome", outcome.as_str().to_owned())));
         attributes.extend(subject.status.as_deref().map(|status| ("status", printable(status))));
@@ -63,16 +63,16 @@ fn printable(text: &str) -> String {
 }
 
 /// The event in JSON up to its data: `{"specversion":"1.0",…,"data":`, or all of it when there is none.
-pub(super) fn structured(parcel: &Parcel, has_data: bool) -> String {
+pub(super) fn structured(message: &Message, has_data: bool) -> String {
     let mut head = String::new();
-    for (name, value) in attributes(parcel) {
+    for (name, value) in attributes(message) {
         let before = if head.is_empty() { '{' } else { ',' };
         // Writing to a string cannot fail.
         let _ = write!(head, "{before}\"{name}\":{}", Value::from(value));
     }
-    let media_type = Value::from(parcel.media_type.as_deref().unwrap_or(DATA_TYPE));
+    let media_type = Value::from(message.media_type.as_deref().unwrap_or(DATA_TYPE));
     // What is no JSON goes in base64 (JSON event format, section 3.1).
-    let member = if parcel.media_type.is_some() { "data_base64\":\"" } else { "data\":" };
+    let member = if message.media_type.is_some() { "data_base64\":\"" } else { "data\":" };
     match has_data {
         true => _ = write!(head, ",\"datacontenttype\":{media_type},\"{member}"),
         false => head.push('}'),
@@ -81,15 +81,15 @@ pub(super) fn structured(parcel: &Parcel, has_data: bool) -> String {
 }
 
 /// The headers of binary mode; `content-type` stands for `datacontenttype`, so it is there when data is.
-pub(super) fn headers(parcel: &Parcel, has_data: bool) -> HeaderMap {
-    let encoded = attributes(parcel).into_iter().filter_map(|(name, value)| {
+pub(super) fn headers(message: &Message, has_data: bool) -> HeaderMap {
+    let encoded = attributes(message).into_iter().filter_map(|(name, value)| {
         let name = HeaderName::try_from(format!("ce-{name}")).ok()?;
         let value = HeaderValue::try_from(utf8_percent_encode(&value, IN_HEADERS).to_string()).ok()?;
         Some((name, value))
     });
     let mut headers: HeaderMap = encoded.collect();
     if has_data {
-        let media_type = parcel.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        let media_type = message.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
         headers.insert(CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static(DATA_TYPE)));
     }
     headers

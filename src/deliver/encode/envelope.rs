@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::deliver::{
     encode::cloudevents,
-    message::{Body, Parcel},
+    message::{Body, Message},
 };
 
 /// How much of a body is in memory at once.
@@ -69,26 +69,26 @@ pub struct Payload {
 pub struct PayloadError(#[from] io::Error);
 
 impl Payload {
-    /// The bytes of `parcel` in this wrapping.
+    /// The bytes of `message` in this wrapping.
     #[must_use]
-    pub fn of(parcel: &Parcel, wrapping: Wrapping) -> Self {
-        let has_data = !parcel.body.is_empty();
+    pub fn of(message: &Message, wrapping: Wrapping) -> Self {
+        let has_data = !message.body.is_empty();
         let body = match wrapping {
             // An empty body would be no JSON, and would leave `"data":` without a value.
             Wrapping::Envelope | Wrapping::Raw if !has_data => Body::Inline(Bytes::from_static(b"null")),
-            _ => parcel.body.clone(),
+            _ => message.body.clone(),
         };
-        let foreign = parcel.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
-        let encoded = parcel.media_type.is_some() && has_data && wrapping.is_json();
+        let foreign = message.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        let encoded = message.media_type.is_some() && has_data && wrapping.is_json();
         let headers = match wrapping {
             Wrapping::Raw => typed(foreign.unwrap_or(JSON)),
             Wrapping::Envelope => typed(JSON),
             Wrapping::CloudEvents => typed(HeaderValue::from_static(cloudevents::STRUCTURED)),
-            Wrapping::CloudEventsBinary => cloudevents::headers(parcel, has_data),
+            Wrapping::CloudEventsBinary => cloudevents::headers(message, has_data),
         };
         let head = match wrapping {
-            Wrapping::Envelope => head(parcel),
-            Wrapping::CloudEvents => cloudevents::structured(parcel, has_data),
+            Wrapping::Envelope => head(message),
+            Wrapping::CloudEvents => cloudevents::structured(message, has_data),
             Wrapping::Raw | Wrapping::CloudEventsBinary => String::new(),
         };
         let tail = match wrapping {
@@ -99,7 +99,7 @@ impl Payload {
         };
         // A byte-order mark belongs to the beginning of a text, and the job does not begin one here.
         let is_inside = wrapping.is_json() && !encoded && matches!(body, Body::File { .. });
-        let skip = if parcel.has_mark && is_inside { MARK } else { 0 };
+        let skip = if message.has_mark && is_inside { MARK } else { 0 };
         Self { headers, head: head.into(), body, skip, encoded, tail: Bytes::from_static(tail.as_bytes()) }
     }
 
@@ -293,12 +293,12 @@ fn typed(content_type: HeaderValue) -> HeaderMap {
 }
 
 /// The envelope up to the job: `{"type":…,"data":`.
-fn head(parcel: &Parcel) -> String {
+fn head(message: &Message) -> String {
     let mut head = String::from("{");
-    text(&mut head, "type", &parcel.event_type);
-    text(&mut head, "timestamp", &parcel.time.to_string());
-    text(&mut head, "id", &parcel.event_id);
-    if let Some(subject) = &parcel.subject {
+    text(&mut head, "type", &message.event_type);
+    text(&mut head, "timestamp", &message.time.to_string());
+    text(&mut head, "id", &message.event_id);
+    if let Some(subject) = &message.subject {
         text(&mut head, "source", &subject.source);
         text(&mut head, "job_id", subject.job_id.as_str());
         match subject.outcome {
@@ -320,7 +320,7 @@ fn head(parcel: &Parcel) -> String {
             text(&mut head, "reason", reason);
         }
     }
-    match parcel.media_type.as_deref().filter(|_| !parcel.body.is_empty()) {
+    match message.media_type.as_deref().filter(|_| !message.body.is_empty()) {
         Some(media_type) => {
             text(&mut head, "data_content_type", media_type);
             head.push_str("\"data_base64\":\"");

@@ -14,7 +14,7 @@ use crate::deliver::{
         envelope::{Payload, Wrapping},
         template::{BodyTemplate, TemplateError},
     },
-    message::Parcel,
+    message::Message,
     sink::SinkError,
 };
 /// The `content-type` of what a template renders, when none is given.
@@ -55,22 +55,22 @@ impl Encoding {
         Ok(Self::Rendered(Renderer { sink: name.to_owned(), key, template }))
     }
 
-    /// The bytes that `parcel` becomes, within `limit` once it is its turn.
+    /// The bytes that `message` becomes, within `limit` once it is its turn.
     ///
     /// # Errors
     /// When the template fails or takes too long: the key, the line and the reason.
-    pub async fn payload(&self, parcel: &Parcel, limit: Duration) -> Result<Payload, String> {
+    pub async fn payload(&self, message: &Message, limit: Duration) -> Result<Payload, String> {
         let renderer = match self {
-            Self::Wrapped(wrapping) => return Ok(Payload::of(parcel, *wrapping)),
+            Self::Wrapped(wrapping) => return Ok(Payload::of(message, *wrapping)),
             Self::Rendered(renderer) => renderer,
         };
         let failed = |reason: String| SinkError::new(&renderer.sink, renderer.key, reason).to_string();
         // One at a time: what a rendering takes in memory counts once for each sink. The wait is not its own time, so that renderings
         // that take too long fail nobody behind them.
         let turn = renderer.template.turn().await;
-        let (template, parcel) = (renderer.template.clone(), parcel.clone());
+        let (template, message) = (renderer.template.clone(), message.clone());
         let rendering = move || {
-            let rendered = template.render(&parcel, limit);
+            let rendered = template.render(&message, limit);
             drop(turn);
             rendered
         };

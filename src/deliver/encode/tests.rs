@@ -91,11 +91,11 @@ async fn a_rendering_that_takes_its_time_fails_nobody_behind_it() {
     let Encoding::Rendered(renderer) = &encoding else { panic!("it is rendered") };
     let limit = Duration::from_millis(1);
     let turn = renderer.template.turn().await;
-    let parcel = Parcel::test("evt_1".to_owned(), crate::util::units::Time(0), "");
+    let message = Message::test("evt_1".to_owned(), crate::util::units::Time(0), "");
     let before = async {
         tokio::time::sleep(20 * limit).await;
         drop(turn);
     };
-    let (payload, ()) = tokio::join!(encoding.payload(&parcel, limit), before);
+    let (payload, ()) = tokio::join!(encoding.payload(&message, limit), before);
     assert_eq!(payload.map(|payload| payload.len()), Ok(4));
 }

@@ -42,15 +42,15 @@ const MAX_SHOWN: usize = 20;
 
 /// Where a callback goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Target {
+pub struct CallbackOrigin {
     /// Scheme, host and port.
     pub origin: String,
     /// The host alone.
     pub host: String,
 }
 
-impl Target {
-    /// The target of a callback's URL. All that are none share one.
+impl CallbackOrigin {
+    /// The origin of a callback's URL. All that are none share one.
     #[must_use]
     pub fn of(url: &str) -> Self {
         let Ok(url) = Url::parse(url) else { return Self::default() };
@@ -99,7 +99,7 @@ pub struct Origins {
     waiting: BTreeSet<(Instant, Arc<str>)>,
     hosts: HashMap<Arc<str>, Host>,
     of: HashMap<DeliveryKey, Arc<str>>,
-    /// Deliveries whose target is not known yet, with the time at which they are due.
+    /// Deliveries whose origin is not known yet, with the time at which they are due.
     unplaced: BTreeMap<DeliveryKey, Instant>,
     /// Attempts in flight: whether each counts as one to an unproven host.
     running: HashMap<DeliveryKey, bool>,
@@ -152,18 +152,18 @@ impl Origins {
         }
     }
 
-    /// A delivery whose target is not known yet.
+    /// A delivery whose origin is not known yet.
     #[must_use]
     pub fn unplaced(&self) -> Option<DeliveryKey> {
         self.unplaced.first_key_value().map(|(key, _)| *key)
     }
 
-    /// Tells the target of a delivery; `None` when the delivery is gone.
-    pub fn place(&mut self, key: DeliveryKey, target: Option<&Target>, now: Instant) {
-        let (Some(at), Some(target)) = (self.unplaced.remove(&key), target) else { return };
-        let origin: Arc<str> = target.origin.as_str().into();
+    /// Tells the origin of a delivery; `None` when the delivery is gone.
+    pub fn place(&mut self, key: DeliveryKey, to: Option<&CallbackOrigin>, now: Instant) {
+        let (Some(at), Some(to)) = (self.unplaced.remove(&key), to) else { return };
+        let origin: Arc<str> = to.origin.as_str().into();
         if !self.lanes.contains_key(&origin) {
-            let host: Arc<str> = target.host.as_str().into();
+            let host: Arc<str> = to.host.as_str().into();
             self.hosts.entry(Arc::clone(&host)).or_default().lanes += 1;
             let queue = Queue::new(self.limits.clone(), now);
             self.lanes.insert(
@@ -254,7 +254,7 @@ impl Origins {
         }
     }
 
-    /// Changes the queue of a delivery; `None` when its target is not known.
+    /// Changes the queue of a delivery; `None` when its origin is not known.
     pub fn with<T>(&mut self, key: DeliveryKey, change: impl FnOnce(&mut Queue) -> T) -> Option<T> {
         let origin = self.of.get(&key).cloned()?;
         let lane = self.lanes.get_mut(&origin)?;

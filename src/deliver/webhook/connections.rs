@@ -85,8 +85,8 @@ fn answering(listener: TcpListener) -> Arc<Mutex<usize>> {
     connections
 }
 
-fn test_event() -> Parcel {
-    Parcel::test("evt_1".to_owned(), Time(0), "hello")
+fn test_event() -> Message {
+    Message::test("evt_1".to_owned(), Time(0), "hello")
 }
 
 /// A name that first has an address within bounds and then another one gains nothing: each look-up is judged, and the

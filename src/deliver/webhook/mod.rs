@@ -30,7 +30,7 @@ use crate::{
             Encoding,
             envelope::{Payload, Wrapping},
         },
-        message::Parcel,
+        message::Message,
         outcome::{Failure, Report},
         sink::SinkError,
         webhook::{
@@ -200,21 +200,21 @@ impl Webhook {
         self.inner.address.shown()
     }
 
-    /// Posts `parcel` once. `now` is the instant of this attempt and goes into `webhook-timestamp`.
-    pub async fn attempt(&self, parcel: &Parcel, now: Time) -> Report {
-        self.inner.attempt(parcel, now).await
+    /// Posts `message` once. `now` is the instant of this attempt and goes into `webhook-timestamp`.
+    pub async fn attempt(&self, message: &Message, now: Time) -> Report {
+        self.inner.attempt(message, now).await
     }
 }
 
 impl Inner {
-    async fn attempt(&self, parcel: &Parcel, now: Time) -> Report {
+    async fn attempt(&self, message: &Message, now: Time) -> Report {
         let began = Instant::now();
         let to = match self.address.get() {
             Ok(to) => to,
             Err(failure) => return Report::failed(failure, began.elapsed()),
         };
         let mut exchange = Exchange::default();
-        let failure = self.exchange(&mut exchange, &to, parcel, now).await.err();
+        let failure = self.exchange(&mut exchange, &to, message, now).await.err();
         exchange.report(failure, &to.url, now, began.elapsed())
     }
 
@@ -222,7 +222,7 @@ impl Inner {
         &self,
         exchange: &mut Exchange,
         to: &Endpoint,
-        parcel: &Parcel,
+        message: &Message,
         now: Time,
     ) -> Result<(), Failure> {
         // Before every attempt: the client asks the resolver about names alone.
@@ -231,7 +231,7 @@ impl Inner {
         let mut tries = 1;
         loop {
             let lease = self.transport.lease()?;
-            let (request, length) = self.request(to, parcel, now).await?;
+            let (request, length) = self.request(to, message, now).await?;
             let limit = limit.get_or_insert_with(|| Limit::new(self.timeout, length, Instant::now()));
             let Err(broken) = self.send(exchange, to, request, &lease, limit).await else { return Ok(()) };
             // The receiver may have seen the first: it is told the same event id by each.
@@ -284,17 +284,17 @@ impl Inner {
         Err(broken)
     }
 
-    /// The request for a parcel, and how long its body is.
+    /// The request for a message, and how long its body is.
     async fn request(
         &self,
         to: &Endpoint,
-        parcel: &Parcel,
+        message: &Message,
         now: Time,
     ) -> Result<(Request<UploadBody>, u64), Failure> {
         let unusable = |reason| Failure::new(ErrorClass::Payload, reason);
-        let payload = self.encoding.payload(parcel, self.timeout).await.map_err(unusable)?;
+        let payload = self.encoding.payload(message, self.timeout).await.map_err(unusable)?;
         let timestamp = now.unix_seconds();
-        let signature = self.signature(&parcel.event_id, timestamp, &payload).await?;
+        let signature = self.signature(&message.event_id, timestamp, &payload).await?;
         let length = payload.len();
         let mut request = Request::new(UploadBody::new(payload.stream().await?, length));
         *request.method_mut() = self.method.clone();
@@ -310,12 +310,13 @@ impl Inner {
         headers.extend(payload.headers().clone());
         // A stream of unknown length would be sent chunked, which many receivers refuse.
         headers.insert(CONTENT_LENGTH, length.into());
-        headers.insert("webhook-id", value(&parcel.event_id)?);
+        headers.insert("webhook-id", value(&message.event_id)?);
         headers.insert("webhook-timestamp", timestamp.into());
         if let Some(signature) = signature {
             headers.insert("webhook-signature", value(&signature)?);
         }
-        let span = parcel.traceparent.map_or_else(|| traceparent(&parcel.event_id), |span| span.to_string());
+        let span =
+            message.traceparent.map_or_else(|| traceparent(&message.event_id), |span| span.to_string());
         headers.insert(TRACEPARENT, value(&span)?);
         Ok((request, length))
     }

@@ -21,7 +21,7 @@ pub(super) const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER_KEY: &str = "whsec_bm90IHRoZSBzYW1lIGtleSBhdCBhbGwsIHN1cmU";
 const ODD: &str = "{ \"z\":1e-400,\r\n \"a\" : 1234567890123456789012345, \"z\":null }";
 
-fn parcel(body: Body) -> Parcel {
+fn message(body: Body) -> Message {
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: "job_1".parse().unwrap(),
@@ -31,11 +31,11 @@ fn parcel(body: Body) -> Parcel {
         reason: None,
     };
     let event = EventType::Ended(Outcome::Completed);
-    Parcel::job("evt_1".to_owned(), event, Time(1_779_883_200_500), subject, body)
+    Message::job("evt_1".to_owned(), event, Time(1_779_883_200_500), subject, body)
 }
 
-pub(super) fn small() -> Parcel {
-    parcel(Body::Inline(ODD.into()))
+pub(super) fn small() -> Message {
+    message(Body::Inline(ODD.into()))
 }
 
 /// A request as it came over the wire.
@@ -164,14 +164,14 @@ async fn a_large_raw_job_is_streamed_from_its_file_and_signed() {
     config.secret = Some(Secret::new(KEY));
     config.format = crate::deliver::Format::Raw;
     let file = Body::File { path: path.clone(), size: job.len() as u64 };
-    let report = webhook(&config).attempt(&parcel(file.clone()), clock::now()).await;
+    let report = webhook(&config).attempt(&message(file.clone()), clock::now()).await;
     assert_eq!(report.verdict, Verdict::Delivered);
     let seen = task.await.unwrap();
     assert!(seen.body == job.as_bytes(), "the job's bytes were changed");
     standardwebhooks::Webhook::new(KEY).unwrap().verify(&seen.body, &seen.headers).unwrap();
 
     std::fs::write(&path, "short").unwrap();
-    let report = webhook(&config).attempt(&parcel(file), clock::now()).await;
+    let report = webhook(&config).attempt(&message(file), clock::now()).await;
     let (status, error) = retry(&report);
     assert_eq!(status, None);
     assert!(error.starts_with("the stored job cannot be read: it has 5 bytes"), "{error}");
@@ -302,7 +302,7 @@ async fn an_early_refusal_ends_the_upload() {
         read
     });
     let hook = webhook(&WebhookConfig::to(url));
-    let report = hook.attempt(&parcel(Body::File { path, size }), clock::now()).await;
+    let report = hook.attempt(&message(Body::File { path, size }), clock::now()).await;
     let reason = report.error.as_deref();
     assert_eq!((report.status, reason), (Some(413), Some("answered 413")));
     let uploaded = task.await.unwrap();
@@ -323,7 +323,7 @@ async fn a_refusal_that_hangs_up_on_the_upload_is_a_failure_either_way() {
         // Hanging up with bytes unread resets the connection, which may overtake the answer.
         stream.write_all(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\n\r\n").await.unwrap();
     });
-    let job = parcel(Body::File { path, size });
+    let job = message(Body::File { path, size });
     let report = webhook(&WebhookConfig::to(url)).attempt(&job, clock::now()).await;
     task.await.unwrap();
     let seen = (report.status, report.error.as_deref().unwrap());

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     deliver::{
-        message::Parcel,
+        message::Message,
         outcome::Report,
         queue::{
             Next, Queue, Turned,
@@ -36,7 +36,7 @@ use crate::{
         worker::{
             stats::SinkStats,
             status::{attempt_record, attempt_span, show},
-            target::Carrier,
+            target::Target,
         },
     },
     model::{
@@ -61,7 +61,7 @@ const PLACED_AT_ONCE: usize = 64;
 pub struct SinkWorker {
     /// The sink's name.
     pub name: String,
-    carrier: Carrier,
+    target: Target,
     store: Store,
     metrics: Arc<Metrics>,
     backlog: Mutex<Backlog>,
@@ -73,11 +73,11 @@ pub struct SinkWorker {
 impl SinkWorker {
     /// A sink with an empty queue.
     #[must_use]
-    pub fn new(name: &str, carrier: Carrier, backlog: Backlog, store: Store, metrics: Arc<Metrics>) -> Self {
+    pub fn new(name: &str, target: Target, backlog: Backlog, store: Store, metrics: Arc<Metrics>) -> Self {
         metrics.begin_sink(name);
         Self {
             name: name.to_owned(),
-            carrier,
+            target,
             store,
             metrics,
             backlog: Mutex::new(backlog),
@@ -149,7 +149,7 @@ impl SinkWorker {
     #[must_use]
     pub fn status(&self) -> SinkStatus {
         let (now, wall) = (Instant::now(), clock::now());
-        let mut status = SinkStatus::new(&self.name, self.carrier.kind(), &self.carrier.target());
+        let mut status = SinkStatus::new(&self.name, self.target.kind(), &self.target.target());
         let oldest = {
             let mut backlog = self.backlog();
             let (pending, in_flight) = backlog.counts();
@@ -172,8 +172,8 @@ impl SinkWorker {
     pub async fn test(&self) -> DeliveryAttempt {
         let now = clock::now();
         let id = format!("evt_test{:016x}", rand::random::<u64>());
-        let parcel = Parcel::test(id, now, "If you can read this, tidings can reach this sink.");
-        let report = self.carrier.test(&parcel, now).await;
+        let message = Message::test(id, now, "If you can read this, tidings can reach this sink.");
+        let report = self.target.test(&message, now).await;
         if report.error.is_none() {
             self.reset();
         }
@@ -212,10 +212,10 @@ impl SinkWorker {
     fn place(&self) -> Option<Instant> {
         for _ in 0..PLACED_AT_ONCE {
             let key = self.backlog().callbacks()?.unplaced()?;
-            let Ok(target) = Carrier::callback_target(&self.store, key) else {
+            let Ok(origin) = Target::callback_origin(&self.store, key) else {
                 return Some(Instant::now() + STORE_PATIENCE);
             };
-            self.backlog().callbacks()?.place(key, target.as_ref(), Instant::now());
+            self.backlog().callbacks()?.place(key, origin.as_ref(), Instant::now());
         }
         Some(Instant::now())
     }
@@ -254,7 +254,7 @@ impl SinkWorker {
         let span = trace.child();
         let of = (key, self.name.as_str());
         let attempt =
-            AssertUnwindSafe(self.carrier.carry(&self.store, of, &event, span, begun)).catch_unwind();
+            AssertUnwindSafe(self.target.attempt(&self.store, of, &event, span, begun)).catch_unwind();
         let report = match attempt.await {
             Ok(Ok(report)) => report,
             Ok(Err(error)) => return Err(error),

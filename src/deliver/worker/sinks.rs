@@ -13,7 +13,7 @@ use crate::{
         queue::{Queue, backlog::Backlog, limits::Limits, origins::Origins},
         sink::{Sink, SinkError},
         webhook::Callbacks,
-        worker::{SinkWorker, event_created_at, target::Carrier},
+        worker::{SinkWorker, event_created_at, target::Target},
     },
     model::{
         delivery::{DeliveryAttempt, DeliveryState, WaitsFor},
@@ -62,9 +62,9 @@ impl Sinks {
         metrics: &Arc<Metrics>,
     ) -> Result<(), SinkError> {
         if !self.serves(name) {
-            let carrier = Carrier::Sink(Sink::open(name, config, outgoing)?);
+            let target = Target::Sink(Sink::open(name, config, outgoing)?);
             let queue = Queue::new(Limits::from(config), Instant::now());
-            self.add(name, carrier, Backlog::Sink(queue), metrics);
+            self.add(name, target, Backlog::Sink(queue), metrics);
         }
         Ok(())
     }
@@ -73,12 +73,12 @@ impl Sinks {
     pub fn open_callbacks(&mut self, callbacks: &Callbacks, metrics: &Arc<Metrics>) {
         if !self.serves(CALLBACK_SINK) {
             let backlog = Backlog::Callbacks(Origins::new(RetryConfig::default()));
-            self.add(CALLBACK_SINK, Carrier::Callbacks(callbacks.clone()), backlog, metrics);
+            self.add(CALLBACK_SINK, Target::Callbacks(callbacks.clone()), backlog, metrics);
         }
     }
 
-    fn add(&mut self, name: &str, carrier: Carrier, backlog: Backlog, metrics: &Arc<Metrics>) {
-        let worker = SinkWorker::new(name, carrier, backlog, self.store.clone(), Arc::clone(metrics));
+    fn add(&mut self, name: &str, target: Target, backlog: Backlog, metrics: &Arc<Metrics>) {
+        let worker = SinkWorker::new(name, target, backlog, self.store.clone(), Arc::clone(metrics));
         self.by_name.insert(name.to_owned(), Arc::new(worker));
     }
 

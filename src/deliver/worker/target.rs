@@ -5,9 +5,9 @@ use bytes::Bytes;
 use crate::{
     deliver::{
         disk::{Claim, Disk},
-        message::{Body, Parcel, Subject},
+        message::{Body, Message, Subject},
         outcome::Report,
-        queue::origins::Target,
+        queue::origins::CallbackOrigin,
         sink::Sink,
         webhook::{Callbacks, Webhook},
     },
@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// What a worker carries events with.
-pub enum Carrier {
+pub enum Target {
     /// A configured sink.
     Sink(Sink),
     /// Webhooks that watches bring along.
     Callbacks(Callbacks),
 }
 
-impl Carrier {
+impl Target {
     /// `webhook` or `disk`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -47,17 +47,17 @@ impl Carrier {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn callback_target(store: &Store, key: DeliveryKey) -> Result<Option<Target>, StoreError> {
+    pub fn callback_origin(store: &Store, key: DeliveryKey) -> Result<Option<CallbackOrigin>, StoreError> {
         let Some(delivery) = store.delivery(key)? else { return Ok(None) };
         let callback = store.watch(delivery.watch)?.and_then(|watch| watch.callback);
-        Ok(Some(callback.map(|callback| Target::of(&callback.url)).unwrap_or_default()))
+        Ok(Some(callback.map(|callback| CallbackOrigin::of(&callback.url)).unwrap_or_default()))
     }
 
     /// One attempt of the delivery `key` to `sink`.
     ///
     /// # Errors
     /// When the store cannot be used; nothing was attempted then.
-    pub async fn carry(
+    pub async fn attempt(
         &self,
         store: &Store,
         (key, sink): (DeliveryKey, &str),
@@ -65,12 +65,12 @@ impl Carrier {
         span: TraceParent,
         now: Time,
     ) -> Result<Report, StoreError> {
-        let parcel = Parcel { traceparent: Some(span), ..parcel(event, store) };
+        let message = Message { traceparent: Some(span), ..message(event, store) };
         let callbacks = match self {
             Self::Sink(Sink::Disk(disk)) => {
-                return write(disk, &parcel, store, (key, sink), event.watch).await;
+                return write(disk, &message, store, (key, sink), event.watch).await;
             }
-            Self::Sink(Sink::Webhook(webhook)) => return Ok(webhook.attempt(&parcel, now).await),
+            Self::Sink(Sink::Webhook(webhook)) => return Ok(webhook.attempt(&message, now).await),
             Self::Callbacks(callbacks) => callbacks,
         };
         // Read afresh: a callback that was given again replaces the one before.
@@ -78,15 +78,15 @@ impl Carrier {
             return Ok(Report::refused("the watch names no callback"));
         };
         match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
-            Ok(webhook) => Ok(webhook.attempt(&parcel, now).await),
+            Ok(webhook) => Ok(webhook.attempt(&message, now).await),
             Err(error) => Ok(Report::refused(error.to_string())),
         }
     }
 
     /// Sends a test event.
-    pub async fn test(&self, parcel: &Parcel, now: Time) -> Report {
+    pub async fn test(&self, message: &Message, now: Time) -> Report {
         match self {
-            Self::Sink(sink) => sink.attempt(parcel, now).await,
+            Self::Sink(sink) => sink.attempt(message, now).await,
             Self::Callbacks(_) => Report::refused("callbacks have no address of their own to test"),
         }
     }
@@ -96,12 +96,12 @@ impl Carrier {
 /// this one's for another's.
 async fn write(
     disk: &Disk,
-    parcel: &Parcel,
+    message: &Message,
     store: &Store,
     (key, sink): (DeliveryKey, &str),
     watch: u64,
 ) -> Result<Report, StoreError> {
-    let draft = match disk.draft(parcel).await {
+    let draft = match disk.draft(message).await {
         Ok(draft) => draft,
         Err(report) => return Ok(*report),
     };
@@ -116,7 +116,7 @@ async fn write(
 }
 
 /// An event with the bytes that belong to it.
-fn parcel(event: &Event, store: &Store) -> Parcel {
+fn message(event: &Event, store: &Store) -> Message {
     let news = &event.news;
     let body = match (news.job(), &event.last_body) {
         (Some(job), _) => {
@@ -133,11 +133,11 @@ fn parcel(event: &Event, store: &Store) -> Parcel {
         labels: event.labels.clone(),
         reason: news.reason().map(str::to_owned),
     };
-    let parcel = Parcel::job(news.event_id().to_owned(), news.event_type(), news.time(), subject, body);
+    let message = Message::job(news.event_id().to_owned(), news.event_type(), news.time(), subject, body);
     let job = news.job();
-    Parcel {
+    Message {
         media_type: job.and_then(|job| job.content_type.clone()),
         has_mark: job.is_some_and(|job| job.has_mark),
-        ..parcel
+        ..message
     }
 }

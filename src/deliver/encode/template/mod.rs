@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::{
     deliver::{
         encode::envelope::{Payload, Wrapping},
-        message::{Parcel, Subject},
+        message::{Message, Subject},
     },
     model::job::{EventType, Outcome},
     util::{
@@ -109,14 +109,14 @@ impl BodyTemplate {
         Arc::clone(&self.turn).lock_owned().await
     }
 
-    /// The body for `parcel`, within `limit`. Blocks: it may read the template and the job.
+    /// The body for `message`, within `limit`. Blocks: it may read the template and the job.
     ///
     /// # Errors
     /// When the template cannot be read or fails, when it takes too long or too much memory, when it needs a job that is too long, or
     /// when its output has to be JSON and is not.
-    pub fn render(&self, parcel: &Parcel, limit: Duration) -> Result<Payload, TemplateError> {
-        let (job, data) = job(parcel);
-        let text = self.rendered(parcel, job, data, limit).map_err(|failure| self.error(failure))?;
+    pub fn render(&self, message: &Message, limit: Duration) -> Result<Payload, TemplateError> {
+        let (job, data) = job(message);
+        let text = self.rendered(message, job, data, limit).map_err(|failure| self.error(failure))?;
         Ok(Payload::text(self.content_type.clone(), text))
     }
 
@@ -132,11 +132,17 @@ impl BodyTemplate {
         }
     }
 
-    fn rendered(&self, parcel: &Parcel, job: Job, data: Vec<u8>, limit: Duration) -> Result<String, Failure> {
+    fn rendered(
+        &self,
+        message: &Message,
+        job: Job,
+        data: Vec<u8>,
+        limit: Duration,
+    ) -> Result<String, Failure> {
         let template = self.text().map_err(Failure::certain)?.to_string();
         // It was made of text.
         let content_type = self.content_type.to_str().unwrap_or_default().to_owned();
-        process::render(Request { template, content_type, variables: variables(parcel), job }, data, limit)
+        process::render(Request { template, content_type, variables: variables(message), job }, data, limit)
     }
 
     fn error(&self, failure: Failure) -> TemplateError {
@@ -167,14 +173,14 @@ impl BodyTemplate {
 }
 
 /// What a template sees but for `data`. A test event is about no job; it has words where others have theirs.
-fn variables(parcel: &Parcel) -> BTreeMap<String, Value> {
-    let subject = parcel.subject.as_ref();
+fn variables(message: &Message) -> BTreeMap<String, Value> {
+    let subject = message.subject.as_ref();
     let of_job = |value: fn(&Subject) -> &str| Value::from(subject.map_or("test", value));
     let labels = subject.into_iter().flat_map(|subject| &subject.labels);
     let variables = [
-        ("type", Value::from(&parcel.event_type)),
-        ("timestamp", Value::from(parcel.time.to_string())),
-        ("id", Value::from(&parcel.event_id)),
+        ("type", Value::from(&message.event_type)),
+        ("timestamp", Value::from(message.time.to_string())),
+        ("id", Value::from(&message.event_id)),
         ("source", of_job(|subject| &subject.source)),
         ("job_id", of_job(|subject| subject.job_id.as_str())),
         (
@@ -189,8 +195,8 @@ fn variables(parcel: &Parcel) -> BTreeMap<String, Value> {
 }
 
 /// The job of an event, and its bytes.
-fn job(parcel: &Parcel) -> (Job, Vec<u8>) {
-    let size = parcel.body.len();
+fn job(message: &Message) -> (Job, Vec<u8>) {
+    let size = message.body.len();
     if size > MAX_DATA.0 {
         let reason = format!(
             "it uses `data`, and the job has {size} bytes; up to {MAX_DATA} are read. Leave `data` out, or take another format"
@@ -198,21 +204,21 @@ fn job(parcel: &Parcel) -> (Job, Vec<u8>) {
         return (Job::Unread(reason), Vec::new());
     }
     let mut bytes = Vec::new();
-    let read = Payload::of(parcel, Wrapping::Raw).reader().map_err(|error| error.to_string());
+    let read = Payload::of(message, Wrapping::Raw).reader().map_err(|error| error.to_string());
     let read = read.and_then(|mut reader| {
         reader.read_to_end(&mut bytes).map_err(|error| crate::deliver::outcome::plain(&error))
     });
     match read {
         Err(reason) => (Job::Unread(reason), Vec::new()),
-        Ok(_) if parcel.media_type.is_some() => (Job::Foreign, bytes),
+        Ok(_) if message.media_type.is_some() => (Job::Foreign, bytes),
         Ok(_) => (Job::Json, bytes),
     }
 }
 
 /// An event as most are, of which only the job is not known.
-fn sample() -> Parcel {
+fn sample() -> Message {
     let event_type = EventType::Ended(Outcome::Completed).as_str().to_owned();
-    Parcel { event_type, ..Parcel::test("evt_1".to_owned(), Time(0), "") }
+    Message { event_type, ..Message::test("evt_1".to_owned(), Time(0), "") }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const LIMIT: Duration = Duration::from_secs(60);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-fn parcel(job_id: &str, reason: Option<&str>, body: Body) -> Parcel {
+fn message(job_id: &str, reason: Option<&str>, body: Body) -> Message {
     let outcome = if reason.is_some() { Outcome::Lost } else { Outcome::Completed };
     let subject = Subject {
         source: "retab".to_owned(),
@@ -21,28 +21,28 @@ fn parcel(job_id: &str, reason: Option<&str>, body: Body) -> Parcel {
         labels: BTreeMap::from([("team".to_owned(), "bil\"ling".to_owned())]),
         reason: reason.map(str::to_owned),
     };
-    Parcel::job("evt_1".to_owned(), EventType::Ended(outcome), Time(1_779_883_200_500), subject, body)
+    Message::job("evt_1".to_owned(), EventType::Ended(outcome), Time(1_779_883_200_500), subject, body)
 }
 
-fn job(body: impl Into<Bytes>) -> Parcel {
-    parcel("job_1", None, Body::Inline(body.into()))
+fn job(body: impl Into<Bytes>) -> Message {
+    message("job_1", None, Body::Inline(body.into()))
 }
 
-fn rendered(template: &str, content_type: HeaderValue, parcel: &Parcel) -> Result<String, String> {
+fn rendered(template: &str, content_type: HeaderValue, message: &Message) -> Result<String, String> {
     let payload = BodyTemplate::inline(template, content_type)
-        .render(parcel, LIMIT)
+        .render(message, LIMIT)
         .map_err(|error| error.to_string())?;
     let mut text = String::new();
     payload.reader().unwrap().read_to_string(&mut text).unwrap();
     Ok(text)
 }
 
-fn plain(template: &str, parcel: &Parcel) -> String {
-    rendered(template, TEXT, parcel).unwrap()
+fn plain(template: &str, message: &Message) -> String {
+    rendered(template, TEXT, message).unwrap()
 }
 
-fn failure(template: &str, parcel: &Parcel) -> String {
-    rendered(template, JSON, parcel).unwrap_err()
+fn failure(template: &str, message: &Message) -> String {
+    rendered(template, JSON, message).unwrap_err()
 }
 
 fn check(template: &str) -> Result<(), String> {
@@ -57,9 +57,9 @@ fn an_event_has_its_names() {
         plain(template, &job(r#"{"a":[1,{"b":"é"}]}"#)),
         r#"job.completed 2026-05-27T12:00:00.500Z evt_1 retab job_1 completed bil"ling null {"b":"é"}"#
     );
-    let lost = parcel("job_1", Some("past its deadline"), Body::Null);
+    let lost = message("job_1", Some("past its deadline"), Body::Null);
     assert_eq!(plain("{{ type }}: {{ reason }}, {{ data }}", &lost), "job.lost: past its deadline, null");
-    let test = Parcel::test("evt_t".to_owned(), Time(0), "hello");
+    let test = Message::test("evt_t".to_owned(), Time(0), "hello");
     assert_eq!(
         plain("{{ type }} {{ job_id }} {{ labels }} {{ data.message }}", &test),
         "tidings.test test {} hello"
@@ -77,7 +77,7 @@ fn what_is_not_there_fails_with_its_line() {
 
 #[test]
 fn values_are_escaped_for_what_the_output_is() {
-    let odd = parcel(
+    let odd = message(
         "a\"b\\<&é",
         None,
         Body::Inline(Bytes::from_static(br#"{"n":1.5,"t":"\n\u0001","o":[true]}"#)),
@@ -163,7 +163,7 @@ fn a_large_job_is_read_only_by_a_template_that_uses_it() {
     let size = MAX_DATA.0 + 1;
     // Not even opened.
     let body = Body::File { path: "/nowhere".into(), size };
-    let large = parcel("job_1", None, body);
+    let large = message("job_1", None, body);
     assert_eq!(plain("{{ job_id }}", &large), "job_1");
     let error = rendered("{% if false %}{{ data }}{% endif %}", TEXT, &large).unwrap_err();
     assert_eq!(
@@ -283,7 +283,7 @@ proptest! {
         // `.` alone is no id.
         prop_assume!(text.parse::<crate::model::job::JobId>().is_ok());
         let body = json!({ "v": value }).to_string();
-        let out = rendered(r#"["{{ job_id }}","{{ data.v }}",{{ data.v|tojson }}]"#, JSON, &parcel(&text, None, Body::Inline(body.into())));
+        let out = rendered(r#"["{{ job_id }}","{{ data.v }}",{{ data.v|tojson }}]"#, JSON, &message(&text, None, Body::Inline(body.into())));
         let seen: serde_json::Value = serde_json::from_str(&out.unwrap()).unwrap();
         prop_assert_eq!(seen, json!([text, value, value]));
     }

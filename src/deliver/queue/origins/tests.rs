@@ -17,7 +17,7 @@ fn origins() -> Origins {
 fn add(origins: &mut Origins, event: u64, url: &str, now: Instant) {
     origins.schedule(key(event), now);
     assert_eq!(origins.unplaced(), Some(key(event)));
-    origins.place(key(event), Some(&Target::of(url)), now);
+    origins.place(key(event), Some(&CallbackOrigin::of(url)), now);
 }
 
 /// Everything that may go now.

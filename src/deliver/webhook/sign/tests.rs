@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     deliver::{
         encode::envelope::Wrapping,
-        message::{Body, Parcel},
+        message::{Body, Message},
     },
     util::{clock, units::Time},
 };
@@ -20,9 +20,9 @@ fn signer(keys: &[&[u8]]) -> Signer {
 }
 
 fn raw(body: Body) -> Payload {
-    let mut parcel = Parcel::test("evt_1".to_owned(), Time(0), "");
-    parcel.body = body;
-    Payload::of(&parcel, Wrapping::Raw)
+    let mut message = Message::test("evt_1".to_owned(), Time(0), "");
+    message.body = body;
+    Payload::of(&message, Wrapping::Raw)
 }
 
 #[test]
