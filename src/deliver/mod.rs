@@ -24,7 +24,7 @@ pub use config::{
 pub use disk::Disk;
 pub use message::{Body, Message, Subject};
 pub use metrics::SinkMetrics;
-pub use outcome::Report;
+pub use outcome::AttemptOutcome;
 pub use sink::{Sink, SinkError};
 pub use webhook::{BadCallback, Callbacks, Webhook, sign::check_secret};
 pub use worker::{SinkWorker, sinks::Sinks, target::Target};

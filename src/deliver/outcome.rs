@@ -18,7 +18,7 @@ pub(super) use crate::util::http_client::plain;
 
 /// What one attempt came to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub struct AttemptOutcome {
     /// The HTTP status, when there was an answer.
     pub status: Option<u16>,
     /// What went wrong, when something did. Short; no secret, credential or query of a URL is in it.
@@ -30,21 +30,21 @@ pub struct Report {
     /// How long it took.
     pub duration: Duration,
     /// What is to be done next.
-    pub verdict: Verdict,
+    pub result: AttemptResult,
 }
 
 /// What an attempt leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AttemptResult {
     /// The sink took it.
     Delivered,
     /// The next step of the schedule.
-    Retry {
+    Failed {
         /// What the sink asked for: not before this wait is over.
-        not_before: Option<Duration>,
+        retry_after: Option<Duration>,
     },
     /// No further attempt makes sense.
-    Dead {
+    FailedForGood {
         /// Why.
         reason: String,
     },
@@ -52,12 +52,12 @@ pub enum Verdict {
 
 /// What went wrong with an attempt: its kind, and a short text without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct AttemptFailure {
     pub(super) class: ErrorClass,
     pub(super) text: String,
 }
 
-impl Failure {
+impl AttemptFailure {
     pub(super) fn new(class: ErrorClass, text: impl Into<String>) -> Self {
         Self { class, text: text.into() }
     }
@@ -68,31 +68,31 @@ impl Failure {
     }
 }
 
-impl From<Blocked> for Failure {
+impl From<Blocked> for AttemptFailure {
     fn from(blocked: Blocked) -> Self {
         Self::new(ErrorClass::Blocked, blocked.to_string())
     }
 }
 
-impl From<ProxyError> for Failure {
+impl From<ProxyError> for AttemptFailure {
     fn from(error: ProxyError) -> Self {
         Self::new(ErrorClass::Proxy, error.to_string())
     }
 }
 
-impl From<PayloadError> for Failure {
+impl From<PayloadError> for AttemptFailure {
     fn from(error: PayloadError) -> Self {
         Self::new(ErrorClass::Payload, error.to_string())
     }
 }
 
-impl From<SecretError> for Failure {
+impl From<SecretError> for AttemptFailure {
     fn from(error: SecretError) -> Self {
         Self::new(ErrorClass::Config, error.to_string())
     }
 }
 
-impl From<SignError> for Failure {
+impl From<SignError> for AttemptFailure {
     fn from(error: SignError) -> Self {
         let class = match error {
             SignError::Source(_) | SignError::Secret(_) => ErrorClass::Config,
@@ -102,86 +102,91 @@ impl From<SignError> for Failure {
     }
 }
 
-impl Report {
+impl AttemptOutcome {
     /// An attempt that succeeded.
     #[must_use]
     pub(super) fn delivered(duration: Duration) -> Self {
-        let verdict = Verdict::Delivered;
-        Self { status: None, error: None, error_class: None, response: None, duration, verdict }
+        let result = AttemptResult::Delivered;
+        Self { status: None, error: None, error_class: None, response: None, duration, result }
     }
 
     /// An attempt that came to nothing before it began, as the sink cannot be used.
     #[must_use]
     pub(super) fn refused(error: impl Into<String>) -> Self {
-        Self::failed(Failure::new(ErrorClass::Config, error), Duration::ZERO)
+        Self::failed(AttemptFailure::new(ErrorClass::Config, error), Duration::ZERO)
     }
 
     /// An attempt that a fault of ours ended.
     #[must_use]
     pub(super) fn broken(error: impl Into<String>) -> Self {
-        Self::failed(Failure::new(ErrorClass::Internal, error), Duration::ZERO)
+        Self::failed(AttemptFailure::new(ErrorClass::Internal, error), Duration::ZERO)
     }
 
     /// An attempt that was not made, as nothing is left that could be sent.
     #[must_use]
     pub(super) fn unreadable(reason: &str) -> Self {
-        let verdict = Verdict::Dead { reason: reason.to_owned() };
-        Self { verdict, ..Self::failed(Failure::new(ErrorClass::Payload, reason), Duration::ZERO) }
+        let result = AttemptResult::FailedForGood { reason: reason.to_owned() };
+        Self { result, ..Self::failed(AttemptFailure::new(ErrorClass::Payload, reason), Duration::ZERO) }
     }
 
     /// The wait that the receiver asked for.
     #[must_use]
     pub(super) fn asked(&self) -> Option<Duration> {
-        match &self.verdict {
-            Verdict::Retry { not_before } => *not_before,
-            Verdict::Delivered | Verdict::Dead { .. } => None,
+        match &self.result {
+            AttemptResult::Failed { retry_after } => *retry_after,
+            AttemptResult::Delivered | AttemptResult::FailedForGood { .. } => None,
         }
     }
 
     /// An attempt that failed and got no answer.
     #[must_use]
-    pub(super) fn failed(failure: Failure, duration: Duration) -> Self {
+    pub(super) fn failed(failure: AttemptFailure, duration: Duration) -> Self {
         Self {
             status: None,
             error: Some(failure.text),
             error_class: Some(failure.class),
             response: None,
             duration,
-            verdict: Verdict::Retry { not_before: None },
+            result: AttemptResult::Failed { retry_after: None },
         }
     }
 }
 
 /// What broke an exchange, judged by the types in the chain of errors, never by their text. `connecting` says that no
 /// connection had come about.
-pub(super) fn classify(error: &(dyn Error + 'static), connecting: bool) -> Failure {
+pub(super) fn classify(error: &(dyn Error + 'static), connecting: bool) -> AttemptFailure {
     use crate::model::delivery::ErrorClass as Class;
     if let Some(stored) = find::<PayloadError>(error) {
-        return Failure::new(Class::Payload, stored.to_string());
+        return AttemptFailure::new(Class::Payload, stored.to_string());
     }
     if let Some(proxy) = find::<ProxyError>(error) {
-        return Failure::new(Class::Proxy, proxy.to_string());
+        return AttemptFailure::new(Class::Proxy, proxy.to_string());
     }
     if let Some(resolve) = find::<ResolveError>(error) {
         let blocked = matches!(resolve, ResolveError::Blocked(_));
-        return Failure::new(if blocked { Class::Blocked } else { Class::NameNotFound }, resolve.to_string());
+        return AttemptFailure::new(
+            if blocked { Class::Blocked } else { Class::NameNotFound },
+            resolve.to_string(),
+        );
     }
     if let Some(tls) = find::<rustls::Error>(error) {
-        return Failure::new(Class::Tls, format!("TLS: {tls}"));
+        return AttemptFailure::new(Class::Tls, format!("TLS: {tls}"));
     }
     let io = find::<io::Error>(error).map(io::Error::kind);
     if connecting && io == Some(io::ErrorKind::TimedOut) {
-        return Failure::new(Class::Timeout, "timed out connecting");
+        return AttemptFailure::new(Class::Timeout, "timed out connecting");
     }
     if let Some((class, text)) = io.and_then(kind) {
-        return Failure::new(class, text);
+        return AttemptFailure::new(class, text);
     }
     match find::<hyper::Error>(error) {
-        Some(error) if error.is_timeout() => Failure::new(Class::Timeout, "the connection answers no ping"),
-        Some(error) if error.is_incomplete_message() => Failure::new(Class::Reset, CUT_SHORT),
-        Some(error) if error.is_parse() => Failure::new(Class::NotHttp, "the answer is not HTTP"),
-        _ if connecting => Failure::new(Class::Connect, "cannot connect"),
-        _ => Failure::new(Class::Reset, "the exchange broke off"),
+        Some(error) if error.is_timeout() => {
+            AttemptFailure::new(Class::Timeout, "the connection answers no ping")
+        }
+        Some(error) if error.is_incomplete_message() => AttemptFailure::new(Class::Reset, CUT_SHORT),
+        Some(error) if error.is_parse() => AttemptFailure::new(Class::NotHttp, "the answer is not HTTP"),
+        _ if connecting => AttemptFailure::new(Class::Connect, "cannot connect"),
+        _ => AttemptFailure::new(Class::Reset, "the exchange broke off"),
     }
 }
 

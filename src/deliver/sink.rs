@@ -1,7 +1,7 @@
 //! A place where events go, whatever its kind.
 
 use crate::{
-    deliver::{config::SinkConfig, disk::Disk, message::Message, outcome::Report, webhook::Webhook},
+    deliver::{config::SinkConfig, disk::Disk, message::Message, outcome::AttemptOutcome, webhook::Webhook},
     util::{http_client::Outgoing, units::Time},
 };
 
@@ -45,7 +45,7 @@ impl Sink {
     }
 
     /// Hands `message` over once; `now` is the instant of this attempt.
-    pub async fn attempt(&self, message: &Message, now: Time) -> Report {
+    pub async fn attempt(&self, message: &Message, now: Time) -> AttemptOutcome {
         match self {
             Self::Webhook(webhook) => webhook.attempt(message, now).await,
             Self::Disk(disk) => disk.attempt(message, now).await,

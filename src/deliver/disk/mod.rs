@@ -29,7 +29,7 @@ use crate::{
             written,
         },
         message::Message,
-        outcome::{Failure, Report},
+        outcome::{AttemptFailure, AttemptOutcome},
         sink::SinkError,
     },
     model::delivery::ErrorClass,
@@ -103,21 +103,21 @@ impl Disk {
 
     /// Writes `message` once, without asking who wrote what is there. The same event makes the same bytes under the same name,
     /// whenever it is written.
-    pub async fn attempt(&self, message: &Message, _now: Time) -> Report {
+    pub async fn attempt(&self, message: &Message, _now: Time) -> AttemptOutcome {
         match self.draft(message).await {
             Ok(draft) => match draft.claim().await {
-                Claim::Done(report) => report,
+                Claim::Done(outcome) => outcome,
                 Claim::Taken(draft, _) => draft.settle(Owner::Unknown).await,
             },
-            Err(report) => *report,
+            Err(outcome) => *outcome,
         }
     }
 
     /// Writes `message` beside its place.
     ///
     /// # Errors
-    /// The report of the attempt, when it failed.
-    pub async fn draft(&self, message: &Message) -> Result<Draft, Box<Report>> {
+    /// The outcome of the attempt, when it failed.
+    pub async fn draft(&self, message: &Message) -> Result<Draft, Box<AttemptOutcome>> {
         let began = Instant::now();
         let (inner, owned) = (Arc::clone(&self.inner), message.clone());
         let written = tokio::task::spawn_blocking(move || inner.write(&owned, began)).await;
@@ -126,15 +126,15 @@ impl Disk {
     }
 }
 
-/// The report of an attempt to write the file at `path`.
-fn failed(path: &Path, error: WriteError, began: Instant) -> Report {
+/// The outcome of an attempt to write the file at `path`.
+fn failed(path: &Path, error: WriteError, began: Instant) -> AttemptOutcome {
     let (class, error) = match error {
         WriteError::Payload(error) => (ErrorClass::Payload, error.to_string()),
         WriteError::Io(error) => (ErrorClass::Disk, plain(&error)),
         WriteError::Interrupted => (ErrorClass::Internal, "the write was interrupted".to_owned()),
     };
     let text = format!("cannot write {}: {error}", path.display());
-    Report::failed(Failure::new(class, text), began.elapsed())
+    AttemptOutcome::failed(AttemptFailure::new(class, text), began.elapsed())
 }
 
 enum WriteError {

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Inner, WriteError, failed, path_template::with_hash};
 use crate::{
-    deliver::{message::Message, outcome::Report},
+    deliver::{message::Message, outcome::AttemptOutcome},
     store::{FileMark, Owner},
 };
 
@@ -38,7 +38,7 @@ pub struct Draft {
 /// What came of taking the name.
 pub enum Claim {
     /// The attempt is over.
-    Done(Report),
+    Done(AttemptOutcome),
     /// A file is there.
     Taken(Draft, FileMark),
 }
@@ -96,11 +96,11 @@ impl Draft {
     }
 
     /// Takes the name from the file that is there when it belongs to the same job, and else the one beside it.
-    pub async fn settle(self, owner: Owner) -> Report {
+    pub async fn settle(self, owner: Owner) -> AttemptOutcome {
         let (path, began) = (self.path.clone(), self.began);
         let settled = tokio::task::spawn_blocking(move || self.settle_now(owner)).await;
         match settled.unwrap_or(Err(WriteError::Interrupted)) {
-            Ok(()) => Report::delivered(began.elapsed()),
+            Ok(()) => AttemptOutcome::delivered(began.elapsed()),
             Err(error) => failed(&path, error, began),
         }
     }
@@ -116,7 +116,7 @@ impl Draft {
             Ok(()) => {
                 self.is_named = true;
                 self.folder.sync_all()?;
-                Ok(Claim::Done(Report::delivered(self.began.elapsed())))
+                Ok(Claim::Done(AttemptOutcome::delivered(self.began.elapsed())))
             }
             Err(Errno::EXIST) => match self.there(&self.name) {
                 Some(there) => Ok(Claim::Taken(self, there)),

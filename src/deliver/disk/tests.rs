@@ -37,9 +37,9 @@ fn disk(config: &DiskConfig) -> Disk {
 }
 
 async fn write(disk: &Disk, message: &Message) -> Result<(), String> {
-    let report = disk.attempt(message, Time(0)).await;
-    assert_eq!(report.verdict == Verdict::Delivered, report.error.is_none());
-    report.error.map_or(Ok(()), Err)
+    let outcome = disk.attempt(message, Time(0)).await;
+    assert_eq!(outcome.verdict == Verdict::Delivered, outcome.error.is_none());
+    outcome.error.map_or(Ok(()), Err)
 }
 
 fn mode(path: &Path) -> u32 {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::{
     deliver::{
         config::RetryConfig,
-        outcome::{Report, Verdict as Attempted},
+        outcome::{AttemptOutcome, AttemptResult},
         queue::retry::{next_attempt, put_off},
     },
     model::delivery::ErrorClass,
@@ -80,28 +80,28 @@ pub struct Decision {
 /// in [0, 1).
 #[must_use]
 pub fn decide(
-    report: &Report,
+    outcome: &AttemptOutcome,
     history: History,
     taking: bool,
     retry: &RetryConfig,
     now: Time,
     random: f64,
 ) -> Decision {
-    let ours = matches!(report.error_class, Some(ErrorClass::Payload | ErrorClass::Internal));
-    match &report.verdict {
-        Attempted::Delivered => return Decision { next: Verdict::Delivered, sign: Sign::Works },
-        Attempted::Dead { reason } => {
+    let ours = matches!(outcome.error_class, Some(ErrorClass::Payload | ErrorClass::Internal));
+    match &outcome.result {
+        AttemptResult::Delivered => return Decision { next: Verdict::Delivered, sign: Sign::Works },
+        AttemptResult::FailedForGood { reason } => {
             let sign = if ours { Sign::Nothing } else { Sign::Refuses };
             return Decision { next: Verdict::Dead(reason.clone()), sign };
         }
-        Attempted::Retry { .. } => {}
+        AttemptResult::Failed { .. } => {}
     }
-    let asked = report.asked();
-    let overload = matches!(report.status, Some(429 | 503 | 529));
-    let limited = report.status == Some(429) && asked.is_some();
+    let asked = outcome.asked();
+    let overload = matches!(outcome.status, Some(429 | 503 | 529));
+    let limited = outcome.status == Some(429) && asked.is_some();
     // A 503 that others do not meet is no wish of the whole sink.
     let silent = limited || (overload && asked.is_some() && !taking && !history.passed_by);
-    let sign = match report.status {
+    let sign = match outcome.status {
         _ if ours => Sign::Nothing,
         Some(400 | 409 | 413 | 415 | 422) => Sign::Refuses,
         _ if overload && history.passed_by && history.spared >= OWN_OVERLOAD => Sign::FailsForOne,
@@ -114,7 +114,7 @@ pub fn decide(
     let next = if spares {
         Verdict::PutOff(put_off(retry, history.spared, asked, now, random))
     } else {
-        let error = report.error.as_deref().unwrap_or("it failed");
+        let error = outcome.error.as_deref().unwrap_or("it failed");
         let next = next_attempt(retry, history.step.saturating_add(1), asked, now, random);
         next.map_or_else(|| Verdict::Dead(format!("the last attempt failed: {error}")), Verdict::Retry)
     };
@@ -124,22 +124,25 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{deliver::outcome::Failure, util::units::HumanDuration};
+    use crate::{deliver::outcome::AttemptFailure, util::units::HumanDuration};
 
     const NOW: Time = Time(1_700_000_000_000);
 
-    fn answered(status: u16, asked: Option<u64>) -> Report {
-        let failure = Failure::new(ErrorClass::Status, format!("answered {status}"));
-        let verdict = Attempted::Retry { not_before: asked.map(Duration::from_secs) };
-        Report { status: Some(status), verdict, ..Report::failed(failure, Duration::ZERO) }
+    fn answered(status: u16, asked: Option<u64>) -> AttemptOutcome {
+        let failure = AttemptFailure::new(ErrorClass::Status, format!("answered {status}"));
+        let result = AttemptResult::Failed { retry_after: asked.map(Duration::from_secs) };
+        AttemptOutcome { status: Some(status), result, ..AttemptOutcome::failed(failure, Duration::ZERO) }
     }
 
-    fn broken(class: ErrorClass) -> Report {
-        Report::failed(Failure::new(class, "no answer"), Duration::ZERO)
+    fn broken(class: ErrorClass) -> AttemptOutcome {
+        AttemptOutcome::failed(AttemptFailure::new(class, "no answer"), Duration::ZERO)
     }
 
-    fn dead(status: u16) -> Report {
-        Report { verdict: Attempted::Dead { reason: "gone".to_owned() }, ..answered(status, None) }
+    fn dead(status: u16) -> AttemptOutcome {
+        AttemptOutcome {
+            result: AttemptResult::FailedForGood { reason: "gone".to_owned() },
+            ..answered(status, None)
+        }
     }
 
     fn after(seconds: u64) -> Time {
@@ -165,7 +168,7 @@ mod tests {
         let put_off = |seconds| Verdict::PutOff(after(seconds));
         let gone = Verdict::Dead("gone".to_owned());
         let table = [
-            (Report::delivered(Duration::ZERO), FIRST, false, Verdict::Delivered, Sign::Works),
+            (AttemptOutcome::delivered(Duration::ZERO), FIRST, false, Verdict::Delivered, Sign::Works),
             // The event's own failures, whatever the others do.
             (answered(400, None), FIRST, false, retry_in(10), Sign::Refuses),
             (answered(409, None), FIRST, true, retry_in(10), Sign::Refuses),
@@ -208,24 +211,30 @@ mod tests {
             (answered(429, Some(7)), own, true, put_off(8), Sign::FailsForOne),
             // Nobody's.
             (broken(ErrorClass::Payload), FIRST, false, retry_in(10), Sign::Nothing),
-            (Report::unreadable("lost"), FIRST, false, Verdict::Dead("lost".to_owned()), Sign::Nothing),
+            (
+                AttemptOutcome::unreadable("lost"),
+                FIRST,
+                false,
+                Verdict::Dead("lost".to_owned()),
+                Sign::Nothing,
+            ),
             (broken(ErrorClass::Internal), PASSED, true, retry_in(10), Sign::Nothing),
         ];
-        for (report, history, taking, next, sign) in table {
-            let decision = decide(&report, history, taking, &retry, NOW, 0.0);
-            assert_eq!(decision, Decision { next, sign }, "{report:?} {history:?} {taking}");
+        for (outcome, history, taking, next, sign) in table {
+            let decision = decide(&outcome, history, taking, &retry, NOW, 0.0);
+            assert_eq!(decision, Decision { next, sign }, "{outcome:?} {history:?} {taking}");
         }
     }
 
     #[test]
     fn no_answer_repeated_for_ever_keeps_a_delivery_for_ever() {
         let retry = RetryConfig { schedule: vec![HumanDuration::secs(1); 3], jitter: 0.0 };
-        for report in [answered(429, Some(1)), answered(429, Some(3600)), answered(503, None)] {
+        for outcome in [answered(429, Some(1)), answered(429, Some(3600)), answered(503, None)] {
             let (mut history, mut now, mut attempts) = (FIRST, NOW, 0);
             loop {
                 attempts += 1;
-                assert!(attempts < 100_000, "{report:?}");
-                match decide(&report, history, true, &retry, now, 0.5).next {
+                assert!(attempts < 100_000, "{outcome:?}");
+                match decide(&outcome, history, true, &retry, now, 0.5).next {
                     Verdict::PutOff(at) => {
                         history.spared += 1;
                         history.spared_for += at.since(now);
@@ -233,11 +242,11 @@ mod tests {
                     }
                     Verdict::Retry(at) => (history.step, history.spared, now) = (history.step + 1, 0, at),
                     Verdict::Dead(_) => break,
-                    Verdict::Delivered => panic!("{report:?}"),
+                    Verdict::Delivered => panic!("{outcome:?}"),
                 }
             }
             assert_eq!(history.step, 3, "every step was an attempt");
-            assert!(now.since(NOW) < Duration::from_hours(30), "{report:?}");
+            assert!(now.since(NOW) < Duration::from_hours(30), "{outcome:?}");
         }
     }
 }

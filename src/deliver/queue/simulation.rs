@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     deliver::{
         config::RetryConfig,
-        outcome::{Failure, Report, Verdict as Attempted},
+        outcome::{AttemptOutcome, AttemptResult, Failure},
         queue::{
             breaker,
             decision::{History, decide},
@@ -56,15 +56,15 @@ struct Outcome {
     dead: usize,
 }
 
-fn refusal() -> Report {
+fn refusal() -> AttemptOutcome {
     let failure = Failure::new(ErrorClass::Status, "answered 503");
-    Report { status: Some(503), ..Report::failed(failure, Duration::ZERO) }
+    AttemptOutcome { status: Some(503), ..AttemptOutcome::failed(failure, Duration::ZERO) }
 }
 
 /// Asks for `seconds` of silence.
-fn limited(seconds: u64) -> Report {
-    let verdict = Attempted::Retry { not_before: Some(Duration::from_secs(seconds)) };
-    Report { status: Some(429), verdict, ..refusal() }
+fn limited(seconds: u64) -> AttemptOutcome {
+    let verdict = AttemptResult::Retry { not_before: Some(Duration::from_secs(seconds)) };
+    AttemptOutcome { status: Some(429), verdict, ..refusal() }
 }
 
 /// Sends `count` events that are due at once. With `outage` every attempt until then is refused.
@@ -77,7 +77,7 @@ fn deliver_refused(
     count: u64,
     outage: Duration,
     mut receiver: Receiver,
-    refusal: impl Fn() -> Report,
+    refusal: impl Fn() -> AttemptOutcome,
 ) -> Outcome {
     let (start, wall) = (Instant::now(), Time(1_800_000_000_000));
     let retry = RetryConfig { jitter: 0.0, ..RetryConfig::default() };
@@ -114,10 +114,10 @@ fn deliver_refused(
         let Some(Reverse((_, key, status))) = flying.pop() else { continue };
         let known = history.entry(key).or_default();
         known.passed_by = queue.passed_by(key);
-        let report = if status == 204 { Report::delivered(Duration::ZERO) } else { refusal() };
+        let outcome = if status == 204 { AttemptOutcome::delivered(Duration::ZERO) } else { refusal() };
         let at = start + now;
-        let decision = decide(&report, *known, queue.is_taking(at), &retry, wall.after(now), 0.5);
-        queue.record(key, decision.sign, report.asked(), at, 0.5);
+        let decision = decide(&outcome, *known, queue.is_taking(at), &retry, wall.after(now), 0.5);
+        queue.record(key, decision.sign, outcome.asked(), at, 0.5);
         outcome.refused += usize::from(status == 503);
         let again = match decision.next {
             Verdict::Retry(at) => {

@@ -6,7 +6,7 @@ use http::Uri;
 use url::Url;
 
 use crate::{
-    deliver::{config::WebhookConfig, outcome::Failure},
+    deliver::{config::WebhookConfig, outcome::AttemptFailure},
     model::delivery::ErrorClass,
     util::{
         http_client::guard::{Blocked, Trust, check_url},
@@ -52,11 +52,12 @@ impl Address {
     }
 
     /// Returns the address as it is now.
-    pub(super) fn get(&self) -> Result<Cow<'_, Endpoint>, Failure> {
+    pub(super) fn get(&self) -> Result<Cow<'_, Endpoint>, AttemptFailure> {
         match self {
             Self::Fixed(endpoint) => Ok(Cow::Borrowed(endpoint)),
             Self::File(file) => {
-                let unusable = |reason| Failure::new(ErrorClass::Config, format!("in url_file: {reason}"));
+                let unusable =
+                    |reason| AttemptFailure::new(ErrorClass::Config, format!("in url_file: {reason}"));
                 Ok(Cow::Owned(Endpoint::parse(file.get()?.expose()).map_err(unusable)?))
             }
         }

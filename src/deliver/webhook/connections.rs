@@ -16,7 +16,7 @@ use super::{
     *,
 };
 use crate::{
-    deliver::outcome::{Verdict, classify},
+    deliver::outcome::{AttemptResult, classify},
     util::clock,
 };
 
@@ -42,15 +42,15 @@ async fn a_callback_reaches_loopback_only_when_it_is_allowed() {
         let url = format!("http://{host}:{port}/");
         assert!(matches!(closed.check(&url), Err(BadCallback::Blocked(_))), "{url}");
         let hook = Webhook::callback(&closed, &url, None).unwrap();
-        let report = hook.attempt(&small(), clock::now()).await;
-        assert_eq!(retry(&report), (None, "blocked address: loopback"), "{url}");
-        assert_eq!((report.error_class, report.response), (Some(ErrorClass::Blocked), None));
+        let outcome = hook.attempt(&small(), clock::now()).await;
+        assert_eq!(retry(&outcome), (None, "blocked address: loopback"), "{url}");
+        assert_eq!((outcome.error_class, outcome.response), (Some(ErrorClass::Blocked), None));
     }
     // Past the check of the URL the resolver itself says no, and the reason survives the client's errors.
     let mut request = Request::new(UploadBody::new(futures_util::stream::empty(), 0));
     *request.uri_mut() = format!("http://localhost:{port}/").parse().unwrap();
     let error = closed.transport.lease().unwrap().client.send(request).await.unwrap_err();
-    let blocked = Failure::new(ErrorClass::Blocked, "blocked address: loopback");
+    let blocked = AttemptFailure::new(ErrorClass::Blocked, "blocked address: loopback");
     assert_eq!(classify(&error, error.is_connect()), blocked);
     assert_eq!(*connections.lock().unwrap(), 0);
 
@@ -60,7 +60,7 @@ async fn a_callback_reaches_loopback_only_when_it_is_allowed() {
         let url = format!("http://{host}:{port}/");
         open.check(&url).unwrap();
         let hook = Webhook::callback(&open, &url, Some(&Secret::new(KEY))).unwrap();
-        assert_eq!(hook.attempt(&small(), clock::now()).await.verdict, Verdict::Delivered);
+        assert_eq!(hook.attempt(&small(), clock::now()).await.result, AttemptResult::Delivered);
     }
     assert_eq!(*connections.lock().unwrap(), 2);
 }
@@ -111,12 +111,12 @@ async fn a_name_that_is_rebound_never_reaches_the_address_behind_it() {
     let hook = Webhook::callback(&callbacks, &format!("http://rebound.example:{port}/"), None).unwrap();
 
     for (delivered, left) in [(true, 3), (false, 2), (false, 1), (true, 0)] {
-        let report = hook.attempt(&test_event(), clock::now()).await;
-        assert_eq!(report.verdict == Verdict::Delivered, delivered, "{report:?}");
+        let outcome = hook.attempt(&test_event(), clock::now()).await;
+        assert_eq!(outcome.result == AttemptResult::Delivered, delivered, "{outcome:?}");
         assert_eq!(answers.lock().unwrap().len(), left, "one look-up for each connection");
         if !delivered {
-            assert_eq!(report.error.as_deref(), Some("blocked address: loopback"));
-            assert_eq!((report.status, report.response), (None, None));
+            assert_eq!(outcome.error.as_deref(), Some("blocked address: loopback"));
+            assert_eq!((outcome.status, outcome.response), (None, None));
         }
     }
     assert_eq!((*good.lock().unwrap(), *bad.lock().unwrap()), (2, 0));
@@ -153,15 +153,15 @@ async fn callbacks_let_go_of_idle_connections_after_a_number_of_new_ones() {
     // As many requests at once as connections may be opened: all but a few of them are closed after use.
     let all = (0..CALLBACK_CONNECTIONS).map(|_| {
         let hook = hook.clone();
-        async move { hook.attempt(&test_event(), clock::now()).await.verdict }
+        async move { hook.attempt(&test_event(), clock::now()).await.result }
     });
     let verdicts = futures_util::future::join_all(all).await;
-    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Delivered));
+    assert!(verdicts.iter().all(|result| *result == AttemptResult::Delivered));
     for _ in 0..CALLBACK_CONNECTIONS - CALLBACK_IDLE {
         assert_eq!(seen_closed.recv().await, Some(0));
     }
     // The next one goes out by a new client; the old one takes its idle connections along.
-    assert_eq!(hook.attempt(&test_event(), clock::now()).await.verdict, Verdict::Delivered);
+    assert_eq!(hook.attempt(&test_event(), clock::now()).await.result, AttemptResult::Delivered);
     for _ in 0..CALLBACK_IDLE {
         assert_eq!(seen_closed.recv().await, Some(0));
     }
@@ -204,8 +204,8 @@ async fn a_name_that_moves_is_followed_at_the_end_of_a_clients_life() {
         let callbacks = Callbacks::over(route, trust).unwrap();
         let hook = Webhook::callback(&callbacks, &format!("http://moved.example:{port}/"), None).unwrap();
         for _ in 0..2 {
-            let report = hook.attempt(&test_event(), clock::now()).await;
-            assert_eq!(report.verdict, Verdict::Delivered, "{report:?}");
+            let outcome = hook.attempt(&test_event(), clock::now()).await;
+            assert_eq!(outcome.result, AttemptResult::Delivered, "{outcome:?}");
         }
         assert_eq!((*old.lock().unwrap(), *new.lock().unwrap()), seen);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    deliver::{config::WebhookConfig, outcome::Failure},
+    deliver::{config::WebhookConfig, outcome::AttemptFailure},
     model::delivery::ErrorClass,
     util::secret::{SecretSource, SecretValue},
 };
@@ -62,13 +62,13 @@ impl Credentials {
     }
 
     /// The headers as they are now.
-    pub(super) fn headers(&self) -> Result<HeaderMap, Failure> {
+    pub(super) fn headers(&self) -> Result<HeaderMap, AttemptFailure> {
         let mut headers = HeaderMap::with_capacity(self.0.len());
         for Credential { name, scheme, source } in &self.0 {
             let text = format!("{scheme}{}", source.get()?.expose());
             let mut value: HeaderValue = text.parse().map_err(|_| {
                 let text = format!("the value of `{name}` cannot be sent in a header");
-                Failure::new(ErrorClass::Config, text)
+                AttemptFailure::new(ErrorClass::Config, text)
             })?;
             value.set_sensitive(true);
             headers.append(name, value);

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::{
     deliver::{
-        outcome::{Failure, Report, Verdict, classify},
+        outcome::{AttemptFailure, AttemptOutcome, AttemptResult, classify},
         webhook::{
             redact::Echo,
             transport::WebClient,
@@ -47,15 +47,15 @@ pub(super) struct Exchange {
 
 /// What ended an exchange before its time.
 pub(super) struct Broken {
-    pub(super) failure: Failure,
+    pub(super) failure: AttemptFailure,
     /// The receiver surely did not handle the request.
     pub(super) refused: bool,
     /// It was the kept connection that failed, at once.
     pub(super) kept: bool,
 }
 
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Self {
+impl From<AttemptFailure> for Broken {
+    fn from(failure: AttemptFailure) -> Self {
         Self { failure, refused: false, kept: false }
     }
 }
@@ -84,7 +84,7 @@ impl Exchange {
         if head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
             && let Some(proxy) = client.proxy_between(&uri)
         {
-            return Err(Failure::from(ProxyError::unauthorized(proxy)).into());
+            return Err(AttemptFailure::from(ProxyError::unauthorized(proxy)).into());
         }
         self.status = Some(head.status);
         self.headers = head.headers;
@@ -96,7 +96,7 @@ impl Exchange {
         while !is_whole || !(is_over || self.body.len() >= MAX_RESPONSE) {
             select! {
                 whole = upload.whole(), if !is_whole => {
-                    whole.map_err(|Cut| Failure::cut_short(head.status.as_u16()))?;
+                    whole.map_err(|Cut| AttemptFailure::cut_short(head.status.as_u16()))?;
                     is_whole = true;
                 }
                 // As long as the event is being sent what comes back is read, lest the receiver wait for that.
@@ -107,12 +107,12 @@ impl Exchange {
     }
 
     /// Reads on, up to what is kept of an answer. A longer one costs its connection; reading on could take for ever.
-    async fn read(&mut self, body: &mut Incoming) -> Result<bool, Failure> {
+    async fn read(&mut self, body: &mut Incoming) -> Result<bool, AttemptFailure> {
         Ok(self.body.len() < MAX_RESPONSE && self.next(body).await?)
     }
 
     /// Reads on and keeps the beginning. Whether there may be more.
-    async fn next(&mut self, body: &mut Incoming) -> Result<bool, Failure> {
+    async fn next(&mut self, body: &mut Incoming) -> Result<bool, AttemptFailure> {
         let Some(frame) = body.frame().await else { return Ok(false) };
         let frame = frame.map_err(|error| classify(&error, false))?;
         if let Some(chunk) = frame.data_ref() {
@@ -128,23 +128,31 @@ impl Exchange {
     }
 
     /// What the attempt came to. `failure` is what ended the exchange before its time.
-    pub(super) fn report(self, failure: Option<Failure>, url: &Url, now: Time, duration: Duration) -> Report {
+    pub(super) fn outcome(
+        self,
+        failure: Option<AttemptFailure>,
+        url: &Url,
+        now: Time,
+        duration: Duration,
+    ) -> AttemptOutcome {
         let Some(status) = self.status else {
-            let unknown = || Failure::new(ErrorClass::Internal, "it ended without an answer");
-            return Report::failed(failure.unwrap_or_else(unknown), duration);
+            let unknown = || AttemptFailure::new(ErrorClass::Internal, "it ended without an answer");
+            return AttemptOutcome::failed(failure.unwrap_or_else(unknown), duration);
         };
         let response = Some(self.echo.hide(readable(&self.body))).filter(|text| !text.is_empty());
-        let (failure, verdict) = match failure {
-            None if status.is_success() => (None, Verdict::Delivered),
-            Some(failure) if status.is_success() => (Some(failure), Verdict::Retry { not_before: None }),
+        let (failure, result) = match failure {
+            None if status.is_success() => (None, AttemptResult::Delivered),
+            Some(failure) if status.is_success() => {
+                (Some(failure), AttemptResult::Failed { retry_after: None })
+            }
             // A status other than 2xx says all there is to say, whatever became of the body after it.
             _ => {
-                let (failure, verdict) = self.refusal(status, response.as_deref(), url, now);
-                (Some(failure), verdict)
+                let (failure, result) = self.refusal(status, response.as_deref(), url, now);
+                (Some(failure), result)
             }
         };
         let (error, error_class) = failure.map(|failure| (failure.text, failure.class)).unzip();
-        Report { status: Some(status.as_u16()), error, error_class, response, duration, verdict }
+        AttemptOutcome { status: Some(status.as_u16()), error, error_class, response, duration, result }
     }
 
     /// What a status other than 2xx leads to.
@@ -154,32 +162,32 @@ impl Exchange {
         response: Option<&str>,
         url: &Url,
         now: Time,
-    ) -> (Failure, Verdict) {
+    ) -> (AttemptFailure, AttemptResult) {
         let header = |name: HeaderName| self.headers.get(name)?.to_str().ok();
         // RFC 9110 10.2.3: it may come with any status.
-        let not_before = header(RETRY_AFTER).and_then(|value| parse_retry_after(value, now));
+        let retry_after = header(RETRY_AFTER).and_then(|value| parse_retry_after(value, now));
         let answered = format!("answered {}", status.as_u16());
-        let verdict = match (status, not_before) {
+        let result = match (status, retry_after) {
             (StatusCode::GONE, _) => {
                 let said = response.map(|text| format!(": {}", quote(text))).unwrap_or_default();
-                Verdict::Dead { reason: format!("{answered} Gone{said}") }
+                AttemptResult::FailedForGood { reason: format!("{answered} Gone{said}") }
             }
             // RFC 9110 15.5.14: a receiver for which it is too large only now says so by Retry-After. The same bytes
             // would be refused again.
-            (StatusCode::PAYLOAD_TOO_LARGE, None) => {
-                Verdict::Dead { reason: format!("{answered} Content Too Large to {} bytes", self.sent) }
-            }
-            _ => Verdict::Retry { not_before },
+            (StatusCode::PAYLOAD_TOO_LARGE, None) => AttemptResult::FailedForGood {
+                reason: format!("{answered} Content Too Large to {} bytes", self.sent),
+            },
+            _ => AttemptResult::Failed { retry_after },
         };
         let target = header(LOCATION).filter(|_| status.is_redirection()).and_then(|to| url.join(to).ok());
         let failure = match target {
             Some(to) => {
                 let text = format!("redirect to {} refused", quote(&redact::url(&to)));
-                Failure::new(ErrorClass::Redirect, text)
+                AttemptFailure::new(ErrorClass::Redirect, text)
             }
-            None => Failure::new(ErrorClass::Status, answered),
+            None => AttemptFailure::new(ErrorClass::Status, answered),
         };
-        (failure, verdict)
+        (failure, result)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{deliver::outcome::Failure, model::delivery::ErrorClass, util::units::HumanDuration};
+use crate::{deliver::outcome::AttemptFailure, model::delivery::ErrorClass, util::units::HumanDuration};
 
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST: u64 = 128 << 10;
@@ -48,13 +48,13 @@ impl Limit {
     }
 
     /// What it means that the time is over.
-    pub(super) fn exceeded(&self) -> Failure {
+    pub(super) fn exceeded(&self) -> AttemptFailure {
         let silent = self.until() < self.end || self.added < Duration::from_secs(1);
         let text = match silent {
             true => format!("timed out after {}", HumanDuration(self.timeout)),
             false => format!("timed out: the receiver took less than {} KiB a second", SLOWEST >> 10),
         };
-        Failure::new(ErrorClass::Timeout, text)
+        AttemptFailure::new(ErrorClass::Timeout, text)
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
             envelope::{Payload, Wrapping},
         },
         message::Message,
-        outcome::{Failure, Report},
+        outcome::{AttemptFailure, AttemptOutcome},
         sink::SinkError,
         webhook::{
             address::{Address, Endpoint, parse_url},
@@ -201,21 +201,21 @@ impl Webhook {
     }
 
     /// Posts `message` once. `now` is the instant of this attempt and goes into `webhook-timestamp`.
-    pub async fn attempt(&self, message: &Message, now: Time) -> Report {
+    pub async fn attempt(&self, message: &Message, now: Time) -> AttemptOutcome {
         self.inner.attempt(message, now).await
     }
 }
 
 impl Inner {
-    async fn attempt(&self, message: &Message, now: Time) -> Report {
+    async fn attempt(&self, message: &Message, now: Time) -> AttemptOutcome {
         let began = Instant::now();
         let to = match self.address.get() {
             Ok(to) => to,
-            Err(failure) => return Report::failed(failure, began.elapsed()),
+            Err(failure) => return AttemptOutcome::failed(failure, began.elapsed()),
         };
         let mut exchange = Exchange::default();
         let failure = self.exchange(&mut exchange, &to, message, now).await.err();
-        exchange.report(failure, &to.url, now, began.elapsed())
+        exchange.outcome(failure, &to.url, now, began.elapsed())
     }
 
     async fn exchange(
@@ -224,7 +224,7 @@ impl Inner {
         to: &Endpoint,
         message: &Message,
         now: Time,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), AttemptFailure> {
         // Before every attempt: the client asks the resolver about names alone.
         check_url(&to.url, &self.trust)?;
         let mut limit = None;
@@ -290,8 +290,8 @@ impl Inner {
         to: &Endpoint,
         message: &Message,
         now: Time,
-    ) -> Result<(Request<UploadBody>, u64), Failure> {
-        let unusable = |reason| Failure::new(ErrorClass::Payload, reason);
+    ) -> Result<(Request<UploadBody>, u64), AttemptFailure> {
+        let unusable = |reason| AttemptFailure::new(ErrorClass::Payload, reason);
         let payload = self.encoding.payload(message, self.timeout).await.map_err(unusable)?;
         let timestamp = now.unix_seconds();
         let signature = self.signature(&message.event_id, timestamp, &payload).await?;
@@ -304,7 +304,7 @@ impl Inner {
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(http_client::USER_AGENT));
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let value = |text: &str| {
-            let wrong = |_| Failure::new(ErrorClass::Internal, "the event id is no header");
+            let wrong = |_| AttemptFailure::new(ErrorClass::Internal, "the event id is no header");
             HeaderValue::from_str(text).map_err(wrong)
         };
         headers.extend(payload.headers().clone());
@@ -327,7 +327,7 @@ impl Inner {
         id: &str,
         timestamp: i64,
         payload: &Payload,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Option<String>, AttemptFailure> {
         if self.signer.is_empty() {
             return Ok(None);
         }
@@ -335,7 +335,7 @@ impl Inner {
         let made: Result<String, SignError> =
             tokio::task::spawn_blocking(move || signer.sign(&id, timestamp, &payload))
                 .await
-                .map_err(|_| Failure::new(ErrorClass::Internal, "signing was interrupted"))?;
+                .map_err(|_| AttemptFailure::new(ErrorClass::Internal, "signing was interrupted"))?;
         Ok(Some(made?))
     }
 }

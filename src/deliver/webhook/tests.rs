@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     deliver::{
         message::{Body, Subject},
-        outcome::Verdict,
+        outcome::AttemptResult,
         webhook::exchange::MAX_RESPONSE,
     },
     model::job::{EventType, Outcome},
@@ -92,16 +92,16 @@ fn webhook(config: &WebhookConfig) -> Webhook {
     Webhook::new("app", config, &Outgoing::direct(Trust::Operator)).unwrap()
 }
 
-async fn answered(answer: &str) -> Report {
+async fn answered(answer: &str) -> AttemptOutcome {
     let (url, task) = receiver(answer).await;
-    let report = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
+    let outcome = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
     task.await.unwrap();
-    report
+    outcome
 }
 
-pub(super) fn retry(report: &Report) -> (Option<u16>, &str) {
-    assert_eq!(report.verdict, Verdict::Retry { not_before: None });
-    (report.status, report.error.as_deref().unwrap())
+pub(super) fn retry(outcome: &AttemptOutcome) -> (Option<u16>, &str) {
+    assert_eq!(outcome.result, AttemptResult::Failed { retry_after: None });
+    (outcome.status, outcome.error.as_deref().unwrap())
 }
 
 #[tokio::test]
@@ -114,9 +114,9 @@ async fn a_signed_request_is_what_the_contract_says() {
     let hook = webhook(&config);
     assert_eq!(hook.target(), url.split('?').next().unwrap());
     let now = clock::now();
-    let report = hook.attempt(&small(), now).await;
-    assert_eq!((report.status, report.error, report.verdict), (Some(200), None, Verdict::Delivered));
-    assert_eq!(report.response.as_deref(), Some("ok"));
+    let outcome = hook.attempt(&small(), now).await;
+    assert_eq!((outcome.status, outcome.error, outcome.result), (Some(200), None, AttemptResult::Delivered));
+    assert_eq!(outcome.response.as_deref(), Some("ok"));
 
     let seen = task.await.unwrap();
     assert_eq!(seen.first_line, "POST /hook?token=hidden HTTP/1.1");
@@ -143,8 +143,8 @@ async fn without_a_secret_nothing_is_signed_and_the_trace_stays_the_events() {
     let mut traces = Vec::new();
     for _ in 0..2 {
         let (url, task) = receiver("HTTP/1.1 204 No Content\r\n\r\n").await;
-        let report = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
-        assert_eq!((report.status, report.verdict), (Some(204), Verdict::Delivered));
+        let outcome = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
+        assert_eq!((outcome.status, outcome.result), (Some(204), AttemptResult::Delivered));
         let seen = task.await.unwrap();
         assert!(!seen.headers.contains_key("webhook-signature"));
         traces.push(seen.headers["traceparent"].to_str().unwrap().to_owned());
@@ -164,69 +164,69 @@ async fn a_large_raw_job_is_streamed_from_its_file_and_signed() {
     config.secret = Some(Secret::new(KEY));
     config.format = crate::deliver::Format::Raw;
     let file = Body::File { path: path.clone(), size: job.len() as u64 };
-    let report = webhook(&config).attempt(&message(file.clone()), clock::now()).await;
-    assert_eq!(report.verdict, Verdict::Delivered);
+    let outcome = webhook(&config).attempt(&message(file.clone()), clock::now()).await;
+    assert_eq!(outcome.result, AttemptResult::Delivered);
     let seen = task.await.unwrap();
     assert!(seen.body == job.as_bytes(), "the job's bytes were changed");
     standardwebhooks::Webhook::new(KEY).unwrap().verify(&seen.body, &seen.headers).unwrap();
 
     std::fs::write(&path, "short").unwrap();
-    let report = webhook(&config).attempt(&message(file), clock::now()).await;
-    let (status, error) = retry(&report);
+    let outcome = webhook(&config).attempt(&message(file), clock::now()).await;
+    let (status, error) = retry(&outcome);
     assert_eq!(status, None);
     assert!(error.starts_with("the stored job cannot be read: it has 5 bytes"), "{error}");
 }
 
 #[tokio::test]
 async fn a_failing_answer_is_tried_again_and_a_redirect_is_one() {
-    let report = answered("HTTP/1.1 500 Oops\r\ncontent-length: 5\r\n\r\nno\x1b[1").await;
-    assert_eq!(retry(&report), (Some(500), "answered 500"));
-    assert_eq!(report.response.as_deref(), Some("no [1"));
+    let outcome = answered("HTTP/1.1 500 Oops\r\ncontent-length: 5\r\n\r\nno\x1b[1").await;
+    assert_eq!(retry(&outcome), (Some(500), "answered 500"));
+    assert_eq!(outcome.response.as_deref(), Some("no [1"));
     let moved =
         "HTTP/1.1 302 Found\r\nlocation: https://u:p@other.example/x?secret=1\r\ncontent-length: 0\r\n\r\n";
-    let report = answered(moved).await;
-    assert_eq!(retry(&report), (Some(302), "redirect to https://other.example/x refused"));
-    assert_eq!(report.error_class, Some(ErrorClass::Redirect));
-    let report = answered("HTTP/1.1 304 Not Modified\r\n\r\n").await;
-    assert_eq!(retry(&report), (Some(304), "answered 304"));
+    let outcome = answered(moved).await;
+    assert_eq!(retry(&outcome), (Some(302), "redirect to https://other.example/x refused"));
+    assert_eq!(outcome.error_class, Some(ErrorClass::Redirect));
+    let outcome = answered("HTTP/1.1 304 Not Modified\r\n\r\n").await;
+    assert_eq!(retry(&outcome), (Some(304), "answered 304"));
 }
 
 #[tokio::test]
 async fn gone_is_final_and_keeps_its_reason() {
-    let report = answered("HTTP/1.1 410 Gone\r\ncontent-length: 8\r\n\r\nmoved on").await;
+    let outcome = answered("HTTP/1.1 410 Gone\r\ncontent-length: 8\r\n\r\nmoved on").await;
     let reason = "answered 410 Gone: moved on".to_owned();
-    assert_eq!((report.status, report.verdict), (Some(410), Verdict::Dead { reason }));
+    assert_eq!((outcome.status, outcome.result), (Some(410), AttemptResult::FailedForGood { reason }));
 }
 
 #[tokio::test]
 async fn retry_after_is_passed_on_with_every_failure() {
     for status in [302, 404, 413, 429, 500, 503] {
         let answer = format!("HTTP/1.1 {status} X\r\nretry-after: 120\r\ncontent-length: 0\r\n\r\n");
-        let report = answered(&answer).await;
-        assert_eq!((report.status, report.error_class), (Some(status), Some(ErrorClass::Status)));
-        assert_eq!(report.verdict, Verdict::Retry { not_before: Some(Duration::from_mins(2)) });
+        let outcome = answered(&answer).await;
+        assert_eq!((outcome.status, outcome.error_class), (Some(status), Some(ErrorClass::Status)));
+        assert_eq!(outcome.result, AttemptResult::Failed { retry_after: Some(Duration::from_mins(2)) });
     }
 }
 
 #[tokio::test]
 async fn too_large_is_final_and_names_the_size() {
     let (url, task) = receiver("HTTP/1.1 413 X\r\ncontent-length: 0\r\n\r\n").await;
-    let report = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
+    let outcome = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
     let size = task.await.unwrap().body.len();
     let reason = format!("answered 413 Content Too Large to {size} bytes");
-    assert_eq!(report.verdict, Verdict::Dead { reason });
-    assert_eq!(report.error_class, Some(ErrorClass::Status));
+    assert_eq!(outcome.result, AttemptResult::FailedForGood { reason });
+    assert_eq!(outcome.error_class, Some(ErrorClass::Status));
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_no_success() {
-    let report = answered("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
-    assert_eq!(retry(&report), (Some(200), "connection closed before the answer was complete"));
-    assert_eq!(report.response.as_deref(), Some("half"));
-    let report = answered("nonsense\r\n\r\n").await;
-    assert_eq!(retry(&report), (None, "the answer is not HTTP"));
-    let report = answered("").await;
-    assert_eq!(retry(&report), (None, "connection closed before the answer was complete"));
+    let outcome = answered("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
+    assert_eq!(retry(&outcome), (Some(200), "connection closed before the answer was complete"));
+    assert_eq!(outcome.response.as_deref(), Some("half"));
+    let outcome = answered("nonsense\r\n\r\n").await;
+    assert_eq!(retry(&outcome), (None, "the answer is not HTTP"));
+    let outcome = answered("").await;
+    assert_eq!(retry(&outcome), (None, "connection closed before the answer was complete"));
 }
 
 #[tokio::test]
@@ -240,9 +240,9 @@ async fn a_reset_is_named() {
         // Closing at once, with nothing left to flush, sends a reset.
         stream.set_zero_linger().unwrap();
     });
-    let report = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
+    let outcome = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
     task.await.unwrap();
-    assert_eq!(retry(&report), (None, "connection reset"));
+    assert_eq!(retry(&outcome), (None, "connection reset"));
 }
 
 #[tokio::test]
@@ -259,8 +259,8 @@ async fn silence_and_an_answer_without_end_run_into_the_deadline() {
             // Ends when the other side gives the connection up, as it must.
             stream.read(&mut [0; 1]).await.unwrap_or(0)
         });
-        let report = webhook(&config).attempt(&small(), clock::now()).await;
-        assert_eq!(retry(&report), (status, "timed out after 200ms"));
+        let outcome = webhook(&config).attempt(&small(), clock::now()).await;
+        assert_eq!(retry(&outcome), (status, "timed out after 200ms"));
         assert_eq!(task.await.unwrap(), 0);
     }
 }
@@ -275,10 +275,10 @@ async fn an_endless_answer_is_read_up_to_its_first_kib() {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         while stream.write_all(&[0xff; 4096]).await.is_ok() {}
     });
-    let report = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
+    let outcome = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
     task.await.unwrap();
-    assert_eq!((report.status, report.verdict), (Some(200), Verdict::Delivered));
-    let response = report.response.unwrap();
+    assert_eq!((outcome.status, outcome.result), (Some(200), AttemptResult::Delivered));
+    let response = outcome.response.unwrap();
     assert!(response.len() > 1000 && response.len() <= MAX_RESPONSE, "{} bytes", response.len());
 }
 
@@ -302,9 +302,9 @@ async fn an_early_refusal_ends_the_upload() {
         read
     });
     let hook = webhook(&WebhookConfig::to(url));
-    let report = hook.attempt(&message(Body::File { path, size }), clock::now()).await;
-    let reason = report.error.as_deref();
-    assert_eq!((report.status, reason), (Some(413), Some("answered 413")));
+    let outcome = hook.attempt(&message(Body::File { path, size }), clock::now()).await;
+    let reason = outcome.error.as_deref();
+    assert_eq!((outcome.status, reason), (Some(413), Some("answered 413")));
     let uploaded = task.await.unwrap();
     assert!(uploaded < size, "all {uploaded} bytes were uploaded");
 }
@@ -324,23 +324,24 @@ async fn a_refusal_that_hangs_up_on_the_upload_is_a_failure_either_way() {
         stream.write_all(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\n\r\n").await.unwrap();
     });
     let job = message(Body::File { path, size });
-    let report = webhook(&WebhookConfig::to(url)).attempt(&job, clock::now()).await;
+    let outcome = webhook(&WebhookConfig::to(url)).attempt(&job, clock::now()).await;
     task.await.unwrap();
-    let seen = (report.status, report.error.as_deref().unwrap());
+    let seen = (outcome.status, outcome.error.as_deref().unwrap());
     assert!(matches!(seen, (Some(413), "answered 413") | (None, "connection reset")), "{seen:?}");
 }
 
 #[tokio::test]
 async fn a_refused_connection_and_an_unknown_name_are_named() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let report = webhook(&WebhookConfig::to(format!("http://u:p@{free}/?x=secret")))
+    let outcome = webhook(&WebhookConfig::to(format!("http://u:p@{free}/?x=secret")))
         .attempt(&small(), clock::now())
         .await;
-    assert_eq!(retry(&report), (None, "connection refused"));
-    assert_eq!(report.error_class, Some(ErrorClass::Connect));
-    let report = webhook(&WebhookConfig::to("http://nothing.invalid/")).attempt(&small(), clock::now()).await;
-    assert_eq!(retry(&report), (None, "name not found"));
-    assert_eq!(report.error_class, Some(ErrorClass::NameNotFound));
+    assert_eq!(retry(&outcome), (None, "connection refused"));
+    assert_eq!(outcome.error_class, Some(ErrorClass::Connect));
+    let outcome =
+        webhook(&WebhookConfig::to("http://nothing.invalid/")).attempt(&small(), clock::now()).await;
+    assert_eq!(retry(&outcome), (None, "name not found"));
+    assert_eq!(outcome.error_class, Some(ErrorClass::NameNotFound));
 }
 
 #[tokio::test]
@@ -352,9 +353,9 @@ async fn plain_http_behind_https_is_a_tls_error() {
         assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     });
-    let report = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
+    let outcome = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
     task.await.unwrap();
-    let (status, error) = retry(&report);
+    let (status, error) = retry(&outcome);
     assert!(status.is_none() && error.starts_with("TLS: "), "{error}");
 }
 

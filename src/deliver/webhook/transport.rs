@@ -11,7 +11,7 @@ use hyper_util::{
 
 use crate::{
     deliver::{
-        outcome::Failure,
+        outcome::AttemptFailure,
         webhook::{
             tls::{TlsError, TlsFiles},
             upload::UploadBody,
@@ -71,7 +71,7 @@ pub(super) struct WebClient {
     outgoing: Outgoing,
 }
 
-impl From<TlsError> for Failure {
+impl From<TlsError> for AttemptFailure {
     fn from(error: TlsError) -> Self {
         Self::new(ErrorClass::Config, error.to_string())
     }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     deliver::{
         message::Message,
-        outcome::Report,
+        outcome::AttemptOutcome,
         queue::{
             Next, Queue, Turned,
             backlog::Backlog,
@@ -173,11 +173,11 @@ impl SinkWorker {
         let now = clock::now();
         let id = format!("evt_test{:016x}", rand::random::<u64>());
         let message = Message::test(id, now, "If you can read this, tidings can reach this sink.");
-        let report = self.target.test(&message, now).await;
-        if report.error.is_none() {
+        let outcome = self.target.test(&message, now).await;
+        if outcome.error.is_none() {
             self.reset();
         }
-        attempt_record(&report, now)
+        attempt_record(&outcome, now)
     }
 
     /// Delivers until `stop`, then waits for the attempts under way.
@@ -245,8 +245,8 @@ impl SinkWorker {
         };
         let begun = clock::now();
         let Some(event) = self.store.event(key.event)? else {
-            let report = Report::unreadable("the record of its event cannot be read");
-            self.conclude(key, &delivery, &report, begun).await;
+            let outcome = AttemptOutcome::unreadable("the record of its event cannot be read");
+            self.conclude(key, &delivery, &outcome, begun).await;
             drop(turn);
             return self.wake_next(&delivery);
         };
@@ -255,20 +255,20 @@ impl SinkWorker {
         let of = (key, self.name.as_str());
         let attempt =
             AssertUnwindSafe(self.target.attempt(&self.store, of, &event, span, begun)).catch_unwind();
-        let report = match attempt.await {
-            Ok(Ok(report)) => report,
+        let outcome = match attempt.await {
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => return Err(error),
             Err(panic) => {
                 self.metrics.panics.inc();
-                Report::broken(format!("an internal error: {}", panic_text(&*panic)))
+                AttemptOutcome::broken(format!("an internal error: {}", panic_text(&*panic)))
             }
         };
         let now = clock::now();
         self.metrics
             .spans
-            .record(&trace, SpanKind::Client, || attempt_span(&delivery, &report, span, begun, now));
+            .record(&trace, SpanKind::Client, || attempt_span(&delivery, &outcome, span, begun, now));
         // A delivery that somebody asked for again says nothing about how long it took.
-        if self.conclude(key, &delivery, &report, begun).await == Verdict::Delivered
+        if self.conclude(key, &delivery, &outcome, begun).await == Verdict::Delivered
             && delivery.generation == 0
             && let News::End(_) = event.news
         {
@@ -280,15 +280,21 @@ impl SinkWorker {
     }
 
     /// Decides what an attempt means, and records it.
-    async fn conclude(&self, key: DeliveryKey, delivery: &Delivery, report: &Report, begun: Time) -> Verdict {
+    async fn conclude(
+        &self,
+        key: DeliveryKey,
+        delivery: &Delivery,
+        outcome: &AttemptOutcome,
+        begun: Time,
+    ) -> Verdict {
         let now = clock::now();
         let host = self.backlog().callbacks().and_then(|origins| origins.host(key));
-        let verdict = self.judge(key, delivery, report, host.as_deref(), now);
-        self.count(delivery, report, &verdict, host.as_deref(), now);
+        let verdict = self.judge(key, delivery, outcome, host.as_deref(), now);
+        self.count(delivery, outcome, &verdict, host.as_deref(), now);
         let done = AttemptDone {
             generation: delivery.generation,
             number: delivery.attempt_count + 1,
-            attempt: attempt_record(report, begun),
+            attempt: attempt_record(outcome, begun),
             verdict: verdict.clone(),
         };
         self.store.attempted(key, &done, now).await;
@@ -334,7 +340,7 @@ impl SinkWorker {
         &self,
         key: DeliveryKey,
         delivery: &Delivery,
-        report: &Report,
+        outcome: &AttemptOutcome,
         host: Option<&str>,
         wall: Time,
     ) -> Verdict {
@@ -348,15 +354,15 @@ impl SinkWorker {
                 passed_by: queue.passed_by(key),
             };
             let (taking, retry) = (queue.is_taking(now), &queue.limits().retry);
-            let Decision { next, sign } = decide(report, history, taking, retry, wall, rand::random());
-            let turned = queue.record(key, sign, report.asked(), now, rand::random());
+            let Decision { next, sign } = decide(outcome, history, taking, retry, wall, rand::random());
+            let turned = queue.record(key, sign, outcome.asked(), now, rand::random());
             (next, sign, turned)
         };
         // A callback that was forgotten meanwhile has no queue, and no delivery that its verdict could change.
         let judged = backlog.with(key, judge);
         let Some((next, sign, turned)) = judged else { return Verdict::PutOff(wall) };
         if let Some(origins) = backlog.callbacks() {
-            origins.record(key, sign, report.error.as_deref());
+            origins.record(key, sign, outcome.error.as_deref());
         }
         drop(backlog);
         let sink = &self.name;
@@ -366,7 +372,7 @@ impl SinkWorker {
             }
             Some(Turned::Opened) => {
                 self.metrics.sinks.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
-                let error = report.error.as_deref().unwrap_or_default();
+                let error = outcome.error.as_deref().unwrap_or_default();
                 tracing::warn!(
                     sink,
                     host,
@@ -381,10 +387,17 @@ impl SinkWorker {
         next
     }
 
-    fn count(&self, delivery: &Delivery, report: &Report, verdict: &Verdict, host: Option<&str>, now: Time) {
+    fn count(
+        &self,
+        delivery: &Delivery,
+        outcome: &AttemptOutcome,
+        verdict: &Verdict,
+        host: Option<&str>,
+        now: Time,
+    ) {
         let (sink, source, job_id) = (&self.name, &delivery.source, &delivery.job_id);
         let (event_id, attempt) = (&delivery.event_id, delivery.attempt_count + 1);
-        let error = report.error.as_deref().unwrap_or_default();
+        let error = outcome.error.as_deref().unwrap_or_default();
         let result = self.stats().count(verdict, error, now);
         match verdict {
             Verdict::Delivered => {
@@ -399,10 +412,10 @@ impl SinkWorker {
             }
         }
         self.metrics.sinks.attempts.with_label_values(&[sink.as_str(), result]).inc();
-        if let Some(class) = report.error_class {
+        if let Some(class) = outcome.error_class {
             self.metrics.sinks.failures.with_label_values(&[sink.as_str(), class.as_str()]).inc();
         }
-        let seconds = report.duration.as_secs_f64();
+        let seconds = outcome.duration.as_secs_f64();
         self.metrics.sinks.attempt_seconds.with_label_values(&[sink.as_str()]).observe(seconds);
     }
 

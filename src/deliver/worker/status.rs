@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::{
-    deliver::{outcome::Report, queue::Queue},
+    deliver::{outcome::AttemptOutcome, queue::Queue},
     model::{
         delivery::DeliveryAttempt,
         sink::{SinkState, SinkStatus},
@@ -31,7 +31,7 @@ pub(super) fn show(queue: &Queue, status: &mut SinkStatus, now: Instant, wall: T
 /// Shows an attempt as a span of the trace of its job.
 pub(super) fn attempt_span(
     delivery: &Delivery,
-    report: &Report,
+    outcome: &AttemptOutcome,
     span: TraceParent,
     start: Time,
     end: Time,
@@ -41,18 +41,25 @@ pub(super) fn attempt_span(
         ("tidings.event_id", text(&delivery.event_id)),
         ("tidings.attempt", number(delivery.attempt_count + 1)),
     ];
-    attributes.extend(report.status.map(|status| ("http.response.status_code", number(status))));
-    TraceSpan { name: "deliver", id: Some(span.span_id), start, end, attributes, error: report.error.clone() }
+    attributes.extend(outcome.status.map(|status| ("http.response.status_code", number(status))));
+    TraceSpan {
+        name: "deliver",
+        id: Some(span.span_id),
+        start,
+        end,
+        attributes,
+        error: outcome.error.clone(),
+    }
 }
 
 /// Shows an attempt as the API does.
-pub(super) fn attempt_record(report: &Report, at: Time) -> DeliveryAttempt {
+pub(super) fn attempt_record(outcome: &AttemptOutcome, at: Time) -> DeliveryAttempt {
     DeliveryAttempt {
         at,
-        duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
-        status: report.status,
-        error: report.error.clone(),
-        error_class: report.error_class,
-        response: report.response.clone(),
+        duration_ms: u64::try_from(outcome.duration.as_millis()).unwrap_or(u64::MAX),
+        status: outcome.status,
+        error: outcome.error.clone(),
+        error_class: outcome.error_class,
+        response: outcome.response.clone(),
     }
 }

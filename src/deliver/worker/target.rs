@@ -6,7 +6,7 @@ use crate::{
     deliver::{
         disk::{Claim, Disk},
         message::{Body, Message, Subject},
-        outcome::Report,
+        outcome::AttemptOutcome,
         queue::origins::CallbackOrigin,
         sink::Sink,
         webhook::{Callbacks, Webhook},
@@ -64,7 +64,7 @@ impl Target {
         event: &Event,
         span: TraceParent,
         now: Time,
-    ) -> Result<Report, StoreError> {
+    ) -> Result<AttemptOutcome, StoreError> {
         let message = Message { traceparent: Some(span), ..message(event, store) };
         let callbacks = match self {
             Self::Sink(Sink::Disk(disk)) => {
@@ -75,19 +75,19 @@ impl Target {
         };
         // Read afresh: a callback that was given again replaces the one before.
         let Some(callback) = store.watch(event.watch)?.and_then(|watch| watch.callback) else {
-            return Ok(Report::refused("the watch names no callback"));
+            return Ok(AttemptOutcome::refused("the watch names no callback"));
         };
         match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
             Ok(webhook) => Ok(webhook.attempt(&message, now).await),
-            Err(error) => Ok(Report::refused(error.to_string())),
+            Err(error) => Ok(AttemptOutcome::refused(error.to_string())),
         }
     }
 
     /// Sends a test event.
-    pub async fn test(&self, message: &Message, now: Time) -> Report {
+    pub async fn test(&self, message: &Message, now: Time) -> AttemptOutcome {
         match self {
             Self::Sink(sink) => sink.attempt(message, now).await,
-            Self::Callbacks(_) => Report::refused("callbacks have no address of their own to test"),
+            Self::Callbacks(_) => AttemptOutcome::refused("callbacks have no address of their own to test"),
         }
     }
 }
@@ -100,14 +100,14 @@ async fn write(
     store: &Store,
     (key, sink): (DeliveryKey, &str),
     watch: u64,
-) -> Result<Report, StoreError> {
+) -> Result<AttemptOutcome, StoreError> {
     let draft = match disk.draft(message).await {
         Ok(draft) => draft,
-        Err(report) => return Ok(*report),
+        Err(outcome) => return Ok(*outcome),
     };
     store.name_file(key, draft.mark(), draft.present()).await?;
     match draft.claim().await {
-        Claim::Done(report) => Ok(report),
+        Claim::Done(outcome) => Ok(outcome),
         Claim::Taken(draft, there) => {
             let owner = store.owner_of_file(watch, (key, sink), there)?;
             Ok(draft.settle(owner).await)
