@@ -53,7 +53,7 @@ enum State {
 
 /// Whether an attempt may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub enum Admission {
     /// It may.
     Attempt,
     /// From then on, as the probe.
@@ -67,7 +67,7 @@ pub enum Pass {
 pub struct Breaker {
     slots: VecDeque<Slot>,
     state: State,
-    /// Failed probes in a row.
+    /// Failed probes in a streak.
     failed_probes: usize,
     opened_at: Option<Instant>,
     /// Attempts in the window below which nothing is concluded.
@@ -89,11 +89,11 @@ impl Breaker {
 
     /// Whether an attempt may be made.
     #[must_use]
-    pub fn pass(&self) -> Pass {
+    pub fn admission(&self) -> Admission {
         match self.state {
-            State::Closed => Pass::Attempt,
-            State::Open { until } => Pass::Probe(until),
-            State::HalfOpen { .. } => Pass::Hold,
+            State::Closed => Admission::Attempt,
+            State::Open { until } => Admission::Probe(until),
+            State::HalfOpen { .. } => Admission::Hold,
         }
     }
 
@@ -283,9 +283,9 @@ mod tests {
         let start = Instant::now();
         let mut breaker = open(start);
         let first = start + Duration::from_secs(2);
-        assert_eq!(breaker.pass(), Pass::Probe(first));
+        assert_eq!(breaker.admission(), Admission::Probe(first));
         breaker.probe(key(1));
-        assert_eq!((breaker.state(), breaker.pass()), (BreakerState::HalfOpen, Pass::Hold));
+        assert_eq!((breaker.state(), breaker.admission()), (BreakerState::HalfOpen, Admission::Hold));
         // One that was under way when it opened does not count as the probe.
         assert!(!breaker.failed(key(9), &retry(), first, 0.5));
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
@@ -295,10 +295,10 @@ mod tests {
         assert_eq!(pauses(), [2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs));
         breaker.probe(key(3));
         breaker.abandoned(key(3), second);
-        assert_eq!(breaker.pass(), Pass::Probe(second));
+        assert_eq!(breaker.admission(), Admission::Probe(second));
         breaker.probe(key(4));
         assert!(breaker.taken(second));
-        assert_eq!((breaker.state(), breaker.pass()), (BreakerState::Closed, Pass::Attempt));
+        assert_eq!((breaker.state(), breaker.admission()), (BreakerState::Closed, Admission::Attempt));
         assert_eq!(breaker.success_share(second), Some(1.0));
     }
 
@@ -314,7 +314,7 @@ mod tests {
                 now += Duration::from_millis(gap);
                 let key = key(event);
                 match what {
-                    0 => if let Pass::Probe(until) = breaker.pass() && until <= now {
+                    0 => if let Admission::Probe(until) = breaker.admission() && until <= now {
                         prop_assert_eq!(probe, None);
                         breaker.probe(key);
                         probe = Some(key);

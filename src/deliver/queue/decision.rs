@@ -18,20 +18,20 @@ use crate::{
     deliver::{
         config::RetryConfig,
         outcome::{AttemptOutcome, AttemptResult},
-        queue::retry::{next_attempt, put_off},
+        queue::retry::{defer, next_attempt},
     },
     model::delivery::ErrorClass,
     store::Verdict,
     util::units::Time,
 };
 
-/// Attempts in a row that overload may cost a delivery without a step of its schedule.
+/// Attempts in a streak that overload may cost a delivery without a step of its schedule.
 const MAX_SPARED: u32 = 8;
 
 /// The total wait after which an attempt costs a step whatever the sink asks for.
 const MAX_SPARED_FOR: Duration = Duration::from_hours(24);
 
-/// Refusals in a row after which overload that others do not meet is the event's own failure.
+/// Refusals in a streak after which overload that others do not meet is the event's own failure.
 const OWN_OVERLOAD: u32 = 3;
 
 /// What is known of a delivery when its attempt ends.
@@ -39,7 +39,7 @@ const OWN_OVERLOAD: u32 = 3;
 pub struct History {
     /// Steps of the schedule it has used.
     pub step: u32,
-    /// Attempts in a row that cost no step.
+    /// Attempts in a streak that cost no step.
     pub spared: u32,
     /// Time it waited after attempts that cost no step, in total.
     pub spared_for: Duration,
@@ -49,7 +49,7 @@ pub struct History {
 
 /// What an attempt says about its sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub enum SinkSignal {
     /// It took the event.
     Works,
     /// It answers, and refuses this event.
@@ -73,7 +73,7 @@ pub struct Decision {
     /// The next step of the delivery.
     pub next: Verdict,
     /// What it says about the sink.
-    pub sign: Sign,
+    pub signal: SinkSignal,
 }
 
 /// Decides what an attempt means. `taking` says that the sink took an event within the last seconds; `random` lies
@@ -89,10 +89,10 @@ pub fn decide(
 ) -> Decision {
     let ours = matches!(outcome.error_class, Some(ErrorClass::Payload | ErrorClass::Internal));
     match &outcome.result {
-        AttemptResult::Delivered => return Decision { next: Verdict::Delivered, sign: Sign::Works },
+        AttemptResult::Delivered => return Decision { next: Verdict::Delivered, signal: SinkSignal::Works },
         AttemptResult::FailedForGood { reason } => {
-            let sign = if ours { Sign::Nothing } else { Sign::Refuses };
-            return Decision { next: Verdict::Dead(reason.clone()), sign };
+            let signal = if ours { SinkSignal::Nothing } else { SinkSignal::Refuses };
+            return Decision { next: Verdict::Dead(reason.clone()), signal };
         }
         AttemptResult::Failed { .. } => {}
     }
@@ -101,24 +101,24 @@ pub fn decide(
     let limited = outcome.status == Some(429) && asked.is_some();
     // A 503 that others do not meet is no wish of the whole sink.
     let silent = limited || (overload && asked.is_some() && !taking && !history.passed_by);
-    let sign = match outcome.status {
-        _ if ours => Sign::Nothing,
-        Some(400 | 409 | 413 | 415 | 422) => Sign::Refuses,
-        _ if overload && history.passed_by && history.spared >= OWN_OVERLOAD => Sign::FailsForOne,
-        _ if silent || (overload && taking) => Sign::Overloaded { quiet: asked.filter(|_| silent) },
-        _ if history.passed_by => Sign::FailsForOne,
-        _ => Sign::Fails,
+    let signal = match outcome.status {
+        _ if ours => SinkSignal::Nothing,
+        Some(400 | 409 | 413 | 415 | 422) => SinkSignal::Refuses,
+        _ if overload && history.passed_by && history.spared >= OWN_OVERLOAD => SinkSignal::FailsForOne,
+        _ if silent || (overload && taking) => SinkSignal::Overloaded { quiet: asked.filter(|_| silent) },
+        _ if history.passed_by => SinkSignal::FailsForOne,
+        _ => SinkSignal::Fails,
     };
     let spares = history.spared_for < MAX_SPARED_FOR
         && (limited || (overload && taking && history.spared < MAX_SPARED));
     let next = if spares {
-        Verdict::PutOff(put_off(retry, history.spared, asked, now, random))
+        Verdict::PutOff(defer(retry, history.spared, asked, now, random))
     } else {
         let error = outcome.error.as_deref().unwrap_or("it failed");
         let next = next_attempt(retry, history.step.saturating_add(1), asked, now, random);
         next.map_or_else(|| Verdict::Dead(format!("the last attempt failed: {error}")), Verdict::Retry)
     };
-    Decision { next, sign }
+    Decision { next, signal }
 }
 
 #[cfg(test)]
@@ -157,72 +157,72 @@ mod tests {
     fn each_attempt_means_one_thing_for_its_delivery_and_one_for_the_sink() {
         let retry =
             RetryConfig { schedule: vec![HumanDuration::secs(10), HumanDuration::secs(300)], jitter: 0.0 };
-        let quiet = |seconds| Sign::Overloaded { quiet: Some(Duration::from_secs(seconds)) };
-        let overloaded = Sign::Overloaded { quiet: None };
+        let quiet = |seconds| SinkSignal::Overloaded { quiet: Some(Duration::from_secs(seconds)) };
+        let overloaded = SinkSignal::Overloaded { quiet: None };
         let spared = History { spared: 3, ..FIRST };
         let weary = History { spared: MAX_SPARED, ..FIRST };
         let long = History { spared_for: MAX_SPARED_FOR, ..FIRST };
         let own = History { spared: OWN_OVERLOAD, ..PASSED };
         let ended = || Verdict::Dead("the last attempt failed: answered 422".to_owned());
         let retry_in = |seconds| Verdict::Retry(after(seconds));
-        let put_off = |seconds| Verdict::PutOff(after(seconds));
+        let defer = |seconds| Verdict::PutOff(after(seconds));
         let gone = Verdict::Dead("gone".to_owned());
         let table = [
-            (AttemptOutcome::delivered(Duration::ZERO), FIRST, false, Verdict::Delivered, Sign::Works),
+            (AttemptOutcome::delivered(Duration::ZERO), FIRST, false, Verdict::Delivered, SinkSignal::Works),
             // The event's own failures, whatever the others do.
-            (answered(400, None), FIRST, false, retry_in(10), Sign::Refuses),
-            (answered(409, None), FIRST, true, retry_in(10), Sign::Refuses),
-            (answered(413, Some(60)), FIRST, true, retry_in(60), Sign::Refuses),
-            (answered(415, None), PASSED, true, retry_in(10), Sign::Refuses),
-            (answered(422, None), History { step: 1, ..FIRST }, false, retry_in(300), Sign::Refuses),
-            (answered(422, None), LAST, false, ended(), Sign::Refuses),
-            (dead(410), FIRST, true, gone.clone(), Sign::Refuses),
-            (dead(413), FIRST, true, gone, Sign::Refuses),
+            (answered(400, None), FIRST, false, retry_in(10), SinkSignal::Refuses),
+            (answered(409, None), FIRST, true, retry_in(10), SinkSignal::Refuses),
+            (answered(413, Some(60)), FIRST, true, retry_in(60), SinkSignal::Refuses),
+            (answered(415, None), PASSED, true, retry_in(10), SinkSignal::Refuses),
+            (answered(422, None), History { step: 1, ..FIRST }, false, retry_in(300), SinkSignal::Refuses),
+            (answered(422, None), LAST, false, ended(), SinkSignal::Refuses),
+            (dead(410), FIRST, true, gone.clone(), SinkSignal::Refuses),
+            (dead(413), FIRST, true, gone, SinkSignal::Refuses),
             // The sink's.
-            (answered(500, None), FIRST, true, retry_in(10), Sign::Fails),
-            (answered(401, None), FIRST, true, retry_in(10), Sign::Fails),
-            (answered(403, None), FIRST, true, retry_in(10), Sign::Fails),
-            (answered(404, None), FIRST, true, retry_in(10), Sign::Fails),
-            (answered(405, None), FIRST, true, retry_in(10), Sign::Fails),
-            (answered(301, None), FIRST, true, retry_in(10), Sign::Fails),
-            (answered(500, Some(86_400 * 9)), FIRST, true, retry_in(86_400), Sign::Fails),
-            (broken(ErrorClass::Timeout), FIRST, true, retry_in(10), Sign::Fails),
-            (broken(ErrorClass::Connect), FIRST, false, retry_in(10), Sign::Fails),
-            (broken(ErrorClass::Config), FIRST, false, retry_in(10), Sign::Fails),
+            (answered(500, None), FIRST, true, retry_in(10), SinkSignal::Fails),
+            (answered(401, None), FIRST, true, retry_in(10), SinkSignal::Fails),
+            (answered(403, None), FIRST, true, retry_in(10), SinkSignal::Fails),
+            (answered(404, None), FIRST, true, retry_in(10), SinkSignal::Fails),
+            (answered(405, None), FIRST, true, retry_in(10), SinkSignal::Fails),
+            (answered(301, None), FIRST, true, retry_in(10), SinkSignal::Fails),
+            (answered(500, Some(86_400 * 9)), FIRST, true, retry_in(86_400), SinkSignal::Fails),
+            (broken(ErrorClass::Timeout), FIRST, true, retry_in(10), SinkSignal::Fails),
+            (broken(ErrorClass::Connect), FIRST, false, retry_in(10), SinkSignal::Fails),
+            (broken(ErrorClass::Config), FIRST, false, retry_in(10), SinkSignal::Fails),
             // A sink that took others since this one failed is well.
-            (answered(500, None), PASSED, true, retry_in(10), Sign::FailsForOne),
-            (broken(ErrorClass::Timeout), PASSED, false, retry_in(10), Sign::FailsForOne),
+            (answered(500, None), PASSED, true, retry_in(10), SinkSignal::FailsForOne),
+            (broken(ErrorClass::Timeout), PASSED, false, retry_in(10), SinkSignal::FailsForOne),
             // Overload.
-            (answered(503, None), FIRST, true, put_off(1), overloaded),
-            (answered(429, None), spared, true, put_off(8), overloaded),
-            (answered(503, Some(20)), FIRST, true, put_off(20), overloaded),
+            (answered(503, None), FIRST, true, defer(1), overloaded),
+            (answered(429, None), spared, true, defer(8), overloaded),
+            (answered(503, Some(20)), FIRST, true, defer(20), overloaded),
             (answered(503, None), weary, true, retry_in(10), overloaded),
-            (answered(503, None), FIRST, false, retry_in(10), Sign::Fails),
+            (answered(503, None), FIRST, false, retry_in(10), SinkSignal::Fails),
             (answered(503, Some(40)), FIRST, false, retry_in(40), quiet(40)),
-            (answered(503, Some(40)), PASSED, false, retry_in(40), Sign::FailsForOne),
-            (answered(429, None), FIRST, false, retry_in(10), Sign::Fails),
-            (answered(503, None), own, true, put_off(8), Sign::FailsForOne),
+            (answered(503, Some(40)), PASSED, false, retry_in(40), SinkSignal::FailsForOne),
+            (answered(429, None), FIRST, false, retry_in(10), SinkSignal::Fails),
+            (answered(503, None), own, true, defer(8), SinkSignal::FailsForOne),
             // It says itself when.
-            (answered(429, Some(7)), FIRST, false, put_off(7), quiet(7)),
-            (answered(429, Some(0)), FIRST, true, put_off(1), quiet(0)),
-            (answered(429, Some(86_400 * 9)), weary, false, put_off(86_400), quiet(86_400 * 9)),
-            (answered(429, Some(7)), LAST, true, put_off(7), quiet(7)),
+            (answered(429, Some(7)), FIRST, false, defer(7), quiet(7)),
+            (answered(429, Some(0)), FIRST, true, defer(1), quiet(0)),
+            (answered(429, Some(86_400 * 9)), weary, false, defer(86_400), quiet(86_400 * 9)),
+            (answered(429, Some(7)), LAST, true, defer(7), quiet(7)),
             (answered(429, Some(7)), long, true, retry_in(10), quiet(7)),
-            (answered(429, Some(7)), own, true, put_off(8), Sign::FailsForOne),
+            (answered(429, Some(7)), own, true, defer(8), SinkSignal::FailsForOne),
             // Nobody's.
-            (broken(ErrorClass::Payload), FIRST, false, retry_in(10), Sign::Nothing),
+            (broken(ErrorClass::Payload), FIRST, false, retry_in(10), SinkSignal::Nothing),
             (
                 AttemptOutcome::unreadable("lost"),
                 FIRST,
                 false,
                 Verdict::Dead("lost".to_owned()),
-                Sign::Nothing,
+                SinkSignal::Nothing,
             ),
-            (broken(ErrorClass::Internal), PASSED, true, retry_in(10), Sign::Nothing),
+            (broken(ErrorClass::Internal), PASSED, true, retry_in(10), SinkSignal::Nothing),
         ];
-        for (outcome, history, taking, next, sign) in table {
+        for (outcome, history, taking, next, signal) in table {
             let decision = decide(&outcome, history, taking, &retry, NOW, 0.0);
-            assert_eq!(decision, Decision { next, sign }, "{outcome:?} {history:?} {taking}");
+            assert_eq!(decision, Decision { next, signal }, "{outcome:?} {history:?} {taking}");
         }
     }
 

@@ -11,8 +11,8 @@ pub mod limits;
 pub mod origins;
 mod pace;
 pub mod retry;
-mod row;
-pub mod turns;
+mod streak;
+pub mod order;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,12 +20,12 @@ use tokio::time::Instant;
 
 use crate::{
     deliver::queue::{
-        breaker::{Breaker, Pass},
-        decision::Sign,
+        breaker::{Admission, Breaker},
+        decision::SinkSignal,
         limits::Limits,
         pace::Pace,
         retry::whole,
-        row::Row,
+        streak::FailureStreak,
     },
     store::DeliveryKey,
     util::{budget::Budget, due_queue::DueQueue},
@@ -46,7 +46,7 @@ const OVERDUE_PAUSE: Duration = Duration::from_millis(200);
 /// What the driver is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Attempt this delivery and tell [`Queue::record`], or tell [`Queue::put_off`]; then [`Queue::finish`].
+    /// Attempt this delivery and tell [`Queue::record`], or tell [`Queue::defer`]; then [`Queue::finish`].
     Take(DeliveryKey),
     /// Nothing is to be done before this time, or before somebody calls.
     Wait(Option<Instant>),
@@ -54,7 +54,7 @@ pub enum Next {
 
 /// What an attempt did to the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turned {
+pub enum BreakerChange {
     /// It opened.
     Opened,
     /// It closed.
@@ -63,14 +63,14 @@ pub enum Turned {
 
 /// An attempt in flight.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct InFlight {
     began: Instant,
-    failed: Option<Failed>,
+    failed: Option<LastFailure>,
 }
 
 /// The last failure of a delivery.
 #[derive(Clone, Copy, Debug)]
-struct Failed {
+struct LastFailure {
     /// Deliveries that the sink had taken by then.
     took: u64,
     /// It was the sink's; the delivery may go again from then on, as far as the sink is concerned.
@@ -86,12 +86,12 @@ pub struct Queue {
     /// Deliveries of which one failed.
     tried: DueQueue<DeliveryKey>,
     /// Those in `tried`.
-    failed: HashMap<DeliveryKey, Failed>,
-    running: HashMap<DeliveryKey, Run>,
+    failed: HashMap<DeliveryKey, LastFailure>,
+    running: HashMap<DeliveryKey, InFlight>,
     /// Deliveries that the sink took since the start, and when it took the last.
     took: u64,
     took_at: Option<Instant>,
-    row: Row,
+    streak: FailureStreak,
     breaker: Breaker,
     pace: Pace,
     rate: Option<Budget>,
@@ -112,7 +112,7 @@ impl Queue {
             running: HashMap::new(),
             took: 0,
             took_at: None,
-            row: Row::default(),
+            streak: FailureStreak::default(),
             breaker: Breaker::new(limits.breaker_attempts),
             pace: Pace::new(limits.first_in_flight, limits.max_in_flight),
             rate: limits.max_per_second.map(|rate| Budget::new(rate, now)),
@@ -194,7 +194,7 @@ impl Queue {
             return Next::Wait(Some(at));
         }
         let Some(key) = self.choose(now) else { return Next::Wait(None) };
-        self.running.insert(key, Run { began: now, failed: None });
+        self.running.insert(key, InFlight { began: now, failed: None });
         self.pace.spend(now);
         self.breaker.probe(key);
         Next::Take(key)
@@ -208,10 +208,10 @@ impl Queue {
             return None;
         }
         let due = self.fresh.next_due().into_iter().chain(self.tried.next_due()).min()?;
-        let probe_at = match self.breaker.pass() {
-            Pass::Attempt => None,
-            Pass::Probe(until) => Some(until.min(self.overdue_at(due))),
-            Pass::Hold => return None,
+        let probe_at = match self.breaker.admission() {
+            Admission::Attempt => None,
+            Admission::Probe(until) => Some(until.min(self.overdue_at(due))),
+            Admission::Hold => return None,
         };
         [Some(due), self.quiet_until, probe_at, self.pace.next()].into_iter().flatten().max()
     }
@@ -225,9 +225,9 @@ impl Queue {
     }
 
     /// The delivery to attempt: the one due the longest. While the sink is in trouble those that failed before and
-    /// the others take turns, so that no event is the probe again and again, and none holds up the others.
+    /// the others take order, so that no event is the probe again and again, and none holds up the others.
     fn choose(&mut self, now: Instant) -> Option<DeliveryKey> {
-        let troubled = self.breaker.pass() != Pass::Attempt || self.pace.rate().is_some();
+        let troubled = self.breaker.admission() != Admission::Attempt || self.pace.rate().is_some();
         let fresh = if troubled {
             self.fresh_next = !self.fresh_next;
             !self.fresh_next
@@ -262,44 +262,44 @@ impl Queue {
     pub fn record(
         &mut self,
         key: DeliveryKey,
-        sign: Sign,
+        signal: SinkSignal,
         asked: Option<Duration>,
         now: Instant,
         random: f64,
-    ) -> Option<Turned> {
+    ) -> Option<BreakerChange> {
         let began = self.running.get(&key).map_or(now, |run| run.began);
-        if sign == Sign::Works {
+        if signal == SinkSignal::Works {
             self.pace.taken(now);
-            let turned = self.answered(now);
-            if turned.is_some() {
+            let change = self.answered(now);
+            if change.is_some() {
                 self.bring_forward(now);
             }
-            (self.took, self.took_at, self.row) = (self.took + 1, Some(now), Row::default());
-            return turned;
+            (self.took, self.took_at, self.streak) = (self.took + 1, Some(now), FailureStreak::default());
+            return change;
         }
         if let Some(run) = self.running.get_mut(&key) {
-            let outage = (sign == Sign::Fails).then(|| now + asked.unwrap_or_default().min(LONGEST));
-            run.failed = Some(Failed { took: self.took, outage });
+            let outage = (signal == SinkSignal::Fails).then(|| now + asked.unwrap_or_default().min(LONGEST));
+            run.failed = Some(LastFailure { took: self.took, outage });
         }
-        if sign != Sign::Nothing {
-            self.row.failed(key, sign, now);
+        if signal != SinkSignal::Nothing {
+            self.streak.failed(key, signal, now);
         }
-        match sign {
-            Sign::Refuses if self.breaker.pass() != Pass::Attempt => self.answered(now),
-            Sign::Works | Sign::Nothing | Sign::Refuses => None,
-            Sign::Fails => {
+        match signal {
+            SinkSignal::Refuses if self.breaker.admission() != Admission::Attempt => self.answered(now),
+            SinkSignal::Works | SinkSignal::Nothing | SinkSignal::Refuses => None,
+            SinkSignal::Fails => {
                 self.pace.failed(began, now);
                 let opened = self.breaker.failed(key, &self.limits.retry, now, random);
-                opened.then_some(Turned::Opened)
+                opened.then_some(BreakerChange::Opened)
             }
-            Sign::FailsForOne => {
+            SinkSignal::FailsForOne => {
                 self.breaker.failed_probe(key, &self.limits.retry, now, random);
                 None
             }
-            Sign::Overloaded { quiet } => {
+            SinkSignal::Overloaded { quiet } => {
                 self.breaker.failed_probe(key, &self.limits.retry, now, random);
                 match quiet.filter(|wait| !wait.is_zero()) {
-                    Some(wait) => self.keep_quiet(wait, began, now),
+                    Some(wait) => self.throttle(wait, began, now),
                     None => self.pace.overloaded(began, now),
                 }
                 None
@@ -308,10 +308,10 @@ impl Queue {
     }
 
     /// The sink answered as one that works.
-    fn answered(&mut self, now: Instant) -> Option<Turned> {
+    fn answered(&mut self, now: Instant) -> Option<BreakerChange> {
         self.breaker.taken(now).then(|| {
             self.pace.restart(now);
-            Turned::Closed
+            BreakerChange::Closed
         })
     }
 
@@ -328,14 +328,14 @@ impl Queue {
     }
 
     /// Sends nothing for a while; afterwards deliveries go out one by one at first.
-    fn keep_quiet(&mut self, wait: Duration, began: Instant, now: Instant) {
+    fn throttle(&mut self, wait: Duration, began: Instant, now: Instant) {
         let until = now + wait.min(MAX_QUIET);
         self.quiet_until = self.quiet_until.max(Some(until));
         self.pace.silenced(began, until, now);
     }
 
     /// Makes a delivery that was taken due later, without an attempt, unless something made it due meanwhile.
-    pub fn put_off(&mut self, key: DeliveryKey, at: Instant) {
+    pub fn defer(&mut self, key: DeliveryKey, at: Instant) {
         if self.due(key).is_none() {
             self.schedule(key, at);
         }
@@ -385,13 +385,13 @@ impl Queue {
     /// Whether the sink keeps failing.
     #[must_use]
     pub fn is_failing(&self, now: Instant) -> bool {
-        self.breaker.pass() != Pass::Attempt || self.row.is_failing(now)
+        self.breaker.admission() != Admission::Attempt || self.streak.is_failing(now)
     }
 
     /// Attempts that failed since the last success.
     #[must_use]
     pub fn failures_in_row(&self) -> u64 {
-        self.row.count()
+        self.streak.count()
     }
 
     /// Until when nothing is sent, because the sink asked for it.

@@ -13,7 +13,7 @@ use url::Url;
 use crate::{
     deliver::{
         config::RetryConfig,
-        queue::{Next, Queue, decision::Sign, limits::Limits},
+        queue::{Next, Queue, decision::SinkSignal, limits::Limits},
     },
     model::sink::{OriginStatus, SinkState},
     store::DeliveryKey,
@@ -100,7 +100,7 @@ pub struct Origins {
     hosts: HashMap<Arc<str>, Host>,
     of: HashMap<DeliveryKey, Arc<str>>,
     /// Deliveries whose origin is not known yet, with the time at which they are due.
-    unplaced: BTreeMap<DeliveryKey, Instant>,
+    unassigned: BTreeMap<DeliveryKey, Instant>,
     /// Attempts in flight: whether each counts as one to an unproven host.
     running: HashMap<DeliveryKey, bool>,
     unproven: usize,
@@ -125,7 +125,7 @@ impl Origins {
             waiting: BTreeSet::new(),
             hosts: HashMap::new(),
             of: HashMap::new(),
-            unplaced: BTreeMap::new(),
+            unassigned: BTreeMap::new(),
             running: HashMap::new(),
             unproven: 0,
             paused: false,
@@ -141,26 +141,26 @@ impl Origins {
     /// Makes a delivery due at `at`.
     pub fn schedule(&mut self, key: DeliveryKey, at: Instant) {
         if self.with(key, |queue| queue.schedule(key, at)).is_none() {
-            self.unplaced.insert(key, at);
+            self.unassigned.insert(key, at);
         }
     }
 
     /// Makes a delivery due, unless it is known.
     pub fn take_over(&mut self, key: DeliveryKey, at: Instant) {
         if !self.of.contains_key(&key) {
-            self.unplaced.entry(key).or_insert(at);
+            self.unassigned.entry(key).or_insert(at);
         }
     }
 
     /// A delivery whose origin is not known yet.
     #[must_use]
-    pub fn unplaced(&self) -> Option<DeliveryKey> {
-        self.unplaced.first_key_value().map(|(key, _)| *key)
+    pub fn unassigned(&self) -> Option<DeliveryKey> {
+        self.unassigned.first_key_value().map(|(key, _)| *key)
     }
 
     /// Tells the origin of a delivery; `None` when the delivery is gone.
-    pub fn place(&mut self, key: DeliveryKey, to: Option<&CallbackOrigin>, now: Instant) {
-        let (Some(at), Some(to)) = (self.unplaced.remove(&key), to) else { return };
+    pub fn assign_origin(&mut self, key: DeliveryKey, to: Option<&CallbackOrigin>, now: Instant) {
+        let (Some(at), Some(to)) = (self.unassigned.remove(&key), to) else { return };
         let origin: Arc<str> = to.origin.as_str().into();
         if !self.lanes.contains_key(&origin) {
             let host: Arc<str> = to.host.as_str().into();
@@ -177,14 +177,14 @@ impl Origins {
 
     /// Forgets a delivery that is gone.
     pub fn forget(&mut self, key: DeliveryKey) {
-        self.unplaced.remove(&key);
+        self.unassigned.remove(&key);
         self.with(key, |queue| queue.forget(key));
         self.tidy(key);
     }
 
     /// Everything that waits, each with the time at which it is due.
     pub fn drain(&mut self) -> Vec<(DeliveryKey, Instant)> {
-        let mut all: Vec<(DeliveryKey, Instant)> = std::mem::take(&mut self.unplaced).into_iter().collect();
+        let mut all: Vec<(DeliveryKey, Instant)> = std::mem::take(&mut self.unassigned).into_iter().collect();
         let keys: Vec<DeliveryKey> = self.of.keys().copied().collect();
         all.extend(self.lanes.values_mut().flat_map(|lane| lane.queue.drain()));
         for key in keys {
@@ -264,15 +264,17 @@ impl Origins {
     }
 
     /// Notes what an attempt said about its host.
-    pub fn record(&mut self, key: DeliveryKey, sign: Sign, error: Option<&str>) {
+    pub fn record(&mut self, key: DeliveryKey, signal: SinkSignal, error: Option<&str>) {
         let lane = self.of.get(&key).and_then(|origin| self.lanes.get_mut(origin));
         let Some(lane) = lane else { return };
         lane.last_error = error.map(str::to_owned);
         let Some(host) = self.hosts.get_mut(&lane.host) else { return };
-        (host.proven, host.window) = match sign {
-            Sign::Works | Sign::Refuses => (true, (host.window + 1).min(MAX_PER_HOST)),
-            Sign::Nothing => return,
-            Sign::Fails | Sign::FailsForOne | Sign::Overloaded { .. } => (false, (host.window / 2).max(1)),
+        (host.proven, host.window) = match signal {
+            SinkSignal::Works | SinkSignal::Refuses => (true, (host.window + 1).min(MAX_PER_HOST)),
+            SinkSignal::Nothing => return,
+            SinkSignal::Fails | SinkSignal::FailsForOne | SinkSignal::Overloaded { .. } => {
+                (false, (host.window / 2).max(1))
+            }
         };
     }
 
@@ -346,13 +348,13 @@ impl Origins {
     /// Pending deliveries: in all, and of these in flight.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (self.of.len() + self.unplaced.len(), self.running.len())
+        (self.of.len() + self.unassigned.len(), self.running.len())
     }
 
     /// The delivery of the oldest event.
     #[must_use]
     pub fn oldest(&self) -> Option<DeliveryKey> {
-        self.of.keys().chain(self.unplaced.keys()).min().copied()
+        self.of.keys().chain(self.unassigned.keys()).min().copied()
     }
 
     /// The origins: those that fail first, then those with the most deliveries.

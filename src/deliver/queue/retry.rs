@@ -40,10 +40,10 @@ pub fn wait_for(config: &RetryConfig, due: Time, now: Time) -> Duration {
 /// The first wait after an attempt that costs no step, and the longest that the sink does not ask for.
 const PUT_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// When the attempt after `spared` attempts in a row that cost no step is due: soon at first, then less and less
+/// When the attempt after `spared` attempts in a streak that cost no step is due: soon at first, then less and less
 /// often, up to half longer as `random` says, and never earlier than `retry_after`.
 #[must_use]
-pub fn put_off(
+pub fn defer(
     config: &RetryConfig,
     spared: u32,
     retry_after: Option<Duration>,

@@ -117,7 +117,7 @@ fn deliver_refused(
         let outcome = if status == 204 { AttemptOutcome::delivered(Duration::ZERO) } else { refusal() };
         let at = start + now;
         let decision = decide(&outcome, *known, queue.is_taking(at), &retry, wall.after(now), 0.5);
-        queue.record(key, decision.sign, outcome.asked(), at, 0.5);
+        queue.record(key, decision.signal, outcome.asked(), at, 0.5);
         outcome.refused += usize::from(status == 503);
         let again = match decision.next {
             Verdict::Retry(at) => {

@@ -31,9 +31,9 @@ fn take(queue: &mut Queue, now: Instant) -> DeliveryKey {
 }
 
 /// One attempt of what is due, with this result; it is due again at `again`.
-fn attempt(queue: &mut Queue, now: Instant, sign: Sign, again: Option<Instant>) -> DeliveryKey {
+fn attempt(queue: &mut Queue, now: Instant, signal: SinkSignal, again: Option<Instant>) -> DeliveryKey {
     let key = take(queue, now);
-    queue.record(key, sign, None, now, 0.5);
+    queue.record(key, signal, None, now, 0.5);
     queue.finish(key, again, now);
     key
 }
@@ -45,7 +45,7 @@ fn failing(now: Instant) -> Queue {
     for event in 0..10 {
         let at = if event == 0 { begun } else { now };
         queue.schedule(key(event), at);
-        assert_eq!(attempt(&mut queue, at, Sign::Fails, Some(now + HOUR)), key(event));
+        assert_eq!(attempt(&mut queue, at, SinkSignal::Fails, Some(now + HOUR)), key(event));
     }
     assert_eq!(queue.breaker().state(), BreakerState::Open);
     queue
@@ -84,14 +84,14 @@ fn a_silence_that_was_asked_for_ends_one_by_one() {
     let start = Instant::now();
     let mut queue = Queue::new(Limits { max_in_flight: 16, first_in_flight: 16, ..limits() }, start);
     (1..=30).for_each(|event| queue.schedule(key(event), start));
-    let quiet = Sign::Overloaded { quiet: Some(HOUR) };
+    let quiet = SinkSignal::Overloaded { quiet: Some(HOUR) };
     attempt(&mut queue, start, quiet, Some(start + HOUR));
     let end = start + MAX_QUIET;
     assert_eq!(queue.next(start), Next::Wait(Some(end)));
     assert_eq!(queue.quiet_until(start), Some(end));
     take(&mut queue, end);
     assert_eq!(queue.next(end + SECOND), Next::Wait(None), "one at a time");
-    queue.record(key(2), Sign::Works, None, end + SECOND, 0.5);
+    queue.record(key(2), SinkSignal::Works, None, end + SECOND, 0.5);
     queue.finish(key(2), None, end + SECOND);
     let taken = (0..1000).filter(|_| matches!(queue.next(end + SECOND), Next::Take(_))).count();
     assert!((1..=2).contains(&taken), "{taken} after the first success");
@@ -106,12 +106,12 @@ fn an_open_breaker_lets_due_deliveries_wait_and_a_success_lets_them_go() {
     assert_eq!(queue.next(start), Next::Wait(Some(probe_at)));
     assert_eq!(take(&mut queue, probe_at), key(20), "the oldest is the probe");
     assert_eq!(queue.next(probe_at), Next::Wait(None), "and the only one");
-    assert_eq!(queue.record(key(20), Sign::Works, None, probe_at, 0.5), Some(Turned::Closed));
+    assert_eq!(queue.record(key(20), SinkSignal::Works, None, probe_at, 0.5), Some(BreakerChange::Closed));
     queue.finish(key(20), None, probe_at);
     assert_eq!(
-        attempt(&mut queue, probe_at, Sign::Works, None),
+        attempt(&mut queue, probe_at, SinkSignal::Works, None),
         key(0),
-        "what failed takes turns with what did not"
+        "what failed takes order with what did not"
     );
     assert!(!queue.is_failing(probe_at));
 }
@@ -127,7 +127,7 @@ fn probes_are_now_one_that_failed_before_and_now_another() {
         match queue.next(now) {
             Next::Take(key) => {
                 probes.push(key.event);
-                queue.record(key, Sign::Fails, None, now, 0.5);
+                queue.record(key, SinkSignal::Fails, None, now, 0.5);
                 queue.finish(key, Some(now + SECOND), now);
             }
             Next::Wait(at) => now = at.unwrap(),
@@ -146,7 +146,7 @@ fn a_probe_that_says_nothing_hands_on_to_the_next() {
     let now = start + 11 * SECOND;
     (20..22).for_each(|event| queue.schedule(key(event), now));
     assert_eq!(take(&mut queue, now), key(20));
-    queue.put_off(key(20), now + HOUR);
+    queue.defer(key(20), now + HOUR);
     queue.refund(now);
     queue.finish(key(20), None, now);
     assert_eq!(take(&mut queue, now), key(21));
@@ -159,7 +159,7 @@ fn events_that_are_refused_never_open_it_and_close_it_when_open() {
     for event in 0..100 {
         let now = start + event * SECOND / 4;
         queue.schedule(key(u64::from(event)), now);
-        attempt(&mut queue, now, Sign::Refuses, Some(now + HOUR));
+        attempt(&mut queue, now, SinkSignal::Refuses, Some(now + HOUR));
         assert_eq!(queue.breaker().state(), BreakerState::Closed);
     }
     assert!(queue.is_failing(start), "it took none of a hundred");
@@ -167,7 +167,7 @@ fn events_that_are_refused_never_open_it_and_close_it_when_open() {
     let mut queue = failing(start);
     let probe_at = start + 10 * SECOND;
     queue.schedule(key(20), probe_at);
-    attempt(&mut queue, probe_at, Sign::Refuses, Some(probe_at + HOUR));
+    attempt(&mut queue, probe_at, SinkSignal::Refuses, Some(probe_at + HOUR));
     assert_eq!(queue.breaker().state(), BreakerState::Closed, "it answers");
 }
 
@@ -176,12 +176,12 @@ fn a_delivery_that_failed_alone_is_known_for_it() {
     let now = Instant::now();
     let mut queue = Queue::new(limits(), now);
     queue.schedule(key(1), now);
-    attempt(&mut queue, now, Sign::Fails, Some(now));
+    attempt(&mut queue, now, SinkSignal::Fails, Some(now));
     assert!(!queue.passed_by(key(1)));
     queue.schedule(key(2), now);
-    attempt(&mut queue, now, Sign::Fails, Some(now + HOUR));
+    attempt(&mut queue, now, SinkSignal::Fails, Some(now + HOUR));
     assert_eq!(take(&mut queue, now), key(1));
-    queue.record(key(1), Sign::Works, None, now, 0.5);
+    queue.record(key(1), SinkSignal::Works, None, now, 0.5);
     queue.finish(key(1), None, now);
     assert!(queue.passed_by(key(2)) && queue.is_taking(now) && !queue.passed_by(key(1)));
 }
@@ -197,7 +197,7 @@ fn what_waits_for_longer_than_its_schedule_is_tried_soon() {
         match queue.next(now) {
             Next::Take(key) => {
                 tried += 1;
-                queue.record(key, Sign::Fails, None, now, 0.5);
+                queue.record(key, SinkSignal::Fails, None, now, 0.5);
                 queue.finish(key, Some(now + HOUR), now);
             }
             Next::Wait(at) => now = at.unwrap_or(start + HOUR),
@@ -213,18 +213,18 @@ fn what_failed_in_an_outage_goes_again_when_it_is_over() {
     let probe_at = start + 10 * SECOND;
     queue.schedule(key(20), probe_at);
     assert_eq!(take(&mut queue, probe_at), key(20));
-    queue.record(key(20), Sign::Fails, Some(100 * SECOND), probe_at, 0.5);
+    queue.record(key(20), SinkSignal::Fails, Some(100 * SECOND), probe_at, 0.5);
     queue.finish(key(20), Some(probe_at + HOUR), probe_at);
     let second = probe_at + 60 * SECOND;
     queue.schedule(key(21), second);
-    assert_eq!(attempt(&mut queue, second, Sign::Works, None), key(21));
+    assert_eq!(attempt(&mut queue, second, SinkSignal::Works, None), key(21));
     let mut times = Vec::new();
     let mut now = second;
     while queue.counts().0 > 0 {
         match queue.next(now) {
             Next::Take(key) => {
                 times.push((key.event, now - second));
-                queue.record(key, Sign::Works, None, now, 0.5);
+                queue.record(key, SinkSignal::Works, None, now, 0.5);
                 queue.finish(key, None, now);
             }
             Next::Wait(at) => now = at.unwrap(),
@@ -241,8 +241,12 @@ fn a_reset_closes_it_and_ends_a_silence() {
     let mut queue = failing(start);
     queue.schedule(key(20), start);
     assert!(queue.reset(start));
-    assert_eq!(attempt(&mut queue, start, Sign::Overloaded { quiet: Some(HOUR) }, None), key(20));
+    assert_eq!(attempt(&mut queue, start, SinkSignal::Overloaded { quiet: Some(HOUR) }, None), key(20));
     queue.schedule(key(21), start);
     assert!(!queue.reset(start + SECOND));
-    assert_eq!(attempt(&mut queue, start + SECOND, Sign::Works, None), key(0), "what failed takes turns");
+    assert_eq!(
+        attempt(&mut queue, start + SECOND, SinkSignal::Works, None),
+        key(0),
+        "what failed takes order"
+    );
 }

@@ -27,11 +27,11 @@ use crate::{
         message::Message,
         outcome::AttemptOutcome,
         queue::{
-            Next, Queue, Turned,
+            BreakerChange, Next, Queue,
             backlog::Backlog,
             decision::{Decision, History, decide},
+            order::{JobOrder, JobTurn},
             retry::wait_for,
-            turns::{Turn, Turns},
         },
         worker::{
             stats::SinkStats,
@@ -67,7 +67,7 @@ pub struct SinkWorker {
     backlog: Mutex<Backlog>,
     wake: Notify,
     stats: Mutex<SinkStats>,
-    turns: Turns,
+    order: JobOrder,
 }
 
 impl SinkWorker {
@@ -83,7 +83,7 @@ impl SinkWorker {
             backlog: Mutex::new(backlog),
             wake: Notify::new(),
             stats: Mutex::default(),
-            turns: Turns::default(),
+            order: JobOrder::default(),
         }
     }
 
@@ -185,7 +185,7 @@ impl SinkWorker {
         let mut tasks = JoinSet::new();
         let mut running: HashMap<Id, DeliveryKey> = HashMap::new();
         while !stop.is_cancelled() {
-            let again = self.place();
+            let again = self.assign_origins();
             let next = self.backlog().next(Instant::now());
             let until = match next {
                 Next::Take(key) => {
@@ -209,13 +209,13 @@ impl SinkWorker {
     }
 
     /// Finds out where callbacks go that are new, a bounded number at a time. Returns when to go on.
-    fn place(&self) -> Option<Instant> {
+    fn assign_origins(&self) -> Option<Instant> {
         for _ in 0..PLACED_AT_ONCE {
-            let key = self.backlog().callbacks()?.unplaced()?;
+            let key = self.backlog().callbacks()?.unassigned()?;
             let Ok(origin) = Target::callback_origin(&self.store, key) else {
                 return Some(Instant::now() + STORE_PATIENCE);
             };
-            self.backlog().callbacks()?.place(key, origin.as_ref(), Instant::now());
+            self.backlog().callbacks()?.assign_origin(key, origin.as_ref(), Instant::now());
         }
         Some(Instant::now())
     }
@@ -312,16 +312,16 @@ impl SinkWorker {
 
     /// Takes the turn of a delivery to an ordered sink. `None` when another delivery of its job goes first; the
     /// delivery is put off, and woken when the other one ends.
-    fn turn(&self, key: DeliveryKey, delivery: &Delivery) -> Result<Option<Turn<'_>>, StoreError> {
+    fn turn(&self, key: DeliveryKey, delivery: &Delivery) -> Result<Option<JobTurn<'_>>, StoreError> {
         let first = self.store.first_pending(delivery.watch, &self.name, Some(key.event))?;
         let wait = match first {
             Some((_, due)) => due.since(clock::now()),
-            None => match self.turns.take(delivery.watch) {
+            None => match self.order.take(delivery.watch) {
                 Some(turn) => return Ok(Some(turn)),
                 None => Duration::ZERO,
             },
         };
-        self.backlog().with(key, |queue| queue.put_off(key, Instant::now() + wait + TURN_PATIENCE));
+        self.backlog().with(key, |queue| queue.defer(key, Instant::now() + wait + TURN_PATIENCE));
         Ok(None)
     }
 
@@ -354,23 +354,23 @@ impl SinkWorker {
                 passed_by: queue.passed_by(key),
             };
             let (taking, retry) = (queue.is_taking(now), &queue.limits().retry);
-            let Decision { next, sign } = decide(outcome, history, taking, retry, wall, rand::random());
-            let turned = queue.record(key, sign, outcome.asked(), now, rand::random());
-            (next, sign, turned)
+            let Decision { next, signal } = decide(outcome, history, taking, retry, wall, rand::random());
+            let change = queue.record(key, signal, outcome.asked(), now, rand::random());
+            (next, signal, change)
         };
         // A callback that was forgotten meanwhile has no queue, and no delivery that its verdict could change.
         let judged = backlog.with(key, judge);
-        let Some((next, sign, turned)) = judged else { return Verdict::PutOff(wall) };
+        let Some((next, signal, change)) = judged else { return Verdict::PutOff(wall) };
         if let Some(origins) = backlog.callbacks() {
-            origins.record(key, sign, outcome.error.as_deref());
+            origins.record(key, signal, outcome.error.as_deref());
         }
         drop(backlog);
         let sink = &self.name;
-        match turned {
-            Some(Turned::Closed) => {
+        match change {
+            Some(BreakerChange::Closed) => {
                 tracing::info!(sink, host, "the sink works again; its breaker is closed");
             }
-            Some(Turned::Opened) => {
+            Some(BreakerChange::Opened) => {
                 self.metrics.sinks.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
                 let error = outcome.error.as_deref().unwrap_or_default();
                 tracing::warn!(
@@ -429,7 +429,7 @@ impl SinkWorker {
 }
 
 /// A delivery that is pending, and its turn at an ordered sink.
-type Prepared<'a> = (Delivery, Option<Turn<'a>>);
+type Prepared<'a> = (Delivery, Option<JobTurn<'a>>);
 
 /// When the event of a delivery was made; `None` when it is gone or the store cannot be read now.
 pub(super) fn event_created_at(store: &Store, key: DeliveryKey) -> Option<Time> {

@@ -16,8 +16,8 @@ fn origins() -> Origins {
 
 fn add(origins: &mut Origins, event: u64, url: &str, now: Instant) {
     origins.schedule(key(event), now);
-    assert_eq!(origins.unplaced(), Some(key(event)));
-    origins.place(key(event), Some(&CallbackOrigin::of(url)), now);
+    assert_eq!(origins.unassigned(), Some(key(event)));
+    origins.assign_origin(key(event), Some(&CallbackOrigin::of(url)), now);
 }
 
 /// Everything that may go now.
@@ -29,11 +29,11 @@ fn take(origins: &mut Origins, now: Instant) -> Vec<u64> {
     taken
 }
 
-fn end(origins: &mut Origins, event: u64, sign: Sign, now: Instant) {
+fn end(origins: &mut Origins, event: u64, signal: SinkSignal, now: Instant) {
     let key = key(event);
-    origins.with(key, |queue| queue.record(key, sign, None, now, 0.5));
-    origins.record(key, sign, None);
-    let again = (sign != Sign::Works).then(|| now + Duration::from_secs(5));
+    origins.with(key, |queue| queue.record(key, signal, None, now, 0.5));
+    origins.record(key, signal, None);
+    let again = (signal != SinkSignal::Works).then(|| now + Duration::from_secs(5));
     origins.finish(key, again, now);
 }
 
@@ -54,11 +54,11 @@ fn hosts_that_hang_hold_a_few_attempts_and_delay_nobody() {
         now += Duration::from_millis(10);
         add(&mut origins, event, "http://fast.example/", now);
         assert_eq!(take(&mut origins, now), [event]);
-        end(&mut origins, event, Sign::Works, now);
+        end(&mut origins, event, SinkSignal::Works, now);
     }
     now = start + TIMEOUT;
     for event in hanging {
-        end(&mut origins, event, Sign::Fails, now);
+        end(&mut origins, event, SinkSignal::Fails, now);
     }
     assert_eq!(take(&mut origins, now).len(), 4 + 1, "a host that failed has one attempt in flight");
 }
@@ -78,12 +78,12 @@ fn ports_that_hang_do_not_keep_one_of_the_same_host_from_its_turn() {
             let taken = take(&mut origins, now);
             assert!(taken.contains(&good), "{taken:?} beside {hanging:?}");
             hanging.extend(taken.into_iter().filter(|event| *event != good));
-            end(&mut origins, good, Sign::Works, now);
+            end(&mut origins, good, SinkSignal::Works, now);
             good += 1;
         }
         now += TIMEOUT;
         for event in hanging {
-            end(&mut origins, event, Sign::Fails, now);
+            end(&mut origins, event, SinkSignal::Fails, now);
         }
     }
 }
@@ -103,7 +103,7 @@ fn a_host_that_takes_them_gets_its_share_quickly() {
         }
         rounds.push(taken.len());
         for event in taken {
-            end(&mut origins, event, Sign::Works, start);
+            end(&mut origins, event, SinkSignal::Works, start);
         }
     }
     assert_eq!(rounds[..4], [1, 2, 4, MAX_PER_HOST], "{rounds:?}");
@@ -117,7 +117,7 @@ fn a_thousand_hosts_that_hang_leave_room_for_one_that_works() {
     let mut origins = origins();
     add(&mut origins, 0, "http://fast.example/", start);
     assert_eq!(take(&mut origins, start), [0]);
-    end(&mut origins, 0, Sign::Works, start);
+    end(&mut origins, 0, SinkSignal::Works, start);
     for event in 1..1000 {
         add(&mut origins, event, &format!("http://slow{event}.example/"), start);
     }
@@ -139,7 +139,7 @@ fn nothing_is_kept_of_origins_that_are_done() {
             break;
         }
         for event in taken {
-            end(&mut origins, event, Sign::Works, start);
+            end(&mut origins, event, SinkSignal::Works, start);
         }
     }
     assert!(origins.lanes.is_empty() && origins.of.is_empty() && origins.agenda.is_empty());
@@ -162,7 +162,7 @@ fn an_origin_that_fails_is_probed_and_shown() {
         let taken = take(&mut origins, now);
         assert_eq!(taken.len(), 1);
         now += TIMEOUT;
-        end(&mut origins, taken[0], Sign::Fails, now);
+        end(&mut origins, taken[0], SinkSignal::Fails, now);
     }
     assert_eq!(take(&mut origins, now), [0_u64; 0], "its breaker is open");
     let status = &origins.statuses(now)[0];

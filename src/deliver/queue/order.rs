@@ -8,21 +8,21 @@ use std::{
 /// The watches with an attempt in flight. What is pending is in the store; this also covers an earlier event that
 /// is sent again while a later one is in flight.
 #[derive(Debug, Default)]
-pub struct Turns(Mutex<HashSet<u64>>);
+pub struct JobOrder(Mutex<HashSet<u64>>);
 
 /// The right to attempt a delivery of a watch; ends when dropped.
 #[derive(Debug)]
-pub struct Turn<'a> {
-    turns: &'a Turns,
+pub struct JobTurn<'a> {
+    order: &'a JobOrder,
     watch: u64,
 }
 
-impl Turns {
+impl JobOrder {
     /// Takes the turn of a watch; `None` while another delivery of it has the turn.
-    pub fn take(&self, watch: u64) -> Option<Turn<'_>> {
+    pub fn take(&self, watch: u64) -> Option<JobTurn<'_>> {
         // Only a turn that was taken may exist: one that is dropped ends it.
         let free = self.lock().insert(watch);
-        free.then(|| Turn { turns: self, watch })
+        free.then(|| JobTurn { order: self, watch })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<u64>> {
@@ -30,9 +30,9 @@ impl Turns {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for JobTurn<'_> {
     fn drop(&mut self) {
-        self.turns.lock().remove(&self.watch);
+        self.order.lock().remove(&self.watch);
     }
 }
 
@@ -42,11 +42,11 @@ mod tests {
 
     #[test]
     fn a_watch_has_one_turn_at_a_time() {
-        let turns = Turns::default();
-        let first = turns.take(1);
-        assert!(first.is_some() && turns.take(2).is_some());
-        assert!(turns.take(1).is_none() && turns.take(1).is_none());
+        let order = JobOrder::default();
+        let first = order.take(1);
+        assert!(first.is_some() && order.take(2).is_some());
+        assert!(order.take(1).is_none() && order.take(1).is_none());
         drop(first);
-        turns.take(1).unwrap();
+        order.take(1).unwrap();
     }
 }

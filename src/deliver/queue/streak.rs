@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{deliver::queue::decision::Sign, store::DeliveryKey};
+use crate::{deliver::queue::decision::SinkSignal, store::DeliveryKey};
 
-/// Failures in a row after which a sink is failing.
+/// Failures in a streak after which a sink is failing.
 const MANY: u32 = 3;
 
 /// The time without a success after which one failure is enough.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Failures in a row.
+/// Failures in a streak.
 #[derive(Clone, Debug, Default)]
-pub struct Row {
+pub struct FailureStreak {
     count: u64,
     /// Failures for which the sink is to blame, and when the first was.
     blamed: u32,
@@ -23,11 +23,11 @@ pub struct Row {
     events: Vec<DeliveryKey>,
 }
 
-impl Row {
+impl FailureStreak {
     /// Notes a failed attempt.
-    pub fn failed(&mut self, key: DeliveryKey, sign: Sign, now: Instant) {
+    pub fn failed(&mut self, key: DeliveryKey, signal: SinkSignal, now: Instant) {
         self.count += 1;
-        if matches!(sign, Sign::Fails | Sign::Overloaded { .. }) {
+        if matches!(signal, SinkSignal::Fails | SinkSignal::Overloaded { .. }) {
             self.blamed = self.blamed.saturating_add(1);
             self.blamed_since.get_or_insert(now);
         }
@@ -55,31 +55,35 @@ impl Row {
 mod tests {
     use super::*;
 
-    /// Failures (event and sign), when the row is judged, and whether the sink is failing.
-    type Case<'a> = (&'a [(u64, Sign)], Instant, bool);
+    /// Failures (event and signal), when the streak is judged, and whether the sink is failing.
+    type Case<'a> = (&'a [(u64, SinkSignal)], Instant, bool);
 
     #[test]
     fn few_failures_are_enough_and_refused_events_need_company() {
         let start = Instant::now();
-        let quiet = Sign::Overloaded { quiet: None };
+        let quiet = SinkSignal::Overloaded { quiet: None };
         let (soon, late) = (start + Duration::from_secs(1), start + LONG);
         let table: [Case<'_>; 9] = [
             (&[], late, false),
-            (&[(1, Sign::Fails)], soon, false),
-            (&[(1, Sign::Fails)], late, true),
-            (&[(1, Sign::Fails), (1, Sign::Fails), (1, quiet)], soon, true),
+            (&[(1, SinkSignal::Fails)], soon, false),
+            (&[(1, SinkSignal::Fails)], late, true),
+            (&[(1, SinkSignal::Fails), (1, SinkSignal::Fails), (1, quiet)], soon, true),
             (&[(1, quiet)], late, true),
-            (&[(1, Sign::Refuses), (1, Sign::Refuses), (1, Sign::Refuses)], late, false),
-            (&[(1, Sign::Refuses), (2, Sign::Refuses)], late, false),
-            (&[(1, Sign::Refuses), (2, Sign::Refuses), (3, Sign::Refuses)], soon, true),
-            (&[(1, Sign::FailsForOne), (1, Sign::FailsForOne)], late, false),
+            (&[(1, SinkSignal::Refuses), (1, SinkSignal::Refuses), (1, SinkSignal::Refuses)], late, false),
+            (&[(1, SinkSignal::Refuses), (2, SinkSignal::Refuses)], late, false),
+            (&[(1, SinkSignal::Refuses), (2, SinkSignal::Refuses), (3, SinkSignal::Refuses)], soon, true),
+            (&[(1, SinkSignal::FailsForOne), (1, SinkSignal::FailsForOne)], late, false),
         ];
         for (failures, now, failing) in table {
-            let mut row = Row::default();
-            for (event, sign) in failures {
-                row.failed(DeliveryKey::new(*event, "evt", "app"), *sign, start);
+            let mut streak = FailureStreak::default();
+            for (event, signal) in failures {
+                streak.failed(DeliveryKey::new(*event, "evt", "app"), *signal, start);
             }
-            assert_eq!((row.is_failing(now), row.count()), (failing, failures.len() as u64), "{failures:?}");
+            assert_eq!(
+                (streak.is_failing(now), streak.count()),
+                (failing, failures.len() as u64),
+                "{failures:?}"
+            );
         }
     }
 }
