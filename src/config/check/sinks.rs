@@ -124,7 +124,7 @@ impl Checker<'_> {
                 }
             }
         }
-        for (key, reason) in encode::flaws(webhook, self.secrets_from.as_deref()) {
+        for (key, reason) in encode::validate(webhook, self.secrets_from.as_deref()) {
             let in_file = key == "template_file" && webhook.template.is_none();
             let verdict = Err(reason);
             match in_file {
@@ -157,7 +157,7 @@ impl Checker<'_> {
             self.report(&path.join("dir"), "it is empty; name a folder");
         }
         self.require(&path.join("path"), disk_path(&disk.path));
-        self.require(&path.join("format"), encode::written(disk.format).map(drop));
+        self.require(&path.join("format"), encode::file_wrapping(disk.format).map(drop));
         let asks = |event: EventType| disk.events.iter().any(|pattern| pattern == event.as_str());
         let tells = |value: &str| disk.path.contains(value);
         if !tells("{event_id}")

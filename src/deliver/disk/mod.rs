@@ -26,7 +26,7 @@ use crate::{
         config::{Compression, DiskConfig},
         encode::{
             envelope::{CHUNK, Payload, PayloadError, Wrapping},
-            written,
+            file_wrapping,
         },
         message::Message,
         outcome::{AttemptFailure, AttemptOutcome},
@@ -41,7 +41,7 @@ mod naming;
 mod path_template;
 
 pub use naming::{Claim, Draft};
-use path_template::Template;
+use path_template::PathTemplate;
 
 /// For folders: nobody but the owner.
 const FOLDER_MODE: Mode = Mode::RWXU;
@@ -60,7 +60,7 @@ struct Inner {
     /// The sink's name.
     sink: String,
     dir: PathBuf,
-    template: Template,
+    template: PathTemplate,
     wrapping: Wrapping,
     compress: Option<Compression>,
     /// Held while folders are made: who finds a folder there may rely on its entry being flushed.
@@ -74,7 +74,7 @@ impl Disk {
     /// When the path template is none, or could lead out of the folder, or the format is none for a file.
     pub fn new(name: &str, config: &DiskConfig) -> Result<Self, SinkError> {
         let template =
-            Template::parse(&config.path).map_err(|reason| SinkError::new(name, "path", reason))?;
+            PathTemplate::parse(&config.path).map_err(|reason| SinkError::new(name, "path", reason))?;
         if config.dir.as_os_str().is_empty() {
             return Err(SinkError::new(name, "dir", "it is empty"));
         }
@@ -82,7 +82,8 @@ impl Disk {
             sink: name.to_owned(),
             dir: config.dir.clone(),
             template,
-            wrapping: written(config.format).map_err(|reason| SinkError::new(name, "format", reason))?,
+            wrapping: file_wrapping(config.format)
+                .map_err(|reason| SinkError::new(name, "format", reason))?,
             compress: config.compress,
             folders: Mutex::new(()),
         };
@@ -98,7 +99,7 @@ impl Disk {
     /// Whether no two jobs of so many sources want the same file of a sink with this `path`.
     #[must_use]
     pub fn tells_jobs_apart(path: &str, sources: usize) -> bool {
-        Template::parse(path).is_ok_and(|template| template.tells_jobs_apart(sources))
+        PathTemplate::parse(path).is_ok_and(|template| template.tells_jobs_apart(sources))
     }
 
     /// Writes `message` once, without asking who wrote what is there. The same event makes the same bytes under the same name,

@@ -28,7 +28,7 @@ pub struct Draft {
     temporary: String,
     name: String,
     /// The name that no other job and no other sink gives to a file.
-    aside: String,
+    fallback: String,
     mark: FileMark,
     path: PathBuf,
     began: Instant,
@@ -70,9 +70,9 @@ impl Draft {
             hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
         });
         let hash = HEXLOWER.encode(&owner.finalize()[..16]);
-        let (aside, path) = (with_hash(&name, &hash), inner.path(message));
+        let (fallback, path) = (with_hash(&name, &hash), inner.path(message));
         let mark = mark_of(file)?;
-        Ok(Self { inner, folder, temporary, name, aside, mark, path, began, is_named: false })
+        Ok(Self { inner, folder, temporary, name, fallback, mark, path, began, is_named: false })
     }
 
     /// What tells the file from every other.
@@ -84,7 +84,7 @@ impl Draft {
     /// The files that are there under the names that this one may get.
     #[must_use]
     pub fn present(&self) -> Vec<FileMark> {
-        [&self.name, &self.aside].into_iter().filter_map(|name| self.there(name)).collect()
+        [&self.name, &self.fallback].into_iter().filter_map(|name| self.existing(name)).collect()
     }
 
     /// Takes the name, if it is free.
@@ -118,7 +118,7 @@ impl Draft {
                 self.folder.sync_all()?;
                 Ok(Claim::Done(AttemptOutcome::delivered(self.began.elapsed())))
             }
-            Err(Errno::EXIST) => match self.there(&self.name) {
+            Err(Errno::EXIST) => match self.existing(&self.name) {
                 Some(there) => Ok(Claim::Taken(self, there)),
                 // It went away this moment.
                 None => Err(Errno::EXIST.into()),
@@ -135,7 +135,7 @@ impl Draft {
                 let _ = unlinkat(&self.folder, &self.temporary, AtFlags::empty());
                 Ok(())
             }
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => match self.there(&self.name) {
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => match self.existing(&self.name) {
                 Some(_) => Err(Errno::EXIST),
                 None => renameat(&self.folder, &self.temporary, &self.folder, &self.name),
             },
@@ -149,7 +149,7 @@ impl Draft {
             Owner::Other => false,
             Owner::Unknown => self.inner.template.tells_jobs_apart(usize::MAX) && !self.is_case_blind(),
         };
-        let name = if is_ours { &self.name } else { &self.aside };
+        let name = if is_ours { &self.name } else { &self.fallback };
         if !is_ours {
             let (sink, file, beside) = (&self.inner.sink, self.path.display(), name);
             tracing::warn!(sink, %file, beside, "file is not known to belong to this job; written beside it");
@@ -160,7 +160,7 @@ impl Draft {
     }
 
     /// The file of this name, and no other that it leads to.
-    fn there(&self, name: &str) -> Option<FileMark> {
+    fn existing(&self, name: &str) -> Option<FileMark> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.folder, name, flags, Mode::empty()).ok()?;
         mark_of(&File::from(file)).ok()
@@ -168,7 +168,7 @@ impl Draft {
 
     /// Whether the disk takes upper and lower case for the same.
     fn is_case_blind(&self) -> bool {
-        self.there(&self.temporary.to_ascii_uppercase()).is_some()
+        self.existing(&self.temporary.to_ascii_uppercase()).is_some()
     }
 }
 

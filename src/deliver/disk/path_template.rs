@@ -16,18 +16,18 @@ const MAX_ENDING: usize = 16;
 
 /// A path below the folder, split into names.
 #[derive(Clone, Debug)]
-pub(super) struct Template {
+pub(super) struct PathTemplate {
     names: Vec<Vec<Piece>>,
 }
 
 #[derive(Clone, Debug)]
 enum Piece {
     Literal(String),
-    Value(Value),
+    Placeholder(Placeholder),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Value {
+enum Placeholder {
     Source,
     JobId,
     Outcome,
@@ -37,7 +37,7 @@ enum Value {
     Day,
 }
 
-impl Value {
+impl Placeholder {
     fn named(name: &str) -> Option<Self> {
         Some(match name {
             "source" => Self::Source,
@@ -73,7 +73,7 @@ impl Value {
     }
 }
 
-impl Template {
+impl PathTemplate {
     /// Reads a template.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let names = text.split('/').map(name).collect::<Result<Vec<_>, _>>()?;
@@ -84,9 +84,9 @@ impl Template {
     /// it again. They can when each stands alone in its name, but for text of a fixed length, or when a character that no value
     /// has stands between them.
     pub(super) fn tells_jobs_apart(&self, sources: usize) -> bool {
-        let read: Vec<Value> = self.names.iter().flat_map(|pieces| readable(pieces)).collect();
-        let has = |value: Value| read.contains(&value);
-        has(Value::EventId) || (has(Value::JobId) && (sources < 2 || has(Value::Source)))
+        let read: Vec<Placeholder> = self.names.iter().flat_map(|pieces| readable(pieces)).collect();
+        let has = |value: Placeholder| read.contains(&value);
+        has(Placeholder::EventId) || (has(Placeholder::JobId) && (sources < 2 || has(Placeholder::Source)))
     }
 
     /// The folders and the file's name, to which `suffix` is added.
@@ -95,7 +95,7 @@ impl Template {
             pieces.iter().fold(String::new(), |mut name, piece| {
                 match piece {
                     Piece::Literal(text) => name.push_str(text),
-                    Piece::Value(value) => name.push_str(&value.of(message)),
+                    Piece::Placeholder(value) => name.push_str(&value.of(message)),
                 }
                 name
             })
@@ -107,13 +107,13 @@ impl Template {
 }
 
 /// The values that can be read from a name again.
-fn readable(pieces: &[Piece]) -> Vec<Value> {
-    let mut groups: Vec<Vec<Value>> = vec![Vec::new()];
+fn readable(pieces: &[Piece]) -> Vec<Placeholder> {
+    let mut groups: Vec<Vec<Placeholder>> = vec![Vec::new()];
     for piece in pieces {
         match piece {
             // No value holds such a character, so what is before it and what is after it stay apart.
             Piece::Literal(text) if text.chars().any(|c| !is_plain(c) && c != '%') => groups.push(Vec::new()),
-            Piece::Value(value) if !value.has_fixed_length() => {
+            Piece::Placeholder(value) if !value.has_fixed_length() => {
                 groups.last_mut().into_iter().for_each(|group| group.push(*value));
             }
             _ => {}
@@ -141,12 +141,12 @@ fn name(text: &str) -> Result<Vec<Piece>, String> {
         let end = braced.find('}').filter(|_| braced.starts_with('{'));
         let end = end.ok_or("a `{` or `}` stands alone")?;
         let known = "{source} {job_id} {outcome} {event_id} {yyyy} {mm} {dd}";
-        let value = Value::named(&braced[1..end])
+        let value = Placeholder::named(&braced[1..end])
             .ok_or_else(|| format!("`{}` is unknown; there are {known}", &braced[..=end]))?;
         if !literal.is_empty() {
             pieces.push(Piece::Literal(literal.to_owned()));
         }
-        pieces.push(Piece::Value(value));
+        pieces.push(Piece::Placeholder(value));
         rest = &braced[end + 1..];
     }
     if !rest.is_empty() {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn filled(template: &str, job_id: &str) -> String {
-        let (mut names, file) = Template::parse(template).unwrap().fill(&message(job_id), "");
+        let (mut names, file) = PathTemplate::parse(template).unwrap().fill(&message(job_id), "");
         names.push(file);
         names.join("/")
     }
@@ -244,9 +244,9 @@ mod tests {
         for bad in
             ["", "/abs", "a//b", "a/", "../x", "a/../b", "./a", "{job_id", "job_id}", "{}", "{job}", "a\0b"]
         {
-            assert!(Template::parse(bad).is_err(), "{bad:?} should be refused");
+            assert!(PathTemplate::parse(bad).is_err(), "{bad:?} should be refused");
         }
-        assert!(Template::parse("{job}").unwrap_err().contains("{job_id}"));
+        assert!(PathTemplate::parse("{job}").unwrap_err().contains("{job_id}"));
     }
 
     #[test]
@@ -265,12 +265,12 @@ mod tests {
             ("{source}{yyyy}{job_id}.json", false),
             ("all.jsonl", false),
         ] {
-            assert_eq!(Template::parse(path).unwrap().tells_jobs_apart(2), tells, "{path}");
+            assert_eq!(PathTemplate::parse(path).unwrap().tells_jobs_apart(2), tells, "{path}");
         }
         for (path, tells) in
             [("{job_id}.json", true), ("{source}-{job_id}.json", false), ("{source}.json", false)]
         {
-            assert_eq!(Template::parse(path).unwrap().tells_jobs_apart(1), tells, "{path}");
+            assert_eq!(PathTemplate::parse(path).unwrap().tells_jobs_apart(1), tells, "{path}");
         }
     }
 
@@ -293,7 +293,7 @@ mod tests {
             ids in prop::array::uniform4("[-+a%]{1,3}"),
         ) {
             let path = format!("x{}", path.concat());
-            let template = Template::parse(&path).unwrap();
+            let template = PathTemplate::parse(&path).unwrap();
             let [source, job, other_source, other_job] = &ids;
             let of = |source: &str, job: &str| {
                 let mut message = message(job);

@@ -22,7 +22,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// How the payloads of one webhook are made.
 #[derive(Clone, Debug)]
-pub(super) enum Encoding {
+pub(super) enum Encoder {
     /// The job's bytes, unread, with something around them.
     Wrapped(Wrapping),
     /// What a template says.
@@ -37,13 +37,13 @@ pub(super) struct Renderer {
     template: BodyTemplate,
 }
 
-impl Encoding {
+impl Encoder {
     /// The encoding of the sink `name`.
     ///
     /// # Errors
-    /// The first of the [`flaws`].
+    /// The first of the [`validate`].
     pub fn of(name: &str, config: &WebhookConfig) -> Result<Self, SinkError> {
-        if let Some((key, reason)) = flaws(config, Some(Path::new(""))).into_iter().next() {
+        if let Some((key, reason)) = validate(config, Some(Path::new(""))).into_iter().next() {
             return Err(SinkError::new(name, key, reason));
         }
         if let Some(wrapping) = config.format.wrapping() {
@@ -84,7 +84,7 @@ impl Encoding {
 /// What is wrong with `format` and the keys that go with it, each with its key. Files are looked for from `directory`;
 /// `None` takes them for granted.
 #[must_use]
-pub fn flaws(config: &WebhookConfig, directory: Option<&Path>) -> Vec<(&'static str, String)> {
+pub fn validate(config: &WebhookConfig, directory: Option<&Path>) -> Vec<(&'static str, String)> {
     let given = [
         ("template", config.template.is_some()),
         ("template_file", config.template_file.is_some()),
@@ -155,7 +155,7 @@ fn media_type(text: &str) -> Result<HeaderValue, String> {
 ///
 /// # Errors
 /// When the format makes no sense in a file, with the way out.
-pub fn written(format: Format) -> Result<Wrapping, String> {
+pub fn file_wrapping(format: Format) -> Result<Wrapping, String> {
     match format.wrapping() {
         Some(Wrapping::CloudEventsBinary) => {
             Err("the event would be in headers, which a file does not have; take `cloudevents`".to_owned())

@@ -4,22 +4,22 @@ use crate::deliver::config::Method;
 fn flawed(change: impl FnOnce(&mut WebhookConfig)) -> Vec<(&'static str, String)> {
     let mut config = WebhookConfig::to("http://127.0.0.1/");
     change(&mut config);
-    let flaws = flaws(&config, Some(Path::new("")));
+    let validate = validate(&config, Some(Path::new("")));
     // What is wrong stops the start with the same words.
-    let opened = Encoding::of("app", &config).err().map(|error| error.to_string());
-    let told = flaws.first().map(|(key, reason)| format!("sinks.app.{key}: {reason}"));
+    let opened = Encoder::of("app", &config).err().map(|error| error.to_string());
+    let told = validate.first().map(|(key, reason)| format!("sinks.app.{key}: {reason}"));
     assert_eq!(opened, told);
-    flaws
+    validate
 }
 
 #[test]
 fn keys_and_format_belong_together() {
     let alone = "it goes with format = \"template\" alone; set that, or remove this key".to_owned();
-    let flaws = flawed(|config| {
+    let validate = flawed(|config| {
         config.template = Some("x".to_owned());
         config.content_type = Some("text/plain".to_owned());
     });
-    assert_eq!(flaws, [("template", alone.clone()), ("content_type", alone.clone())]);
+    assert_eq!(validate, [("template", alone.clone()), ("content_type", alone.clone())]);
     assert_eq!(flawed(|config| config.template_file = Some("/x".into())), [("template_file", alone)]);
     let missing = flawed(|config| config.format = Format::Template);
     assert_eq!(missing, [("format", "a template is needed; give `template` or `template_file`".to_owned())]);
@@ -46,8 +46,8 @@ fn a_template_and_its_content_type_are_looked_at() {
         let reason = "it is no media type; write it like text/plain; charset=utf-8".to_owned();
         assert_eq!(with("{}", Some(bad)), [("content_type", reason)], "{bad:?}");
     }
-    let flaws = with("{{ job_id", None);
-    assert!(flaws[0].0 == "template" && flaws[0].1.starts_with("line 1: "), "{flaws:?}");
+    let validate = with("{{ job_id", None);
+    assert!(validate[0].0 == "template" && validate[0].1.starts_with("line 1: "), "{validate:?}");
     let missing = flawed(|config| {
         config.format = Format::Template;
         config.template_file = Some("/nowhere/slack.j2".into());
@@ -75,10 +75,12 @@ fn headers_of_cloudevents_are_not_given_twice() {
 
 #[test]
 fn a_file_takes_what_needs_no_headers() {
-    assert_eq!(written(Format::Raw), Ok(Wrapping::Raw));
-    assert_eq!(written(Format::CloudEvents), Ok(Wrapping::CloudEvents));
-    assert!(written(Format::CloudEventsBinary).unwrap_err().contains("take `cloudevents`"));
-    assert!(written(Format::Template).unwrap_err().contains("takes `envelope`, `raw` or `cloudevents`"));
+    assert_eq!(file_wrapping(Format::Raw), Ok(Wrapping::Raw));
+    assert_eq!(file_wrapping(Format::CloudEvents), Ok(Wrapping::CloudEvents));
+    assert!(file_wrapping(Format::CloudEventsBinary).unwrap_err().contains("take `cloudevents`"));
+    assert!(
+        file_wrapping(Format::Template).unwrap_err().contains("takes `envelope`, `raw` or `cloudevents`")
+    );
 }
 
 #[tokio::test]
@@ -87,8 +89,8 @@ async fn a_rendering_that_takes_its_time_fails_nobody_behind_it() {
     config.format = Format::Template;
     config.template = Some("{{ job_id }}".to_owned());
     config.content_type = Some("text/plain".to_owned());
-    let encoding = Encoding::of("app", &config).unwrap();
-    let Encoding::Rendered(renderer) = &encoding else { panic!("it is rendered") };
+    let encoding = Encoder::of("app", &config).unwrap();
+    let Encoder::Rendered(renderer) = &encoding else { panic!("it is rendered") };
     let limit = Duration::from_millis(1);
     let turn = renderer.template.turn().await;
     let message = Message::test("evt_1".to_owned(), crate::util::units::Time(0), "");

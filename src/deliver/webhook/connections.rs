@@ -200,7 +200,7 @@ async fn a_name_that_moves_is_followed_at_the_end_of_a_clients_life() {
         let answers = Arc::new(Mutex::new(VecDeque::from([at("127.0.0.1"), at("127.0.0.2")])));
         let trust = Arc::new(Trust::Operator);
         let outgoing = Outgoing::scripted(Arc::clone(&trust), answers);
-        let route = Route { life, ..Route::new(outgoing, 1, Duration::from_secs(15)) };
+        let route = TransportConfig { life, ..TransportConfig::new(outgoing, 1, Duration::from_secs(15)) };
         let callbacks = Callbacks::over(route, trust).unwrap();
         let hook = Webhook::callback(&callbacks, &format!("http://moved.example:{port}/"), None).unwrap();
         for _ in 0..2 {

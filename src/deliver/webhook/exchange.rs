@@ -15,9 +15,9 @@ use crate::{
     deliver::{
         outcome::{AttemptFailure, AttemptOutcome, AttemptResult, classify},
         webhook::{
-            redact::Echo,
+            redact::SecretRedactor,
             transport::WebClient,
-            upload::{Cut, Upload, UploadBody},
+            upload::{Upload, UploadBody, UploadCut},
         },
     },
     model::delivery::ErrorClass,
@@ -39,14 +39,14 @@ const MAX_QUOTE: usize = 200;
 #[derive(Default)]
 pub(super) struct Exchange {
     sent: String,
-    echo: Echo,
+    redactor: SecretRedactor,
     status: Option<StatusCode>,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
 /// What ended an exchange before its time.
-pub(super) struct Broken {
+pub(super) struct ExchangeError {
     pub(super) failure: AttemptFailure,
     /// The receiver surely did not handle the request.
     pub(super) refused: bool,
@@ -54,7 +54,7 @@ pub(super) struct Broken {
     pub(super) kept: bool,
 }
 
-impl From<AttemptFailure> for Broken {
+impl From<AttemptFailure> for ExchangeError {
     fn from(failure: AttemptFailure) -> Self {
         Self { failure, refused: false, kept: false }
     }
@@ -69,12 +69,12 @@ impl Exchange {
         mut request: Request<UploadBody>,
         upload: &mut Upload,
         url: &Url,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), ExchangeError> {
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         length.unwrap_or_default().clone_into(&mut self.sent);
         client.authorize(&mut request);
-        self.echo = Echo::of(request.headers(), url);
-        let broken = |error: hyper_util::client::legacy::Error| Broken {
+        self.redactor = SecretRedactor::of(request.headers(), url);
+        let broken = |error: hyper_util::client::legacy::Error| ExchangeError {
             refused: was_refused(&error),
             kept: false,
             failure: classify(&error, error.is_connect()),
@@ -92,12 +92,12 @@ impl Exchange {
             while self.read(&mut body).await? {}
             return Ok(());
         }
-        let (mut is_whole, mut is_over) = (false, false);
-        while !is_whole || !(is_over || self.body.len() >= MAX_RESPONSE) {
+        let (mut is_complete, mut is_over) = (false, false);
+        while !is_complete || !(is_over || self.body.len() >= MAX_RESPONSE) {
             select! {
-                whole = upload.whole(), if !is_whole => {
-                    whole.map_err(|Cut| AttemptFailure::cut_short(head.status.as_u16()))?;
-                    is_whole = true;
+                whole = upload.complete(), if !is_complete => {
+                    whole.map_err(|UploadCut| AttemptFailure::cut_short(head.status.as_u16()))?;
+                    is_complete = true;
                 }
                 // As long as the event is being sent what comes back is read, lest the receiver wait for that.
                 more = self.next(&mut body), if !is_over => is_over = !more?,
@@ -139,7 +139,7 @@ impl Exchange {
             let unknown = || AttemptFailure::new(ErrorClass::Internal, "it ended without an answer");
             return AttemptOutcome::failed(failure.unwrap_or_else(unknown), duration);
         };
-        let response = Some(self.echo.hide(readable(&self.body))).filter(|text| !text.is_empty());
+        let response = Some(self.redactor.redact(readable(&self.body))).filter(|text| !text.is_empty());
         let (failure, result) = match failure {
             None if status.is_success() => (None, AttemptResult::Delivered),
             Some(failure) if status.is_success() => {

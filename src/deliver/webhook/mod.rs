@@ -3,7 +3,7 @@
 pub mod address;
 mod credentials;
 mod exchange;
-mod limit;
+mod deadline;
 mod redact;
 pub mod sign;
 pub mod tls;
@@ -27,7 +27,7 @@ use crate::{
     deliver::{
         config::{CALLBACK_SINK, CallbackConfig, WebhookConfig},
         encode::{
-            Encoding,
+            Encoder,
             envelope::{Payload, Wrapping},
         },
         message::Message,
@@ -36,11 +36,11 @@ use crate::{
         webhook::{
             address::{Address, Endpoint, parse_url},
             credentials::Credentials,
-            exchange::{Broken, Exchange},
-            limit::Limit,
+            deadline::AttemptDeadline,
+            exchange::{Exchange, ExchangeError},
             sign::{SignError, Signer},
             tls::TlsFiles,
-            transport::{Route, Transport, WebClient},
+            transport::{Transport, TransportConfig, WebClient},
             upload::{Upload, UploadBody},
         },
     },
@@ -82,7 +82,7 @@ struct Inner {
     signer: Signer,
     credentials: Credentials,
     method: http::Method,
-    encoding: Encoding,
+    encoding: Encoder,
     timeout: Duration,
 }
 
@@ -118,11 +118,11 @@ impl Callbacks {
     }
 
     fn resolving(outgoing: Outgoing, trust: Arc<Trust>) -> Result<Self, SinkError> {
-        let route = Route::new(outgoing, CALLBACK_IDLE, WebhookConfig::to("").timeout.0);
-        Self::over(Route { retire_after: CALLBACK_CONNECTIONS, ..route }, trust)
+        let route = TransportConfig::new(outgoing, CALLBACK_IDLE, WebhookConfig::to("").timeout.0);
+        Self::over(TransportConfig { retire_after: CALLBACK_CONNECTIONS, ..route }, trust)
     }
 
-    fn over(route: Route, trust: Arc<Trust>) -> Result<Self, SinkError> {
+    fn over(route: TransportConfig, trust: Arc<Trust>) -> Result<Self, SinkError> {
         let transport = Transport::new(route)
             .map_err(|_| SinkError::new(CALLBACK_SINK, "url", "the HTTP client cannot be set up"))?;
         Ok(Self { transport: Arc::new(transport), trust })
@@ -154,9 +154,9 @@ impl Webhook {
         let outgoing = outgoing.choosing(config.proxy.as_deref());
         let outgoing = outgoing.map_err(|error| bad("proxy", error.to_string()))?;
         // More are never in use at once than are kept, so none that could be reused is closed.
-        let route = Route {
+        let route = TransportConfig {
             tls: TlsFiles::of(config).map_err(|error| bad(error.key, error.to_string()))?,
-            ..Route::new(outgoing, config.max_in_flight, config.timeout.0)
+            ..TransportConfig::new(outgoing, config.max_in_flight, config.timeout.0)
         };
         let transport = Transport::new(route).map_err(|error| bad(error.key, error.to_string()))?;
         let inner = Inner {
@@ -166,7 +166,7 @@ impl Webhook {
             signer: signer(name, config)?,
             credentials: Credentials::of(config).map_err(|(key, reason)| bad(key, reason))?,
             method: config.method.into(),
-            encoding: Encoding::of(name, config)?,
+            encoding: Encoder::of(name, config)?,
             timeout: config.timeout.0,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -188,7 +188,7 @@ impl Webhook {
             signer: Signer::new(secrets, None).map_err(|error| bad("secret", error.to_string()))?,
             credentials: Credentials::default(),
             method: defaults.method.into(),
-            encoding: Encoding::Wrapped(Wrapping::Envelope),
+            encoding: Encoder::Wrapped(Wrapping::Envelope),
             timeout: defaults.timeout.0,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -232,7 +232,8 @@ impl Inner {
         loop {
             let lease = self.transport.lease()?;
             let (request, length) = self.request(to, message, now).await?;
-            let limit = limit.get_or_insert_with(|| Limit::new(self.timeout, length, Instant::now()));
+            let limit =
+                limit.get_or_insert_with(|| AttemptDeadline::new(self.timeout, length, Instant::now()));
             let Err(broken) = self.send(exchange, to, request, &lease, limit).await else { return Ok(()) };
             // The receiver may have seen the first: it is told the same event id by each.
             if !exchange.is_unanswered() || !is_sent_again(broken.refused, broken.kept, tries) {
@@ -249,8 +250,8 @@ impl Inner {
         to: &Endpoint,
         mut request: Request<UploadBody>,
         lease: &Lease<WebClient>,
-        limit: &mut Limit,
-    ) -> Result<(), Broken> {
+        limit: &mut AttemptDeadline,
+    ) -> Result<(), ExchangeError> {
         let mut upload = Upload::of(&mut request);
         let (mut meter, captured) = (upload.meter(), upload.captured().clone());
         let (began, mut line) = (Instant::now(), None);
@@ -268,7 +269,7 @@ impl Inner {
         };
         let line: Option<Use> = line.or_else(|| Use::of(&captured));
         let reused = line.as_ref().is_some_and(|line| line.reused);
-        if result.is_err() || !matches!(upload.is_whole(), Ok(true)) {
+        if result.is_err() || !matches!(upload.is_complete(), Ok(true)) {
             // What was cut off is not gone from the connection, and one that broke or is silent serves nobody.
             line.iter().for_each(Use::retire);
         }

@@ -11,9 +11,9 @@ const SHORTEST: usize = 6;
 /// What a request carried that no answer may bring back: its secret headers, and of its URL the query and what is not shown of
 /// the path.
 #[derive(Default)]
-pub(super) struct Echo(Vec<String>);
+pub(super) struct SecretRedactor(Vec<String>);
 
-impl Echo {
+impl SecretRedactor {
     pub(super) fn of(headers: &HeaderMap, url: &Url) -> Self {
         let headers = headers.values().filter(|value| value.is_sensitive());
         let headers = headers.filter_map(|value| value.to_str().ok());
@@ -31,7 +31,7 @@ impl Echo {
     }
 
     /// The text without them. One that was cut off may end in the beginning of one.
-    pub(super) fn hide(&self, mut text: String) -> String {
+    pub(super) fn redact(&self, mut text: String) -> String {
         for secret in &self.0 {
             if text.contains(secret) {
                 text = text.replace(secret, REDACTED);
@@ -64,13 +64,13 @@ mod tests {
         value.set_sensitive(true);
         headers.insert("authorization", value);
         headers.insert("x-open", HeaderValue::from_static("not-a-secret"));
-        let echo = Echo::of(&headers, &url);
+        let redactor = SecretRedactor::of(&headers, &url);
         let said = "1 Bearer token-secret, token-secret, q/uery-secret q%2Fuery-secret not-a-secret \
             no services at /services/T0000/path-secret-of-17/x: path-secret-of-17 token-s";
         assert_eq!(
-            echo.hide(said.to_owned()),
+            redactor.redact(said.to_owned()),
             "1 [redacted], [redacted], [redacted] [redacted] not-a-secret no services at [redacted]: [redacted] [redacted]"
         );
-        assert_eq!(Echo::default().hide(said.to_owned()), said);
+        assert_eq!(SecretRedactor::default().redact(said.to_owned()), said);
     }
 }

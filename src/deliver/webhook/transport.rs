@@ -32,7 +32,7 @@ const SHORTEST_UNACKNOWLEDGED: Duration = Duration::from_secs(1);
 
 /// Where connections go and how many are kept.
 #[derive(Clone, Debug)]
-pub(super) struct Route {
+pub(super) struct TransportConfig {
     /// Which addresses they may reach, and through which proxy.
     pub(super) outgoing: Outgoing,
     /// Connections kept open to one host after use.
@@ -48,7 +48,7 @@ pub(super) struct Route {
     pub(super) tls: TlsFiles,
 }
 
-impl Route {
+impl TransportConfig {
     /// A route of this many kept connections and no limits but the usual ones.
     pub(super) fn new(outgoing: Outgoing, idle: usize, timeout: Duration) -> Self {
         let tls = TlsFiles::default();
@@ -78,7 +78,7 @@ impl From<TlsError> for AttemptFailure {
 }
 
 impl Transport {
-    pub(super) fn new(route: Route) -> Result<Self, TlsError> {
+    pub(super) fn new(route: TransportConfig) -> Result<Self, TlsError> {
         let (tls, retire_after, life) = (route.tls.clone(), route.retire_after, route.life);
         // The stamps are older than what is read by it, so a change in between is seen by the next comparison.
         let connections = Connections::new(life, tls.stamps()?, move |_| WebClient::new(&route))?;
@@ -110,7 +110,7 @@ impl fmt::Debug for Transport {
 }
 
 impl WebClient {
-    fn new(route: &Route) -> Result<Self, TlsError> {
+    fn new(route: &TransportConfig) -> Result<Self, TlsError> {
         // A receiver that stops reading would hold the connection of an attempt that is long over.
         let unacknowledged = route.timeout.max(SHORTEST_UNACKNOWLEDGED);
         let outgoing = route.outgoing.clone();

@@ -55,18 +55,18 @@ struct State {
 
 /// The progress of an [`UploadBody`], seen from outside. When it is dropped, what is left of the body is not sent.
 pub(super) struct Upload {
-    meter: Meter,
+    meter: UploadMeter,
     length: u64,
     _given_up: DropGuard,
 }
 
 /// A body that will not be sent whole.
 #[derive(Debug)]
-pub(super) struct Cut;
+pub(super) struct UploadCut;
 
 /// Tells when an upload moves on.
 #[derive(Clone)]
-pub(super) struct Meter {
+pub(super) struct UploadMeter {
     state: watch::Receiver<State>,
     captured: CaptureConnection,
     line: Option<watch::Receiver<Progress>>,
@@ -158,12 +158,12 @@ impl Upload {
         let body = request.body_mut();
         body.captured = Some(captured.clone());
         body.given_up = Some(Box::pin(given_up.clone().cancelled_owned()));
-        let meter = Meter { state: body.state.subscribe(), captured, line: None };
+        let meter = UploadMeter { state: body.state.subscribe(), captured, line: None };
         Self { meter, length: body.length, _given_up: given_up.drop_guard() }
     }
 
     /// Tells when it moves on.
-    pub(super) fn meter(&self) -> Meter {
+    pub(super) fn meter(&self) -> UploadMeter {
         self.meter.clone()
     }
 
@@ -176,7 +176,7 @@ impl Upload {
     ///
     /// # Errors
     /// When that will not happen any more.
-    pub(super) fn is_whole(&self) -> Result<bool, Cut> {
+    pub(super) fn is_complete(&self) -> Result<bool, UploadCut> {
         if self.length == 0 {
             return Ok(true);
         }
@@ -185,8 +185,8 @@ impl Upload {
         let written = line.written.saturating_sub(state.base) >= self.length;
         match state.ended {
             Some(flushes) if written && line.flushes > flushes => Ok(true),
-            _ if line.closed => Err(Cut),
-            None if state.gone => Err(Cut),
+            _ if line.closed => Err(UploadCut),
+            None if state.gone => Err(UploadCut),
             _ => Ok(false),
         }
     }
@@ -195,15 +195,15 @@ impl Upload {
     ///
     /// # Errors
     /// As soon as that will not happen any more.
-    pub(super) async fn whole(&mut self) -> Result<(), Cut> {
-        while !self.is_whole()? {
+    pub(super) async fn complete(&mut self) -> Result<(), UploadCut> {
+        while !self.is_complete()? {
             self.meter.changed().await;
         }
         Ok(())
     }
 }
 
-impl Meter {
+impl UploadMeter {
     /// Waits until the upload moves on.
     pub(super) async fn moved(&mut self) {
         let before = self.position();

@@ -32,11 +32,11 @@ use crate::{
 
 mod data;
 mod process;
-mod rendering;
-mod writing;
+mod render;
+mod output;
 
 pub use process::{render_by, serve};
-use rendering::{Failure, Job, MAX_DATA, Request};
+use render::{JobInput, MAX_DATA, RenderFailure, RenderRequest};
 
 /// The longest template.
 const MAX_TEMPLATE: Size = Size::mib(1);
@@ -126,7 +126,7 @@ impl BodyTemplate {
     /// # Errors
     /// The first mistake.
     pub fn check(&self) -> Result<(), TemplateError> {
-        match self.rendered(&sample(), Job::Unknown, Vec::new(), CHECK_TIME) {
+        match self.rendered(&sample(), JobInput::Unknown, Vec::new(), CHECK_TIME) {
             Err(failure) if failure.is_certain => Err(self.error(failure)),
             _ => Ok(()),
         }
@@ -135,17 +135,21 @@ impl BodyTemplate {
     fn rendered(
         &self,
         message: &Message,
-        job: Job,
+        job: JobInput,
         data: Vec<u8>,
         limit: Duration,
-    ) -> Result<String, Failure> {
-        let template = self.text().map_err(Failure::certain)?.to_string();
+    ) -> Result<String, RenderFailure> {
+        let template = self.text().map_err(RenderFailure::certain)?.to_string();
         // It was made of text.
         let content_type = self.content_type.to_str().unwrap_or_default().to_owned();
-        process::render(Request { template, content_type, variables: variables(message), job }, data, limit)
+        process::render(
+            RenderRequest { template, content_type, variables: variables(message), job },
+            data,
+            limit,
+        )
     }
 
-    fn error(&self, failure: Failure) -> TemplateError {
+    fn error(&self, failure: RenderFailure) -> TemplateError {
         let file = match &self.source {
             // What leads to a file is no secret that was pasted into its place.
             Source::File { path, named } if path.exists() => Some(named.display().to_string()),
@@ -195,13 +199,13 @@ fn variables(message: &Message) -> BTreeMap<String, Value> {
 }
 
 /// The job of an event, and its bytes.
-fn job(message: &Message) -> (Job, Vec<u8>) {
+fn job(message: &Message) -> (JobInput, Vec<u8>) {
     let size = message.body.len();
     if size > MAX_DATA.0 {
         let reason = format!(
             "it uses `data`, and the job has {size} bytes; up to {MAX_DATA} are read. Leave `data` out, or take another format"
         );
-        return (Job::Unread(reason), Vec::new());
+        return (JobInput::Unread(reason), Vec::new());
     }
     let mut bytes = Vec::new();
     let read = Payload::of(message, Wrapping::Raw).reader().map_err(|error| error.to_string());
@@ -209,9 +213,9 @@ fn job(message: &Message) -> (Job, Vec<u8>) {
         reader.read_to_end(&mut bytes).map_err(|error| crate::deliver::outcome::plain(&error))
     });
     match read {
-        Err(reason) => (Job::Unread(reason), Vec::new()),
-        Ok(_) if message.media_type.is_some() => (Job::Foreign, bytes),
-        Ok(_) => (Job::Json, bytes),
+        Err(reason) => (JobInput::Unread(reason), Vec::new()),
+        Ok(_) if message.media_type.is_some() => (JobInput::Foreign, bytes),
+        Ok(_) => (JobInput::Json, bytes),
     }
 }
 

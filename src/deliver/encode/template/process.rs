@@ -18,7 +18,7 @@ use rustix::{
     process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
 };
 
-use super::rendering::{self, Failure, Request, STACK};
+use super::render::{self, RenderFailure, RenderRequest, STACK};
 use crate::util::units::{HumanDuration, Size};
 
 /// The argument that makes this program render.
@@ -28,7 +28,7 @@ const WORD: &str = "--render-template";
 const MEMORY: Size = Size::mib(192);
 
 /// The longest answer: the longest text, and a little more.
-const MAX_ANSWER: u64 = rendering::MAX_OUTPUT.0 + 1024;
+const MAX_ANSWER: u64 = render::MAX_OUTPUT.0 + 1024;
 
 /// How much of what the process said of its end is read.
 const MAX_WORDS: u64 = 2048;
@@ -88,7 +88,7 @@ fn answer() -> io::Result<()> {
     let mut asked = Vec::new();
     io::stdin().read_to_end(&mut asked)?;
     let (request, data) = decoded(&asked)?;
-    let answer = match rendering::on_its_stack(request, data) {
+    let answer = match render::on_its_stack(request, data) {
         Ok(text) => [b"+", text.as_bytes()].concat(),
         Err(failure) => [b"-", serde_json::to_vec(&failure)?.as_slice()].concat(),
     };
@@ -96,12 +96,12 @@ fn answer() -> io::Result<()> {
 }
 
 /// A request as the process reads it: the length of its head, the head, the job.
-fn encoded(request: &Request, data: &[u8]) -> io::Result<Vec<u8>> {
+fn encoded(request: &RenderRequest, data: &[u8]) -> io::Result<Vec<u8>> {
     let head = serde_json::to_vec(request)?;
     Ok([&(head.len() as u64).to_be_bytes(), head.as_slice(), data].concat())
 }
 
-fn decoded(bytes: &[u8]) -> io::Result<(Request, Vec<u8>)> {
+fn decoded(bytes: &[u8]) -> io::Result<(RenderRequest, Vec<u8>)> {
     let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(cut)?;
     let length = usize::try_from(u64::from_be_bytes(*length)).map_err(io::Error::other)?;
@@ -110,8 +110,12 @@ fn decoded(bytes: &[u8]) -> io::Result<(Request, Vec<u8>)> {
 }
 
 /// What a request comes to, after `limit` at the latest.
-pub(super) fn render(request: Request, data: Vec<u8>, limit: Duration) -> Result<String, Failure> {
-    let Some(program) = PROGRAM.get() else { return rendering::on_its_stack(request, data) };
+pub(super) fn render(
+    request: RenderRequest,
+    data: Vec<u8>,
+    limit: Duration,
+) -> Result<String, RenderFailure> {
+    let Some(program) = PROGRAM.get() else { return render::on_its_stack(request, data) };
     let asked = encoded(&request, &data).and_then(|bytes| memory_file(&bytes));
     let started = asked.and_then(|asked| Ok((asked, memory_file(&[])?)));
     let started = started.and_then(|(asked, words)| {
@@ -121,8 +125,9 @@ pub(super) fn render(request: Request, data: Vec<u8>, limit: Duration) -> Result
         command.stdin(asked).stdout(Stdio::piped()).stderr(words.try_clone()?);
         Ok((Running(command.spawn()?), words))
     });
-    let (running, words) = started
-        .map_err(|error| Failure::of(format!("no process can be started to render it: {}", plain(&error))))?;
+    let (running, words) = started.map_err(|error| {
+        RenderFailure::of(format!("no process can be started to render it: {}", plain(&error)))
+    })?;
     running.answer(words, limit)
 }
 
@@ -150,9 +155,9 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn answer(mut self, words: File, limit: Duration) -> Result<String, Failure> {
+    fn answer(mut self, words: File, limit: Duration) -> Result<String, RenderFailure> {
         let stdout = self.0.stdout.take();
-        let stdout = stdout.ok_or_else(|| Failure::of("its process has no output".to_owned()))?;
+        let stdout = stdout.ok_or_else(|| RenderFailure::of("its process has no output".to_owned()))?;
         let answer = read(stdout, Instant::now() + limit);
         let answer = answer.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => {
@@ -160,13 +165,16 @@ impl Running {
                 let limit = Duration::from_millis(
                     u64::try_from((limit + Duration::from_nanos(999_999)).as_millis()).unwrap_or(u64::MAX),
                 );
-                Failure::certain(format!("it took longer than {}, and was stopped", HumanDuration(limit)))
+                RenderFailure::certain(format!(
+                    "it took longer than {}, and was stopped",
+                    HumanDuration(limit)
+                ))
             }
-            _ => Failure::of(plain(&error)),
+            _ => RenderFailure::of(plain(&error)),
         })?;
         match answer.split_first() {
             Some((b'+', text)) => String::from_utf8(text.to_vec())
-                .map_err(|_| Failure::of("its output is not UTF-8".to_owned())),
+                .map_err(|_| RenderFailure::of("its output is not UTF-8".to_owned())),
             Some((b'-', failure)) => match serde_json::from_slice(failure) {
                 Ok(failure) => Err(failure),
                 Err(_) => Err(self.ended(words)),
@@ -176,20 +184,20 @@ impl Running {
     }
 
     /// Why the process ended without an answer.
-    fn ended(mut self, mut words: File) -> Failure {
+    fn ended(mut self, mut words: File) -> RenderFailure {
         let status = self.0.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let mut said = Vec::new();
         // What cannot be read says nothing.
         let _ = words.rewind().and_then(|()| words.take(MAX_WORDS).read_to_end(&mut said));
         let said = String::from_utf8_lossy(&said);
         if said.contains("overflowed its stack") {
-            return Failure::certain("it is nested too deeply, or what it makes is".to_owned());
+            return RenderFailure::certain("it is nested too deeply, or what it makes is".to_owned());
         }
         if said.contains("memory allocation of") {
-            return Failure::certain(format!("it takes more memory than one rendering may, {MEMORY}"));
+            return RenderFailure::certain(format!("it takes more memory than one rendering may, {MEMORY}"));
         }
         let first = said.lines().next().unwrap_or_default();
-        Failure::certain(
+        RenderFailure::certain(
             format!("its process ended without an answer ({status}) {first}").trim_end().to_owned(),
         )
     }

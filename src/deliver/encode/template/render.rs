@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
     data,
-    writing::{self, Writing},
+    output::{self, OutputKind},
 };
 use crate::util::units::Size;
 
@@ -50,17 +50,17 @@ const VARIABLES: [&str; 10] =
 
 /// What to render.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
+pub(super) struct RenderRequest {
     pub(super) template: String,
     pub(super) content_type: String,
     /// What the template sees but for `data`.
     pub(super) variables: BTreeMap<String, Value>,
-    pub(super) job: Job,
+    pub(super) job: JobInput,
 }
 
 /// The job of an event.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Job {
+pub(super) enum JobInput {
     /// Not known: the template is only checked.
     Unknown,
     /// JSON.
@@ -73,7 +73,7 @@ pub(super) enum Job {
 
 /// Why nothing was rendered.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Failure {
+pub(super) struct RenderFailure {
     /// In the template, from 1.
     pub(super) line: Option<usize>,
     pub(super) reason: String,
@@ -81,7 +81,7 @@ pub(super) struct Failure {
     pub(super) is_certain: bool,
 }
 
-impl Failure {
+impl RenderFailure {
     pub(super) fn of(reason: String) -> Self {
         Self { line: None, reason, is_certain: false }
     }
@@ -119,38 +119,38 @@ impl From<Error> for Cause {
 }
 
 /// Renders on a thread with a stack of its own.
-pub(super) fn on_its_stack(request: Request, job: Vec<u8>) -> Result<String, Failure> {
-    let internal = || Failure::of("an internal error: it could not be rendered".to_owned());
+pub(super) fn on_its_stack(request: RenderRequest, job: Vec<u8>) -> Result<String, RenderFailure> {
+    let internal = || RenderFailure::of("an internal error: it could not be rendered".to_owned());
     let work =
         move || catch_unwind(AssertUnwindSafe(|| answer(&request, &job))).unwrap_or_else(|_| Err(internal()));
     let started = thread::Builder::new().name("template".to_owned()).stack_size(STACK).spawn(work);
-    let started =
-        started.map_err(|error| Failure::of(format!("no thread can be started to render it: {error}")))?;
+    let started = started
+        .map_err(|error| RenderFailure::of(format!("no thread can be started to render it: {error}")))?;
     started.join().unwrap_or_else(|_| Err(internal()))
 }
 
-fn answer(request: &Request, job: &[u8]) -> Result<String, Failure> {
+fn answer(request: &RenderRequest, job: &[u8]) -> Result<String, RenderFailure> {
     rendered(request, job).map_err(|cause| {
         let is_certain = is_certain(cause.kind, &cause.reason, &request.template);
-        Failure { line: cause.line, reason: cause.reason, is_certain }
+        RenderFailure { line: cause.line, reason: cause.reason, is_certain }
     })
 }
 
-fn rendered(request: &Request, job: &[u8]) -> Result<String, Cause> {
+fn rendered(request: &RenderRequest, job: &[u8]) -> Result<String, Cause> {
     let content_type = HeaderValue::from_str(&request.content_type).map_err(|error| error.to_string())?;
-    let writing = Writing::of(&content_type);
+    let writing = OutputKind::of(&content_type);
     measure(&request.template)?;
     let environment = environment(writing);
     let template = environment.template_from_named_str("template", &request.template)?;
     let mut event = request.variables.clone();
-    if !matches!(request.job, Job::Unknown) && template.undeclared_variables(false).contains("data") {
+    if !matches!(request.job, JobInput::Unknown) && template.undeclared_variables(false).contains("data") {
         event.insert("data".to_owned(), data(&request.job, job)?);
     }
     let event = Value::from_pairs(event);
     let mut output = Bounded::default();
     template.render_captured_to(event.clone(), &mut output)?;
     let text = String::from_utf8(output.0).map_err(|_| "its output is not UTF-8".to_owned())?;
-    if writing == Writing::Json {
+    if writing == OutputKind::Json {
         check_json(&text, &template, event)?;
     }
     Ok(text)
@@ -190,22 +190,22 @@ fn measure(template: &str) -> Result<(), Cause> {
 }
 
 /// The job, parsed.
-fn data(job: &Job, bytes: &[u8]) -> Result<Value, String> {
+fn data(job: &JobInput, bytes: &[u8]) -> Result<Value, String> {
     match job {
-        Job::Unread(reason) => Err(reason.clone()),
-        Job::Foreign => {
+        JobInput::Unread(reason) => Err(reason.clone()),
+        JobInput::Foreign => {
             let encoded = || base64::engine::general_purpose::STANDARD.encode(bytes);
             Ok(std::str::from_utf8(bytes).map_or_else(|_| encoded().into(), Value::from))
         }
         // There is none.
-        Job::Json if bytes.is_empty() => Ok(Value::from(())),
-        Job::Json | Job::Unknown => {
+        JobInput::Json if bytes.is_empty() => Ok(Value::from(())),
+        JobInput::Json | JobInput::Unknown => {
             data::parse(bytes).map_err(|error| format!("the job cannot be read as JSON: {error}"))
         }
     }
 }
 
-fn environment<'source>(writing: Writing) -> Environment<'source> {
+fn environment<'source>(writing: OutputKind) -> Environment<'source> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
@@ -214,7 +214,7 @@ fn environment<'source>(writing: Writing) -> Environment<'source> {
     // It prints everything there is, but for what was not read.
     environment.remove_global("debug");
     environment.set_auto_escape_callback(move |_| writing.escaping());
-    environment.set_formatter(writing::print);
+    environment.set_formatter(output::print);
     environment
 }
 

@@ -17,7 +17,7 @@ const MOST: Duration = Duration::from_secs(60 * 60);
 
 /// The time for one attempt.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limit {
+pub(super) struct AttemptDeadline {
     timeout: Duration,
     /// What the size of the body adds.
     added: Duration,
@@ -30,7 +30,7 @@ fn added(length: u64) -> Duration {
     Duration::from_millis(length.saturating_mul(1000) / SLOWEST).min(MOST)
 }
 
-impl Limit {
+impl AttemptDeadline {
     /// The time for an attempt that begins `now`.
     pub(super) fn new(timeout: Duration, length: u64, now: Instant) -> Self {
         let added = added(length);
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn what_moves_has_more_time_but_not_for_ever() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let mut limit = Limit::new(TIMEOUT, 1 << 20, start);
+        let mut limit = AttemptDeadline::new(TIMEOUT, 1 << 20, start);
         assert_eq!(limit.until(), start + TIMEOUT);
         assert_eq!(limit.exceeded().text, "timed out after 15s");
         limit.moves(start + 5 * second);
@@ -84,7 +84,7 @@ mod tests {
         limit.moves(start + 22 * second);
         assert_eq!(limit.until(), start + 23 * second);
         assert_eq!(limit.exceeded().text, "timed out: the receiver took less than 128 KiB a second");
-        let mut small = Limit::new(TIMEOUT, 700, start);
+        let mut small = AttemptDeadline::new(TIMEOUT, 700, start);
         small.moves(start + second);
         assert!(
             small.until() < start + TIMEOUT + second,

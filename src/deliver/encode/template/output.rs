@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use http::HeaderValue;
 use minijinja::{AutoEscape, Error, ErrorKind, HtmlEscape, Output, State, value::Value};
 
-use super::rendering::Bounded;
+use super::render::Bounded;
 
 /// The name of our escaping for JSON; that of minijinja writes whole JSON values.
 const JSON_TEXT: &str = "json-text";
 
 /// What the output is, as far as it matters to a value in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writing {
+pub(super) enum OutputKind {
     /// JSON: a value is text for the inside of a string.
     Json,
     /// HTML or XML: a value is text without markup.
@@ -21,7 +21,7 @@ pub(super) enum Writing {
     Plain,
 }
 
-impl Writing {
+impl OutputKind {
     /// What a media type asks for.
     pub(super) fn of(content_type: &HeaderValue) -> Self {
         let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
