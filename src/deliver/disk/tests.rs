@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     deliver::{
         message::{Body, Subject},
-        outcome::Verdict,
+        outcome::AttemptResult,
     },
     model::job::{EventType, Outcome},
 };
@@ -38,7 +38,7 @@ fn disk(config: &DiskConfig) -> Disk {
 
 async fn write(disk: &Disk, message: &Message) -> Result<(), String> {
     let outcome = disk.attempt(message, Time(0)).await;
-    assert_eq!(outcome.verdict == Verdict::Delivered, outcome.error.is_none());
+    assert_eq!(outcome.result == AttemptResult::Delivered, outcome.error.is_none());
     outcome.error.map_or(Ok(()), Err)
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     deliver::{
         config::RetryConfig,
-        outcome::{AttemptOutcome, AttemptResult, Failure},
+        outcome::{AttemptFailure, AttemptOutcome, AttemptResult},
         queue::{
             breaker,
             decision::{History, decide},
@@ -57,14 +57,14 @@ struct Outcome {
 }
 
 fn refusal() -> AttemptOutcome {
-    let failure = Failure::new(ErrorClass::Status, "answered 503");
+    let failure = AttemptFailure::new(ErrorClass::Status, "answered 503");
     AttemptOutcome { status: Some(503), ..AttemptOutcome::failed(failure, Duration::ZERO) }
 }
 
 /// Asks for `seconds` of silence.
 fn limited(seconds: u64) -> AttemptOutcome {
-    let verdict = AttemptResult::Retry { not_before: Some(Duration::from_secs(seconds)) };
-    AttemptOutcome { status: Some(429), verdict, ..refusal() }
+    let result = AttemptResult::Failed { retry_after: Some(Duration::from_secs(seconds)) };
+    AttemptOutcome { status: Some(429), result, ..refusal() }
 }
 
 /// Sends `count` events that are due at once. With `outage` every attempt until then is refused.
@@ -114,10 +114,10 @@ fn deliver_refused(
         let Some(Reverse((_, key, status))) = flying.pop() else { continue };
         let known = history.entry(key).or_default();
         known.passed_by = queue.passed_by(key);
-        let outcome = if status == 204 { AttemptOutcome::delivered(Duration::ZERO) } else { refusal() };
+        let attempt = if status == 204 { AttemptOutcome::delivered(Duration::ZERO) } else { refusal() };
         let at = start + now;
-        let decision = decide(&outcome, *known, queue.is_taking(at), &retry, wall.after(now), 0.5);
-        queue.record(key, decision.signal, outcome.asked(), at, 0.5);
+        let decision = decide(&attempt, *known, queue.is_taking(at), &retry, wall.after(now), 0.5);
+        queue.record(key, decision.signal, attempt.asked(), at, 0.5);
         outcome.refused += usize::from(status == 503);
         let again = match decision.next {
             Verdict::Retry(at) => {

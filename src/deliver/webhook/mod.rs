@@ -48,7 +48,7 @@ use crate::{
     telemetry::TRACEPARENT,
     util::{
         http_client::{
-            self, Lease, Outgoing, Use,
+            self, ConnectionUse, Lease, Outgoing,
             guard::{Blocked, Trust, check_url},
             is_sent_again,
         },
@@ -264,14 +264,14 @@ impl Inner {
                     () = meter.moved() => limit.moves(Instant::now()),
                     () = sleep_until(limit.until()) => break Err(limit.exceeded().into()),
                 }
-                line = line.or_else(|| Use::of(&captured));
+                line = line.or_else(|| ConnectionUse::of(&captured));
             }
         };
-        let line: Option<Use> = line.or_else(|| Use::of(&captured));
+        let line: Option<ConnectionUse> = line.or_else(|| ConnectionUse::of(&captured));
         let reused = line.as_ref().is_some_and(|line| line.reused);
         if result.is_err() || !matches!(upload.is_complete(), Ok(true)) {
             // What was cut off is not gone from the connection, and one that broke or is silent serves nobody.
-            line.iter().for_each(Use::retire);
+            line.iter().for_each(ConnectionUse::retire);
         }
         let mut broken = match result {
             Ok(()) => return Ok(()),

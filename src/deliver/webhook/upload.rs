@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 
 use crate::{
     deliver::encode::envelope::PayloadError,
-    util::http_client::{Line, Progress},
+    util::http_client::{ConnectionProgress, ConnectionState},
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -69,7 +69,7 @@ pub(super) struct UploadCut;
 pub(super) struct UploadMeter {
     state: watch::Receiver<State>,
     captured: CaptureConnection,
-    line: Option<watch::Receiver<Progress>>,
+    line: Option<watch::Receiver<ConnectionProgress>>,
 }
 
 impl UploadBody {
@@ -98,7 +98,7 @@ impl UploadBody {
     }
 
     fn took(&self, bytes: usize, ended: bool) {
-        let line = self.captured.as_ref().and_then(Line::of);
+        let line = self.captured.as_ref().and_then(ConnectionState::of);
         let now = line.map(|line| line.progress()).unwrap_or_default();
         self.state.send_modify(|state| {
             if state.taken == 0 {
@@ -127,7 +127,7 @@ impl Body for UploadBody {
         match ready!(self.poll_chunk(context)) {
             Some(Ok(chunk)) => {
                 // Over HTTP/1.1 nothing is asked for after the length that was announced, over HTTP/2 the end is.
-                let is_http2 = self.captured.as_ref().is_some_and(Line::is_http2);
+                let is_http2 = self.captured.as_ref().is_some_and(ConnectionState::is_http2);
                 self.took(chunk.len(), self.left == 0 && !is_http2);
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
@@ -181,7 +181,7 @@ impl Upload {
             return Ok(true);
         }
         let state = *self.meter.state.borrow();
-        let line = Line::of(&self.meter.captured).map(|line| line.progress()).unwrap_or_default();
+        let line = ConnectionState::of(&self.meter.captured).map(|line| line.progress()).unwrap_or_default();
         let written = line.written.saturating_sub(state.base) >= self.length;
         match state.ended {
             Some(flushes) if written && line.flushes > flushes => Ok(true),
@@ -214,7 +214,7 @@ impl UploadMeter {
 
     /// The bytes that the client took, and those that its connection did. Over HTTP/2 the connection is that of others, too.
     fn position(&self) -> (u64, u64) {
-        let line = Line::of(&self.captured).filter(|_| !Line::is_http2(&self.captured));
+        let line = ConnectionState::of(&self.captured).filter(|_| !ConnectionState::is_http2(&self.captured));
         (self.state.borrow().taken, line.map_or(0, |line| line.progress().written))
     }
 
@@ -226,7 +226,7 @@ impl UploadMeter {
             }
         }
         if self.line.is_none() {
-            self.line = Line::of(&self.captured).map(|line| line.watch());
+            self.line = ConnectionState::of(&self.captured).map(|line| line.watch());
         }
         match &mut self.line {
             None => next(&mut self.state).await,

@@ -66,8 +66,8 @@ impl Clients {
         outgoing: &Outgoing,
         finish: impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static,
     ) -> reqwest::Result<Self> {
-        let way = outgoing.clone();
-        let connections = Connections::new(LIFE, (), move |()| finish(builder(&way, tls())).build())?;
+        let of_clients = outgoing.clone();
+        let connections = Connections::new(LIFE, (), move |()| finish(builder(&of_clients, tls())).build())?;
         Ok(Self { connections, outgoing: outgoing.clone() })
     }
 

@@ -1,4 +1,4 @@
-//! How connections of [`Line`](super::Line)s come about: TCP, a proxy where there is one, TLS.
+//! How connections of [`ConnectionState`](super::ConnectionState)s come about: TCP, a proxy where there is one, TLS.
 
 use std::{
     error::Error,
@@ -21,7 +21,9 @@ use rustls::ClientConfig;
 use tower::{Service, ServiceExt as _};
 use url::Url;
 
-use super::{CONNECT_TIMEOUT, Outgoing, ProxyError, TCP_KEEPALIVE, guard::GuardedResolver, line::Tracked};
+use super::{
+    CONNECT_TIMEOUT, Outgoing, ProxyError, TCP_KEEPALIVE, connection_state::Tracked, guard::GuardedResolver,
+};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 

@@ -56,7 +56,7 @@ pub enum Blocked {
 ///
 /// # Errors
 /// When `trust` does not reach that far.
-pub fn verdict(ip: IpAddr, trust: &Trust) -> Result<(), Blocked> {
+pub fn check_address(ip: IpAddr, trust: &Trust) -> Result<(), Blocked> {
     match trust {
         Trust::Operator => match ranges::metadata(ip) {
             Some(range) => Err(Blocked::Address(range)),
@@ -68,10 +68,10 @@ pub fn verdict(ip: IpAddr, trust: &Trust) -> Result<(), Blocked> {
                 return Ok(());
             }
             match ranges::not_global(ip) {
-                ranges::Place::Global => Ok(()),
-                ranges::Place::Blocked(range) => Err(Blocked::Address(range)),
-                ranges::Place::Embeds(inner) if opened(inner.into()) => Ok(()),
-                ranges::Place::Embeds(inner) => match ranges::not_global_v4(inner) {
+                ranges::AddressClass::Global => Ok(()),
+                ranges::AddressClass::Blocked(range) => Err(Blocked::Address(range)),
+                ranges::AddressClass::Embeds(inner) if opened(inner.into()) => Ok(()),
+                ranges::AddressClass::Embeds(inner) => match ranges::not_global_v4(inner) {
                     Some(range) => Err(Blocked::Address(range)),
                     None => Ok(()),
                 },
@@ -105,7 +105,7 @@ pub fn check_url(url: &Url, trust: &Trust) -> Result<(), Blocked> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Blocked::Credentials);
     }
-    literal.map_or(Ok(()), |ip| verdict(ip, trust))
+    literal.map_or(Ok(()), |ip| check_address(ip, trust))
 }
 
 /// `localhost` and all names below it are loopback, whatever a DNS server says (RFC 6761 section 6.3).
@@ -118,7 +118,7 @@ pub(super) fn is_localhost(name: &str) -> bool {
 /// The loopback addresses that `trust` reaches.
 fn loopback(trust: &Trust) -> Result<Vec<IpAddr>, Blocked> {
     let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let open: Vec<_> = both.into_iter().filter(|ip| verdict(*ip, trust).is_ok()).collect();
+    let open: Vec<_> = both.into_iter().filter(|ip| check_address(*ip, trust).is_ok()).collect();
     if open.is_empty() { Err(Blocked::Address("loopback")) } else { Ok(open) }
 }
 
@@ -141,12 +141,12 @@ pub enum ResolveError {
 #[derive(Clone, Debug)]
 pub struct GuardedResolver {
     trust: Arc<Trust>,
-    names: Names,
+    names: NameSource,
 }
 
 /// Who knows the addresses of names.
 #[derive(Clone, Debug)]
-enum Names {
+enum NameSource {
     /// The system's resolver.
     System,
     /// A test, which answers each look-up with the next list.
@@ -162,13 +162,13 @@ impl GuardedResolver {
     /// A resolver that lets through what `trust` reaches.
     #[must_use]
     pub fn new(trust: Arc<Trust>) -> Self {
-        Self { trust, names: Names::System }
+        Self { trust, names: NameSource::System }
     }
 
     /// A resolver that is told the answers of its look-ups.
     #[cfg(test)]
     pub(crate) fn scripted(trust: Arc<Trust>, answers: Script) -> Self {
-        Self { trust, names: Names::Scripted(answers) }
+        Self { trust, names: NameSource::Scripted(answers) }
     }
 }
 
@@ -198,15 +198,17 @@ impl Service<Name> for GuardedResolver {
 }
 
 /// The addresses of a name, all of them within bounds. The port is 0, for the client to fill in.
-async fn lookup(name: &str, trust: &Trust, names: &Names) -> Result<Vec<SocketAddr>, ResolveError> {
+async fn lookup(name: &str, trust: &Trust, names: &NameSource) -> Result<Vec<SocketAddr>, ResolveError> {
     if matches!(trust, Trust::Callback { .. }) && is_localhost(name) {
         let addresses = loopback(trust)?;
         return Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect());
     }
     let found = match names {
-        Names::System => tokio::net::lookup_host((name, 0)).await.map_err(ResolveError::Lookup)?.collect(),
+        NameSource::System => {
+            tokio::net::lookup_host((name, 0)).await.map_err(ResolveError::Lookup)?.collect()
+        }
         #[cfg(test)]
-        Names::Scripted(answers) => {
+        NameSource::Scripted(answers) => {
             answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front().unwrap_or_default()
         }
     };
@@ -218,7 +220,7 @@ fn all_within(found: Vec<SocketAddr>, trust: &Trust) -> Result<Vec<SocketAddr>, 
         return Err(ResolveError::NoAddress);
     }
     for address in &found {
-        verdict(address.ip(), trust)?;
+        check_address(address.ip(), trust)?;
     }
     Ok(found)
 }

@@ -11,9 +11,9 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert
 
 pub use causes::{find, innermost, plain};
 pub use clients::{Clients, ProxyError, SendError};
+pub use connection_state::{ConnectionProgress, ConnectionState, ConnectionUse};
 pub use connections::{Connections, LIFE, Lease, is_sent_again, was_refused};
 pub use connector::{Connector, Forward, Name};
-pub use line::{Line, Progress, Use};
 pub use outgoing::{BadProxy, Outgoing};
 
 mod causes;
@@ -21,7 +21,7 @@ mod clients;
 mod connections;
 mod connector;
 pub mod guard;
-mod line;
+mod connection_state;
 mod outgoing;
 mod reuse;
 
@@ -68,9 +68,9 @@ pub fn builder(outgoing: &Outgoing, mut tls: ClientConfig) -> ClientBuilder {
     #[cfg(target_os = "linux")]
     let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
     let Some(forward) = outgoing.proxy() else { return builder };
-    let way = outgoing.clone();
+    let outgoing = outgoing.clone();
     let route = move |url: &url::Url| {
-        let proxy = url.host_str().and_then(|host| way.proxy_for(host))?;
+        let proxy = url.host_str().and_then(|host| outgoing.proxy_for(host))?;
         Some(proxy.address().to_string())
     };
     let proxy = Proxy::custom(route);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where an address lies.
-pub(super) enum Place {
+pub(super) enum AddressClass {
     /// Anywhere in the public network.
     Global,
     /// In a range that callbacks may not reach.
@@ -90,25 +90,25 @@ pub(super) fn not_global_v4(ip: Ipv4Addr) -> Option<&'static str> {
 }
 
 /// Where an address lies, seen from a callback.
-pub(super) fn not_global(ip: IpAddr) -> Place {
+pub(super) fn not_global(ip: IpAddr) -> AddressClass {
     let ip = match ip {
-        IpAddr::V4(ip) => return not_global_v4(ip).map_or(Place::Global, Place::Blocked),
+        IpAddr::V4(ip) => return not_global_v4(ip).map_or(AddressClass::Global, AddressClass::Blocked),
         IpAddr::V6(ip) => ip,
     };
     match ip {
-        Ipv6Addr::LOCALHOST => return Place::Blocked("loopback"),
-        Ipv6Addr::UNSPECIFIED => return Place::Blocked("unspecified"),
+        Ipv6Addr::LOCALHOST => return AddressClass::Blocked("loopback"),
+        Ipv6Addr::UNSPECIFIED => return AddressClass::Blocked("unspecified"),
         _ => {}
     }
     // Link-local and private space come first: an ISATAP interface id may stand in them.
     if let Some(range) = range_v6(ip, OUTSIDE_V6).or_else(|| range_v6(ip, BLOCKED_V6)) {
-        return Place::Blocked(range);
+        return AddressClass::Blocked(range);
     }
     if let Some(inner) = embedded(ip) {
-        return Place::Embeds(inner);
+        return AddressClass::Embeds(inner);
     }
     // Default-deny: discard-only, SRv6, local NAT64, IPv4-compatible and whatever is not assigned yet.
-    if ip.segments()[0] & 0xe000 == 0x2000 { Place::Global } else { Place::Blocked("reserved") }
+    if ip.segments()[0] & 0xe000 == 0x2000 { AddressClass::Global } else { AddressClass::Blocked("reserved") }
 }
 
 /// The IPv4 address that an IPv6 address is a form of.

@@ -7,7 +7,7 @@ fn callback(allow: &[&str]) -> Trust {
 /// Judges a URL, or an address wherever it may have come from.
 fn judge(text: &str, trust: &Trust) -> Result<(), Blocked> {
     match text.parse::<IpAddr>() {
-        Ok(ip) => verdict(ip, trust),
+        Ok(ip) => check_address(ip, trust),
         Err(_) => check_url(&text.parse().unwrap_or_else(|error| panic!("{text}: {error}")), trust),
     }
 }
@@ -285,7 +285,7 @@ fn one_bad_address_spoils_the_name() {
 
 #[tokio::test]
 async fn localhost_is_loopback_without_a_lookup() {
-    let system = &Names::System;
+    let system = &NameSource::System;
     for name in ["localhost", "LOCALHOST.", "x.localhost"] {
         assert!(lookup(name, &callback(&[]), system).await.is_err(), "{name}");
         let open = lookup(name, &callback(&["127.0.0.0/8"]), system).await.unwrap();

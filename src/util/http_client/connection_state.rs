@@ -36,10 +36,10 @@ impl<S: Read + Write + Connection + Send + Unpin> Stream for S {}
 
 /// What requests know of their connection.
 #[derive(Clone)]
-pub struct Line(Arc<Shared>);
+pub struct ConnectionState(Arc<Shared>);
 
 struct Shared {
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<ConnectionProgress>,
     /// Requests so far.
     requests: AtomicUsize,
     /// Requests in flight.
@@ -50,7 +50,7 @@ struct Shared {
 
 /// How far a connection got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct ConnectionProgress {
     /// The bytes that it took to send.
     pub written: u64,
     /// How often all that it took had been handed to the operating system.
@@ -59,8 +59,8 @@ pub struct Progress {
     pub closed: bool,
 }
 
-impl Line {
-    /// The line that a request goes over, once it does.
+impl ConnectionState {
+    /// The connection that a request goes over, once it does.
     #[must_use]
     pub fn of(captured: &CaptureConnection) -> Option<Self> {
         let mut extras = http::Extensions::new();
@@ -68,7 +68,7 @@ impl Line {
         extras.remove()
     }
 
-    /// Whether a request goes over HTTP/2, and so shares its line.
+    /// Whether a request goes over HTTP/2, and so shares its connection.
     #[must_use]
     pub fn is_http2(captured: &CaptureConnection) -> bool {
         captured.connection_metadata().as_ref().is_some_and(Connected::is_negotiated_h2)
@@ -76,59 +76,59 @@ impl Line {
 
     /// How far it got.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> ConnectionProgress {
         *self.0.progress.borrow()
     }
 
-    /// Tells each change of [`Progress`].
+    /// Tells each change of [`ConnectionProgress`].
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Progress> {
+    pub fn watch(&self) -> watch::Receiver<ConnectionProgress> {
         self.0.progress.subscribe()
     }
 }
 
-/// The use of a line by one request.
-pub struct Use {
-    line: Line,
+/// The use of a connection by one request.
+pub struct ConnectionUse {
+    connection: ConnectionState,
     captured: CaptureConnection,
-    /// Whether the line carried a request before this one.
+    /// Whether the connection carried a request before this one.
     pub reused: bool,
 }
 
-impl Use {
-    /// The use of the line that a request goes over, once it does.
+impl ConnectionUse {
+    /// The use of the connection that a request goes over, once it does.
     #[must_use]
     pub fn of(captured: &CaptureConnection) -> Option<Self> {
-        let line = Line::of(captured)?;
-        let reused = line.0.requests.fetch_add(1, Ordering::AcqRel) > 0;
-        line.0.users.fetch_add(1, Ordering::AcqRel);
-        Some(Self { line, captured: captured.clone(), reused })
+        let connection = ConnectionState::of(captured)?;
+        let reused = connection.0.requests.fetch_add(1, Ordering::AcqRel) > 0;
+        connection.0.users.fetch_add(1, Ordering::AcqRel);
+        Some(Self { connection, captured: captured.clone(), reused })
     }
 
-    /// Gives the line up: it carries no further request, and it is cut when the last one in flight is done.
+    /// Gives the connection up: it carries no further request, and it is cut when the last one in flight is done.
     pub fn retire(&self) {
         if let Some(connected) = self.captured.connection_metadata().as_ref() {
             connected.poison();
         }
-        self.line.0.retired.store(true, Ordering::Release);
+        self.connection.0.retired.store(true, Ordering::Release);
     }
 }
 
-impl Drop for Use {
+impl Drop for ConnectionUse {
     fn drop(&mut self) {
-        let shared = &self.line.0;
+        let shared = &self.connection.0;
         if shared.users.fetch_sub(1, Ordering::AcqRel) == 1 && shared.retired.load(Ordering::Acquire) {
             shared.cut.cancel();
         }
     }
 }
 
-/// A stream with its [`Line`].
+/// A stream with its [`ConnectionState`].
 pub struct Tracked {
     /// There until it is dropped.
     stream: Option<Box<dyn Stream>>,
     is_proxied: bool,
-    line: Line,
+    connection: ConnectionState,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -144,7 +144,12 @@ impl Tracked {
             retired: AtomicBool::new(false),
             cut,
         };
-        Self { stream: Some(Box::new(stream)), is_proxied, line: Line(Arc::new(shared)), cut: waiting }
+        Self {
+            stream: Some(Box::new(stream)),
+            is_proxied,
+            connection: ConnectionState(Arc::new(shared)),
+            cut: waiting,
+        }
     }
 
     /// The stream, unless it was cut.
@@ -157,7 +162,7 @@ impl Tracked {
 
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.line.0.progress.send_modify(|progress| progress.written += bytes as u64);
+            self.connection.0.progress.send_modify(|progress| progress.written += bytes as u64);
         }
         written
     }
@@ -166,7 +171,7 @@ impl Tracked {
 impl Connection for Tracked {
     fn connected(&self) -> Connected {
         let connected = self.stream.as_ref().map_or_else(Connected::new, |stream| stream.connected());
-        connected.proxy(self.is_proxied).extra(self.line.clone())
+        connected.proxy(self.is_proxied).extra(self.connection.clone())
     }
 }
 
@@ -206,7 +211,7 @@ impl Write for Tracked {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.open(context)?.poll_flush(context);
         if let Poll::Ready(Ok(())) = flushed {
-            self.line.0.progress.send_modify(|progress| progress.flushes += 1);
+            self.connection.0.progress.send_modify(|progress| progress.flushes += 1);
         }
         flushed
     }
@@ -218,10 +223,10 @@ impl Write for Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.line.0.progress.send_modify(|progress| progress.closed = true);
-        let stream = self.stream.take().filter(|_| !self.line.0.cut.is_cancelled());
+        self.connection.0.progress.send_modify(|progress| progress.closed = true);
+        let stream = self.stream.take().filter(|_| !self.connection.0.cut.is_cancelled());
         if let (Some(stream), Ok(runtime)) = (stream, Handle::try_current()) {
-            let most = self.line.progress().written + LINGER_SLACK;
+            let most = self.connection.progress().written + LINGER_SLACK;
             runtime.spawn(timeout(LINGER, part(stream, most)));
         }
     }
