@@ -2,9 +2,7 @@
 
 mod catalogue;
 mod log_queue;
-mod metrics;
 mod otlp;
-mod sources;
 mod spans;
 mod trace;
 
@@ -21,11 +19,9 @@ use tracing_subscriber::{
 };
 
 pub use catalogue::{Catalogue, Described, Label, Values};
-pub use log_queue::{flush, log_in_background, say};
-pub use metrics::Metrics;
+pub use log_queue::{flush, lines_dropped, log_in_background, say};
 pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-pub use otlp::{Exporter, OtlpConfig};
-pub use sources::SourceMetrics;
+pub use otlp::{Exported, Exporter, OtlpConfig};
 pub use spans::{Spans, TraceSpan, number, text};
 pub use trace::{BadTraceParent, JobTrace, TRACEPARENT, TraceParent};
 

@@ -12,7 +12,7 @@ use axum::{
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    Api,
+    AppState,
     problem::{Code, Problem},
 };
 
@@ -31,13 +31,13 @@ pub(super) fn is_probe(path: &str) -> bool {
 }
 
 pub(super) async fn check(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     if !is_probe(request.uri().path()) {
-        check_site(&api, &request)?;
-        check_token(&api, &request)?;
+        check_site(&state, &request)?;
+        check_token(&state, &request)?;
     }
     Ok(next.run(request).await)
 }
@@ -48,26 +48,28 @@ fn door(request: &Request) -> Door {
 
 /// Whether a probe is told more than codes: it could use the API. Without a token only this machine can, and a page that was
 /// rebound by DNS is not it.
-pub(super) fn may_see_details(api: &Api, request: &Request) -> bool {
+pub(super) fn may_see_details(state: &AppState, request: &Request) -> bool {
     // What comes to a loopback address comes from this machine.
     let is_local = match door(request) {
         Door::Tcp(local) => local.to_canonical().is_loopback(),
         Door::Unix => true,
     };
-    (api.token.is_some() || is_local) && check_site(api, request).is_ok() && check_token(api, request).is_ok()
+    (state.server.token.is_some() || is_local)
+        && check_site(state, request).is_ok()
+        && check_token(state, request).is_ok()
 }
 
 /// Keeps out pages that were rebound by DNS, and those of other origins.
-fn check_site(api: &Api, request: &Request) -> Result<(), Problem> {
+fn check_site(state: &AppState, request: &Request) -> Result<(), Problem> {
     let Door::Tcp(local) = door(request) else { return Ok(()) };
     let host = host(request)?;
-    if !is_ours(&host, local, &api.hosts) {
+    if !is_ours(&host, local, &state.server.hosts) {
         let detail = format!(
             "`{host}` is not a name of this server; use its address, or add the name to server.hosts"
         );
         return Err(Problem::new(Code::HostRefused, detail));
     }
-    check_origin(request.headers(), local, &api.hosts)
+    check_origin(request.headers(), local, &state.server.hosts)
 }
 
 /// The host that the request names, without its port.
@@ -133,8 +135,8 @@ fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<
     Err(refused("the request comes from another origin"))
 }
 
-fn check_token(api: &Api, request: &Request) -> Result<(), Problem> {
-    let Some(token) = &api.token else { return Ok(()) };
+fn check_token(state: &AppState, request: &Request) -> Result<(), Problem> {
+    let Some(token) = &state.server.token else { return Ok(()) };
     let unreadable =
         |error: crate::util::secret::SecretError| Problem::new(Code::TokenUnreadable, error.to_string());
     let token = token.get().map_err(unreadable)?;

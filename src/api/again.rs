@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State, http::StatusCode};
 
 use super::{
-    Api,
+    AppState,
     body::Input,
     problem::{Code, Name, Problem},
     requests::{aside, list},
@@ -31,7 +31,7 @@ const CHUNK: usize = 200;
     )
 )]
 pub(super) async fn redeliver(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Input(asked): Input<RedeliverRequest>,
 ) -> Result<(StatusCode, Json<Counted>), Problem> {
     check_range(asked.since, asked.until)?;
@@ -48,11 +48,12 @@ pub(super) async fn redeliver(
     loop {
         let (filter, cursor) = (filter.clone(), from.take());
         let listing =
-            aside(&api, move |api| Ok(api.store.deliveries(&filter, cursor.as_deref(), CHUNK)?)).await?;
+            aside(&state, move |state| Ok(state.store.deliveries(&filter, cursor.as_deref(), CHUNK)?))
+                .await?;
         let keys: Vec<_> = listing.entries.into_iter().map(|(key, _)| key).collect();
         count += match asked.dry_run {
             true => keys.len() as u64,
-            false => api.store.redeliver(keys, clock::now()).await?,
+            false => state.store.redeliver(keys, clock::now()).await?,
         };
         match listing.next {
             Some(next) => from = Some(next),
@@ -74,10 +75,10 @@ pub(super) async fn redeliver(
     )
 )]
 pub(super) async fn deliver(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Input(asked): Input<DeliverRequest>,
 ) -> Result<(StatusCode, Json<Counted>), Problem> {
-    api.check_sink(&asked.sink)?;
+    check_sink(&state, &asked.sink)?;
     check_range(asked.since, asked.until)?;
     let (sink, dry_run) = (asked.sink, asked.dry_run);
     let filter = EventFilter {
@@ -89,12 +90,12 @@ pub(super) async fn deliver(
         ..EventFilter::default()
     };
     let count = match asked.event_ids {
-        None => deliver_filtered(&api, &sink, filter, dry_run).await?,
+        None => deliver_filtered(&state, &sink, filter, dry_run).await?,
         Some(_) if filter != EventFilter::default() => {
             let detail = "name events by `event_ids` or by a filter, not by both";
             return Err(Problem::new(Code::ConflictingFilters, detail));
         }
-        Some(ids) => deliver_named(&api, &sink, ids, dry_run).await?,
+        Some(ids) => deliver_named(&state, &sink, ids, dry_run).await?,
     };
     if !dry_run {
         tracing::info!(sink, count, "past events are delivered to a sink on request");
@@ -103,25 +104,25 @@ pub(super) async fn deliver(
 }
 
 async fn deliver_filtered(
-    api: &Arc<Api>,
+    state: &Arc<AppState>,
     sink: &str,
     filter: EventFilter,
     dry_run: bool,
 ) -> Result<u64, Problem> {
-    let until = api.store.last_event()?;
+    let until = state.store.last_event()?;
     let (mut count, mut bodiless, mut after) = (0, 0, 0);
     loop {
         let (filter, name) = (filter.clone(), sink.to_owned());
-        let past = aside(api, move |api| {
-            let router = api.ground.routing.router();
+        let past = aside(state, move |state| {
+            let router = state.resources.routing.router();
             let takes = |event| router.takes_named(&name, event);
-            Ok(api.store.past(&name, &filter, takes, (after, until), CHUNK)?)
+            Ok(state.store.past(&name, &filter, takes, (after, until), CHUNK)?)
         });
         let past = past.await?;
         bodiless += past.bodiless;
         count += match dry_run {
             true => past.events.len() as u64,
-            false => api.store.deliver_past(sink, past.events, clock::now()).await?,
+            false => state.store.deliver_past(sink, past.events, clock::now()).await?,
         };
         match past.next {
             Some(next) => after = next,
@@ -138,18 +139,23 @@ async fn deliver_filtered(
     Ok(count)
 }
 
-async fn deliver_named(api: &Arc<Api>, sink: &str, ids: Vec<String>, dry_run: bool) -> Result<u64, Problem> {
+async fn deliver_named(
+    state: &Arc<AppState>,
+    sink: &str,
+    ids: Vec<String>,
+    dry_run: bool,
+) -> Result<u64, Problem> {
     let name = sink.to_owned();
-    let events = aside(api, move |api| {
-        let found = api.store.events_named(&ids)?;
+    let events = aside(state, move |state| {
+        let found = state.store.events_named(&ids)?;
         if let Some(id) = ids.iter().find(|id| !found.iter().any(|(_, event)| event.news.event_id() == **id))
         {
             return Err(Problem::new(Code::EventNotFound, format!("there is no event `{id}`")));
         }
         let mut numbers = Vec::new();
         for (number, event) in found {
-            if !api.store.has_delivery(number, &event, &name)? {
-                check_event(api, &event, &name)?;
+            if !state.store.has_delivery(number, &event, &name)? {
+                check_event(state, &event, &name)?;
                 numbers.push(number);
             }
         }
@@ -158,18 +164,18 @@ async fn deliver_named(api: &Arc<Api>, sink: &str, ids: Vec<String>, dry_run: bo
     let events = events.await?;
     match dry_run {
         true => Ok(events.len() as u64),
-        false => Ok(api.store.deliver_past(sink, events, clock::now()).await?),
+        false => Ok(state.store.deliver_past(sink, events, clock::now()).await?),
     }
 }
 
 /// Whether a sink can get an event that is named for it.
-fn check_event(api: &Api, event: &Event, sink: &str) -> Result<(), Problem> {
+fn check_event(state: &AppState, event: &Event, sink: &str) -> Result<(), Problem> {
     let (id, event_type) = (event.news.event_id(), event.news.event_type());
-    if !api.ground.routing.router().takes_named(sink, event_type) {
+    if !state.resources.routing.router().takes_named(sink, event_type) {
         let detail = format!("the sink `{sink}` does not ask for `{event_type}`, the type of `{id}`");
         return Err(Problem::new(Code::EventNotTaken, detail));
     }
-    if !api.store.has_body(event) {
+    if !state.store.has_body(event) {
         let detail = format!("the stored job of the event `{id}` is not there any more");
         return Err(Problem::new(Code::JobDropped, detail));
     }
@@ -182,19 +188,20 @@ fn check_event(api: &Api, event: &Event, sink: &str) -> Result<(), Problem> {
     responses((status = 200, body = Counted), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn drop_pending(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Name(name): Name,
 ) -> Result<Json<Counted>, Problem> {
-    check_known(&api, &name)?;
+    check_known(&state, &name)?;
     // What comes in meanwhile is left alone.
-    let until = api.store.last_event()?;
+    let until = state.store.last_event()?;
     let (mut after, mut count) = (None, 0);
     loop {
         let sink = name.clone();
-        let keys = aside(&api, move |api| Ok(api.store.pending_of(&sink, after, until, CHUNK)?)).await?;
+        let keys =
+            aside(&state, move |state| Ok(state.store.pending_of(&sink, after, until, CHUNK)?)).await?;
         let Some(last) = keys.last().copied() else { break };
         after = Some(last);
-        count += api.store.drop_pending(&name, keys, clock::now()).await?;
+        count += state.store.drop_pending(&name, keys, clock::now()).await?;
     }
     tracing::warn!(sink = name, count, "pending deliveries of a sink were dropped on request");
     Ok(Json(Counted { count }))
@@ -213,27 +220,28 @@ pub(super) async fn drop_pending(
     )
 )]
 pub(super) async fn move_pending(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Name(name): Name,
     Input(asked): Input<MoveRequest>,
 ) -> Result<Json<Moved>, Problem> {
-    check_known(&api, &name)?;
-    api.check_sink(&asked.to)?;
+    check_known(&state, &name)?;
+    check_sink(&state, &asked.to)?;
     let to = asked.to;
     if to == name {
         let detail = format!("`{name}` cannot hand its deliveries to itself");
         return Err(Problem::new(Code::SameSink, detail));
     }
-    let until = api.store.last_event()?;
+    let until = state.store.last_event()?;
     let (mut after, mut moved) = (None, Moved::default());
     loop {
         let sink = name.clone();
-        let keys = aside(&api, move |api| Ok(api.store.pending_of(&sink, after, until, CHUNK)?)).await?;
+        let keys =
+            aside(&state, move |state| Ok(state.store.pending_of(&sink, after, until, CHUNK)?)).await?;
         let Some(last) = keys.last().copied() else { break };
         after = Some(last);
-        let (router, other) = (api.ground.routing.router(), to.clone());
+        let (router, other) = (state.resources.routing.router(), to.clone());
         let takes = move |event| router.takes_named(&other, event);
-        let handed = api.store.move_pending(&name, &to, keys, takes, clock::now()).await?;
+        let handed = state.store.move_pending(&name, &to, keys, takes, clock::now()).await?;
         moved.count += handed.moved;
         moved.existing += handed.existing;
     }
@@ -243,8 +251,8 @@ pub(super) async fn move_pending(
 }
 
 /// Whether there is a sink of this name, or was one that deliveries waited for since the start.
-fn check_known(api: &Api, name: &str) -> Result<(), Problem> {
-    if api.live().sinks.has_seen(name) { Ok(()) } else { Err(no_sink(api, name)) }
+fn check_known(state: &AppState, name: &str) -> Result<(), Problem> {
+    if state.components().sinks.has_seen(name) { Ok(()) } else { Err(no_sink(state, name)) }
 }
 
 fn check_range(since: Option<Time>, until: Option<Time>) -> Result<(), Problem> {
@@ -257,14 +265,12 @@ fn check_range(since: Option<Time>, until: Option<Time>) -> Result<(), Problem> 
     }
 }
 
-impl Api {
-    /// Whether a sink that a request's body names is configured.
-    pub(super) fn check_sink(&self, name: &str) -> Result<(), Problem> {
-        let live = self.live();
-        if live.sinks.knows(name) {
-            return Ok(());
-        }
-        let known = list(live.sinks.names());
-        Err(Problem::new(Code::UnknownSink, format!("there is no sink `{name}`; there are {known}")))
+/// Whether a sink that a request's body names is configured.
+pub(super) fn check_sink(state: &AppState, name: &str) -> Result<(), Problem> {
+    let live = state.components();
+    if live.sinks.knows(name) {
+        return Ok(());
     }
+    let known = list(live.sinks.names());
+    Err(Problem::new(Code::UnknownSink, format!("there is no sink `{name}`; there are {known}")))
 }

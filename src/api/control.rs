@@ -5,16 +5,13 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State, http::StatusCode};
 
 use super::{
-    Api,
+    AppState,
     access::Door,
     problem::{Code, Problem},
 };
 use crate::{
-    app::{
-        Handle,
-        reload::{ReloadError, Reloaded},
-    },
     config::{self, Config},
+    state::handle::{Handle, ReloadError, Reloaded},
 };
 
 /// The configuration that holds now, with its secrets redacted.
@@ -22,8 +19,8 @@ use crate::{
     get, path = "/v1/config", tag = "control",
     responses((status = 200, body = serde_json::Value, description = "The tables and keys of a configuration file"))
 )]
-pub(super) async fn config(State(api): State<Arc<Api>>) -> Json<Config> {
-    Json(config::redacted(&api.live().config))
+pub(super) async fn config(State(state): State<Arc<AppState>>) -> Json<Config> {
+    Json(config::redacted(&state.components().config))
 }
 
 /// Read the configuration again and apply what changed.
@@ -35,7 +32,7 @@ pub(super) async fn config(State(api): State<Arc<Api>>) -> Json<Config> {
         (status = 422, body = super::view::Problem, description = "It has mistakes; what held before holds on"),
     )
 )]
-pub(super) async fn reload(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>, Problem> {
+pub(super) async fn reload(State(state): State<Arc<AppState>>) -> Result<Json<Reloaded>, Problem> {
     let refused = |error: ReloadError| match &error {
         ReloadError::Config(_) | ReloadError::Setup(_) => {
             Problem::new(Code::InvalidConfiguration, error.to_string())
@@ -45,7 +42,7 @@ pub(super) async fn reload(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>
             Problem::new(Code::ReloadFailed, error.to_string())
         }
     };
-    Handle::of(&api).reload().await.map(Json).map_err(refused)
+    Handle::new(&state).reload().await.map(Json).map_err(refused)
 }
 
 /// End the process as SIGTERM does. Only where `server.quit` allows it, and only from this machine.
@@ -58,10 +55,10 @@ pub(super) async fn reload(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>
     )
 )]
 pub(super) async fn quit(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     door: Option<Extension<Door>>,
 ) -> Result<StatusCode, Problem> {
-    if !api.quit {
+    if !state.server.quit {
         let detail = "this daemon is not to be ended by a request; server.quit = true allows it";
         return Err(Problem::new(Code::QuitDisabled, detail));
     }
@@ -73,6 +70,6 @@ pub(super) async fn quit(
         return Err(Problem::new(Code::NotLocal, detail));
     }
     tracing::info!("asked to quit: stopping");
-    api.stop.cancel();
+    state.shutdown.cancel();
     Ok(StatusCode::ACCEPTED)
 }

@@ -1,7 +1,7 @@
 //! Records of the store as the API shows them.
 
 use super::{
-    Api,
+    AppState,
     view::{AttemptView, DeliveryBrief, DeliveryView, WatchView},
 };
 use crate::{
@@ -10,54 +10,52 @@ use crate::{
     util::{clock, units::Time},
 };
 
-impl Api {
-    /// A watch with what is known of it beside its record: polls, the next look, the last error.
-    pub(crate) fn view(&self, watch: &Watch) -> Result<WatchView, StoreError> {
-        let deliveries = self.store.deliveries_of(watch)?;
-        let end = watch.current_end();
-        let job = end.and_then(|end| end.job.as_ref());
-        let mut view = WatchView {
-            source: watch.source.clone(),
-            job_id: watch.job_id.clone(),
-            vars: watch.vars.clone(),
-            phase: watch.phase(),
-            status: watch.status.clone(),
-            outcome: end.map(|end| end.outcome),
-            endpoint: watch.endpoint.clone(),
-            labels: watch.labels.clone(),
-            metadata: watch.metadata.clone(),
-            created_at: watch.created_at,
-            updated_at: watch.updated_at,
-            polls: watch.polls,
-            next_poll_at: None,
-            next_poll_reason: None,
-            finished_at: end.map(|end| end.noticed_at),
-            event_id: end.map(|end| end.event_id.clone()),
-            job_size: job.map(|job| job.size),
-            job_sha256: job.map(|job| job.sha256.clone()),
-            last_error: watch.last_error.clone(),
-            deliveries: deliveries.iter().map(|(key, delivery)| brief(self, *key, delivery)).collect(),
-        };
-        if let Some(follower) = self.live().followers.get(&watch.source)
-            && let schedule = follower.schedule()
-            && let Some((entry, _)) = schedule.entry(watch.number)
-        {
-            let now = tokio::time::Instant::now();
-            view.polls = view.polls.max(entry.polls);
-            if let Some((at, reason)) = schedule.next_request(watch.number, now) {
-                view.next_poll_at = Some(clock::now().after(at.saturating_duration_since(now)));
-                view.next_poll_reason = Some(reason.to_owned());
-            }
-            if let Some(failures) = &entry.failures {
-                view.last_error = Some(failures.last_error.clone());
-            }
+/// A watch with what is known of it beside its record: polls, the next look, the last error.
+pub fn watch_view(state: &AppState, watch: &Watch) -> Result<WatchView, StoreError> {
+    let deliveries = state.store.deliveries_of(watch)?;
+    let end = watch.current_end();
+    let job = end.and_then(|end| end.job.as_ref());
+    let mut view = WatchView {
+        source: watch.source.clone(),
+        job_id: watch.job_id.clone(),
+        vars: watch.vars.clone(),
+        phase: watch.phase(),
+        status: watch.status.clone(),
+        outcome: end.map(|end| end.outcome),
+        endpoint: watch.endpoint.clone(),
+        labels: watch.labels.clone(),
+        metadata: watch.metadata.clone(),
+        created_at: watch.created_at,
+        updated_at: watch.updated_at,
+        polls: watch.polls,
+        next_poll_at: None,
+        next_poll_reason: None,
+        finished_at: end.map(|end| end.noticed_at),
+        event_id: end.map(|end| end.event_id.clone()),
+        job_size: job.map(|job| job.size),
+        job_sha256: job.map(|job| job.sha256.clone()),
+        last_error: watch.last_error.clone(),
+        deliveries: deliveries.iter().map(|(key, delivery)| brief(state, *key, delivery)).collect(),
+    };
+    if let Some(watcher) = state.components().watchers.get(&watch.source)
+        && let schedule = watcher.schedule()
+        && let Some((entry, _)) = schedule.entry(watch.number)
+    {
+        let now = tokio::time::Instant::now();
+        view.polls = view.polls.max(entry.polls);
+        if let Some((at, reason)) = schedule.next_request(watch.number, now) {
+            view.next_poll_at = Some(clock::now().after(at.saturating_duration_since(now)));
+            view.next_poll_reason = Some(reason.to_owned());
         }
-        Ok(view)
+        if let Some(failures) = &entry.failures {
+            view.last_error = Some(failures.last_error.clone());
+        }
     }
+    Ok(view)
 }
 
-fn brief(api: &Api, key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
-    let (next_attempt_at, waits_for) = next_attempt(api, key, delivery);
+fn brief(state: &AppState, key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
+    let (next_attempt_at, waits_for) = next_attempt(state, key, delivery);
     DeliveryBrief {
         id: key.id(),
         sink: delivery.sink.clone(),
@@ -70,9 +68,9 @@ fn brief(api: &Api, key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
 }
 
 /// A delivery with its attempts. One that waits for a sink which is not configured says so.
-pub(super) fn delivery_view(api: &Api, key: DeliveryKey, delivery: Delivery) -> DeliveryView {
+pub(super) fn delivery_view(state: &AppState, key: DeliveryKey, delivery: Delivery) -> DeliveryView {
     let last = delivery.attempts.last();
-    let (next_attempt_at, waits_for) = next_attempt(api, key, &delivery);
+    let (next_attempt_at, waits_for) = next_attempt(state, key, &delivery);
     let waiting = (waits_for == Some(WaitsFor::NotConfigured)).then(|| {
         format!("the sink `{}` is not configured; this waits in the store until it is", delivery.sink)
     });
@@ -98,11 +96,11 @@ pub(super) fn delivery_view(api: &Api, key: DeliveryKey, delivery: Delivery) -> 
 }
 
 /// When a delivery is attempted next, and what keeps it from that.
-fn next_attempt(api: &Api, key: DeliveryKey, delivery: &Delivery) -> (Option<Time>, Option<WaitsFor>) {
+fn next_attempt(state: &AppState, key: DeliveryKey, delivery: &Delivery) -> (Option<Time>, Option<WaitsFor>) {
     if delivery.state != DeliveryState::Pending {
         return (None, None);
     }
-    match api.live().sinks.waits_for(&delivery.sink, key) {
+    match state.components().sinks.waits_for(&delivery.sink, key) {
         None => (Some(delivery.next_attempt_at), None),
         Some((waits_for, until)) => (until.map(|until| until.max(delivery.next_attempt_at)), Some(waits_for)),
     }

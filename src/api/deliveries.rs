@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State, http::StatusCode};
 
 use super::{
-    Api,
+    AppState,
     convert::delivery_view,
     problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
@@ -23,7 +23,7 @@ use crate::{
     responses((status = 200, body = Page<DeliveryView>))
 )]
 pub(super) async fn list(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Query(query): Query,
 ) -> Result<Json<Page<DeliveryView>>, Problem> {
     const KNOWN: &str = "state, sink, source, job_id, since, limit and cursor";
@@ -33,7 +33,7 @@ pub(super) async fn list(
         match key.as_str() {
             "state" => {
                 let wanted = || bad_parameter(&key, &value, "pending, delivered or dead");
-                filter.state = Some(state(&value).ok_or_else(wanted)?);
+                filter.state = Some(delivery_state(&value).ok_or_else(wanted)?);
             }
             "since" => {
                 let wanted = || bad_parameter(&key, &value, "a time like 2026-11-23T17:00:00Z");
@@ -47,16 +47,16 @@ pub(super) async fn list(
             _ => return Err(unknown_parameter(&key, KNOWN)),
         }
     }
-    aside(&api, move |api| {
-        let listing = api.store.deliveries(&filter, from.as_deref(), size)?;
+    aside(&state, move |state| {
+        let listing = state.store.deliveries(&filter, from.as_deref(), size)?;
         let data =
-            listing.entries.into_iter().map(|(key, delivery)| delivery_view(api, key, delivery)).collect();
+            listing.entries.into_iter().map(|(key, delivery)| delivery_view(state, key, delivery)).collect();
         Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
     })
     .await
 }
 
-fn state(text: &str) -> Option<DeliveryState> {
+fn delivery_state(text: &str) -> Option<DeliveryState> {
     let all = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
     all.into_iter().find(|state| state.as_str() == text)
 }
@@ -66,10 +66,13 @@ fn state(text: &str) -> Option<DeliveryState> {
     get, path = "/v1/deliveries/{id}", tag = "deliveries", params(("id" = String, Path)),
     responses((status = 200, body = DeliveryView), (status = 404, body = super::view::Problem))
 )]
-pub(super) async fn get(State(api): State<Arc<Api>>, Name(id): Name) -> Result<Json<DeliveryView>, Problem> {
+pub(super) async fn get(
+    State(state): State<Arc<AppState>>,
+    Name(id): Name,
+) -> Result<Json<DeliveryView>, Problem> {
     let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
-    let delivery = api.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
-    Ok(Json(delivery_view(&api, key, delivery)))
+    let delivery = state.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
+    Ok(Json(delivery_view(&state, key, delivery)))
 }
 
 fn unknown(id: &str) -> Problem {
@@ -82,14 +85,14 @@ fn unknown(id: &str) -> Problem {
     responses((status = 202, body = DeliveryView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn redeliver(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Name(id): Name,
 ) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
-    api.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
-    if api.store.redeliver(vec![key], clock::now()).await? == 0 {
+    state.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
+    if state.store.redeliver(vec![key], clock::now()).await? == 0 {
         return Err(unknown(&id));
     }
-    let delivery = api.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
-    Ok((StatusCode::ACCEPTED, Json(delivery_view(&api, key, delivery))))
+    let delivery = state.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
+    Ok((StatusCode::ACCEPTED, Json(delivery_view(&state, key, delivery))))
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use axum::{Json, http::HeaderMap};
 
 use super::{
-    Api,
+    AppState,
     events::view,
     problem::{Code, Problem, bad_parameter, unknown_parameter},
     requests::{aside, cursor, cursor_text, limit},
@@ -84,10 +84,10 @@ impl Asked {
     }
 
     /// The page that is asked for.
-    pub(super) async fn page(self, api: &Arc<Api>) -> Result<Json<Page<EventView>>, Problem> {
+    pub(super) async fn page(self, state: &Arc<AppState>) -> Result<Json<Page<EventView>>, Problem> {
         let Self { filter, limit, cursor, .. } = self;
-        aside(api, move |api| {
-            let listing = api.store.events(&filter, cursor.as_deref(), limit.unwrap_or(100))?;
+        aside(state, move |state| {
+            let listing = state.store.events(&filter, cursor.as_deref(), limit.unwrap_or(100))?;
             let data = listing.entries.into_iter().map(view).collect();
             Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
         })

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    Api,
+    AppState,
     event_list::Asked,
     patience::Line,
     problem::{Code, Problem, Query},
@@ -33,8 +33,8 @@ use super::{
 };
 use crate::{
     config::StreamLimits,
+    state::metrics::Metrics,
     store::{Event, EventFilter, Newest},
-    telemetry::Metrics,
     util::path_segment,
 };
 
@@ -71,35 +71,35 @@ const PAGE_BYTES: usize = 64 << 10;
     )
 )]
 pub(super) async fn get(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     line: Option<Extension<Arc<Line>>>,
     headers: HeaderMap,
     Query(query): Query,
 ) -> Result<Response, Problem> {
     let asked = Asked::of(query)?;
     if asked.is_list(&headers) {
-        return Ok(asked.page(&api).await?.into_response());
+        return Ok(asked.page(&state).await?.into_response());
     }
     let filter = asked.for_stream()?;
     let line = line.map(|Extension(line)| line);
-    Ok(follow(api, line, &headers, filter)?.into_response())
+    Ok(follow(state, line, &headers, filter)?.into_response())
 }
 
 fn follow(
-    api: Arc<Api>,
+    state: Arc<AppState>,
     line: Option<Arc<Line>>,
     headers: &HeaderMap,
     filter: EventFilter,
 ) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>> + use<>>, Problem> {
-    let newest = api.store.newest_event();
+    let newest = state.store.newest_event();
     let now = *newest.borrow();
     let after = match headers.get("last-event-id") {
         // One of a data folder that was replaced: there is nothing before now that it could mean.
         Some(id) => last_id(id)?.min(now.number),
         None => now.number,
     };
-    let place = Place::take(&api, line)?;
-    let limits = api.streams;
+    let place = Place::take(&state, line)?;
+    let limits = state.server.streams;
     let reader = Reader {
         filter,
         newest,
@@ -112,7 +112,7 @@ fn follow(
         beat: Instant::now() + limits.heartbeat,
         over: false,
         place,
-        api,
+        state,
     };
     Ok(Sse::new(stream::unfold(reader, Reader::next)))
 }
@@ -134,16 +134,16 @@ struct Place {
 }
 
 impl Place {
-    fn take(api: &Api, line: Option<Arc<Line>>) -> Result<Self, Problem> {
-        let permit = Arc::clone(&api.readers).try_acquire_owned().map_err(|_| {
-            let detail = format!("{} readers follow the events already", api.streams.readers);
+    fn take(state: &AppState, line: Option<Arc<Line>>) -> Result<Self, Problem> {
+        let permit = Arc::clone(&state.server.readers).try_acquire_owned().map_err(|_| {
+            let detail = format!("{} readers follow the events already", state.server.streams.readers);
             Problem::new(Code::TooManyReaders, detail)
         })?;
         if let Some(line) = &line {
             line.streaming.store(true, Ordering::Release);
         }
-        api.metrics.event_readers.inc();
-        Ok(Self { metrics: Arc::clone(&api.metrics), line, _permit: permit })
+        state.metrics.event_readers.inc();
+        Ok(Self { metrics: Arc::clone(&state.metrics), line, _permit: permit })
     }
 }
 
@@ -161,7 +161,7 @@ impl Drop for Place {
 
 /// One client that follows the events.
 struct Reader {
-    api: Arc<Api>,
+    state: Arc<AppState>,
     filter: EventFilter,
     newest: watch::Receiver<Newest>,
     limits: StreamLimits,
@@ -180,7 +180,7 @@ struct Reader {
 impl Reader {
     /// The next message; it is asked for only when the client has taken what came before.
     async fn next(mut self) -> Option<(Result<Message, Infallible>, Self)> {
-        let stop = self.api.stop.clone();
+        let stop = self.state.shutdown.clone();
         loop {
             if let Some(message) = self.page.pop_front() {
                 self.beat = Instant::now() + self.limits.heartbeat;
@@ -216,13 +216,13 @@ impl Reader {
     async fn read(&mut self) {
         let (after, until) = (self.position, self.goal.number);
         let filter = self.filter.clone();
-        let read = aside(&self.api, move |api| {
-            let events = api.store.events_after(after, until, PAGE, PAGE_BYTES)?;
+        let read = aside(&self.state, move |state| {
+            let events = state.store.events_after(after, until, PAGE, PAGE_BYTES)?;
             // A page that is empty although there should be more: those were dropped.
             let position = events.last().map_or(until, |(number, _)| *number);
             let mut page = VecDeque::new();
             for (number, event) in events.into_iter().filter(|(_, event)| filter.takes(event)) {
-                if filter.routed.is_none() || filter.routed == Some(api.store.is_routed(number)?) {
+                if filter.routed.is_none() || filter.routed == Some(state.store.is_routed(number)?) {
                     page.push_back(message(number, event));
                 }
             }

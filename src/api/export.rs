@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Api,
+    AppState,
     patience::Line,
     problem::{Code, Problem},
 };
@@ -40,19 +40,19 @@ const PARTS: usize = 4;
     )
 )]
 pub(super) async fn export(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     line: Option<Extension<Arc<Line>>>,
 ) -> Result<Response, Problem> {
-    if !api.store.is_healthy() {
+    if !state.store.is_healthy() {
         let detail = "the store failed and is being opened again";
         return Err(Problem::new(Code::StoreUnavailable, detail));
     }
-    let export = api.store.begin_export().ok_or_else(|| {
+    let export = state.store.begin_export().ok_or_else(|| {
         let detail = "another export is being written; ask again when it is done";
         Problem::new(Code::ExportRunning, detail)
     })?;
     let (parts, answer) = mpsc::channel(PARTS);
-    let stop = api.stop.clone();
+    let stop = state.shutdown.clone();
     tokio::task::spawn_blocking(move || {
         let mut out = Parts { to: parts, part: BytesMut::with_capacity(PART), stop };
         match export.write(&mut out) {

@@ -23,7 +23,7 @@ mod tcp;
 pub mod view;
 mod watches;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -31,11 +31,10 @@ use axum::{
     http::{HeaderValue, header},
     middleware::{self, Next},
     response::Response,
-    routing::{any, get},
+    routing::get,
 };
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
+pub use convert::watch_view;
 pub use listen::Bound;
 pub(crate) use places::Places;
 pub use problem::Code;
@@ -43,71 +42,26 @@ pub(crate) use problem::Problem;
 pub use routes::openapi;
 pub(crate) use watches::stored_body;
 
-use crate::{
-    app::reload::ReloadRequest,
-    config::StreamLimits,
-    proxy,
-    state::components::{Ground, Wiring},
-    store::Store,
-    telemetry::Metrics,
-    util::{secret::SecretSource, waiters::Waiters},
-};
+use crate::state::AppState;
 
-/// What the handlers work on.
-pub struct Api {
-    /// Where everything is recorded.
-    pub store: Store,
-    /// What stays over a reload.
-    pub ground: Ground,
-    /// The sources and the sinks that hold now. Whoever tells them of a change reads it for as long as that takes, so that
-    /// none gets lost while a reload puts others in their place.
-    pub wiring: RwLock<Arc<Wiring>>,
-    /// Who asks for the configuration to be read again.
-    pub reloads: mpsc::Sender<ReloadRequest>,
-    /// Who waits for which job.
-    pub waiters: Waiters,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// The bearer token, if one is asked for.
-    pub token: Option<SecretSource>,
-    /// Further names of this server.
-    pub hosts: Vec<String>,
-    /// The open watches were read from the store.
-    pub loaded: watch::Sender<bool>,
-    /// Bounds of those who follow the events.
-    pub streams: StreamLimits,
-    /// Whether the process may be ended by a request.
-    pub quit: bool,
-    /// Places for them.
-    pub readers: Arc<Semaphore>,
-    /// The process is stopping.
-    pub stop: CancellationToken,
+/// Returns the routes of the API, without the checks of [`guarded`].
+pub fn routes() -> Router<Arc<AppState>> {
+    routes::routes().route("/openapi.json", get(async || Json(openapi())))
 }
 
-impl Api {
-    /// The sources and the sinks that hold now.
-    #[must_use]
-    pub fn live(&self) -> Arc<Wiring> {
-        Arc::clone(&self.wiring.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// The whole API.
-pub fn router(api: &Arc<Api>) -> Router {
-    routes::routes()
-        .route("/openapi.json", get(async || Json(openapi())))
-        .route("/proxy/{source}", any(proxy::handle))
-        .route("/proxy/{source}/{*rest}", any(proxy::handle))
+/// Puts the checks of every request around the routes of the API and of the proxy.
+pub fn guarded(state: &Arc<AppState>, routes: Router<Arc<AppState>>) -> Router {
+    routes
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(api), access::check))
+        .layer(middleware::from_fn_with_state(Arc::clone(state), access::check))
         .layer(middleware::map_response(inert))
-        .layer(middleware::from_fn_with_state(Arc::clone(api), count))
-        .with_state(Arc::clone(api))
+        .layer(middleware::from_fn_with_state(Arc::clone(state), count))
+        .with_state(Arc::clone(state))
 }
 
 /// Probes and metrics alone.
-pub fn admin_router(api: &Arc<Api>) -> Router {
+pub fn admin_router(state: &Arc<AppState>) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -115,7 +69,7 @@ pub fn admin_router(api: &Arc<Api>) -> Router {
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(middleware::map_response(inert))
-        .with_state(Arc::clone(api))
+        .with_state(Arc::clone(state))
 }
 
 /// What jobs and sources say is shown by a browser as if the API had said it: none of it may run there, or be taken for another
@@ -128,8 +82,8 @@ async fn inert(mut response: Response) -> Response {
     response
 }
 
-async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+async fn count(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
-    api.metrics.api_requests.with_label_values(&[response.status().as_str()]).inc();
+    state.metrics.api_requests.with_label_values(&[response.status().as_str()]).inc();
     response
 }

@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_the_work() {
-        for (descriptors, api, admin) in [
+        for (descriptors, state, admin) in [
             (20, 8, 4),
             (64, 8, 4),
             (96, 32, 6),
@@ -282,7 +282,7 @@ mod tests {
             (usize::MAX, 4096, 64),
         ] {
             let (one, other) = (Limits::of_api(descriptors), Limits::of_admin(descriptors));
-            assert_eq!((one.connections, other.connections), (api, admin), "{descriptors}");
+            assert_eq!((one.connections, other.connections), (state, admin), "{descriptors}");
             assert!(one.requests < one.comfortable && one.comfortable < one.connections, "{one:?}");
             assert!(one.heads <= MAX_HEADS, "{one:?}");
         }

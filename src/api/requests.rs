@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::{
-    Api, body,
+    AppState,
+    again::check_sink,
+    body,
     problem::{Code, Problem, bad_parameter},
     view::{CallbackRequest, WatchRequest},
 };
 use crate::{
-    config,
     deliver::{BadCallback, check_secret},
     model::job::JobId,
     store::{Callback, Registration},
@@ -29,111 +30,106 @@ const MAX_LABEL_VALUE: usize = 512;
 /// The longest URL of a callback.
 const MAX_URL: usize = 2048;
 
-impl Api {
-    /// A registration from a request that is right in every part.
-    pub(super) fn registration(&self, asked: WatchRequest, now: Time) -> Result<Registration, Problem> {
-        let source = self.source_name(asked.source)?;
-        let job_id: JobId = asked.job_id.parse()?;
-        self.check_vars(&source, &job_id, &asked.vars)?;
-        check_labels(&asked.labels)?;
-        for sink in asked.sinks.iter().flatten() {
-            self.check_sink(sink)?;
-        }
-        Ok(Registration {
-            source,
-            job_id,
-            vars: asked.vars,
-            labels: asked.labels,
-            sinks: asked.sinks,
-            callback: asked.callback.map(|callback| self.callback(callback)).transpose()?,
-            deadline_is_fixed: asked.deadline.as_deref().is_some_and(|text| Time::parse(text).is_some()),
-            deadline: asked.deadline.as_deref().map(|text| deadline(text, now)).transpose()?,
-            traceparent: None,
-            only_new: false,
-        })
+/// A registration from a request that is right in every part.
+pub(super) fn registration(
+    state: &AppState,
+    asked: WatchRequest,
+    now: Time,
+) -> Result<Registration, Problem> {
+    let source = source_name(state, asked.source)?;
+    let job_id: JobId = asked.job_id.parse()?;
+    check_vars(state, &source, &job_id, &asked.vars)?;
+    check_labels(&asked.labels)?;
+    for sink in asked.sinks.iter().flatten() {
+        check_sink(state, sink)?;
     }
+    Ok(Registration {
+        source,
+        job_id,
+        vars: asked.vars,
+        labels: asked.labels,
+        sinks: asked.sinks,
+        callback: asked.callback.map(|asked| callback(state, asked)).transpose()?,
+        deadline_is_fixed: asked.deadline.as_deref().is_some_and(|text| Time::parse(text).is_some()),
+        deadline: asked.deadline.as_deref().map(|text| deadline(text, now)).transpose()?,
+        traceparent: None,
+        only_new: false,
+    })
+}
 
-    /// Whether the paths of the source can be filled, and lead to where its key may go.
-    fn check_vars(
-        &self,
-        source: &str,
-        job_id: &JobId,
-        vars: &std::collections::BTreeMap<String, String>,
-    ) -> Result<(), Problem> {
-        let live = self.live();
-        let Some(follower) = live.followers.get(source) else { return Ok(()) };
-        let refused = |detail: String| Err(Problem::new(Code::InvalidVars, detail));
-        let known: std::collections::BTreeSet<&str> = follower.source.profile.known_vars().collect();
-        let takes = || list(known.iter().copied());
-        if let Some(name) = vars.keys().find(|name| !known.contains(name.as_str())) {
-            let name: String = name.chars().take(100).collect();
-            return refused(format!("the source `{source}` has no variable `{name}`; it takes {}", takes()));
-        }
-        let missing = follower.source.profile.wanted_vars().find(|name| !vars.contains_key(*name));
-        if let Some(name) = missing {
-            return refused(format!(
-                "the variable `{name}` is missing; the source `{source}` takes {}",
-                takes()
-            ));
-        }
-        let checked = follower.source.check_job(JobRef { id: job_id, vars });
-        checked.or_else(|failure| refused(failure.to_string()))
+/// Whether the paths of the source can be filled, and lead to where its key may go.
+fn check_vars(
+    state: &AppState,
+    source: &str,
+    job_id: &JobId,
+    vars: &std::collections::BTreeMap<String, String>,
+) -> Result<(), Problem> {
+    let live = state.components();
+    let Some(watcher) = live.watchers.get(source) else { return Ok(()) };
+    let refused = |detail: String| Err(Problem::new(Code::InvalidVars, detail));
+    let known: std::collections::BTreeSet<&str> = watcher.source.profile.known_vars().collect();
+    let takes = || list(known.iter().copied());
+    if let Some(name) = vars.keys().find(|name| !known.contains(name.as_str())) {
+        let name: String = name.chars().take(100).collect();
+        return refused(format!("the source `{source}` has no variable `{name}`; it takes {}", takes()));
     }
+    let missing = watcher.source.profile.wanted_vars().find(|name| !vars.contains_key(*name));
+    if let Some(name) = missing {
+        return refused(format!("the variable `{name}` is missing; the source `{source}` takes {}", takes()));
+    }
+    let checked = watcher.source.check_job(JobRef { id: job_id, vars });
+    checked.or_else(|failure| refused(failure.to_string()))
+}
 
-    /// The same from a value of a batch, so that one bad entry does not spoil the others.
-    pub(super) fn registration_of(&self, value: &RawValue, now: Time) -> Result<Registration, Problem> {
-        self.registration(body::entry(value)?, now)
-    }
+/// The same from a value of a batch, so that one bad entry does not spoil the others.
+pub(super) fn registration_of(
+    state: &AppState,
+    value: &RawValue,
+    now: Time,
+) -> Result<Registration, Problem> {
+    registration(state, body::entry(value)?, now)
+}
 
-    /// The named source, or the one that a request without a name means.
-    pub(super) fn source_name(&self, asked: Option<String>) -> Result<String, Problem> {
-        let known = || list(self.live().followers.keys().map(String::as_str));
-        match asked {
-            Some(name) if self.live().followers.contains_key(&name) => Ok(name),
-            Some(name) => Err(Problem::new(
-                Code::UnknownSource,
-                format!("there is no source `{name}`; there are {}", known()),
-            )),
-            None => self.default_source().map_err(|reason| Problem::new(Code::SourceMissing, reason)),
-        }
+/// The named source, or the one that a request without a name means.
+pub(super) fn source_name(state: &AppState, asked: Option<String>) -> Result<String, Problem> {
+    let known = || list(state.components().watchers.keys().map(String::as_str));
+    match asked {
+        Some(name) if state.components().watchers.contains_key(&name) => Ok(name),
+        Some(name) => Err(Problem::new(
+            Code::UnknownSource,
+            format!("there is no source `{name}`; there are {}", known()),
+        )),
+        None => state.default_source().map_err(|reason| Problem::new(Code::SourceMissing, reason)),
     }
+}
 
-    /// The source of a request without one; see [`default_source`](config::default_source).
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn default_source(&self) -> Result<String, String> {
-        config::default_source(self.live().followers.keys().map(String::as_str)).map(str::to_owned)
+fn callback(state: &AppState, asked: CallbackRequest) -> Result<Callback, Problem> {
+    let Some(callbacks) = &state.components().callbacks else {
+        return Err(Problem::new(
+            Code::CallbacksDisabled,
+            "callbacks are switched off (callbacks.enabled); send the event to a sink instead",
+        ));
+    };
+    let refused = |detail: String| Problem::new(Code::CallbackRefused, detail);
+    if asked.url.len() > MAX_URL {
+        return Err(refused(format!("a callback URL has at most {MAX_URL} bytes")));
     }
-
-    fn callback(&self, asked: CallbackRequest) -> Result<Callback, Problem> {
-        let Some(callbacks) = &self.live().callbacks else {
-            return Err(Problem::new(
-                Code::CallbacksDisabled,
-                "callbacks are switched off (callbacks.enabled); send the event to a sink instead",
-            ));
-        };
-        let refused = |detail: String| Problem::new(Code::CallbackRefused, detail);
-        if asked.url.len() > MAX_URL {
-            return Err(refused(format!("a callback URL has at most {MAX_URL} bytes")));
+    callbacks.check(&asked.url).map_err(|wrong| {
+        let detail = format!("the callback URL is refused: {wrong}");
+        match wrong {
+            BadCallback::Url(_) => refused(detail),
+            BadCallback::Blocked(_) => Problem::new(
+                Code::CallbackBlocked,
+                format!("{detail}; callbacks.allow can open a range of addresses"),
+            ),
         }
-        callbacks.check(&asked.url).map_err(|wrong| {
-            let detail = format!("the callback URL is refused: {wrong}");
-            match wrong {
-                BadCallback::Url(_) => refused(detail),
-                BadCallback::Blocked(_) => Problem::new(
-                    Code::CallbackBlocked,
-                    format!("{detail}; callbacks.allow can open a range of addresses"),
-                ),
-            }
-        })?;
-        let secret = asked.secret.map(Secret::new);
-        if let Some(secret) = &secret {
-            check_secret(secret)
-                .map_err(|error| refused(format!("the callback's secret is refused: {error}")))?;
-        }
-        Ok(Callback { url: asked.url, secret })
+    })?;
+    let secret = asked.secret.map(Secret::new);
+    if let Some(secret) = &secret {
+        check_secret(secret)
+            .map_err(|error| refused(format!("the callback's secret is refused: {error}")))?;
     }
+    Ok(Callback { url: asked.url, secret })
 }
 
 fn check_labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(), Problem> {
@@ -203,11 +199,11 @@ pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 /// Runs a read that may take a while where it holds up nobody.
 pub(super) async fn aside<T: Send + 'static>(
-    api: &Arc<Api>,
-    read: impl FnOnce(&Api) -> Result<T, Problem> + Send + 'static,
+    state: &Arc<AppState>,
+    read: impl FnOnce(&AppState) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let api = Arc::clone(api);
-    let done = tokio::task::spawn_blocking(move || read(&api)).await;
+    let state = Arc::clone(state);
+    let done = tokio::task::spawn_blocking(move || read(&state)).await;
     done.unwrap_or_else(|error| {
         Err(Problem::new(Code::Internal, format!("the request could not be carried out: {error}")))
     })

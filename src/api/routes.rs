@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::{Router, routing::MethodRouter};
 use utoipa::{OpenApi as _, openapi::OpenApi};
 
-use super::{Api, again, control, deliveries, events, export, health, sinks, sources, view, watches};
+use super::{AppState, again, control, deliveries, events, export, health, sinks, sources, view, watches};
 
 /// What is served and what is documented, from one table. The document is made only when somebody asks for it: while it
 /// is made it takes a MiB, a tenth of the whole process.
 macro_rules! routes {
     ($($path:literal $($method:ident($module:ident::$handler:ident)),+;)+) => {
         /// The routes of the API.
-        pub(super) fn routes() -> Router<Arc<Api>> {
+        pub(super) fn routes() -> Router<Arc<AppState>> {
             Router::new()$(.route($path, MethodRouter::new()$(.$method($module::$handler))+))+
         }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 
 use super::{
-    Api,
+    AppState,
     problem::{Code, Name, Problem, Query, unknown_parameter, word},
     requests::list,
     view::{AttemptView, Page, SinkView},
@@ -22,10 +22,10 @@ use super::{
     responses((status = 200, body = Page<SinkView>), (status = 400, body = super::view::Problem))
 )]
 pub(super) async fn list_all(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Query(query): Query,
 ) -> Result<Json<Page<SinkView>>, Problem> {
-    let mut data = api.live().sinks.statuses();
+    let mut data = state.components().sinks.statuses();
     for (key, value) in query {
         match key.as_str() {
             "state" => {
@@ -46,10 +46,10 @@ pub(super) async fn list_all(
     responses((status = 200, body = AttemptView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn test(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Name(name): Name,
 ) -> Result<Json<AttemptView>, Problem> {
-    let attempt = api.live().sinks.test(&name).await.ok_or_else(|| no_sink(&api, &name))?;
+    let attempt = state.components().sinks.test(&name).await.ok_or_else(|| no_sink(&state, &name))?;
     Ok(Json(attempt.into()))
 }
 
@@ -58,9 +58,12 @@ pub(super) async fn test(
     post, path = "/v1/sinks/{name}/pause", tag = "sinks", params(("name" = String, Path)),
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
 )]
-pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
-    let status = api.live().sinks.pause(&name, true).await?;
-    status.map(|status| Json(status.into())).ok_or_else(|| no_sink(&api, &name))
+pub(super) async fn pause(
+    State(state): State<Arc<AppState>>,
+    Name(name): Name,
+) -> Result<Json<SinkView>, Problem> {
+    let status = state.components().sinks.pause(&name, true).await?;
+    status.map(|status| Json(status.into())).ok_or_else(|| no_sink(&state, &name))
 }
 
 /// Let a paused sink go on, with everything that came in meanwhile. Its breaker closes, also of a sink that is not paused.
@@ -68,12 +71,15 @@ pub(super) async fn pause(State(api): State<Arc<Api>>, Name(name): Name) -> Resu
     post, path = "/v1/sinks/{name}/resume", tag = "sinks", params(("name" = String, Path)),
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
 )]
-pub(super) async fn resume(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SinkView>, Problem> {
-    let status = api.live().sinks.pause(&name, false).await?;
-    status.map(|status| Json(status.into())).ok_or_else(|| no_sink(&api, &name))
+pub(super) async fn resume(
+    State(state): State<Arc<AppState>>,
+    Name(name): Name,
+) -> Result<Json<SinkView>, Problem> {
+    let status = state.components().sinks.pause(&name, false).await?;
+    status.map(|status| Json(status.into())).ok_or_else(|| no_sink(&state, &name))
 }
 
-pub(super) fn no_sink(api: &Api, name: &str) -> Problem {
-    let known = list(api.live().sinks.names());
+pub(super) fn no_sink(state: &AppState, name: &str) -> Problem {
+    let known = list(state.components().sinks.names());
     Problem::in_path(Code::UnknownSink, format!("there is no sink `{name}`; there are {known}"))
 }

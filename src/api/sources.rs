@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 
 use super::{
-    Api,
+    AppState,
     problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
     requests::list,
     view::{KindView, Page, PollingView, SourceView},
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     schedule::{KindSummary, Schedule},
     util::{clock, redact},
-    watcher::Follower,
+    watcher::SourceState,
 };
 
 /// The states of a source.
@@ -29,11 +29,11 @@ const STATES: [&str; 4] = ["ok", "unauthorized", "limited", "failing"];
     responses((status = 200, body = Page<SourceView>), (status = 400, body = super::view::Problem))
 )]
 pub(super) async fn list_all(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Query(query): Query,
 ) -> Result<Json<Page<SourceView>>, Problem> {
-    let live = api.live();
-    let mut data: Vec<SourceView> = live.followers.values().map(|follower| view(follower, false)).collect();
+    let live = state.components();
+    let mut data: Vec<SourceView> = live.watchers.values().map(|watcher| view(watcher, false)).collect();
     for (key, value) in query {
         match key.as_str() {
             "state" if STATES.contains(&value.as_str()) => data.retain(|source| source.state == value),
@@ -50,19 +50,22 @@ pub(super) async fn list_all(
     get, path = "/v1/sources/{name}", tag = "sources", params(("name" = String, Path)),
     responses((status = 200, body = SourceView), (status = 404, body = super::view::Problem))
 )]
-pub(super) async fn show(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<SourceView>, Problem> {
-    let live = api.live();
-    let known = || list(live.followers.keys().map(String::as_str));
+pub(super) async fn show(
+    State(state): State<Arc<AppState>>,
+    Name(name): Name,
+) -> Result<Json<SourceView>, Problem> {
+    let live = state.components();
+    let known = || list(live.watchers.keys().map(String::as_str));
     let unknown = || {
         Problem::in_path(Code::UnknownSource, format!("there is no source `{name}`; there are {}", known()))
     };
-    live.followers.get(&name).map(|follower| Json(view(follower, true))).ok_or_else(unknown)
+    live.watchers.get(&name).map(|watcher| Json(view(watcher, true))).ok_or_else(unknown)
 }
 
-fn view(follower: &Follower, curves: bool) -> SourceView {
+fn view(watcher: &SourceState, curves: bool) -> SourceView {
     let now = tokio::time::Instant::now();
-    let source = &follower.source;
-    let schedule = follower.schedule();
+    let source = &watcher.source;
+    let schedule = watcher.schedule();
     let (watching, fetching) = schedule.open();
     SourceView {
         name: source.name.clone(),
@@ -74,7 +77,7 @@ fn view(follower: &Follower, curves: bool) -> SourceView {
         max_requests_per_second: source.config.max_requests_per_second,
         requests: source.requests.get(),
         polling: polling(&schedule, curves, now),
-        last_error: follower.last_error(),
+        last_error: watcher.last_error(),
     }
 }
 

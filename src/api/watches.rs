@@ -12,19 +12,20 @@ use axum::{
 use tokio_util::io::ReaderStream;
 
 use super::{
-    Api,
+    AppState,
     body::{Batch, Input, JsonBody, MAX_BATCH},
+    convert::watch_view,
     problem::{Code, Named, Problem, Query, bad_parameter, unknown_parameter, word},
-    requests::{aside, cursor, cursor_text, limit},
+    requests::{aside, cursor, cursor_text, limit, registration, registration_of},
     view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
 };
 use crate::{
     model::job::{Outcome, Phase},
     store::{Found, Registered, Registration, StoreError, StoredJob, Watch, WatchFilter},
-    telemetry::{SpanKind, TraceParent, TraceSpan, text},
+    telemetry::TraceParent,
     util::{
         clock,
-        units::{self, Time},
+        units::{self},
     },
 };
 
@@ -45,48 +46,26 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
     )
 )]
 pub(super) async fn register(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     headers: HeaderMap,
     Input(asked): Input<WatchRequest>,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
     let now = clock::now();
     let registration =
-        Registration { traceparent: TraceParent::of(&headers), ..api.registration(asked, now)? };
-    api.store.check_space()?;
-    let registered = api.store.register(vec![registration], now).await?.pop();
+        Registration { traceparent: TraceParent::of(&headers), ..registration(&state, asked, now)? };
+    state.store.check_space()?;
+    let registered = state.store.register(vec![registration], now).await?.pop();
     if let Some(registered) = &registered {
-        api.accepted(registered, now);
+        state.record_registration(registered, now);
     }
     match registered {
         Some(Registered::New(watch) | Registered::Again(watch)) => {
-            Ok((StatusCode::ACCEPTED, Json(api.view(&watch)?)))
+            Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &watch)?)))
         }
-        Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(api.view(&watch)?))),
+        Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(watch_view(&state, &watch)?))),
         Some(Registered::OtherVars) => Err(other_vars()),
         Some(Registered::Unreadable(reason)) => Err(unreadable(reason)),
         Some(Registered::TooManyLabels) | None => Err(too_many_labels()),
-    }
-}
-
-impl Api {
-    /// Records the span of a registration.
-    pub(crate) fn accepted(&self, registered: &Registered, start: Time) {
-        let (Registered::New(watch) | Registered::Again(watch) | Registered::Existing(watch)) = registered
-        else {
-            return;
-        };
-        let trace = watch.trace();
-        self.metrics.spans.record(&trace, SpanKind::Server, || TraceSpan {
-            name: "accept",
-            id: Some(trace.child().span_id),
-            start,
-            end: clock::now(),
-            attributes: vec![
-                ("tidings.source", text(&watch.source)),
-                ("tidings.job_id", text(watch.job_id.as_str())),
-            ],
-            error: None,
-        });
     }
 }
 
@@ -114,7 +93,7 @@ fn other_vars() -> Problem {
     )
 )]
 pub(super) async fn register_batch(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Json<BatchAnswer>, Problem> {
@@ -129,7 +108,7 @@ pub(super) async fn register_batch(
     let mut indices = Vec::new();
     let mut registrations: Vec<Registration> = Vec::new();
     for (index, value) in watches.first.into_iter().enumerate() {
-        match api.registration_of(value, now) {
+        match registration_of(&state, value, now) {
             Ok(registration) => {
                 indices.push(index);
                 registrations.push(Registration { traceparent, ..registration });
@@ -137,10 +116,10 @@ pub(super) async fn register_batch(
             Err(problem) => rejected.push(reject(index, &problem)),
         }
     }
-    api.store.check_space()?;
+    state.store.check_space()?;
     let mut answer = BatchAnswer { accepted: 0, existing: 0, rejected: Vec::new() };
-    for (index, registered) in indices.into_iter().zip(api.store.register(registrations, now).await?) {
-        api.accepted(&registered, now);
+    for (index, registered) in indices.into_iter().zip(state.store.register(registrations, now).await?) {
+        state.record_registration(&registered, now);
         match registered {
             Registered::New(_) | Registered::Again(_) => answer.accepted += 1,
             Registered::Existing(_) => answer.existing += 1,
@@ -173,7 +152,7 @@ fn reject(index: usize, problem: &Problem) -> Rejected {
     responses((status = 200, body = Page<WatchView>))
 )]
 pub(super) async fn list(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     Query(query): Query,
 ) -> Result<Json<Page<WatchView>>, Problem> {
     const KNOWN: &str = "phase, source, status, outcome, label.KEY, limit and cursor";
@@ -193,9 +172,9 @@ pub(super) async fn list(
             },
         }
     }
-    aside(&api, move |api| {
-        let listing = api.store.watches(&filter, from.as_deref(), size)?;
-        let data = listing.entries.iter().map(|watch| api.view(watch)).collect::<Result<_, _>>()?;
+    aside(&state, move |state| {
+        let listing = state.store.watches(&filter, from.as_deref(), size)?;
+        let data = listing.entries.iter().map(|watch| watch_view(&state, watch)).collect::<Result<_, _>>()?;
         Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
     })
     .await
@@ -207,13 +186,16 @@ pub(super) async fn list(
     params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
     responses((status = 200, body = WatchView), (status = 404, body = super::view::Problem))
 )]
-pub(super) async fn get(State(api): State<Arc<Api>>, named: Named) -> Result<Json<WatchView>, Problem> {
-    let watch = find(&api, &named)?;
-    Ok(Json(api.view(&watch)?))
+pub(super) async fn get(
+    State(state): State<Arc<AppState>>,
+    named: Named,
+) -> Result<Json<WatchView>, Problem> {
+    let watch = find(&state, &named)?;
+    Ok(Json(watch_view(&state, &watch)?))
 }
 
-fn find(api: &Api, named: &Named) -> Result<Watch, Problem> {
-    match api.store.find(&named.source, &named.job_id)? {
+fn find(state: &AppState, named: &Named) -> Result<Watch, Problem> {
+    match state.store.find(&named.source, &named.job_id)? {
         Found::Watch(watch) => Ok(*watch),
         Found::Dropped | Found::Nothing => Err(Problem::no_watch(&named.source, &named.job_id)),
     }
@@ -225,8 +207,8 @@ fn find(api: &Api, named: &Named) -> Result<Watch, Problem> {
     params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
     responses((status = 204), (status = 404, body = super::view::Problem))
 )]
-pub(super) async fn remove(State(api): State<Arc<Api>>, named: Named) -> Result<StatusCode, Problem> {
-    match api.store.remove(&named.source, &named.job_id).await? {
+pub(super) async fn remove(State(state): State<Arc<AppState>>, named: Named) -> Result<StatusCode, Problem> {
+    match state.store.remove(&named.source, &named.job_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Problem::no_watch(&named.source, &named.job_id)),
     }
@@ -242,14 +224,14 @@ pub(super) async fn remove(State(api): State<Arc<Api>>, named: Named) -> Result<
     )
 )]
 pub(super) async fn poll(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     named: Named,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
-    let watch = find(&api, &named)?;
-    if let Some(follower) = api.live().followers.get(&watch.source) {
-        follower.request_now(watch.number);
+    let watch = find(&state, &named)?;
+    if let Some(watcher) = state.components().watchers.get(&watch.source) {
+        watcher.request_now(watch.number);
     }
-    Ok((StatusCode::ACCEPTED, Json(api.view(&watch)?)))
+    Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &watch)?)))
 }
 
 /// Wait until a job ended and was stored.
@@ -266,7 +248,7 @@ pub(super) async fn poll(
     )
 )]
 pub(super) async fn wait(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     named: Named,
     Query(query): Query,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
@@ -279,22 +261,22 @@ pub(super) async fn wait(
         let span: units::HumanDuration = value.parse().map_err(|_| wanted())?;
         patience = Some(span.0).filter(|patience| *patience <= MAX_WAIT).ok_or_else(wanted)?;
     }
-    let number = find(&api, &named)?.number;
+    let number = find(&state, &named)?.number;
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         // Armed before the record is read, so that no end is missed in between.
-        let settled = api.waiters.wait(number);
-        let watch = find(&api, &named)?;
+        let settled = state.waiters.wait(number);
+        let watch = find(&state, &named)?;
         if !matches!(watch.phase(), Phase::Watching | Phase::Fetching) {
-            return Ok((StatusCode::OK, Json(api.view(&watch)?)));
+            return Ok((StatusCode::OK, Json(watch_view(&state, &watch)?)));
         }
-        let stopped = api.stop.cancelled();
+        let stopped = state.shutdown.cancelled();
         let in_time = tokio::select! {
             done = tokio::time::timeout_at(deadline, settled) => done.is_ok(),
             () = stopped => false,
         };
         if !in_time {
-            return Ok((StatusCode::ACCEPTED, Json(api.view(&find(&api, &named)?)?)));
+            return Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &find(&state, &named)?)?)));
         }
     }
 }
@@ -312,7 +294,7 @@ pub(super) async fn wait(
     )
 )]
 pub(super) async fn job(
-    State(api): State<Arc<Api>>,
+    State(state): State<Arc<AppState>>,
     named: Named,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -320,7 +302,7 @@ pub(super) async fn job(
         let detail = format!("the job `{}` was dropped after retention", named.job_id);
         Problem::new(Code::JobDropped, detail)
     };
-    let watch = match api.store.find(&named.source, &named.job_id)? {
+    let watch = match state.store.find(&named.source, &named.job_id)? {
         Found::Watch(watch) => watch,
         Found::Dropped => return Err(gone()),
         Found::Nothing => return Err(Problem::no_watch(&named.source, &named.job_id)),
@@ -343,17 +325,17 @@ pub(super) async fn job(
     }) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    stored_body(&api, watch.number, event_id, job).await.map_err(|_| gone())
+    stored_body(&state, watch.number, event_id, job).await.map_err(|_| gone())
 }
 
 /// The bytes of a stored job, with their type.
 pub(crate) async fn stored_body(
-    api: &Api,
+    state: &AppState,
     watch: u64,
     event_id: &str,
     job: &StoredJob,
 ) -> std::io::Result<Response> {
-    let file = tokio::fs::File::open(api.store.spool().path(watch, event_id)).await?;
+    let file = tokio::fs::File::open(state.store.spool().path(watch, event_id)).await?;
     let media_type = job.content_type.clone().unwrap_or_else(|| "application/json".to_owned());
     let is_json = is_json(&media_type);
     let headers = [

@@ -15,10 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{
-    app::{Handle, reload},
-    util::secret::Stamp,
-};
+use crate::{app::reload, state::handle::Handle, util::secret::Stamp};
 
 /// How often the stamp is read.
 const ROUND: Duration = Duration::from_secs(1);

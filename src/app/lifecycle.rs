@@ -8,7 +8,10 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Handle, reload, runtime::end_at_once};
+use crate::{
+    app::{reload, runtime::end_at_once},
+    state::handle::Handle,
+};
 
 /// Signals that mean nothing here and would end the process by default: sent by mistake, or, for SIGXFSZ, where a write fails anyway.
 /// std ignores SIGPIPE.

@@ -5,83 +5,30 @@
 
 use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::oneshot,
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Api,
-    app::{
-        Handle, StartError,
-        tasks::{SINK, SOURCE, Stages},
-    },
+    app::tasks::{SINK, SOURCE, Stages},
     config::{Config, ConfigError, Content, Loaded, Loader},
     deliver::CALLBACK_SINK,
     model::job::JobId,
     routing::Router,
-    state::components::Wiring,
+    state::{
+        AppState,
+        components::Components,
+        handle::{Handle, READING, ReloadError, ReloadRequest, Reloaded},
+    },
     store::{Stage, StoreError},
     telemetry::LogLevel,
-    watcher::Follower,
+    watcher::SourceState,
 };
 
 /// Watches that are taken over in one go, while changes of the store wait.
 const AT_ONCE: usize = 64;
-
-/// Somebody waits for what comes of a reload.
-pub type ReloadRequest = oneshot::Sender<Result<Reloaded, ReloadError>>;
-
-/// What a reload came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Reloaded {
-    /// The parts that are others now: `sinks.NAME`, `sources.NAME`, `routes`, `callbacks`, `watch`, `log.level`,
-    /// `store.retention`.
-    pub changed: Vec<String>,
-    /// Keys that changed and hold only after a restart.
-    pub restart: Vec<String>,
-}
-
-/// Why the configuration that held before holds on.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// It has mistakes.
-    #[error("{}", .0.report("the previous configuration stays"))]
-    Config(#[from] ConfigError),
-    /// Its file, or one that it names, does not answer.
-    #[error("reading the configuration takes longer than {}s: a file on a mount that hangs, or a pipe?", READING.as_secs())]
-    Slow,
-    /// A sink or a source cannot be set up.
-    #[error("{}", with_cause(.0))]
-    Setup(#[from] StartError),
-    /// The jobs that it names could not be recorded; the rest holds.
-    #[error("the configuration holds, but for the jobs in `watch`: {0}")]
-    Watch(#[from] StoreError),
-    /// The daemon was started without a way to read it again.
-    #[error("this daemon has no configuration that could be read again")]
-    Nothing,
-    /// The daemon is stopping.
-    #[error("the daemon is stopping")]
-    Stopping,
-}
-
-impl ReloadError {
-    /// Whether the same configuration may hold a moment later: a secret's file that is not there yet, a full disk.
-    #[must_use]
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Config(error) => error.may_pass(),
-            Self::Setup(_) | Self::Watch(_) | Self::Slow => true,
-            Self::Nothing | Self::Stopping => false,
-        }
-    }
-}
-
-/// The longest time that reading the configuration may take.
-const READING: Duration = Duration::from_secs(10);
 
 /// The first pause before a reload is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -94,11 +41,6 @@ pub(crate) async fn persistently(handle: &Handle) {
         tokio::time::sleep(pause).await;
         pause = longest.min(pause * 2);
     }
-}
-
-fn with_cause(error: &StartError) -> String {
-    let cause = std::error::Error::source(error);
-    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 /// Reads the configuration again.
@@ -149,20 +91,20 @@ impl Reloader {
 pub(crate) async fn answer(
     request: ReloadRequest,
     reloader: Option<&mut Reloader>,
-    api: &Arc<Api>,
+    state: &Arc<AppState>,
     stages: &mut Stages,
 ) {
     let result = match reloader {
-        Some(reloader) => reload(reloader, api, stages).await,
+        Some(reloader) => reload(reloader, state, stages).await,
         None => Err(ReloadError::Nothing),
     };
     let word = if result.is_ok() { "ok" } else { "refused" };
-    api.metrics.config_reloads.with_label_values(&[word]).inc();
-    api.metrics.config_last_reload_ok.set(i64::from(result.is_ok()));
+    state.metrics.config_reloads.with_label_values(&[word]).inc();
+    state.metrics.config_last_reload_ok.set(i64::from(result.is_ok()));
     match &result {
         Ok(done) => {
             // What was taken away shows no longer; the rest is set anew whenever somebody asks.
-            api.metrics.forget_gauges();
+            state.metrics.forget_gauges();
             let (changed, restart) = (done.changed.join(" "), done.restart.join(" "));
             tracing::info!(changed, "the configuration was read again");
             if !restart.is_empty() {
@@ -179,40 +121,37 @@ pub(crate) async fn answer(
 
 async fn reload(
     reloader: &mut Reloader,
-    api: &Arc<Api>,
+    state: &Arc<AppState>,
     stages: &mut Stages,
 ) -> Result<Reloaded, ReloadError> {
     // The end waits for no file.
-    let loaded = api.stop.run_until_cancelled(reloader.read()).await.ok_or(ReloadError::Stopping)??;
+    let loaded = state.shutdown.run_until_cancelled(reloader.read()).await.ok_or(ReloadError::Stopping)??;
     let loaded = loaded.unless_it_lost(&reloader.content)?;
     loaded.warn();
     let Loaded { config, content, .. } = loaded;
-    let before = api.live();
-    let next = Arc::new(Wiring::of(config, Some(&before), &api.ground)?);
+    let before = state.components();
+    let next = Arc::new(Components::build(config, Some(&before), &state.resources)?);
     let new = &next.config;
     let done = Reloaded { changed: changed(&before, &next), restart: only_at_start(&reloader.started, new) };
     reloader.content = content;
     reloader.level.set(&new.log.level);
-    api.ground.routing.replace(Router::new(&new.sinks, &new.routes));
-    {
-        let mut wiring = api.wiring.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *wiring = Arc::clone(&next);
-    }
+    state.resources.routing.replace(Router::new(&new.sinks, &new.routes));
+    *state.lock_components() = Arc::clone(&next);
     replace_sinks(&before, &next, stages);
-    replace_sources(api, &before, &next, stages);
+    replace_sources(state, &before, &next, stages);
     if reloader.watched != new.watch {
-        Handle::of(api).watch(&new.watch, true).await?;
+        Handle::new(state).watch(&new.watch, true).await?;
         reloader.watched.clone_from(&new.watch);
     }
     Ok(done)
 }
 
 /// The parts of the configuration that are others now.
-fn changed(before: &Wiring, next: &Wiring) -> Vec<String> {
+fn changed(before: &Components, next: &Components) -> Vec<String> {
     let (old, new) = (&before.config, &next.config);
     let mut changed = Vec::new();
     for name in names(old.sources.keys(), new.sources.keys()) {
-        let same = match (before.followers.get(name), next.followers.get(name)) {
+        let same = match (before.watchers.get(name), next.watchers.get(name)) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             _ => false,
         };
@@ -270,7 +209,7 @@ fn only_at_start(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// Puts the sinks that changed in the place of the old ones, each as soon as what is under way there is done.
-fn replace_sinks(before: &Arc<Wiring>, next: &Arc<Wiring>, stages: &mut Stages) {
+fn replace_sinks(before: &Arc<Components>, next: &Arc<Components>, stages: &mut Stages) {
     for new in next.sinks.all() {
         let old = before.sinks.get(&new.name).cloned();
         if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, new)) {
@@ -295,28 +234,33 @@ fn replace_sinks(before: &Arc<Wiring>, next: &Arc<Wiring>, stages: &mut Stages) 
 }
 
 /// The same for sources.
-fn replace_sources(api: &Arc<Api>, before: &Arc<Wiring>, next: &Arc<Wiring>, stages: &mut Stages) {
-    for (name, new) in &next.followers {
-        let old = before.followers.get(name).cloned();
+fn replace_sources(
+    state: &Arc<AppState>,
+    before: &Arc<Components>,
+    next: &Arc<Components>,
+    stages: &mut Stages,
+) {
+    for (name, new) in &next.watchers {
+        let old = before.watchers.get(name).cloned();
         if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, new)) {
             continue;
         }
-        let (api, follower) = (Arc::clone(api), Arc::clone(new));
+        let (state, watcher) = (Arc::clone(state), Arc::clone(new));
         stages.replace((SOURCE, name.clone()), move |stop| async move {
             match &old {
-                Some(old) => follower.inherit(old),
-                None => crate::watcher::learned::take_up(&api.store, &follower),
+                Some(old) => watcher.inherit(old),
+                None => crate::watcher::learned::take_up(&state.store, &watcher),
             }
-            let (taking, superseded) = (Arc::clone(&follower), stop.clone());
-            let taken = tokio::task::spawn_blocking(move || take_over(&api, &taking, &superseded)).await;
+            let (taking, superseded) = (Arc::clone(&watcher), stop.clone());
+            let taken = tokio::task::spawn_blocking(move || take_over(&state, &taking, &superseded)).await;
             if let Ok(Err(error)) = taken {
-                let source = &follower.source.name;
+                let source = &watcher.source.name;
                 tracing::error!(source, %error, "the open watches cannot be read; they go on at the next start");
             }
-            follower.run(stop).await;
+            watcher.run(stop).await;
         });
     }
-    for name in before.followers.keys().filter(|name| !next.followers.contains_key(*name)) {
+    for name in before.watchers.keys().filter(|name| !next.watchers.contains_key(*name)) {
         tracing::info!(source = name, "the source is no longer configured; its watches are kept");
         stages.remove((SOURCE, name.clone()), || {});
     }
@@ -325,13 +269,17 @@ fn replace_sources(api: &Arc<Api>, before: &Arc<Wiring>, next: &Arc<Wiring>, sta
 /// Takes up the open watches of a source. Each is read while no change can come in between, so that the last word about it
 /// is the one that counts. A source that has a successor already leaves them to it: when reloads come faster than watches are
 /// read, all who wait in line would read them, and nobody would follow them.
-fn take_over(api: &Api, follower: &Follower, superseded: &CancellationToken) -> Result<(), StoreError> {
+fn take_over(
+    state: &AppState,
+    watcher: &SourceState,
+    superseded: &CancellationToken,
+) -> Result<(), StoreError> {
     if superseded.is_cancelled() {
         return Ok(());
     }
     let mut numbers = Vec::new();
-    api.store.each_open(|watch| {
-        if watch.source == follower.source.name {
+    state.store.each_open(|watch| {
+        if watch.source == watcher.source.name {
             numbers.push(watch.number);
         }
     })?;
@@ -339,10 +287,10 @@ fn take_over(api: &Api, follower: &Follower, superseded: &CancellationToken) -> 
         if superseded.is_cancelled() {
             return Ok(());
         }
-        let still = api.wiring.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let still = state.lock_components();
         for number in some {
-            if let Some(watch) = api.store.watch(*number)?.filter(|watch| watch.stage != Stage::Ended) {
-                follower.add(&watch);
+            if let Some(watch) = state.store.watch(*number)?.filter(|watch| watch.stage != Stage::Ended) {
+                watcher.add(&watch);
             }
         }
         mem::drop(still);

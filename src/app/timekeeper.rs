@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    api::Api,
+    state::AppState,
     store::{ClockMark, Leap, Store, StoreError},
     util::{
         clock::{self, Change, Moment, Period, jump},
@@ -92,41 +92,41 @@ pub async fn begin(store: &Store) -> Result<(), StoreError> {
 }
 
 /// Compares the clocks until the daemon stops.
-pub async fn watch(api: Arc<Api>) {
+pub async fn watch(state: Arc<AppState>) {
     let mut before = clock::moment();
     loop {
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}
-            () = api.stop.cancelled() => return,
+            () = state.shutdown.cancelled() => return,
         }
         let now = clock::moment();
         if let Some(change) = now.change_since(before) {
-            adapt(&api, now, change).await;
+            adapt(&state, now, change).await;
         }
         before = now;
     }
 }
 
-async fn adapt(api: &Arc<Api>, now: Moment, change: Change) {
+async fn adapt(state: &Arc<AppState>, now: Moment, change: Change) {
     if change.jumped != 0 {
         let period = clock::timeline().end_period(now);
         tracing::warn!(by = shown(change.jumped), now = %now.wall, "wall clock jumped; ages are kept");
-        while let Err(error) = record_jump(&api.store, period, change.jumped, now).await {
+        while let Err(error) = record_jump(&state.store, period, change.jumped, now).await {
             tracing::warn!(%error, "stamps could not be moved yet");
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
-                () = api.stop.cancelled() => return,
+                () = state.shutdown.cancelled() => return,
             }
         }
         clock::timeline().forget_former();
     }
     if !change.slept.is_zero() {
         tracing::info!(slept = %rounded(change.slept), "machine slept; what became due is done now");
-        for follower in api.live().followers.values() {
-            follower.slept(change.slept);
+        for watcher in state.components().watchers.values() {
+            watcher.slept(change.slept);
         }
     }
-    let telling = Arc::clone(api);
+    let telling = Arc::clone(state);
     let told = tokio::task::spawn_blocking(move || tell_again(&telling, change.jumped != 0)).await;
     if let Ok(Err(error)) = told {
         tracing::warn!(%error, "what is due could not be read; it is due when it was");
@@ -140,11 +140,11 @@ async fn record_jump(store: &Store, period: Period, by: i64, now: Moment) -> Res
 }
 
 /// Makes everything due when the clocks say so now.
-fn tell_again(api: &Api, with_watches: bool) -> Result<(), StoreError> {
-    let live = api.live();
-    api.store.each_pending(|sink, key, due| live.sinks.schedule(sink, key, due, clock::now()))?;
+fn tell_again(state: &AppState, with_watches: bool) -> Result<(), StoreError> {
+    let live = state.components();
+    state.store.each_pending(|sink, key, due| live.sinks.schedule(sink, key, due, clock::now()))?;
     if with_watches {
-        api.store.each_open(|watch| {
+        state.store.each_open(|watch| {
             // One whose source is not configured waits in the store.
             let _ = live.follow(&watch);
         })?;

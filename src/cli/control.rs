@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{client::Client, exit::ExitStatus, output::Console, target::Path};
-use crate::app::reload::Reloaded;
+use crate::state::handle::Reloaded;
 
 /// The long description of `tidings reload`.
 pub(super) const RELOAD: &str = "Makes the running daemon read its configuration again: the file, and the environment and flags it was started \

@@ -23,6 +23,7 @@ use super::{
     progress::summary,
 };
 use crate::{
+    api::watch_view,
     app::{App, lifecycle},
     config::Config,
     deliver::{DiskConfig, SinkConfig, WebhookConfig, webhook::sign},
@@ -87,7 +88,7 @@ pub async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
     let mut all = true;
     while let Some((id, watch)) = waits.next().await {
         if let Some(watch) = watch? {
-            say(&format!("watch    {}", summary(&handle.view(&watch)?)))?;
+            say(&format!("watch    {}", summary(&watch_view(handle.state(), &watch)?)))?;
         } else {
             all = false;
             say(&format!("watch    {id} is not done"))?;

@@ -19,7 +19,7 @@ use super::{
     progress::summary,
 };
 use crate::{
-    api::view::WatchView,
+    api::{view::WatchView, watch_view},
     app::{App, config_watch, lifecycle},
     config::{FlagOverrides, host_name},
     model::{delivery::DeliveryState, job::JobId},
@@ -240,7 +240,7 @@ async fn once(
     let (mut lines, mut open) = (Vec::new(), 0);
     for id in ids {
         let watch = handle.find(&source, id)?;
-        let view = watch.map(|watch| handle.view(&watch)).transpose()?;
+        let view = watch.map(|watch| watch_view(handle.state(), &watch)).transpose()?;
         lines.push(match view {
             Some(view) if view.phase.is_final() => {
                 status = status.max(ExitStatus::of_watch(&view));

@@ -1,10 +1,12 @@
 //! What is counted of the sinks, for `/metrics`.
 
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec};
+use std::sync::Arc;
+
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use crate::{
     model::delivery::ErrorClass,
-    telemetry::{Catalogue, Label},
+    telemetry::{Catalogue, Label, Spans},
 };
 
 /// From at once to the end of a schedule of a day and more.
@@ -35,10 +37,15 @@ pub struct SinkMetrics {
     pub breaker_opened: IntCounterVec,
     /// 1 while paused, by sink.
     pub paused: IntGaugeVec,
+    /// Panics in one delivery's work.
+    pub panics: IntCounter,
+    /// Spans for the collector.
+    pub spans: Arc<Spans>,
 }
 
 impl SinkMetrics {
-    pub(crate) fn new(catalogue: &mut Catalogue) -> Self {
+    /// Registers the metrics. `panics` and `spans` are shared with the other tasks.
+    pub(crate) fn new(catalogue: &mut Catalogue, panics: &IntCounter, spans: &Arc<Spans>) -> Self {
         let by = |name, words: &[&'static str]| [Label::SINK, Label::words(name, words)];
         let classes = ErrorClass::ALL.map(ErrorClass::as_str);
         let attempt_seconds = HistogramOpts::new(
@@ -50,6 +57,8 @@ impl SinkMetrics {
             "From the end of a job, as its source says or else as it was noticed, to its first delivery.",
         );
         Self {
+            panics: panics.clone(),
+            spans: Arc::clone(spans),
             attempts: catalogue.counters(
                 "tidings_delivery_attempts_total",
                 "Attempts to deliver an event.",

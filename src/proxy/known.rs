@@ -12,12 +12,13 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    api::{Api, Problem, stored_body},
+    api::{Problem, stored_body},
     model::{job::Outcome, status_answer::StatusClass},
     schedule::HealthState,
+    state::AppState,
     store::{Found, Stage, StoreError, Watch},
     upstream::RoutedJob,
-    watcher::Follower,
+    watcher::SourceState,
 };
 
 /// How long a request waits for a look, or for the fetch of a job that ended, before it is passed on.
@@ -28,58 +29,58 @@ const CACHE_STATUS: &str = "cache-status";
 
 /// The status of a watched job.
 pub(super) async fn status(
-    api: &Api,
-    follower: &Follower,
+    state: &AppState,
+    watcher: &SourceState,
     job: &RoutedJob,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
-    let Some(watch) = find(api, follower, job, headers)? else { return Ok(None) };
+    let Some(watch) = find(state, watcher, job, headers)? else { return Ok(None) };
     if watch.stage != Stage::Watching {
-        return ended(api, follower, watch).await;
+        return ended(state, watcher, watch).await;
     }
-    let max_age = follower.source.config.proxy.max_age.0;
-    if let Some((body, age)) = recent(follower, watch.number, max_age) {
+    let max_age = watcher.source.config.proxy.max_age.0;
+    if let Some((body, age)) = recent(watcher, watch.number, max_age) {
         return Ok(Some(json(body, age)));
     }
     // A look of our own, within the budget: however many ask for the same job, the source is asked once. While the source is
     // not well the caller hears that from the source itself.
-    let looked = follower.polled.wait(watch.number);
-    let is_well = follower.schedule().health.state() == HealthState::Ok;
-    if !is_well || !follower.poll_now(watch.number) || timeout(MAX_HOLD, looked).await.is_err() {
+    let looked = watcher.polled.wait(watch.number);
+    let is_well = watcher.schedule().health.state() == HealthState::Ok;
+    if !is_well || !watcher.poll_now(watch.number) || timeout(MAX_HOLD, looked).await.is_err() {
         return Ok(None);
     }
-    let Some(watch) = find(api, follower, job, headers)? else { return Ok(None) };
+    let Some(watch) = find(state, watcher, job, headers)? else { return Ok(None) };
     if watch.stage != Stage::Watching {
-        return ended(api, follower, watch).await;
+        return ended(state, watcher, watch).await;
     }
-    Ok(recent(follower, watch.number, max_age.max(MAX_HOLD)).map(|(body, age)| json(body, age)))
+    Ok(recent(watcher, watch.number, max_age.max(MAX_HOLD)).map(|(body, age)| json(body, age)))
 }
 
 /// The result of a watched job that has ended.
 pub(super) async fn result(
-    api: &Api,
-    follower: &Follower,
+    state: &AppState,
+    watcher: &SourceState,
     job: &RoutedJob,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
-    match find(api, follower, job, headers)? {
-        Some(watch) if watch.stage != Stage::Watching => stored(api, follower, watch).await,
+    match find(state, watcher, job, headers)? {
+        Some(watch) if watch.stage != Stage::Watching => stored(state, watcher, watch).await,
         _ => Ok(None),
     }
 }
 
 /// The watch of a job, if the caller may know of it.
 fn find(
-    api: &Api,
-    follower: &Follower,
+    state: &AppState,
+    watcher: &SourceState,
     job: &RoutedJob,
     headers: &HeaderMap,
 ) -> Result<Option<Watch>, StoreError> {
-    let source = &follower.source;
-    if !follower.source.config.proxy.inject_key && !source.is_own_key(headers) {
+    let source = &watcher.source;
+    if !watcher.source.config.proxy.inject_key && !source.is_own_key(headers) {
         return Ok(None);
     }
-    let watch = match api.store.find(&source.name, &job.id) {
+    let watch = match state.store.find(&source.name, &job.id) {
         Ok(Found::Watch(watch)) => watch,
         // The source knows about the job whatever became of its record here.
         Ok(Found::Dropped | Found::Nothing) | Err(StoreError::Record(_)) => return Ok(None),
@@ -92,21 +93,21 @@ fn find(
 }
 
 /// The last look, no older than `max_age`, if it was made with the key that the source has now.
-fn recent(follower: &Follower, watch: u64, max_age: Duration) -> Option<(Bytes, Duration)> {
-    let key = follower.source.key_fingerprint()?;
-    follower.status_cache.get(watch, &key, max_age, Instant::now())
+fn recent(watcher: &SourceState, watch: u64, max_age: Duration) -> Option<(Bytes, Duration)> {
+    let key = watcher.source.key_fingerprint()?;
+    watcher.status_cache.get(watch, &key, max_age, Instant::now())
 }
 
 /// The status of a job that has ended: the body in which that was read.
-async fn ended(api: &Api, follower: &Follower, watch: Watch) -> Result<Option<Response>, Problem> {
-    if follower.source.profile.result_path.is_none() {
-        return stored(api, follower, watch).await;
+async fn ended(state: &AppState, watcher: &SourceState, watch: Watch) -> Result<Option<Response>, Problem> {
+    if watcher.source.profile.result_path.is_none() {
+        return stored(state, watcher, watch).await;
     }
-    if !may_tell(follower, &watch) {
+    if !may_tell(watcher, &watch) {
         return Ok(None);
     }
     // The last body is an earlier one where that of the end was too large to keep.
-    let profile = &follower.source.profile;
+    let profile = &watcher.source.profile;
     let is_end = |body: &String| {
         profile
             .read(body.as_bytes())
@@ -115,35 +116,35 @@ async fn ended(api: &Api, follower: &Follower, watch: Watch) -> Result<Option<Re
     Ok(watch.last_body.filter(is_end).map(|body| json(body.into(), Duration::ZERO)))
 }
 
-fn may_tell(follower: &Follower, watch: &Watch) -> bool {
+fn may_tell(watcher: &SourceState, watch: &Watch) -> bool {
     let known = watch.current_end().is_some_and(|end| end.outcome != Outcome::Lost && !end.refused);
-    known && watch.key.is_some() && watch.key == follower.source.key_fingerprint()
+    known && watch.key.is_some() && watch.key == watcher.source.key_fingerprint()
 }
 
 /// The stored bytes of a job. One that is being fetched is waited for: the source sends it once.
-async fn stored(api: &Api, follower: &Follower, watch: Watch) -> Result<Option<Response>, Problem> {
-    let settled = api.waiters.wait(watch.number);
+async fn stored(state: &AppState, watcher: &SourceState, watch: Watch) -> Result<Option<Response>, Problem> {
+    let settled = state.waiters.wait(watch.number);
     let mut watch = watch;
     if watch.stage == Stage::Fetching {
         // Read again after arming, so that nothing is missed in between.
         let is_fetching =
             |watch: &Option<Watch>| matches!(watch, Some(watch) if watch.stage == Stage::Fetching);
-        let mut now = api.store.watch(watch.number)?;
+        let mut now = state.store.watch(watch.number)?;
         if is_fetching(&now) && timeout(MAX_HOLD, settled).await.is_ok() {
-            now = api.store.watch(watch.number)?;
+            now = state.store.watch(watch.number)?;
         }
         let Some(now) = now else { return Ok(None) };
         watch = now;
     }
-    let is_whole = follower.source.profile.result_at.is_empty();
-    if watch.stage != Stage::Ended || !is_whole || !may_tell(follower, &watch) {
+    let is_whole = watcher.source.profile.result_at.is_empty();
+    if watch.stage != Stage::Ended || !is_whole || !may_tell(watcher, &watch) {
         return Ok(None);
     }
     let Some((end, job)) = watch.end.as_ref().and_then(|end| Some((end, end.job.as_ref()?))) else {
         return Ok(None);
     };
     // A file that is gone is the source's to answer for.
-    let response = stored_body(api, watch.number, &end.event_id, job).await;
+    let response = stored_body(state, watch.number, &end.event_id, job).await;
     Ok(response.ok().map(|response| hit(response, Duration::ZERO)))
 }
 

@@ -13,20 +13,23 @@ mod path;
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Router,
     body::Body,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::Response,
+    routing::any,
 };
 
 use crate::{
-    api::{Api, Code, Problem},
+    api::{Code, Problem},
     model::job::JobId,
+    state::AppState,
     store::{Found, Registered, Registration},
     telemetry::TraceParent,
     upstream::{ProxyRoute, Vars},
     util::clock,
-    watcher::Follower,
+    watcher::SourceState,
 };
 
 /// The longest that the answer to the creation of a job is waited for after the caller has gone.
@@ -35,25 +38,30 @@ const MAX_CREATION: Duration = Duration::from_secs(30 * 60);
 /// Tells the caller whether the job that he created is watched.
 const WATCH_HEADER: &str = "tidings-watch";
 
+/// Returns the routes of the proxy.
+pub fn routes() -> Router<Arc<AppState>> {
+    Router::new().route("/proxy/{source}", any(handle)).route("/proxy/{source}/{*rest}", any(handle))
+}
+
 /// `ANY /proxy/{source}/…`
-pub(crate) async fn handle(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+async fn handle(State(state): State<Arc<AppState>>, request: Request) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let (name, rest) = split(&path);
-    let Some(follower) = api.live().followers.get(name).cloned() else {
+    let Some(watcher) = state.components().watchers.get(name).cloned() else {
         let detail = format!("there is no source `{name}`; /v1/sources lists those there are");
         return Err(Problem::in_path(Code::UnknownSource, detail));
     };
     check_protocol(&parts)?;
-    headers::strip_own_token(&mut parts.headers, api.token.is_some());
-    let address = forward::address(&follower.source, rest, parts.uri.query())?;
-    let route = follower.source.routes.route(&parts.method, rest, parts.uri.query());
+    headers::strip_own_token(&mut parts.headers, state.server.token.is_some());
+    let address = forward::address(&watcher.source, rest, parts.uri.query())?;
+    let route = watcher.source.routes.route(&parts.method, rest, parts.uri.query());
     let hit = match &route {
-        ProxyRoute::Status(job) => known::status(&api, &follower, job, &parts.headers).await?,
-        ProxyRoute::Result(job) => known::result(&api, &follower, job, &parts.headers).await?,
+        ProxyRoute::Status(job) => known::status(&state, &watcher, job, &parts.headers).await?,
+        ProxyRoute::Result(job) => known::result(&state, &watcher, job, &parts.headers).await?,
         _ => None,
     };
-    let passing = Passing { api, follower, address, route };
+    let passing = Passing { state, watcher, address, route };
     match hit {
         Some(response) => Ok(passing.counted(response, "known")),
         None => passing.go(parts, body).await,
@@ -84,8 +92,8 @@ fn split(path: &str) -> (&str, &str) {
 
 /// A request on its way to its source.
 struct Passing {
-    api: Arc<Api>,
-    follower: Arc<Follower>,
+    state: Arc<AppState>,
+    watcher: Arc<SourceState>,
     address: String,
     route: ProxyRoute,
 }
@@ -93,13 +101,13 @@ struct Passing {
 impl Passing {
     async fn go(self, parts: Parts, body: Body) -> Result<Response, Problem> {
         if matches!(self.route, ProxyRoute::Status(_) | ProxyRoute::Result(_) | ProxyRoute::Other) {
-            let answer = forward::send(&self.follower.source, &self.address, parts, body).await?;
+            let answer = forward::send(&self.watcher.source, &self.address, parts, body).await?;
             return Ok(self.counted(forward::response(answer), "forwarded"));
         }
         // What cannot be watched is better not created.
         if matches!(self.route, ProxyRoute::Create(_) | ProxyRoute::Retry(_)) {
-            self.api.store.check_space()?;
-            if let Some(trouble) = self.api.store.trouble() {
+            self.state.store.check_space()?;
+            if let Some(trouble) = self.state.store.trouble() {
                 return Err(trouble.into());
             }
         }
@@ -122,12 +130,12 @@ impl Passing {
             // The id has to be read.
             parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let answer = forward::send(&self.follower.source, &self.address, parts, body).await?;
+        let answer = forward::send(&self.watcher.source, &self.address, parts, body).await?;
         let done = answer.status().is_success();
         let mut watched = None;
         let response = match &self.route {
             ProxyRoute::Create(vars) if done => {
-                let id_at = self.follower.source.profile.create.as_ref().map(|(_, id_at)| id_at);
+                let id_at = self.watcher.source.profile.create.as_ref().map(|(_, id_at)| id_at);
                 let (id, response) = created::read(answer, id_at.map_or("", String::as_str)).await;
                 watched = Some(self.watch(id, vars, caller).await);
                 response
@@ -160,7 +168,7 @@ impl Passing {
         vars: &Vars,
         traceparent: Option<TraceParent>,
     ) -> &'static str {
-        let source = &self.follower.source;
+        let source = &self.watcher.source;
         let failed = |error: String| {
             tracing::error!(
                 source = source.name,
@@ -174,12 +182,12 @@ impl Passing {
             Err(reason) => return failed(reason),
         };
         self.look_again(&id);
-        let vars = self.follower.source.routes.needed(vars, &source.profile);
+        let vars = self.watcher.source.routes.needed(vars, &source.profile);
         let registration = Registration { vars, traceparent, ..Registration::new(&source.name, id.clone()) };
         let now = clock::now();
-        let registered = self.api.store.register(vec![registration], now).await.map(|mut all| all.pop());
+        let registered = self.state.store.register(vec![registration], now).await.map(|mut all| all.pop());
         if let Ok(Some(registered)) = &registered {
-            self.api.accepted(registered, now);
+            self.state.record_registration(registered, now);
         }
         match registered {
             Ok(Some(Registered::New(_) | Registered::Again(_))) => "accepted",
@@ -191,16 +199,16 @@ impl Passing {
 
     /// What was known of a job may no longer hold.
     fn look_again(&self, id: &JobId) {
-        let follower = &self.follower;
-        if let Ok(Found::Watch(watch)) = self.api.store.find(&follower.source.name, id) {
-            follower.status_cache.forget(watch.number);
-            follower.poll_now(watch.number);
+        let watcher = &self.watcher;
+        if let Ok(Found::Watch(watch)) = self.state.store.find(&watcher.source.name, id) {
+            watcher.status_cache.forget(watch.number);
+            watcher.poll_now(watch.number);
         }
     }
 
     fn counted(&self, response: Response, how: &str) -> Response {
-        let source = self.follower.source.name.as_str();
-        self.api.metrics.sources.proxied.with_label_values(&[source, how]).inc();
+        let source = self.watcher.source.name.as_str();
+        self.state.metrics.sources.proxied.with_label_values(&[source, how]).inc();
         response
     }
 }

@@ -1,31 +1,33 @@
 //! Events that no sink takes: each is counted, and the log says so at most once a minute.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::{model::job::JobId, telemetry::Metrics};
+use prometheus::IntCounterVec;
+
+use crate::model::job::JobId;
 
 /// The time between two warnings.
 const EVERY: Duration = Duration::from_mins(1);
 
 /// Counts the events that no sink takes, and warns of them.
 pub struct Unrouted {
-    metrics: Arc<Metrics>,
+    counter: IntCounterVec,
     warnings: Mutex<Warnings>,
 }
 
 impl Unrouted {
     /// Begins to count.
     #[must_use]
-    pub fn new(metrics: &Arc<Metrics>) -> Self {
-        Self { metrics: Arc::clone(metrics), warnings: Mutex::default() }
+    pub fn new(counter: &IntCounterVec) -> Self {
+        Self { counter: counter.clone(), warnings: Mutex::default() }
     }
 
     /// Counts an event that was made and goes to no sink.
     pub fn made(&self, source: &str, job_id: &JobId, event_id: &str) {
-        self.metrics.sources.unrouted.with_label_values(&[source]).inc();
+        self.counter.with_label_values(&[source]).inc();
         let due = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
         if let Some(events) = due {
             tracing::warn!(

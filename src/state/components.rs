@@ -1,53 +1,89 @@
-//! What the configuration makes: sources, sinks, and the routes between them.
+//! What a configuration becomes: its sources and its sinks.
 //!
-//! One [`Wiring`] holds at a time. A reload makes the next one, in which everything that did not change is the same
-//! object and goes on untouched.
+//! One [`Components`] is current at a time. A reload builds a new one and reuses every component whose configuration did not
+//! change.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::metrics::Metrics;
 use crate::{
-    app::StartError,
     config::Config,
-    deliver::{CALLBACK_SINK, Callbacks, SinkConfig, Sinks},
-    routing::Routing,
+    deliver::{CALLBACK_SINK, Callbacks, SinkConfig, SinkError, Sinks},
+    routing::{Router, Routing},
     store::{Store, Watch},
-    telemetry::Metrics,
-    upstream::{Links, Source},
-    util::http_client::Outgoing,
-    watcher::Follower,
+    upstream::{Links, Source, SourceError},
+    util::http_client::{BadProxy, Outgoing},
+    watcher::SourceState,
 };
 
-/// What stays the same from one wiring to the next.
-pub struct Ground {
+/// Why the components of a configuration cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A source.
+    #[error("the source `{name}` cannot be set up")]
+    Source {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: SourceError,
+    },
+    /// A sink.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The proxy for outgoing requests. The check of the configuration finds it before.
+    #[error("server.proxy or server.no_proxy cannot be used")]
+    Proxy(#[from] BadProxy),
+}
+
+/// What components share. A reload keeps it.
+pub struct Resources {
     /// Where everything is recorded.
     pub store: Store,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Which sinks an event goes to.
+    /// The sinks that an event goes to.
     pub routing: Arc<Routing>,
-    /// The way out of requests, with `server.proxy`.
+    /// The route of outgoing requests, by `server.proxy`.
     pub outgoing: Outgoing,
 }
 
+impl Resources {
+    /// Builds them over an open store.
+    ///
+    /// # Errors
+    /// When `server.proxy` cannot be used.
+    pub fn new(config: &Config, store: Store) -> Result<Self, SetupError> {
+        let metrics = Arc::new(Metrics::new());
+        let flush = metrics.store_flush.clone();
+        store.on_flush(move |took| flush.observe(took.as_secs_f64()));
+        Ok(Self {
+            store,
+            metrics,
+            routing: Arc::new(Routing::new(Router::new(&config.sinks, &config.routes))),
+            outgoing: config.server.outgoing()?,
+        })
+    }
+}
+
 /// The sources and the sinks.
-pub struct Wiring {
+pub struct Components {
     /// What it was made from.
     pub config: Config,
     /// The sources by name.
-    pub followers: BTreeMap<String, Arc<Follower>>,
+    pub watchers: BTreeMap<String, Arc<SourceState>>,
     /// The sinks.
     pub sinks: Sinks,
     /// The webhooks that watches bring along; `None` when they are switched off.
     pub callbacks: Option<Callbacks>,
 }
 
-impl Wiring {
-    /// The wiring of a configuration. What `before` made from the same lines is taken over as it is. Nothing runs yet, and
-    /// nothing has changed when it fails.
+impl Components {
+    /// Builds the components of `config`, and reuses those of `before` whose part is the same. Nothing runs yet, and an error
+    /// changes nothing.
     ///
     /// # Errors
     /// When a source or a sink cannot be set up.
-    pub fn of(config: Config, before: Option<&Self>, ground: &Ground) -> Result<Self, StartError> {
+    pub fn build(config: Config, before: Option<&Self>, resources: &Resources) -> Result<Self, SetupError> {
         let same_callbacks = before.is_some_and(|before| before.config.callbacks == config.callbacks);
         let callbacks = match before.filter(|_| same_callbacks) {
             Some(before) => before.callbacks.clone(),
@@ -63,50 +99,54 @@ impl Wiring {
         };
         let mut sinks = match before {
             Some(before) => before.sinks.keeping(same_sink),
-            None => Sinks::new(&ground.store),
+            None => Sinks::new(&resources.store),
         };
         for (name, sink) in &config.sinks {
-            sinks.open(name, sink, &ground.outgoing, &ground.metrics)?;
+            sinks.open(name, sink, &resources.outgoing, &resources.metrics.sinks)?;
+        }
+        for name in config.sinks.keys().map(String::as_str).chain(callbacks.as_ref().map(|_| CALLBACK_SINK)) {
+            resources.metrics.begin_sink(name);
         }
         if let Some(callbacks) = &callbacks {
-            sinks.open_callbacks(callbacks, &ground.metrics);
+            sinks.open_callbacks(callbacks, &resources.metrics.sinks);
         }
-        let followers = followers(&config, before, ground)?;
-        Ok(Self { config, followers, sinks, callbacks })
+        let watchers = watchers(&config, before, resources)?;
+        Ok(Self { config, watchers, sinks, callbacks })
     }
 
-    /// Takes in a watch that is to be followed. `false` when its source is not configured: then it waits in the store.
+    /// Schedules `watch`. Returns `false` if its source is not configured; the watch then stays in the store.
     #[must_use]
     pub fn follow(&self, watch: &Watch) -> bool {
-        let follower = self.followers.get(&watch.source);
-        if let Some(follower) = follower {
-            follower.add(watch);
+        let watcher = self.watchers.get(&watch.source);
+        if let Some(watcher) = watcher {
+            watcher.add(watch);
         }
-        follower.is_some()
+        watcher.is_some()
     }
 }
 
-fn followers(
+fn watchers(
     config: &Config,
-    before: Option<&Wiring>,
-    ground: &Ground,
-) -> Result<BTreeMap<String, Arc<Follower>>, StartError> {
-    let mut followers = BTreeMap::new();
+    before: Option<&Components>,
+    resources: &Resources,
+) -> Result<BTreeMap<String, Arc<SourceState>>, SetupError> {
+    let mut watchers = BTreeMap::new();
     for (name, source) in &config.sources {
         let same = before.filter(|before| {
             let known = &before.config;
             known.sources.get(name) == Some(source) && known.callbacks.allow == config.callbacks.allow
         });
-        if let Some(kept) = same.and_then(|before| before.followers.get(name)) {
-            followers.insert(name.clone(), Arc::clone(kept));
+        if let Some(kept) = same.and_then(|before| before.watchers.get(name)) {
+            watchers.insert(name.clone(), Arc::clone(kept));
             continue;
         }
-        let mut source = Source::new(name, source, &ground.outgoing)
-            .map_err(|error| StartError::Source { name: name.clone(), source: error })?;
+        resources.metrics.begin_source(name);
+        let mut source = Source::new(name, source, &resources.outgoing)
+            .map_err(|error| SetupError::Source { name: name.clone(), source: error })?;
         source.links = Links::new(&config.callbacks.allow);
-        let (store, metrics) = (ground.store.clone(), Arc::clone(&ground.metrics));
-        let follower = Follower::new(source, store, Arc::clone(&ground.routing), metrics);
-        followers.insert(name.clone(), Arc::new(follower));
+        let (store, metrics) = (resources.store.clone(), Arc::clone(&resources.metrics.sources));
+        let watcher = SourceState::new(source, store, Arc::clone(&resources.routing), metrics);
+        watchers.insert(name.clone(), Arc::new(watcher));
     }
-    Ok(followers)
+    Ok(watchers)
 }

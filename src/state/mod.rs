@@ -1,3 +1,145 @@
-//! What a running daemon shares. Knows nothing of HTTP.
+//! What a running daemon shares: the store, the metrics, the components of the current configuration, and who waits for what.
+//! Must not know HTTP.
+//!
+//! - [`components`]: what a configuration becomes, and what of it a reload reuses.
+//! - [`dispatch`]: the one place where a change in the store wakes a task.
+//! - [`handle`]: what the process asks of its daemon.
+//! - [`metrics`]: every metric, and the gauges that are read when somebody asks.
 
 pub mod components;
+pub mod dispatch;
+pub mod handle;
+pub mod metrics;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    components::{Components, Resources, SetupError},
+    handle::ReloadRequest,
+    metrics::Metrics,
+};
+use crate::{
+    config::{self, Config, StreamLimits},
+    model::job::JobId,
+    store::{Registered, Store},
+    telemetry::{SpanKind, TraceSpan, text},
+    util::{clock, secret::SecretSource, units::Time, waiters::Waiters},
+};
+
+/// The state of a running daemon.
+pub struct AppState {
+    /// Where everything is recorded.
+    pub store: Store,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What components share; a reload keeps it.
+    pub resources: Resources,
+    /// The components of the current configuration. A change of the store is dispatched under the read lock, so that none
+    /// falls between two configurations.
+    components: RwLock<Arc<Components>>,
+    /// Requests to reload the configuration.
+    pub reloads: mpsc::Sender<ReloadRequest>,
+    /// Callers that wait for a watch.
+    pub waiters: Waiters,
+    /// The settings of the local API.
+    pub server: ServerState,
+    /// Whether the open watches have been read from the store.
+    pub loaded: watch::Sender<bool>,
+    /// Cancelled when the daemon stops.
+    pub shutdown: CancellationToken,
+}
+
+/// The settings of the local API. They hold until the process ends.
+pub struct ServerState {
+    /// The bearer token that requests need; `None` when the API is open to whoever reaches it.
+    pub token: Option<SecretSource>,
+    /// Names of this server beside those that it derives from its address.
+    pub hosts: Vec<String>,
+    /// Whether a request may stop the process.
+    pub quit: bool,
+    /// Limits of the event stream.
+    pub streams: StreamLimits,
+    /// Free places for readers of the event stream.
+    pub readers: Arc<Semaphore>,
+}
+
+impl AppState {
+    /// Builds the state of a daemon. Nothing runs yet.
+    ///
+    /// # Errors
+    /// When a source or a sink cannot be set up.
+    pub fn new(
+        config: &Config,
+        store: Store,
+        reloads: mpsc::Sender<ReloadRequest>,
+        shutdown: CancellationToken,
+    ) -> Result<Self, SetupError> {
+        let resources = Resources::new(config, store)?;
+        let components = Components::build(config.clone(), None, &resources)?;
+        let server = &config.server;
+        Ok(Self {
+            store: resources.store.clone(),
+            metrics: Arc::clone(&resources.metrics),
+            resources,
+            components: RwLock::new(Arc::new(components)),
+            reloads,
+            waiters: Waiters::default(),
+            server: ServerState {
+                token: SecretSource::of(server.token.as_ref(), server.token_file.as_deref()),
+                hosts: server.hosts.clone(),
+                quit: server.quit,
+                streams: server.streams,
+                readers: Arc::new(Semaphore::new(server.streams.readers)),
+            },
+            loaded: watch::Sender::new(false),
+            shutdown,
+        })
+    }
+
+    /// Returns the components of the current configuration.
+    #[must_use]
+    pub fn components(&self) -> Arc<Components> {
+        Arc::clone(&self.read_components())
+    }
+
+    /// Locks the components against replacement, for as long as one change is dispatched.
+    pub(crate) fn read_components(&self) -> RwLockReadGuard<'_, Arc<Components>> {
+        self.components.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks out every dispatch, for as long as components are replaced or watches are read for a new one.
+    pub(crate) fn lock_components(&self) -> RwLockWriteGuard<'_, Arc<Components>> {
+        self.components.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the source of a request that names none; see [`config::default_source`].
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn default_source(&self) -> Result<String, String> {
+        config::default_source(self.components().watchers.keys().map(String::as_str)).map(str::to_owned)
+    }
+
+    /// Records the span of a registration that began at `start`.
+    pub(crate) fn record_registration(&self, registered: &Registered, start: Time) {
+        let (Registered::New(watch) | Registered::Again(watch) | Registered::Existing(watch)) = registered
+        else {
+            return;
+        };
+        let trace = watch.trace();
+        self.metrics.spans.record(&trace, SpanKind::Server, || TraceSpan {
+            name: "accept",
+            id: Some(trace.child().span_id),
+            start,
+            end: clock::now(),
+            attributes: vec![
+                ("tidings.source", text(&watch.source)),
+                ("tidings.job_id", text(JobId::as_str(&watch.job_id))),
+            ],
+            error: None,
+        });
+    }
+}

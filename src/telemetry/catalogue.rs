@@ -142,7 +142,7 @@ impl Catalogue {
     }
 
     /// The same for a counter that belongs to the process.
-    pub(super) fn begin_words(&self, counters: &IntCounterVec) {
+    pub(crate) fn begin_words(&self, counters: &IntCounterVec) {
         for label in self.labels(counters) {
             label.each_word(|word| drop(counters.with_label_values(&[word])));
         }
@@ -153,7 +153,7 @@ impl Catalogue {
         self.metrics.iter().find(is).map_or(&[], |metric| &metric.labels)
     }
 
-    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+    pub(crate) fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
 

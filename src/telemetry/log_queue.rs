@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(20);
 static QUEUE: OnceLock<Arc<LogQueue>> = OnceLock::new();
 
 /// Lines that were dropped. It belongs to the process, as stderr does.
-pub(super) static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "the name is a constant, and a test makes it")]
     IntCounter::new(
         "tidings_log_lines_dropped_total",
@@ -31,6 +31,12 @@ pub(super) static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     )
     .expect("a metric's name is valid")
 });
+
+/// Returns the counter of log lines that were dropped. It belongs to the process, as stderr does.
+#[must_use]
+pub fn lines_dropped() -> IntCounter {
+    DROPPED.clone()
+}
 
 /// Has everything that is logged from now on written by a thread of its own.
 ///

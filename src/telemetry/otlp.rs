@@ -24,19 +24,17 @@ use tokio_util::sync::CancellationToken;
 pub use config::OtlpConfig;
 
 use super::{
-    Metrics,
+    Catalogue, Spans,
     spans::{attribute, nanos, text},
 };
-use crate::{
-    api::Api,
-    util::{
-        clock,
-        http_client::{Clients, Outgoing, SendError, innermost},
-        redact,
-        secret::SecretSource,
-        units::Time,
-    },
+use crate::util::{
+    clock,
+    http_client::{Clients, Outgoing, SendError, innermost},
+    redact,
+    secret::SecretSource,
+    units::Time,
 };
+use prometheus::IntCounterVec;
 
 /// Spans wait this long for others before they are sent.
 const LINGER: Duration = Duration::from_secs(2);
@@ -57,7 +55,8 @@ pub struct Exporter {
     headers: Vec<(HeaderName, SecretSource)>,
     interval: Duration,
     resource: Resource,
-    metrics: Arc<Metrics>,
+    catalogue: Arc<Catalogue>,
+    exports: IntCounterVec,
     spans: mpsc::Receiver<ProtoSpan>,
     started: Time,
     /// The last request failed, and the log says so.
@@ -73,16 +72,22 @@ enum Sent {
     Refused(String),
 }
 
+/// What an [`Exporter`] sends.
+pub struct Exported {
+    /// Every metric.
+    pub catalogue: Arc<Catalogue>,
+    /// Requests to the collector, by signal and result.
+    pub exports: IntCounterVec,
+    /// The spans.
+    pub spans: Arc<Spans>,
+}
+
 impl Exporter {
     /// An exporter, if one is configured. Spans are kept from here on.
     ///
     /// # Errors
     /// When the name of a header cannot be used; the configuration has been checked for that.
-    pub fn new(
-        config: &OtlpConfig,
-        metrics: &Arc<Metrics>,
-        outgoing: &Outgoing,
-    ) -> Result<Option<Self>, String> {
+    pub fn new(config: &OtlpConfig, what: &Exported, outgoing: &Outgoing) -> Result<Option<Self>, String> {
         let Some(endpoint) = &config.endpoint else { return Ok(None) };
         let wrong = |error: &dyn std::fmt::Display| format!("otlp: {error}");
         let clients = Clients::new(outgoing, |builder| builder.timeout(TIMEOUT));
@@ -94,7 +99,7 @@ impl Exporter {
         let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
         let mut attributes: std::collections::BTreeMap<_, _> = own.collect();
         attributes.extend(config.attributes.clone());
-        let Some(spans) = metrics.spans.listen() else { return Ok(None) };
+        let Some(spans) = what.spans.listen() else { return Ok(None) };
         Ok(Some(Self {
             clients: clients.map_err(|error| wrong(&error))?,
             endpoint: endpoint.trim_end_matches('/').to_owned(),
@@ -107,15 +112,16 @@ impl Exporter {
                     .collect(),
                 ..Resource::default()
             },
-            metrics: Arc::clone(metrics),
+            catalogue: Arc::clone(&what.catalogue),
+            exports: what.exports.clone(),
             spans,
             started: clock::now(),
             failing: false,
         }))
     }
 
-    /// Sends until `stop`, then what is left.
-    pub async fn run(mut self, api: Arc<Api>, stop: CancellationToken) {
+    /// Sends until `stop`, then what is left. `refresh` sets the gauges before metrics are sent.
+    pub async fn run(mut self, refresh: impl Fn() + Send, stop: CancellationToken) {
         let mut batch = Vec::new();
         let (mut linger, mut measure) = (interval(LINGER), interval(self.interval));
         linger.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -124,7 +130,7 @@ impl Exporter {
             let room = BATCH - batch.len();
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = measure.tick() => self.send_metrics(&api).await,
+                _ = measure.tick() => self.send_metrics(&refresh).await,
                 _ = linger.tick() => self.send_spans(&mut batch).await,
                 // Without room the batch waits for the collector, and what comes meanwhile for the batch.
                 taken = self.spans.recv_many(&mut batch, room), if room > 0 => {
@@ -142,7 +148,7 @@ impl Exporter {
                 }
             }
             self.send_spans(&mut batch).await;
-            self.send_metrics(&api).await;
+            self.send_metrics(&refresh).await;
         };
         if tokio::time::timeout(FAREWELL, rest).await.is_err() {
             tracing::warn!("the collector did not take the last spans and metrics in time");
@@ -165,9 +171,9 @@ impl Exporter {
     }
 
     /// Sends every metric as it is now. What fails is made up for by the next time, since all of it is cumulative.
-    async fn send_metrics(&mut self, api: &Api) {
-        api.measure();
-        let metrics = metrics::converted(self.metrics.catalogue(), nanos(self.started), nanos(clock::now()));
+    async fn send_metrics(&mut self, refresh: &(impl Fn() + Send)) {
+        refresh();
+        let metrics = metrics::converted(&self.catalogue, nanos(self.started), nanos(clock::now()));
         let scope_metrics = ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() };
         let resource = Some(self.resource.clone());
         let resource_metrics =
@@ -179,7 +185,7 @@ impl Exporter {
     async fn send(&mut self, signal: &'static str, message: &impl Message) -> bool {
         let sent = self.post(signal, message.encode_to_vec()).await;
         let word = if matches!(sent, Sent::Ok) { "ok" } else { "failed" };
-        self.metrics.otlp_exports.with_label_values(&[signal, word]).inc();
+        self.exports.with_label_values(&[signal, word]).inc();
         let failing = !matches!(sent, Sent::Ok);
         let endpoint = redact::url_text(&self.endpoint);
         match &sent {
@@ -251,6 +257,8 @@ fn scope() -> InstrumentationScope {
 mod tests {
     use std::{collections::VecDeque, sync::Mutex};
 
+    use prometheus::{IntCounter, Opts};
+
     use super::*;
     use crate::util::http_client::guard::Trust;
 
@@ -260,7 +268,14 @@ mod tests {
         let outgoing = Outgoing::scripted(Arc::new(Trust::Operator), script);
         let endpoint = Some("http://collector.example:4318".to_owned());
         let config = OtlpConfig { endpoint, ..OtlpConfig::default() };
-        let exporter = Exporter::new(&config, &Arc::new(Metrics::new()), &outgoing).unwrap().unwrap();
+        let counter = IntCounter::new("tidings_test_total", "Spans.").unwrap();
+        let opts = Opts::new("tidings_otlp_exports_total", "Requests.");
+        let exported = Exported {
+            catalogue: Arc::default(),
+            exports: IntCounterVec::new(opts, &["signal", "result"]).unwrap(),
+            spans: Arc::new(Spans::new(counter)),
+        };
+        let exporter = Exporter::new(&config, &exported, &outgoing).unwrap().unwrap();
         let Sent::Later(error) = exporter.post("traces", Vec::new()).await else { panic!("it was sent") };
         assert_eq!(error, "blocked address: link-local");
     }

@@ -40,7 +40,7 @@ pub struct Spans {
 }
 
 impl Spans {
-    pub(super) fn new(dropped: IntCounter) -> Self {
+    pub(crate) fn new(dropped: IntCounter) -> Self {
         Self { queue: OnceLock::new(), dropped }
     }
 

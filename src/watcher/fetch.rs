@@ -71,7 +71,7 @@ pub async fn fetch(state: &SourceState, flight: &Flight) -> Step {
         attributes: vec![("tidings.source", text(&watch.source)), ("tidings.result", text(label))],
         error: result.is_err().then(|| label.to_owned()),
     });
-    state.metrics.sources.fetches.with_label_values(&[state.source.name.as_str(), label]).inc();
+    state.metrics.fetches.with_label_values(&[state.source.name.as_str(), label]).inc();
     match result {
         Ok(fetched) => {
             state.answered(flight);

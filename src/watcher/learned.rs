@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    api::Api,
     schedule::learned::save::{restore, save},
     store::Store,
     watcher::SourceState,
 };
+use tokio_util::sync::CancellationToken;
 
 /// How often what was learned is written, when it changed.
 const ROUND: Duration = Duration::from_secs(60);
@@ -32,16 +32,21 @@ pub fn take_up(store: &Store, state: &SourceState) {
 }
 
 /// Writes what was learned, at a calm pace and once more at the end.
-pub async fn keep(api: Arc<Api>) {
+pub async fn save_periodically(
+    store: Store,
+    current: impl Fn() -> Vec<Arc<SourceState>> + Send,
+    shutdown: CancellationToken,
+) {
     let mut saved: BTreeMap<String, u64> = BTreeMap::new();
     loop {
         let stopped = tokio::select! {
             () = tokio::time::sleep(ROUND) => false,
-            () = api.stop.cancelled() => true,
+            () = shutdown.cancelled() => true,
         };
-        for (name, state) in &api.live().followers {
+        for state in current() {
+            let name = &state.source.name;
             let lessons = state.schedule().lessons();
-            if saved.get(name).copied().unwrap_or(0) != lessons && write(&api.store, state).await {
+            if saved.get(name).copied().unwrap_or(0) != lessons && write(&store, &state).await {
                 saved.insert(name.clone(), lessons);
             }
         }

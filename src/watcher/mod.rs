@@ -5,9 +5,9 @@ pub mod poll;
 pub mod fetch;
 mod failure;
 mod flight;
+mod metrics;
 pub mod learned;
 pub mod status_cache;
 
 pub(crate) use self::{flight::Flight, source_task::Step};
-pub use source_task::SourceState;
-pub use source_task::SourceState as Follower;
+pub use self::{metrics::SourceMetrics, source_task::SourceState};

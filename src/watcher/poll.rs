@@ -48,7 +48,7 @@ pub async fn poll(state: &SourceState, flight: &Flight) -> Step {
         },
         Err(failure) => failure.label(),
     };
-    state.metrics.sources.polls.with_label_values(&[state.source.name.as_str(), label]).inc();
+    state.metrics.polls.with_label_values(&[state.source.name.as_str(), label]).inc();
     let step = match result {
         Ok((mut answer, body)) => {
             state.answered(flight);

@@ -21,7 +21,7 @@ use crate::{
     routing::Routing,
     schedule::{HealthState, Next, Schedule, SourceSign, Stamps, Task},
     store::{Stage, Store, Watch},
-    telemetry::{Metrics, SpanKind, TraceSpan, number, text},
+    telemetry::{SpanKind, TraceSpan, number, text},
     upstream::{Failure, NO_STATUS, Source},
     util::{clock, due_queue::wait_until, process, waiters::Waiters},
     watcher::{fetch, poll, status_cache::StatusCache},
@@ -30,6 +30,7 @@ use crate::{
 use super::{
     failure::{Decision, JobStep, decide, row_kind},
     flight::{Flight, Flights},
+    metrics::SourceMetrics,
 };
 
 /// How often a refused key is looked at again.
@@ -50,7 +51,7 @@ pub struct SourceState {
     /// Which sinks an event goes to.
     pub routing: Arc<Routing>,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<SourceMetrics>,
     /// The last looks, for the proxy.
     pub status_cache: StatusCache,
     /// Who waits for the next look at a job.
@@ -75,9 +76,8 @@ pub enum Step {
 impl SourceState {
     /// A state with an empty schedule.
     #[must_use]
-    pub fn new(mut source: Source, store: Store, routing: Arc<Routing>, metrics: Arc<Metrics>) -> Self {
-        metrics.begin_source(&source.name);
-        source.requests = metrics.sources.requests.with_label_values(&[source.name.as_str()]);
+    pub fn new(mut source: Source, store: Store, routing: Arc<Routing>, metrics: Arc<SourceMetrics>) -> Self {
+        source.requests = metrics.requests.with_label_values(&[source.name.as_str()]);
         let config = &source.config;
         let (rate, max) = (config.max_requests_per_second, process::in_flight(config.max_in_flight));
         let schedule = Schedule::new(&config.polling, rate, max, Instant::now());
@@ -356,7 +356,7 @@ impl SourceState {
 
     /// Counts an event that was made.
     pub(crate) fn count(&self, event: EventType) {
-        self.metrics.sources.events.with_label_values(&[self.source.name.as_str(), event.word()]).inc();
+        self.metrics.events.with_label_values(&[self.source.name.as_str(), event.word()]).inc();
     }
 
     /// Records the span of a job: from its registration to its event.

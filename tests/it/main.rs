@@ -31,6 +31,7 @@ mod formats;
 mod full_disk;
 mod happy;
 mod isolation;
+mod layers;
 mod learned;
 mod listening;
 mod lost;

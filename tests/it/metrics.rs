@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use serde_json::json;
 use tidings::{
     mock::{JobPlan, RateLimit},
-    telemetry::{Metrics, Values},
+    state::metrics::Metrics,
+    telemetry::Values,
     util::units::HumanDuration,
 };
 

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     deliver::{
         message::Message,
+        metrics::SinkMetrics,
         outcome::AttemptOutcome,
         queue::{
             BreakerChange, Next, Queue,
@@ -44,7 +45,7 @@ use crate::{
         sink::{SinkState, SinkStatus},
     },
     store::{AttemptDone, Delivery, DeliveryKey, Event, News, Store, StoreError, Verdict},
-    telemetry::{Metrics, SpanKind},
+    telemetry::SpanKind,
     util::{clock, due_queue::wait_until, panic::panic_text, units::Time},
 };
 
@@ -63,7 +64,7 @@ pub struct SinkWorker {
     pub name: String,
     target: Target,
     store: Store,
-    metrics: Arc<Metrics>,
+    metrics: Arc<SinkMetrics>,
     backlog: Mutex<Backlog>,
     wake: Notify,
     stats: Mutex<SinkStats>,
@@ -73,8 +74,13 @@ pub struct SinkWorker {
 impl SinkWorker {
     /// A sink with an empty queue.
     #[must_use]
-    pub fn new(name: &str, target: Target, backlog: Backlog, store: Store, metrics: Arc<Metrics>) -> Self {
-        metrics.begin_sink(name);
+    pub fn new(
+        name: &str,
+        target: Target,
+        backlog: Backlog,
+        store: Store,
+        metrics: Arc<SinkMetrics>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             target,
@@ -273,7 +279,7 @@ impl SinkWorker {
             && let News::End(_) = event.news
         {
             let delay = now.since(ended_at(&event, &delivery)).as_secs_f64();
-            self.metrics.sinks.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
+            self.metrics.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
         }
         drop(turn);
         self.wake_next(&delivery)
@@ -371,7 +377,7 @@ impl SinkWorker {
                 tracing::info!(sink, host, "the sink works again; its breaker is closed");
             }
             Some(BreakerChange::Opened) => {
-                self.metrics.sinks.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
+                self.metrics.breaker_opened.with_label_values(&[self.name.as_str()]).inc();
                 let error = outcome.error.as_deref().unwrap_or_default();
                 tracing::warn!(
                     sink,
@@ -408,15 +414,15 @@ impl SinkWorker {
             }
             Verdict::Dead(reason) => {
                 tracing::error!(sink, host, source, %job_id, event_id, attempt, reason, "a delivery became a dead letter");
-                self.metrics.sinks.dead_letters.with_label_values(&[sink.as_str()]).inc();
+                self.metrics.dead_letters.with_label_values(&[sink.as_str()]).inc();
             }
         }
-        self.metrics.sinks.attempts.with_label_values(&[sink.as_str(), result]).inc();
+        self.metrics.attempts.with_label_values(&[sink.as_str(), result]).inc();
         if let Some(class) = outcome.error_class {
-            self.metrics.sinks.failures.with_label_values(&[sink.as_str(), class.as_str()]).inc();
+            self.metrics.failures.with_label_values(&[sink.as_str(), class.as_str()]).inc();
         }
         let seconds = outcome.duration.as_secs_f64();
-        self.metrics.sinks.attempt_seconds.with_label_values(&[sink.as_str()]).observe(seconds);
+        self.metrics.attempt_seconds.with_label_values(&[sink.as_str()]).observe(seconds);
     }
 
     fn backlog(&self) -> MutexGuard<'_, Backlog> {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     deliver::{
         config::{CALLBACK_SINK, RetryConfig, SinkConfig},
+        metrics::SinkMetrics,
         queue::{Queue, backlog::Backlog, limits::Limits, origins::Origins},
         sink::{Sink, SinkError},
         webhook::Callbacks,
@@ -20,7 +21,6 @@ use crate::{
         sink::{SinkState, SinkStatus},
     },
     store::{DeliveryKey, Store, StoreError},
-    telemetry::Metrics,
     util::{clock, http_client::Outgoing, units::Time},
 };
 
@@ -59,7 +59,7 @@ impl Sinks {
         name: &str,
         config: &SinkConfig,
         outgoing: &Outgoing,
-        metrics: &Arc<Metrics>,
+        metrics: &Arc<SinkMetrics>,
     ) -> Result<(), SinkError> {
         if !self.serves(name) {
             let target = Target::Sink(Sink::open(name, config, outgoing)?);
@@ -70,14 +70,14 @@ impl Sinks {
     }
 
     /// Opens the callbacks, unless they are there.
-    pub fn open_callbacks(&mut self, callbacks: &Callbacks, metrics: &Arc<Metrics>) {
+    pub fn open_callbacks(&mut self, callbacks: &Callbacks, metrics: &Arc<SinkMetrics>) {
         if !self.serves(CALLBACK_SINK) {
             let backlog = Backlog::Callbacks(Origins::new(RetryConfig::default()));
             self.add(CALLBACK_SINK, Target::Callbacks(callbacks.clone()), backlog, metrics);
         }
     }
 
-    fn add(&mut self, name: &str, target: Target, backlog: Backlog, metrics: &Arc<Metrics>) {
+    fn add(&mut self, name: &str, target: Target, backlog: Backlog, metrics: &Arc<SinkMetrics>) {
         let worker = SinkWorker::new(name, target, backlog, self.store.clone(), Arc::clone(metrics));
         self.by_name.insert(name.to_owned(), Arc::new(worker));
     }

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use tidings::{
-    app::{App, Handle, StageDied},
+    app::{App, StageDied},
     config::Config,
     deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, encode::template},
     mock::Mock,
+    state::handle::Handle,
     util::{listen::Listen, units::HumanDuration},
 };
 use tokio::task::JoinHandle;

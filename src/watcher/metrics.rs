@@ -1,9 +1,18 @@
 //! What is counted of the sources.
 
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
+use std::sync::Arc;
 
-use super::{Catalogue, Label};
-use crate::{model::job::EventType, schedule::HealthState, upstream::Failure};
+use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec};
+
+use crate::{
+    model::job::EventType,
+    schedule::HealthState,
+    telemetry::{Catalogue, Label, Spans},
+    upstream::Failure,
+};
+
+/// Up to a minute in steps that tell a good poller from a fixed two seconds.
+const DETECTION_STEPS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 
 /// Metrics by source.
 pub struct SourceMetrics {
@@ -25,14 +34,29 @@ pub struct SourceMetrics {
     pub events: IntCounterVec,
     /// Events that went to no sink, by source.
     pub unrouted: IntCounterVec,
+    /// From the end of a job, as its source says, to our noticing it.
+    pub detection_delay: Histogram,
+    /// Panics in one job's work.
+    pub panics: IntCounter,
+    /// Spans for the collector.
+    pub spans: Arc<Spans>,
 }
 
 impl SourceMetrics {
-    pub(super) fn new(catalogue: &mut Catalogue) -> Self {
+    /// Registers the metrics. `panics` and `spans` are shared with the other tasks.
+    pub(crate) fn new(catalogue: &mut Catalogue, panics: &IntCounter, spans: &Arc<Spans>) -> Self {
         let by = |name, words: &[&'static str]| [Label::SOURCE, Label::words(name, words)];
         let failing = |words: &[&'static str]| [words, &Failure::LABELS].concat();
         let outcomes = EventType::ALL.map(EventType::word);
+        let detection_delay = HistogramOpts::new(
+            "tidings_detection_delay_seconds",
+            "From the end of a job, as its source says, to our noticing it.",
+        );
+        let detection_delay = Histogram::with_opts(detection_delay.buckets(DETECTION_STEPS.to_vec()));
         Self {
+            detection_delay: catalogue.add(detection_delay, &[]),
+            panics: panics.clone(),
+            spans: Arc::clone(spans),
             open_watches: catalogue.gauges(
                 "tidings_open_watches",
                 "Watches being followed.",
@@ -77,14 +101,14 @@ impl SourceMetrics {
         }
     }
 
-    pub(super) fn begin(&self, catalogue: &Catalogue, source: &str) {
+    pub(crate) fn begin(&self, catalogue: &Catalogue, source: &str) {
         let all = [&self.requests, &self.polls, &self.fetches, &self.proxied, &self.events, &self.unrouted];
         for counters in all {
             catalogue.begin(counters, source);
         }
     }
 
-    pub(super) fn forget_gauges(&self) {
+    pub(crate) fn forget_gauges(&self) {
         self.open_watches.reset();
         self.state.reset();
         self.request_budget.reset();

@@ -1,12 +1,18 @@
 //! What the process counts, for `/metrics`.
 
+use std::sync::Arc;
+
 use prometheus::{Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, TextEncoder};
 
-use super::{Catalogue, Label, Spans, log_queue::DROPPED, sources::SourceMetrics};
-use crate::deliver::SinkMetrics;
-
-/// Up to a minute in steps that tell a good poller from a fixed two seconds.
-const DETECTION_STEPS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+use super::AppState;
+use crate::{
+    deliver::SinkMetrics,
+    model::sink::{BreakerState, SinkState},
+    schedule::HealthState,
+    telemetry::{Catalogue, Exported, Label, Spans, lines_dropped},
+    util::clock,
+    watcher::SourceMetrics,
+};
 
 /// From a fast disk to one in trouble.
 const FLUSH_STEPS: [f64; 13] =
@@ -14,13 +20,11 @@ const FLUSH_STEPS: [f64; 13] =
 
 /// What the process counts, for `/metrics`.
 pub struct Metrics {
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
     /// Of the sources.
-    pub sources: SourceMetrics,
+    pub sources: Arc<SourceMetrics>,
     /// Of the sinks.
-    pub sinks: SinkMetrics,
-    /// From the end of a job, as its source says, to our noticing it.
-    pub detection_delay: Histogram,
+    pub sinks: Arc<SinkMetrics>,
     /// Requests to the local API, by status.
     pub api_requests: IntCounterVec,
     /// Readers of the event stream.
@@ -46,7 +50,7 @@ pub struct Metrics {
     /// Requests to the collector, by signal and result.
     pub otlp_exports: IntCounterVec,
     /// What is done for jobs, for the collector.
-    pub spans: Spans,
+    pub spans: Arc<Spans>,
 }
 
 impl Default for Metrics {
@@ -69,20 +73,25 @@ impl Metrics {
         let result = Label::words("result", &["ok", "refused"]);
         let signal = Label::words("signal", &["traces", "metrics"]);
         let sent = Label::words("result", &["ok", "failed"]);
+        let panics = all.add(
+            IntCounter::new("tidings_panics_total", "Panics in one job's work that were contained."),
+            &[],
+        );
+        let spans = Arc::new(Spans::new(all.add(
+            IntCounter::new(
+                "tidings_otlp_spans_dropped_total",
+                "Spans that were dropped because the collector did not keep up.",
+            ),
+            &[],
+        )));
         let metrics = Self {
-            sources: SourceMetrics::new(all),
-            sinks: SinkMetrics::new(all),
+            sources: Arc::new(SourceMetrics::new(all, &panics, &spans)),
+            sinks: Arc::new(SinkMetrics::new(all, &panics, &spans)),
             event_readers: gauge(all, "tidings_event_readers", "Readers of the event stream."),
             event_readers_dropped: all.counters(
                 "tidings_event_readers_dropped_total",
                 "Readers of the event stream that were dropped.",
                 &[dropped],
-            ),
-            detection_delay: histogram(
-                all,
-                "tidings_detection_delay_seconds",
-                "From the end of a job, as its source says, to our noticing it.",
-                &DETECTION_STEPS,
             ),
             api_requests: all.counters("tidings_api_requests_total", "Requests to the local API.", &[status]),
             store_healthy: gauge(all, "tidings_store_healthy", "1 while the store takes writes."),
@@ -117,19 +126,10 @@ impl Metrics {
                 "Requests to the OpenTelemetry collector.",
                 &[signal, sent],
             ),
-            spans: Spans::new(all.add(
-                IntCounter::new(
-                    "tidings_otlp_spans_dropped_total",
-                    "Spans that were dropped because the collector did not keep up.",
-                ),
-                &[],
-            )),
-            panics: all.add(
-                IntCounter::new("tidings_panics_total", "Panics in one job's work that were contained."),
-                &[],
-            ),
-            log_lines_dropped: all.add(Ok(DROPPED.clone()), &[]),
-            catalogue,
+            panics,
+            spans,
+            log_lines_dropped: all.add(Ok(lines_dropped()), &[]),
+            catalogue: Arc::new(catalogue),
         };
         metrics.config_last_reload_ok.set(1);
         metrics.catalogue.begin_words(&metrics.event_readers_dropped);
@@ -153,9 +153,19 @@ impl Metrics {
         self.sinks.forget_gauges();
     }
 
+    /// What the collector gets.
+    #[must_use]
+    pub fn exported(&self) -> Exported {
+        Exported {
+            catalogue: Arc::clone(&self.catalogue),
+            exports: self.otlp_exports.clone(),
+            spans: Arc::clone(&self.spans),
+        }
+    }
+
     /// Every metric that can occur.
     #[must_use]
-    pub fn catalogue(&self) -> &Catalogue {
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
         &self.catalogue
     }
 
@@ -166,6 +176,44 @@ impl Metrics {
         // Writing to memory cannot fail, and the names were checked when they were registered.
         let _ = TextEncoder::new().encode(&self.catalogue.gather(), &mut text);
         String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl AppState {
+    /// Sets the gauges to what is now.
+    pub(crate) fn refresh_metrics(&self) {
+        let live = self.components();
+        for watcher in live.watchers.values() {
+            let (watching, fetching) = watcher.schedule().open();
+            let (name, sources) = (watcher.source.name.as_str(), &self.metrics.sources);
+            let gauge = |phase| sources.open_watches.with_label_values(&[name, phase]);
+            gauge("watching").set(i64::try_from(watching).unwrap_or(i64::MAX));
+            gauge("fetching").set(i64::try_from(fetching).unwrap_or(i64::MAX));
+            let now = tokio::time::Instant::now();
+            let (state, budget) = {
+                let schedule = watcher.schedule();
+                (schedule.shown_state(now), schedule.budget_in_use(now).0)
+            };
+            for known in HealthState::ALL {
+                sources.state.with_label_values(&[name, known.as_str()]).set(i64::from(known == state));
+            }
+            sources.request_budget.with_label_values(&[name]).set(budget);
+        }
+        for sink in live.sinks.statuses() {
+            let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
+            let name = [sink.name.as_str()];
+            self.metrics.sinks.pending.with_label_values(&name).set(pending);
+            let age = sink.oldest_pending_at.map_or(0.0, |made| clock::age(made).as_secs_f64());
+            self.metrics.sinks.oldest_pending.with_label_values(&name).set(age);
+            let failing = i64::from(sink.state == SinkState::Failing);
+            self.metrics.sinks.failing.with_label_values(&name).set(failing);
+            let open = i64::from(sink.breaker != BreakerState::Closed);
+            self.metrics.sinks.breaker_open.with_label_values(&name).set(open);
+            self.metrics.sinks.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));
+        }
+        self.metrics.spool_bytes.set(i64::try_from(self.store.spool().bytes()).unwrap_or(i64::MAX));
+        self.metrics.store_healthy.set(i64::from(self.store.is_healthy()));
+        self.metrics.unreadable_records.set(i64::try_from(self.store.unreadable()).unwrap_or(i64::MAX));
     }
 }
 

@@ -1,0 +1,88 @@
+//! The change edge: the one place where a change in the store wakes a task.
+//!
+//! The store reports a [`Change`] once it is durable. [`listen`] passes it to the task that acts on it: a source's
+//! watcher, a sink's worker, or a caller that waits for a watch. The same functions serve a start and a clock jump, which
+//! read everything that is open.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+
+use super::{AppState, components::Components};
+use crate::{
+    routing::Unrouted,
+    store::{Change, StoreError},
+    util::clock,
+};
+
+/// What [`open_watches`] and [`pending_deliveries`] woke.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dispatched {
+    /// Open watches.
+    pub watches: u64,
+    /// Pending deliveries.
+    pub deliveries: u64,
+    /// Open watches whose source is not configured, by source. They stay in the store.
+    pub orphaned: BTreeMap<String, u64>,
+}
+
+/// Dispatches every change of the store from now on. Comes before the first read, so that no change falls in between.
+pub fn listen(state: &Arc<AppState>) {
+    // The store must not keep itself alive through its own listener.
+    let weak: Weak<AppState> = Arc::downgrade(state);
+    let unrouted = Unrouted::new(&state.metrics.sources.unrouted);
+    state.store.on_change(move |change| {
+        if let Some(state) = weak.upgrade() {
+            dispatch(&state, &unrouted, change);
+        }
+    });
+}
+
+/// Wakes the task that acts on `change`. The components stay locked meanwhile; see [`AppState::lock_components`].
+fn dispatch(state: &AppState, unrouted: &Unrouted, change: Change) {
+    let components = state.read_components();
+    match change {
+        Change::Follow(watch) => {
+            // A watch whose source is not configured stays in the store.
+            let _ = components.follow(&watch);
+        }
+        Change::Unfollow { source, watch } => {
+            if let Some(watcher) = components.watchers.get(&source) {
+                watcher.remove(watch);
+            }
+        }
+        Change::Settled { watch } => state.waiters.settled(watch),
+        Change::Deliver { sink, key, due, as_of } => components.sinks.schedule(&sink, key, due, as_of),
+        Change::Drop { sink, key } => components.sinks.forget(&sink, key),
+        Change::Unrouted { source, job_id, event_id } => unrouted.made(&source, &job_id, &event_id),
+    }
+}
+
+/// Schedules every open watch.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn open_watches(state: &AppState, components: &Components) -> Result<Dispatched, StoreError> {
+    let mut dispatched = Dispatched::default();
+    state.store.each_open(|watch| {
+        dispatched.watches += 1;
+        if !components.follow(&watch) {
+            *dispatched.orphaned.entry(watch.source).or_default() += 1;
+        }
+    })?;
+    Ok(dispatched)
+}
+
+/// Schedules every pending delivery. Returns how many there are.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn pending_deliveries(state: &AppState, components: &Components) -> Result<u64, StoreError> {
+    let mut deliveries = 0;
+    state.store.each_pending(|sink, key, due| {
+        components.sinks.schedule(sink, key, due, clock::now());
+        deliveries += 1;
+    })?;
+    Ok(deliveries)
+}
