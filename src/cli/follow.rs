@@ -100,7 +100,7 @@ struct Look {
     result: Result<WatchView, ClientError>,
 }
 
-struct SourceState<'a> {
+struct Follower<'a> {
     jobs: Vec<Followed>,
     limits: &'a Limits,
     queue: BinaryHeap<Due>,
@@ -126,7 +126,7 @@ pub async fn follow(
 ) -> Result<Tally> {
     let all = jobs.len();
     let end = limits.patience.end();
-    let mut follower = SourceState::new(jobs, limits);
+    let mut follower = Follower::new(jobs, limits);
     let mut looks = FuturesUnordered::new();
     loop {
         while looks.len() < limits.slots {
@@ -185,7 +185,7 @@ async fn look(client: Client, (path, patience): (Path, Duration), job: usize) ->
     Look { job, started, result }
 }
 
-impl<'a> SourceState<'a> {
+impl<'a> Follower<'a> {
     fn new(jobs: Vec<Followed>, limits: &'a Limits) -> Self {
         let now = Instant::now();
         let queue: BinaryHeap<Due> = (0..jobs.len()).map(|job| Reverse((now, job as u64, job))).collect();
