@@ -1,6 +1,6 @@
 //! Reloads the configuration when its file changes.
 //!
-//! The file is asked for its stamp every second, which costs a few microseconds. Notifications of the system would not do: they are
+//! It reads the stamp of the file every second, which costs a few microseconds. File notifications would not do: they are
 //! bound to a folder that may be replaced, need care with links (a kubelet swaps `..data`), and are missing on network file
 //! systems. The content decides: a changed stamp alone reloads nothing.
 
@@ -17,17 +17,17 @@ use tokio::{
 
 use crate::{app::reload, state::handle::Handle, util::secret::Stamp};
 
-/// How often the stamp is read.
+/// The time between two reads of the stamp.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// A file is read when its stamp has not changed for this long: writers take more than one step.
+/// The time for which the stamp must stay the same before the file is read: writers take more than one step.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// How long a content stays that is the beginning of the one before, before it counts. It is most likely half of a write, and may
-/// be a whole configuration that sends events elsewhere.
+/// The time for which a content must stay that is a beginning of the previous one. It is most likely half of a write, and
+/// half a configuration may be valid and send events elsewhere.
 const HALF_WRITTEN: Duration = Duration::from_secs(10);
 
-/// How often the content is read though the stamp is the same, for file systems whose stamps are coarse.
+/// The time between two reads of the content under the same stamp, for file systems with coarse stamps.
 const UNPROMPTED: Duration = Duration::from_secs(30);
 
 /// Reloads whenever the content of `file` differs from `known`, until the daemon stops.
@@ -38,7 +38,7 @@ pub async fn watch(file: PathBuf, mut known: Vec<u8>, handle: Handle) {
         if stop.run_until_cancelled(changed).await.is_none() {
             return;
         }
-        // A newer content supersedes one whose reload is still being tried.
+        // A newer content replaces one whose reload is still being tried.
         let mut newer = known.clone();
         select! {
             () = stop.cancelled() => return,
@@ -48,8 +48,8 @@ pub async fn watch(file: PathBuf, mut known: Vec<u8>, handle: Handle) {
     }
 }
 
-/// Waits until the content of `file` differs from `known`, which it then becomes. A file that is away for a moment is being
-/// replaced, and no change.
+/// Waits until the content of `file` differs from `known`, and updates `known`. A missing file is being replaced, and is no
+/// change.
 async fn change(file: &Path, known: &mut Vec<u8>) {
     let mut half = HalfWritten::default();
     let mut read: Option<(Stamp, Instant)> = None;
@@ -74,14 +74,14 @@ async fn change(file: &Path, known: &mut Vec<u8>) {
     }
 }
 
-/// A content that is the beginning of the one before, and when it was first seen.
+/// A content that is a beginning of the previous one, and the time it was first seen.
 #[derive(Default)]
 struct HalfWritten(Option<(Vec<u8>, Instant)>);
 
 impl HalfWritten {
-    /// Whether `content` counts as what follows on `known`.
+    /// Returns whether `content` may replace `known`.
     fn is_over(&mut self, content: &[u8], known: &[u8], now: Instant) -> bool {
-        // One that ends within a line is refused in any case.
+        // A content that ends within a line is rejected by the parser.
         if !content.ends_with(b"\n") || !known.starts_with(content) {
             return true;
         }
@@ -95,7 +95,7 @@ impl HalfWritten {
     }
 }
 
-/// Waits until nothing happens to the file any more.
+/// Waits until the file stops changing. Returns its stamp, or `None` when it is gone.
 async fn settle(file: &Path, mut before: Stamp) -> Option<Stamp> {
     loop {
         sleep(QUIET).await;
@@ -107,13 +107,13 @@ async fn settle(file: &Path, mut before: Stamp) -> Option<Stamp> {
     }
 }
 
-/// `None` while the file is not there or cannot be read.
+/// Returns the stamp, or `None` while the file is missing or unreadable.
 async fn stamp(file: &Path) -> Option<Stamp> {
     let file = file.to_owned();
     tokio::task::spawn_blocking(move || Stamp::of(&file).ok()).await.ok()?
 }
 
-/// `None` also for a pipe, which would be waited for.
+/// Returns the content, or `None` for anything but a regular file: reading a pipe would block.
 async fn content(file: &Path) -> Option<Vec<u8>> {
     let file = file.to_owned();
     let read = move || -> io::Result<Option<Vec<u8>>> {

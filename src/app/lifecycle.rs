@@ -1,5 +1,5 @@
-//! What the outside tells the process, and what it tells the service manager. Signals: the first asks to stop, the second ends
-//! at once; SIGHUP has the configuration read again.
+//! Signals and the service manager. The first SIGTERM or SIGINT drains, the second ends the process at once; SIGHUP reloads the
+//! configuration.
 
 use std::io;
 
@@ -13,12 +13,12 @@ use crate::{
     state::handle::Handle,
 };
 
-/// Signals that mean nothing here and would end the process by default: sent by mistake, or, for SIGXFSZ, where a write fails anyway.
-/// std ignores SIGPIPE.
+/// Signals that have no meaning here and whose default would end the process. SIGXFSZ comes with a failed write, which is
+/// handled as such. std ignores SIGPIPE.
 const IGNORED: [Number; 5] = [Number::USR1, Number::USR2, Number::ALARM, Number::IO, Number::XFSZ];
 
-/// Cancels `stop` at the first SIGTERM or SIGINT; ends the process at the second. From now on no other signal but those that
-/// ask for an end does so. Called before anything else: as process 1 of a container a signal without a handler is lost.
+/// Cancels `stop` at the first SIGTERM or SIGINT, and ends the process at the second. The signals in [`IGNORED`] no longer end
+/// it. Comes before anything else: process 1 of a container loses a signal that has no handler.
 ///
 /// # Errors
 /// When no signal handler can be installed.
@@ -26,7 +26,7 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     for number in IGNORED {
-        // The handler stays when nobody waits for it any more.
+        // The handler stays installed after the drop.
         drop(signal(SignalKind::from_raw(number.as_raw()))?);
     }
     tokio::spawn(async move {
@@ -37,16 +37,16 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
             }
         };
         let name = next().await;
-        tracing::info!("{name}: stopping; a second signal ends at once");
+        tracing::info!(signal = name, "stopping; a second signal ends at once");
         stop.cancel();
         let name = next().await;
-        tracing::warn!("{name} again: ending at once");
+        tracing::warn!(signal = name, "second signal received; ending at once");
         end_at_once();
     });
     Ok(())
 }
 
-/// Takes up SIGHUP. Those that come before [`reload_on_hangup`] wait for it.
+/// Installs the handler of SIGHUP. A signal that comes before [`reload_on_hangup`] waits for it.
 ///
 /// # Errors
 /// When no signal handler can be installed.
@@ -54,13 +54,13 @@ pub fn hangups() -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
-/// Has the configuration read again at every SIGHUP, once the daemon has taken up what is open.
+/// Reloads the configuration at every SIGHUP.
 pub fn reload_on_hangup(mut hangups: Signal, handle: Handle) {
     tokio::spawn(async move {
         let mut asked = hangups.recv().await;
         while asked.is_some() {
             asked = tokio::select! {
-                // The next signal asks for what is in the file then.
+                // A newer signal asks for the newer content.
                 biased;
                 again = hangups.recv() => again,
                 () = reload::persistently(&handle) => hangups.recv().await,
@@ -69,8 +69,8 @@ pub fn reload_on_hangup(mut hangups: Signal, handle: Handle) {
     });
 }
 
-/// Tells systemd, when it has asked (`Type=notify`, `WatchdogSec=`), that the daemon is ready, alive, and stopping
-/// (`sd_notify(3)`). Nothing happens otherwise.
+/// Reports to systemd that the daemon is ready, alive or stopping (`sd_notify(3)`), if the unit asks for it (`Type=notify`,
+/// `WatchdogSec=`).
 pub fn tell_service_manager(handle: Handle) {
     tokio::spawn(async move {
         handle.loaded().await;
@@ -79,7 +79,7 @@ pub fn tell_service_manager(handle: Handle) {
             say(&[NotifyState::Ready]);
         }
         let mut stopping = false;
-        // Half of what is asked for, as sd_watchdog_enabled(3) advises. It goes on while the daemon drains.
+        // Half of the limit, as sd_watchdog_enabled(3) advises. The watchdog is fed while the daemon drains, too.
         let period = sd_notify::watchdog_enabled().map(|limit| limit / 2);
         loop {
             tokio::select! {
@@ -102,6 +102,6 @@ async fn tick(period: Option<std::time::Duration>) {
 
 fn say(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager could not be told");
+        tracing::warn!(%error, "service manager not notified");
     }
 }

@@ -1,21 +1,21 @@
-//! Retention: drops finished watches, and stored jobs that belong to no watch.
+//! Retention: removes finished watches after `store.retention`, and stored jobs that belong to no watch.
 
 use std::{sync::Arc, time::Duration};
 
 use super::timekeeper;
 use crate::{state::AppState, util::clock};
 
-/// How often finished watches are looked at for retention, at the least.
+/// The longest time between two rounds.
 const RETENTION_ROUND: Duration = Duration::from_secs(60);
 
-/// Drops finished watches after retention, and first what a killed process left in the spool.
+/// Removes finished watches after retention. First removes what a killed process left in the spool.
 pub(super) async fn retain(state: Arc<AppState>) {
     let sweeping = Arc::clone(&state);
     match tokio::task::spawn_blocking(move || sweeping.store.sweep_spool()).await {
         Ok(Ok(0)) => {}
-        Ok(Ok(orphans)) => tracing::info!(orphans, "removed stored jobs that belong to no watch"),
-        Ok(Err(error)) => tracing::warn!(%error, "the spool could not be swept; the next start does"),
-        Err(error) => tracing::warn!(%error, "the spool could not be swept; the next start does"),
+        Ok(Ok(orphans)) => tracing::info!(orphans, "stored jobs without a watch removed"),
+        Ok(Err(error)) => tracing::warn!(%error, "spool not swept; the next start tries again"),
+        Err(error) => tracing::warn!(%error, "spool not swept; the next start tries again"),
     }
     loop {
         let retention = state.components().config.store.retention.0;
@@ -28,21 +28,21 @@ pub(super) async fn retain(state: Arc<AppState>) {
         if !clock::timeline().is_settled(moment) {
             continue;
         }
-        // Without the mark nothing is known of the clock, and nothing is dropped.
+        // Without the mark a jump of the clock could go unnoticed, and would remove young watches.
         let Ok(Some(mark)) = state.store.clock_mark() else { continue };
         let now = moment.wall;
         let before = timekeeper::cutoff(now, retention, mark.leap);
         loop {
             match state.store.drop_finished(before, now).await {
                 Ok(removed) if removed.watches > 0 => {
-                    tracing::info!(watches = removed.watches, "dropped finished watches after retention");
+                    tracing::info!(watches = removed.watches, "finished watches removed after retention");
                     if !removed.more {
                         break;
                     }
                 }
                 Ok(_) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "finished watches could not be dropped yet");
+                    tracing::warn!(%error, "finished watches not removed yet");
                     break;
                 }
             }

@@ -19,7 +19,7 @@ use crate::{
     api::{self, Bound, Places},
     app::{
         reload::Reloader,
-        tasks::{SINK, SOURCE, Stages},
+        tasks::{SINK, SOURCE, Tasks},
     },
     config::{Config, Loaded, Loader},
     proxy,
@@ -35,35 +35,35 @@ use crate::{
     watcher::learned,
 };
 
-pub use crate::app::tasks::StageDied;
+pub use crate::app::tasks::TaskDied;
 
-/// Why it could not start. Nothing was started then.
+/// Why a daemon could not start. Nothing runs then.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data folder.
+    /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// A source, a sink or the proxy for outgoing requests.
+    /// A source, a sink or the proxy for outgoing requests cannot be set up.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// An address.
+    /// An address cannot be bound.
     #[error("the address `{address}` of {key} cannot be listened on; choose another with {way_out}")]
     Listen {
-        /// The key that names it.
+        /// The key that names the address.
         key: &'static str,
-        /// How to change it.
+        /// The flag or key that changes it.
         way_out: &'static str,
-        /// The address.
+        /// The address as written.
         address: String,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// An address that is none; the configuration has been checked for that.
+    /// A setting that the check of the configuration let pass, for example an address without a port.
     #[error("{0}")]
     Address(String),
 }
 
-/// The daemon, with its listeners bound and nothing running yet.
+/// A daemon whose listeners are bound. Nothing runs yet.
 pub struct App {
     config: Config,
     reloader: Option<Reloader>,
@@ -75,7 +75,8 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store and binds the listeners, in this order: whoever starts the same daemon twice is told so. With `serve` false the local API is not served.
+    /// Opens the store, then binds the listeners. In this order a second daemon on the same folder is named as such.
+    /// Without `serve` there is no local API.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -83,7 +84,7 @@ impl App {
         Self::bind_until(config, serve, CancellationToken::new()).await
     }
 
-    /// Like [`App::bind`]. The daemon stops with `stop`.
+    /// Does the same as [`App::bind`]. The daemon stops when `stop` is cancelled.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -112,40 +113,40 @@ impl App {
         Ok(Self { config, reloader: None, asked, state, listener, admin, exporter })
     }
 
-    /// Lets the configuration be read again while it runs. `loaded` is what `loader` made and the daemon was bound with.
+    /// Enables reloads. `loaded` is the configuration that the daemon was bound with, and comes from `loader`.
     #[must_use]
     pub fn reloading(mut self, loader: Loader, level: LogLevel, loaded: &Loaded) -> Self {
         self.reloader = Some(Reloader::new(loader, level, loaded));
         self
     }
 
-    /// Where the API listens, with the port that the system chose.
+    /// Returns the address of the API, with the port that the system chose.
     #[must_use]
     pub fn addr(&self) -> Option<&Listen> {
         self.listener.as_ref().map(|bound| &bound.address)
     }
 
-    /// Where the admin listener listens.
+    /// Returns the address of the admin listener.
     #[must_use]
     pub fn admin_addr(&self) -> Option<&Listen> {
         self.admin.as_ref().map(|bound| &bound.address)
     }
 
-    /// What a process keeps in hand while the daemon runs.
+    /// Returns a handle for the process to keep while the daemon runs.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(&self.state)
     }
 
-    /// Runs until it is told to stop, then finishes what is in flight within the drain time.
+    /// Runs until it is told to stop, then drains: requests and attempts in flight have `server.drain` to finish.
     ///
     /// # Errors
-    /// When a stage ended on its own.
-    pub async fn run(self) -> Result<(), StageDied> {
+    /// When a task ended on its own.
+    pub async fn run(self) -> Result<(), TaskDied> {
         let Self { config, mut reloader, mut asked, state, listener, admin, exporter } = self;
         dispatch::listen(&state);
-        let mut stages = Stages::new(state.shutdown.clone());
-        // It goes on while the others finish, for what they do then.
+        let mut tasks = Tasks::new(state.shutdown.clone());
+        // The exporter goes on while the other tasks drain, and sends what they record meanwhile.
         let last = CancellationToken::new();
         let exporting = exporter.map(|exporter| {
             let state = Arc::clone(&state);
@@ -160,36 +161,36 @@ impl App {
             if let Some(bound) = bound {
                 tracing::info!(address = %bound.address, "listening");
                 let patience = config.server.write_timeout.0;
-                stages.start("a listener", bound.serve(router, places, patience, state.shutdown.clone()));
+                tasks.start("a listener", bound.serve(router, places, patience, state.shutdown.clone()));
             }
         }
         let loaded = tokio::select! {
             loaded = startup::restore(&state, &config) => loaded.map(|()| true)?,
-            // Nothing is in flight yet, and nothing was learned that could be saved.
+            // Nothing is in flight yet, and nothing has been learned.
             () = state.shutdown.cancelled() => false,
         };
         if loaded {
-            start_all(&state, &mut stages);
-            stages.start("what was learned", save_learned(&state));
-            stages.start("retention", maintenance::retain(Arc::clone(&state)));
-            stages.start("the clocks", timekeeper::watch(Arc::clone(&state)));
+            start_all(&state, &mut tasks);
+            tasks.start("the learned store", save_learned(&state));
+            tasks.start("retention", maintenance::retain(Arc::clone(&state)));
+            tasks.start("the clocks", timekeeper::watch(Arc::clone(&state)));
         }
         let died = loop {
             tokio::select! {
                 () = state.shutdown.cancelled() => break None,
-                died = stages.died() => break Some(died),
-                Some(request) = asked.recv() => reload::answer(request, reloader.as_mut(), &state, &mut stages).await,
+                died = tasks.died() => break Some(died),
+                Some(request) = asked.recv() => reload::answer(request, reloader.as_mut(), &state, &mut tasks).await,
             }
         };
         state.shutdown.cancel();
-        if timeout(config.server.drain.0, stages.finish()).await.is_err() {
-            tracing::warn!("the drain time is over; what was under way is picked up at the next start");
+        if timeout(config.server.drain.0, tasks.finish()).await.is_err() {
+            tracing::warn!("drain time over; work in flight resumes at the next start");
         }
         state.store.carry().await;
         report_left(&state);
         last.cancel();
         if let Some(exporting) = exporting {
-            // It ends in a time of its own; should it have panicked, the panic is in the log.
+            // It has a deadline of its own. A panic of it is in the log already.
             let _ = exporting.await;
         }
         died.map_or(Ok(()), Err)
@@ -201,23 +202,23 @@ fn router(state: &Arc<AppState>) -> Router {
     api::guarded(state, api::routes().merge(proxy::routes()))
 }
 
-/// Saves what is learned of every source, at intervals and at the end.
+/// Saves the learned model of every source, at intervals and at the end.
 fn save_learned(state: &Arc<AppState>) -> impl Future<Output = ()> + Send + use<> {
     let (store, shutdown, state) = (state.store.clone(), state.shutdown.clone(), Arc::clone(state));
     let current = move || state.components().watchers.values().cloned().collect();
     learned::save_periodically(store, current, shutdown)
 }
 
-/// Starts every source and every sink.
-fn start_all(state: &Arc<AppState>, stages: &mut Stages) {
+/// Starts the watcher of every source and the worker of every sink.
+fn start_all(state: &Arc<AppState>, tasks: &mut Tasks) {
     let live = state.components();
     for (name, watcher) in &live.watchers {
         let watcher = Arc::clone(watcher);
-        stages.replace((SOURCE, name.clone()), |stop| watcher.run(stop));
+        tasks.replace((SOURCE, name.clone()), |stop| watcher.run(stop));
     }
     for worker in live.sinks.all() {
         let worker = Arc::clone(worker);
-        stages.replace((SINK, worker.name.clone()), |stop| worker.run(stop));
+        tasks.replace((SINK, worker.name.clone()), |stop| worker.run(stop));
     }
 }
 
@@ -227,7 +228,7 @@ async fn bind(key: &'static str, way_out: &'static str, address: &str) -> Result
     Bound::bind(&listen).await.map_err(failed)
 }
 
-/// Logs what a stopped daemon leaves for the next start.
+/// Logs how much open work a stopped daemon leaves for the next start.
 fn report_left(state: &AppState) {
     let live = state.components();
     let watches: usize = live
@@ -239,5 +240,5 @@ fn report_left(state: &AppState) {
         })
         .sum();
     let deliveries: u64 = live.sinks.statuses().iter().map(|sink| sink.pending).sum();
-    tracing::info!(watches, deliveries, "stopped; what is left is on disk and goes on at the next start");
+    tracing::info!(watches, deliveries, "stopped; open work is on disk and resumes at the next start");
 }

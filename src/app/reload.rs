@@ -1,7 +1,8 @@
-//! The configuration, read again while the daemon runs: checked first, then what changed is put in the place of what was.
+//! Reloads the configuration of a running daemon: checks it, builds the next components, and replaces the tasks of those that
+//! changed.
 //!
-//! A sink or a source that changed is told to stop; what is under way there is finished, and only then the new one goes on
-//! with what is left. So nothing is handed over twice, and no limit is exceeded meanwhile.
+//! The task of a changed source or sink is told to stop and finishes its requests in flight. Only then its successor starts and
+//! inherits the open work. So no event is sent twice, and no limit is exceeded meanwhile.
 
 use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::tasks::{SINK, SOURCE, Stages},
+    app::tasks::{SINK, SOURCE, Tasks},
     config::{Config, ConfigError, Content, Loaded, Loader},
     deliver::CALLBACK_SINK,
     model::job::JobId,
@@ -27,14 +28,13 @@ use crate::{
     watcher::SourceState,
 };
 
-/// Watches that are taken over in one go, while changes of the store wait.
+/// Open watches that a successor reads at a time. Dispatch waits meanwhile.
 const AT_ONCE: usize = 64;
 
 /// The first pause before a reload is tried again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Reloads, and tries again after growing pauses while only the surroundings of the configuration stand in the way. The log says
-/// what came of each attempt.
+/// Reloads, and tries again after growing pauses as long as the error may pass. Each attempt is logged.
 pub(crate) async fn persistently(handle: &Handle) {
     let (mut pause, longest) = PAUSES;
     while handle.reload().await.is_err_and(|error| error.may_pass()) {
@@ -43,22 +43,22 @@ pub(crate) async fn persistently(handle: &Handle) {
     }
 }
 
-/// Reads the configuration again.
+/// Reads and applies the configuration of a running daemon.
 pub struct Reloader {
     loader: Loader,
     level: LogLevel,
-    /// What the process was started with.
+    /// The configuration at the start of the process.
     started: Config,
-    /// The content of the file that holds now.
+    /// The content of the current configuration file.
     content: Content,
-    /// The jobs of `watch` that are recorded.
+    /// The jobs of `watch` that are registered.
     watched: Vec<JobId>,
-    /// A thread that reads the configuration.
+    /// The thread that reads the configuration, while it does.
     reading: Option<JoinHandle<Result<Loaded, ConfigError>>>,
 }
 
 impl Reloader {
-    /// A reloader for a process that was started with `started`, which `loader` has loaded.
+    /// Creates a reloader for a process that started with `started`, which comes from `loader`.
     #[must_use]
     pub fn new(loader: Loader, level: LogLevel, started: &Loaded) -> Self {
         let Loaded { config, content, .. } = started;
@@ -72,11 +72,11 @@ impl Reloader {
         }
     }
 
-    /// Reads the configuration. A thread that a file holds up is waited for before there is another.
+    /// Reads the configuration on a thread of its own. A thread that is still blocked by a file must end before the next starts.
     async fn read(&mut self) -> Result<Loaded, ReloadError> {
         let until = Instant::now() + READING;
         if let Some(stuck) = &mut self.reading {
-            // What it reads is out of date.
+            // Its result is out of date.
             let _ = timeout_at(until, stuck).await.map_err(|_| ReloadError::Slow)?;
         }
         let loader = self.loader.clone();
@@ -87,15 +87,15 @@ impl Reloader {
     }
 }
 
-/// Carries out a reload, and says so in the log, in the metrics and to whoever asked.
+/// Reloads, and reports the result to the log, the metrics and the caller.
 pub(crate) async fn answer(
     request: ReloadRequest,
     reloader: Option<&mut Reloader>,
     state: &Arc<AppState>,
-    stages: &mut Stages,
+    tasks: &mut Tasks,
 ) {
     let result = match reloader {
-        Some(reloader) => reload(reloader, state, stages).await,
+        Some(reloader) => reload(reloader, state, tasks).await,
         None => Err(ReloadError::Nothing),
     };
     let word = if result.is_ok() { "ok" } else { "refused" };
@@ -103,28 +103,28 @@ pub(crate) async fn answer(
     state.metrics.config_last_reload_ok.set(i64::from(result.is_ok()));
     match &result {
         Ok(done) => {
-            // What was taken away shows no longer; the rest is set anew whenever somebody asks.
+            // Removed components must not show any more. The others are set again at the next scrape.
             state.metrics.forget_gauges();
             let (changed, restart) = (done.changed.join(" "), done.restart.join(" "));
-            tracing::info!(changed, "the configuration was read again");
+            tracing::info!(changed, "configuration reloaded");
             if !restart.is_empty() {
-                tracing::warn!(restart, "these keys changed and hold only after a restart");
+                tracing::warn!(restart, "changed keys take effect after a restart");
             }
         }
         Err(error) => {
-            tracing::error!(%error, "reload rejected; keeping the previous configuration");
+            tracing::error!(%error, "configuration rejected; keeping the previous one");
         }
     }
-    // Who asked may have gone.
+    // The caller may have gone.
     let _ = request.send(result);
 }
 
 async fn reload(
     reloader: &mut Reloader,
     state: &Arc<AppState>,
-    stages: &mut Stages,
+    tasks: &mut Tasks,
 ) -> Result<Reloaded, ReloadError> {
-    // The end waits for no file.
+    // A stopping daemon waits for no file.
     let loaded = state.shutdown.run_until_cancelled(reloader.read()).await.ok_or(ReloadError::Stopping)??;
     let loaded = loaded.unless_it_lost(&reloader.content)?;
     loaded.warn();
@@ -137,8 +137,8 @@ async fn reload(
     reloader.level.set(&new.log.level);
     state.resources.routing.replace(Router::new(&new.sinks, &new.routes));
     *state.lock_components() = Arc::clone(&next);
-    replace_sinks(&before, &next, stages);
-    replace_sources(state, &before, &next, stages);
+    replace_sinks(&before, &next, tasks);
+    replace_sources(state, &before, &next, tasks);
     if reloader.watched != new.watch {
         Handle::new(state).watch(&new.watch, true).await?;
         reloader.watched.clone_from(&new.watch);
@@ -146,7 +146,7 @@ async fn reload(
     Ok(done)
 }
 
-/// The parts of the configuration that are others now.
+/// Returns the names of the parts that changed.
 fn changed(before: &Components, next: &Components) -> Vec<String> {
     let (old, new) = (&before.config, &next.config);
     let mut changed = Vec::new();
@@ -182,10 +182,10 @@ fn names<'a>(
     old.chain(new).collect()
 }
 
-/// The keys that are others than at the start and cannot change while the process runs.
+/// Returns the keys that differ from those at the start and take effect only after a restart.
 fn only_at_start(started: &Config, new: &Config) -> Vec<String> {
     let mut keys = Vec::new();
-    // As JSON, so that no key is forgotten when one is added. A token shows as nothing there, so it is looked at by itself.
+    // Compared as JSON, so that a new key cannot be forgotten. The token is redacted there, and is compared by itself.
     let tables = |config: &Config| {
         let server = serde_json::to_value(&config.server).unwrap_or_default();
         let store = serde_json::to_value(&config.store).unwrap_or_default();
@@ -208,18 +208,18 @@ fn only_at_start(started: &Config, new: &Config) -> Vec<String> {
     keys
 }
 
-/// Puts the sinks that changed in the place of the old ones, each as soon as what is under way there is done.
-fn replace_sinks(before: &Arc<Components>, next: &Arc<Components>, stages: &mut Stages) {
+/// Replaces the workers of sinks that changed, each once its attempts in flight are done.
+fn replace_sinks(before: &Arc<Components>, next: &Arc<Components>, tasks: &mut Tasks) {
     for new in next.sinks.all() {
         let old = before.sinks.get(&new.name).cloned();
         if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, new)) {
             continue;
         }
         let (worker, next) = (Arc::clone(new), Arc::clone(next));
-        stages.replace((SINK, new.name.clone()), move |stop| async move {
-            // What it cannot read now comes up at the next start.
+        tasks.replace((SINK, new.name.clone()), move |stop| async move {
+            // Deliveries that it cannot read now are scheduled at the next start.
             if let Err(error) = next.sinks.inherit(&worker, old.as_deref()) {
-                tracing::error!(sink = worker.name, %error, "what waited for the sink cannot be read; it goes on at the next start");
+                tracing::error!(sink = worker.name, %error, "pending deliveries unreadable; they resume at the next start");
             }
             worker.run(stop).await;
         });
@@ -227,18 +227,21 @@ fn replace_sinks(before: &Arc<Components>, next: &Arc<Components>, stages: &mut 
     for old in before.sinks.all().filter(|old| next.sinks.get(&old.name).is_none()) {
         let (old, next) = (Arc::clone(old), Arc::clone(next));
         if old.name != CALLBACK_SINK {
-            tracing::info!(sink = old.name, "the sink is no longer configured; what waits for it is kept");
+            tracing::info!(
+                sink = old.name,
+                "sink removed from the configuration; its pending deliveries are kept"
+            );
         }
-        stages.remove((SINK, old.name.clone()), move || next.sinks.park(&old));
+        tasks.remove((SINK, old.name.clone()), move || next.sinks.park(&old));
     }
 }
 
-/// The same for sources.
+/// Replaces the watchers of sources that changed, each once its requests in flight are done.
 fn replace_sources(
     state: &Arc<AppState>,
     before: &Arc<Components>,
     next: &Arc<Components>,
-    stages: &mut Stages,
+    tasks: &mut Tasks,
 ) {
     for (name, new) in &next.watchers {
         let old = before.watchers.get(name).cloned();
@@ -246,7 +249,7 @@ fn replace_sources(
             continue;
         }
         let (state, watcher) = (Arc::clone(state), Arc::clone(new));
-        stages.replace((SOURCE, name.clone()), move |stop| async move {
+        tasks.replace((SOURCE, name.clone()), move |stop| async move {
             match &old {
                 Some(old) => watcher.inherit(old),
                 None => crate::watcher::learned::take_up(&state.store, &watcher),
@@ -255,20 +258,20 @@ fn replace_sources(
             let taken = tokio::task::spawn_blocking(move || take_over(&state, &taking, &superseded)).await;
             if let Ok(Err(error)) = taken {
                 let source = &watcher.source.name;
-                tracing::error!(source, %error, "the open watches cannot be read; they go on at the next start");
+                tracing::error!(source, %error, "open watches unreadable; they resume at the next start");
             }
             watcher.run(stop).await;
         });
     }
     for name in before.watchers.keys().filter(|name| !next.watchers.contains_key(*name)) {
-        tracing::info!(source = name, "the source is no longer configured; its watches are kept");
-        stages.remove((SOURCE, name.clone()), || {});
+        tracing::info!(source = name, "source removed from the configuration; its watches are kept");
+        tasks.remove((SOURCE, name.clone()), || {});
     }
 }
 
-/// Takes up the open watches of a source. Each is read while no change can come in between, so that the last word about it
-/// is the one that counts. A source that has a successor already leaves them to it: when reloads come faster than watches are
-/// read, all who wait in line would read them, and nobody would follow them.
+/// Schedules the open watches of a source. Each is read under the lock that dispatch waits for, so that no change falls in
+/// between. A watcher that already has a successor leaves them to it: otherwise, with reloads faster than reads, every watcher
+/// in line would read them and none would start.
 fn take_over(
     state: &AppState,
     watcher: &SourceState,

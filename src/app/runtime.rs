@@ -14,24 +14,23 @@ use crate::{
     util::{panic::panic_text, process},
 };
 
-/// Most of the work is waiting: more workers than this would only cost threads on a large machine.
+/// The most workers. Tasks mostly wait, so more would only cost threads on a large machine.
 const MAX_WORKERS: usize = 4;
 
-/// Threads for work that blocks: files, name resolution, rendering. Further work waits for one of them.
+/// The most threads for blocking work: files, name resolution, rendering. Further work waits for a free one.
 const MAX_BLOCKING: usize = 64;
 
-/// An idle thread for blocking work ends after this.
+/// The time after which an idle thread for blocking work ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// Threads that are there beside the workers as soon as the daemon runs: the main thread's helpers, the log, the store's writer,
-/// sled's eight, and two for blocking work.
+/// Threads of a running daemon beside its workers: the main thread's helpers, the log, the store's writer, sled's eight, and
+/// two for blocking work.
 const OWN_THREADS: usize = 14;
 
-/// Takes what a service needs from the system: all descriptors that it may have, and the certainty that its threads will start.
+/// Raises the limit of descriptors, and checks that all threads of a service can start.
 ///
 /// # Errors
-/// When the system grants fewer threads than are needed. Nothing hangs then: sled and tokio would wait for threads that never
-/// come.
+/// When the system grants too few threads. Without this check sled and tokio would wait for threads that never start.
 pub fn prepare_service() -> io::Result<()> {
     process::raise_descriptor_limit();
     check_threads(workers() + OWN_THREADS)
@@ -41,7 +40,7 @@ fn workers() -> usize {
     available_parallelism().map_or(1, usize::from).min(MAX_WORKERS)
 }
 
-/// The runtime of this process. A service gets workers; a client command asks a few things and ends, which needs no threads.
+/// Builds the runtime of this process: with workers for a service, on the main thread alone for a client command.
 ///
 /// # Errors
 /// When the system refuses what it needs.
@@ -49,10 +48,10 @@ pub fn start_runtime(service: bool) -> io::Result<Runtime> {
     if !service {
         return Builder::new_current_thread().enable_all().build();
     }
-    // A worker that does not start panics, and the unwinding would wait for the others for ever.
+    // A worker that fails to start panics, and the unwinding would wait for the other workers for ever.
     let usual = panic::take_hook();
     panic::set_hook(Box::new(|panic| {
-        telemetry::say(&format!("the start failed: {}", panic_text(panic.payload())));
+        telemetry::say(&format!("start failed: {}", panic_text(panic.payload())));
         end_at_once();
     }));
     let runtime = Builder::new_multi_thread()
@@ -65,10 +64,10 @@ pub fn start_runtime(service: bool) -> io::Result<Runtime> {
     runtime.inspect(|runtime| drop(runtime.spawn(keep_one_thread())))
 }
 
-/// Keeps one thread for blocking work alive: where the system refuses a further one later, work waits for it and goes on.
+/// Keeps one thread for blocking work alive. If the system later refuses further ones, work still gets done on it.
 async fn keep_one_thread() {
     loop {
-        // Nothing is expected of it but that a thread runs it.
+        // The task has nothing to do but to keep its thread.
         let _ = tokio::task::spawn_blocking(|| {}).await;
         tokio::time::sleep(KEEP_ALIVE / 3).await;
     }
@@ -92,7 +91,7 @@ fn check_threads(count: usize) -> io::Result<()> {
     let there = started.len();
     for (release, thread) in started {
         drop(release);
-        // It has nothing that could panic.
+        // The thread has nothing that could panic.
         let _ = thread.join();
     }
     refused.map_or(Ok(()), |error| {
@@ -104,7 +103,7 @@ fn check_threads(count: usize) -> io::Result<()> {
     })
 }
 
-/// Writes what is left of the log, for a moment, and ends the process with status 1.
+/// Flushes the log for 200 ms at most, and ends the process with status 1.
 pub(crate) fn end_at_once() -> ! {
     telemetry::flush(Duration::from_millis(200));
     #[expect(

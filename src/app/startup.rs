@@ -1,8 +1,8 @@
-//! What a start does before anything runs: it schedules everything that is open.
+//! The start, before any task runs: schedules every open watch and every pending delivery, and restores the learned models.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{tasks::StageDied, timekeeper};
+use super::{tasks::TaskDied, timekeeper};
 use crate::{
     config::Config,
     model::job::JobId,
@@ -15,15 +15,15 @@ use crate::{
     watcher::learned,
 };
 
-/// How often the jobs of the configuration are tried again, when the store does not take them at the start.
+/// The pause before the jobs of the configuration are registered again, if the store refused them at the start.
 const REGISTER_AGAIN: Duration = Duration::from_secs(1);
 
-/// Schedules everything that is open, and registers the jobs that the configuration names.
-pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<(), StageDied> {
+/// Schedules all open work, and registers the jobs of `watch`.
+pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<(), TaskDied> {
     if let Err(error) = timekeeper::begin(&state.store).await {
-        tracing::warn!(%error, "clock could not be compared with the one that stamped the store");
+        tracing::warn!(%error, "clock not compared with the one that stamped the store");
     }
-    let died = |reason: String| StageDied::new("the start", &reason);
+    let died = |reason: String| TaskDied::new("the start", &reason);
     let loading = Arc::clone(state);
     let loaded = tokio::task::spawn_blocking(move || -> Result<Dispatched, StoreError> {
         let components = loading.components();
@@ -44,9 +44,9 @@ pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<()
     let handle = Handle::new(state);
     match handle.watch(&config.watch, true).await {
         Ok(_) => {}
-        // On a full volume what is there is served, and the rest comes when there is room.
+        // A full volume still serves its open work. The jobs follow as soon as there is room.
         Err(error @ (StoreError::Full(_) | StoreError::Unavailable(_))) => {
-            tracing::warn!(%error, "jobs of the configuration cannot be registered yet");
+            tracing::warn!(%error, "jobs of the configuration not registered yet");
             tokio::spawn(watch_later(handle, config.watch.clone()));
         }
         Err(error) => return Err(died(error.to_string())),
@@ -55,7 +55,7 @@ pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<()
     Ok(())
 }
 
-/// Registers the jobs of the configuration as soon as the store takes them.
+/// Registers the jobs of the configuration as soon as the store accepts them.
 async fn watch_later(handle: Handle, ids: Vec<JobId>) {
     let stop = handle.stopping();
     while handle.watch(&ids, true).await.is_err() {
@@ -64,5 +64,5 @@ async fn watch_later(handle: Handle, ids: Vec<JobId>) {
             () = stop.cancelled() => return,
         }
     }
-    tracing::info!(jobs = ids.len(), "jobs of the configuration are registered");
+    tracing::info!(jobs = ids.len(), "jobs of the configuration registered");
 }

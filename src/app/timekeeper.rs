@@ -1,9 +1,9 @@
-//! Notices when the wall clock jumps and when the machine has slept, and keeps ages, deadlines and retries right.
+//! Detects jumps of the wall clock and sleep of the machine, and corrects ages, deadlines and retries.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    state::AppState,
+    state::{AppState, dispatch},
     store::{ClockMark, Leap, Store, StoreError},
     util::{
         clock::{self, Change, Moment, Period, jump},
@@ -11,13 +11,13 @@ use crate::{
     },
 };
 
-/// How often the clocks are compared.
+/// The time between two comparisons of the clocks.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A clock that was away for less than this between two starts of the machine has not leapt, in milliseconds.
+/// The longest gap between two starts of the machine that is no leap of the clock, in milliseconds.
 const SHORT_STOP: i64 = 3_600_000;
 
-/// What a start finds out about the clock.
+/// The result of comparing the clocks at a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Found {
     /// The wall clock at the start of the stretch in which it did not jump.
@@ -27,7 +27,7 @@ struct Found {
     leap: Option<Leap>,
 }
 
-/// Compares the clock with the one that stamped the last records. `newest` is a time that the clock had reached.
+/// Compares the clock with the one that stamped the last records. `newest` is the newest stamp in the store.
 fn compare(mark: Option<&ClockMark>, boot_id: &str, now: Moment, newest: Option<Time>) -> Found {
     let Some(mark) = mark else { return Found { since: now.wall, jumped: None, leap: None } };
     let boot_ms = u64::try_from(now.boot.as_millis()).unwrap_or(u64::MAX);
@@ -42,7 +42,7 @@ fn compare(mark: Option<&ClockMark>, boot_id: &str, now: Moment, newest: Option<
             },
         };
     }
-    // The machine was started anew: only the wall clock tells how long it was off, and it may be wrong.
+    // The machine restarted: only the wall clock tells how long it was off, and it may be wrong.
     let reached =
         newest.filter(|newest| *newest <= now.wall).map_or(mark.wall, |newest| newest.max(mark.wall));
     let by = now.wall.0.saturating_sub(reached.0);
@@ -54,8 +54,8 @@ fn leap(at: Time, by_ms: i64) -> Option<Leap> {
     (by_ms > 0).then_some(Leap { at, by_ms })
 }
 
-/// The instant before which finished watches are dropped. After a leap of the clock nothing is dropped that would be
-/// younger by the clock before, until it has been kept for as long again.
+/// Returns the instant before which finished watches are removed. After a leap of the clock a watch is kept that would be
+/// younger by the clock before, until it has been kept for the retention again.
 #[must_use]
 pub fn cutoff(now: Time, retention: Duration, leap: Option<Leap>) -> Time {
     let millis = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
@@ -64,7 +64,7 @@ pub fn cutoff(now: Time, retention: Duration, leap: Option<Leap>) -> Time {
     Time(now.0.saturating_sub(millis).saturating_sub(held))
 }
 
-/// The kernel's id of this start of the machine; empty when it tells none.
+/// Returns the kernel's id of this start of the machine, or an empty text without one.
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
@@ -74,7 +74,7 @@ fn mark(now: Moment, since: Time, leap: Option<Leap>) -> ClockMark {
     ClockMark { boot_id: boot_id(), boot_ms, wall: now.wall, since, leap }
 }
 
-/// Finds out whether the clock jumped while no process ran. Before anything is taken up.
+/// Detects a jump of the clock while no process ran, and corrects the stamps. Comes before any open work is scheduled.
 ///
 /// # Errors
 /// When the store cannot be read or written.
@@ -91,7 +91,7 @@ pub async fn begin(store: &Store) -> Result<(), StoreError> {
     store.set_clock_mark(mark(now, found.since, found.leap)).await
 }
 
-/// Compares the clocks until the daemon stops.
+/// Compares the clocks until the daemon stops, and corrects stamps and schedules after a jump.
 pub async fn watch(state: Arc<AppState>) {
     let mut before = clock::moment();
     loop {
@@ -112,7 +112,7 @@ async fn adapt(state: &Arc<AppState>, now: Moment, change: Change) {
         let period = clock::timeline().end_period(now);
         tracing::warn!(by = shown(change.jumped), now = %now.wall, "wall clock jumped; ages are kept");
         while let Err(error) = record_jump(&state.store, period, change.jumped, now).await {
-            tracing::warn!(%error, "stamps could not be moved yet");
+            tracing::warn!(%error, "stamps not moved yet");
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
                 () = state.shutdown.cancelled() => return,
@@ -121,38 +121,35 @@ async fn adapt(state: &Arc<AppState>, now: Moment, change: Change) {
         clock::timeline().forget_former();
     }
     if !change.slept.is_zero() {
-        tracing::info!(slept = %rounded(change.slept), "machine slept; what became due is done now");
+        tracing::info!(slept = %rounded(change.slept), "machine slept; overdue work runs now");
         for watcher in state.components().watchers.values() {
             watcher.slept(change.slept);
         }
     }
-    let telling = Arc::clone(state);
-    let told = tokio::task::spawn_blocking(move || tell_again(&telling, change.jumped != 0)).await;
+    let dispatching = Arc::clone(state);
+    let told = tokio::task::spawn_blocking(move || dispatch_again(&dispatching, change.jumped != 0)).await;
     if let Ok(Err(error)) = told {
-        tracing::warn!(%error, "what is due could not be read; it is due when it was");
+        tracing::warn!(%error, "open work unreadable; it keeps its previous schedule");
     }
 }
 
 async fn record_jump(store: &Store, period: Period, by: i64, now: Moment) -> Result<(), StoreError> {
-    // First, so that retention holds back from now on.
+    // First, so that retention waits from now on.
     store.set_clock_mark(mark(now, now.wall, leap(now.wall, by))).await?;
     store.move_stamps(period, by).await.map(drop)
 }
 
-/// Makes everything due when the clocks say so now.
-fn tell_again(state: &AppState, with_watches: bool) -> Result<(), StoreError> {
-    let live = state.components();
-    state.store.each_pending(|sink, key, due| live.sinks.schedule(sink, key, due, clock::now()))?;
+/// Schedules pending deliveries, and with `with_watches` open watches, by the clocks as they are now.
+fn dispatch_again(state: &AppState, with_watches: bool) -> Result<(), StoreError> {
+    let components = state.components();
+    dispatch::pending_deliveries(state, &components)?;
     if with_watches {
-        state.store.each_open(|watch| {
-            // One whose source is not configured waits in the store.
-            let _ = live.follow(&watch);
-        })?;
+        dispatch::open_watches(state, &components)?;
     }
     Ok(())
 }
 
-/// Milliseconds for the log, with their sign.
+/// Formats milliseconds with their sign, for the log.
 fn shown(by: i64) -> String {
     let sign = if by < 0 { "-" } else { "+" };
     format!("{sign}{}", rounded(Duration::from_millis(by.unsigned_abs())))

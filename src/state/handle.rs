@@ -14,36 +14,36 @@ use crate::{
     util::clock,
 };
 
-/// Somebody waits for what comes of a reload.
+/// A request to reload; the result goes to its sender.
 pub type ReloadRequest = oneshot::Sender<Result<Reloaded, ReloadError>>;
 
-/// What a reload came to.
+/// The result of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reloaded {
-    /// The parts that are others now: `sinks.NAME`, `sources.NAME`, `routes`, `callbacks`, `watch`, `log.level`,
+    /// The parts that changed: `sinks.NAME`, `sources.NAME`, `routes`, `callbacks`, `watch`, `log.level`,
     /// `store.retention`.
     pub changed: Vec<String>,
-    /// Keys that changed and hold only after a restart.
+    /// Changed keys that take effect after a restart.
     pub restart: Vec<String>,
 }
 
-/// Why the configuration that held before holds on.
+/// Why a reload kept the previous configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// It has mistakes.
+    /// The configuration has mistakes.
     #[error("{}", .0.report("the previous configuration stays"))]
     Config(#[from] ConfigError),
-    /// Its file, or one that it names, does not answer.
+    /// Its file, or a file that it names, blocks the reader.
     #[error("reading the configuration takes longer than {}s: a file on a mount that hangs, or a pipe?", READING.as_secs())]
     Slow,
     /// A sink or a source cannot be set up.
     #[error("{}", with_cause(.0))]
     Setup(#[from] SetupError),
-    /// The jobs that it names could not be recorded; the rest holds.
-    #[error("the configuration holds, but for the jobs in `watch`: {0}")]
+    /// The jobs of `watch` could not be registered. The rest of the configuration is current.
+    #[error("configuration reloaded, but the jobs of `watch` are not registered: {0}")]
     Watch(#[from] StoreError),
-    /// The daemon was started without a way to read it again.
-    #[error("this daemon has no configuration that could be read again")]
+    /// The daemon was started without a configuration to read.
+    #[error("this daemon has no configuration to reload")]
     Nothing,
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
@@ -51,7 +51,8 @@ pub enum ReloadError {
 }
 
 impl ReloadError {
-    /// Whether the same configuration may hold a moment later: a secret's file that is not there yet, a full disk.
+    /// Returns whether a later attempt with the same configuration may succeed: a secret's file is still missing, or the disk
+    /// is full.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -62,7 +63,7 @@ impl ReloadError {
     }
 }
 
-/// The longest time that reading the configuration may take.
+/// The longest time for reading the configuration.
 pub(crate) const READING: Duration = Duration::from_secs(10);
 
 fn with_cause(error: &SetupError) -> String {
@@ -70,7 +71,7 @@ fn with_cause(error: &SetupError) -> String {
     cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
-/// What a process keeps in hand while the daemon runs.
+/// A handle on a running daemon.
 #[derive(Clone)]
 pub struct Handle {
     state: Arc<AppState>,
@@ -92,39 +93,39 @@ impl Handle {
         self.state.shutdown.cancel();
     }
 
-    /// The token that tells that it is stopping.
+    /// Returns the token that is cancelled when the daemon stops.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
         self.state.shutdown.clone()
     }
 
-    /// Waits until everything that was open is taken up, or the daemon stops.
+    /// Waits until all open work is scheduled, or the daemon stops.
     pub async fn loaded(&self) {
         let mut loaded = self.state.loaded.subscribe();
         tokio::select! {
-            // The sender lives in the API, which this handle holds.
+            // The sender lives in the state, which this handle holds.
             _ = loaded.wait_for(|loaded| *loaded) => {}
             () = self.state.shutdown.cancelled() => {}
         }
     }
 
-    /// Reads the configuration again and applies what changed.
+    /// Reloads the configuration.
     ///
     /// # Errors
-    /// When it has mistakes or cannot be applied; what held before holds on then. It has been logged and counted.
+    /// When it has mistakes or cannot be applied; the daemon keeps the previous one. The result is logged and counted.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let (answer, answered) = oneshot::channel();
         self.state.reloads.send(answer).await.map_err(|_| ReloadError::Stopping)?;
         answered.await.map_err(|_| ReloadError::Stopping)?
     }
 
-    /// The source of a job that comes without one. The check of the configuration refuses a `watch` without it.
+    /// Returns the source of a job that names none. The check of the configuration rejects a `watch` that would need one.
     #[must_use]
     pub fn default_source(&self) -> String {
         self.state.default_source().unwrap_or_default()
     }
 
-    /// Watches jobs of the default source.
+    /// Registers jobs of the default source; with `only_new`, finished jobs stay as they are.
     ///
     /// # Errors
     /// When they could not be stored.
@@ -137,7 +138,7 @@ impl Handle {
         self.state.store.register(ids.iter().map(registration).collect(), clock::now()).await
     }
 
-    /// The watch of a job; `None` when there is none.
+    /// Returns the watch of a job, if there is one.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -148,7 +149,7 @@ impl Handle {
         }
     }
 
-    /// Waits until a watch has nothing left to do; `None` when it is gone or the daemon stops first.
+    /// Waits until a watch is done, with all its deliveries. Returns `None` when it is gone or the daemon stops first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -156,7 +157,7 @@ impl Handle {
         loop {
             let Found::Watch(watch) = self.state.store.find(source, job_id)? else { return Ok(None) };
             let settled = self.state.waiters.wait(watch.number);
-            // Read after arming, so that nothing is missed in between.
+            // Read after the waiter is armed, so that no change falls in between.
             match self.state.store.watch(watch.number)? {
                 Some(watch) if watch.phase().is_final() => return Ok(Some(watch)),
                 Some(_) => {}

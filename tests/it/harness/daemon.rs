@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tidings::{
-    app::{App, StageDied},
+    app::{App, TaskDied},
     config::Config,
     deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, encode::template},
     mock::Mock,
@@ -34,7 +34,7 @@ pub fn config(folder: &Path, mock: &Mock) -> Config {
 pub struct Daemon {
     pub api: Api,
     pub handle: Handle,
-    running: JoinHandle<Result<(), StageDied>>,
+    running: JoinHandle<Result<(), TaskDied>>,
 }
 
 impl Daemon {
