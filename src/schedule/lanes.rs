@@ -100,7 +100,7 @@ impl Lanes {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_slow_gives_its_place_back_and_goes_on() {
         let start = Instant::now();
         let mut lanes = Lanes::new(2);
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(lanes.len(), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_poll_that_ends_after_the_fetch_began_gives_back_its_own_place() {
         let start = Instant::now();
         let mut lanes = Lanes::new(1);
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!((lanes.len(), lanes.room(Lane::Fetch, start)), (0, Room::Free));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn failing_jobs_have_a_share_and_a_crowd_is_bounded() {
         let start = Instant::now();
         let mut lanes = Lanes::new(4);

@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn one_run_a_key_and_the_latest_word_counts() {
         let now = Instant::now();
         let later = now + Duration::from_secs(5);
@@ -169,7 +169,7 @@ mod tests {
         assert!(queue.is_empty());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn after_a_sleep_everything_is_due_earlier() {
         let now = Instant::now();
         let hours = |n: u64| Duration::from_secs(n * 3600);

@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_slowest_is_cut_and_never_one_that_has_come_whole() {
         let mut flights = Flights::default();
         let mut tasks = tokio::task::JoinSet::new();

@@ -140,7 +140,7 @@ async fn gone_is_a_dead_letter_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receivers_wish_for_patience_is_kept() {
+async fn a_receiver_that_asks_for_a_pause_gets_one() {
     let flow = Flow::start(&quick(2), |_| ()).await;
     let wait = |code, text: &str| Reply::Status(code, vec![("retry-after", text.to_owned())]);
     let date = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(4));

@@ -298,15 +298,6 @@ async fn a_reader_that_takes_nothing_is_cut_off_and_holds_up_no_stop() {
 #[tokio::test]
 async fn the_terminal_follows_over_a_restart() {
     let home = Home::new("").await;
-    let nobody = binary()
-        .args(["events", "--url", "http://127.0.0.1:9"])
-        .current_dir(home.path())
-        .output()
-        .await
-        .unwrap();
-    assert_eq!(nobody.status.code(), Some(1), "it could never connect");
-    let said = String::from_utf8(nobody.stderr).unwrap();
-    assert!(said.contains("trying again for 10s") && said.contains("gave up after 10s"), "{said}");
     let first = home.run().await;
     let url = first.url.clone();
     let mut child = binary()

@@ -142,7 +142,7 @@ async fn a_daemon_started_on_a_full_disk_serves_what_is_there_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_is_looked_into_on_a_full_and_on_a_read_only_disk() {
+async fn a_store_is_inspected_on_a_full_and_on_a_read_only_disk() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock().await;
     let job = mock.add_job(JobPlan::new().ending(Ending::Stuck));

@@ -238,7 +238,7 @@ async fn jobs_whose_deadline_passed_while_the_daemon_was_down_are_polled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_about_which_two_routes_disagree_is_asked_with_patience() {
+async fn a_job_about_which_two_routes_disagree_is_polled_more_and_more_rarely() {
     let rule = |ask: &Ask| Reply::status(ask, if ask.full { "in_progress" } else { "completed" });
     let (flow, script) = scripted(rule, |_| ()).await;
     let jobs = flow.register_jobs(1).await;

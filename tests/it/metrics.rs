@@ -33,7 +33,7 @@ async fn until(daemon: &Daemon, series: &str, wanted: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_look_that_brings_no_news_costs_no_disk() {
+async fn a_poll_that_brings_no_news_costs_no_disk() {
     const LONG: Duration = Duration::from_hours(100);
     let (folder, mock) = (tempfile::tempdir().unwrap(), mock().await);
     let daemon = Daemon::start(config(folder.path(), &mock)).await;
@@ -82,7 +82,7 @@ async fn deliveries_are_timed_once_and_dead_letters_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_in_trouble_shows() {
+async fn a_source_that_fails_shows() {
     let flow = Flow::start(&[HumanDuration::millis(20)], |_| {}).await;
     let (daemon, mock) = (&flow.daemon, &flow.mock);
     let state = |word: &str| format!(r#"tidings_source_state{{source="retab",state="{word}"}}"#);

@@ -153,7 +153,7 @@ async fn a_trace_outlives_a_restart_and_what_is_not_sampled_stays_at_home() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_wait_for_a_collector_in_trouble_and_metrics_are_those_of_prometheus() {
+async fn spans_wait_for_a_collector_that_fails_and_metrics_are_those_of_prometheus() {
     let collector = Arc::new(collector().await);
     collector.always(Reply::status(503));
     let flow = Flow::start(&[units::HumanDuration::millis(20)], |config| {

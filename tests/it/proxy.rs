@@ -205,7 +205,7 @@ async fn a_retry_while_the_job_is_fetched_is_not_answered_with_the_end_before_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_job_is_looked_at_at_once() {
+async fn a_cancelled_job_is_polled_at_once() {
     let flow = keyed(|config| {
         let source = config.sources.get_mut("retab").unwrap();
         source.polling.min_interval = HumanDuration::secs(3600);

@@ -55,7 +55,7 @@ pub async fn flow_of(source: SourceConfig, format: Format) -> Flow {
 const LINES: &[u8] = b"{\"custom_id\":\"a\"}\n{\"custom_id\":\"b\"}\n\xff";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_result_that_is_no_json_is_handed_over_with_its_type() {
+async fn a_result_that_is_no_json_is_sent_with_its_type() {
     for format in [Format::Envelope, Format::Raw, Format::CloudEvents] {
         let site = Site::start().await;
         let flow = flow_of(source("openai-batch", &site), format).await;

@@ -205,7 +205,7 @@ async fn a_refused_key_degrades_until_its_file_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wish_for_patience_holds_for_the_whole_source() {
+async fn a_pause_that_is_asked_for_holds_for_the_whole_source() {
     const ASKED: Duration = Duration::from_secs(2);
     let folder = tempfile::tempdir().unwrap();
     let (mock, receiver) = (mock().await, Receiver::start().await);
@@ -234,7 +234,7 @@ async fn a_wish_for_patience_holds_for_the_whole_source() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn patience_until_a_date_is_kept() {
+async fn a_pause_until_a_date_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (mock, receiver) = (mock().await, Receiver::start().await);
     let daemon = started(folder.path(), &mock, &receiver).await;

@@ -132,3 +132,25 @@ async fn events_wait_for_a_daemon_that_was_there_once() {
         ran.err
     );
 }
+
+/// Time passes at once. A Unix socket needs no network that could be slower than that.
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_does_not_answer_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hung, absent) = (folder.path().join("hung.sock"), folder.path().join("absent.sock"));
+    // The system accepts connections for a listener that never does.
+    let _listener = tokio::net::UnixListener::bind(&hung).unwrap();
+    for (socket, args, said) in [
+        (&hung, &["healthcheck"][..], "did not answer within 3s"),
+        (&hung, &["events"], "did not answer within 10s"),
+        (&hung, &["list"], "did not answer within 15s"),
+        (&hung, &["sink", "test", "app"], "did not answer within 15s"),
+        (&absent, &["events"], "trying again for 10s"),
+        (&absent, &["events"], "gave up after 10s"),
+    ] {
+        let url = format!("unix:{}", socket.display());
+        let ran = tidings(&[&["--url", &url], args].concat(), "").await;
+        assert_eq!(ran.status, ExitStatus::Failed, "{args:?}: {ran:?}");
+        assert!(ran.err.contains(said), "{args:?}: {ran:?}");
+    }
+}

@@ -17,7 +17,7 @@ const DOWN: SourceSign = SourceSign::Ill(HealthState::Failing, None);
 const SILENT: SourceSign = SourceSign::Suspect(HealthState::Failing, None);
 const REFUSED: SourceSign = SourceSign::Suspect(HealthState::Unauthorized, None);
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_outage_counts_once_for_all_requests_in_flight() {
     let start = Instant::now();
     let mut health = Health::new(LONGEST);
@@ -31,7 +31,7 @@ async fn an_outage_counts_once_for_all_requests_in_flight() {
     assert_eq!((health.state(), health.paused_until(now)), (HealthState::Ok, None));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn three_different_jobs_and_their_witnesses_make_it_the_sources_failure() {
     let start = Instant::now();
     for sign in [SILENT, REFUSED] {
@@ -70,7 +70,7 @@ async fn three_different_jobs_and_their_witnesses_make_it_the_sources_failure() 
     assert!(health.record(at(start, 1, 0.0, 1.0), SILENT, 1, 0.0).is_some(), "it is the only one");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn silence_during_which_others_were_answered_says_nothing_of_the_source() {
     let start = Instant::now();
     let mut health = Health::new(LONGEST);
@@ -83,7 +83,7 @@ async fn silence_during_which_others_were_answered_says_nothing_of_the_source() 
     assert_eq!(health.state(), HealthState::Ok);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_does_not_cut_short_what_was_asked_for() {
     let start = Instant::now();
     let mut health = Health::new(LONGEST);
@@ -101,7 +101,7 @@ async fn an_answer_does_not_cut_short_what_was_asked_for() {
     assert_eq!((health.state(), health.paused_until(now)), (HealthState::Ok, None));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn answers_in_flight_do_not_end_a_limit() {
     let start = Instant::now();
     let mut health = Health::new(LONGEST);
@@ -114,7 +114,7 @@ async fn answers_in_flight_do_not_end_a_limit() {
     assert_eq!(health.state(), HealthState::Ok, "a probe is answered");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_longer_wish_counts_whoever_brings_it() {
     let start = Instant::now();
     let mut health = Health::new(LONGEST);
@@ -124,7 +124,7 @@ async fn a_longer_wish_counts_whoever_brings_it() {
     assert_eq!(health.paused_until(now), Some(now + Duration::from_secs(60)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pauses_grow_up_to_the_longest_and_a_wait_of_nothing_is_none() {
     let start = Instant::now();
     for sign in [DOWN, ill(None), ill(Some(0))] {
@@ -141,7 +141,7 @@ async fn pauses_grow_up_to_the_longest_and_a_wait_of_nothing_is_none() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_wish_is_never_cut_short_but_bounded() {
     let start = Instant::now();
     for random in [0.0, 0.5, 0.999] {
@@ -160,7 +160,7 @@ async fn a_wish_is_never_cut_short_but_bounded() {
     assert_eq!(health.paused_until(start).unwrap(), start + MAX_RETRY_AFTER);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_source_whose_jobs_all_fail_is_shown_as_failing_and_not_paused() {
     let start = Instant::now();
     let mut health = Health::new(LONGEST);

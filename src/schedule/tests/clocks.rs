@@ -8,7 +8,7 @@ fn at(days: i64) -> Time {
     Time(wall().0 + days * DAY)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_deadline_waits_for_the_source_when_our_clock_may_be_far_ahead() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -28,7 +28,7 @@ async fn a_deadline_waits_for_the_source_when_our_clock_may_be_far_ahead() {
     assert!(!schedule.is_overdue(2, at(500), 0), "there is no such watch");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_was_to_be_polled_while_the_machine_slept_is_due() {
     let hour = Duration::from_secs(3600);
     for strategy in [Strategy::Fixed, Strategy::Learned] {
@@ -56,7 +56,7 @@ async fn what_was_to_be_polled_while_the_machine_slept_is_due() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pause_that_a_source_asked_for_goes_on_while_the_machine_sleeps() {
     let start = Instant::now();
     let mut schedule = schedule(start);

@@ -29,7 +29,7 @@ fn schedule(now: Instant) -> Schedule {
     Schedule::new(&backoff(), 1000.0, 4, now)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_watch_is_looked_at_once_at_a_time_beside_a_fetch() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -46,7 +46,7 @@ async fn a_watch_is_looked_at_once_at_a_time_beside_a_fetch() {
     assert_eq!(schedule.next(now, wall()), Next::Wait(Some(now + Duration::from_millis(250))));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_poll_that_finds_the_end_leads_to_a_fetch() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -75,7 +75,7 @@ fn fail(schedule: &mut Schedule, number: u64, task: Task, (now, wall): (Instant,
     schedule.done(number, task, true, now, wall, 0.99);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_deadline_that_passes_during_a_pause_is_looked_at_afterwards() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -90,7 +90,7 @@ async fn a_deadline_that_passes_during_a_pause_is_looked_at_afterwards() {
     assert_eq!(schedule.next(now, later), Next::Run(1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn somebody_who_insists_is_heard_during_a_pause() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -113,7 +113,7 @@ async fn somebody_who_insists_is_heard_during_a_pause() {
     assert_eq!(schedule.health.state(), HealthState::Ok, "it answers again");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn probes_go_to_different_jobs_in_turn() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -143,7 +143,7 @@ async fn probes_go_to_different_jobs_in_turn() {
     assert_eq!(probed[5..].iter().filter(|number| **number == 2).count(), 0, "{probed:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_doubted_source_is_asked_about_another_job_at_once() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -166,7 +166,7 @@ async fn a_doubted_source_is_asked_about_another_job_at_once() {
     assert_eq!((schedule.health.state(), schedule.health.doubters()), (HealthState::Ok, None));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_doubted_source_is_asked_about_a_job_that_was_not_polled_just_now() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -219,7 +219,7 @@ fn limit(schedule: &mut Schedule, number: u64, (now, wall): (Instant, Time)) -> 
     facts
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn limits_of_single_jobs_hold_up_no_other() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -259,7 +259,7 @@ async fn limits_of_single_jobs_hold_up_no_other() {
     assert_eq!(limit(&mut schedule, 9, at(14)), (false, false));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn jobs_that_are_gone_are_missing_too() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -276,7 +276,7 @@ async fn jobs_that_are_gone_are_missing_too() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_end_that_is_none_is_looked_for_at_growing_intervals() {
     let start = Instant::now();
     let mut schedule = schedule(start);
@@ -301,7 +301,7 @@ async fn an_end_that_is_none_is_looked_for_at_growing_intervals() {
     assert!(waits[11] > Duration::from_secs(25), "{waits:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn failing_jobs_wait_at_growing_intervals_and_take_no_place_of_others() {
     let start = Instant::now();
     let mut schedule = Schedule::new(&backoff(), 1000.0, 4, start);
@@ -322,7 +322,7 @@ async fn failing_jobs_wait_at_growing_intervals_and_take_no_place_of_others() {
     assert_eq!(schedule.entry(1).unwrap().0.reason(), "retry");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn slow_fetches_hold_no_place_and_polls_go_on() {
     let start = Instant::now();
     let mut schedule = Schedule::new(&backoff(), 1000.0, 4, start);
@@ -356,7 +356,7 @@ async fn slow_fetches_hold_no_place_and_polls_go_on() {
     assert!(schedule.entry(99).unwrap().0.polls == 0, "only the driver counts polls");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_look_is_never_later_than_the_deadline() {
     let start = Instant::now();
     let config = PollingConfig { min_interval: HumanDuration::secs(20), ..backoff() };
