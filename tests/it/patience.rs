@@ -74,11 +74,11 @@ async fn a_run_that_ends_by_itself_ends_in_time_and_says_what_is_open() {
     let home = Home::new("").await;
     let quick = home.mock.add_job(JobPlan::new());
     let slow = home.mock.add_job(JobPlan::new().lasting(Duration::from_hours(1)));
-    let args = ["run", "--once", "--timeout", "3s", "--watch", &quick, "--watch", &slow];
+    let args = ["run", "--once", "--timeout", "5s", "--watch", &quick, "--watch", &slow];
     let ran = timeout(PATIENCE, home.once(&args)).await.expect("it ends");
     let (out, err) = (text(&ran.stdout), text(&ran.stderr));
     assert_eq!(ran.status.code(), Some(1), "{err}");
     assert!(out.contains(&format!("{quick} completed")), "{out}");
     assert!(out.contains(&format!("{slow} is not done (watching, ")), "{out}");
-    assert!(err.contains("1 job is not done after 3s; what is left goes on at the next start"), "{err}");
+    assert!(err.contains("1 job is not done after 5s; what is left goes on at the next start"), "{err}");
 }

@@ -159,6 +159,8 @@ async fn a_mounted_config_map_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_reloads_under_load_neither_lose_nor_double_a_delivery() {
     const RELOADS: usize = 200;
+    /// That are registered during each.
+    const JOBS: usize = 2;
     let receiver = Receiver::start().await;
     let home = Home::new("").await;
     // Each of them changes the sink that everything goes to, and every other one the source, too.
@@ -179,12 +181,13 @@ async fn many_reloads_under_load_neither_lose_nor_double_a_delivery() {
     write(0);
     let process = home.run().await;
     let url = process.url.clone();
-    let jobs: Vec<String> = (0..RELOADS).map(|_| home.mock.add_job(JobPlan::new())).collect();
+    let jobs: Vec<String> = (0..RELOADS * JOBS).map(|_| home.mock.add_job(JobPlan::new())).collect();
     let client = http();
     let mut loads = Vec::new();
-    for (round, job) in jobs.iter().enumerate() {
-        let load = client.post(format!("{url}/v1/watches")).json(&json!({"job_id": job})).send();
-        loads.push(tokio::spawn(async move { assert_eq!(load.await.unwrap().status(), 202) }));
+    for (round, jobs) in jobs.chunks(JOBS).enumerate() {
+        let watches: Vec<Value> = jobs.iter().map(|job| json!({"job_id": job})).collect();
+        let load = client.post(format!("{url}/v1/watches/batch")).json(&json!({"watches": watches})).send();
+        loads.push(tokio::spawn(async move { assert_eq!(load.await.unwrap().status(), 200) }));
         write(round + 1);
         let answer = client.post(format!("{url}/v1/reload")).send().await.unwrap();
         assert_eq!(answer.status(), 200);

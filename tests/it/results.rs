@@ -217,14 +217,20 @@ async fn other_media_are_delivered_as_they_came() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_file_is_a_result_once_it_stays_empty() {
     let site = Site::start().await;
-    let flow = flow_of(SourceConfig { result_grace: HumanDuration::millis(300), ..with_result(&site) }).await;
-    for (job, media_type) in [("t1", "application/jsonl"), ("t2", "application/json"), ("t3", "text/csv")] {
+    let grace = |grace| SourceConfig { result_grace: grace, ..with_result(&site) };
+    let flow = flow_of(grace(HumanDuration::secs(3600))).await;
+    let jobs = [("t1", "application/jsonl"), ("t2", "application/json"), ("t3", "text/csv")];
+    for (job, media_type) in jobs {
         site.json(&format!("/tasks/{job}"), DONE);
         site.answer(&format!("/out/{job}"), 200, media_type, "");
         flow.watch(job).await;
         assert!(flow.error(job).await.contains("empty"));
-        let watch = flow.done(job).await;
-        assert_eq!(watch["job_size"], 0);
+    }
+    let flow = flow
+        .restart(|config| config.sources = [("jobs".to_owned(), grace(HumanDuration::millis(300)))].into());
+    let flow = flow.await;
+    for (job, _) in jobs {
+        assert_eq!(flow.done(job).await["job_size"], 0);
     }
     flow.stop_clean().await;
 }
@@ -347,8 +353,7 @@ async fn a_result_whose_place_comes_late_is_waited_for() {
 async fn a_status_body_is_the_result_when_no_place_came() {
     let site = Site::start().await;
     let flow =
-        flow_of(SourceConfig { result_grace: HumanDuration::millis(400), ..source("openai-batch", &site) })
-            .await;
+        flow_of(SourceConfig { result_grace: HumanDuration::secs(1), ..source("openai-batch", &site) }).await;
     let body = r#"{"status":"completed","output_file_id":null}"#;
     site.json("/v1/batches/b1", body);
     flow.watch("b1").await;
