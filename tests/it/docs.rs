@@ -285,6 +285,26 @@ fn the_index_lists_every_page() {
 }
 
 #[test]
+fn every_step_of_the_paths_is_in_its_file() {
+    let architecture = read("ARCHITECTURE.md");
+    let paths = architecture.split_once("## Three paths through the code").unwrap().1;
+    let mut seen = 0;
+    for row in paths.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<Vec<String>> = row.split('|').map(inline).collect();
+        let [_, _, files, functions, ..] = cells.as_slice() else { panic!("{row}") };
+        for function in functions {
+            let name = function.rsplit("::").next().unwrap();
+            let found = files.iter().any(|file| {
+                ["fn", "struct"].iter().any(|kind| read(file).contains(&format!("{kind} {name}")))
+            });
+            assert!(found, "ARCHITECTURE.md: `{function}` is not in {files:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 15, "only {seen} steps were found");
+}
+
+#[test]
 fn the_examples_are_the_files() {
     let guide = read("docs/guide/webhooks.md");
     for file in ["docs/examples/receiver.py", "docs/examples/receiver.js"] {
