@@ -20,7 +20,7 @@ use tidings::{
             model::{Key, Model},
         },
     },
-    store::{Stage, Watch},
+    store::{Watch, WatchStage},
     util::units::Time,
 };
 
@@ -120,7 +120,7 @@ fn watch(number: u64, wall: Time) -> Watch {
         "source": "retab", "job_id": format!("job_{number}"), "created_at": wall, "registered_at": wall, "updated_at": wall,
         "stage": "watching", "endpoint": key(number).endpoint, "seen_running": true,
     });
-    Watch { number, stage: Stage::Watching, job_id: id(number), ..serde_json::from_value(json).unwrap() }
+    Watch { number, stage: WatchStage::Watching, job_id: id(number), ..serde_json::from_value(json).unwrap() }
 }
 
 fn id(number: u64) -> JobId {

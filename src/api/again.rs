@@ -47,9 +47,7 @@ pub(super) async fn redeliver(
     let (mut from, mut count) = (None, 0);
     loop {
         let (filter, cursor) = (filter.clone(), from.take());
-        let listing =
-            aside(&state, move |state| Ok(state.store.deliveries(&filter, cursor.as_deref(), CHUNK)?))
-                .await?;
+        let listing = aside(&state, move |state| Ok(state.store.deliveries(&filter, cursor, CHUNK)?)).await?;
         let keys: Vec<_> = listing.entries.into_iter().map(|(key, _)| key).collect();
         count += match asked.dry_run {
             true => keys.len() as u64,

@@ -10,10 +10,13 @@ use crate::{
     util::{clock, units::Time},
 };
 
-/// A watch with what is known of it beside its record: polls, the next look, the last error.
+/// Returns a watch with its deliveries, and with what the schedule knows of it: polls, the next poll, the last error.
+///
+/// # Errors
+/// When the store cannot be read.
 pub fn watch_view(state: &AppState, watch: &Watch) -> Result<WatchView, StoreError> {
     let deliveries = state.store.deliveries_of(watch)?;
-    let end = watch.current_end();
+    let end = watch.current_completion();
     let job = end.and_then(|end| end.job.as_ref());
     let mut view = WatchView {
         source: watch.source.clone(),

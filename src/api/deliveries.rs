@@ -48,10 +48,10 @@ pub(super) async fn list(
         }
     }
     aside(&state, move |state| {
-        let listing = state.store.deliveries(&filter, from.as_deref(), size)?;
+        let listing = state.store.deliveries(&filter, from, size)?;
         let data =
             listing.entries.into_iter().map(|(key, delivery)| delivery_view(state, key, delivery)).collect();
-        Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
+        Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
     })
     .await
 }

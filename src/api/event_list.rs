@@ -18,7 +18,7 @@ use crate::{model::job::Outcome, store::EventFilter, util::units::Time};
 pub(super) struct Asked {
     pub(super) filter: EventFilter,
     limit: Option<usize>,
-    cursor: Option<Vec<u8>>,
+    cursor: Option<u64>,
     /// The parameters that only a list has.
     list_only: BTreeSet<String>,
 }
@@ -87,9 +87,9 @@ impl Asked {
     pub(super) async fn page(self, state: &Arc<AppState>) -> Result<Json<Page<EventView>>, Problem> {
         let Self { filter, limit, cursor, .. } = self;
         aside(state, move |state| {
-            let listing = state.store.events(&filter, cursor.as_deref(), limit.unwrap_or(100))?;
+            let listing = state.store.events(&filter, cursor, limit.unwrap_or(100))?;
             let data = listing.entries.into_iter().map(view).collect();
-            Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
+            Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
         })
         .await
     }

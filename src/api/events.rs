@@ -34,7 +34,7 @@ use super::{
 use crate::{
     config::StreamLimits,
     state::metrics::Metrics,
-    store::{Event, EventFilter, Newest},
+    store::{Event, EventFilter, NewestEvent},
     util::path_segment,
 };
 
@@ -163,12 +163,12 @@ impl Drop for Place {
 struct Reader {
     state: Arc<AppState>,
     filter: EventFilter,
-    newest: watch::Receiver<Newest>,
+    newest: watch::Receiver<NewestEvent>,
     limits: StreamLimits,
     /// Everything up to here was looked at.
     position: u64,
     /// How far the present stretch goes.
-    goal: Newest,
+    goal: NewestEvent,
     /// It has been at the newest event; before that it is catching up and may take its time.
     caught_up: bool,
     page: VecDeque<Message>,

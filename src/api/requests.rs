@@ -14,7 +14,7 @@ use super::{
 use crate::{
     deliver::{BadCallback, check_secret},
     model::job::JobId,
-    store::{Callback, Registration},
+    store::{Callback, DeliveryKey, Registration},
     upstream::JobRef,
     util::{
         secret::Secret,
@@ -180,15 +180,44 @@ pub(super) fn limit(text: &str) -> Result<usize, Problem> {
     limit.ok_or_else(|| bad_parameter("limit", text, "a number from 1 to 1000"))
 }
 
-/// Where a page begins.
-pub(super) fn cursor(text: &str) -> Result<Vec<u8>, Problem> {
-    let bytes = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).ok().filter(|bytes| bytes.len() <= 64);
-    bytes.ok_or_else(|| bad_parameter("cursor", text, "the `next_cursor` of a page before"))
+/// The key of a record as the cursor of a page.
+pub(super) trait Cursor: Copy {
+    fn to_bytes(&self) -> Vec<u8>;
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
-/// A cursor as callers see it.
-pub(super) fn cursor_text(bytes: &[u8]) -> String {
-    data_encoding::BASE64URL_NOPAD.encode(bytes)
+/// The number of a watch or an event.
+impl Cursor for u64 {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.to_be_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::from_be_bytes)
+    }
+}
+
+impl Cursor for DeliveryKey {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.to_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::from_bytes(bytes)
+    }
+}
+
+/// Reads the cursor of a page.
+pub(super) fn cursor<C: Cursor>(text: &str) -> Result<C, Problem> {
+    let bytes = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).ok();
+    let key = bytes.and_then(|bytes| C::from_bytes(&bytes));
+    key.ok_or_else(|| bad_parameter("cursor", text, "the `next_cursor` of a page before"))
+}
+
+/// Returns a cursor as callers see it.
+pub(super) fn cursor_text<C: Cursor>(key: C) -> String {
+    data_encoding::BASE64URL_NOPAD.encode(&key.to_bytes())
 }
 
 /// Names for a message.

@@ -173,9 +173,9 @@ pub(super) async fn list(
         }
     }
     aside(&state, move |state| {
-        let listing = state.store.watches(&filter, from.as_deref(), size)?;
-        let data = listing.entries.iter().map(|watch| watch_view(&state, watch)).collect::<Result<_, _>>()?;
-        Ok(Json(Page { data, next_cursor: listing.next.as_deref().map(cursor_text) }))
+        let listing = state.store.watches(&filter, from, size)?;
+        let data = listing.entries.iter().map(|watch| watch_view(state, watch)).collect::<Result<_, _>>()?;
+        Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
     })
     .await
 }
@@ -312,10 +312,13 @@ pub(super) async fn job(
         return Err(Problem::new(Code::JobNotEnded, detail));
     }
     let Some((event_id, job)) =
-        watch.end.as_ref().and_then(|end| end.job.as_ref().map(|job| (&end.event_id, job)))
+        watch.completion.as_ref().and_then(|end| end.job.as_ref().map(|job| (&end.event_id, job)))
     else {
-        let reason =
-            watch.end.as_ref().and_then(|end| end.reason.as_deref()).unwrap_or("it could not be followed");
+        let reason = watch
+            .completion
+            .as_ref()
+            .and_then(|end| end.reason.as_deref())
+            .unwrap_or("it could not be followed");
         return Err(Problem::new(Code::JobLost, format!("the job `{}` was lost: {reason}", named.job_id)));
     };
     let etag = format!("\"{}\"", job.sha256);

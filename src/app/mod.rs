@@ -186,7 +186,7 @@ impl App {
         if timeout(config.server.drain.0, tasks.finish()).await.is_err() {
             tracing::warn!("drain time over; work in flight resumes at the next start");
         }
-        state.store.carry().await;
+        state.store.save_high_water_mark().await;
         report_left(&state);
         last.cancel();
         if let Some(exporting) = exporting {

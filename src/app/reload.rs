@@ -23,7 +23,7 @@ use crate::{
         components::Components,
         handle::{Handle, READING, ReloadError, ReloadRequest, Reloaded},
     },
-    store::{Stage, StoreError},
+    store::{StoreError, WatchStage},
     telemetry::LogLevel,
     watcher::SourceState,
 };
@@ -292,7 +292,9 @@ fn take_over(
         }
         let still = state.lock_components();
         for number in some {
-            if let Some(watch) = state.store.watch(*number)?.filter(|watch| watch.stage != Stage::Ended) {
+            if let Some(watch) =
+                state.store.watch(*number)?.filter(|watch| watch.stage != WatchStage::Finished)
+            {
                 watcher.add(&watch);
             }
         }

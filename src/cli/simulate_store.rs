@@ -41,7 +41,7 @@ pub(super) fn stored(folder: &Path, console: &mut Console<'_>) -> Result<Vec<Sub
     let (mut groups, mut told, mut all) = (BTreeMap::<String, Vec<(f64, f64)>>::new(), 0_u64, 0_u64);
     let mut cursor = None;
     loop {
-        let page = store.watches(&WatchFilter::default(), cursor.as_deref(), PAGE)?;
+        let page = store.watches(&WatchFilter::default(), cursor, PAGE)?;
         for watch in page.entries {
             let Some(run) = finished(&watch, since) else { continue };
             all += 1;
@@ -82,10 +82,10 @@ struct Run {
 /// costs one poll under any policy, and is left out.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of our time fit")]
 fn finished(watch: &Watch, since: Time) -> Option<Run> {
-    let end = watch.current_end()?;
+    let end = watch.current_completion()?;
     let own = matches!(end.outcome, Outcome::Completed | Outcome::Failed);
     // Of a job that was watched again, only the last run is stored.
-    let made = if watch.events.len() > 1 { watch.registered_at } else { watch.created_at };
+    let made = if watch.end_events.len() > 1 { watch.registered_at } else { watch.created_at };
     let at = end.ended_at.map_or(end.noticed_at, |at| Time(at.0.saturating_sub(end.clock_ahead)));
     (own && at >= since && at > made).then(|| Run {
         made: (made.0 - since.0) as f64 / 1e3,

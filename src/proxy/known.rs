@@ -16,7 +16,7 @@ use crate::{
     model::{job::Outcome, status_answer::StatusClass},
     schedule::HealthState,
     state::AppState,
-    store::{Found, Stage, StoreError, Watch},
+    store::{Found, StoreError, Watch, WatchStage},
     upstream::RoutedJob,
     watcher::SourceState,
 };
@@ -35,7 +35,7 @@ pub(super) async fn status(
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
     let Some(watch) = find(state, watcher, job, headers)? else { return Ok(None) };
-    if watch.stage != Stage::Watching {
+    if watch.stage != WatchStage::Watching {
         return ended(state, watcher, watch).await;
     }
     let max_age = watcher.source.config.proxy.max_age.0;
@@ -50,7 +50,7 @@ pub(super) async fn status(
         return Ok(None);
     }
     let Some(watch) = find(state, watcher, job, headers)? else { return Ok(None) };
-    if watch.stage != Stage::Watching {
+    if watch.stage != WatchStage::Watching {
         return ended(state, watcher, watch).await;
     }
     Ok(recent(watcher, watch.number, max_age.max(MAX_HOLD)).map(|(body, age)| json(body, age)))
@@ -64,7 +64,7 @@ pub(super) async fn result(
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
     match find(state, watcher, job, headers)? {
-        Some(watch) if watch.stage != Stage::Watching => stored(state, watcher, watch).await,
+        Some(watch) if watch.stage != WatchStage::Watching => stored(state, watcher, watch).await,
         _ => Ok(None),
     }
 }
@@ -89,7 +89,7 @@ fn find(
     let var = |name: &String| watch.vars.get(name).or_else(|| source.profile.vars.get(name));
     let is_same = job.vars.iter().all(|(name, value)| var(name) == Some(value));
     // Registered again while its job was fetched: what is known is of the run before.
-    Ok((is_same && !watch.again).then_some(*watch))
+    Ok((is_same && !watch.rewatch).then_some(*watch))
 }
 
 /// The last look, no older than `max_age`, if it was made with the key that the source has now.
@@ -117,7 +117,7 @@ async fn ended(state: &AppState, watcher: &SourceState, watch: Watch) -> Result<
 }
 
 fn may_tell(watcher: &SourceState, watch: &Watch) -> bool {
-    let known = watch.current_end().is_some_and(|end| end.outcome != Outcome::Lost && !end.refused);
+    let known = watch.current_completion().is_some_and(|end| end.outcome != Outcome::Lost && !end.refused);
     known && watch.key.is_some() && watch.key == watcher.source.key_fingerprint()
 }
 
@@ -125,10 +125,10 @@ fn may_tell(watcher: &SourceState, watch: &Watch) -> bool {
 async fn stored(state: &AppState, watcher: &SourceState, watch: Watch) -> Result<Option<Response>, Problem> {
     let settled = state.waiters.wait(watch.number);
     let mut watch = watch;
-    if watch.stage == Stage::Fetching {
+    if watch.stage == WatchStage::Fetching {
         // Read again after arming, so that nothing is missed in between.
         let is_fetching =
-            |watch: &Option<Watch>| matches!(watch, Some(watch) if watch.stage == Stage::Fetching);
+            |watch: &Option<Watch>| matches!(watch, Some(watch) if watch.stage == WatchStage::Fetching);
         let mut now = state.store.watch(watch.number)?;
         if is_fetching(&now) && timeout(MAX_HOLD, settled).await.is_ok() {
             now = state.store.watch(watch.number)?;
@@ -137,10 +137,10 @@ async fn stored(state: &AppState, watcher: &SourceState, watch: Watch) -> Result
         watch = now;
     }
     let is_whole = watcher.source.profile.result_at.is_empty();
-    if watch.stage != Stage::Ended || !is_whole || !may_tell(watcher, &watch) {
+    if watch.stage != WatchStage::Finished || !is_whole || !may_tell(watcher, &watch) {
         return Ok(None);
     }
-    let Some((end, job)) = watch.end.as_ref().and_then(|end| Some((end, end.job.as_ref()?))) else {
+    let Some((end, job)) = watch.completion.as_ref().and_then(|end| Some((end, end.job.as_ref()?))) else {
         return Ok(None);
     };
     // A file that is gone is the source's to answer for.

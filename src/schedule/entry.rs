@@ -93,7 +93,7 @@ pub struct Track {
 impl Track {
     /// What the record of a watch tells.
     pub(super) fn new(watch: &Watch, stamps: &Stamps, kind: Arc<Key>) -> Self {
-        let again = watch.end.is_some();
+        let again = watch.completion.is_some();
         let made = stamps.made_at.filter(|made| !again && *made <= stamps.updated_at);
         let seen = watch.seen_running.then_some(stamps.updated_at);
         let started = watch.started.as_ref().and_then(|run| run.started_at.as_ref()?.parse().ok().map(Time));

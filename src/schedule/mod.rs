@@ -50,13 +50,13 @@ use self::{
 };
 use crate::{
     model::status_answer::StatusAnswer,
-    store::{Stage, Watch},
+    store::{Watch, WatchStage},
     util::{budget::Budget, due_queue::DueQueue, units::Time},
 };
 
 /// Watches that one call asks where they stand, at the most.
 const MOST: usize = 1000;
-/// CurveSummary that one call builds, about: it stops when there were so many.
+/// Curves that one call builds, about: it stops when there were so many.
 const MOST_CURVES: usize = 8;
 
 /// What the driver is to do.
@@ -127,9 +127,9 @@ impl Schedule {
     /// The same, with the stamps of the watch by the clock that `wall` tells.
     pub fn add_stamped(&mut self, watch: &Watch, stamps: Stamps, now: Instant, wall: Time) {
         let task = match watch.stage {
-            Stage::Watching => Task::Poll,
-            Stage::Fetching => Task::Fetch,
-            Stage::Ended => return self.remove(watch.number),
+            WatchStage::Watching => Task::Poll,
+            WatchStage::Fetching => Task::Fetch,
+            WatchStage::Finished => return self.remove(watch.number),
         };
         let own = stamps.registered_at.after(self.config.deadline.0);
         let deadline = stamps.deadline.unwrap_or(own);

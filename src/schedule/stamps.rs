@@ -30,7 +30,7 @@ impl Stamps {
     /// The stamps as they are.
     #[must_use]
     pub fn of(watch: &Watch) -> Self {
-        let Watch { registered_at, updated_at, made_at, deadline, .. } = *watch;
+        let Watch { registered_at, updated_at, job_created_at: made_at, deadline, .. } = *watch;
         Self { registered_at, updated_at, made_at, deadline }
     }
 
@@ -76,9 +76,9 @@ mod tests {
         let now = Moment { wall: NOW, steady: NOW, boot: Duration::from_secs(9), awake: Instant::now() };
         let timeline = Timeline::starting(now);
         let of = |registered: Time, deadline_is_fixed| {
-            let mut watch = watch(1, crate::store::Stage::Watching);
+            let mut watch = watch(1, crate::store::WatchStage::Watching);
             (watch.registered_at, watch.updated_at) = (registered, registered);
-            (watch.made_at, watch.deadline) =
+            (watch.job_created_at, watch.deadline) =
                 (Some(registered), Some(registered.after(Duration::from_hours(2))));
             watch.deadline_is_fixed = deadline_is_fixed;
             Stamps::steady(&watch, &timeline, now)

@@ -43,19 +43,19 @@ pub fn listen(state: &Arc<AppState>) {
 fn dispatch(state: &AppState, unrouted: &Unrouted, change: Change) {
     let components = state.read_components();
     match change {
-        Change::Follow(watch) => {
+        Change::WatchOpened(watch) => {
             // A watch whose source is not configured stays in the store.
             let _ = components.follow(&watch);
         }
-        Change::Unfollow { source, watch } => {
+        Change::WatchClosed { source, watch } => {
             if let Some(watcher) = components.watchers.get(&source) {
                 watcher.remove(watch);
             }
         }
-        Change::Settled { watch } => state.waiters.settled(watch),
-        Change::Deliver { sink, key, due, as_of } => components.sinks.schedule(&sink, key, due, as_of),
-        Change::Drop { sink, key } => components.sinks.forget(&sink, key),
-        Change::Unrouted { source, job_id, event_id } => unrouted.made(&source, &job_id, &event_id),
+        Change::WatchSettled { watch } => state.waiters.settled(watch),
+        Change::DeliveryDue { sink, key, due, as_of } => components.sinks.schedule(&sink, key, due, as_of),
+        Change::DeliveryGone { sink, key } => components.sinks.forget(&sink, key),
+        Change::EventUnrouted { source, job_id, event_id } => unrouted.made(&source, &job_id, &event_id),
     }
 }
 

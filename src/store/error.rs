@@ -27,16 +27,6 @@ pub enum StoreError {
     Record(String),
 }
 
-impl From<sled::Error> for StoreError {
-    fn from(error: sled::Error) -> Self {
-        match error {
-            sled::Error::Io(io) => io.into(),
-            sled::Error::Corruption { .. } => Self::Damaged(error.to_string()),
-            other => Self::Unavailable(other.to_string()),
-        }
-    }
-}
-
 impl From<io::Error> for StoreError {
     fn from(error: io::Error) -> Self {
         match error.kind() {

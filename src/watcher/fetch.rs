@@ -11,7 +11,7 @@ use crate::{
         job::{EventType, Outcome},
         status_answer::StatusClass,
     },
-    store::{End, Said, Stage, StoredJob, Watch},
+    store::{Completion, Said, StoredJob, Watch, WatchStage},
     telemetry::{SpanKind, TraceSpan, text},
     upstream::{Failure, JobRef, KnownEnd},
     util::clock,
@@ -47,11 +47,11 @@ impl From<io::Error> for Unfetched {
 pub async fn fetch(state: &SourceState, flight: &Flight) -> Step {
     let number = flight.number;
     let watch = match state.store.watch(number) {
-        Ok(Some(watch)) if watch.stage == Stage::Fetching => watch,
+        Ok(Some(watch)) if watch.stage == WatchStage::Fetching => watch,
         Ok(_) => return Step::Moved,
         Err(_) => return Step::Again,
     };
-    let Some(end) = watch.ending.clone() else { return Step::Moved };
+    let Some(end) = watch.pending_completion.clone() else { return Step::Moved };
     let begun = clock::now();
     let result = obtain(state, flight, &watch, &end).await;
     flight.arrived();
@@ -107,7 +107,7 @@ pub async fn fetch(state: &SourceState, flight: &Flight) -> Step {
 struct Fetched {
     job: StoredJob,
     /// Its end, as it said itself.
-    end: End,
+    end: Completion,
     said: Option<Said>,
 }
 
@@ -115,7 +115,7 @@ async fn obtain(
     state: &SourceState,
     flight: &Flight,
     watch: &Watch,
-    end: &End,
+    end: &Completion,
 ) -> Result<Fetched, Unfetched> {
     let (spool, source) = (state.store.spool(), &state.source);
     // A process that was killed between storing the body and recording it left it whole. What is not JSON is asked for
@@ -155,7 +155,7 @@ async fn obtain(
     };
     let said = own.or(said);
     let end = said.as_ref().map_or_else(|| end.clone(), |said| end.clone().said_by(watch, said));
-    if let Some(known) = watch.end.as_deref().filter(|known| known.event_id == end.event_id)
+    if let Some(known) = watch.completion.as_deref().filter(|known| known.event_id == end.event_id)
         && let Some(job) = known.job.clone()
     {
         // This end was told already, with the body that is stored.
@@ -170,7 +170,7 @@ async fn obtain(
     Ok(Fetched { job, end, said })
 }
 
-fn known(end: &End) -> KnownEnd {
+fn known(end: &Completion) -> KnownEnd {
     match (end.outcome, end.refused) {
         (_, true) => KnownEnd::Refused,
         (Outcome::Completed, false) => KnownEnd::Completed,
@@ -183,7 +183,7 @@ fn known(end: &End) -> KnownEnd {
 async fn place(
     state: &SourceState,
     watch: &Watch,
-    end: &End,
+    end: &Completion,
 ) -> Result<(Option<String>, Option<Said>), Unfetched> {
     let is_named = end.result.is_some() && !end.refused;
     let is_absent = |place: &Option<String>, outcome| {
@@ -204,7 +204,7 @@ async fn place(
 }
 
 /// Whether the result of a job may still be on its way.
-fn is_early(state: &SourceState, end: &End) -> bool {
+fn is_early(state: &SourceState, end: &Completion) -> bool {
     clock::now() < end.noticed_at.after(state.source.config.result_grace.0)
 }
 

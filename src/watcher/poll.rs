@@ -5,7 +5,7 @@ use crate::{
         job::{JobId, Outcome},
         status_answer::{StatusAnswer, StatusClass},
     },
-    store::{Ended, Watch},
+    store::{Finished, Watch},
     upstream::{Failure, JobRef, StatusBody},
     util::clock::{self, Moment},
     watcher::{Flight, SourceState, Step},
@@ -153,7 +153,7 @@ async fn end(
     let finished = matches!(outcome, Outcome::Completed | Outcome::Failed);
     // Once the end is recorded, the entry is that of a fetch.
     let pending = state.schedule().pending_completion(number, finished);
-    if let Ended::Fetch(_) = state.store.end(number, outcome, answer, polls, clocks.wall).await {
+    if let Finished::Fetch(_) = state.store.end(number, outcome, answer, polls, clocks.wall).await {
         if let Some(ended_at) = answer.by_steady_clock(answer.ended_at) {
             state.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());
         }

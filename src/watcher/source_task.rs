@@ -20,7 +20,7 @@ use crate::{
     model::job::{EventType, JobId, Outcome},
     routing::Routing,
     schedule::{HealthState, Next, Schedule, SourceSign, Stamps, Task},
-    store::{Stage, Store, Watch},
+    store::{Store, Watch, WatchStage},
     telemetry::{SpanKind, TraceSpan, number, text},
     upstream::{Failure, NO_STATUS, Source},
     util::{clock, due_queue::wait_until, process, waiters::Waiters},
@@ -381,7 +381,7 @@ impl SourceState {
         let polls = self.schedule().entry(number).map_or(0, |(entry, _)| entry.polls);
         self.store.lose(number, reason, polls, self.route(), clock::now()).await;
         if let Ok(Some(watch)) = self.store.watch(number)
-            && watch.stage == Stage::Ended
+            && watch.stage == WatchStage::Finished
         {
             self.count(EventType::Ended(Outcome::Lost));
             self.record(&watch, Outcome::Lost, polls);

@@ -21,7 +21,7 @@ use crate::{
         queue::retry::{defer, next_attempt},
     },
     model::delivery::ErrorClass,
-    store::Verdict,
+    store::AttemptVerdict,
     util::units::Time,
 };
 
@@ -71,7 +71,7 @@ pub enum SinkSignal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The next step of the delivery.
-    pub next: Verdict,
+    pub next: AttemptVerdict,
     /// What it says about the sink.
     pub signal: SinkSignal,
 }
@@ -89,10 +89,12 @@ pub fn decide(
 ) -> Decision {
     let ours = matches!(outcome.error_class, Some(ErrorClass::Payload | ErrorClass::Internal));
     match &outcome.result {
-        AttemptResult::Delivered => return Decision { next: Verdict::Delivered, signal: SinkSignal::Works },
+        AttemptResult::Delivered => {
+            return Decision { next: AttemptVerdict::Delivered, signal: SinkSignal::Works };
+        }
         AttemptResult::FailedForGood { reason } => {
             let signal = if ours { SinkSignal::Nothing } else { SinkSignal::Refuses };
-            return Decision { next: Verdict::Dead(reason.clone()), signal };
+            return Decision { next: AttemptVerdict::Dead(reason.clone()), signal };
         }
         AttemptResult::Failed { .. } => {}
     }
@@ -112,11 +114,14 @@ pub fn decide(
     let spares = history.spared_for < MAX_SPARED_FOR
         && (limited || (overload && taking && history.spared < MAX_SPARED));
     let next = if spares {
-        Verdict::PutOff(defer(retry, history.spared, asked, now, random))
+        AttemptVerdict::Defer(defer(retry, history.spared, asked, now, random))
     } else {
         let error = outcome.error.as_deref().unwrap_or("it failed");
         let next = next_attempt(retry, history.step.saturating_add(1), asked, now, random);
-        next.map_or_else(|| Verdict::Dead(format!("the last attempt failed: {error}")), Verdict::Retry)
+        next.map_or_else(
+            || AttemptVerdict::Dead(format!("the last attempt failed: {error}")),
+            AttemptVerdict::Retry,
+        )
     };
     Decision { next, signal }
 }
@@ -163,12 +168,18 @@ mod tests {
         let weary = History { spared: MAX_SPARED, ..FIRST };
         let long = History { spared_for: MAX_SPARED_FOR, ..FIRST };
         let own = History { spared: OWN_OVERLOAD, ..PASSED };
-        let ended = || Verdict::Dead("the last attempt failed: answered 422".to_owned());
-        let retry_in = |seconds| Verdict::Retry(after(seconds));
-        let defer = |seconds| Verdict::PutOff(after(seconds));
-        let gone = Verdict::Dead("gone".to_owned());
+        let ended = || AttemptVerdict::Dead("the last attempt failed: answered 422".to_owned());
+        let retry_in = |seconds| AttemptVerdict::Retry(after(seconds));
+        let defer = |seconds| AttemptVerdict::Defer(after(seconds));
+        let gone = AttemptVerdict::Dead("gone".to_owned());
         let table = [
-            (AttemptOutcome::delivered(Duration::ZERO), FIRST, false, Verdict::Delivered, SinkSignal::Works),
+            (
+                AttemptOutcome::delivered(Duration::ZERO),
+                FIRST,
+                false,
+                AttemptVerdict::Delivered,
+                SinkSignal::Works,
+            ),
             // The event's own failures, whatever the others do.
             (answered(400, None), FIRST, false, retry_in(10), SinkSignal::Refuses),
             (answered(409, None), FIRST, true, retry_in(10), SinkSignal::Refuses),
@@ -215,7 +226,7 @@ mod tests {
                 AttemptOutcome::unreadable("lost"),
                 FIRST,
                 false,
-                Verdict::Dead("lost".to_owned()),
+                AttemptVerdict::Dead("lost".to_owned()),
                 SinkSignal::Nothing,
             ),
             (broken(ErrorClass::Internal), PASSED, true, retry_in(10), SinkSignal::Nothing),
@@ -235,14 +246,16 @@ mod tests {
                 attempts += 1;
                 assert!(attempts < 100_000, "{outcome:?}");
                 match decide(&outcome, history, true, &retry, now, 0.5).next {
-                    Verdict::PutOff(at) => {
+                    AttemptVerdict::Defer(at) => {
                         history.spared += 1;
                         history.spared_for += at.since(now);
                         now = at;
                     }
-                    Verdict::Retry(at) => (history.step, history.spared, now) = (history.step + 1, 0, at),
-                    Verdict::Dead(_) => break,
-                    Verdict::Delivered => panic!("{outcome:?}"),
+                    AttemptVerdict::Retry(at) => {
+                        (history.step, history.spared, now) = (history.step + 1, 0, at);
+                    }
+                    AttemptVerdict::Dead(_) => break,
+                    AttemptVerdict::Delivered => panic!("{outcome:?}"),
                 }
             }
             assert_eq!(history.step, 3, "every step was an attempt");

@@ -16,7 +16,7 @@ use crate::{
         },
     },
     model::delivery::ErrorClass,
-    store::Verdict,
+    store::AttemptVerdict,
     util::units::Time,
 };
 
@@ -120,19 +120,19 @@ fn deliver_refused(
         queue.record(key, decision.signal, attempt.asked(), at, 0.5);
         outcome.refused += usize::from(status == 503);
         let again = match decision.next {
-            Verdict::Retry(at) => {
+            AttemptVerdict::Retry(at) => {
                 (known.step, known.spared) = (known.step + 1, 0);
                 Some(at)
             }
-            Verdict::PutOff(at) => {
+            AttemptVerdict::Defer(at) => {
                 known.spared += 1;
                 Some(at)
             }
-            Verdict::Dead(_) => {
+            AttemptVerdict::Dead(_) => {
                 outcome.dead += 1;
                 None
             }
-            Verdict::Delivered => None,
+            AttemptVerdict::Delivered => None,
         };
         queue.finish(key, again.map(|at| start + at.since(wall)), start + now);
     }

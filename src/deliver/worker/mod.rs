@@ -44,7 +44,7 @@ use crate::{
         delivery::{DeliveryAttempt, DeliveryState, WaitsFor},
         sink::{SinkState, SinkStatus},
     },
-    store::{AttemptDone, Delivery, DeliveryKey, Event, News, Store, StoreError, Verdict},
+    store::{AttemptDone, AttemptVerdict, Delivery, DeliveryKey, Event, News, Store, StoreError},
     telemetry::SpanKind,
     util::{clock, due_queue::wait_until, panic::panic_text, units::Time},
 };
@@ -274,9 +274,9 @@ impl SinkWorker {
             .spans
             .record(&trace, SpanKind::Client, || attempt_span(&delivery, &outcome, span, begun, now));
         // A delivery that somebody asked for again says nothing about how long it took.
-        if self.conclude(key, &delivery, &outcome, begun).await == Verdict::Delivered
+        if self.conclude(key, &delivery, &outcome, begun).await == AttemptVerdict::Delivered
             && delivery.generation == 0
-            && let News::End(_) = event.news
+            && let News::Completion(_) = event.news
         {
             let delay = now.since(ended_at(&event, &delivery)).as_secs_f64();
             self.metrics.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
@@ -292,7 +292,7 @@ impl SinkWorker {
         delivery: &Delivery,
         outcome: &AttemptOutcome,
         begun: Time,
-    ) -> Verdict {
+    ) -> AttemptVerdict {
         let now = clock::now();
         let host = self.backlog().callbacks().and_then(|origins| origins.host(key));
         let verdict = self.judge(key, delivery, outcome, host.as_deref(), now);
@@ -349,7 +349,7 @@ impl SinkWorker {
         outcome: &AttemptOutcome,
         host: Option<&str>,
         wall: Time,
-    ) -> Verdict {
+    ) -> AttemptVerdict {
         let now = Instant::now();
         let mut backlog = self.backlog();
         let judge = |queue: &mut Queue| {
@@ -366,7 +366,7 @@ impl SinkWorker {
         };
         // A callback that was forgotten meanwhile has no queue, and no delivery that its verdict could change.
         let judged = backlog.with(key, judge);
-        let Some((next, signal, change)) = judged else { return Verdict::PutOff(wall) };
+        let Some((next, signal, change)) = judged else { return AttemptVerdict::Defer(wall) };
         if let Some(origins) = backlog.callbacks() {
             origins.record(key, signal, outcome.error.as_deref());
         }
@@ -397,7 +397,7 @@ impl SinkWorker {
         &self,
         delivery: &Delivery,
         outcome: &AttemptOutcome,
-        verdict: &Verdict,
+        verdict: &AttemptVerdict,
         host: Option<&str>,
         now: Time,
     ) {
@@ -406,13 +406,13 @@ impl SinkWorker {
         let error = outcome.error.as_deref().unwrap_or_default();
         let result = self.stats().count(verdict, error, now);
         match verdict {
-            Verdict::Delivered => {
+            AttemptVerdict::Delivered => {
                 tracing::debug!(sink, host, source, %job_id, event_id, attempt, "delivered");
             }
-            Verdict::Retry(next) | Verdict::PutOff(next) => {
+            AttemptVerdict::Retry(next) | AttemptVerdict::Defer(next) => {
                 tracing::warn!(sink, host, source, %job_id, event_id, attempt, error, %next, "an attempt to deliver failed");
             }
-            Verdict::Dead(reason) => {
+            AttemptVerdict::Dead(reason) => {
                 tracing::error!(sink, host, source, %job_id, event_id, attempt, reason, "a delivery became a dead letter");
                 self.metrics.dead_letters.with_label_values(&[sink.as_str()]).inc();
             }

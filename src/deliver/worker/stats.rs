@@ -1,6 +1,6 @@
 //! What came of a sink's attempts since the start.
 
-use crate::{model::sink::SinkStatus, store::Verdict, util::units::Time};
+use crate::{model::sink::SinkStatus, store::AttemptVerdict, util::units::Time};
 
 /// Counts, and the last news of a sink.
 #[derive(Clone, Debug, Default)]
@@ -21,15 +21,15 @@ pub struct SinkStats {
 
 impl SinkStats {
     /// Counts an attempt, and returns the word for what it came to.
-    pub fn count(&mut self, verdict: &Verdict, error: &str, now: Time) -> &'static str {
-        if *verdict == Verdict::Delivered {
+    pub fn count(&mut self, verdict: &AttemptVerdict, error: &str, now: Time) -> &'static str {
+        if *verdict == AttemptVerdict::Delivered {
             self.delivered += 1;
             self.last_success_at = Some(now);
             return "delivered";
         }
         self.failed += 1;
         self.last_error = Some(error.to_owned());
-        if matches!(verdict, Verdict::Retry(_) | Verdict::PutOff(_)) {
+        if matches!(verdict, AttemptVerdict::Retry(_) | AttemptVerdict::Defer(_)) {
             return "failed";
         }
         self.dead += 1;

@@ -12,7 +12,7 @@ fn at(days: i64) -> Time {
 async fn a_deadline_waits_for_the_source_when_our_clock_may_be_far_ahead() {
     let start = Instant::now();
     let mut schedule = schedule(start);
-    let mut short = watch(1, Stage::Watching);
+    let mut short = watch(1, WatchStage::Watching);
     short.deadline = Some(at(7));
     schedule.add(&short, start, wall());
     assert!(!schedule.is_overdue(1, at(6), 0), "it has a day");
@@ -42,7 +42,7 @@ async fn what_was_to_be_polled_while_the_machine_slept_is_due() {
             ..PollingConfig::default()
         };
         let mut schedule = Schedule::new(&config, 1000.0, 4, start);
-        schedule.add(&watch(1, Stage::Watching), start, wall());
+        schedule.add(&watch(1, WatchStage::Watching), start, wall());
         assert!(schedule.poll_now(1, start));
         assert_eq!(schedule.next(start, wall()), Next::Run(1));
         schedule.record_running(1, &StatusAnswer::default(), start, wall());

@@ -33,7 +33,7 @@ fn mean_delay(bad: Bad, seed: u64) -> f64 {
     // The good ones have even numbers.
     let step = if bad == Bad::Absent { 2 } else { 1 };
     for number in (0..2 * GOOD).step_by(step) {
-        schedule.add(&watch(number, Stage::Watching), start, wall());
+        schedule.add(&watch(number, WatchStage::Watching), start, wall());
     }
     let mut delays = Vec::new();
     // Requests in flight: when each ends, for which job, and when it was sent.

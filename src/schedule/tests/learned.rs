@@ -25,9 +25,9 @@ fn learned() -> PollingConfig {
 
 /// A watch of a kind that was registered `age` seconds ago and seen at work a second later.
 fn old(number: u64, endpoint: &str, age: u64) -> Watch {
-    let mut watch = watch(number, Stage::Watching);
+    let mut watch = watch(number, WatchStage::Watching);
     watch.registered_at = Time(wall().0 - i64::try_from(age * 1000).unwrap());
-    watch.made_at = Some(watch.registered_at);
+    watch.job_created_at = Some(watch.registered_at);
     watch.updated_at = watch.registered_at.after(Duration::from_secs(1));
     watch.seen_running = true;
     watch.endpoint = Some(endpoint.to_owned());

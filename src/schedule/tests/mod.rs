@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::{model::status_answer::StatusAnswer, util::units::HumanDuration};
 
-pub(super) fn watch(number: u64, stage: Stage) -> Watch {
+pub(super) fn watch(number: u64, stage: WatchStage) -> Watch {
     let json = serde_json::json!({
         "source": "retab", "job_id": format!("job_{number}"), "created_at": "2026-01-01T00:00:00Z",
         "registered_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "stage": stage,
@@ -33,9 +33,9 @@ fn schedule(now: Instant) -> Schedule {
 async fn a_watch_is_looked_at_once_at_a_time_beside_a_fetch() {
     let start = Instant::now();
     let mut schedule = schedule(start);
-    schedule.add(&watch(1, Stage::Watching), start, wall());
+    schedule.add(&watch(1, WatchStage::Watching), start, wall());
     assert_eq!(schedule.next(start, wall()), Next::Wait(Some(start + Duration::from_millis(250))));
-    schedule.add(&watch(2, Stage::Fetching), start, wall());
+    schedule.add(&watch(2, WatchStage::Fetching), start, wall());
     let now = start + Duration::from_secs(1);
     let both: std::collections::BTreeSet<_> =
         [schedule.next(now, wall()), schedule.next(now, wall())].map(|next| format!("{next:?}")).into();
@@ -50,10 +50,10 @@ async fn a_watch_is_looked_at_once_at_a_time_beside_a_fetch() {
 async fn a_poll_that_finds_the_end_leads_to_a_fetch() {
     let start = Instant::now();
     let mut schedule = schedule(start);
-    schedule.add(&watch(1, Stage::Watching), start, wall());
+    schedule.add(&watch(1, WatchStage::Watching), start, wall());
     let now = start + Duration::from_secs(1);
     assert_eq!(schedule.next(now, wall()), Next::Run(1));
-    schedule.add(&watch(1, Stage::Fetching), now, wall());
+    schedule.add(&watch(1, WatchStage::Fetching), now, wall());
     schedule.done(1, Task::Poll, false, now, wall(), 0.0);
     assert_eq!(schedule.entry(1).unwrap().0.task, Task::Fetch);
     assert_eq!(schedule.next(now, wall()), Next::Run(1));
@@ -79,7 +79,7 @@ fn fail(schedule: &mut Schedule, number: u64, task: Task, (now, wall): (Instant,
 async fn a_deadline_that_passes_during_a_pause_is_looked_at_afterwards() {
     let start = Instant::now();
     let mut schedule = schedule(start);
-    let mut short = watch(1, Stage::Watching);
+    let mut short = watch(1, WatchStage::Watching);
     short.deadline = Some(wall().after(Duration::from_secs(5)));
     schedule.add(&short, start, wall());
     let limited = SourceSign::Ill(HealthState::Limited, Some(Duration::from_secs(600)));
@@ -95,7 +95,7 @@ async fn somebody_who_insists_is_heard_during_a_pause() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     for number in 1..4 {
-        schedule.add(&watch(number, Stage::Watching), start, wall());
+        schedule.add(&watch(number, WatchStage::Watching), start, wall());
     }
     let limited = SourceSign::Ill(HealthState::Limited, Some(Duration::from_secs(600)));
     schedule.record_sign(request(1, start), limited, 0.0);
@@ -118,7 +118,7 @@ async fn probes_go_to_different_jobs_in_turn() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     for number in 0..5 {
-        let stage = if number == 3 { Stage::Fetching } else { Stage::Watching };
+        let stage = if number == 3 { WatchStage::Fetching } else { WatchStage::Watching };
         schedule.add(&watch(number, stage), start, wall());
     }
     let mut probed = Vec::new();
@@ -148,9 +148,9 @@ async fn a_doubted_source_is_asked_about_another_job_at_once() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     for number in 0..4 {
-        schedule.add(&watch(number, Stage::Fetching), start, wall());
+        schedule.add(&watch(number, WatchStage::Fetching), start, wall());
     }
-    schedule.add(&watch(9, Stage::Watching), start, wall());
+    schedule.add(&watch(9, WatchStage::Watching), start, wall());
     let refused = SourceSign::Suspect(HealthState::Unauthorized, None);
     for _ in 0..3 {
         let Next::Run(number) = schedule.next(start, wall()) else { panic!("a fetch is due") };
@@ -171,7 +171,7 @@ async fn a_doubted_source_is_asked_about_a_job_that_was_not_polled_just_now() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     for number in 0..4 {
-        schedule.add(&watch(number, Stage::Watching), start, wall());
+        schedule.add(&watch(number, WatchStage::Watching), start, wall());
     }
     let after = |millis| (start + Duration::from_millis(millis), wall().after(Duration::from_millis(millis)));
     let (now, at) = after(1000);
@@ -224,7 +224,7 @@ async fn limits_of_single_jobs_hold_up_no_other() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     for number in 0..100 {
-        schedule.add(&watch(number, Stage::Watching), start, wall());
+        schedule.add(&watch(number, WatchStage::Watching), start, wall());
     }
     let at =
         |seconds: u64| (start + Duration::from_secs(seconds), wall().after(Duration::from_secs(seconds)));
@@ -269,7 +269,7 @@ async fn jobs_that_are_gone_are_missing_too() {
         FailureRowKind::Gone,
         FailureRowKind::Transient,
     ]) {
-        schedule.add(&watch(number, Stage::Watching), start, wall());
+        schedule.add(&watch(number, WatchStage::Watching), start, wall());
         let point = schedule.standpoint(request(number, start), kind, wall()).unwrap();
         assert_eq!(point.missing as u64, (number + 1).min(3), "{kind:?}");
         schedule.record_failure(number, point.history);
@@ -282,7 +282,7 @@ async fn an_end_that_is_none_is_looked_for_at_growing_intervals() {
     let mut schedule = schedule(start);
     let (mut now, mut at) = (start, wall());
     let mut waits = Vec::new();
-    schedule.add(&watch(1, Stage::Watching), now, at);
+    schedule.add(&watch(1, WatchStage::Watching), now, at);
     for _ in 0..12 {
         let Next::Wait(Some(due)) = schedule.next(now, at) else { panic!("a poll will be due") };
         waits.push(due - now);
@@ -290,11 +290,11 @@ async fn an_end_that_is_none_is_looked_for_at_growing_intervals() {
         now = due;
         assert_eq!(schedule.next(now, at), Next::Run(1));
         schedule.record_answer(request(1, now));
-        schedule.add(&watch(1, Stage::Fetching), now, at);
+        schedule.add(&watch(1, WatchStage::Fetching), now, at);
         schedule.done(1, Task::Poll, false, now, at, 0.0);
         assert_eq!(schedule.next(now, at), Next::Run(1));
         schedule.record_answer(request(1, now));
-        schedule.add(&watch(1, Stage::Watching), now, at);
+        schedule.add(&watch(1, WatchStage::Watching), now, at);
         schedule.done(1, Task::Fetch, false, now, at, 0.0);
     }
     assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
@@ -305,7 +305,7 @@ async fn an_end_that_is_none_is_looked_for_at_growing_intervals() {
 async fn failing_jobs_wait_at_growing_intervals_and_take_no_place_of_others() {
     let start = Instant::now();
     let mut schedule = Schedule::new(&backoff(), 1000.0, 4, start);
-    schedule.add(&watch(1, Stage::Watching), start, wall());
+    schedule.add(&watch(1, WatchStage::Watching), start, wall());
     let mut waits = Vec::new();
     let (mut now, mut at) = (start + Duration::from_secs(1), wall());
     for _ in 0..10 {
@@ -327,9 +327,9 @@ async fn slow_fetches_hold_no_place_and_polls_go_on() {
     let start = Instant::now();
     let mut schedule = Schedule::new(&backoff(), 1000.0, 4, start);
     for number in 0..40 {
-        schedule.add(&watch(number, Stage::Fetching), start, wall());
+        schedule.add(&watch(number, WatchStage::Fetching), start, wall());
     }
-    schedule.add(&watch(99, Stage::Watching), start, wall());
+    schedule.add(&watch(99, WatchStage::Watching), start, wall());
     let mut begun = Vec::new();
     let mut cuts = 0;
     for tenth in 0..60 {
@@ -361,7 +361,7 @@ async fn a_look_is_never_later_than_the_deadline() {
     let start = Instant::now();
     let config = PollingConfig { min_interval: HumanDuration::secs(20), ..backoff() };
     let mut schedule = Schedule::new(&config, 10.0, 4, start);
-    let mut short = watch(1, Stage::Watching);
+    let mut short = watch(1, WatchStage::Watching);
     short.deadline = Some(wall().after(Duration::from_secs(5)));
     schedule.add(&short, start, wall());
     assert_eq!(schedule.next(start, wall()), Next::Wait(Some(start + Duration::from_secs(5))));

@@ -29,7 +29,7 @@ async fn what_was_stamped_in_the_period_moves_with_the_clock() {
         let done = bench.finish("done", &[]).await;
         let waiting = bench.finish("waiting", &["app"]).await;
         let key = bench.key(&waiting, "app");
-        bench.store.attempted(key, &attempt(0, at(20), Verdict::Retry(at(3620))), at(20)).await;
+        bench.store.attempted(key, &attempt(0, at(20), AttemptVerdict::Retry(at(3620))), at(20)).await;
         bench.told();
 
         let period = Period { since: at(0), until: at(30) };
@@ -45,7 +45,7 @@ async fn what_was_stamped_in_the_period_moves_with_the_clock() {
         // Put right to an earlier time it waits as long as before; to a later one it is due by the clock that is right.
         let due = if by < 0 { moved(at(3620), by) } else { at(3620) };
         assert_eq!((delivery.next_attempt_at, bench.pending()), (due, vec![("app".to_owned(), key, due)]));
-        assert!(bench.told().contains(&Change::Deliver {
+        assert!(bench.told().contains(&Change::DeliveryDue {
             sink: "app".to_owned(),
             key,
             due,

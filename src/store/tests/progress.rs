@@ -22,7 +22,7 @@ impl Bench {
     /// Ends a run, with no delivery of its end.
     async fn end_run(&self, watch: &Watch, run: u32, now: Time) {
         let ended = self.store.end(watch.number, Outcome::Failed, &seen("failed", run), 1, now).await;
-        let Ended::Fetch(watch) = ended else { panic!("run {run}: {ended:?}") };
+        let Finished::Fetch(watch) = ended else { panic!("run {run}: {ended:?}") };
         self.fan_out(&watch, &[], now).await;
     }
 }
@@ -38,7 +38,7 @@ async fn a_change_of_status_and_the_start_of_work_are_news() {
     assert_eq!(bench.told().len(), 2, "both deliveries are due");
     assert!(bench.look(&watch, &at_work(1), at(4)).await.is_empty(), "the step done twice makes nothing");
     let watch = bench.read(watch.number);
-    let [first, started, last] = watch.progress[..] else { panic!("{watch:?}") };
+    let [first, started, last] = watch.progress_events[..] else { panic!("{watch:?}") };
     let News::Progress(step) = bench.news(started) else { panic!("progress") };
     assert_eq!((step.status.as_str(), step.noticed_at), ("in_progress", at(3)));
     let event = bench.store.event(started).unwrap().unwrap();
@@ -47,7 +47,7 @@ async fn a_change_of_status_and_the_start_of_work_are_news() {
     let mut ids: Vec<_> = [first, started, last].map(|event| bench.news(event).event_id().to_owned()).into();
     ids.dedup();
     assert_eq!(ids.len(), 3, "{ids:?}");
-    assert_eq!((watch.phase(), watch.pending, watch.events.len()), (Phase::Watching, 3, 0));
+    assert_eq!((watch.phase(), watch.pending, watch.end_events.len()), (Phase::Watching, 3, 0));
     assert_eq!(bench.store.deliveries_of(&watch).unwrap().len(), 3);
 }
 
@@ -58,7 +58,10 @@ async fn nothing_is_made_that_goes_nowhere() {
     bench.store.observe(watch.number, &seen("queued", 1), 1, to(&[]), at(1)).await;
     assert!(bench.store.observe(watch.number, &at_work(1), 2, to(&[]), at(2)).await.is_empty());
     let watch = bench.read(watch.number);
-    assert_eq!((watch.status.as_deref(), watch.progress.len(), watch.steps), (Some("in_progress"), 0, 0));
+    assert_eq!(
+        (watch.status.as_deref(), watch.progress_events.len(), watch.progress_count),
+        (Some("in_progress"), 0, 0)
+    );
 }
 
 #[tokio::test]
@@ -93,18 +96,18 @@ async fn progress_counts_for_where_its_own_run_stands() {
     bench.end_run(&watch, 1, at(2)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Delivering, "its start is still to be delivered");
     let key = bench.pending()[0].1;
-    let dead = attempt(0, at(3), Verdict::Dead("no".to_owned()));
+    let dead = attempt(0, at(3), AttemptVerdict::Dead("no".to_owned()));
     bench.store.attempted(key, &dead, at(3)).await;
     let settled = bench.read(watch.number);
-    assert_eq!((settled.phase(), settled.dead, settled.dead_since), (Phase::Dead, 1, 0));
-    assert_eq!(settled.end.as_ref().unwrap().noticed_at, at(2), "the end is the end");
+    assert_eq!((settled.phase(), settled.dead, settled.dead_current_run), (Phase::Dead, 1, 0));
+    assert_eq!(settled.completion.as_ref().unwrap().noticed_at, at(2), "the end is the end");
     // A later run leaves it behind, and a redelivery of it no longer matters.
     bench.watch("job_1").await;
     bench.end_run(&watch, 2, at(4)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Done);
     bench.store.redeliver(vec![key], at(5)).await.unwrap();
     assert_eq!(bench.read(watch.number).phase(), Phase::Delivering);
-    let again = nth(2, attempt(1, at(6), Verdict::Dead("no".to_owned())));
+    let again = nth(2, attempt(1, at(6), AttemptVerdict::Dead("no".to_owned())));
     bench.store.attempted(key, &again, at(6)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Done);
 }
@@ -115,12 +118,12 @@ async fn dead_progress_before_the_end_is_told_at_the_end() {
     let watch = bench.watch("job_1").await;
     bench.look(&watch, &at_work(1), at(1)).await;
     let key = bench.pending()[0].1;
-    bench.store.attempted(key, &attempt(0, at(2), Verdict::Dead("no".to_owned())), at(2)).await;
-    assert_eq!(bench.read(watch.number).dead_since, 1);
+    bench.store.attempted(key, &attempt(0, at(2), AttemptVerdict::Dead("no".to_owned())), at(2)).await;
+    assert_eq!(bench.read(watch.number).dead_current_run, 1);
     bench.end_run(&watch, 1, at(3)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Dead);
     bench.store.redeliver(vec![key], at(4)).await.unwrap();
-    bench.store.attempted(key, &nth(2, attempt(1, at(5), Verdict::Delivered)), at(5)).await;
+    bench.store.attempted(key, &nth(2, attempt(1, at(5), AttemptVerdict::Delivered)), at(5)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Done);
 }
 
@@ -129,29 +132,30 @@ async fn much_progress_pushes_out_no_end_and_no_dead_letter() {
     let bench = Bench::new();
     let end = bench.finish("job_1", &["app"]).await;
     let dead_end = bench.key(&end, "app");
-    bench.store.attempted(dead_end, &attempt(0, at(12), Verdict::Dead("no".to_owned())), at(12)).await;
+    bench.store.attempted(dead_end, &attempt(0, at(12), AttemptVerdict::Dead("no".to_owned())), at(12)).await;
     let watch = bench.watch("job_1").await;
     let mut dead_step = None;
     for turn in 0..60 {
         let word = seen(if turn % 2 == 0 { "queued" } else { "paused" }, 2);
         bench.look(&watch, &word, at(20 + turn)).await;
         let key = bench.pending()[0].1;
-        let verdict = if turn == 0 { Verdict::Dead("no".to_owned()) } else { Verdict::Delivered };
+        let verdict =
+            if turn == 0 { AttemptVerdict::Dead("no".to_owned()) } else { AttemptVerdict::Delivered };
         bench.store.attempted(key, &attempt(0, at(20 + turn), verdict), at(20 + turn)).await;
         dead_step = dead_step.or(Some(key));
     }
     let watch = bench.read(watch.number);
-    assert!(watch.progress.len() <= 18, "{} are kept", watch.progress.len());
+    assert!(watch.progress_events.len() <= 18, "{} are kept", watch.progress_events.len());
     for key in [dead_end, dead_step.unwrap()] {
         assert_eq!(bench.store.delivery(key).unwrap().unwrap().state, DeliveryState::Dead);
     }
-    assert_eq!(watch.events, end.events);
+    assert_eq!(watch.end_events, end.end_events);
     // Undelivered, it is bounded as well.
     for turn in 0..300 {
         bench.look(&watch, &seen(if turn % 2 == 0 { "queued" } else { "paused" }, 2), at(100 + turn)).await;
     }
     let watch = bench.read(watch.number);
-    assert_eq!(watch.progress.len(), 256);
+    assert_eq!(watch.progress_events.len(), 256);
     let numbers = watch.all_events();
     assert!(bench.store.remove("retab", &watch.job_id).await.unwrap());
     assert!(numbers.iter().all(|number| bench.store.event(*number).unwrap().is_none()));

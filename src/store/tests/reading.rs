@@ -7,7 +7,7 @@ use crate::model::{delivery::DeliveryState, job::Phase};
 fn walk(store: &Store, filter: &WatchFilter, limit: usize) -> (Vec<String>, usize) {
     let (mut names, mut pages, mut cursor) = (Vec::new(), 0, None);
     loop {
-        let page = store.watches(filter, cursor.as_deref(), limit).unwrap();
+        let page = store.watches(filter, cursor, limit).unwrap();
         assert!(page.entries.len() <= limit);
         names.extend(page.entries.into_iter().map(|watch| watch.job_id.to_string()));
         pages += 1;
@@ -43,7 +43,7 @@ async fn a_walk_misses_nothing_when_records_come_and_go_meanwhile() {
     bench.watch("later").await;
     // The very record that the cursor names goes away.
     assert!(bench.store.remove("retab", &first.entries[1].job_id).await.unwrap());
-    let rest = bench.store.watches(&WatchFilter::default(), first.next.as_deref(), 100).unwrap();
+    let rest = bench.store.watches(&WatchFilter::default(), first.next, 100).unwrap();
     let names: Vec<&str> = rest.entries.iter().map(|watch| watch.job_id.as_str()).collect();
     assert_eq!(names, ["job_3", "job_2", "job_1", "job_0"]);
 }
@@ -80,13 +80,13 @@ async fn every_filter_of_deliveries_holds_on_either_index() {
     let bench = Bench::new();
     for (n, job) in ["one", "two", "three"].into_iter().enumerate() {
         let watch = bench.finish(job, &["app", "disk"]).await;
-        let verdict = if n == 0 { Verdict::Dead("no".to_owned()) } else { Verdict::Delivered };
+        let verdict = if n == 0 { AttemptVerdict::Dead("no".to_owned()) } else { AttemptVerdict::Delivered };
         bench.store.attempted(bench.key(&watch, "disk"), &attempt(0, at(12), verdict), at(12)).await;
     }
     let names = |filter: &DeliveryFilter, limit: usize| {
         let (mut names, mut cursor) = (Vec::new(), None);
         loop {
-            let page = bench.store.deliveries(filter, cursor.as_deref(), limit).unwrap();
+            let page = bench.store.deliveries(filter, cursor, limit).unwrap();
             names.extend(page.entries.into_iter().map(|(_, one)| format!("{} {}", one.job_id, one.sink)));
             cursor = page.next;
             if cursor.is_none() {
@@ -114,8 +114,7 @@ async fn every_filter_of_deliveries_holds_on_either_index() {
 async fn an_invented_cursor_finds_less_and_breaks_nothing() {
     let bench = Bench::new();
     bench.watch("job_1").await;
-    let with = |cursor: &[u8]| bench.store.watches(&WatchFilter::default(), Some(cursor), 10).unwrap();
-    assert_eq!(with(&[]).entries.len(), 0);
-    assert_eq!(with(&[0xff; 300]).entries.len(), 1);
-    assert_eq!(with(&[0]).entries.len(), 0);
+    let with = |cursor| bench.store.watches(&WatchFilter::default(), Some(cursor), 10).unwrap();
+    assert_eq!(with(0).entries.len(), 0);
+    assert_eq!(with(u64::MAX).entries.len(), 1);
 }

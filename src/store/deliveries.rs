@@ -1,0 +1,280 @@
+//! Deliveries: recorded, restarted, dropped, moved, and listed.
+
+use super::{
+    AttemptDone, Delivery, DeliveryKey, FileMark, Handed, Listing, Store, StoreError, Watch,
+    records::{Selection, passed_over},
+    rules::{backlog, delivery, each},
+    watches::page,
+};
+use crate::{
+    model::{delivery::DeliveryState, job::EventType},
+    util::units::Time,
+};
+
+/// Which deliveries to list.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Only this state.
+    pub state: Option<DeliveryState>,
+    /// Only this sink.
+    pub sink: Option<String>,
+    /// Only this source.
+    pub source: Option<String>,
+    /// Only this job.
+    pub job_id: Option<String>,
+    /// Only those made then or later.
+    pub since: Option<Time>,
+    /// Only those made before then.
+    pub until: Option<Time>,
+    /// `since` and `until` go by the time at which a delivery was settled, where it is.
+    pub by_end: bool,
+}
+
+impl DeliveryFilter {
+    fn time(&self, delivery: &Delivery) -> Time {
+        let settled = delivery.state != DeliveryState::Pending;
+        if self.by_end && settled { delivery.updated_at } else { delivery.created_at }
+    }
+
+    fn takes(&self, delivery: &Delivery) -> bool {
+        self.state.is_none_or(|state| state == delivery.state)
+            && self.sink.as_ref().is_none_or(|sink| *sink == delivery.sink)
+            && self.source.as_ref().is_none_or(|source| *source == delivery.source)
+            && self.job_id.as_ref().is_none_or(|job| job == delivery.job_id.as_str())
+            && self.since.is_none_or(|since| self.time(delivery) >= since)
+            && self.until.is_none_or(|until| self.time(delivery) < until)
+    }
+
+    fn selection(&self) -> Selection {
+        if self.state == Some(DeliveryState::Pending) { Selection::Open } else { Selection::All }
+    }
+}
+
+/// The writer of a file, as far as deliveries tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A delivery of the same job to the same sink, of the same event or an earlier one.
+    Same,
+    /// A delivery of the same job to another sink, or of a later event.
+    Other,
+    /// No delivery that is known.
+    Unknown,
+}
+
+/// What sinks and operators record.
+impl Store {
+    /// Records an attempt and what follows from it, in one write.
+    pub async fn attempted(&self, key: DeliveryKey, done: &AttemptDone, now: Time) {
+        self.write_until_durable(|| {
+            let done = done.clone();
+            move |txn| delivery::record_attempt(txn, key, done, now)
+        })
+        .await;
+    }
+
+    /// Records that a delivery is about to give the file `made` its name. Of those that it recorded before, the ones that are
+    /// `present` stay recorded.
+    ///
+    /// # Errors
+    /// When it could not be stored; the file must not get its name then.
+    pub async fn name_file(
+        &self,
+        key: DeliveryKey,
+        made: FileMark,
+        present: Vec<FileMark>,
+    ) -> Result<(), StoreError> {
+        self.write(move |txn| delivery::record_file(txn, key, made, &present)).await
+    }
+
+    /// Sends deliveries again: same event, fresh schedule. Returns how many there were.
+    ///
+    /// # Errors
+    /// When it could not be stored; none is sent again then.
+    pub async fn redeliver(&self, keys: Vec<DeliveryKey>, now: Time) -> Result<u64, StoreError> {
+        self.write(move |txn| each(txn, keys, |txn, key| delivery::restart(txn, key, now))).await
+    }
+
+    /// Drops these deliveries as far as they are pending at `sink`. Their events stay. Returns how many there were.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn drop_pending(
+        &self,
+        sink: &str,
+        keys: Vec<DeliveryKey>,
+        now: Time,
+    ) -> Result<u64, StoreError> {
+        let sink = sink.to_owned();
+        self.write(move |txn| each(txn, keys, |txn, key| backlog::drop_pending(txn, key, &sink, now))).await
+    }
+
+    /// Moves these deliveries, as far as they are pending at `from`, to the sink `to`, with a fresh schedule. Those
+    /// of types that `takes` refuses stay.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn move_pending(
+        &self,
+        from: &str,
+        to: &str,
+        keys: Vec<DeliveryKey>,
+        takes: impl Fn(EventType) -> bool + Send + 'static,
+        now: Time,
+    ) -> Result<Handed, StoreError> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.write(move |txn| {
+            let mut handed = Handed::default();
+            for key in keys {
+                let one = backlog::move_pending(txn, key, (&from, &to), &takes, now)?;
+                handed.moved += one.moved;
+                handed.existing += one.existing;
+                txn.end_operation()?;
+            }
+            Ok(handed)
+        })
+        .await
+    }
+}
+
+/// Reads.
+impl Store {
+    /// Returns one delivery; `None` also when its record cannot be read.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        self.read(|records| passed_over(records.delivery(key)))
+    }
+
+    /// Returns one delivery.
+    ///
+    /// # Errors
+    /// When the store cannot be read, and [`StoreError::Record`] when this delivery alone cannot.
+    pub fn find_delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        self.read(|records| records.delivery(key))
+    }
+
+    /// Returns the deliveries of the last run that ended and of the current one, and those of earlier ones that are
+    /// still pending.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn deliveries_of(&self, watch: &Watch) -> Result<Vec<(DeliveryKey, Delivery)>, StoreError> {
+        self.read(|records| {
+            let mut deliveries = Vec::new();
+            for event in watch.all_events() {
+                for entry in records.deliveries(event) {
+                    let (key, Some(delivery)) = entry? else { continue };
+                    if watch.is_recent(event) || delivery.state == DeliveryState::Pending {
+                        deliveries.push((key, delivery));
+                    }
+                }
+            }
+            Ok(deliveries)
+        })
+    }
+
+    /// Returns a page of deliveries, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn deliveries(
+        &self,
+        filter: &DeliveryFilter,
+        cursor: Option<DeliveryKey>,
+        limit: usize,
+    ) -> Result<Listing<(DeliveryKey, Delivery), DeliveryKey>, StoreError> {
+        self.read(|records| {
+            page(records.deliveries_before(filter.selection(), cursor), limit, |key, delivery| {
+                Ok(delivery.filter(|delivery| filter.takes(delivery)).map(|delivery| (key, delivery)))
+            })
+        })
+    }
+
+    /// Returns at most `limit` pending deliveries to `sink` behind `after`, oldest event first, of the events up to
+    /// number `until`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn pending_of(
+        &self,
+        sink: &str,
+        after: Option<DeliveryKey>,
+        until: u64,
+        limit: usize,
+    ) -> Result<Vec<DeliveryKey>, StoreError> {
+        self.read(|records| {
+            let of_sink = records.all_pending(after, until).filter_map(|entry| match entry {
+                Ok((key, pending)) => (pending.sink == sink).then_some(Ok(key)),
+                Err(error) => Some(Err(error)),
+            });
+            of_sink.take(limit).collect()
+        })
+    }
+
+    /// Returns the first pending delivery to `sink` among all events of a watch, its progress included, and the time at
+    /// which it is due. With `before`, among the events before that one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn first_pending(
+        &self,
+        watch: u64,
+        sink: &str,
+        before: Option<u64>,
+    ) -> Result<Option<(DeliveryKey, Time)>, StoreError> {
+        self.read(|records| {
+            let Some(watch) = passed_over(records.watch(watch))? else { return Ok(None) };
+            let events = watch.all_events().into_iter();
+            for event in events.take_while(|event| before.is_none_or(|before| *event < before)) {
+                for entry in records.pending_of(event) {
+                    let (key, pending) = entry?;
+                    if pending.sink == sink {
+                        return Ok(Some((key, pending.due)));
+                    }
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Calls `each` with every pending delivery: its sink, its key and when it is due.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn each_pending(&self, mut each: impl FnMut(&str, DeliveryKey, Time)) -> Result<(), StoreError> {
+        self.read(|records| {
+            for entry in records.all_pending(None, u64::MAX) {
+                let (key, pending) = entry?;
+                each(&pending.sink, key, pending.due);
+            }
+            Ok(())
+        })
+    }
+
+    /// Returns who of a watch wrote `file`, for the delivery `key` to `sink`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn owner_of_file(
+        &self,
+        watch: u64,
+        (key, sink): (DeliveryKey, &str),
+        file: FileMark,
+    ) -> Result<Owner, StoreError> {
+        self.read(|records| {
+            let Some(watch) = passed_over(records.watch(watch))? else { return Ok(Owner::Unknown) };
+            for event in watch.all_events() {
+                for entry in records.deliveries(event) {
+                    // One that cannot be read tells of no file.
+                    let Some(delivery) = entry?.1 else { continue };
+                    if delivery.files.contains(&file) {
+                        let is_same = delivery.sink == sink && event <= key.event;
+                        return Ok(if is_same { Owner::Same } else { Owner::Other });
+                    }
+                }
+            }
+            Ok(Owner::Unknown)
+        })
+    }
+}

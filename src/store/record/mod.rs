@@ -1,0 +1,18 @@
+//! What is stored: watches, events and deliveries.
+
+mod completion;
+mod delivery;
+mod event;
+mod key;
+mod watch;
+
+pub use completion::{Completion, Said, StoredJob};
+pub use delivery::{AttemptVerdict, Delivery, FileMark};
+pub use event::{Event, News, ProgressStep};
+pub use key::DeliveryKey;
+pub use watch::{Callback, Watch, WatchStage};
+
+/// Records are many and most of their fields are at their default most of the time: those are not written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,0 +1,69 @@
+//! What an operation writes, and what it tells.
+
+use std::collections::BTreeMap;
+
+use super::{JobEntry, JobKey, Pending};
+use crate::{
+    store::{Change, ClockMark, Delivery, DeliveryKey, Event, Watch},
+    util::units::Time,
+};
+
+/// Values to write, and `None` for keys to delete.
+pub(in crate::store) type Table<K, V> = BTreeMap<K, Option<V>>;
+
+/// The writes of whole operations. A backend applies all of them or none.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Effects {
+    pub(in crate::store) next_number: Option<u64>,
+    pub(in crate::store) clock_mark: Option<ClockMark>,
+    pub(in crate::store) watches: Table<u64, Watch>,
+    pub(in crate::store) events: Table<u64, Event>,
+    pub(in crate::store) deliveries: Table<DeliveryKey, Delivery>,
+    pub(in crate::store) paused: Table<String, Time>,
+    pub(in crate::store) learned: Table<String, Vec<u8>>,
+    // The index. Only the transaction writes these, from the records.
+    pub(in crate::store) jobs: Table<JobKey, JobEntry>,
+    pub(in crate::store) dropped: Table<(Time, JobKey), ()>,
+    pub(in crate::store) open: Table<u64, ()>,
+    pub(in crate::store) closed: Table<(Time, u64), ()>,
+    pub(in crate::store) pending: Table<DeliveryKey, Pending>,
+    /// Told once all of it is durable.
+    pub(in crate::store) changes: Vec<Change>,
+}
+
+impl Effects {
+    /// Returns how many keys are written.
+    pub(in crate::store) fn len(&self) -> usize {
+        let Self { next_number, clock_mark, watches, events, deliveries, paused, learned, .. } = self;
+        let Self { jobs, dropped, open, closed, pending, .. } = self;
+        usize::from(next_number.is_some())
+            + usize::from(clock_mark.is_some())
+            + [watches.len(), events.len(), deliveries.len(), paused.len(), learned.len()]
+                .iter()
+                .sum::<usize>()
+            + [jobs.len(), dropped.len(), open.len(), closed.len(), pending.len()].iter().sum::<usize>()
+    }
+
+    /// Adds the effects of a later operation.
+    pub(super) fn append(&mut self, later: &mut Self) {
+        self.next_number = later.next_number.take().or(self.next_number);
+        self.clock_mark = later.clock_mark.take().or_else(|| self.clock_mark.take());
+        self.watches.append(&mut later.watches);
+        self.events.append(&mut later.events);
+        self.deliveries.append(&mut later.deliveries);
+        self.paused.append(&mut later.paused);
+        self.learned.append(&mut later.learned);
+        self.jobs.append(&mut later.jobs);
+        self.dropped.append(&mut later.dropped);
+        self.open.append(&mut later.open);
+        self.closed.append(&mut later.closed);
+        self.pending.append(&mut later.pending);
+        self.changes.append(&mut later.changes);
+    }
+
+    /// Returns the newest event that is written, and how many are.
+    pub(in crate::store) fn made_events(&self) -> (Option<u64>, u64) {
+        let mut made = self.events.iter().filter(|(_, event)| event.is_some()).map(|(number, _)| *number);
+        (made.clone().next_back(), made.by_ref().count() as u64)
+    }
+}

@@ -1,0 +1,295 @@
+//! The typed transaction: the operations of many callers, each whole.
+
+use std::collections::BTreeMap;
+
+use super::{Effects, JobEntry, JobKey, Pending, Records, Table, WatchEntries, passed_over, pending_of};
+use crate::{
+    store::{Change, ClockMark, Delivery, DeliveryKey, Event, NewestEvent, StoreError, Watch},
+    util::units::Time,
+};
+
+/// Reads see the writes of earlier operations of the same transaction. A record that cannot be read counts as missing.
+pub(in crate::store) struct Txn<'a> {
+    records: &'a dyn Records,
+    /// Whole operations that the backend has not applied yet.
+    staged: Effects,
+    /// The current operation.
+    current: Effects,
+    /// The index entries of the watches that were read since the backend applied something.
+    known: BTreeMap<u64, Option<WatchEntries>>,
+    changes: Vec<Change>,
+    newest: NewestEvent,
+}
+
+/// The outcome of a transaction, to be told once it is durable.
+pub(in crate::store) struct Committed {
+    pub(in crate::store) changes: Vec<Change>,
+    /// How many events it made, and the number of the last.
+    pub(in crate::store) newest: NewestEvent,
+}
+
+impl<'a> Txn<'a> {
+    pub(in crate::store) fn new(records: &'a dyn Records) -> Self {
+        Self {
+            records,
+            staged: Effects::default(),
+            current: Effects::default(),
+            known: BTreeMap::new(),
+            changes: Vec::new(),
+            newest: NewestEvent::default(),
+        }
+    }
+
+    /// Ends an operation. Its writes are applied together, with those of others while there is room.
+    pub(in crate::store) fn end_operation(&mut self) -> Result<(), StoreError> {
+        if self.staged.len() + self.current.len() > self.records.max_writes() {
+            self.apply()?;
+        }
+        self.staged.append(&mut self.current);
+        Ok(())
+    }
+
+    /// Forgets the writes of the current operation.
+    pub(in crate::store) fn abandon_operation(&mut self) {
+        self.current = Effects::default();
+        self.known.clear();
+    }
+
+    /// Applies all operations.
+    pub(in crate::store) fn finish(mut self) -> Result<Committed, StoreError> {
+        self.end_operation()?;
+        self.apply()?;
+        Ok(Committed { changes: self.changes, newest: self.newest })
+    }
+
+    fn apply(&mut self) -> Result<(), StoreError> {
+        let mut effects = std::mem::take(&mut self.staged);
+        self.changes.append(&mut effects.changes);
+        let (last, count) = effects.made_events();
+        // Numbers only grow, and an event is written once.
+        self.newest =
+            NewestEvent { number: last.unwrap_or(self.newest.number), count: self.newest.count + count };
+        self.known.clear();
+        self.records.apply(effects)
+    }
+
+    /// Returns the value that this transaction wrote last: the value, its deletion, or nothing.
+    fn written<'t, K: Ord, V>(
+        &'t self,
+        key: &K,
+        table: fn(&'t Effects) -> &'t Table<K, V>,
+    ) -> Option<&'t Option<V>> {
+        table(&self.current).get(key).or_else(|| table(&self.staged).get(key))
+    }
+}
+
+/// Watches and what is known of jobs.
+impl Txn<'_> {
+    pub(in crate::store) fn watch(&mut self, number: u64) -> Result<Option<Watch>, StoreError> {
+        passed_over(self.watch_strictly(number))
+    }
+
+    fn watch_strictly(&mut self, number: u64) -> Result<Option<Watch>, StoreError> {
+        let watch = match self.written(&number, |effects| &effects.watches) {
+            Some(written) => written.clone(),
+            None => self.records.watch(number)?,
+        };
+        self.known.insert(number, watch.as_ref().map(WatchEntries::of));
+        Ok(watch)
+    }
+
+    pub(in crate::store) fn job(&self, job: &JobKey) -> Result<Option<JobEntry>, StoreError> {
+        match self.written(job, |effects| &effects.jobs) {
+            Some(written) => Ok(*written),
+            None => self.records.job(job),
+        }
+    }
+
+    /// Returns the watch of a job. [`StoreError::Record`] when there is one that cannot be read.
+    pub(in crate::store) fn find(&mut self, job: &JobKey) -> Result<Option<Watch>, StoreError> {
+        match self.job(job)? {
+            Some(JobEntry::Watch(number)) => self.watch_strictly(number),
+            Some(JobEntry::Dropped(_)) | None => Ok(None),
+        }
+    }
+
+    pub(in crate::store) fn put_watch(&mut self, watch: &Watch) -> Result<(), StoreError> {
+        let old = self.index_watch(watch.number, Some(WatchEntries::of(watch)))?;
+        if old.is_none() {
+            self.set_job(JobKey::of(watch), Some(JobEntry::Watch(watch.number)))?;
+        }
+        self.current.watches.insert(watch.number, Some(watch.clone()));
+        Ok(())
+    }
+
+    /// Deletes a watch. What was known of its job goes, too, or becomes its tombstone.
+    pub(in crate::store) fn delete_watch(
+        &mut self,
+        watch: &Watch,
+        tombstone: Option<Time>,
+    ) -> Result<(), StoreError> {
+        self.set_job(JobKey::of(watch), tombstone.map(JobEntry::Dropped))?;
+        self.index_watch(watch.number, None)?;
+        self.current.watches.insert(watch.number, None);
+        Ok(())
+    }
+
+    /// Deletes a watch whose record cannot be read, with the index entries that were found for it.
+    pub(in crate::store) fn purge_watch(&mut self, number: u64, closed: &[Time]) {
+        self.current.watches.insert(number, None);
+        self.current.open.insert(number, None);
+        self.current.closed.extend(closed.iter().map(|at| ((*at, number), None)));
+        self.known.remove(&number);
+    }
+
+    /// Forgets what is known of a job: its tombstone, or an entry that leads nowhere.
+    pub(in crate::store) fn forget_job(&mut self, job: JobKey) -> Result<(), StoreError> {
+        self.set_job(job, None)
+    }
+
+    /// Forgets a tombstone that a later one replaced.
+    pub(in crate::store) fn forget_tombstone(&mut self, at: Time, job: JobKey) {
+        self.current.dropped.insert((at, job), None);
+    }
+
+    /// Writes what is known of a job, with the entry by which retention finds its tombstone.
+    fn set_job(&mut self, job: JobKey, new: Option<JobEntry>) -> Result<(), StoreError> {
+        let old = passed_over(self.job(&job))?;
+        if let Some(JobEntry::Dropped(at)) = old {
+            self.current.dropped.insert((at, job.clone()), None);
+        }
+        if let Some(JobEntry::Dropped(at)) = new {
+            self.current.dropped.insert((at, job.clone()), Some(()));
+        }
+        self.current.jobs.insert(job, new);
+        Ok(())
+    }
+
+    /// Writes the entries of `new` where they differ from those of the old record. Returns the old ones.
+    fn index_watch(
+        &mut self,
+        number: u64,
+        new: Option<WatchEntries>,
+    ) -> Result<Option<WatchEntries>, StoreError> {
+        if !self.known.contains_key(&number) {
+            self.watch(number)?;
+        }
+        let old = self.known.insert(number, new).flatten();
+        let (before, after) = (old.unwrap_or_default(), new.unwrap_or_default());
+        if before.is_open != after.is_open {
+            self.current.open.insert(number, after.is_open.then_some(()));
+        }
+        if before.closed_at != after.closed_at {
+            self.current.closed.extend(before.closed_at.map(|at| ((at, number), None)));
+            self.current.closed.extend(after.closed_at.map(|at| ((at, number), Some(()))));
+        }
+        Ok(old)
+    }
+}
+
+/// Events and deliveries.
+impl Txn<'_> {
+    pub(in crate::store) fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
+        match self.written(&number, |effects| &effects.events) {
+            Some(written) => Ok(written.clone()),
+            None => passed_over(self.records.event(number)),
+        }
+    }
+
+    pub(in crate::store) fn put_event(&mut self, number: u64, event: Event) {
+        self.current.events.insert(number, Some(event));
+    }
+
+    pub(in crate::store) fn delete_event(&mut self, number: u64) {
+        self.current.events.insert(number, None);
+    }
+
+    pub(in crate::store) fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        match self.written(&key, |effects| &effects.deliveries) {
+            Some(written) => Ok(written.clone()),
+            None => passed_over(self.records.delivery(key)),
+        }
+    }
+
+    /// Returns whether there is a delivery with this key, readable or not.
+    pub(in crate::store) fn has_delivery(&self, key: DeliveryKey) -> Result<bool, StoreError> {
+        match self.written(&key, |effects| &effects.deliveries) {
+            Some(written) => Ok(written.is_some()),
+            None => self.records.has_delivery(key),
+        }
+    }
+
+    /// Returns the deliveries of an event. One that cannot be read is `None`.
+    pub(in crate::store) fn deliveries(
+        &self,
+        event: u64,
+    ) -> Result<BTreeMap<DeliveryKey, Option<Delivery>>, StoreError> {
+        let mut found = self.records.deliveries(event).collect::<Result<BTreeMap<_, _>, _>>()?;
+        let range = DeliveryKey::first_of(event)..=DeliveryKey::last_of(event);
+        for effects in [&self.staged, &self.current] {
+            for (key, delivery) in effects.deliveries.range(range.clone()) {
+                match delivery {
+                    Some(delivery) => drop(found.insert(*key, Some(delivery.clone()))),
+                    None => drop(found.remove(key)),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    pub(in crate::store) fn pending(&self, key: DeliveryKey) -> Result<Option<Pending>, StoreError> {
+        match self.written(&key, |effects| &effects.pending) {
+            Some(written) => Ok(written.clone()),
+            None => self.records.pending(key),
+        }
+    }
+
+    pub(in crate::store) fn put_delivery(&mut self, key: DeliveryKey, delivery: Delivery) {
+        self.current.pending.insert(key, pending_of(&delivery));
+        self.current.deliveries.insert(key, Some(delivery));
+    }
+
+    pub(in crate::store) fn delete_delivery(&mut self, key: DeliveryKey) {
+        self.current.pending.insert(key, None);
+        self.current.deliveries.insert(key, None);
+    }
+}
+
+/// What stands alone.
+impl Txn<'_> {
+    /// Takes the next number for a watch or an event. The counter is stored, so a number is never given twice, even
+    /// after its record was dropped.
+    pub(in crate::store) fn next_number(&mut self) -> Result<u64, StoreError> {
+        let next = match self.current.next_number.or(self.staged.next_number) {
+            Some(next) => next,
+            None => self.records.next_number()?,
+        };
+        let after = next.checked_add(1);
+        let after = after.ok_or_else(|| StoreError::Record("no number is left for a record".to_owned()))?;
+        self.current.next_number = Some(after);
+        Ok(next)
+    }
+
+    pub(in crate::store) fn paused(&self, sink: &str) -> Result<Option<Time>, StoreError> {
+        match self.written(&sink.to_owned(), |effects| &effects.paused) {
+            Some(written) => Ok(*written),
+            None => self.records.paused(sink),
+        }
+    }
+
+    pub(in crate::store) fn set_paused(&mut self, sink: String, since: Option<Time>) {
+        self.current.paused.insert(sink, since);
+    }
+
+    pub(in crate::store) fn set_learned(&mut self, source: String, bytes: Vec<u8>) {
+        self.current.learned.insert(source, (!bytes.is_empty()).then_some(bytes));
+    }
+
+    pub(in crate::store) fn set_clock_mark(&mut self, mark: ClockMark) {
+        self.current.clock_mark = Some(mark);
+    }
+
+    pub(in crate::store) fn emit(&mut self, change: Change) {
+        self.current.changes.push(change);
+    }
+}

@@ -1,0 +1,83 @@
+//! Effects as one batch of sled: keys, values, and how many records of a kind there are.
+
+use super::records::SledRecords;
+use crate::store::{
+    StoreError,
+    format::{Writes, keys, writes},
+    records::Effects,
+};
+
+/// A batch of more than about this many random keys makes sled hold memory far beyond its cache (1 000 a batch:
+/// gigabytes; 100: as configured).
+pub(super) const MAX_WRITES: usize = 100;
+
+/// Applies `effects` in one batch.
+pub(super) fn apply(records: SledRecords<'_>, effects: Effects) -> Result<(), StoreError> {
+    let learned: Vec<String> = effects.learned.keys().cloned().collect();
+    let mut writes = writes(effects)?;
+    for source in learned {
+        for key in records.db.scan_prefix(keys::curves(&source)).keys() {
+            writes.entry(key?.to_vec()).or_insert(None);
+        }
+    }
+    apply_writes(records, writes)
+}
+
+fn apply_writes(records: SledRecords<'_>, writes: Writes) -> Result<(), StoreError> {
+    let mut batch = sled::Batch::default();
+    let touched = writes.keys().cloned().chain(keys::COUNTED.map(|(_, name, _)| name.to_vec())).collect();
+    for (prefix, name, _) in keys::COUNTED {
+        if let Some(count) = counted(records.db, &writes, prefix, name)? {
+            batch.insert(name, &count.to_be_bytes());
+        }
+    }
+    for (key, value) in writes {
+        records.unreadable.forget(&key);
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    records.snapshots.apply(records.db, touched, batch)
+}
+
+/// Returns how many records of `prefix` there are once `writes` are applied; `None` when they touch none.
+fn counted(db: &sled::Db, writes: &Writes, prefix: u8, name: &[u8]) -> Result<Option<u64>, StoreError> {
+    let mut touched = writes.range(vec![prefix]..vec![prefix + 1]).peekable();
+    if touched.peek().is_none() {
+        return Ok(None);
+    }
+    let mut count = match db.get(name)?.and_then(|bytes| keys::number_of(&bytes)) {
+        Some(count) => count,
+        // Written by a version that did not count.
+        None => count_of(db, prefix)?,
+    };
+    for (key, value) in touched {
+        match (db.contains_key(key)?, value.is_some()) {
+            (false, true) => count += 1,
+            (true, false) => count = count.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(Some(count))
+}
+
+/// Checks that as many records are there as were counted. sled may open a damaged file without some of them, and say nothing.
+///
+/// # Errors
+/// [`StoreError::Damaged`] with the figures, or when they cannot be read.
+pub(super) fn check_counts(db: &sled::Db) -> Result<(), StoreError> {
+    for (prefix, name, what) in keys::COUNTED {
+        if let Some(counted) = db.get(name)?.and_then(|bytes| keys::number_of(&bytes)) {
+            let found = count_of(db, prefix)?;
+            if found != counted {
+                return Err(StoreError::Damaged(format!("it holds {found} {what} instead of {counted}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn count_of(db: &sled::Db, prefix: u8) -> Result<u64, StoreError> {
+    db.scan_prefix([prefix]).keys().try_fold(0, |count, key| Ok(key.map(|_| count + 1)?))
+}

@@ -1,0 +1,212 @@
+//! Checks whether a whole store holds together, record by record.
+
+use data_encoding::HEXLOWER;
+use std::{fs, io, path::Path};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Shared;
+use crate::{
+    model::delivery::DeliveryState,
+    store::{
+        Delivery, Event, Flaw, StoreError, StoredJob, Watch, WatchStage,
+        format::{codec, keys, shown},
+        records::JobKey,
+    },
+};
+
+/// Checks whether every record can be read and agrees with the others. With `hashes` it reads every stored job, too. It
+/// changes nothing.
+pub(super) fn check(shared: &Shared, hashes: bool) -> Result<Vec<Flaw>, StoreError> {
+    let mut check = Check { shared, hashes, flaws: Vec::new() };
+    shared.read(|records| {
+        let db = records.db;
+        check.watches(db)?;
+        check.ids(db)?;
+        check.events(db)?;
+        check.deliveries(db)?;
+        check.indexes(db)?;
+        for (number, event_id, _) in shared.spool.bodies()? {
+            if !db.contains_key(keys::watch(number))? {
+                let name = shared.spool.shown(number, &event_id);
+                check.flaw(&name.display().to_string(), "belongs to no watch; the next start removes it");
+            }
+        }
+        Ok(())
+    })?;
+    Ok(check.flaws)
+}
+
+struct Check<'a> {
+    shared: &'a Shared,
+    hashes: bool,
+    flaws: Vec<Flaw>,
+}
+
+impl Check<'_> {
+    fn flaw(&mut self, at: &str, what: impl Into<String>) {
+        self.flaws.push(Flaw { at: at.to_owned(), what: what.into() });
+    }
+
+    fn decoded<T: serde::de::DeserializeOwned>(&mut self, key: &[u8], value: &[u8]) -> Option<T> {
+        let reason = match codec::decode(value) {
+            Ok(record) => return Some(record),
+            Err(StoreError::Record(reason)) => reason,
+            Err(error) => error.to_string(),
+        };
+        self.flaw(&shown(key), format!("cannot be read: {reason}"));
+        None
+    }
+
+    /// Names the jobs whose watches cannot be found by their ids, or cannot be read.
+    fn ids(&mut self, db: &sled::Db) -> Result<(), StoreError> {
+        for entry in db.scan_prefix([keys::ID]) {
+            let (key, value) = entry?;
+            let at = keys::source_and_job(&key);
+            let Some(value) = value.strip_prefix(b"+") else {
+                if !value.starts_with(b"-") {
+                    self.flaw(&at, "has an index entry that cannot be read; `tidings unwatch` removes it");
+                }
+                continue;
+            };
+            let Some(number) = keys::number_of(value) else {
+                self.flaw(&at, "has an index entry that cannot be read; `tidings unwatch` removes it");
+                continue;
+            };
+            match db.get(keys::watch(number))? {
+                Some(bytes) if codec::decode::<Watch>(&bytes).is_err() => {
+                    let what =
+                        format!("is watch {number}, which cannot be read; `tidings unwatch` removes it");
+                    self.flaw(&at, what);
+                }
+                Some(_) => {}
+                None => self.flaw(&at, format!("is watch {number}, which is missing")),
+            }
+        }
+        Ok(())
+    }
+
+    fn watches(&mut self, db: &sled::Db) -> Result<(), StoreError> {
+        for entry in db.scan_prefix([keys::WATCH]) {
+            let (key, value) = entry?;
+            let (Some(number), Some(watch)) = (keys::number_of(&key), self.decoded::<Watch>(&key, &value))
+            else {
+                continue;
+            };
+            let at = shown(&key);
+            let lacks = |this: &mut Self, there: bool, what: &str| {
+                if !there {
+                    this.flaw(&at, format!("of job {} {what}", watch.job_id));
+                }
+            };
+            let index = db.get(keys::id(&JobKey::of(&watch)))?;
+            let named = index.as_deref().and_then(|value| value.strip_prefix(b"+")).and_then(keys::number_of);
+            lacks(self, named == Some(number), "is not found by its id: the API does not know it");
+            let open = db.contains_key(keys::open(number))?;
+            lacks(
+                self,
+                open == (watch.stage != WatchStage::Finished),
+                "is open, or not, against its record: it may not be followed",
+            );
+            if let Some(closed) = watch.closed_at {
+                let there = db.contains_key(keys::closed(closed, number))?;
+                lacks(self, there, "is finished and has no date: retention never drops it");
+            }
+            for event in watch.all_events() {
+                let there = db.contains_key(keys::event(event))?;
+                lacks(self, there, &format!("names event {event}, which is missing"));
+            }
+            let mut pending = 0;
+            for event in watch.all_events() {
+                for value in db.scan_prefix(keys::numbered(keys::DELIVERY, event)).values() {
+                    let delivery = codec::decode::<Delivery>(&value?);
+                    pending += u32::from(delivery.is_ok_and(|one| one.state == DeliveryState::Pending));
+                }
+            }
+            let counts = format!("counts {} pending deliveries, and there are {pending}", watch.pending);
+            lacks(self, pending == watch.pending, &counts);
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, db: &sled::Db) -> Result<(), StoreError> {
+        for entry in db.scan_prefix([keys::EVENT]) {
+            let (key, value) = entry?;
+            let Some(event) = self.decoded::<Event>(&key, &value) else { continue };
+            if !db.contains_key(keys::watch(event.watch))? {
+                self.flaw(&shown(&key), format!("belongs to watch {}, which is missing", event.watch));
+            }
+            if let Some(job) = event.news.job() {
+                self.body(event.watch, event.news.event_id(), job);
+            }
+        }
+        Ok(())
+    }
+
+    /// The stored job of an event.
+    fn body(&mut self, watch: u64, event_id: &str, job: &StoredJob) {
+        let path = self.shared.spool.path(watch, event_id);
+        let measured = match self.hashes {
+            true => digest(&path).map(|(size, sha256)| (size, sha256 == job.sha256)),
+            false => fs::metadata(&path).map(|data| (data.len(), true)),
+        };
+        let what = match measured {
+            Err(error) => {
+                format!("the stored job cannot be read ({error}): what waits to be delivered of it fails")
+            }
+            Ok((size, _)) if size != job.size => {
+                format!("the stored job has {size} bytes instead of {}", job.size)
+            }
+            Ok((_, false)) => "the stored job has other bytes than were fetched".to_owned(),
+            Ok(_) => return,
+        };
+        let shown = self.shared.spool.shown(watch, event_id);
+        self.flaw(&shown.display().to_string(), what);
+    }
+
+    fn deliveries(&mut self, db: &sled::Db) -> Result<(), StoreError> {
+        for entry in db.scan_prefix([keys::DELIVERY]) {
+            let (key, value) = entry?;
+            let Some(at) = keys::delivery_of(&key) else { continue };
+            let Some(delivery) = self.decoded::<Delivery>(&key, &value) else { continue };
+            if !db.contains_key(keys::event(at.event))? {
+                self.flaw(&at.id(), format!("carries event {}, which is missing", at.event));
+            }
+            if db.contains_key(keys::delivery(keys::PENDING, at))?
+                != (delivery.state == DeliveryState::Pending)
+            {
+                self.flaw(&at.id(), "waits, or not, against its record: it may not be attempted");
+            }
+        }
+        Ok(())
+    }
+
+    /// What leads to records that are not there.
+    fn indexes(&mut self, db: &sled::Db) -> Result<(), StoreError> {
+        for prefix in [keys::OPEN, keys::CLOSED] {
+            for key in db.scan_prefix([prefix]).keys() {
+                let key = key?;
+                if let Some(number) = keys::number_of(&key)
+                    && !db.contains_key(keys::watch(number))?
+                {
+                    self.flaw(&shown(&key), format!("leads to watch {number}, which is missing"));
+                }
+            }
+        }
+        for key in db.scan_prefix([keys::PENDING]).keys() {
+            let key = key?;
+            if let Some(at) = keys::delivery_of(&key)
+                && !db.contains_key(keys::delivery(keys::DELIVERY, at))?
+            {
+                self.flaw(&at.id(), "waits, and is missing");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn digest(path: &Path) -> io::Result<(u64, String)> {
+    let mut hash = Sha256::new();
+    let size = io::copy(&mut fs::File::open(path)?, &mut hash)?;
+    Ok((size, HEXLOWER.encode(&hash.finalize())))
+}

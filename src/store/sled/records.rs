@@ -1,0 +1,255 @@
+//! The typed records in sled's one tree.
+
+use std::{collections::BTreeSet, ops::Range};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{batch, snapshot::Snapshots, unreadable::Unreadable};
+use crate::{
+    store::{
+        ClockMark, Delivery, DeliveryKey, Event, StoreError, Watch,
+        format::{codec, keys},
+        records::{Effects, JobEntry, JobKey, Pending, Records, Scan, Selection, passed_over},
+    },
+    util::units::Time,
+};
+
+/// The records of an open database.
+#[derive(Clone, Copy)]
+pub(super) struct SledRecords<'a> {
+    pub(super) db: &'a sled::Db,
+    pub(super) unreadable: &'a Unreadable,
+    pub(super) snapshots: &'a Snapshots,
+}
+
+impl<'a> SledRecords<'a> {
+    fn record<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        let Some(bytes) = self.db.get(key)? else { return Ok(None) };
+        self.decode(key, &bytes).map(Some)
+    }
+
+    /// Decodes a record, and notes one that cannot be read.
+    fn decode<T: DeserializeOwned>(&self, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+        let decoded = codec::decode(bytes);
+        if let Err(StoreError::Record(reason)) = &decoded {
+            self.unreadable.note(key, reason);
+        }
+        decoded
+    }
+
+    /// The same, with `None` for a record that cannot be read.
+    fn readable<T: DeserializeOwned>(&self, key: &[u8], bytes: &[u8]) -> Result<Option<T>, StoreError> {
+        match self.decode(key, bytes) {
+            Err(StoreError::Record(_)) => Ok(None),
+            decoded => decoded.map(Some),
+        }
+    }
+
+    /// Reads each of `entries` by `read`, and passes over those without a typed key.
+    fn scan<T: 'a>(
+        &self,
+        entries: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> + 'a,
+        read: impl Fn(Self, &[u8], &[u8]) -> Result<Option<T>, StoreError> + 'a,
+    ) -> Scan<'a, T> {
+        let this = *self;
+        Box::new(entries.filter_map(move |entry| {
+            let (key, value) = match entry {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error.into())),
+            };
+            read(this, &key, &value).transpose()
+        }))
+    }
+
+    fn numbered_event(self, key: &[u8], value: &[u8]) -> Result<Option<(u64, Option<Event>)>, StoreError> {
+        let Some(number) = keys::number_of(key) else { return Ok(None) };
+        Ok(Some((number, self.readable(key, value)?)))
+    }
+}
+
+/// The part of an event that names its watch.
+#[derive(Deserialize)]
+struct Owned {
+    watch: u64,
+}
+
+impl Records for SledRecords<'_> {
+    fn watch(&self, number: u64) -> Result<Option<Watch>, StoreError> {
+        let watch = self.record::<Watch>(&keys::watch(number))?;
+        Ok(watch.map(|watch| Watch { number, ..watch }))
+    }
+
+    fn has_watch(&self, number: u64) -> Result<bool, StoreError> {
+        Ok(self.db.contains_key(keys::watch(number))?)
+    }
+
+    fn job(&self, job: &JobKey) -> Result<Option<JobEntry>, StoreError> {
+        self.db.get(keys::id(job))?.map(|value| codec::job_entry(&value)).transpose()
+    }
+
+    fn is_open(&self, number: u64) -> Result<bool, StoreError> {
+        Ok(self.db.contains_key(keys::open(number))?)
+    }
+
+    fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
+        self.record(&keys::event(number))
+    }
+
+    fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        self.record(&keys::delivery(keys::DELIVERY, key))
+    }
+
+    fn has_delivery(&self, key: DeliveryKey) -> Result<bool, StoreError> {
+        Ok(self.db.contains_key(keys::delivery(keys::DELIVERY, key))?)
+    }
+
+    fn pending(&self, key: DeliveryKey) -> Result<Option<Pending>, StoreError> {
+        let value = self.db.get(keys::delivery(keys::PENDING, key))?;
+        Ok(value.and_then(|value| codec::pending(&value)))
+    }
+
+    fn paused(&self, sink: &str) -> Result<Option<Time>, StoreError> {
+        Ok(self.db.get(keys::paused(sink))?.and_then(|value| keys::time_of(&value)))
+    }
+
+    fn learned(&self, source: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut bytes = Vec::new();
+        for part in self.db.scan_prefix(keys::curves(source)).values() {
+            bytes.extend_from_slice(&part?);
+        }
+        Ok((!bytes.is_empty()).then_some(bytes))
+    }
+
+    fn learned_sources(&self) -> Result<BTreeSet<String>, StoreError> {
+        let mut sources = BTreeSet::new();
+        for key in self.db.scan_prefix([keys::CURVES]).keys() {
+            let key = key?;
+            let source = key[1..].split(|byte| *byte == 0).next().unwrap_or_default();
+            sources.insert(String::from_utf8_lossy(source).into_owned());
+        }
+        Ok(sources)
+    }
+
+    fn clock_mark(&self) -> Result<Option<ClockMark>, StoreError> {
+        self.record(keys::CLOCK)
+    }
+
+    fn next_number(&self) -> Result<u64, StoreError> {
+        Ok(self.db.get(keys::NEXT)?.and_then(|bytes| keys::number_of(&bytes)).unwrap_or(1))
+    }
+
+    fn watches(&self, which: Selection, before: Option<u64>) -> Scan<'_, (u64, Option<Watch>)> {
+        let prefix = if which == Selection::Open { keys::OPEN } else { keys::WATCH };
+        let end = before.map_or_else(|| vec![prefix + 1], |before| keys::numbered(prefix, before));
+        self.scan(self.db.range(vec![prefix]..end).rev(), move |this, key, value| {
+            let Some(number) = keys::number_of(key) else { return Ok(None) };
+            let watch = match which {
+                Selection::All => this.readable::<Watch>(key, value)?,
+                Selection::Open => passed_over(this.watch(number))?,
+            };
+            Ok(Some((number, watch.map(|watch| Watch { number, ..watch }))))
+        })
+    }
+
+    fn open(&self) -> Scan<'_, u64> {
+        self.scan(self.db.scan_prefix([keys::OPEN]), |_, key, _| Ok(keys::number_of(key)))
+    }
+
+    fn closed(&self, period: Range<Time>) -> Scan<'_, (Time, u64)> {
+        let range = keys::before(keys::CLOSED, period.start)..keys::before(keys::CLOSED, period.end);
+        self.scan(self.db.range(range), |_, key, _| Ok(keys::closed_of(key)))
+    }
+
+    fn dropped(&self, before: Time) -> Scan<'_, (Time, JobKey)> {
+        let range = vec![keys::DROPPED]..keys::before(keys::DROPPED, before);
+        self.scan(self.db.range(range), |_, key, _| Ok(keys::dropped_of(key)))
+    }
+
+    fn events(&self, after: u64, until: u64) -> Scan<'_, (u64, Option<Event>)> {
+        let range = keys::event(after.saturating_add(1))..=keys::event(until.max(after.saturating_add(1)));
+        let entries = self.db.range(range).take_while(move |_| after < until);
+        self.scan(entries, Self::numbered_event)
+    }
+
+    fn events_before(&self, before: Option<u64>) -> Scan<'_, (u64, Option<Event>)> {
+        let end = before.map_or_else(|| vec![keys::EVENT + 1], keys::event);
+        self.scan(self.db.range(vec![keys::EVENT]..end).rev(), Self::numbered_event)
+    }
+
+    fn newest_event(&self) -> Result<u64, StoreError> {
+        let last = self.db.scan_prefix([keys::EVENT]).keys().next_back().transpose()?;
+        Ok(last.and_then(|key| keys::number_of(&key)).unwrap_or(0))
+    }
+
+    fn events_of(&self, watch: u64) -> Result<Vec<u64>, StoreError> {
+        let mut events = Vec::new();
+        for record in self.db.scan_prefix([keys::EVENT]) {
+            let (key, value) = record?;
+            if codec::decode::<Owned>(&value).is_ok_and(|event| event.watch == watch) {
+                events.extend(keys::number_of(&key));
+            }
+        }
+        Ok(events)
+    }
+
+    fn deliveries(&self, event: u64) -> Scan<'_, (DeliveryKey, Option<Delivery>)> {
+        self.scan(self.db.scan_prefix(keys::numbered(keys::DELIVERY, event)), |this, key, value| {
+            let Some(at) = keys::delivery_of(key) else { return Ok(None) };
+            Ok(Some((at, this.readable(key, value)?)))
+        })
+    }
+
+    fn deliveries_before(
+        &self,
+        which: Selection,
+        before: Option<DeliveryKey>,
+    ) -> Scan<'_, (DeliveryKey, Option<Delivery>)> {
+        let prefix = if which == Selection::Open { keys::PENDING } else { keys::DELIVERY };
+        let end = before.map_or_else(|| vec![prefix + 1], |before| keys::delivery(prefix, before));
+        self.scan(self.db.range(vec![prefix]..end).rev(), move |this, key, value| {
+            let Some(at) = keys::delivery_of(key) else { return Ok(None) };
+            let delivery = match which {
+                Selection::All => this.readable(key, value)?,
+                Selection::Open => passed_over(this.delivery(at))?,
+            };
+            Ok(Some((at, delivery)))
+        })
+    }
+
+    fn all_pending(&self, after: Option<DeliveryKey>, until: u64) -> Scan<'_, (DeliveryKey, Pending)> {
+        // The first key that is greater than the one before it.
+        let first = after.map_or_else(
+            || vec![keys::PENDING],
+            |after| [keys::delivery(keys::PENDING, after), vec![0]].concat(),
+        );
+        let behind = match until.checked_add(1) {
+            Some(number) => keys::numbered(keys::PENDING, number),
+            None => vec![keys::PENDING + 1],
+        };
+        let behind = behind.max(first.clone());
+        self.scan(self.db.range(first..behind), |_, key, value| {
+            Ok(keys::delivery_of(key).zip(codec::pending(value)))
+        })
+    }
+
+    fn pending_of(&self, event: u64) -> Scan<'_, (DeliveryKey, Pending)> {
+        self.scan(self.db.scan_prefix(keys::numbered(keys::PENDING, event)), |_, key, value| {
+            Ok(keys::delivery_of(key).zip(codec::pending(value)))
+        })
+    }
+
+    fn paused_sinks(&self) -> Scan<'_, (String, Time)> {
+        self.scan(self.db.scan_prefix([keys::PAUSED]), |_, key, value| {
+            let sink = String::from_utf8_lossy(&key[1..]).into_owned();
+            Ok(keys::time_of(value).map(|since| (sink, since)))
+        })
+    }
+
+    fn apply(&self, effects: Effects) -> Result<(), StoreError> {
+        batch::apply(*self, effects)
+    }
+
+    fn max_writes(&self) -> usize {
+        batch::MAX_WRITES
+    }
+}

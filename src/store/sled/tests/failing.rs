@@ -1,0 +1,153 @@
+//! The store fails while it is used, and comes back by itself.
+
+use std::process::Command;
+
+use super::*;
+
+#[tokio::test]
+async fn what_a_failed_commit_wrote_after_all_is_followed_once_the_store_is_back() {
+    let bench = Bench::new();
+    let delivering = bench.finish("delivering", &["app"]).await;
+    let key = bench.key(&delivering, "app");
+    let watch = bench.watch("job_1").await;
+    bench.told();
+    let failed: Result<(), StoreError> = bench.store.write(|_| panic!("nobody knows what was written")).await;
+    failed.unwrap_err();
+    // The writer tells after it has declared the store healthy, in its own time.
+    let mut told = Vec::new();
+    eventually("both are told", || {
+        told.extend(bench.told());
+        let delivers = |change: &Change| {
+            matches!(change, Change::DeliveryDue { sink, key: told, due, .. }
+                if (sink.as_str(), *told, *due) == ("app", key, at(11)))
+        };
+        (told.contains(&Change::WatchOpened(watch.clone())) && told.iter().any(delivers)).then_some(())
+    })
+    .await;
+    assert!(bench.store.is_healthy());
+}
+
+#[tokio::test]
+async fn a_step_that_was_written_before_the_failure_is_told_when_it_is_done_again() {
+    let bench = Bench::new();
+    let watch = bench.watch("job_1").await;
+    let end = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
+    let Finished::Fetch(fetching) = end else { panic!("a new end") };
+    bench.told();
+    bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
+    assert_eq!(bench.told(), [Change::WatchOpened((*fetching).clone())]);
+    bench.fan_out(&fetching, &[], at(2)).await;
+    bench.told();
+    bench.fan_out(&fetching, &[], at(2)).await;
+    let gone = Change::WatchClosed { source: "retab".to_owned(), watch: watch.number };
+    assert_eq!(bench.told(), [gone, Change::WatchSettled { watch: watch.number }]);
+}
+
+#[tokio::test]
+async fn a_counter_that_is_not_durable_is_not_saved_in_the_marker() {
+    let bench = Bench::new();
+    bench.watch("job_1").await;
+    let shared = Arc::clone(&bench.sled.shared);
+    let mut mark = marker::HighWaterMark::at_once();
+    shared.healthy.store(false, std::sync::atomic::Ordering::Release);
+    writer::save_when_due(&mut mark, &shared);
+    let marker = || fs::read_to_string(bench.folder.path().join("tidings.json")).unwrap();
+    assert!(marker().contains("\"reached\": 0"), "{}", marker());
+    shared.healthy.store(true, std::sync::atomic::Ordering::Release);
+    writer::save_when_due(&mut mark, &shared);
+    assert!(marker().contains("\"reached\": 2"), "{}", marker());
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_fails_its_own_caller_and_no_other() {
+    let bench = Bench::new();
+    let bad = bench.watch("bad").await;
+    let good = bench.watch("good").await;
+    with_database(&bench, |db| db.insert(keys::watch(bad.number), b"\x01{").unwrap());
+    let both = tokio::join!(
+        bench.store.register(vec![Registration::new("retab", id("bad"))], at(1)),
+        bench.store.register(vec![Registration::new("retab", id("good"))], at(1)),
+    );
+    let found = both.0.unwrap();
+    assert!(matches!(found.as_slice(), [Registered::Unreadable(_)]), "{found:?}");
+    let found = both.1.unwrap();
+    assert!(matches!(found.as_slice(), [Registered::Existing(_)]), "{found:?}");
+    assert!(bench.store.is_healthy());
+    assert_eq!(bench.read(good.number).updated_at, at(1));
+}
+
+/// Set in the child process of the test below, to the folder of a small file system.
+const SMALL_DISK: &str = "TIDINGS_TEST_SMALL_DISK";
+
+#[test]
+fn trap_7_a_full_disk_refuses_writes_and_comes_back_when_there_is_room() {
+    if let Some(disk) = std::env::var_os(SMALL_DISK) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        return runtime.block_on(fill_and_free(Path::new(&disk)));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let name =
+        "store::sled::tests::failing::trap_7_a_full_disk_refuses_writes_and_comes_back_when_there_is_room";
+    // A mount namespace of its own: the file system goes with the process.
+    let child = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c"])
+        .arg(r#"mount -t tmpfs -o size=16m none "$0" && echo mounted && exec "$@""#)
+        .arg(folder.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(SMALL_DISK, folder.path())
+        .output();
+    let skip = match &child {
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("mounted") => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(reason) = skip {
+        println!("skipped: no small file system can be mounted here: {}", reason.trim());
+        return;
+    }
+    let output = child.unwrap();
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+async fn fill_and_free(disk: &Path) {
+    let store = Store::open(&config(disk)).unwrap();
+    let mut accepted = Vec::new();
+    let ballast = disk.join("ballast");
+    register(&store, "first").await.unwrap();
+    accepted.push("first".to_owned());
+    // All the room there is, in ever smaller pieces.
+    let mut file = fs::File::create(&ballast).unwrap();
+    for size in [1 << 20, 1 << 12] {
+        while io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
+    }
+    let mut refusal = None;
+    for n in 0..20_000 {
+        let job = format!("job_{n}_{}", "x".repeat(200));
+        match register(&store, &job).await {
+            Ok(()) => accepted.push(job),
+            Err(error) => {
+                refusal = Some(error);
+                break;
+            }
+        }
+    }
+    let refusal = refusal.expect("a full disk refuses a write");
+    assert!(matches!(refusal, StoreError::Full(_)), "{refusal}");
+    assert!(!store.is_healthy());
+    drop(file);
+    fs::remove_file(&ballast).unwrap();
+    eventually("it is open again", || store.is_healthy().then_some(())).await;
+    register(&store, "after").await.unwrap();
+    accepted.push("after".to_owned());
+    for job in &accepted {
+        assert!(matches!(store.find("retab", &id(job)).unwrap(), Found::Watch(_)), "{job} is lost");
+    }
+    println!("{} watches were accepted before and after the disk was full", accepted.len());
+}
+
+async fn register(store: &Store, job: &str) -> Result<(), StoreError> {
+    store.register(vec![Registration::new("retab", id(job))], at(0)).await.map(drop)
+}

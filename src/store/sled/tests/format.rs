@@ -1,0 +1,139 @@
+//! A data folder that an earlier build wrote is read by this one.
+//!
+//! `UPDATE=1 cargo test --lib store::sled::tests::format` writes the fixture anew. Do that only together with a change
+//! of the format's version: the point of the fixture is that it was written by another build.
+
+use super::*;
+use crate::{
+    model::{delivery::DeliveryState, job::Phase},
+    util::secret::Secret,
+};
+
+/// Files of the data folder, each compressed: the database alone is half a megabyte of mostly nothing.
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-v1")
+}
+
+/// Copies every file below `from`, with its name and content changed on the way.
+fn copy(from: &Path, to: &Path, name: &dyn Fn(&str) -> Option<String>, change: &dyn Fn(&[u8]) -> Vec<u8>) {
+    make_private(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let own = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to.join(own), name, change);
+        } else if let Some(other) = name(&own) {
+            fs::write(to.join(other), change(&fs::read(entry.path()).unwrap())).unwrap();
+        }
+    }
+}
+
+/// An open watch, a finished one with its job, a pending delivery and a dead letter.
+async fn write_anew() {
+    let bench = Bench::new();
+    bench.finish("dropped", &[]).await;
+    assert_eq!(bench.store.drop_finished(at(12), at(13)).await.unwrap().watches, 1);
+    let open = Registration {
+        labels: labels([("team", "billing")]),
+        callback: Some(Callback {
+            url: "https://example.com/hook".to_owned(),
+            secret: Some(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")),
+        }),
+        deadline: Some(at(3600)),
+        ..Registration::new("retab", id("open"))
+    };
+    let Registered::New(watch) = bench.register(open, at(0)).await else { panic!("new") };
+    bench.store.observe(watch.number, &seen("in_progress", 1), 2, to(&[]), at(1)).await;
+    let fetching = bench.watch("fetching").await;
+    bench.store.end(fetching.number, Outcome::Failed, &seen("failed", 1), 2, at(2)).await;
+    bench.finish("done", &[]).await;
+    let pending = bench.finish("pending", &["app"]).await;
+    let key = bench.key(&pending, "app");
+    bench.store.attempted(key, &attempt(0, at(20), AttemptVerdict::Retry(at(25))), at(20)).await;
+    let dead = bench.finish("dead", &["app"]).await;
+    let key = bench.key(&dead, "app");
+    bench
+        .store
+        .attempted(
+            key,
+            &attempt(0, at(20), AttemptVerdict::Dead("the last attempt failed".to_owned())),
+            at(20),
+        )
+        .await;
+    let lost = bench.watch("lost").await;
+    bench.store.lose(lost.number, "nobody knows it", 4, to(&[]), at(30)).await;
+    let folder = bench.close();
+    let kept = |name: &str| (name != "lock").then(|| format!("{name}.zst"));
+    let _ = fs::remove_dir_all(fixture());
+    copy(folder.path(), &fixture(), &kept, &|bytes| zstd::encode_all(bytes, 19).unwrap());
+}
+
+#[tokio::test]
+async fn a_data_folder_of_the_first_format_is_read_whole() {
+    if std::env::var_os("UPDATE").is_some() {
+        write_anew().await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let unpacked = |name: &str| name.strip_suffix(".zst").map(str::to_owned);
+    copy(&fixture(), folder.path(), &unpacked, &|bytes| zstd::decode_all(bytes).unwrap());
+    let bench = Bench::open(folder);
+    let find = |job: &str| match bench.store.find("retab", &id(job)).unwrap() {
+        Found::Watch(watch) => *watch,
+        other => panic!("{job}: {other:?}"),
+    };
+    let phases = ["open", "fetching", "done", "pending", "dead", "lost"].map(|job| find(job).phase());
+    let expected =
+        [Phase::Watching, Phase::Fetching, Phase::Done, Phase::Delivering, Phase::Dead, Phase::Done];
+    assert_eq!(phases, expected);
+    let open = find("open");
+    assert_eq!((open.labels, open.deadline), (labels([("team", "billing")]), Some(at(3600))));
+    let secret = open.callback.unwrap().secret.unwrap();
+    assert_eq!(secret.expose(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let mut followed: Vec<_> =
+        bench.open_watches().into_iter().map(|watch| watch.job_id.to_string()).collect();
+    followed.sort();
+    assert_eq!(followed, ["fetching", "open"]);
+    let done = find("done");
+    let end = done.completion.as_ref().unwrap();
+    // An event's id is a function of the job's run: it may never change, or receivers see old news as new.
+    assert_eq!(end.event_id, "evt_vxdrpsvgo4zkwoybp4iirco3py");
+    let body = bench.store.spool().path(done.number, &end.event_id);
+    assert_eq!(
+        (fs::read(body).unwrap().as_slice(), end.job.as_ref().unwrap().size),
+        (BODY, BODY.len() as u64)
+    );
+    let pending = find("pending");
+    let key = bench.key(&pending, "app");
+    assert_eq!(bench.pending(), [("app".to_owned(), key, at(25))]);
+    let delivery = bench.store.delivery(key).unwrap().unwrap();
+    assert_eq!((delivery.attempt_count, delivery.attempts[0].status), (1, Some(503)));
+    let dead = bench.store.delivery(bench.key(&find("dead"), "app")).unwrap().unwrap();
+    assert_eq!((dead.state, dead.reason.as_deref()), (DeliveryState::Dead, Some("the last attempt failed")));
+    assert_eq!(find("lost").completion.unwrap().reason.as_deref(), Some("nobody knows it"));
+    assert_eq!(bench.store.find("retab", &id("dropped")).unwrap(), Found::Dropped);
+    // And it is not only read: what waits in it goes on.
+    bench.store.attempted(key, &nth(2, attempt(0, at(50), AttemptVerdict::Delivered)), at(50)).await;
+    assert_eq!(bench.read(pending.number).phase(), Phase::Done);
+    assert!(bench.watch("new").await.number > dead.watch);
+}
+
+#[tokio::test]
+async fn a_store_of_before_lists_and_delivers_what_no_sink_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let unpacked = |name: &str| name.strip_suffix(".zst").map(str::to_owned);
+    copy(&fixture(), folder.path(), &unpacked, &|bytes| zstd::decode_all(bytes).unwrap());
+    let bench = Bench::open(folder);
+    assert_eq!(bench.unrouted(), ["lost", "done"]);
+    assert_eq!(bench.deliver_all("new", at(100)).await, 4);
+    assert!(bench.unrouted().is_empty());
+    assert_eq!(bench.deliver_all("new", at(101)).await, 0);
+    let Found::Watch(done) = bench.store.find("retab", &id("done")).unwrap() else { panic!("it is there") };
+    assert_eq!((done.phase(), done.closed_at), (Phase::Delivering, None));
+    let key = bench.key(&done, "new");
+    let delivery = bench.store.delivery(key).unwrap().unwrap();
+    assert_eq!((delivery.created_at, delivery.next_attempt_at, delivery.generation), (at(11), at(100), 1));
+    bench.store.attempted(key, &attempt(1, at(102), AttemptVerdict::Delivered), at(102)).await;
+    let done = bench.read(done.number);
+    assert_eq!((done.phase(), done.closed_at), (Phase::Done, Some(at(102))));
+    assert_eq!(bench.store.check(true).unwrap(), []);
+}

@@ -1,0 +1,235 @@
+//! The one thread that writes. Whoever wants something written sends a call; the thread takes all calls that
+//! wait, applies them, flushes, syncs the data file once, and only then answers everyone: group commit.
+
+use std::{
+    fs, io,
+    sync::{
+        Arc, PoisonError, Weak,
+        atomic::Ordering,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{Call, Database, Shared, StoreError, contained, marker};
+use crate::{
+    store::{
+        REOPEN_FIRST, REOPEN_LAST,
+        records::{Committed, Txn},
+    },
+    util::units::rounded,
+};
+
+/// At most so many calls share one sync, which bounds the wait of the first caller.
+const MAX_CALLS: usize = 2048;
+
+/// What the thread is asked to do.
+pub(super) enum Order {
+    Call(Box<dyn Call>),
+    SaveHighWaterMark(oneshot::Sender<()>),
+}
+
+/// How often an idle writer sees to the marker, and whether its folder is still there.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Starts the thread. It ends when the last [`SledStore`](super::SledStore) is gone.
+pub(super) fn start(shared: &Arc<Shared>) -> io::Result<mpsc::Sender<Order>> {
+    let (orders, waiting) = mpsc::channel();
+    let is_failed = !shared.healthy.load(Ordering::Acquire);
+    let shared = Arc::downgrade(shared);
+    let run = move || run(&waiting, &shared, is_failed);
+    thread::Builder::new().name("store-writer".to_owned()).spawn(run)?;
+    Ok(orders)
+}
+
+fn run(waiting: &Receiver<Order>, shared: &Weak<Shared>, is_failed: bool) {
+    let mut high_water_mark = marker::HighWaterMark::new();
+    let mut reopening = Reopening::default();
+    if is_failed {
+        reopening.begin();
+    }
+    loop {
+        let mut next = match waiting.recv_timeout(reopening.patience()) {
+            Ok(order) => Some(order),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let Some(shared) = shared.upgrade() else { return };
+        reopening.attempt_when_due(&shared);
+        see_to_folder(&shared, &mut reopening);
+        let (mut calls, mut saved) = (Vec::new(), Vec::new());
+        while let Some(order) = next {
+            match order {
+                Order::Call(call) => calls.push(call),
+                Order::SaveHighWaterMark(done) => saved.push(done),
+            }
+            next = (calls.len() < MAX_CALLS).then(|| waiting.try_recv().ok()).flatten();
+        }
+        if !calls.is_empty() {
+            commit(&shared, calls, &mut reopening);
+        }
+        save_when_due(&mut high_water_mark, &shared);
+        if !saved.is_empty() {
+            shared.save_high_water_mark();
+        }
+        for done in saved {
+            // Whoever asked may have gone.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Notices that another folder or file took the place of one that is open: what is there now is somebody's backup, and nothing
+/// is read or written any more.
+fn see_to_folder(shared: &Shared, reopening: &mut Reopening) {
+    let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+    let replaced = database
+        .as_ref()
+        .filter(|database| database.scratch.is_none())
+        .and_then(|database| shared.replaced(database));
+    drop(database);
+    let Some(what) = replaced else { return };
+    let reason = format!(
+        "{what} while the daemon ran; nothing is written to it. Start tidings again to use what is there now"
+    );
+    tracing::error!(reason, "data folder is not the one that was opened; the store is closed");
+    shared.healthy.store(false, Ordering::Release);
+    *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(StoreError::Unavailable(reason));
+    reopening.due = None;
+    let old = shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
+    close(old);
+}
+
+/// Lets go of a database. A failed one may panic once more as it goes.
+fn close(database: Option<Database>) {
+    let _ = contained(|| {
+        drop(database);
+        Ok(())
+    });
+}
+
+/// Applies, makes durable, answers, tells.
+fn commit(shared: &Shared, mut calls: Vec<Box<dyn Call>>, reopening: &mut Reopening) {
+    match make_durable(shared, &mut calls) {
+        Ok(committed) => {
+            shared.listeners.emit(committed);
+            for call in calls {
+                call.answer(Ok(()));
+            }
+        }
+        Err(error) => {
+            // What it read of a database that failed may never have reached the disk.
+            shared.snapshots.fail();
+            if shared.healthy.swap(false, Ordering::AcqRel) {
+                tracing::error!(%error, "the store failed; new watches are refused until it is open again");
+                *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+                reopening.begin();
+            }
+            for call in calls {
+                call.answer(Err(error.clone()));
+            }
+        }
+    }
+}
+
+fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Committed, StoreError> {
+    let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+    let database = database.as_ref().filter(|_| shared.healthy.load(Ordering::Acquire));
+    let Some(database) = database else {
+        return Err(shared.unavailable());
+    };
+    let records = shared.records(database);
+    contained(|| {
+        let mut txn = Txn::new(&records);
+        for call in calls {
+            call.apply(&mut txn)?;
+        }
+        let committed = txn.finish()?;
+        let begun = Instant::now();
+        database.db.flush()?;
+        sync(&database.file)?;
+        shared.listeners.emit_flush(begun.elapsed());
+        Ok(committed)
+    })
+}
+
+/// `flush()` alone leaves the blocks in flight and the file's length unsaved.
+fn sync(file: &fs::File) -> io::Result<()> {
+    file.sync_data()
+}
+
+pub(super) fn save_when_due(mark: &mut marker::HighWaterMark, shared: &Shared) {
+    // What a failed database counts may never have reached the disk, and a marker that is ahead of the disk would
+    // make a whole store look damaged.
+    if !shared.healthy.load(Ordering::Acquire) {
+        return;
+    }
+    let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(database) = &*database
+        && let Err(error) = mark.save_when_due(&shared.folder, database)
+    {
+        tracing::warn!(%error, "the marker beside the database could not be written");
+    }
+}
+
+/// Tells everything that is open, once the database is open again.
+fn emit_open(shared: &Shared) {
+    if let Err(error) = shared.read(|records| shared.listeners.emit_open(&records)) {
+        tracing::error!(%error, "what is open could not be read; a restart takes it up");
+    }
+}
+
+/// A failed database on its way back.
+#[derive(Default)]
+struct Reopening {
+    due: Option<Instant>,
+    wait: Duration,
+}
+
+impl Reopening {
+    /// How long the writer may sleep when nobody calls.
+    fn patience(&self) -> Duration {
+        self.due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()).min(IDLE))
+    }
+
+    fn begin(&mut self) {
+        self.wait = REOPEN_FIRST;
+        self.due = Some(Instant::now() + self.wait);
+    }
+
+    fn attempt_when_due(&mut self, shared: &Shared) {
+        if self.due.is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        let mut database = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        let is_copy = database.as_ref().is_some_and(|database| database.scratch.is_some());
+        if !is_copy {
+            // The lock on the folder goes with the old handle.
+            close(database.take());
+        }
+        match marker::reopen(&shared.folder, &shared.config) {
+            Ok(opened) => {
+                close(database.replace(opened));
+                drop(database);
+                self.due = None;
+                shared.healthy.store(true, Ordering::Release);
+                *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = None;
+                tracing::info!("the store is open again");
+                emit_open(shared);
+            }
+            Err(error) => {
+                self.wait = (self.wait * 2).min(REOPEN_LAST);
+                self.due = Some(Instant::now() + self.wait);
+                tracing::error!(%error, retry_in = %rounded(self.wait), "the store cannot be opened again yet");
+                if database.is_none() && matches!(error, StoreError::Full(_)) {
+                    // Without a copy nothing can be read, which is what it says then.
+                    *database = marker::open_copy(&shared.folder, &shared.config).ok().flatten();
+                }
+                *shared.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        }
+    }
+}

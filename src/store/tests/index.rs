@@ -1,0 +1,187 @@
+//! The index says what the records say, whatever was done.
+
+use std::collections::BTreeSet;
+
+use proptest::{prelude::*, sample::Index};
+
+use super::*;
+use crate::{
+    store::records::{JobEntry, JobKey, Records, Selection, WatchEntries, pending_of},
+    util::clock::Period,
+};
+
+/// An operation on one of a few jobs, some of them with another outcome by the number.
+#[derive(Clone, Debug)]
+enum Act {
+    Register(u8),
+    Run(u8, u8),
+    Finish(u8, u8),
+    FanOut(u8, bool),
+    Resume(u8),
+    Refuse(u8),
+    Lose(u8),
+    Attempt(Index, u8),
+    Redeliver(Index),
+    Move(u8, u8),
+    Drop(u8),
+    Deliver(u8),
+    Shift,
+    Retain(u8),
+    Remove(u8),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let job = 0u8..4;
+    prop_oneof![
+        6 => job.clone().prop_map(Act::Register),
+        3 => (job.clone(), 0u8..4).prop_map(|(job, run)| Act::Run(job, run)),
+        5 => (job.clone(), 0u8..4).prop_map(|(job, run)| Act::Finish(job, run)),
+        5 => (job.clone(), any::<bool>()).prop_map(|(job, said)| Act::FanOut(job, said)),
+        1 => job.clone().prop_map(Act::Resume),
+        1 => job.clone().prop_map(Act::Refuse),
+        1 => job.clone().prop_map(Act::Lose),
+        5 => (any::<Index>(), 0u8..3).prop_map(|(one, verdict)| Act::Attempt(one, verdict)),
+        1 => any::<Index>().prop_map(Act::Redeliver),
+        1 => (0u8..3, 0u8..3).prop_map(|(from, to)| Act::Move(from, to)),
+        1 => (0u8..3).prop_map(Act::Drop),
+        1 => (0u8..3).prop_map(Act::Deliver),
+        1 => Just(Act::Shift),
+        2 => (0u8..10).prop_map(Act::Retain),
+        2 => job.prop_map(Act::Remove),
+    ]
+}
+
+const SINKS: [&str; 3] = ["a", "b", "c"];
+
+fn job(number: u8) -> String {
+    format!("job_{number}")
+}
+
+impl Bench {
+    fn number(&self, job: &str) -> u64 {
+        match self.store.find("retab", &id(job)).unwrap() {
+            Found::Watch(watch) => watch.number,
+            Found::Dropped | Found::Nothing => 0,
+        }
+    }
+
+    async fn carry_out(&self, act: Act, now: Time) {
+        let store = &self.store;
+        match act {
+            Act::Register(one) => drop(self.register(Registration::new("retab", id(job(one))), now).await),
+            Act::Run(one, run) => {
+                let seen = StatusAnswer { at_work: run % 2 == 1, ..seen("running", run.into()) };
+                store.observe(self.number(&job(one)), &seen, 1, to(&SINKS[..1]), now).await;
+            }
+            Act::Finish(one, run) => {
+                let outcome = if run % 2 == 0 { Outcome::Completed } else { Outcome::Failed };
+                store.end(self.number(&job(one)), outcome, &seen("ended", run.into()), 1, now).await;
+            }
+            Act::FanOut(one, told) => {
+                let stored =
+                    StoredJob { size: 0, sha256: String::new(), content_type: None, has_mark: false };
+                let said = Said { status: "failed".to_owned(), outcome: Outcome::Failed, error: None };
+                let said = told.then_some(&said);
+                store.fan_out(self.number(&job(one)), &stored, said, to(&SINKS[..2]), now).await;
+            }
+            Act::Resume(one) => store.resume_watching(self.number(&job(one)), now).await,
+            Act::Refuse(one) => store.refuse_result(self.number(&job(one)), now).await,
+            Act::Lose(one) => store.lose(self.number(&job(one)), "gone", 1, to(&SINKS), now).await,
+            Act::Attempt(one, verdict) => {
+                let pending = self.pending();
+                if let Some((_, key, _)) = pending.get(one.index(pending.len().max(1))) {
+                    let delivery = store.delivery(*key).unwrap().unwrap();
+                    let verdict = match verdict {
+                        0 => AttemptVerdict::Delivered,
+                        1 => AttemptVerdict::Retry(now.after(Duration::from_secs(9))),
+                        _ => AttemptVerdict::Dead("no".to_owned()),
+                    };
+                    let done = nth(delivery.attempt_count + 1, attempt(delivery.generation, now, verdict));
+                    store.attempted(*key, &done, now).await;
+                }
+            }
+            Act::Redeliver(one) => {
+                let all = store.deliveries(&DeliveryFilter::default(), None, 1000).unwrap().entries;
+                if let Some((key, _)) = all.get(one.index(all.len().max(1))) {
+                    store.redeliver(vec![*key], now).await.unwrap();
+                }
+            }
+            Act::Move(from, to) => {
+                let (from, to) = (SINKS[usize::from(from)], SINKS[usize::from(to)]);
+                let keys = store.pending_of(from, None, u64::MAX, usize::MAX).unwrap();
+                if from != to {
+                    store.move_pending(from, to, keys, |_| true, now).await.unwrap();
+                }
+            }
+            Act::Drop(sink) => {
+                let sink = SINKS[usize::from(sink)];
+                let keys = store.pending_of(sink, None, u64::MAX, usize::MAX).unwrap();
+                store.drop_pending(sink, keys, now).await.unwrap();
+            }
+            Act::Deliver(sink) => drop(self.deliver_all(SINKS[usize::from(sink)], now).await),
+            Act::Shift => {
+                let period = Period { since: at(0), until: now };
+                store.move_stamps(period, -1000).await.unwrap();
+            }
+            Act::Retain(ago) => {
+                let before = Time(now.0 - i64::from(ago) * 1000);
+                store.drop_finished(before, now).await.unwrap();
+            }
+            Act::Remove(one) => drop(store.remove("retab", &id(job(one))).await.unwrap()),
+        }
+    }
+}
+
+/// Holds each index against the one that the records make.
+fn holds(records: &dyn Records) -> Result<(), TestCaseError> {
+    let (mut open, mut closed) = (BTreeSet::new(), BTreeSet::new());
+    let (mut watched, mut pending) = (BTreeMap::new(), BTreeMap::new());
+    for entry in records.watches(Selection::All, None) {
+        let (number, watch) = entry.unwrap();
+        let watch = watch.unwrap();
+        let entries = WatchEntries::of(&watch);
+        open.extend(entries.is_open.then_some(number));
+        closed.extend(entries.closed_at.map(|at| (at, number)));
+        prop_assert_eq!(watched.insert(JobKey::of(&watch), number), None, "two watches of a job");
+    }
+    for entry in records.deliveries_before(Selection::All, None) {
+        let (key, delivery) = entry.unwrap();
+        pending.extend(pending_of(&delivery.unwrap()).map(|entry| (key, entry)));
+    }
+    prop_assert_eq!(records.open().map(Result::unwrap).collect::<BTreeSet<_>>(), open);
+    let all = Time(0)..Time(i64::MAX);
+    prop_assert_eq!(records.closed(all).map(Result::unwrap).collect::<BTreeSet<_>>(), closed);
+    prop_assert_eq!(
+        records.all_pending(None, u64::MAX).map(Result::unwrap).collect::<BTreeMap<_, _>>(),
+        pending
+    );
+    let dropped: BTreeMap<JobKey, Time> =
+        records.dropped(Time(i64::MAX)).map(|entry| entry.map(|(at, job)| (job, at)).unwrap()).collect();
+    for number in 0..4 {
+        let job = JobKey::new("retab", &id(job(number)));
+        let expected = watched.get(&job).copied().map(JobEntry::Watch);
+        let expected = expected.or(dropped.get(&job).copied().map(JobEntry::Dropped));
+        prop_assert_eq!(records.job(&job).unwrap(), expected);
+        prop_assert!(
+            !(watched.contains_key(&job) && dropped.contains_key(&job)),
+            "a tombstone of a watched job"
+        );
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_index_follows_from_the_records_whatever_is_done(acts in prop::collection::vec(act(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let bench = Bench::new();
+        for (n, act) in (0..).zip(acts) {
+            runtime.block_on(bench.carry_out(act, at(n)));
+            let mut held = Ok(());
+            bench.store.backend.read(&mut |records| { held = holds(records); Ok(()) }).unwrap();
+            held?;
+        }
+    }
+}

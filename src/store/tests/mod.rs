@@ -1,0 +1,195 @@
+//! The named operations, on every backend.
+
+mod backfill;
+mod clock_mark;
+mod deliveries;
+mod index;
+mod polling;
+mod progress;
+mod reading;
+mod watches;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use super::*;
+use crate::{
+    model::{
+        delivery::DeliveryAttempt,
+        job::{EventType, JobId, Outcome, Run},
+        status_answer::StatusAnswer,
+    },
+    util::units::{Size, Time},
+};
+
+/// An instant of the tests' own clock.
+pub(in crate::store) fn at(seconds: i64) -> Time {
+    Time(1_800_000_000_000 + seconds * 1000)
+}
+
+pub(in crate::store) fn id(text: impl AsRef<str>) -> JobId {
+    text.as_ref().parse().unwrap()
+}
+
+pub(in crate::store) fn config(folder: &Path) -> StoreConfig {
+    StoreConfig { path: folder.to_owned(), cache: Size::mib(4), min_free: Size(0), ..StoreConfig::default() }
+}
+
+/// A store in a folder of its own, with what it told.
+pub(in crate::store) struct Bench {
+    pub(in crate::store) store: Store,
+    pub(in crate::store) sled: sled::SledStore,
+    told: Arc<Mutex<Vec<Change>>>,
+    pub(in crate::store) folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(in crate::store) fn new() -> Self {
+        Self::open(tempfile::tempdir().unwrap())
+    }
+
+    pub(in crate::store) fn open(folder: tempfile::TempDir) -> Self {
+        let listeners = Arc::default();
+        let sled = sled::SledStore::open(&config(folder.path()), &listeners).unwrap();
+        let store = Store { backend: Arc::new(sled.clone()), listeners };
+        let told: Arc<Mutex<Vec<Change>>> = Arc::default();
+        let listener = Arc::clone(&told);
+        store.on_change(move |change| listener.lock().unwrap().push(change));
+        Self { store, sled, told, folder }
+    }
+
+    /// Closes it and waits until the folder is let go.
+    pub(in crate::store) fn close(self) -> tempfile::TempDir {
+        let Self { store, sled, folder, .. } = self;
+        drop((store, sled));
+        sled::await_closed(folder.path());
+        folder
+    }
+
+    pub(in crate::store) fn reopen(self) -> Self {
+        Self::open(self.close())
+    }
+
+    /// What was told since the last time.
+    pub(in crate::store) fn told(&self) -> Vec<Change> {
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+
+    pub(in crate::store) async fn register(&self, registration: Registration, now: Time) -> Registered {
+        let mut registered = self.store.register(vec![registration], now).await.unwrap();
+        assert_eq!(registered.len(), 1);
+        registered.remove(0)
+    }
+
+    /// A new watch of this job.
+    pub(in crate::store) async fn watch(&self, job: &str) -> Watch {
+        match self.register(Registration::new("retab", id(job)), at(0)).await {
+            Registered::New(watch) | Registered::Again(watch) => watch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(in crate::store) fn read(&self, number: u64) -> Watch {
+        self.store.watch(number).unwrap().unwrap()
+    }
+
+    /// Stores a body and makes the event of an end that was seen.
+    pub(in crate::store) async fn fan_out(&self, watch: &Watch, sinks: &[&str], now: Time) {
+        let event_id = &watch.pending_completion.as_ref().unwrap().event_id;
+        let mut incoming = self.store.spool().begin(watch.number, event_id).await.unwrap();
+        incoming.write(BODY).await.unwrap();
+        let job = incoming.finish().await.unwrap();
+        assert!(self.store.fan_out(watch.number, &job, None, to(sinks), now).await);
+    }
+
+    /// Brings a watch to its end, with an event that goes to `sinks`.
+    pub(in crate::store) async fn finish(&self, job: &str, sinks: &[&str]) -> Watch {
+        let watch = self.watch(job).await;
+        let Finished::Fetch(watch) =
+            self.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 3, at(10)).await
+        else {
+            panic!("a new end")
+        };
+        self.fan_out(&watch, sinks, at(11)).await;
+        self.read(watch.number)
+    }
+
+    /// The deliveries that a start would take up.
+    pub(in crate::store) fn pending(&self) -> Vec<(String, DeliveryKey, Time)> {
+        let mut pending = Vec::new();
+        self.store.each_pending(|sink, key, due| pending.push((sink.to_owned(), key, due))).unwrap();
+        pending
+    }
+
+    /// The watches that a start would take up.
+    pub(in crate::store) fn open_watches(&self) -> Vec<Watch> {
+        let mut open = Vec::new();
+        self.store.each_open(|watch| open.push(watch)).unwrap();
+        open
+    }
+
+    pub(in crate::store) fn key(&self, watch: &Watch, sink: &str) -> DeliveryKey {
+        let deliveries = self.store.deliveries_of(watch).unwrap();
+        deliveries.into_iter().find(|(_, delivery)| delivery.sink == sink).unwrap().0
+    }
+}
+
+pub(in crate::store) const BODY: &[u8] = br#"{"status":"completed","n":1e-400}"#;
+
+/// A status answer of the run with this number.
+pub(in crate::store) fn seen(status: &str, run: u32) -> StatusAnswer {
+    StatusAnswer {
+        status: status.to_owned(),
+        run: Run { attempt_count: Some(run.to_string()), ..Run::default() },
+        ended_at: Some(at(9)),
+        body: Some(format!("{{\"status\":\"{status}\"}}")),
+        ..StatusAnswer::default()
+    }
+}
+
+/// A status answer of a source that says nothing about runs.
+pub(in crate::store) fn silent(status: &str) -> StatusAnswer {
+    StatusAnswer { run: Run::default(), ..seen(status, 0) }
+}
+
+/// A route to these sinks.
+pub(in crate::store) fn to(
+    sinks: &[&str],
+) -> impl Fn(&Watch, EventType) -> Vec<String> + Clone + Send + 'static {
+    let sinks: Vec<String> = sinks.iter().map(ToString::to_string).collect();
+    move |_, _| sinks.clone()
+}
+
+/// An attempt of this generation at that time.
+pub(in crate::store) fn attempt(generation: u32, now: Time, verdict: AttemptVerdict) -> AttemptDone {
+    let status = if verdict == AttemptVerdict::Delivered { 204 } else { 503 };
+    let status = Some(status);
+    let attempt =
+        DeliveryAttempt { at: now, duration_ms: 5, status, error: None, error_class: None, response: None };
+    AttemptDone { generation, number: 1, attempt, verdict }
+}
+
+/// The same as a later attempt of its delivery.
+pub(in crate::store) fn nth(number: u32, done: AttemptDone) -> AttemptDone {
+    AttemptDone { number, ..done }
+}
+
+pub(in crate::store) fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Looks again until `probe` finds something; a passing test never uses the patience up.
+pub(in crate::store) async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

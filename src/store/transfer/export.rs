@@ -1,0 +1,149 @@
+//! The whole store as text, as it is at one instant: of a daemon that runs, too.
+
+use data_encoding::HEXLOWER;
+use std::{
+    fs,
+    io::{self, Read as _, Write},
+    path::Path,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::{Digest as _, Sha256};
+
+use super::{FORMAT, Line, TransferError, Transferred};
+use crate::store::{
+    Store, StoreError,
+    backend::Snapshot,
+    bodies::Pin,
+    format::{codec, is_readable, keys, shown},
+};
+
+/// Bytes of a stored job in one line.
+const CHUNK: usize = 48 << 10;
+
+struct Output<'a> {
+    to: &'a mut dyn Write,
+    hash: Sha256,
+}
+
+impl Output<'_> {
+    fn line(&mut self, line: &Line) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.hash.update(&text);
+        self.to.write_all(&text)
+    }
+}
+
+/// An export that has begun: it shows the store as it is now, whatever changes until it is written. Bodies that are
+/// removed meanwhile stay until it ends.
+pub struct Export {
+    store: Store,
+    snapshot: Box<dyn Snapshot>,
+    _bodies: Bodies,
+}
+
+/// Keeps the bodies that the snapshot tells of.
+struct Bodies {
+    store: Store,
+    pin: Pin,
+}
+
+impl Drop for Bodies {
+    fn drop(&mut self) {
+        if self.pin.let_go()
+            && let Err(error) = self.store.sweep_spool()
+        {
+            tracing::warn!(%error, "stored jobs that were kept for an export could not be removed; the next start does");
+        }
+    }
+}
+
+impl Store {
+    /// Begins an export; `None` while another one is being written.
+    #[must_use]
+    pub fn begin_export(&self) -> Option<Export> {
+        // The bodies first: what the snapshot tells of must not go in between.
+        let bodies = Bodies { store: self.clone(), pin: self.spool().pin()? };
+        let snapshot = self.backend.snapshot();
+        Some(Export { store: self.clone(), snapshot, _bodies: bodies })
+    }
+
+    /// Writes everything to `to`, as it is now.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or another export is being written.
+    pub fn export(&self, to: &mut dyn Write) -> Result<Transferred, TransferError> {
+        let busy = || StoreError::Unavailable("another export is being written".to_owned());
+        self.begin_export().ok_or_else(busy)?.write(to)
+    }
+}
+
+impl Export {
+    /// Writes everything to `to`, in bounded memory but for eight bytes a watch.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or more changes meanwhile than can be kept.
+    pub fn write(self, to: &mut dyn Write) -> Result<Transferred, TransferError> {
+        let Self { store, mut snapshot, _bodies } = self;
+        let mut out = Output { to, hash: Sha256::new() };
+        let mut done = Transferred::default();
+        out.line(&Line::TidingsExport { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned() })?;
+        // In the order of their keys, so that they can be searched.
+        let mut watches: Vec<u64> = Vec::new();
+        loop {
+            let records = snapshot.next()?;
+            if records.is_empty() {
+                break;
+            }
+            for (key, value) in records {
+                if key.first() == Some(&keys::WATCH) {
+                    watches.extend(keys::number_of(&key));
+                }
+                out.line(&record(&key, &value))?;
+                done.records += 1;
+                done.unreadable += u64::from(!is_readable(&key, &value));
+            }
+        }
+        // The bodies need no old values to be kept.
+        drop(snapshot);
+        store.spool().each_body(|watch, event_id, _| {
+            // One that nothing refers to is on its way out, or its watch came after the snapshot.
+            if watches.binary_search(&watch).is_ok() {
+                done.jobs += u64::from(job(&mut out, &store.spool().path(watch, event_id))?);
+            }
+            Ok::<_, TransferError>(())
+        })?;
+        let sha256 = HEXLOWER.encode(&out.hash.clone().finalize());
+        out.line(&Line::End { records: done.records, jobs: done.jobs, sha256 })?;
+        out.to.flush()?;
+        Ok(done)
+    }
+}
+
+fn record(key: &[u8], value: &[u8]) -> Line {
+    let is_json = matches!(key.first(), Some(&(keys::WATCH | keys::EVENT | keys::DELIVERY)));
+    let json = codec::json(value).filter(|_| is_json).and_then(|json| serde_json::from_slice(json).ok());
+    match json {
+        Some(json) => Line::Record { key: shown(key), json },
+        None => Line::Bytes { key: shown(key), base64: STANDARD.encode(value) },
+    }
+}
+
+/// Writes a stored job. `false` when it was replaced or removed a moment ago.
+fn job(out: &mut Output<'_>, path: &Path) -> io::Result<bool> {
+    let mut file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    out.line(&Line::Job { file: name, size: file.metadata()?.len() })?;
+    let mut chunk = Vec::with_capacity(CHUNK);
+    loop {
+        chunk.clear();
+        if (&mut file).take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
+            return Ok(true);
+        }
+        out.line(&Line::Data(STANDARD.encode(&chunk)))?;
+    }
+}
