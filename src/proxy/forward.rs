@@ -1,4 +1,4 @@
-//! A request goes to its source as it came, and the answer comes back as it is. Neither body is held in memory.
+//! Sends a request to its source, and the answer back, both unchanged. Streams both bodies.
 
 use axum::{
     body::{Body, HttpBody as _},
@@ -12,7 +12,7 @@ use crate::{
     upstream::{Failure, Source},
 };
 
-/// The address that a path stands for. It stays below the base URL.
+/// Returns the address of a path. It stays below the base URL.
 pub(super) fn address(source: &Source, path: &str, query: Option<&str>) -> Result<String, Problem> {
     let bad = |reason: &str| Problem::new(Code::BadProxyPath, format!("`{path}` {reason}"));
     path::check(path).map_err(bad)?;
@@ -30,7 +30,7 @@ pub(super) fn address(source: &Source, path: &str, query: Option<&str>) -> Resul
     Ok(text)
 }
 
-/// Sends a request on.
+/// Sends a request to its source.
 pub(super) async fn send(
     source: &Source,
     address: &str,
@@ -40,7 +40,8 @@ pub(super) async fn send(
     let mut head = parts.headers;
     headers::strip(&mut head);
     if !headers::pass(&mut head) {
-        let detail = "the request came through a tidings proxy too often: does base_url lead back here?";
+        let detail =
+            "the request passed a tidings proxy too often; check that base_url does not lead back here";
         return Err(Problem::new(Code::ProxyLoop, detail));
     }
     let body = (!body.is_end_stream()).then(|| reqwest::Body::wrap_stream(body.into_data_stream()));
@@ -51,13 +52,13 @@ pub(super) async fn send(
         failure => Problem::new(Code::UpstreamUnreachable, failure.to_string()),
     })?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let detail = "the source switches to another protocol, which was not asked for";
+        let detail = "the source switches to another protocol without an upgrade request";
         return Err(Problem::new(Code::UpstreamUnreachable, detail));
     }
     Ok(answer)
 }
 
-/// The answer of the source as ours.
+/// Returns the answer of the source as the answer of the proxy.
 pub(super) fn response(answer: reqwest::Response) -> Response {
     let answer = http::Response::from(answer);
     let (mut parts, body) = answer.into_parts();

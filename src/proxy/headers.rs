@@ -1,8 +1,8 @@
-//! Which headers go on to the other side.
+//! The headers that are forwarded.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// Those of one connection and not of the message (RFC 9110, section 7.6.1). `Expect` was met here already.
+/// Headers of one connection (RFC 9110, section 7.6.1). The server has answered `Expect` already.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     header::TE,
@@ -15,23 +15,23 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::HOST,
 ];
 
-/// The same, without a name in the library.
+/// More of them, for which the library has no names.
 const OLD_HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
 
 /// Our name in `Via` (RFC 9110, section 7.6.3).
 const PSEUDONYM: &str = "tidings";
 
-/// A request that came through here so often is going round in a circle.
+/// A request that passed the proxy this often is in a loop.
 const MAX_PASSES: usize = 5;
 
-/// The members of a header that is a list.
+/// Returns the members of a list header.
 fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|member| !member.is_empty())
 }
 
-/// Whether a request asks for another protocol. `h2c` is left out: it is obsolete (RFC 9113, section 3.1), some clients offer it
-/// with every request, and a server that does not know it answers as if it were not there.
+/// Returns whether a request asks for an upgrade. `h2c` does not count: it is obsolete (RFC 9113, section 3.1), some clients
+/// offer it with every request, and servers ignore it.
 pub(super) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
     let mut offered = members(headers, header::UPGRADE).peekable();
     match offered.peek() {
@@ -40,7 +40,7 @@ pub(super) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Takes out what belongs to the connection.
+/// Removes the headers of the connection.
 pub(super) fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> =
         members(headers, header::CONNECTION).filter_map(|name| name.parse().ok()).collect();
@@ -52,8 +52,8 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The token of this server is not the upstream's business. A caller whose `Authorization` is for the upstream sends the token
-/// as `Proxy-Authorization`, which never goes on.
+/// Removes the token of this server. A caller whose `Authorization` is for the upstream sends the token as
+/// `Proxy-Authorization`, which is never forwarded.
 pub(super) fn strip_own_token(headers: &mut HeaderMap, has_token: bool) {
     if has_token && !headers.contains_key(header::PROXY_AUTHORIZATION) {
         headers.remove(header::AUTHORIZATION);

@@ -1,13 +1,18 @@
-//! The drop-in proxy: the requests of an application to its job API pass through here as they are, and the jobs that they
-//! create are watched.
+//! The drop-in proxy: forwards the requests of an application to its job API unchanged, and watches the jobs that they create.
+//! Must not know the handlers of the API.
 //!
-//! A request → its [`ProxyRoute`] → answered from what is `known`, or passed on by `forward`. The id of a created job is taken from the
-//! answer (`created`) and is a durable watch before the answer goes on.
+//! - `cached`: answers from the status cache and the store.
+//! - `forward`: sends a request to the source, and its answer back.
+//! - `creation`: reads the id of a created job from the answer.
+//! - `headers`, `path`: what may be forwarded.
+//!
+//! A request → its [`ProxyRoute`] → answered from `cached`, or sent on by `forward`. The id of a created job is read from the answer
+//! (`creation`), and is a durable watch before the caller gets the answer.
 
-mod created;
+mod creation;
 mod forward;
 mod headers;
-mod known;
+mod cached;
 mod path;
 
 use std::{sync::Arc, time::Duration};
@@ -32,10 +37,10 @@ use crate::{
     watcher::SourceState,
 };
 
-/// The longest that the answer to the creation of a job is waited for after the caller has gone.
+/// The longest wait for the answer to a creation, whether the caller is still there or not.
 const MAX_CREATION: Duration = Duration::from_secs(30 * 60);
 
-/// Tells the caller whether the job that he created is watched.
+/// The header that tells the caller whether the created job is watched.
 const WATCH_HEADER: &str = "tidings-watch";
 
 /// Returns the routes of the proxy.
@@ -57,61 +62,61 @@ async fn handle(State(state): State<Arc<AppState>>, request: Request) -> Result<
     let address = forward::address(&watcher.source, rest, parts.uri.query())?;
     let route = watcher.source.routes.route(&parts.method, rest, parts.uri.query());
     let hit = match &route {
-        ProxyRoute::Status(job) => known::status(&state, &watcher, job, &parts.headers).await?,
-        ProxyRoute::Result(job) => known::result(&state, &watcher, job, &parts.headers).await?,
+        ProxyRoute::Status(job) => cached::status(&state, &watcher, job, &parts.headers).await?,
+        ProxyRoute::Result(job) => cached::result(&state, &watcher, job, &parts.headers).await?,
         _ => None,
     };
-    let passing = Passing { state, watcher, address, route };
+    let forwarding = Forwarding { state, watcher, address, route };
     match hit {
-        Some(response) => Ok(passing.counted(response, "known")),
-        None => passing.go(parts, body).await,
+        Some(response) => Ok(forwarding.counted(response, "known")),
+        None => forwarding.go(parts, body).await,
     }
 }
 
-/// Refuses what is about the connection and not about the source.
+/// Rejects a request that is about the connection and not about the source.
 ///
 /// # Errors
-/// For `CONNECT`, for `TRACE` and its namesake `TRACK`, which send the key back to the caller, and for another protocol.
+/// For `CONNECT`, for `TRACE` and `TRACK`, which would send the key back to the caller, and for an upgrade.
 fn check_protocol(parts: &Parts) -> Result<(), Problem> {
     let method = parts.method.as_str();
     if ["CONNECT", "TRACE", "TRACK"].iter().any(|refused| method.eq_ignore_ascii_case(refused)) {
-        return Err(Problem::new(Code::NotProxied, format!("{method} is not passed on")));
+        return Err(Problem::new(Code::NotProxied, format!("{method} is not forwarded")));
     }
     if headers::asks_for_upgrade(&parts.headers) {
-        let detail = "another protocol is not passed on; send the request without `Upgrade`";
+        let detail = "an upgrade is not forwarded; send the request without `Upgrade`";
         return Err(Problem::new(Code::NotProxied, detail));
     }
     Ok(())
 }
 
-/// The source and the path that follows it.
+/// Splits a path into the source's name and the rest.
 fn split(path: &str) -> (&str, &str) {
     let rest = path.strip_prefix("/proxy/").unwrap_or_default();
     rest.find('/').map_or((rest, "/"), |at| rest.split_at(at))
 }
 
-/// A request on its way to its source.
-struct Passing {
+/// A request that is forwarded to its source.
+struct Forwarding {
     state: Arc<AppState>,
     watcher: Arc<SourceState>,
     address: String,
     route: ProxyRoute,
 }
 
-impl Passing {
+impl Forwarding {
     async fn go(self, parts: Parts, body: Body) -> Result<Response, Problem> {
         if matches!(self.route, ProxyRoute::Status(_) | ProxyRoute::Result(_) | ProxyRoute::Other) {
             let answer = forward::send(&self.watcher.source, &self.address, parts, body).await?;
             return Ok(self.counted(forward::response(answer), "forwarded"));
         }
-        // What cannot be watched is better not created.
+        // Better no job than one that cannot be watched.
         if matches!(self.route, ProxyRoute::Create(_) | ProxyRoute::Retry(_)) {
             self.state.store.check_space()?;
             if let Some(trouble) = self.state.store.trouble() {
                 return Err(trouble.into());
             }
         }
-        // A caller that goes away must not take the id of its job along: the task goes on without it.
+        // A caller that disconnects must not lose its job: the task goes on without it.
         let task = tokio::spawn(tokio::time::timeout(MAX_CREATION, self.change(parts, body)));
         match task.await {
             Ok(Ok(answer)) => answer,
@@ -123,11 +128,11 @@ impl Passing {
         }
     }
 
-    /// A request that makes or changes a job.
+    /// Forwards a request that creates or changes a job.
     async fn change(self, mut parts: Parts, body: Body) -> Result<Response, Problem> {
         let caller = TraceParent::of(&parts.headers);
         if matches!(self.route, ProxyRoute::Create(_)) {
-            // The id has to be read.
+            // The id has to be readable.
             parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let answer = forward::send(&self.watcher.source, &self.address, parts, body).await?;
@@ -136,12 +141,12 @@ impl Passing {
         let response = match &self.route {
             ProxyRoute::Create(vars) if done => {
                 let id_at = self.watcher.source.profile.create.as_ref().map(|(_, id_at)| id_at);
-                let (id, response) = created::read(answer, id_at.map_or("", String::as_str)).await;
+                let (id, response) = creation::read(answer, id_at.map_or("", String::as_str)).await;
                 watched = Some(self.watch(id, vars, caller).await);
                 response
             }
             ProxyRoute::Retry(job) => {
-                // 503 says that the retry was taken and starts late.
+                // With 503 the source has accepted the retry and starts it later.
                 let taken = done || answer.status() == StatusCode::SERVICE_UNAVAILABLE;
                 if taken {
                     watched = Some(self.watch(Ok(job.id.clone()), &job.vars, caller).await);
@@ -149,7 +154,7 @@ impl Passing {
                 forward::response(answer)
             }
             ProxyRoute::Touch(id) if done => {
-                self.look_again(id);
+                self.poll_again(id);
                 forward::response(answer)
             }
             _ => forward::response(answer),
@@ -161,7 +166,7 @@ impl Passing {
         Ok(response)
     }
 
-    /// Makes a job a durable watch, and says what became of that.
+    /// Registers a durable watch. Returns the value of the header that tells the result.
     async fn watch(
         &self,
         id: Result<JobId, String>,
@@ -170,18 +175,14 @@ impl Passing {
     ) -> &'static str {
         let source = &self.watcher.source;
         let failed = |error: String| {
-            tracing::error!(
-                source = source.name,
-                error,
-                "a job was created through the proxy and is not watched"
-            );
+            tracing::error!(source = source.name, error, "job created through the proxy is not watched");
             "failed"
         };
         let id = match id {
             Ok(id) => id,
             Err(reason) => return failed(reason),
         };
-        self.look_again(&id);
+        self.poll_again(&id);
         let vars = self.watcher.source.routes.needed(vars, &source.profile);
         let registration = Registration { vars, traceparent, ..Registration::new(&source.name, id.clone()) };
         let now = clock::now();
@@ -197,8 +198,8 @@ impl Passing {
         }
     }
 
-    /// What was known of a job may no longer hold.
-    fn look_again(&self, id: &JobId) {
+    /// Polls a job now: its cached status may be out of date.
+    fn poll_again(&self, id: &JobId) {
         let watcher = &self.watcher;
         if let Ok(Found::Watch(watch)) = self.state.store.find(&watcher.source.name, id) {
             watcher.status_cache.forget(watch.number);

@@ -1,17 +1,17 @@
-//! Which paths are passed on: those that stay below the base URL however often the server decodes them.
+//! The paths that are forwarded: those that stay below the base URL however often the server decodes them.
 //!
 //! Servers differ. Some decode `%2f` before they resolve `..`, some decode twice, some drop `;…` from a segment, some take
 //! `\` for `/`. The injected key must not depend on which one is at the other end.
 
 use percent_encoding::percent_decode;
 
-/// Layers of percent-encoding that are undone; a path with more is refused.
+/// The most layers of percent-encoding. A path with more is rejected.
 const MAX_LAYERS: usize = 6;
 
 /// Checks a path as it was sent, still encoded.
 ///
 /// # Errors
-/// Why it is refused, as the end of a sentence.
+/// The reason, as the end of a sentence.
 pub(super) fn check(path: &str) -> Result<(), &'static str> {
     if !is_well_encoded(path.as_bytes()) {
         return Err("holds a `%` that encodes nothing");
@@ -49,13 +49,13 @@ fn check_layer(layer: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether a segment is `.` or `..`, parameters and white space after it aside, and what is a query or a fragment once it is decoded.
+/// Returns whether a segment is `.` or `..`. Ignores parameters, white space, and a decoded query or fragment after it.
 fn is_dots(segment: &str) -> bool {
     let name = segment.split([';', '?', '#']).next().unwrap_or_default().trim();
     matches!(name, "." | "..")
 }
 
-/// Whether each `%` has its two digits.
+/// Returns whether two hexadecimal digits follow each `%`.
 fn is_well_encoded(path: &[u8]) -> bool {
     let mut parts = path.split(|byte| *byte == b'%').skip(1);
     parts.all(|part| part.len() >= 2 && part[..2].iter().all(u8::is_ascii_hexdigit))

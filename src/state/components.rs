@@ -65,15 +65,15 @@ impl Resources {
     }
 }
 
-/// The sources and the sinks.
+/// The components of one configuration.
 pub struct Components {
-    /// What it was made from.
+    /// The configuration that they were built from.
     pub config: Config,
-    /// The sources by name.
+    /// The watcher of each source, by name.
     pub watchers: BTreeMap<String, Arc<SourceState>>,
     /// The sinks.
     pub sinks: Sinks,
-    /// The webhooks that watches bring along; `None` when they are switched off.
+    /// The webhooks that watches bring along; unset while `callbacks.enabled` is false.
     pub callbacks: Option<Callbacks>,
 }
 
@@ -93,7 +93,7 @@ impl Components {
             CALLBACK_SINK => same_callbacks,
             name => before.is_some_and(|before| {
                 let (old, new) = (before.config.sinks.get(name), config.sinks.get(name));
-                // What is in a template's file is a part of the configuration, too.
+                // The content of a template's file is a part of the configuration, too.
                 old.is_some() && old == new && !new.is_some_and(SinkConfig::has_template_file)
             }),
         };

@@ -1,4 +1,4 @@
-//! What the process counts, for `/metrics`.
+//! Every metric of the daemon: those of the rooms below, and its own. Gauges are set when `/metrics` is read.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use crate::{
     watcher::SourceMetrics,
 };
 
-/// From a fast disk to one in trouble.
+/// Steps from a fast disk to a failing one.
 const FLUSH_STEPS: [f64; 13] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// What the process counts, for `/metrics`.
+/// Every metric of the daemon.
 pub struct Metrics {
     catalogue: Arc<Catalogue>,
-    /// Of the sources.
+    /// Metrics of the sources.
     pub sources: Arc<SourceMetrics>,
-    /// Of the sinks.
+    /// Metrics of the sinks.
     pub sinks: Arc<SinkMetrics>,
     /// Requests to the local API, by status.
     pub api_requests: IntCounterVec,
@@ -35,21 +35,21 @@ pub struct Metrics {
     pub store_healthy: IntGauge,
     /// Records of the store that were found unreadable.
     pub unreadable_records: IntGauge,
-    /// How long the store takes to make a commit durable.
+    /// The time that the store takes to make a group of writes durable.
     pub store_flush: Histogram,
     /// Bytes of stored jobs.
     pub spool_bytes: IntGauge,
-    /// Attempts to load the configuration again, by result: `ok` or `refused`.
+    /// Reloads of the configuration, by result: `ok` or `refused`.
     pub config_reloads: IntCounterVec,
-    /// 1 unless the last attempt to load the configuration again was refused.
+    /// 1 unless the last reload was rejected.
     pub config_last_reload_ok: IntGauge,
-    /// Panics that were contained.
+    /// Panics of tasks; each is caught.
     pub panics: IntCounter,
     /// Log lines that were dropped.
     pub log_lines_dropped: IntCounter,
     /// Requests to the collector, by signal and result.
     pub otlp_exports: IntCounterVec,
-    /// What is done for jobs, for the collector.
+    /// Spans of the work for jobs, for the collector.
     pub spans: Arc<Spans>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Every metric, at zero.
+    /// Registers every metric, at zero.
     #[must_use]
     pub fn new() -> Self {
         let mut catalogue = Catalogue::default();
@@ -74,7 +74,10 @@ impl Metrics {
         let signal = Label::words("signal", &["traces", "metrics"]);
         let sent = Label::words("result", &["ok", "failed"]);
         let panics = all.add(
-            IntCounter::new("tidings_panics_total", "Panics in one job's work that were contained."),
+            IntCounter::new(
+                "tidings_panics_total",
+                "Panics of tasks; each is caught, and the daemon goes on.",
+            ),
             &[],
         );
         let spans = Arc::new(Spans::new(all.add(
@@ -98,28 +101,28 @@ impl Metrics {
             unreadable_records: gauge(
                 all,
                 "tidings_store_unreadable_records",
-                "Records of the store that were found unreadable since the start and are still there.",
+                "Unreadable records that the store found since the start and still holds.",
             ),
             store_flush: histogram(
                 all,
                 "tidings_store_flush_seconds",
-                "How long the store takes to make a group of writes durable.",
+                "Time that the store takes to make a group of writes durable.",
                 &FLUSH_STEPS,
             ),
             spool_bytes: gauge(
                 all,
                 "tidings_spool_bytes",
-                "Stored jobs on disk; after a start those found there are added once they are counted.",
+                "Bytes of stored job bodies. Low for a short time after a restart, until existing files are counted.",
             ),
             config_reloads: all.counters(
                 "tidings_config_reloads_total",
-                "Attempts to load the configuration again.",
+                "Reloads of the configuration.",
                 &[result],
             ),
             config_last_reload_ok: gauge(
                 all,
                 "tidings_config_last_reload_successful",
-                "1 unless the last attempt to load the configuration again was refused.",
+                "1 unless the last reload of the configuration was rejected.",
             ),
             otlp_exports: all.counters(
                 "tidings_otlp_exports_total",
@@ -137,23 +140,23 @@ impl Metrics {
         metrics
     }
 
-    /// Shows what is counted of a source, at zero.
+    /// Shows the metrics of a source, at zero.
     pub fn begin_source(&self, source: &str) {
         self.sources.begin(&self.catalogue, source);
     }
 
-    /// Shows what is counted of a sink, at zero.
+    /// Shows the metrics of a sink, at zero.
     pub fn begin_sink(&self, sink: &str) {
         self.sinks.begin(&self.catalogue, sink);
     }
 
-    /// Forgets the gauges that are set anew whenever somebody asks.
+    /// Removes the gauges of sources and sinks. The next scrape sets those that are still configured.
     pub fn forget_gauges(&self) {
         self.sources.forget_gauges();
         self.sinks.forget_gauges();
     }
 
-    /// What the collector gets.
+    /// Returns what the collector gets.
     #[must_use]
     pub fn exported(&self) -> Exported {
         Exported {
@@ -163,13 +166,13 @@ impl Metrics {
         }
     }
 
-    /// Every metric that can occur.
+    /// Returns every metric that can occur.
     #[must_use]
     pub fn catalogue(&self) -> &Arc<Catalogue> {
         &self.catalogue
     }
 
-    /// Everything in the Prometheus text format 0.0.4.
+    /// Renders every metric in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = Vec::new();
@@ -180,7 +183,7 @@ impl Metrics {
 }
 
 impl AppState {
-    /// Sets the gauges to what is now.
+    /// Sets the gauges to their current values.
     pub(crate) fn refresh_metrics(&self) {
         let live = self.components();
         for watcher in live.watchers.values() {

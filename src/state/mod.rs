@@ -33,7 +33,7 @@ use crate::{
 pub struct AppState {
     /// Where everything is recorded.
     pub store: Store,
-    /// What is counted.
+    /// Every metric.
     pub metrics: Arc<Metrics>,
     /// What components share; a reload keeps it.
     pub resources: Resources,

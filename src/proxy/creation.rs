@@ -1,4 +1,4 @@
-//! Takes the id of a created job from the answer to its creation, which may be large: some sources send the request back.
+//! Reads the id of a created job from the answer to its creation. The answer may be large: some sources echo the request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,22 +13,22 @@ use crate::{
     util::json_slice::{Pointers, Raw, Scan},
 };
 
-/// The id has to come within this many bytes.
+/// The most bytes before the id.
 const MAX_HEAD: usize = 16 << 20;
 
-/// More than this of an answer waits for a place.
+/// An answer that needs more memory than this waits for a place.
 const SMALL: usize = 64 << 10;
 
-/// Places of answers whose id comes late: so many are in memory at once.
+/// The places for answers whose id comes late. They bound the memory.
 static PLACES: Semaphore = Semaphore::const_new(4);
 
 /// The longest wait for a place.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// The longest id as it is written; none is accepted that is longer.
+/// The longest id, as written.
 const MAX_ID: usize = 8 << 10;
 
-/// Reads an answer until the id is found. Returns it, or why there is none, and the answer, whole, to be sent on.
+/// Reads an answer until the id is found. Returns the id or the reason for its absence, and the whole answer.
 pub(super) async fn read(answer: reqwest::Response, id_at: &str) -> (Result<JobId, String>, Response) {
     let (mut parts, body) = http::Response::from(answer).into_parts();
     headers::strip(&mut parts.headers);

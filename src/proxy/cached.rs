@@ -1,5 +1,5 @@
-//! Answers without a request of their own: from the last look, or from the store. Only for a caller who presents the key with
-//! which it was fetched.
+//! Answers without a request to the source: from the last poll, or from the store. Only a caller that presents the source's own
+//! key gets one.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ use crate::{
     watcher::SourceState,
 };
 
-/// How long a request waits for a look, or for the fetch of a job that ended, before it is passed on.
+/// The longest wait for a poll, or for the fetch of a finished job, before the request is forwarded.
 const MAX_HOLD: Duration = Duration::from_secs(20);
 
-/// What is known already (RFC 9211).
+/// The header of an answer from the cache (RFC 9211).
 const CACHE_STATUS: &str = "cache-status";
 
-/// The status of a watched job.
+/// Returns the status of a watched job, or `None` if only the source can tell it.
 pub(super) async fn status(
     state: &AppState,
     watcher: &SourceState,
@@ -36,27 +36,27 @@ pub(super) async fn status(
 ) -> Result<Option<Response>, Problem> {
     let Some(watch) = find(state, watcher, job, headers)? else { return Ok(None) };
     if watch.stage != WatchStage::Watching {
-        return ended(state, watcher, watch).await;
+        return finished(state, watcher, watch).await;
     }
     let max_age = watcher.source.config.proxy.max_age.0;
     if let Some((body, age)) = recent(watcher, watch.number, max_age) {
         return Ok(Some(json(body, age)));
     }
-    // A look of our own, within the budget: however many ask for the same job, the source is asked once. While the source is
-    // not well the caller hears that from the source itself.
-    let looked = watcher.polled.wait(watch.number);
+    // One poll within the budget answers all callers that ask for the same job. While the source fails, each caller gets the
+    // source's own answer.
+    let polled = watcher.polled.wait(watch.number);
     let is_well = watcher.schedule().health.state() == HealthState::Ok;
-    if !is_well || !watcher.poll_now(watch.number) || timeout(MAX_HOLD, looked).await.is_err() {
+    if !is_well || !watcher.poll_now(watch.number) || timeout(MAX_HOLD, polled).await.is_err() {
         return Ok(None);
     }
     let Some(watch) = find(state, watcher, job, headers)? else { return Ok(None) };
     if watch.stage != WatchStage::Watching {
-        return ended(state, watcher, watch).await;
+        return finished(state, watcher, watch).await;
     }
     Ok(recent(watcher, watch.number, max_age.max(MAX_HOLD)).map(|(body, age)| json(body, age)))
 }
 
-/// The result of a watched job that has ended.
+/// Returns the result of a finished job, or `None` if only the source can tell it.
 pub(super) async fn result(
     state: &AppState,
     watcher: &SourceState,
@@ -69,7 +69,7 @@ pub(super) async fn result(
     }
 }
 
-/// The watch of a job, if the caller may know of it.
+/// Returns the watch of a job, if the caller may see it.
 fn find(
     state: &AppState,
     watcher: &SourceState,
@@ -82,31 +82,35 @@ fn find(
     }
     let watch = match state.store.find(&source.name, &job.id) {
         Ok(Found::Watch(watch)) => watch,
-        // The source knows about the job whatever became of its record here.
+        // The source answers for a job whose record is gone or damaged here.
         Ok(Found::Dropped | Found::Nothing) | Err(StoreError::Record(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
     let var = |name: &String| watch.vars.get(name).or_else(|| source.profile.vars.get(name));
     let is_same = job.vars.iter().all(|(name, value)| var(name) == Some(value));
-    // Registered again while its job was fetched: what is known is of the run before.
+    // A job registered again during its fetch: the record is about the previous run.
     Ok((is_same && !watch.rewatch).then_some(*watch))
 }
 
-/// The last look, no older than `max_age`, if it was made with the key that the source has now.
+/// Returns the last status and its age, if it is at most `max_age` old and was read with the current key.
 fn recent(watcher: &SourceState, watch: u64, max_age: Duration) -> Option<(Bytes, Duration)> {
     let key = watcher.source.key_fingerprint()?;
     watcher.status_cache.get(watch, &key, max_age, Instant::now())
 }
 
-/// The status of a job that has ended: the body in which that was read.
-async fn ended(state: &AppState, watcher: &SourceState, watch: Watch) -> Result<Option<Response>, Problem> {
+/// Returns the status of a finished job: the body of the poll that saw it finished.
+async fn finished(
+    state: &AppState,
+    watcher: &SourceState,
+    watch: Watch,
+) -> Result<Option<Response>, Problem> {
     if watcher.source.profile.result_path.is_none() {
         return stored(state, watcher, watch).await;
     }
     if !may_tell(watcher, &watch) {
         return Ok(None);
     }
-    // The last body is an earlier one where that of the end was too large to keep.
+    // The last body is an earlier one if the final one was too large to keep.
     let profile = &watcher.source.profile;
     let is_end = |body: &String| {
         profile
@@ -116,17 +120,18 @@ async fn ended(state: &AppState, watcher: &SourceState, watch: Watch) -> Result<
     Ok(watch.last_body.filter(is_end).map(|body| json(body.into(), Duration::ZERO)))
 }
 
+/// Returns whether the record came from the source with its current key.
 fn may_tell(watcher: &SourceState, watch: &Watch) -> bool {
     let known = watch.current_completion().is_some_and(|end| end.outcome != Outcome::Lost && !end.refused);
     known && watch.key.is_some() && watch.key == watcher.source.key_fingerprint()
 }
 
-/// The stored bytes of a job. One that is being fetched is waited for: the source sends it once.
+/// Returns the stored bytes of a job. Waits for a fetch in flight, so that the source sends the result once.
 async fn stored(state: &AppState, watcher: &SourceState, watch: Watch) -> Result<Option<Response>, Problem> {
     let settled = state.waiters.wait(watch.number);
     let mut watch = watch;
     if watch.stage == WatchStage::Fetching {
-        // Read again after arming, so that nothing is missed in between.
+        // Read again after the waiter is armed, so that no change falls in between.
         let is_fetching =
             |watch: &Option<Watch>| matches!(watch, Some(watch) if watch.stage == WatchStage::Fetching);
         let mut now = state.store.watch(watch.number)?;
@@ -143,7 +148,7 @@ async fn stored(state: &AppState, watcher: &SourceState, watch: Watch) -> Result
     let Some((end, job)) = watch.completion.as_ref().and_then(|end| Some((end, end.job.as_ref()?))) else {
         return Ok(None);
     };
-    // A file that is gone is the source's to answer for.
+    // If the file is gone, the source answers.
     let response = stored_body(state, watch.number, &end.event_id, job).await;
     Ok(response.ok().map(|response| hit(response, Duration::ZERO)))
 }
