@@ -132,7 +132,7 @@ async fn results_that_nobody_reads_end_with_a_signal() {
     let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = child.stderr.take().unwrap();
     let mut told = String::new();
-    while !told.contains("what is left is on disk") {
+    while !told.contains("open work is on disk") {
         let mut part = [0; 4096];
         let read = timeout(PATIENCE, log.read(&mut part)).await.unwrap().unwrap();
         assert!(read > 0, "{told}");
