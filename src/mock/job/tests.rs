@@ -1,4 +1,5 @@
 use super::*;
+use crate::util::units::Size;
 
 const T0: Time = Time(1_700_000_000_000);
 
