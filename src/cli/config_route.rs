@@ -129,7 +129,7 @@ impl RouteArgs {
             [] => format!("{event} goes nowhere\n\n"),
             takers => format!("{event} goes to {}\n\n", takers.join(", ")),
         };
-        let row = |one: &crate::routing::Decision| {
+        let row = |one: &crate::routing::RouteDecision| {
             let gets = if one.gets() { "yes" } else { "no" };
             vec![one.sink.clone(), gets.to_owned(), one.reason.to_string()]
         };

@@ -1,5 +1,8 @@
 use super::*;
-use crate::deliver::{DiskConfig, WebhookConfig};
+use crate::{
+    deliver::{DiskConfig, WebhookConfig},
+    model::job::Outcome,
+};
 
 fn router(routes: serde_json::Value) -> Router {
     let mut failures = DiskConfig::to("out");

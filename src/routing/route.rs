@@ -1,0 +1,139 @@
+//! The routes of the configuration, and the facts of an event that they are held against.
+
+use std::{collections::BTreeMap, fmt};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::job::{EventType, Outcome},
+    store::Watch,
+    util::glob,
+};
+
+/// `[[routes]]`: which events go to which sinks. Without any route every sink gets every event it takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Route {
+    /// Every condition must hold.
+    pub when: When,
+    /// The names of the sinks.
+    pub to: Vec<String>,
+}
+
+/// The conditions of a route. A list holds when one of its patterns matches; `*` stands for anything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct When {
+    /// What the end means.
+    pub outcome: Vec<Outcome>,
+    /// The source's own last word.
+    pub status: Vec<String>,
+    /// Names of sources.
+    pub source: Vec<String>,
+    /// The operation the job ran, as the source names it.
+    pub endpoint: Vec<String>,
+    /// Labels given with the watch.
+    pub labels: BTreeMap<String, String>,
+    /// The job's own metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What routing looks at: what an event says, and what is known of its job.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// What the event says.
+    pub event: EventType,
+    /// The source's name.
+    pub source: &'a str,
+    /// The source's own last word.
+    pub status: Option<&'a str>,
+    /// The operation the job ran.
+    pub endpoint: Option<&'a str>,
+    /// Labels given with the watch.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The job's own metadata.
+    pub metadata: Option<&'a BTreeMap<String, String>>,
+    /// The sinks that the watch names, instead of what the routes say.
+    pub sinks: Option<&'a [String]>,
+    /// Whether the watch brought a webhook of its own.
+    pub callback: bool,
+}
+
+impl<'a> Facts<'a> {
+    /// What is known of the job of `watch`.
+    #[must_use]
+    pub fn of(watch: &'a Watch, event: EventType) -> Self {
+        Self {
+            event,
+            source: &watch.source,
+            status: watch.status.as_deref(),
+            endpoint: watch.endpoint.as_deref(),
+            labels: &watch.labels,
+            metadata: watch.metadata.as_ref(),
+            sinks: watch.sinks.as_deref(),
+            callback: watch.callback.is_some(),
+        }
+    }
+}
+
+/// The first condition of a route that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// Its key below `when`.
+    pub key: String,
+    /// What it asks for.
+    pub wanted: String,
+    /// What there is.
+    pub found: Option<String>,
+}
+
+impl When {
+    /// The first condition that does not hold; `None` when all of them do.
+    pub(super) fn unmet(&self, facts: &Facts<'_>) -> Option<Unmet> {
+        let outcomes: Vec<&str> = self.outcome.iter().map(|outcome| outcome.as_str()).collect();
+        let outcome = facts.event.outcome().map(Outcome::as_str);
+        unmet_list("outcome", &outcomes, outcome)
+            .or_else(|| unmet_list("status", &self.status, facts.status))
+            .or_else(|| unmet_list("source", &self.source, Some(facts.source)))
+            .or_else(|| unmet_list("endpoint", &self.endpoint, facts.endpoint))
+            .or_else(|| unmet_pair("labels", &self.labels, Some(facts.labels)))
+            .or_else(|| unmet_pair("metadata", &self.metadata, facts.metadata))
+    }
+}
+
+fn unmet_list<T: AsRef<str>>(key: &str, patterns: &[T], word: Option<&str>) -> Option<Unmet> {
+    let holds = patterns.is_empty()
+        || word.is_some_and(|word| patterns.iter().any(|pattern| glob::matches(pattern.as_ref(), word)));
+    (!holds).then(|| Unmet {
+        key: key.to_owned(),
+        wanted: patterns.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("` or `"),
+        found: word.map(str::to_owned),
+    })
+}
+
+fn unmet_pair(
+    key: &str,
+    patterns: &BTreeMap<String, String>,
+    pairs: Option<&BTreeMap<String, String>>,
+) -> Option<Unmet> {
+    patterns.iter().find_map(|(name, pattern)| {
+        let value = pairs.and_then(|pairs| pairs.get(name));
+        let holds = value.is_some_and(|value| glob::matches(pattern, value));
+        (!holds).then(|| Unmet {
+            key: format!("{key}.{name}"),
+            wanted: pattern.clone(),
+            found: value.cloned(),
+        })
+    })
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} wants `{}`, ", self.key, self.wanted)?;
+        match &self.found {
+            Some(found) => write!(f, "not `{found}`"),
+            None => f.write_str("and there is none"),
+        }
+    }
+}
