@@ -1,18 +1,8 @@
 //! The requests of others to a source, passed on, and whose they are.
 
-use data_encoding::HEXLOWER;
-use reqwest::{
-    Body, Method, Response,
-    header::{HeaderMap, HeaderValue},
-};
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use reqwest::{Body, Method, Response, header::HeaderMap};
 
 use super::{Failure, Source, failure::foreign};
-use crate::util::secret::Secret;
-
-/// Bytes of a key's digest that are kept: enough to tell keys apart, and of no use to guess one from.
-const FINGERPRINT_BYTES: usize = 16;
 
 impl Source {
     /// Passes a request on. With `inject` our key and headers take the place of the caller's.
@@ -47,102 +37,5 @@ impl Source {
             }
         })
         .await
-    }
-
-    /// Whether a request carries our own key. Compared by digests in constant time, so that neither the time nor the length
-    /// tells anything about it.
-    #[must_use]
-    pub fn is_own_key(&self, headers: &HeaderMap) -> bool {
-        let Ok(Some(key)) = self.key() else { return false };
-        let (name, _) = &self.profile.key_header;
-        let mut given = headers.get_all(name).iter();
-        let (Some(given), None) = (given.next(), given.next()) else { return false };
-        let own = Sha256::digest(self.key_text(&key));
-        Sha256::digest(given.as_bytes()).ct_eq(&own).into()
-    }
-
-    /// What tells the key of now from others: the beginning of its SHA-256, hexadecimal. `None` without a key.
-    #[must_use]
-    pub fn key_fingerprint(&self) -> Option<String> {
-        self.key().ok().flatten().map(|key| fingerprint(&key))
-    }
-
-    /// The same of the key that was sent last.
-    #[must_use]
-    pub fn sent_key_fingerprint(&self) -> Option<String> {
-        self.sent().as_ref().map(fingerprint)
-    }
-
-    /// The header's value for a key.
-    pub(super) fn key_text(&self, key: &Secret) -> String {
-        match &self.profile.key_header.1 {
-            Some(scheme) => format!("{scheme} {}", key.expose()),
-            None => key.expose().to_owned(),
-        }
-    }
-
-    /// The header that carries a key; `None` when the key holds what no header may hold.
-    pub(super) fn key_value(&self, key: &Secret) -> Option<HeaderValue> {
-        let mut value = HeaderValue::from_str(&self.key_text(key)).ok()?;
-        value.set_sensitive(true);
-        Some(value)
-    }
-}
-
-fn fingerprint(key: &Secret) -> String {
-    let digest = Sha256::digest(key.expose());
-    HEXLOWER.encode(&digest[..FINGERPRINT_BYTES])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        upstream::{SourceConfig, SourceType},
-        util::http_client::{Outgoing, guard::Trust},
-    };
-
-    fn source(profile: &str) -> Source {
-        let config = SourceConfig {
-            profile: SourceType::named(profile).unwrap(),
-            api_key: Some(Secret::new("k1")),
-            ..SourceConfig::default()
-        };
-        Source::new(profile, &config, &Outgoing::direct(Trust::Operator)).unwrap()
-    }
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
-
-    #[test]
-    fn only_the_own_key_in_its_own_header_is_ours() {
-        let (plain, bearer) = (source("retab"), source("openai-batch"));
-        assert!(plain.is_own_key(&headers(&[("api-key", "k1")])));
-        assert!(bearer.is_own_key(&headers(&[("authorization", "Bearer k1")])));
-        for other in [
-            headers(&[]),
-            headers(&[("api-key", "k")]),
-            headers(&[("api-key", "k12")]),
-            headers(&[("api-key", "K1")]),
-            headers(&[("authorization", "Bearer k1")]),
-            headers(&[("api-key", "k1"), ("api-key", "k2")]),
-        ] {
-            assert!(!plain.is_own_key(&other), "{other:?}");
-        }
-        let keyless =
-            Source::new("retab", &SourceConfig::default(), &Outgoing::direct(Trust::Operator)).unwrap();
-        assert!(!keyless.is_own_key(&headers(&[("api-key", "")])) && !keyless.is_own_key(&headers(&[])));
-    }
-
-    #[test]
-    fn a_print_is_no_key() {
-        let print = source("retab").key_fingerprint().unwrap();
-        assert_eq!((print.len(), print.contains("k1")), (2 * FINGERPRINT_BYTES, false));
-        assert_eq!(source("fal").key_fingerprint(), Some(print));
     }
 }

@@ -1,15 +1,18 @@
 //! The client of a source: the light status, the result, and what can go wrong with either.
 
+mod address;
 mod answer;
 mod builtin;
 mod client;
 mod config;
+mod credentials;
 mod decode;
 mod failure;
 mod limits;
 mod links;
 mod origin;
 mod forward;
+mod poll;
 mod probe;
 mod profile;
 mod proxy_config;

@@ -1,0 +1,79 @@
+//! The addresses of a job at its source.
+
+use url::Url;
+
+use super::{
+    Failure, JobRef, Origin, Source, Template, TemplateError, failure::foreign, template::is_absolute,
+};
+use crate::util::json_slice::Values;
+
+impl Source {
+    pub(super) fn filled(
+        &self,
+        path: &Template,
+        job: JobRef<'_>,
+        body: Option<&Values>,
+    ) -> Result<String, Failure> {
+        let text = path.fill(job.id.as_str(), &[job.vars, &self.profile.vars], body);
+        let text = text.map_err(|error| match error {
+            // Nothing is at the pointers: there is no result beside the status.
+            TemplateError::Absent(_) => Failure::NotFound,
+            error => unfillable(&error),
+        })?;
+        self.absolute(text)
+    }
+
+    fn absolute(&self, address: String) -> Result<String, Failure> {
+        let base = &self.profile.base;
+        match Url::parse(&address) {
+            _ if is_absolute(&address) => Ok(address),
+            Ok(url) => {
+                let scheme = url.scheme();
+                Err(Failure::Refused(format!("an address that begins with `{scheme}:` cannot be asked")))
+            }
+            Err(_) if address.starts_with('/') => Ok(format!("{base}{address}")),
+            Err(_) => Ok(format!("{base}/{address}")),
+        }
+    }
+
+    /// Whether an address is of an origin that may get our credentials.
+    #[must_use]
+    pub fn is_own(&self, address: &str) -> bool {
+        Origin::of(address).is_some_and(|origin| self.profile.origins.contains(&origin))
+    }
+
+    /// The address of a job's status.
+    ///
+    /// # Errors
+    /// When a variable is missing or the address is of a foreign origin.
+    pub fn status_address(&self, job: JobRef<'_>) -> Result<String, Failure> {
+        let address = self.filled(&self.profile.status_path, job, None)?;
+        match self.is_own(&address) {
+            true => Ok(address),
+            false => Err(foreign(&address)),
+        }
+    }
+
+    /// Checks that each path of the source can be filled for a job, and that its status has one of our own origins.
+    ///
+    /// # Errors
+    /// When a variable is missing or unfit, or the address is of a foreign origin.
+    pub fn check_job(&self, job: JobRef<'_>) -> Result<(), Failure> {
+        let filled = self.profile.check(job.id.as_str(), job.vars);
+        filled.map_err(|error| unfillable(&error))?;
+        self.status_address(job).map(drop)
+    }
+
+    /// The address of the heavier status route, where there is one.
+    ///
+    /// # Errors
+    /// When a variable is missing.
+    pub(super) fn fallback_address(&self, job: JobRef<'_>) -> Result<Option<String>, Failure> {
+        let path = self.profile.fallback_status_path.as_ref();
+        path.map(|path| self.filled(path, job, None)).transpose()
+    }
+}
+
+fn unfillable(error: &TemplateError) -> Failure {
+    Failure::Refused(format!("the request cannot be made: {error}"))
+}

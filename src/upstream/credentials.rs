@@ -1,0 +1,150 @@
+//! The key and the headers of a source, and whose key a request carries.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use data_encoding::HEXLOWER;
+use reqwest::header::{HeaderMap, HeaderValue};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::{Failure, Source};
+use crate::util::secret::{Secret, SecretError, SecretSource};
+
+/// Bytes of a key's digest that are kept: enough to tell keys apart, and of no use to guess one from.
+const FINGERPRINT_BYTES: usize = 16;
+
+impl Source {
+    /// The profile's own headers and the one with the key.
+    pub(super) fn credentials(&self) -> Result<HeaderMap, Failure> {
+        let unreadable = |error: SecretError| Failure::Credentials(error.to_string());
+        let unfit =
+            |what: &str| Failure::Credentials(format!("{what} holds characters that no header may hold"));
+        let mut headers = HeaderMap::new();
+        for (name, secret) in &self.headers {
+            let text = secret.get().map_err(unreadable)?;
+            let mut value =
+                HeaderValue::from_str(text.expose()).map_err(|_| unfit(&format!("the header `{name}`")))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let key = self.key().map_err(unreadable)?;
+        self.sent().clone_from(&key);
+        if let Some(key) = key {
+            let value = self.key_value(&key).ok_or_else(|| unfit("the key"))?;
+            headers.insert(self.profile.key_header.0.clone(), value);
+        }
+        Ok(headers)
+    }
+
+    /// Whether a request carries our own key. Compared by digests in constant time, so that neither the time nor the length
+    /// tells anything about it.
+    #[must_use]
+    pub fn is_own_key(&self, headers: &HeaderMap) -> bool {
+        let Ok(Some(key)) = self.key() else { return false };
+        let (name, _) = &self.profile.key_header;
+        let mut given = headers.get_all(name).iter();
+        let (Some(given), None) = (given.next(), given.next()) else { return false };
+        let own = Sha256::digest(self.key_text(&key));
+        Sha256::digest(given.as_bytes()).ct_eq(&own).into()
+    }
+
+    /// What tells the key of now from others: the beginning of its SHA-256, hexadecimal. `None` without a key.
+    #[must_use]
+    pub fn key_fingerprint(&self) -> Option<String> {
+        self.key().ok().flatten().map(|key| fingerprint(&key))
+    }
+
+    /// The same of the key that was sent last.
+    #[must_use]
+    pub fn sent_key_fingerprint(&self) -> Option<String> {
+        self.sent().as_ref().map(fingerprint)
+    }
+
+    /// The header's value for a key.
+    pub(super) fn key_text(&self, key: &Secret) -> String {
+        match &self.profile.key_header.1 {
+            Some(scheme) => format!("{scheme} {}", key.expose()),
+            None => key.expose().to_owned(),
+        }
+    }
+
+    /// The header that carries a key; `None` when the key holds what no header may hold.
+    pub(super) fn key_value(&self, key: &Secret) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_str(&self.key_text(key)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// Whether the key is another than the one that was sent last.
+    #[must_use]
+    pub fn key_changed(&self) -> bool {
+        matches!(self.key(), Ok(key) if key != *self.sent())
+    }
+
+    /// The key that was sent last.
+    pub(super) fn sent(&self) -> MutexGuard<'_, Option<Secret>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn key(&self) -> Result<Option<Secret>, SecretError> {
+        self.key.as_ref().map(SecretSource::get).transpose()
+    }
+}
+
+fn fingerprint(key: &Secret) -> String {
+    let digest = Sha256::digest(key.expose());
+    HEXLOWER.encode(&digest[..FINGERPRINT_BYTES])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        upstream::{SourceConfig, SourceType},
+        util::http_client::{Outgoing, guard::Trust},
+    };
+
+    fn source(profile: &str) -> Source {
+        let config = SourceConfig {
+            profile: SourceType::named(profile).unwrap(),
+            api_key: Some(Secret::new("k1")),
+            ..SourceConfig::default()
+        };
+        Source::new(profile, &config, &Outgoing::direct(Trust::Operator)).unwrap()
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_the_own_key_in_its_own_header_is_ours() {
+        let (plain, bearer) = (source("retab"), source("openai-batch"));
+        assert!(plain.is_own_key(&headers(&[("api-key", "k1")])));
+        assert!(bearer.is_own_key(&headers(&[("authorization", "Bearer k1")])));
+        for other in [
+            headers(&[]),
+            headers(&[("api-key", "k")]),
+            headers(&[("api-key", "k12")]),
+            headers(&[("api-key", "K1")]),
+            headers(&[("authorization", "Bearer k1")]),
+            headers(&[("api-key", "k1"), ("api-key", "k2")]),
+        ] {
+            assert!(!plain.is_own_key(&other), "{other:?}");
+        }
+        let keyless =
+            Source::new("retab", &SourceConfig::default(), &Outgoing::direct(Trust::Operator)).unwrap();
+        assert!(!keyless.is_own_key(&headers(&[("api-key", "")])) && !keyless.is_own_key(&headers(&[])));
+    }
+
+    #[test]
+    fn a_print_is_no_key() {
+        let print = source("retab").key_fingerprint().unwrap();
+        assert_eq!((print.len(), print.contains("k1")), (2 * FINGERPRINT_BYTES, false));
+        assert_eq!(source("fal").key_fingerprint(), Some(print));
+    }
+}
