@@ -1,4 +1,4 @@
-//! Which request goes out next: whether the source may be asked, whose turn it is, and whether there is a place for it.
+//! Chooses the next request: whether the source may be asked, which lane has its turn, and whether it has a free place.
 
 use std::time::Duration;
 
@@ -8,20 +8,31 @@ use super::{
     Entry, HealthState, Next, Schedule, Task,
     lanes::{Lane, Room},
     learned::decide::PollReason,
+    polls::Polls,
 };
-use crate::util::units::Time;
+use crate::util::{due_queue::DueQueue, units::Time};
 
-/// Polls that somebody insists on while the source is paused come this far apart at least.
+/// The shortest time between two forced requests to a paused source.
 const FORCED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Such polls that wait at most.
+/// The most forced requests that wait.
 const MAX_FORCED: usize = 1000;
 
-/// While others are ready, one request in so many is for a failing job.
+/// While other jobs are ready, one request in this many is for a failing job.
 const RETRY_TURN: usize = 16;
 
+/// What [`Schedule::choose`] finds.
+enum Choice {
+    /// This lane has its turn.
+    Lane(Lane),
+    /// No lane has a place before a slow request is cut.
+    Crowded,
+    /// No lane has a request before this time.
+    Wait(Option<Instant>),
+}
+
 impl Schedule {
-    /// Returns what to do now.
+    /// Returns what the driver does next.
     pub fn next(&mut self, now: Instant, wall: Time) -> Next {
         if let Some(next) = self.next_forced(now) {
             return next;
@@ -42,36 +53,39 @@ impl Schedule {
                 Err(at) => Next::Wait(Some(at)),
             };
         }
-        let more = self.advance(now, wall);
-        match self.choose(now) {
-            // While others may come any moment, a failing job takes only what they leave.
-            Choice::Lane(Lane::Retry) if !self.turn.is_multiple_of(RETRY_TURN) => {
-                match self.budget.take_spare(now) {
-                    Ok(()) => self
-                        .take(Lane::Retry, now)
-                        .map_or(Next::Yield, |number| self.start(number, Lane::Retry, now)),
-                    Err(_) if more => Next::Yield,
-                    Err(at) => {
-                        let others = [self.ready_at(Lane::Poll), self.ready_at(Lane::Fetch)];
-                        // One that is ready and has no place comes with the end of another request.
-                        let next = others.into_iter().flatten().filter(|due| *due > now).min();
-                        Next::Wait(Some(next.map_or(at, |next| next.min(at))))
-                    }
-                }
-            }
-            Choice::Lane(lane) => match self.budget.take(now) {
-                Ok(()) => self.take(lane, now).map_or(Next::Yield, |number| self.start(number, lane, now)),
-                Err(_) if more => Next::Yield,
-                Err(at) => Next::Wait(Some(at)),
-            },
-            _ if more => Next::Yield,
-            Choice::Crowded => Next::Cut,
-            Choice::Wait(until) => Next::Wait(until),
+        let has_more = self.advance(now, wall);
+        let lane = match self.choose(now) {
+            Choice::Lane(lane) => lane,
+            _ if has_more => return Next::Yield,
+            Choice::Crowded => return Next::Cut,
+            Choice::Wait(until) => return Next::Wait(until),
+        };
+        match self.take_lane_token(lane, now) {
+            Ok(()) => self.take(lane, now).map_or(Next::Yield, |number| self.start(number, lane, now)),
+            Err(_) if has_more => Next::Yield,
+            Err(at) => Next::Wait(Some(at)),
         }
     }
 
-    /// Returns when the next request for a watch is due, and what decided that: a pause of its source comes before its own
-    /// reasons. `None` when it is not waiting for one.
+    /// Takes a token of the budget for a request of this lane. While other jobs may become ready, a failing job takes only
+    /// what they leave.
+    ///
+    /// # Errors
+    /// The time at which to ask again.
+    fn take_lane_token(&mut self, lane: Lane, now: Instant) -> Result<(), Instant> {
+        if lane != Lane::Retry || self.turn.is_multiple_of(RETRY_TURN) {
+            return self.budget.take(now);
+        }
+        self.budget.take_spare(now).map_err(|at| {
+            // A job that is ready and has no place gets one when another request ends, so only later ones count.
+            let others = [self.ready_at(Lane::Poll), self.ready_at(Lane::Fetch)];
+            let next = others.into_iter().flatten().filter(|due| *due > now).min();
+            next.map_or(at, |next| next.min(at))
+        })
+    }
+
+    /// Returns when the next request for a watch is due, and the reason for that time. A pause of the source comes before the
+    /// job's own reason. `None` if the watch waits for no request.
     #[must_use]
     pub fn next_request(&self, number: u64, now: Instant) -> Option<(Instant, &'static str)> {
         let (entry, due) = self.entry(number)?;
@@ -89,18 +103,18 @@ impl Schedule {
         Some(paused.map_or((due, entry.reason()), |until| (until, reason)))
     }
 
-    /// Makes a poll due now. `false` when the watch is not being polled.
+    /// Makes a poll due now. Returns `false` if the watch is not being polled.
     pub fn poll_now(&mut self, number: u64, now: Instant) -> bool {
-        let polled = self.entries.get(number).is_some_and(|entry| entry.task == Task::Poll);
-        if polled && !self.polls.is_running(number) {
+        let is_polled = self.entries.get(number).is_some_and(|entry| entry.task == Task::Poll);
+        if is_polled && !self.polls.is_running(number) {
             self.retries.remove(number);
             self.poll_at(number, now, PollReason::Asked);
         }
-        polled
+        is_polled
     }
 
-    /// Makes a watch's next request due now, also while the source is paused: its pause may be long, and somebody knows
-    /// better. Such requests are a second apart.
+    /// Makes the next request for a watch due now, even if the source is paused: the pause may be long, and the caller may
+    /// know better. Such forced requests are a second apart.
     pub fn request_now(&mut self, number: u64, now: Instant) {
         let is_fetch = self.entries.get(number).is_some_and(|entry| entry.task == Task::Fetch);
         if is_fetch && !self.fetches.is_running(&number) {
@@ -114,7 +128,7 @@ impl Schedule {
         }
     }
 
-    /// The next poll that somebody insists on, while the source is paused.
+    /// Returns the next forced request, while the source is paused.
     fn next_forced(&mut self, now: Instant) -> Option<Next> {
         if self.health.paused_until(now).is_none() {
             self.forced.clear();
@@ -125,26 +139,27 @@ impl Schedule {
         if let Err(at) = self.budget.take(now) {
             return Some(Next::Wait(Some(at)));
         }
-        let number = self.forced.pop_front().filter(|number| self.is_idle(*number))?;
+        let is_ready = |number: &u64| {
+            self.entries.get(*number).is_some() && is_idle(&self.polls, &self.fetches, *number)
+        };
+        let number = self.forced.pop_front().filter(is_ready)?;
         self.forced_from = Some(now + FORCED_INTERVAL);
         Some(self.start(number, Lane::Poll, now))
     }
 
-    /// A job that is asked now because several others failed in a way that may be the source's: one that was answered well
-    /// before, if there is one, and a poll while there are any, as results may have troubles of their own.
+    /// Returns the job to request because other jobs cast doubt on the source. A poll comes before a fetch, since results can
+    /// have failures of their own, and a job that was answered before comes before the others.
     fn witness(&mut self, wall: Time) -> Option<u64> {
         let doubters = self.health.doubters()?;
         let (polls, fetches, min) = (&self.polls, &self.fetches, self.config.min_interval.0);
-        let is_polled = self
-            .entries
-            .iter()
-            .any(|(number, entry)| entry.task == Task::Poll && !doubters.contains(&number));
+        let is_other = |number: u64| !doubters.contains(&number);
+        let has_polls =
+            self.entries.iter().any(|(number, entry)| entry.task == Task::Poll && is_other(number));
         let fits = |entry: &Entry| {
-            (entry.task == Task::Poll || !is_polled)
+            (entry.task == Task::Poll || !has_polls)
                 && entry.track.unseen_for(wall) >= min
-                && !polls.is_running(entry.number)
-                && !fetches.is_running(&entry.number)
-                && !doubters.contains(&entry.number)
+                && is_idle(polls, fetches, entry.number)
+                && is_other(entry.number)
         };
         let entries = &mut self.entries;
         let mut pick = |also: fn(&Entry) -> bool| entries.in_turn(|entry| fits(entry) && also(entry));
@@ -153,25 +168,19 @@ impl Schedule {
             .or_else(|| pick(|_| true))
     }
 
-    /// While the source is not well, one request at a time goes out, for a different job each time.
+    /// Sends one request at a time while the source is not ok, for a different job each time.
     fn probe(&mut self, now: Instant) -> Next {
         if let Err(at) = self.budget.take(now) {
             return Next::Wait(Some(at));
         }
         let (polls, fetches) = (&self.polls, &self.fetches);
-        let is_idle = |entry: &Entry| !polls.is_running(entry.number) && !fetches.is_running(&entry.number);
-        let Some(number) = self.entries.in_turn(is_idle) else { return Next::Wait(None) };
+        let probed = self.entries.in_turn(|entry| is_idle(polls, fetches, entry.number));
+        let Some(number) = probed else { return Next::Wait(None) };
         self.health.probed(now);
         self.start(number, Lane::Retry, now)
     }
 
-    fn is_idle(&self, number: u64) -> bool {
-        !self.polls.is_running(number)
-            && !self.fetches.is_running(&number)
-            && self.entries.get(number).is_some()
-    }
-
-    /// Chooses the lane whose turn it is. Polls and fetches alternate; failing jobs come last, but are not forgotten.
+    /// Chooses the lane whose turn it is. Polls and fetches alternate; failing jobs come last, but get their share.
     fn choose(&mut self, now: Instant) -> Choice {
         use Lane::{Fetch, Poll, Retry};
         let turns = match self.turn % RETRY_TURN {
@@ -195,7 +204,7 @@ impl Schedule {
             };
             until = until.into_iter().chain(wait).min();
         }
-        // The queue has more to do then, whether there are places or not.
+        // The queue of polls needs attention then, even if no lane has a place.
         until = until.into_iter().chain(self.polls.next_time()).min();
         if is_crowded { Choice::Crowded } else { Choice::Wait(until) }
     }
@@ -246,12 +255,7 @@ impl Schedule {
     }
 }
 
-/// What [`Schedule::choose`] finds.
-enum Choice {
-    /// A request of this lane.
-    Lane(Lane),
-    /// None before a slow one is cut.
-    Crowded,
-    /// None before this time.
-    Wait(Option<Instant>),
+/// Returns whether no request for a watch is in flight.
+fn is_idle(polls: &Polls, fetches: &DueQueue<u64>, number: u64) -> bool {
+    !polls.is_running(number) && !fetches.is_running(&number)
 }

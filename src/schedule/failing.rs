@@ -78,7 +78,7 @@ impl Schedule {
             well_since_limited: limited_at.is_some_and(|at| self.health.was_well_since(at)),
             limits_are_own: self.health.limits_are_own(),
             missing: self.missing.len() + usize::from(is_new),
-            well_since_missing: self.health.well_since(history.row.since),
+            well_since_missing: self.health.jobs_well_since(history.row.since),
             history,
         })
     }

@@ -20,6 +20,7 @@ mod pool;
 mod summary;
 mod sleep;
 mod stamps;
+mod watches;
 
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,7 @@ pub use summary::{CurveSummary, KindSummary};
 use self::{
     entries::Entries,
     lanes::Lanes,
-    learned::{decide::PollReason, levels::Standing},
+    learned::levels::Standing,
     learner::{Learner, waits},
     next_poll::{NEVER, stand},
     polls::Polls,
@@ -50,7 +51,6 @@ use self::{
 };
 use crate::{
     model::status_answer::StatusAnswer,
-    store::{Watch, WatchStage},
     util::{budget::Budget, due_queue::DueQueue, units::Time},
 };
 
@@ -117,85 +117,6 @@ impl Schedule {
             budget: Budget::new(rate, now),
             health: Health::new(config.longest_pause()),
         }
-    }
-
-    /// Takes a watch in, or takes note of what changed about it.
-    pub fn add(&mut self, watch: &Watch, now: Instant, wall: Time) {
-        self.add_stamped(watch, Stamps::of(watch), now, wall);
-    }
-
-    /// The same, with the stamps of the watch by the clock that `wall` tells.
-    pub fn add_stamped(&mut self, watch: &Watch, stamps: Stamps, now: Instant, wall: Time) {
-        let task = match watch.stage {
-            WatchStage::Watching => Task::Poll,
-            WatchStage::Fetching => Task::Fetch,
-            WatchStage::Finished => return self.remove(watch.number),
-        };
-        let own = stamps.registered_at.after(self.config.deadline.0);
-        let deadline = stamps.deadline.unwrap_or(own);
-        let status = watch.status.as_ref().map(|status| self.statuses.share(status.clone()));
-        if let Some(entry) = self.entries.get_mut(watch.number) {
-            entry.deadline = deadline;
-            entry.status.clone_from(&status);
-            entry.at_work = watch.started.is_some();
-            entry.registered_at = stamps.registered_at;
-            if entry.task == task {
-                return self.no_later_than_deadline(watch.number, now, wall);
-            }
-        }
-        let before = self.entries.get(watch.number);
-        let polls = before.map_or(watch.polls, |entry| entry.polls);
-        let relapses = before.map_or(0, |entry| entry.relapses.saturating_add(u8::from(task == Task::Poll)));
-        let entry = Entry { status, polls, relapses, ..self.entry_of(watch, &stamps, task, deadline, wall) };
-        self.entries.insert(watch.number, entry);
-        self.retries.remove(watch.number);
-        self.missing.remove(&watch.number);
-        match task {
-            Task::Poll => {
-                self.fetches.remove(watch.number);
-                self.first_poll(watch, now, wall);
-            }
-            Task::Fetch => {
-                self.polls.remove(watch.number);
-                match relapses {
-                    0 => self.fetches.schedule(watch.number, now),
-                    _ => self.retries.schedule(watch.number, now),
-                }
-            }
-        }
-    }
-
-    fn entry_of(&mut self, watch: &Watch, stamps: &Stamps, task: Task, deadline: Time, wall: Time) -> Entry {
-        let label = self.learner.label_of(&watch.labels);
-        let kind = self.learner.kind(watch.endpoint.as_deref(), label);
-        let age = wall.since(stamps.registered_at);
-        let fresh = age < self.config.longest_pause();
-        Entry {
-            number: watch.number,
-            task,
-            status: None,
-            at_work: watch.started.is_some(),
-            polls: watch.polls,
-            track: Track::new(watch, stamps, kind),
-            due: None,
-            reason: PollReason::Asked,
-            wait: (!fresh).then(|| resumed_wait(&self.config, age)),
-            answered: false,
-            relapses: 0,
-            hint: None,
-            registered_at: stamps.registered_at,
-            deadline,
-            failures: None,
-        }
-    }
-
-    /// Lets a watch go. A request in flight goes on; the store finds that its word no longer counts.
-    pub fn remove(&mut self, number: u64) {
-        self.entries.remove(number);
-        self.polls.remove(number);
-        self.fetches.remove(number);
-        self.retries.remove(number);
-        self.missing.remove(&number);
     }
 
     /// What is known of a watch, and when its next look is due.

@@ -15,7 +15,7 @@ use crate::schedule::learned::{
     save,
 };
 use crate::{
-    store::Watch,
+    store::{Stage, Watch},
     util::units::{HumanDuration, Time},
 };
 

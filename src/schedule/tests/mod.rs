@@ -7,7 +7,11 @@ mod learned;
 use std::time::Duration;
 
 use super::*;
-use crate::{model::status_answer::StatusAnswer, util::units::HumanDuration};
+use crate::{
+    model::status_answer::StatusAnswer,
+    store::{Stage, Watch},
+    util::units::HumanDuration,
+};
 
 pub(super) fn watch(number: u64, stage: WatchStage) -> Watch {
     let json = serde_json::json!({

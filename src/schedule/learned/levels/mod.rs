@@ -1,6 +1,11 @@
 //! Who is looked at first when the budget does not suffice: those whose results have been waiting longest, in steps of
 //! a factor of two. Within the budget nobody waits, and all are looked at when they are due.
 
+mod heap;
+mod index;
+mod lists;
+
+use self::index::Index;
 use super::bins::within;
 
 /// How many levels there are: the last is reached at a waiting of 2³¹ θ.
@@ -61,8 +66,6 @@ struct Slot {
 
 const NONE: u32 = u32::MAX;
 const NO_LEVEL: u8 = u8::MAX;
-/// The children of a node of the heap: four share a cache line.
-const CHILDREN: usize = 4;
 
 impl Default for LevelQueue {
     fn default() -> Self {
@@ -188,157 +191,11 @@ impl LevelQueue {
         self.rise(place);
         self.sink(self.slot(at).heap);
     }
-
-    fn enlist(&mut self, at: u32, level: u8) {
-        let Some(list) = self.lists.get_mut(usize::from(level)) else { return };
-        let before = std::mem::replace(&mut list.last, at);
-        match before {
-            NONE => list.first = at,
-            _ => self.slots[before as usize].after = at,
-        }
-        let slot = &mut self.slots[at as usize];
-        (slot.level, slot.before, slot.after) = (level, before, NONE);
-        self.ready += 1;
-    }
-
-    fn unlist(&mut self, at: u32) {
-        let Slot { before, after, level, .. } = self.slot(at);
-        let Some(list) = self.lists.get_mut(usize::from(level)) else { return };
-        match before {
-            NONE => list.first = after,
-            _ => self.slots[before as usize].after = after,
-        }
-        match after {
-            NONE => list.last = before,
-            _ => self.slots[after as usize].before = before,
-        }
-        self.slots[at as usize].level = NO_LEVEL;
-        self.ready -= 1;
-    }
-
-    fn until(&self, place: usize) -> u64 {
-        self.slot(self.heap[place]).until
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "places came from a u32")]
-    fn swap(&mut self, a: usize, b: usize) {
-        self.heap.swap(a, b);
-        for place in [a, b] {
-            self.slots[self.heap[place] as usize].heap = place as u32;
-        }
-    }
-
-    fn rise(&mut self, place: u32) {
-        let mut place = place as usize;
-        while place > 0 && self.until(place) < self.until((place - 1) / CHILDREN) {
-            self.swap(place, (place - 1) / CHILDREN);
-            place = (place - 1) / CHILDREN;
-        }
-    }
-
-    fn sink(&mut self, place: u32) {
-        let mut place = place as usize;
-        loop {
-            let children = CHILDREN * place + 1..(CHILDREN * place + 1 + CHILDREN).min(self.heap.len());
-            let Some(least) = children.min_by_key(|child| self.until(*child)) else { return };
-            if self.until(least) >= self.until(place) {
-                return;
-            }
-            self.swap(place, least);
-            place = least;
-        }
-    }
-
-    fn leave_heap(&mut self, place: u32) {
-        let last = self.heap.len() - 1;
-        self.swap(place as usize, last);
-        self.heap.pop();
-        if (place as usize) < last {
-            self.rise(place);
-            self.sink(place);
-        }
-    }
 }
 
 /// Makes room for one more, a fifth at a time: doubling would leave up to half of it unused.
 fn reserve<T>(values: &mut Vec<T>) {
     if values.len() == values.capacity() {
         values.reserve_exact((values.len() / 5).max(16));
-    }
-}
-
-/// Slots by the number of their watch: open addressing with linear probing, at most three quarters full. The numbers
-/// themselves are in the slots.
-#[derive(Clone, Debug, Default)]
-struct Index {
-    cells: Vec<u32>,
-    used: usize,
-}
-
-impl Index {
-    fn home(&self, number: u64) -> usize {
-        // Fibonacci hashing (Knuth 6.4): numbers in a row spread evenly.
-        let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        usize::try_from((mixed * self.cells.len() as u64) >> 32).unwrap_or_default()
-    }
-
-    fn after(&self, cell: usize) -> usize {
-        if cell + 1 == self.cells.len() { 0 } else { cell + 1 }
-    }
-
-    fn cell_of(&self, number: u64, slots: &[Slot]) -> Option<usize> {
-        if self.cells.is_empty() {
-            return None;
-        }
-        let mut cell = self.home(number);
-        while self.cells[cell] != NONE {
-            if slots[self.cells[cell] as usize].number == number {
-                return Some(cell);
-            }
-            cell = self.after(cell);
-        }
-        None
-    }
-
-    fn find(&self, number: u64, slots: &[Slot]) -> Option<u32> {
-        self.cell_of(number, slots).map(|cell| self.cells[cell])
-    }
-
-    fn insert(&mut self, at: u32, slots: &[Slot]) {
-        if self.used * 4 >= self.cells.len() * 3 {
-            let old = std::mem::take(&mut self.cells);
-            self.cells = vec![NONE; (old.len() * 3 / 2).max(16)];
-            for slot in old.into_iter().filter(|slot| *slot != NONE) {
-                self.fill(slot, slots);
-            }
-        }
-        self.fill(at, slots);
-        self.used += 1;
-    }
-
-    fn fill(&mut self, at: u32, slots: &[Slot]) {
-        let mut cell = self.home(slots[at as usize].number);
-        while self.cells[cell] != NONE {
-            cell = self.after(cell);
-        }
-        self.cells[cell] = at;
-    }
-
-    /// Empties a cell, and moves those behind it forward that would no longer be found.
-    fn remove(&mut self, number: u64, slots: &[Slot]) {
-        let Some(mut hole) = self.cell_of(number, slots) else { return };
-        let mut cell = self.after(hole);
-        while self.cells[cell] != NONE {
-            let home = self.home(slots[self.cells[cell] as usize].number);
-            // Whether the hole lies between its home and where it is, around the end.
-            let size = self.cells.len();
-            if (cell + size - home) % size >= (cell + size - hole) % size {
-                self.cells[hole] = self.cells[cell];
-                hole = cell;
-            }
-            cell = self.after(cell);
-        }
-        self.cells[hole] = NONE;
-        self.used -= 1;
     }
 }
