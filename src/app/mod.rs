@@ -32,7 +32,7 @@ use crate::{
     store::{OpenError, Store},
     telemetry::{Exporter, LogLevel},
     util::{listen::Listen, process},
-    watcher::learned,
+    watcher::{SourceTask, learned},
 };
 
 pub use crate::app::tasks::TaskDied;
@@ -214,7 +214,7 @@ fn start_all(state: &Arc<AppState>, tasks: &mut Tasks) {
     let live = state.components();
     for (name, watcher) in &live.watchers {
         let watcher = Arc::clone(watcher);
-        tasks.replace((SOURCE, name.clone()), |stop| watcher.run(stop));
+        tasks.replace((SOURCE, name.clone()), |stop| SourceTask::new(watcher).run(stop));
     }
     for worker in live.sinks.all() {
         let worker = Arc::clone(worker);

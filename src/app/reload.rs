@@ -25,7 +25,7 @@ use crate::{
     },
     store::{StoreError, WatchStage},
     telemetry::LogLevel,
-    watcher::SourceState,
+    watcher::{SourceState, SourceTask, learned},
 };
 
 /// Open watches that a successor reads at a time. Dispatch waits meanwhile.
@@ -252,7 +252,7 @@ fn replace_sources(
         tasks.replace((SOURCE, name.clone()), move |stop| async move {
             match &old {
                 Some(old) => watcher.inherit(old),
-                None => crate::watcher::learned::take_up(&state.store, &watcher),
+                None => learned::restore(&state.store, &watcher),
             }
             let (taking, superseded) = (Arc::clone(&watcher), stop.clone());
             let taken = tokio::task::spawn_blocking(move || take_over(&state, &taking, &superseded)).await;
@@ -260,7 +260,7 @@ fn replace_sources(
                 let source = &watcher.source.name;
                 tracing::error!(source, %error, "open watches unreadable; they resume at the next start");
             }
-            watcher.run(stop).await;
+            SourceTask::new(watcher).run(stop).await;
         });
     }
     for name in before.watchers.keys().filter(|name| !next.watchers.contains_key(*name)) {

@@ -28,7 +28,7 @@ pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<()
     let loaded = tokio::task::spawn_blocking(move || -> Result<Dispatched, StoreError> {
         let components = loading.components();
         for watcher in components.watchers.values() {
-            learned::take_up(&loading.store, watcher);
+            learned::restore(&loading.store, watcher);
         }
         let mut dispatched = dispatch::open_watches(&loading, &components)?;
         components.sinks.restore_pauses()?;

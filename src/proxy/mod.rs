@@ -202,7 +202,7 @@ impl Forwarding {
     fn poll_again(&self, id: &JobId) {
         let watcher = &self.watcher;
         if let Ok(Found::Watch(watch)) = self.state.store.find(&watcher.source.name, id) {
-            watcher.status_cache.forget(watch.number);
+            watcher.status_cache.remove(watch.number);
             watcher.poll_now(watch.number);
         }
     }

@@ -1,75 +1,83 @@
-//! Jobs whose requests fail: what is known of each, and when it is asked again.
+//! Jobs whose requests fail: the facts that a failure is judged by, what is recorded of it, and when the job is requested again.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
-    FailureHistory, FailureRowKind, HealthState, PollingConfig, Schedule, SourceSign,
-    health::{MAX_RETRY_AFTER, RequestTimes},
+    FailureHistory, FailureRowKind, HealthState, PollingConfig, RequestTimes, Schedule, SourceSign,
+    health::MAX_RETRY_AFTER,
 };
 use crate::util::units::Time;
 
-/// What a failure is judged by.
+/// What the schedule knows of a job whose request failed.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
-pub struct Standpoint {
+pub struct JobFacts {
     /// The failures of the job, with this one.
     pub history: FailureHistory,
     /// The source has answered about the job before.
     pub was_seen: bool,
-    /// The job's deadline has passed.
+    /// The deadline of the job has passed.
     pub is_overdue: bool,
+}
+
+/// What the schedule knows of a source that failed to answer about a job.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
+pub struct SourceFacts {
     /// The state of the source.
     pub state: HealthState,
     /// Its open watches.
     pub open: usize,
     /// The source answered some request after this one was sent.
     pub heard_since_sent: bool,
-    /// It answered about another job after this one was sent.
+    /// The source answered about another job after this request was sent.
     pub well_since_sent: bool,
-    /// It answered about another job since this one began to fail.
+    /// The source answered about another job since this one began to fail.
     pub well_since_first: bool,
-    /// It answered about another job since this one was last limited.
+    /// The source answered about another job since it last limited this one.
     pub well_since_limited: bool,
-    /// Limits have turned out to be those of single jobs.
+    /// The limits of the source are those of single jobs.
     pub limits_are_own: bool,
-    /// Jobs that it does not know or no longer has now, this one included.
+    /// Jobs that the source does not know or no longer has, this one included.
     pub missing: usize,
-    /// Jobs that it answered about since this one went missing.
+    /// Jobs that the source answered about since this one went missing.
     pub well_since_missing: usize,
 }
 
-/// Missing jobs that are too few to mean anything but themselves.
+/// So few missing jobs say nothing about the source.
 const FEW: usize = 2;
 
-impl Standpoint {
-    /// Returns whether more jobs are missing than answered well: then the source lost its routes, and not these jobs.
+impl SourceFacts {
+    /// Returns whether more jobs are missing than answered: then the source lost its routes, and not these jobs.
     #[must_use]
-    pub fn are_many_missing(&self) -> bool {
+    pub fn are_most_missing(&self) -> bool {
         self.missing > FEW && self.missing > self.well_since_missing
     }
 }
 
 impl Schedule {
-    /// Returns how many jobs the source does not know now.
+    /// Returns the number of jobs that are missing at the source.
     #[must_use]
     pub fn missing(&self) -> usize {
         self.missing.len()
     }
 
-    /// Returns what a failure of this kind is judged by. `None` when the watch is gone.
+    /// Returns the facts by which a failure of this kind is judged. `None` if the watch is gone.
     #[must_use]
-    pub fn standpoint(&self, request: RequestTimes, kind: FailureRowKind, wall: Time) -> Option<Standpoint> {
+    pub fn failure_facts(
+        &self,
+        request: RequestTimes,
+        kind: FailureRowKind,
+        wall: Time,
+    ) -> Option<(JobFacts, SourceFacts)> {
         let entry = self.entries.get(request.number)?;
         let before = entry.failures.as_deref();
         let limited_at = before.and_then(|failures| failures.limited_at);
         let mut history = before.cloned().unwrap_or_else(|| FailureHistory::new(request.now));
         history.record(kind, request.now);
         let is_new = kind.is_missing() && !self.missing.contains(&request.number);
-        Some(Standpoint {
-            was_seen: entry.was_seen(),
-            is_overdue: wall >= entry.deadline,
+        let source = SourceFacts {
             state: self.health.state(),
             open: self.entries.len(),
             heard_since_sent: self.health.was_heard_since(request.sent),
@@ -79,11 +87,12 @@ impl Schedule {
             limits_are_own: self.health.limits_are_own(),
             missing: self.missing.len() + usize::from(is_new),
             well_since_missing: self.health.jobs_well_since(history.row.since),
-            history,
-        })
+        };
+        let (was_seen, is_overdue) = (entry.was_seen(), wall >= entry.deadline);
+        Some((JobFacts { history, was_seen, is_overdue }, source))
     }
 
-    /// Records a failure as it was judged: the job's own one, with its history.
+    /// Records a failure of the job's own, as it was judged.
     pub fn record_failure(&mut self, number: u64, history: FailureHistory) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         match history.row.kind.is_missing() {
@@ -93,7 +102,7 @@ impl Schedule {
         entry.failures = Some(Box::new(history));
     }
 
-    /// Records a failure that is not the job's own: its history stays as it was.
+    /// Records a failure that is the source's. The history of the job stays as it was.
     pub fn record_blameless(
         &mut self,
         number: u64,
@@ -118,18 +127,19 @@ impl Schedule {
         }
     }
 
-    /// Returns the state to show: also failing while every job that is asked fails for its own reasons.
+    /// Returns the state to show. A source is shown as failing, too, while every job fails for its own reasons.
     #[must_use]
     pub fn shown_state(&self, now: Instant) -> HealthState {
         self.health.shown(self.entries.len(), now)
     }
 
-    /// Records what a request says of the source; the pause that begins with it. `random` lies in [0, 1).
+    /// Records what a request says about the source. `random` lies in [0, 1). Returns the length of the pause that begins
+    /// with it.
     pub fn record_sign(&mut self, request: RequestTimes, sign: SourceSign, random: f64) -> Option<Duration> {
         let (open, was_own) = (self.entries.len(), self.health.limits_are_own());
         let pause = self.health.record(request, sign, open, random);
         if sign == SourceSign::OwnLimit && !was_own && self.health.limits_are_own() {
-            // The source asked for nothing.
+            // The limits were those of single jobs, so the source never asked for fewer requests.
             self.budget.restore(request.now);
         }
         if pause.is_some() && self.health.state() == HealthState::Limited {
@@ -139,15 +149,15 @@ impl Schedule {
     }
 }
 
-/// The wait before a job is polled again whose end was none, once more.
+/// Returns the wait before a job is polled again whose end turned out to be none, once more.
 #[must_use]
 pub(super) fn relapsed_wait(config: &PollingConfig, relapses: u8) -> Duration {
     let (min, max) = (config.min_interval.0, config.longest_pause());
     min.saturating_mul(1 << relapses.saturating_sub(1).min(24)).min(max.max(min))
 }
 
-/// The wait before a failing job is asked again: doubled with each failure, up to the longest pause. `random` lies in
-/// [0, 1).
+/// Returns the wait before a failing job is requested again. Each failure doubles it, up to the longest pause. `random` lies
+/// in [0, 1).
 #[must_use]
 pub(super) fn retry_wait(config: &PollingConfig, history: &FailureHistory, random: f64) -> Duration {
     let (min, max) = (config.min_interval.0, history.longest.unwrap_or_else(|| config.longest_pause()));

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 
 pub use config::{PollingConfig, Strategy};
 pub use entry::{Entry, Task, Track};
-pub use failing::Standpoint;
+pub use failing::{JobFacts, SourceFacts};
 pub use health::{Health, HealthState, RequestTimes, SourceSign};
 pub use history::{FailureHistory, FailureRow, FailureRowKind};
 pub use lanes::SLOW;

@@ -1,5 +1,8 @@
-//! A due watch → one light status request → what its record becomes.
+//! Polls one job: sends one light status request, and records what the answer says.
 
+use tokio::time::Instant;
+
+use super::{SourceState, TaskResult, in_flight::InFlight};
 use crate::{
     model::{
         job::{JobId, Outcome},
@@ -8,18 +11,25 @@ use crate::{
     store::{Finished, Watch},
     upstream::{Failure, JobRef, StatusBody},
     util::clock::{self, Moment},
-    watcher::{Flight, SourceState, Step},
 };
 
-/// A status body over this is not kept for the event of a lost job.
+/// The largest status body that the record keeps for the event of a lost job.
 const MAX_KEPT_BODY: usize = 16 << 10;
 
-/// 404 answers before it is worth asking whether the route is missing, and not the job.
+/// 404 answers in a row after which the status route itself may be missing, and not the job.
 const SUSPICIOUS: u32 = 3;
 
+/// A job as the poll knows it.
+struct PolledJob {
+    number: u64,
+    id: JobId,
+    /// Status requests made, this one included.
+    polls: u64,
+}
+
 /// Polls one job.
-pub async fn poll(state: &SourceState, flight: &Flight) -> Step {
-    let number = flight.number;
+pub(super) async fn poll(state: &SourceState, request: &InFlight) -> TaskResult {
+    let number = request.number;
     let known = {
         let mut schedule = state.schedule();
         schedule.entry_mut(number).map(|entry| {
@@ -27,21 +37,36 @@ pub async fn poll(state: &SourceState, flight: &Flight) -> Step {
             (entry.polls, entry.failures.as_ref().map_or(0, |failures| failures.missing()))
         })
     };
-    let Some((polls, not_found)) = known else { return Step::Moved };
+    let Some((polls, missing)) = known else { return TaskResult::Advanced };
     let Watch { job_id, vars, .. } = match state.store.watch(number) {
         Ok(Some(watch)) => watch,
-        // It was dropped meanwhile, or its record cannot be read.
+        // The watch was deleted meanwhile, or its record cannot be read.
         Ok(None) => {
             state.remove(number);
-            return Step::Moved;
+            return TaskResult::Advanced;
         }
-        // While nothing can be read, nothing could be recorded either.
-        Err(_) => return Step::Again,
+        // A store that cannot be read could not record the answer either.
+        Err(_) => return TaskResult::Repeat,
     };
-    let moment = tokio::time::Instant::now();
-    let result = ask(state, JobRef { id: &job_id, vars: &vars }, not_found).await;
-    flight.arrived();
-    let label = match &result {
+    let sent = Instant::now();
+    let answered = request_status(state, JobRef { id: &job_id, vars: &vars }, missing).await;
+    request.arrived();
+    count_poll(state, &answered);
+    let job = PolledJob { number, id: job_id, polls };
+    let result = match answered {
+        Ok((answer, body)) => {
+            state.record_answer(request);
+            tracing::debug!(source = state.source.name, job_id = %job.id, status = answer.status, "polled");
+            record(state, &job, answer, &body, sent).await
+        }
+        Err(failure) => state.record_failure(request, &job.id, &failure).await,
+    };
+    state.polled.settled(number);
+    result
+}
+
+fn count_poll(state: &SourceState, answered: &Result<(StatusAnswer, StatusBody), Failure>) {
+    let label = match answered {
         Ok((answer, _)) => match answer.class {
             StatusClass::Finished(_) => "ended",
             StatusClass::Pending | StatusClass::Unknown => "pending",
@@ -49,45 +74,24 @@ pub async fn poll(state: &SourceState, flight: &Flight) -> Step {
         Err(failure) => failure.label(),
     };
     state.metrics.polls.with_label_values(&[state.source.name.as_str(), label]).inc();
-    let step = match result {
-        Ok((mut answer, body)) => {
-            state.answered(flight);
-            tracing::debug!(source = state.source.name, %job_id, status = answer.status, "polled");
-            let is_finished = matches!(answer.class, StatusClass::Finished(_));
-            answer.key_fingerprint = state.source.sent_key_fingerprint();
-            answer.body = (body.is_whole && body.head.len() <= MAX_KEPT_BODY).then(|| text(&body.head));
-            let key = answer.key_fingerprint.clone();
-            let step = take_in(state, number, &job_id, polls, answer).await;
-            if !is_finished
-                && body.is_whole
-                && let Some(key) = key
-            {
-                state.status_cache.put(number, &body.head, key, moment);
-            }
-            step
-        }
-        Err(failure) => state.failed(flight, &job_id, &failure).await,
-    };
-    state.polled.settled(number);
-    step
 }
 
-/// The light status. A 404 may mean that the route is missing, not the job: then the heavier route tells.
-async fn ask(
+/// Requests the light status. After a 404 that may mean the route and not the job, it asks the heavier route.
+async fn request_status(
     state: &SourceState,
     job: JobRef<'_>,
-    not_found: u32,
+    missing: u32,
 ) -> Result<(StatusAnswer, StatusBody), Failure> {
     let source = &state.source;
     let answer = source.status(job).await;
-    let is_suspicious = not_found >= SUSPICIOUS && source.has_fallback() && !source.uses_fallback();
-    let doubtful = source.may_lack_status_route() || is_suspicious;
+    let is_suspicious = missing >= SUSPICIOUS && source.has_fallback() && !source.uses_fallback();
+    let may_lack_route = source.may_lack_status_route() || is_suspicious;
     match answer {
-        Err(Failure::NotFound) if doubtful => {
-            state.token().await;
+        Err(Failure::NotFound) if may_lack_route => {
+            state.take_token().await;
             let answer = source.status_from_fallback(job).await?;
-            // The job may have become known in between: the light route is missing only if it still says 404.
-            state.token().await;
+            // The job may have appeared in between. The light route is missing only if it still answers 404.
+            state.take_token().await;
             if let Err(Failure::NotFound) = source.status(job).await {
                 source.lacks_status_route();
             }
@@ -97,70 +101,82 @@ async fn ask(
     }
 }
 
-async fn take_in(
+/// Records an answer, and keeps its body for the proxy while the job goes on.
+async fn record(
     state: &SourceState,
-    number: u64,
-    job_id: &JobId,
-    polls: u64,
+    job: &PolledJob,
     mut answer: StatusAnswer,
-) -> Step {
+    body: &StatusBody,
+    sent: Instant,
+) -> TaskResult {
     let clocks = clock::moment();
-    let (now, steady) = (clocks.wall, clocks.steady);
     answer.wall_ahead = clocks.skew();
+    answer.key_fingerprint = state.source.sent_key_fingerprint();
+    answer.body = (body.is_whole && body.head.len() <= MAX_KEPT_BODY).then(|| text(&body.head));
     if let StatusClass::Finished(outcome) = answer.class {
-        return end(state, number, outcome, &answer, polls, clocks).await;
+        record_finished(state, job, outcome, &answer, clocks).await;
+        return TaskResult::Advanced;
     }
-    if answer.class == StatusClass::Unknown {
-        state.warn_unknown(&answer.status, job_id);
+    let key = answer.key_fingerprint.clone();
+    let result = record_running(state, job, &answer, clocks).await;
+    if let Some(key) = key.filter(|_| body.is_whole) {
+        state.status_cache.put(job.number, &body.head, key, sent);
     }
-    let moment = tokio::time::Instant::now();
-    let (changed, overdue) = {
-        let mut schedule = state.schedule();
-        schedule.record_running(number, &answer, moment, steady);
-        let Some(changed) = schedule.record_status(number, &answer.status, answer.at_work) else {
-            return Step::Moved;
-        };
-        (changed, schedule.is_overdue(number, steady, answer.clock_ahead))
-    };
-    // A status that stays the same is not written: a poll costs no disk.
-    if changed {
-        let made = state.store.observe(number, &answer, polls, state.route(), now).await;
-        for event in made {
-            state.count(event);
-        }
-    }
-    if overdue {
-        state.give_up(number, &format!("the deadline passed while it was {}", answer.status)).await;
-        return Step::Moved;
-    }
-    Step::Again
+    result
 }
 
-/// A body as text that may stand within another: a byte-order mark belongs to the beginning of a text alone.
+async fn record_running(
+    state: &SourceState,
+    job: &PolledJob,
+    answer: &StatusAnswer,
+    clocks: Moment,
+) -> TaskResult {
+    if answer.class == StatusClass::Unknown {
+        state.warn_unknown_status(&answer.status, &job.id);
+    }
+    let (is_new, is_overdue) = {
+        let mut schedule = state.schedule();
+        schedule.record_running(job.number, answer, Instant::now(), clocks.steady);
+        let Some(is_new) = schedule.record_status(job.number, &answer.status, answer.at_work) else {
+            return TaskResult::Advanced;
+        };
+        (is_new, schedule.is_overdue(job.number, clocks.steady, answer.clock_ahead))
+    };
+    // The store records only a status that changed, so a poll without news costs no disk.
+    if is_new {
+        let events = state.store.observe(job.number, answer, job.polls, state.route(), clocks.wall).await;
+        events.into_iter().for_each(|event| state.count_event(event));
+    }
+    if is_overdue {
+        state.give_up(job.number, &format!("the deadline passed while it was {}", answer.status)).await;
+        return TaskResult::Advanced;
+    }
+    TaskResult::Repeat
+}
+
+async fn record_finished(
+    state: &SourceState,
+    job: &PolledJob,
+    outcome: Outcome,
+    answer: &StatusAnswer,
+    clocks: Moment,
+) {
+    let is_own_end = matches!(outcome, Outcome::Completed | Outcome::Failed);
+    // Recording the end turns the entry into that of a fetch, so what it knows of the run is read before.
+    let pending = state.schedule().pending_completion(job.number, is_own_end);
+    let recorded = state.store.end(job.number, outcome, answer, job.polls, clocks.wall).await;
+    let Ended::Fetch(_) = recorded else { return };
+    if let Some(ended_at) = answer.by_steady_clock(answer.ended_at) {
+        state.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());
+    }
+    if let Some(mut pending) = pending {
+        let random = rand::random();
+        state.schedule().record_finished(&mut pending, answer, Instant::now(), clocks.steady, random);
+    }
+}
+
+/// Returns a body as text. A byte-order mark is dropped: it belongs to the beginning of a text, not into another one.
 fn text(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned()
-}
-
-async fn end(
-    state: &SourceState,
-    number: u64,
-    outcome: Outcome,
-    answer: &StatusAnswer,
-    polls: u64,
-    clocks: Moment,
-) -> Step {
-    let finished = matches!(outcome, Outcome::Completed | Outcome::Failed);
-    // Once the end is recorded, the entry is that of a fetch.
-    let pending = state.schedule().pending_completion(number, finished);
-    if let Finished::Fetch(_) = state.store.end(number, outcome, answer, polls, clocks.wall).await {
-        if let Some(ended_at) = answer.by_steady_clock(answer.ended_at) {
-            state.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());
-        }
-        if let Some(mut pending) = pending {
-            let moment = tokio::time::Instant::now();
-            state.schedule().record_finished(&mut pending, answer, moment, clocks.steady, rand::random());
-        }
-    }
-    Step::Moved
 }

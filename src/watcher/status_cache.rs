@@ -1,4 +1,4 @@
-//! The last answer at each job, for as long as it may be answered with.
+//! The last status body of each job, for as long as the proxy may answer with it.
 
 use std::{
     collections::HashMap,
@@ -9,13 +9,13 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// Bytes kept for one source, at the most.
+/// The most bytes of bodies that the cache of one source holds.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Bodies kept before the old ones are looked for.
+/// The number of bodies at which the cache first looks for old ones to drop.
 const SWEEP_AT: usize = 256;
 
-/// The bodies of the last answers.
+/// The last status bodies of one source.
 #[derive(Debug)]
 pub struct StatusCache {
     max_age: Duration,
@@ -37,7 +37,7 @@ struct CachedAnswer {
 }
 
 impl StatusCache {
-    /// Keeps what is no older than `max_age`.
+    /// Creates an empty cache, which drops bodies older than `max_age`.
     #[must_use]
     pub fn new(max_age: Duration) -> Self {
         Self { max_age, answers: Mutex::default() }
@@ -47,22 +47,13 @@ impl StatusCache {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a answer at `at`, made with the key of this print. What would not fit is not kept: it is only asked for again.
+    /// Stores the body of a poll that was sent at `at` with the key of this fingerprint.
     pub fn put(&self, watch: u64, body: &Bytes, key: String, at: Instant) {
         let mut answers = self.answers();
-        answers.forget(watch);
+        answers.remove(watch);
         if answers.by_watch.len() >= answers.sweep_at.max(SWEEP_AT) || answers.bytes + body.len() > MAX_BYTES
         {
-            let old: Vec<u64> = answers
-                .by_watch
-                .iter()
-                .filter(|(_, answer)| at.duration_since(answer.at) > self.max_age)
-                .map(|(watch, _)| *watch)
-                .collect();
-            for watch in old {
-                answers.forget(watch);
-            }
-            answers.sweep_at = answers.by_watch.len() * 2;
+            answers.sweep(self.max_age, at);
         }
         if answers.bytes + body.len() <= MAX_BYTES {
             answers.bytes += body.len();
@@ -70,12 +61,7 @@ impl StatusCache {
         }
     }
 
-    /// Forgets all of them: they may be older than they seem.
-    pub fn clear(&self) {
-        *self.answers() = CachedAnswers::default();
-    }
-
-    /// The last answer at a job, with its age, if it is no older than `max_age` and was made with this key.
+    /// Returns the last body of a job with its age, if it is no older than `max_age` and came with this key.
     #[must_use]
     pub fn get(&self, watch: u64, key: &str, max_age: Duration, now: Instant) -> Option<(Bytes, Duration)> {
         let answers = self.answers();
@@ -84,17 +70,29 @@ impl StatusCache {
         (age <= max_age).then(|| (answer.body.clone(), age))
     }
 
-    /// Forgets the last answer at a job.
-    pub fn forget(&self, watch: u64) {
-        self.answers().forget(watch);
+    /// Removes the last body of a job.
+    pub fn remove(&self, watch: u64) {
+        self.answers().remove(watch);
+    }
+
+    /// Removes all bodies.
+    pub fn clear(&self) {
+        *self.answers() = CachedAnswers::default();
     }
 }
 
 impl CachedAnswers {
-    fn forget(&mut self, watch: u64) {
+    fn remove(&mut self, watch: u64) {
         if let Some(answer) = self.by_watch.remove(&watch) {
             self.bytes -= answer.body.len();
         }
+    }
+
+    /// Removes the bodies that are older than `max_age`.
+    fn sweep(&mut self, max_age: Duration, now: Instant) {
+        self.by_watch.retain(|_, answer| now.duration_since(answer.at) <= max_age);
+        self.bytes = self.by_watch.values().map(|answer| answer.body.len()).sum();
+        self.sweep_at = self.by_watch.len() * 2;
     }
 }
 
@@ -105,14 +103,14 @@ mod tests {
     const AGE: Duration = Duration::from_secs(2);
 
     #[test]
-    fn a_look_is_known_for_its_time_and_its_key() {
+    fn a_body_is_kept_for_its_time_and_its_key() {
         let (cache, start) = (StatusCache::new(AGE), Instant::now());
         cache.put(1, &Bytes::from_static(b"a"), "k".to_owned(), start);
         assert_eq!(cache.get(1, "k", AGE, start + AGE), Some((Bytes::from_static(b"a"), AGE)));
         assert_eq!(cache.get(1, "other", AGE, start), None);
         assert_eq!(cache.get(2, "k", AGE, start), None);
         assert_eq!(cache.get(1, "k", AGE, start + AGE + Duration::from_millis(1)), None);
-        cache.forget(1);
+        cache.remove(1);
         assert_eq!(cache.get(1, "k", AGE, start), None);
     }
 
@@ -126,7 +124,7 @@ mod tests {
         assert_eq!(cache.answers().by_watch.len(), 10);
         cache.put(30, &body, String::new(), start + AGE * 2);
         assert_eq!(cache.answers().by_watch.len(), 1, "the old ones made room");
-        cache.forget(30);
+        cache.remove(30);
         assert_eq!(cache.answers().bytes, 0);
     }
 }

@@ -56,8 +56,8 @@ fn mean_delay(bad: Bad, seed: u64) -> f64 {
                     Bad::Limit => SourceSign::Suspect(HealthState::Limited, Some(Duration::from_hours(1))),
                     Bad::Error | Bad::Absent => SourceSign::Heard,
                 };
-                if let Some(point) = schedule.standpoint(request, FailureRowKind::Transient, time) {
-                    let mut history = point.history;
+                if let Some((job, _)) = schedule.failure_facts(request, FailureRowKind::Transient, time) {
+                    let mut history = job.history;
                     history.asked = (bad == Bad::Limit).then_some(Duration::from_hours(1));
                     schedule.record_failure(number, history);
                 }

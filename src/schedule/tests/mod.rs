@@ -73,8 +73,8 @@ fn request(number: u64, now: Instant) -> RequestTimes {
 
 /// Records that a request failed for the job's own reasons, and ends its task.
 fn fail(schedule: &mut Schedule, number: u64, task: Task, (now, wall): (Instant, Time)) {
-    let point = schedule.standpoint(request(number, now), FailureRowKind::Transient, wall).unwrap();
-    schedule.record_failure(number, point.history);
+    let (job, _) = schedule.failure_facts(request(number, now), FailureRowKind::Transient, wall).unwrap();
+    schedule.record_failure(number, job.history);
     schedule.record_sign(request(number, now), SourceSign::Heard, 0.0);
     schedule.done(number, task, true, now, wall, 0.99);
 }
@@ -159,8 +159,9 @@ async fn a_doubted_source_is_asked_about_another_job_at_once() {
     for _ in 0..3 {
         let Next::Run(number) = schedule.next(start, wall()) else { panic!("a fetch is due") };
         schedule.record_sign(request(number, start), refused, 0.0);
-        let point = schedule.standpoint(request(number, start), FailureRowKind::Rejected, wall()).unwrap();
-        schedule.record_failure(number, point.history);
+        let (job, _) =
+            schedule.failure_facts(request(number, start), FailureRowKind::Rejected, wall()).unwrap();
+        schedule.record_failure(number, job.history);
         schedule.done(number, Task::Fetch, true, start, wall(), 0.0);
     }
     // The poll is not due for another while.
@@ -188,8 +189,8 @@ async fn a_doubted_source_is_asked_about_a_job_that_was_not_polled_just_now() {
         let (now, at) = after(1000 + millis);
         let Next::Run(number) = schedule.next(now, at) else { panic!("a poll is due") };
         schedule.record_sign(request(number, now), SourceSign::Suspect(HealthState::Unauthorized, None), 0.0);
-        let point = schedule.standpoint(request(number, now), FailureRowKind::Rejected, at).unwrap();
-        schedule.record_failure(number, point.history);
+        let (job, _) = schedule.failure_facts(request(number, now), FailureRowKind::Rejected, at).unwrap();
+        schedule.record_failure(number, job.history);
         schedule.done(number, Task::Poll, true, now, at, 0.99);
     }
     let next = |schedule: &mut Schedule, millis| schedule.next(after(millis).0, after(millis).1);
@@ -209,15 +210,16 @@ fn a_job_waits_as_long_as_it_was_asked_and_at_most_an_hour() {
 
 /// A job is limited, and its task ends: whether that is the job's own limit, and whether limits are in general.
 fn limit(schedule: &mut Schedule, number: u64, (now, wall): (Instant, Time)) -> (bool, bool) {
-    let mut point = schedule.standpoint(request(number, now), FailureRowKind::Transient, wall).unwrap();
-    let facts = (point.well_since_limited, point.limits_are_own);
+    let (mut job, source) =
+        schedule.failure_facts(request(number, now), FailureRowKind::Transient, wall).unwrap();
+    let facts = (source.well_since_limited, source.limits_are_own);
     let sign = match facts {
         (true, _) => SourceSign::OwnLimit,
         (false, true) => SourceSign::Suspect(HealthState::Limited, None),
         (false, false) => SourceSign::Ill(HealthState::Limited, None),
     };
-    (point.history.limited_at, point.history.is_own) = (Some(now), sign == SourceSign::OwnLimit);
-    schedule.record_failure(number, point.history);
+    (job.history.limited_at, job.history.is_own) = (Some(now), sign == SourceSign::OwnLimit);
+    schedule.record_failure(number, job.history);
     schedule.record_sign(request(number, now), sign, 0.0);
     schedule.done(number, Task::Poll, true, now, wall, 0.0);
     facts
@@ -273,10 +275,10 @@ async fn jobs_that_are_gone_are_missing_too() {
         FailureRowKind::Gone,
         FailureRowKind::Transient,
     ]) {
-        schedule.add(&watch(number, WatchStage::Watching), start, wall());
-        let point = schedule.standpoint(request(number, start), kind, wall()).unwrap();
-        assert_eq!(point.missing as u64, (number + 1).min(3), "{kind:?}");
-        schedule.record_failure(number, point.history);
+        schedule.add(&watch(number, Stage::Watching), start, wall());
+        let (job, source) = schedule.failure_facts(request(number, start), kind, wall()).unwrap();
+        assert_eq!(source.missing as u64, (number + 1).min(3), "{kind:?}");
+        schedule.record_failure(number, job.history);
     }
 }
 

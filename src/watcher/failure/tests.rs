@@ -1,16 +1,25 @@
 use super::*;
-use crate::schedule::{FailureHistory, FailureRow};
+use crate::schedule::FailureRow;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a failure is judged by, as it usually is: 200 open jobs, of which others are answered.
+/// The facts by which a failure is judged. By default the source has 200 open jobs and answers about others.
 #[derive(Clone)]
 struct Case {
     failure: Failure,
     /// Failures in a row, and for how long.
     row: (u32, Duration),
     grace: Option<Duration>,
-    known: Standpoint,
+    job: JobFacts,
+    source: SourceFacts,
+}
+
+/// What a failure means for its job, without its history.
+#[derive(Debug, PartialEq)]
+enum Step {
+    Blameless,
+    Retry { asked: Option<Duration>, longest: Option<Duration> },
+    Lost,
 }
 
 fn case(failure: Failure) -> Case {
@@ -18,10 +27,8 @@ fn case(failure: Failure) -> Case {
         failure,
         row: (1, Duration::ZERO),
         grace: None,
-        known: Standpoint {
-            history: FailureHistory::new(Instant::now()),
-            was_seen: true,
-            is_overdue: false,
+        job: JobFacts { history: FailureHistory::new(Instant::now()), was_seen: true, is_overdue: false },
+        source: SourceFacts {
             state: HealthState::Ok,
             open: 200,
             heard_since_sent: false,
@@ -41,20 +48,26 @@ impl Case {
         self
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Standpoint)) -> Self {
-        change(&mut self.known);
+    fn with(mut self, change: impl FnOnce(&mut SourceFacts)) -> Self {
+        change(&mut self.source);
         self
     }
 
-    fn stranger(self) -> Self {
-        self.with(|known| known.was_seen = false)
+    fn never_seen(mut self) -> Self {
+        self.job.was_seen = false;
+        self
+    }
+
+    fn overdue(mut self) -> Self {
+        self.job.is_overdue = true;
+        self
     }
 
     fn grace(self, seconds: u32) -> Self {
         Self { grace: Some(SECOND * seconds), ..self }
     }
 
-    fn decide(&self) -> Decision {
+    fn judge(&self) -> (Step, SourceSign) {
         let since = Instant::now();
         let (count, lasted) = self.row;
         let history = FailureHistory {
@@ -62,12 +75,18 @@ impl Case {
             row: FailureRow { kind: row_kind(&self.failure), count, since },
             ..FailureHistory::new(since)
         };
-        let known = Standpoint { history, ..self.known.clone() };
-        decide(&self.failure, &known, self.grace, since + lasted)
+        let job = JobFacts { history, ..self.job.clone() };
+        let meaning = judge(&self.failure, &job, &self.source, self.grace, since + lasted);
+        let step = match meaning.job {
+            JobMeaning::Blameless { .. } => Step::Blameless,
+            JobMeaning::Retry(history) => Step::Retry { asked: history.asked, longest: history.longest },
+            JobMeaning::Lost { .. } => Step::Lost,
+        };
+        (step, meaning.source)
     }
 
     fn is_lost(&self) -> bool {
-        matches!(self.decide().job, JobStep::Lost(_))
+        self.judge().0 == Step::Lost
     }
 }
 
@@ -75,7 +94,7 @@ fn limited(status: u16, seconds: Option<u64>) -> Failure {
     Failure::RateLimited { status, retry_after: seconds.map(Duration::from_secs) }
 }
 
-fn trouble() -> Failure {
+fn transient() -> Failure {
     Failure::Transient("the source answered 500".to_owned())
 }
 
@@ -87,8 +106,8 @@ fn refused() -> Failure {
     Failure::Unreachable("no connection: refused".to_owned())
 }
 
-fn retry(asked: Option<u64>) -> JobStep {
-    JobStep::Retry { asked: asked.map(Duration::from_secs), longest: None }
+fn retry(asked: Option<u64>) -> Step {
+    Step::Retry { asked: asked.map(Duration::from_secs), longest: None }
 }
 
 #[test]
@@ -96,81 +115,81 @@ fn a_failure_is_the_jobs_or_the_sources() {
     use HealthState::{Failing, Limited, Unauthorized};
     let suspect = |state| SourceSign::Suspect(state, None);
     let table = [
-        (case(trouble()), retry(None), SourceSign::Heard),
+        (case(transient()), retry(None), SourceSign::Heard),
         (case(Failure::NotFound), retry(None), SourceSign::Well),
         (case(Failure::Gone), retry(None), SourceSign::Well),
         (case(Failure::Rejected(400)), retry(None), SourceSign::Well),
         (case(Failure::Refused("no `run`".to_owned())), retry(None), SourceSign::Silent),
         (case(silent()), retry(None), suspect(Failing)),
-        (case(silent()).with(|known| known.state = Failing), JobStep::Blameless, suspect(Failing)),
-        (case(refused()), JobStep::Blameless, SourceSign::Ill(Failing, None)),
-        (case(refused()).with(|known| known.heard_since_sent = true), retry(None), SourceSign::Silent),
+        (case(silent()).with(|source| source.state = Failing), Step::Blameless, suspect(Failing)),
+        (case(refused()), Step::Blameless, SourceSign::Ill(Failing, None)),
+        (case(refused()).with(|source| source.heard_since_sent = true), retry(None), SourceSign::Silent),
         (case(Failure::Unauthorized(401)), retry(None), suspect(Unauthorized)),
         (case(Failure::Unauthorized(403)), retry(None), suspect(Unauthorized)),
         (
-            case(Failure::Unauthorized(401)).with(|known| known.state = Unauthorized),
-            JobStep::Blameless,
+            case(Failure::Unauthorized(401)).with(|source| source.state = Unauthorized),
+            Step::Blameless,
             suspect(Unauthorized),
         ),
         (
             case(Failure::Credentials("no file".to_owned())),
-            JobStep::Blameless,
+            Step::Blameless,
             SourceSign::Ill(Unauthorized, None),
         ),
-        (case(limited(429, Some(9))), JobStep::Blameless, SourceSign::Ill(Limited, Some(SECOND * 9))),
-        (case(limited(403, Some(9))), JobStep::Blameless, SourceSign::Ill(Limited, Some(SECOND * 9))),
+        (case(limited(429, Some(9))), Step::Blameless, SourceSign::Ill(Limited, Some(SECOND * 9))),
+        (case(limited(403, Some(9))), Step::Blameless, SourceSign::Ill(Limited, Some(SECOND * 9))),
         (case(limited(503, Some(9))), retry(Some(9)), SourceSign::Suspect(Limited, Some(SECOND * 9))),
         // Others were answered while it was in flight: only a wait that is asked for counts then.
         (
-            case(limited(429, None)).with(|known| known.well_since_sent = true),
+            case(limited(429, None)).with(|source| source.well_since_sent = true),
             retry(None),
             SourceSign::Silent,
         ),
         (
-            case(limited(429, Some(0))).with(|known| known.well_since_sent = true),
+            case(limited(429, Some(0))).with(|source| source.well_since_sent = true),
             retry(Some(0)),
             SourceSign::Silent,
         ),
         (
-            case(limited(429, Some(9))).with(|known| known.well_since_sent = true),
-            JobStep::Blameless,
+            case(limited(429, Some(9))).with(|source| source.well_since_sent = true),
+            Step::Blameless,
             SourceSign::Ill(Limited, Some(SECOND * 9)),
         ),
         (
-            case(limited(429, Some(9))).with(|known| known.well_since_limited = true),
+            case(limited(429, Some(9))).with(|source| source.well_since_limited = true),
             retry(Some(9)),
             SourceSign::OwnLimit,
         ),
         (
-            case(limited(429, Some(9))).with(|known| known.limits_are_own = true),
+            case(limited(429, Some(9))).with(|source| source.limits_are_own = true),
             retry(Some(9)),
             SourceSign::Suspect(Limited, Some(SECOND * 9)),
         ),
         (
-            case(limited(503, Some(9))).with(|known| known.state = Limited),
-            JobStep::Blameless,
+            case(limited(503, Some(9))).with(|source| source.state = Limited),
+            Step::Blameless,
             SourceSign::Suspect(Limited, Some(SECOND * 9)),
         ),
     ];
     for (case, job, source) in table {
-        assert_eq!(case.decide(), Decision { job, source }, "{:?}", case.failure);
+        assert_eq!(case.judge(), (job, source), "{:?}", case.failure);
     }
-    let large = case(Failure::TooLarge(crate::util::units::Size::mib(1))).row(1000, 100_000).decide();
-    assert_eq!(large.job, JobStep::Retry { asked: None, longest: Some(TOO_LARGE) });
+    let large = case(Failure::TooLarge(crate::util::units::Size::mib(1))).row(1000, 100_000).judge();
+    assert_eq!(large.0, Step::Retry { asked: None, longest: Some(TOO_LARGE) });
 }
 
 #[test]
 fn a_job_is_lost_only_after_enough_answers_over_enough_time() {
     let missing = || case(Failure::NotFound);
-    let stranger = || missing().stranger();
+    let never_seen = || missing().never_seen();
     let forbidden = || case(Failure::Unauthorized(403));
     let table = [
-        (stranger().row(3, 31), false),
-        (stranger().row(4, 29), false),
-        (stranger().row(4, 30), true),
+        (never_seen().row(3, 31), false),
+        (never_seen().row(4, 29), false),
+        (never_seen().row(4, 30), true),
         (missing().row(100, 599), false),
         (missing().row(4, 600), true),
-        (stranger().grace(2).row(4, 2), true),
+        (never_seen().grace(2).row(4, 2), true),
         (missing().grace(2).row(4, 1), false),
         (missing().grace(2).row(4, 2), true),
         (case(Failure::Gone).row(4, 59), false),
@@ -182,57 +201,75 @@ fn a_job_is_lost_only_after_enough_answers_over_enough_time() {
         (case(Failure::Refused("no `run`".to_owned())).row(10, 600), true),
         (forbidden().row(10, 600), true),
         (case(Failure::Unauthorized(401)).row(1000, 60_000), false),
-        (case(trouble()).row(1000, 60_000), false),
+        (case(transient()).row(1000, 60_000), false),
         (case(silent()).row(1000, 60_000), false),
         (case(limited(429, None)).row(1000, 60_000), false),
         (case(refused()).row(1000, 60_000), false),
     ];
     for (case, is_lost) in table {
-        assert_eq!(case.is_lost(), is_lost, "{:?} {:?} {:?}", case.failure, case.row, case.known);
+        assert_eq!(
+            case.is_lost(),
+            is_lost,
+            "{:?} {:?} {:?} {:?}",
+            case.failure,
+            case.row,
+            case.job,
+            case.source
+        );
     }
 }
 
 #[test]
 fn none_is_lost_while_most_jobs_are_missing_at_once() {
-    let many = |known: &mut Standpoint| (known.missing, known.well_since_missing) = (40, 39);
-    let few = |known: &mut Standpoint| (known.missing, known.well_since_missing) = (40, 41);
+    let many = |source: &mut SourceFacts| (source.missing, source.well_since_missing) = (40, 39);
+    let few = |source: &mut SourceFacts| (source.missing, source.well_since_missing) = (40, 41);
     let seen = case(Failure::NotFound).row(400, 6000);
     assert!(!seen.clone().with(many).is_lost());
     assert!(seen.with(few).is_lost());
-    let stranger = case(Failure::NotFound).stranger();
-    assert!(!stranger.clone().row(100, 599).with(many).is_lost());
-    assert!(stranger.clone().row(100, 600).with(many).is_lost(), "they are all strangers");
+    let never_seen = case(Failure::NotFound).never_seen();
+    assert!(!never_seen.clone().row(100, 599).with(many).is_lost());
+    assert!(never_seen.clone().row(100, 600).with(many).is_lost(), "the source may know none of them");
     let gone = case(Failure::Gone).with(many);
     assert!(!gone.clone().row(100, 599).is_lost());
     assert!(gone.row(100, 600).is_lost(), "the source may have dropped them all");
-    assert!(stranger.row(4, 30).with(|known| (known.missing, known.well_since_missing) = (2, 0)).is_lost());
+    assert!(
+        never_seen.row(4, 30).with(|source| (source.missing, source.well_since_missing) = (2, 0)).is_lost()
+    );
     // A deadline that passes meanwhile changes nothing.
-    let overdue = case(Failure::NotFound).row(400, 300).with(|known| known.is_overdue = true);
+    let overdue = case(Failure::NotFound).row(400, 300).overdue();
     assert!(!overdue.clone().with(many).is_lost());
     assert!(overdue.is_lost());
 }
 
 #[test]
 fn a_deadline_counts_only_where_the_source_can_be_asked() {
-    let overdue = |failure| case(failure).with(|known| known.is_overdue = true);
-    let no_others = |known: &mut Standpoint| known.well_since_first = false;
-    let alone = |known: &mut Standpoint| (known.well_since_first, known.open) = (false, 1);
+    let overdue = |failure| case(failure).overdue();
+    let no_others = |source: &mut SourceFacts| source.well_since_first = false;
+    let alone = |source: &mut SourceFacts| (source.well_since_first, source.open) = (false, 1);
     let table = [
-        (overdue(trouble()).row(3, 60), false),
-        (overdue(trouble()).row(400, 59), false),
-        (overdue(trouble()).row(4, 60), true),
+        (overdue(transient()).row(3, 60), false),
+        (overdue(transient()).row(400, 59), false),
+        (overdue(transient()).row(4, 60), true),
         (overdue(silent()).row(4, 60), true),
         // All fail: perhaps the source does.
-        (overdue(trouble()).row(400, 6000).with(no_others), false),
+        (overdue(transient()).row(400, 6000).with(no_others), false),
         // There is no other to tell by.
-        (overdue(trouble()).row(400, 599).with(alone), false),
-        (overdue(trouble()).row(4, 600).with(alone), true),
+        (overdue(transient()).row(400, 599).with(alone), false),
+        (overdue(transient()).row(4, 600).with(alone), true),
         (overdue(refused()).row(400, 6000), false),
         (overdue(limited(429, None)).row(400, 6000), false),
-        (overdue(trouble()).row(400, 6000).with(|known| known.state = HealthState::Limited), false),
+        (overdue(transient()).row(400, 6000).with(|source| source.state = HealthState::Limited), false),
         (overdue(Failure::Credentials(String::new())).row(400, 6000), false),
     ];
     for (case, is_lost) in table {
-        assert_eq!(case.is_lost(), is_lost, "{:?} {:?} {:?}", case.failure, case.row, case.known);
+        assert_eq!(
+            case.is_lost(),
+            is_lost,
+            "{:?} {:?} {:?} {:?}",
+            case.failure,
+            case.row,
+            case.job,
+            case.source
+        );
     }
 }

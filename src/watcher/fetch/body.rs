@@ -3,20 +3,16 @@
 use std::{
     fs,
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::Arc,
 };
 
-use tempfile::TempPath;
-use tokio::io::AsyncReadExt as _;
-
-use super::Unfetched;
+use super::FetchError;
 use crate::{
     model::status_answer::StatusClass,
-    store::{Incoming, Said, Spool, Watch},
+    store::{Incoming, Said},
     upstream::{Failure, Profile},
-    util::json_slice::{NotJson, Pointers, Scan, Values, copy_value},
+    util::json_slice::{NotJson, Pointers, Scan, Values},
 };
 
 /// The media type of several JSON values, one a line, that came as one.
@@ -30,7 +26,7 @@ const MAX_ERROR: usize = 512;
 const HEAD: u64 = 1 << 10;
 
 /// What the request for a result brought.
-pub(super) struct Received {
+pub(super) struct ReceivedBody {
     /// Its bytes.
     pub(super) incoming: Incoming,
     /// Its media type, when that is not JSON.
@@ -44,7 +40,7 @@ pub(super) struct Received {
 }
 
 /// The result of a job.
-pub(super) struct Judged {
+pub(super) struct CheckedBody {
     /// Its media type, when that is not JSON.
     pub(super) media_type: Option<String>,
     /// The part of it that is delivered, when that is not all.
@@ -54,8 +50,8 @@ pub(super) struct Judged {
 }
 
 /// Judges whether what came is the result of a job that ended.
-pub(super) async fn judge(profile: &Profile, received: &Received) -> Result<Judged, Unfetched> {
-    let Received { incoming, media_type, is_status, is_refusal, .. } = received;
+pub(super) async fn check(profile: &Profile, received: &ReceivedBody) -> Result<CheckedBody, FetchError> {
+    let ReceivedBody { incoming, media_type, is_status, is_refusal, .. } = received;
     let status_at = match (is_status, is_refusal) {
         (true, _) => profile.status_at.clone(),
         (false, true) => Vec::new(),
@@ -68,7 +64,7 @@ pub(super) async fn judge(profile: &Profile, received: &Received) -> Result<Judg
         }
         // Nothing is no JSON, but it is JSONL of no lines.
         let media_type = Some(media_type.clone().unwrap_or_else(|| JSONL.to_owned()));
-        return Ok(Judged { media_type, part: None, said: None });
+        return Ok(CheckedBody { media_type, part: None, said: None });
     }
     let (path, words_at) = (
         incoming.path().to_owned(),
@@ -92,16 +88,16 @@ pub(super) async fn judge(profile: &Profile, received: &Received) -> Result<Judg
         || profile.result_at.is_empty()
         || *is_refusal
         || (*is_status && profile.result_path.is_some());
-    Ok(Judged { media_type, part: (!is_whole).then(|| profile.result_at.clone()), said })
+    Ok(CheckedBody { media_type, part: (!is_whole).then(|| profile.result_at.clone()), said })
 }
 
 /// What a job says of its own end.
-fn end_in(profile: &Profile, status_at: &[String], values: &Values) -> Result<Said, Unfetched> {
+fn end_in(profile: &Profile, status_at: &[String], values: &Values) -> Result<Said, FetchError> {
     let (status, class) = profile.status_in(status_at, values);
     if status.is_empty() && class != StatusClass::Pending {
         return Err(Failure::Transient("the job has no status".to_owned()).into());
     }
-    let StatusClass::Finished(outcome) = class else { return Err(Unfetched::Running) };
+    let StatusClass::Finished(outcome) = class else { return Err(FetchError::Running) };
     let error = values.first(&profile.error_at).map(|raw| raw.shown().chars().take(MAX_ERROR).collect());
     Ok(Said { status: status.chars().take(MAX_STATUS).collect(), outcome, error })
 }
@@ -217,124 +213,5 @@ fn has_lines(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Leaves of a body the bytes at a pointer; all of it when nothing is there.
-pub(super) async fn cut(
-    spool: &Spool,
-    watch: &Watch,
-    event_id: &str,
-    whole: Incoming,
-    pointer: String,
-) -> io::Result<Incoming> {
-    let from = whole.path().to_owned();
-    let mut name = from.clone().into_os_string();
-    name.push(".part");
-    let to = TempPath::try_from_path(name)?;
-    let cut = tokio::task::spawn_blocking(move || {
-        let mut part = io::BufWriter::new(private_file(&to)?);
-        let found = copy_value(io::BufReader::new(fs::File::open(from)?), &pointer, &mut part)?;
-        io::Write::flush(&mut part)?;
-        Ok::<_, io::Error>((found, to))
-    });
-    let (found, part) = cut.await.map_err(io::Error::other)??;
-    if !found {
-        tracing::warn!(
-            source = watch.source, job_id = %watch.job_id, "nothing is at result_at in the result; all of it is delivered"
-        );
-        return Ok(whole);
-    }
-    // The part takes the room of the whole.
-    whole.discard().await;
-    let mut incoming = spool.begin(watch.number, event_id).await?;
-    let mut file = tokio::fs::File::open(&part).await?;
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = file.read(&mut buffer).await?;
-        if read == 0 {
-            break;
-        }
-        incoming.write(&buffer[..read]).await?;
-    }
-    Ok(incoming)
-}
-
-fn private_file(path: &Path) -> io::Result<fs::File> {
-    fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(body: &str) -> Result<Option<String>, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), body).unwrap();
-        let pointers = ["/job/status", "/status"].map(str::to_owned);
-        let values =
-            values_at(&pointers, file.path()).unwrap().map_err(|error| format!("no JSON: {error}"))?;
-        Ok(values.first(&pointers).and_then(crate::util::json_slice::Raw::word))
-    }
-
-    #[test]
-    fn a_whole_job_is_told_from_a_piece_of_one() {
-        let odd = "\n{ \"response\" : {\"n\":1e-400,\"m\":1234567890123456789012345,\"s\":\"\\ud83d\\ud83d\"},\"status\"\t:\"completed\"} \n";
-        assert_eq!(status(odd), Ok(Some("completed".to_owned())));
-        assert!(status(&odd[..odd.len() - 4]).unwrap_err().contains("no JSON"));
-        assert!(status("{\"status\":\"completed\"} {").unwrap_err().contains("no JSON"));
-        assert_eq!(status("[]"), Ok(None));
-        assert_eq!(status("{\"id\":1}"), Ok(None));
-        assert_eq!(status(r#"{"status":"a","job":{"status":"b"}}"#), Ok(Some("b".to_owned())));
-        assert!(status("<html></html>").unwrap_err().contains("no JSON"));
-    }
-
-    #[test]
-    fn a_careless_job_is_a_job() {
-        let number = "9".repeat(100_000);
-        for odd in [
-            "\u{feff}{\"status\":\"completed\"}",
-            r#"{"x":[NaN,-Infinity,1e400],"status":"completed"}"#,
-            r#"{"x":"\ud83d","status":"completed","status":"queued"}"#,
-            &format!(r#"{{"x":{number},"status":"completed"}}"#),
-        ] {
-            assert_eq!(status(odd), Ok(Some("completed".to_owned())), "{}", &odd[..40]);
-        }
-    }
-
-    #[test]
-    fn depth_costs_no_stack() {
-        let deep = format!("{{\"status\":\"failed\",\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(status(&deep), Ok(Some("failed".to_owned())));
-    }
-
-    #[test]
-    fn lines_are_told_from_a_value_that_is_cut() {
-        let lines = |text: &str| {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            fs::write(file.path(), text).unwrap();
-            has_lines(file.path()).unwrap()
-        };
-        let long = format!("[{}]\n", "1,".repeat(100_000) + "2").repeat(3);
-        for good in ["{}\n[]", "1\n\n2\n", "{\"a\":1}\r\n{\"a\":NaN}\r\n", &long] {
-            assert!(lines(good), "{}", &good[..6]);
-        }
-        for bad in ["{}\n{", "{} {}\n", "{\n}\n", "{}\n<html>\n", &long[..long.len() - 2]] {
-            assert!(!lines(bad), "{}", &bad[..3]);
-        }
-    }
-
-    #[test]
-    fn a_page_is_seen_by_its_type_or_its_beginning() {
-        for (media_type, text) in [
-            ("text/html", "{}"),
-            ("application/xhtml+xml", ""),
-            ("", "<!DocType HTML>"),
-            ("text/plain", "<HTML lang=en>"),
-        ] {
-            assert!(is_page(media_type, text.as_bytes()), "{media_type} {text}");
-        }
-        for (media_type, text) in
-            [("text/plain", "html"), ("application/xml", "<?xml?><html>"), ("", "<h"), ("", "")]
-        {
-            assert!(!is_page(media_type, text.as_bytes()), "{media_type} {text}");
-        }
-    }
-}
+mod tests;

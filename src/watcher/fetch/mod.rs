@@ -1,0 +1,239 @@
+//! Fetches the full result of one finished job: streams it into the spool, checks it, and makes its event.
+
+mod body;
+mod part;
+
+use std::io;
+
+use self::{
+    body::{CheckedBody, ReceivedBody, check},
+    part::cut_to_part,
+};
+use super::{SourceState, TaskResult, in_flight::InFlight};
+use crate::{
+    model::{
+        job::{EventType, Outcome},
+        status_answer::StatusClass,
+    },
+    store::{End, Said, Stage, StoredJob, Watch},
+    telemetry::{SpanKind, TraceSpan, text},
+    upstream::{Failure, JobRef, KnownEnd},
+    util::{clock, units::Time},
+};
+
+/// Results in a row that say that the job has not finished, before the daemon polls its status again.
+const DISAGREEING: u32 = 4;
+
+/// Why a fetch brought no result.
+enum FetchError {
+    /// The request failed.
+    Request(Failure),
+    /// The result could not be written to the disk.
+    Disk(io::Error),
+    /// The job has not finished after all.
+    Running,
+}
+
+impl From<Failure> for FetchError {
+    fn from(failure: Failure) -> Self {
+        Self::Request(failure)
+    }
+}
+
+impl From<io::Error> for FetchError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+/// A result in the spool.
+struct Fetched {
+    job: StoredJob,
+    /// The end of the job, corrected by what the result says of it.
+    end: End,
+    said: Option<Said>,
+}
+
+/// Fetches one job and makes its event.
+pub(super) async fn fetch(state: &SourceState, request: &InFlight) -> TaskResult {
+    let number = request.number;
+    let watch = match state.store.watch(number) {
+        Ok(Some(watch)) if watch.stage == Stage::Fetching => watch,
+        Ok(_) => return TaskResult::Advanced,
+        Err(_) => return TaskResult::Repeat,
+    };
+    let Some(end) = watch.ending.clone() else { return TaskResult::Advanced };
+    let start = clock::now();
+    let result = obtain(state, request, &watch, &end).await;
+    request.arrived();
+    report(state, &watch, start, &result);
+    match result {
+        Ok(fetched) => {
+            state.record_answer(request);
+            make_event(state, &watch, &fetched).await;
+            TaskResult::Advanced
+        }
+        Err(FetchError::Running) => record_running(state, request).await,
+        Err(FetchError::Request(Failure::JobFailed(_))) => {
+            state.record_answer(request);
+            state.store.refuse_result(number, clock::now()).await;
+            TaskResult::Repeat
+        }
+        Err(FetchError::Request(failure)) => state.record_failure(request, &watch.job_id, &failure).await,
+        Err(FetchError::Disk(error)) => {
+            let source = &state.source.name;
+            tracing::error!(source, job_id = %watch.job_id, %error, "job not stored; fetching it again");
+            state.record_own_failure(request, format!("the job cannot be stored: {error}"));
+            TaskResult::Repeat
+        }
+    }
+}
+
+/// Records a result that says that the job has not finished. Replicas of a source may disagree for a moment; if they keep
+/// disagreeing, the daemon polls the status again.
+async fn record_running(state: &SourceState, request: &InFlight) -> TaskResult {
+    let failures =
+        state.record_own_failure(request, "the result says that the job has not finished".to_owned());
+    if failures < DISAGREEING {
+        return TaskResult::Repeat;
+    }
+    state.record_answer(request);
+    state.store.resume_watching(request.number, clock::now()).await;
+    TaskResult::Advanced
+}
+
+/// Records the span and the counter of a fetch.
+fn report(state: &SourceState, watch: &Watch, start: Time, result: &Result<Fetched, FetchError>) {
+    let label = match result {
+        Ok(_) => "stored",
+        Err(FetchError::Request(failure)) => failure.label(),
+        Err(FetchError::Disk(_)) => "disk_error",
+        Err(FetchError::Running) => "running",
+    };
+    let (trace, end) = (watch.trace(), clock::now());
+    state.metrics.spans.record(&trace, SpanKind::Client, || TraceSpan {
+        name: "fetch",
+        id: Some(trace.child().span_id),
+        start,
+        end,
+        attributes: vec![("tidings.source", text(&watch.source)), ("tidings.result", text(label))],
+        error: result.is_err().then(|| label.to_owned()),
+    });
+    state.metrics.fetches.with_label_values(&[state.source.name.as_str(), label]).inc();
+}
+
+async fn obtain(
+    state: &SourceState,
+    request: &InFlight,
+    watch: &Watch,
+    end: &End,
+) -> Result<Fetched, FetchError> {
+    let (spool, source) = (state.store.spool(), &state.source);
+    // A process that was killed between storing a body and recording it left the whole body. A body that is no JSON is
+    // fetched again, since the record of its media type is lost.
+    if !source.profile.result_status_at.is_empty()
+        && let Some(job) = spool.finished(watch.number, &end.event_id).await?
+    {
+        return Ok(Fetched { job, end: end.clone(), said: None });
+    }
+    let job = JobRef { id: &watch.job_id, vars: &watch.vars };
+    let (address, said) = locate(state, watch, end).await?;
+    let mut stream = source.job(job, address.as_deref(), known(end)).await?;
+    let mut received = ReceivedBody {
+        incoming: spool.begin(watch.number, &end.event_id).await?,
+        media_type: stream.content_type.clone(),
+        is_status: stream.is_status,
+        is_refusal: end.refused,
+        may_be_empty: !is_early(state, end),
+    };
+    let checked = async {
+        while let Some(chunk) = stream.chunk().await? {
+            request.received(chunk.len());
+            received.incoming.write(&chunk).await?;
+        }
+        request.arrived();
+        received.incoming.flush().await?;
+        check(&source.profile, &received).await
+    };
+    let checked = checked.await;
+    let mut incoming = received.incoming;
+    let CheckedBody { media_type, part, said: own } = match checked {
+        Ok(checked) => checked,
+        Err(error) => {
+            incoming.discard().await;
+            return Err(error);
+        }
+    };
+    let said = own.or(said);
+    let end = said.as_ref().map_or_else(|| end.clone(), |said| end.clone().said_by(watch, said));
+    if let Some(known) = watch.end.as_deref().filter(|known| known.event_id == end.event_id)
+        && let Some(job) = known.job.clone()
+    {
+        // An earlier event reported this end, with the body that is stored.
+        incoming.discard().await;
+        return Ok(Fetched { job, end, said });
+    }
+    if let Some(pointer) = part {
+        incoming = cut_to_part(spool, watch, &end.event_id, incoming, pointer).await?;
+    }
+    let stored = incoming.finish_as(spool.path(watch.number, &end.event_id)).await?;
+    let job = StoredJob { content_type: media_type.or(stored.content_type), ..stored };
+    Ok(Fetched { job, end, said })
+}
+
+fn known(end: &End) -> KnownEnd {
+    match (end.outcome, end.refused) {
+        (_, true) => KnownEnd::Refused,
+        (Outcome::Completed, false) => KnownEnd::Completed,
+        (_, false) => KnownEnd::Failed,
+    }
+}
+
+/// Returns the address of the result, and what a new status answer says of the end.
+///
+/// A status that names the address is requested again while it names none, and after a failed fetch: links expire.
+async fn locate(
+    state: &SourceState,
+    watch: &Watch,
+    end: &End,
+) -> Result<(Option<String>, Option<Said>), FetchError> {
+    let is_named = end.result.is_some() && !end.refused;
+    let is_absent = |address: &Option<String>, outcome| {
+        // A failed job has no result to wait for.
+        address.as_deref() == Some("") && outcome != Outcome::Failed && is_early(state, end)
+    };
+    if !is_named || !(is_absent(&end.result, end.outcome) || state.has_failed(watch.number)) {
+        return Ok((end.result.clone(), None));
+    }
+    let job = JobRef { id: &watch.job_id, vars: &watch.vars };
+    let (answer, _) = state.source.status(job).await?;
+    let StatusClass::Finished(outcome) = answer.class else { return Err(FetchError::Running) };
+    if is_absent(&answer.result, outcome) {
+        let reason = "the status does not say yet where the result is".to_owned();
+        return Err(Failure::Transient(reason).into());
+    }
+    state.take_token().await;
+    Ok((answer.result, Some(Said { status: answer.status, outcome, error: answer.error })))
+}
+
+/// Returns whether the source may still be publishing the result.
+fn is_early(state: &SourceState, end: &End) -> bool {
+    clock::now() < end.noticed_at.after(state.source.config.result_grace.0)
+}
+
+async fn make_event(state: &SourceState, watch: &Watch, fetched: &Fetched) {
+    let Fetched { job, end, said } = fetched;
+    let is_made = state.store.fan_out(watch.number, job, said.as_ref(), state.route(), clock::now()).await;
+    if !is_made {
+        // The watch was deleted meanwhile, and with it every reader of the body.
+        let _ = state.store.spool().remove(watch.number, &end.event_id);
+        return;
+    }
+    let outcome = end.outcome.as_str();
+    state.count_event(EventType::Ended(end.outcome));
+    state.record_job_span(watch, end.outcome, watch.polls);
+    tracing::info!(
+        source = watch.source, job_id = %watch.job_id, outcome, event_id = end.event_id, bytes = job.size,
+        polls = watch.polls, "job finished"
+    );
+}
