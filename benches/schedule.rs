@@ -1,5 +1,5 @@
-//! What it takes to decide who is looked at next: time for a look, memory for a watch, and the longest time for which
-//! nobody else gets on. `cargo bench --bench schedule`
+//! Measures what it takes to decide which job is polled next: the time for a poll, the memory for a
+//! watch, and the longest call that holds up the others. `cargo bench --bench schedule`
 
 #![expect(clippy::cast_precision_loss, reason = "counts of a measurement")]
 
@@ -127,8 +127,8 @@ fn id(number: u64) -> JobId {
     format!("job_{number}").parse().unwrap()
 }
 
-/// The longest call into the schedule, while 100 000 watches of fifty kinds are followed, and each second all fifty curves
-/// change.
+/// The longest call into the schedule, with 100 000 watches of fifty kinds, while each second all
+/// fifty curves change.
 fn pauses() {
     let (start, wall) = (tokio::time::Instant::now(), Time(1_800_000_000_000));
     let mut schedule = Schedule::new(&PollingConfig::default(), 2000.0, 64, start);
@@ -174,7 +174,7 @@ fn pauses() {
     calls.row("looking: whom, and what it taught");
 }
 
-/// How long calls took.
+/// The durations of calls.
 #[derive(Default)]
 struct Calls {
     took: Vec<Duration>,

@@ -1,4 +1,4 @@
-//! What was asked of the mock, so that a test can hold its subject to a budget.
+//! Counts the requests to the mock, so that a test can hold its subject to a budget.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,11 +11,11 @@ use std::{
 
 use super::state::lock;
 
-/// How many requests the log remembers, and how many (job, kind) pairs are counted apart.
+/// The requests that the log keeps, and the (job, kind) pairs that are counted apart.
 const REMEMBERED: usize = 100_000;
 const TRACKED: usize = 1_000_000;
 
-/// A route.
+/// The route of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `POST /v1/jobs`.
@@ -32,18 +32,18 @@ pub enum Kind {
     Cancel,
     /// `POST /v1/jobs/{id}/retry`.
     Retry,
-    /// Anything else.
+    /// Any other route.
     Other,
 }
 
-/// One request.
+/// One request to the mock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// When it came, counted from the start of the mock.
+    /// When it arrived, since the start of the mock.
     pub at: Duration,
     /// Its route.
     pub kind: Kind,
-    /// The job it names, or nothing.
+    /// The job that it names, or nothing.
     pub job: Arc<str>,
 }
 
@@ -56,7 +56,7 @@ struct Book {
     log: VecDeque<Seen>,
 }
 
-/// The books of a mock.
+/// The counters of a mock.
 #[derive(Debug)]
 pub(super) struct Counters {
     started: Instant,
@@ -65,7 +65,7 @@ pub(super) struct Counters {
     peak: AtomicUsize,
 }
 
-/// A request that is being answered; counted as open until this is dropped.
+/// A request in flight. It counts as open until this is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<AtomicUsize>);
 
@@ -124,7 +124,7 @@ impl Counters {
         lock(&self.book).log.iter().cloned().collect()
     }
 
-    /// The most requests that came within any stretch of time this long.
+    /// Returns the most requests within any period of this length.
     pub fn busiest(&self, window: Duration) -> usize {
         let book = lock(&self.book);
         let mut first = 0;

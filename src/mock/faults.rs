@@ -1,4 +1,4 @@
-//! What goes wrong, and when. Everything here can be changed while the mock runs.
+//! The faults of the mock. All of them can be changed while it runs.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,49 +7,50 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::refusal::Refusal;
 
-/// How the whole service is out of order.
+/// How the whole service is down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Down {
-    /// It is not.
+    /// It is not down.
     #[default]
     No,
-    /// Connections are accepted and closed without an answer.
+    /// It accepts connections and closes them without an answer.
     Close,
-    /// Every request is answered 503.
+    /// It answers 503 to every request.
     Unavailable {
-        /// The `Retry-After` header, as it is to be sent.
+        /// The text of the `Retry-After` header.
         retry_after: Option<String>,
     },
 }
 
-/// Answers 429 to some requests.
+/// A rate limit that answers 429 to some requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Every n-th request is refused; 1 refuses all.
+    /// It refuses every n-th request; 1 refuses all.
     pub every: u64,
-    /// The `Retry-After` header, as it is to be sent: seconds or a date.
+    /// The text of the `Retry-After` header: seconds or a date.
     pub retry_after: Option<String>,
 }
 
-/// A fresh job is not found at first, as on a replica that is behind.
+/// A lag, as of a replica that is behind: a fresh job is not found at first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
-    /// So many reads of a job answer 404.
+    /// The number of reads of a job that answer 404.
     pub requests: u32,
-    /// Reads within this time after the creation answer 404.
+    /// The time after the creation in which reads answer 404.
     pub period: Duration,
 }
 
-/// Breaks connections in the middle of a full body.
+/// Cuts connections in the middle of a full body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// After so many bytes of the body, or in the middle of one that is not longer.
+    /// The number of bytes after which it cuts, or the middle of a shorter body.
     pub after: u64,
-    /// How many bodies are cut before the fault is over; `u32::MAX` never ends in practice.
+    /// The number of bodies that it cuts; `u32::MAX` never ends in practice.
     pub times: u32,
 }
 
-/// Exact answers for one id, whether there is such a job or not. What is `None` is answered as usual.
+/// Exact answers for one id, whether there is such a job or not. A body that is `None` is answered
+/// as usual.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raw {
     /// The HTTP status of both.
@@ -61,13 +62,13 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// These bodies with 200.
+    /// Answers 200 with these bodies.
     #[must_use]
     pub fn new(status: impl Into<Bytes>, full: impl Into<Bytes>) -> Self {
         Self { code: 200, status: Some(status.into()), full: Some(full.into()) }
     }
 
-    /// This HTTP status on every read of the job.
+    /// Answers this HTTP status to every read of the job.
     #[must_use]
     pub fn code(code: u16) -> Self {
         let body = Bytes::from_static(br#"{"detail":"As told"}"#);
@@ -75,35 +76,35 @@ impl Raw {
     }
 }
 
-/// The faults in force.
+/// The current faults.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// The service as a whole.
     pub down: Down,
-    /// The only key that is let in, by `Api-Key` or `Authorization: Bearer`. `None`: anybody.
+    /// The only accepted key, in `Api-Key` or `Authorization: Bearer`. `None` accepts every caller.
     pub key: Option<String>,
-    /// The share of requests (0 to 1) that is answered 500.
+    /// The share of requests (0 to 1) that it answers with 500.
     pub error_rate: f64,
-    /// The share of requests (0 to 1) whose connection is closed without an answer.
+    /// The share of requests (0 to 1) whose connection it closes without an answer.
     pub drop_rate: f64,
-    /// Refuses some requests with 429.
+    /// The rate limit.
     pub rate_limit: Option<RateLimit>,
-    /// Every answer waits this long.
+    /// The delay of every answer.
     pub latency: Duration,
-    /// There is no status route: it answers 404 while retrieve works.
+    /// Whether the status route is missing: it answers 404 while retrieve works.
     pub no_status_route: bool,
-    /// Fresh jobs are not found at first.
+    /// The lag of fresh jobs.
     pub lag: Lag,
-    /// Handing over to a worker is late: create answers 202 with a warning, and retry 503 although it
-    /// took effect.
+    /// Whether dispatch to a worker is late: create answers 202 with a warning, and retry answers
+    /// 503 although it took effect.
     pub late_dispatch: bool,
-    /// Full bodies break off.
+    /// The cut of full bodies.
     pub cut: Option<Cut>,
     /// Exact answers by id.
     pub raw: HashMap<String, Raw>,
 }
 
-/// What a request meets instead of its route.
+/// What happens to a request instead of its route.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Pass,
@@ -111,7 +112,7 @@ pub(super) enum Verdict {
     Refuse(Refusal),
 }
 
-/// What chance and order gave one request.
+/// The random numbers and the order of one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lot {
     /// Between 0 and 1.
@@ -162,7 +163,7 @@ impl Faults {
         Verdict::Pass
     }
 
-    /// Where to cut a body of this length, and one cut fewer to come.
+    /// Returns where to cut a body of this length, and counts the cut.
     pub(super) fn take_cut(&mut self, len: u64) -> Option<u64> {
         let cut = self.cut.as_mut().filter(|cut| cut.times > 0)?;
         cut.times -= 1;

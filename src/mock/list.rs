@@ -13,7 +13,7 @@ use super::{
 };
 use crate::util::units::Time;
 
-/// A query, read.
+/// A parsed query.
 #[derive(Debug)]
 struct Query<'a> {
     limit: usize,
@@ -76,7 +76,7 @@ impl<'a> Query<'a> {
             && self.metadata.iter().all(|(key, value)| has(key) == Some(value))
     }
 
-    /// The stretch of the listing that is the page asked for.
+    /// Returns the range of the listing that is the requested page.
     fn stretch(&self, found: &[(u64, &Job)]) -> Result<std::ops::Range<usize>, Refusal> {
         let place = |id: &str| {
             let place = found.iter().position(|(_, job)| *job.id == *id);
@@ -96,13 +96,13 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The page that the query asks for.
+/// Returns the page that a query asks for.
 pub(super) fn page(shared: &Shared, params: &HashMap<String, String>) -> Result<Payload, Refusal> {
     let query = Query::read(params)?;
     let now = shared.now();
     let jobs: &Jobs = &lock(&shared.jobs);
     let mut found: Vec<_> = jobs.all().filter(|(_, job)| query.wants(job, now)).collect();
-    // Jobs of the same instant keep the order in which they were made.
+    // Jobs of the same instant keep the order of their creation.
     found.sort_by_key(|(number, job)| (job.life.created(), *number));
     if query.newest_first {
         found.reverse();

@@ -45,26 +45,26 @@ use self::{
 };
 use crate::util::units::Size;
 
-/// What a mock starts with.
+/// The configuration of a mock.
 #[derive(Clone, Debug)]
 pub struct MockConfig {
-    /// Which generation of the API it speaks.
+    /// The version of the API that it speaks.
     pub timestamps: Timestamps,
-    /// How long a job takes that says nothing else.
+    /// How long a job takes by default.
     pub duration: Duration,
-    /// By what share (0 to 1) that varies either way.
+    /// The share (0 to 1) by which that varies either way.
     pub jitter: f64,
-    /// How a job ends that says nothing else.
+    /// How a job ends by default.
     pub endings: Endings,
-    /// The size of `response.body`; small when absent.
+    /// The size of `response.body`. `None`: a small one.
     pub size: Option<Size>,
     /// How long after its start a finished job turns `expired`.
     pub retention: Duration,
-    /// What everything random is drawn from.
+    /// The seed of everything random.
     pub seed: u64,
-    /// Beyond so many jobs the oldest are forgotten.
+    /// The number of jobs beyond which the oldest are dropped.
     pub max_jobs: usize,
-    /// What goes wrong from the start.
+    /// The faults from the start.
     pub faults: Faults,
 }
 
@@ -93,31 +93,30 @@ pub struct Mock {
 }
 
 impl Mock {
-    /// Listens on `listen` (port 0 picks a free one) and serves until stopped or dropped.
+    /// Listens on `listen` (port 0 picks a free one) and serves until it is stopped or dropped.
     ///
     /// # Errors
-    ///
-    /// When the address cannot be bound.
+    /// If the address cannot be bound.
     pub async fn start(config: MockConfig, listen: SocketAddr) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(config));
         let (server, addr) = Server::start(Arc::clone(&shared), listen).await?;
         Ok(Self { shared, addr, server: Mutex::new(Some(server)) })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The base URL to configure, without `/v1`.
+    /// Returns the base URL for a configuration, without `/v1`.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// Creates a job without a request and gives its id. A `mock_…` key of its metadata that cannot be read is
-    /// passed over, where a request would be refused.
+    /// Creates a job without a request, and returns its id. It ignores a `mock_…` key of the
+    /// metadata that cannot be read; a request with one would be refused.
     pub fn add_job(&self, mut plan: JobPlan) -> String {
         if let Err(error) = plan.heed_metadata() {
             tracing::warn!(error, "the mock passed over a wish");
@@ -125,36 +124,37 @@ impl Mock {
         self.shared.make(plan).id.to_string()
     }
 
-    /// Changes the faults in force, at once and for connections that are open too.
+    /// Changes the faults at once, also for open connections.
     pub fn set(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut lock(&self.shared.faults));
     }
 
-    /// Answers for this id with exact bytes from now on.
+    /// Answers with exact bytes for this id from now on.
     pub fn set_raw(&self, id: &str, raw: Raw) {
         self.set(|faults| {
             faults.raw.insert(id.to_owned(), raw);
         });
     }
 
-    /// Speaks this generation of the API from now on.
+    /// Speaks this version of the API from now on.
     pub fn set_timestamps(&self, timestamps: Timestamps) {
         self.shared.set_timestamps(timestamps);
     }
 
-    /// Moves the mock's own clock forward, so that jobs end without anybody waiting for them.
+    /// Moves the mock's own clock forward, so that jobs finish without a wait.
     pub fn advance(&self, span: Duration) {
         self.shared.advance(span);
     }
 
-    /// The status word of a job now.
+    /// Returns the status word of a job now.
     #[must_use]
     pub fn status(&self, id: &str) -> Option<String> {
         let mut jobs = lock(&self.shared.jobs);
         Some(jobs.get_mut(id)?.life.at(self.shared.now()).status.to_owned())
     }
 
-    /// The bytes a retrieve with the response would answer now, faults aside. Held in memory as a whole.
+    /// Returns the bytes that a retrieve with the response would answer now, without faults. It
+    /// holds all of them in memory.
     #[must_use]
     pub fn full_body(&self, id: &str) -> Option<Bytes> {
         if let Some(full) = lock(&self.shared.faults).raw.get(id).and_then(|raw| raw.full.clone()) {
@@ -169,48 +169,51 @@ impl Mock {
         Some(payload.collect())
     }
 
-    /// How many requests came, for this job or all, on this route or all. Refused ones count.
+    /// Returns the number of requests for this job or all, on this route or all. Refused ones
+    /// count.
     #[must_use]
     pub fn requests(&self, job: Option<&str>, kind: Option<Kind>) -> u64 {
         self.shared.counters.requests(job, kind)
     }
 
-    /// How many requests came in all.
+    /// Returns the number of all requests.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.requests(None, None)
     }
 
-    /// How many answers had this HTTP status; 0 stands for connections that were closed instead.
+    /// Returns the number of answers with this HTTP status. 0 stands for connections that were
+    /// closed instead.
     #[must_use]
     pub fn answers(&self, code: u16) -> u64 {
         self.shared.counters.answers(code)
     }
 
-    /// The most requests that were being answered at the same time, bodies included.
+    /// Returns the most requests that were in flight at the same time, bodies included.
     #[must_use]
     pub fn peak(&self) -> usize {
         self.shared.counters.peak()
     }
 
-    /// The latest requests (up to 100 000), oldest first.
+    /// Returns the latest requests (up to 100 000), oldest first.
     #[must_use]
     pub fn log(&self) -> Vec<Seen> {
         self.shared.counters.log()
     }
 
-    /// The most requests within any stretch of time of this length, as far as the log reaches.
+    /// Returns the most requests within any period of this length, as far as the log reaches.
     #[must_use]
     pub fn busiest(&self, window: Duration) -> usize {
         self.shared.counters.busiest(window)
     }
 
-    /// Starts all counts anew.
+    /// Resets all counters.
     pub fn reset_counters(&self) {
         self.shared.counters.reset();
     }
 
-    /// Closes the port and every connection at once, as if the machine were gone. Jobs, faults and counts stay.
+    /// Closes the port and every connection at once, as if the machine were gone. Jobs, faults and
+    /// counters stay.
     pub async fn go_dark(&self) {
         let server = lock(&self.server).take();
         if let Some(mut server) = server {
@@ -218,11 +221,10 @@ impl Mock {
         }
     }
 
-    /// Listens again, on the same port.
+    /// Listens again on the same port.
     ///
     /// # Errors
-    ///
-    /// When somebody else took the port meanwhile.
+    /// If another process took the port meanwhile.
     pub async fn come_back(&self) -> io::Result<()> {
         if lock(&self.server).is_some() {
             return Ok(());
@@ -232,8 +234,8 @@ impl Mock {
         Ok(())
     }
 
-    /// Takes no more requests, finishes those on their way (for up to two seconds), and returns when the port is
-    /// closed.
+    /// Accepts no more requests, finishes those in flight (for up to two seconds), and returns when
+    /// the port is closed.
     pub async fn stop(self) {
         let server = lock(&self.server).take();
         if let Some(server) = server {

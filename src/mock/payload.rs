@@ -1,4 +1,5 @@
-//! Bodies that may be larger than memory: written down as parts, made chunk by chunk while they are sent.
+//! Bodies that may be larger than memory: kept as parts, and made chunk by chunk while they are
+//! sent.
 
 use std::{io, sync::LazyLock};
 
@@ -6,9 +7,10 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-/// Filler comes in blocks of this size.
+/// The size of a block of filler.
 const BLOCK: usize = 64 << 10;
-/// Each block starts with its number in this many digits, so that a block lost, doubled or out of order shows.
+/// The digits of the number at the start of each block. It shows a block that is lost, doubled or
+/// out of order.
 const STAMP: usize = 16;
 
 /// Letters and digits without a pattern, shared by all blocks.
@@ -16,7 +18,7 @@ static NOISE: LazyLock<Bytes> = LazyLock::new(|| {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let letters = std::iter::repeat_with(|| {
-        // xorshift: needs no quality, only to be the same everywhere
+        // xorshift: it needs no quality, but must be the same everywhere
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -41,7 +43,7 @@ impl Payload {
         self
     }
 
-    /// `len` bytes of letters and digits, fit for the inside of a JSON string.
+    /// Adds `len` bytes of letters and digits that fit into a JSON string.
     pub fn filler(mut self, len: u64) -> Self {
         self.0.push(Part::Filler(len));
         self
@@ -69,7 +71,7 @@ impl Payload {
         })
     }
 
-    /// The whole body at once, for comparisons.
+    /// Returns the whole body, for comparisons.
     pub fn collect(self) -> Bytes {
         let mut all = Vec::new();
         for chunk in self.chunks() {
@@ -78,7 +80,7 @@ impl Payload {
         all.into()
     }
 
-    /// The body to send; with `cut` the connection breaks after that many bytes.
+    /// Returns the body to send. With `cut` the connection breaks after that many bytes.
     pub fn into_body(self, cut: Option<u64>) -> Body {
         let Some(mut left) = cut else {
             return Body::from_stream(stream::iter(self.chunks().map(Ok::<_, io::Error>)));
@@ -88,7 +90,7 @@ impl Payload {
             left -= take as u64;
             (take > 0).then(|| Ok(chunk.split_to(take)))
         });
-        // The pause lets what came before reach the wire: an error throws away what is still buffered.
+        // The pause lets the earlier bytes reach the wire: an error drops what is still buffered.
         let broken = stream::once(async {
             tokio::task::yield_now().await;
             Err(io::Error::new(io::ErrorKind::ConnectionReset, "cut on purpose"))

@@ -1,4 +1,4 @@
-//! Error answers, in the several shapes that the API is known to use.
+//! Error answers, in the several shapes that the API uses.
 
 use axum::{
     body::Body,
@@ -99,7 +99,7 @@ impl Refusal {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, &body)
     }
 
-    /// With this `Retry-After`; one that cannot be a header is left out.
+    /// Adds this `Retry-After`, unless it cannot be a header.
     pub fn retry_after(mut self, text: Option<&str>) -> Self {
         self.retry_after = text.and_then(|text| HeaderValue::from_str(text).ok());
         self
@@ -116,7 +116,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A JSON answer of known length, cut if told so.
+/// Returns a JSON answer of known length, cut if asked to.
 pub(super) fn answer(status: StatusCode, payload: Payload, cut: Option<u64>) -> Response {
     let len = payload.len();
     let mut response = Response::new(Body::empty());

@@ -1,5 +1,5 @@
-//! Jobs as JSON, in both generations. Structs rather than maps, because the order of keys is part of
-//! what a byte-faithful reader can see.
+//! Jobs as JSON, in both versions of the API. It serialises structs and no maps: a byte-faithful
+//! reader can see the order of the keys.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub enum Timestamps {
     Iso,
 }
 
-/// Which fields a route shows besides the life of the job.
+/// The fields that a route shows beside the life of the job.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Show {
     pub request: bool,
@@ -31,15 +31,15 @@ pub(super) struct Show {
     pub warnings: Warn,
 }
 
-/// What a route does about `warnings`.
+/// The field `warnings` of a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Warn {
-    /// It has no such field.
+    /// There is no such field.
     #[default]
     Never,
-    /// It has the field, without a warning in it.
+    /// The field is empty.
     Nothing,
-    /// It warns that handing over is late.
+    /// The field warns that dispatch is late.
     Late,
 }
 
@@ -79,7 +79,7 @@ struct Warning {
     details: Option<()>,
 }
 
-/// `null` or the list.
+/// Returns `null` or the list.
 #[derive(Serialize)]
 struct Warnings(Option<[Warning; 1]>);
 
@@ -113,7 +113,7 @@ struct Head<'a> {
     tail: Option<IsoTail>,
 }
 
-/// A job as the API shows it at that moment.
+/// Renders a job as the API shows it at that moment.
 pub(super) fn job(job: &Job, moment: &Moment<'_>, form: Timestamps, show: Show) -> Payload {
     let iso = form == Timestamps::Iso;
     let status_is = |ending: Ending| moment.status == ending.as_str();
@@ -149,7 +149,8 @@ pub(super) fn job(job: &Job, moment: &Moment<'_>, form: Timestamps, show: Show) 
     if !show.response {
         return Payload::default().text(text);
     }
-    // The response may be huge, so it is appended to the text instead of being serialised with the rest.
+    // The response may be huge, so it is appended to the text instead of being serialised with the
+    // rest.
     text.pop();
     text.extend_from_slice(b",\"response\":");
     let payload = Payload::default().text(text);
@@ -159,8 +160,9 @@ pub(super) fn job(job: &Job, moment: &Moment<'_>, form: Timestamps, show: Show) 
     payload.text("{\"status_code\":200,\"body\":").then(response_body(job)).text("}}")
 }
 
-/// What the job worked out: a body of the size asked for, or a small one in the shape of its endpoint.
-/// Both hold what a reader that rewrites JSON would spoil: odd spaces, a big integer, a trailing zero.
+/// Renders the result of a job: a body of the requested size, or a small one in the shape of its
+/// endpoint. Both hold what a reader that rewrites JSON would spoil: odd spaces, a big integer, a
+/// trailing zero.
 fn response_body(job: &Job) -> Payload {
     let name = job.id.strip_prefix("job_").unwrap_or(&job.id);
     let id = json(&format!("extr_{name}"));
@@ -203,7 +205,7 @@ struct IsoEnvelope<'a> {
     list_metadata: Cursors<'a>,
 }
 
-/// A page: its jobs, rendered, the ids at its ends, and whether there is more on either side.
+/// A page: its rendered jobs, the ids at its ends, and whether there is more on either side.
 pub(super) struct Page<'a> {
     pub jobs: Vec<Payload>,
     pub ends: Option<(&'a str, &'a str)>,
@@ -235,7 +237,7 @@ pub(super) fn list(page: Page<'_>, form: Timestamps) -> Payload {
     payload.text("]").text(rest)
 }
 
-/// JSON text of what cannot fail to be JSON: plain structs with text keys.
+/// Serialises plain structs with text keys, which cannot fail.
 pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The routes, and the gate in front of them where faults strike and requests are counted.
+//! The routes, and the gate in front of them that applies faults and counts requests.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,11 +34,11 @@ const LARGEST_REQUEST: usize = 64 << 20;
 type Held = State<Arc<Shared>>;
 type Params = Query<HashMap<String, String>>;
 
-/// On a response: the connection is to be closed instead of answering.
+/// Marks a response: the server closes the connection instead of answering.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hangup;
 
-/// The whole API, with and without the version in front: both occur in clients.
+/// Returns the whole API, with and without the version in front, since clients use both.
 pub(super) fn router(shared: &Arc<Shared>) -> Router {
     let jobs = || {
         Router::new()
@@ -112,7 +112,7 @@ async fn gate(
     })
 }
 
-/// A boolean of the query, false when absent.
+/// Reads a boolean of the query. It is false if absent.
 pub(super) fn flag(params: &HashMap<String, String>, key: &str) -> Result<bool, Refusal> {
     match params.get(key).map(String::as_str) {
         None | Some("false" | "False" | "0") => Ok(false),
@@ -121,7 +121,7 @@ pub(super) fn flag(params: &HashMap<String, String>, key: &str) -> Result<bool, 
     }
 }
 
-/// The exact answer that was put in place for this id.
+/// Returns the exact answer for this id, if there is one.
 fn raw(shared: &Shared, id: &str, body: impl Fn(&Raw) -> Option<Bytes>) -> Option<(StatusCode, Payload)> {
     let faults = lock(&shared.faults);
     let raw = faults.raw.get(id)?;
@@ -129,7 +129,7 @@ fn raw(shared: &Shared, id: &str, body: impl Fn(&Raw) -> Option<Bytes>) -> Optio
     Some((status, Payload::default().text(body(raw)?)))
 }
 
-/// The job as this read of it shows it.
+/// Reads a job, and counts the read.
 fn read(shared: &Shared, id: &str, show: Show) -> Result<Payload, Refusal> {
     let lag = lock(&shared.faults).lag;
     let now = shared.now();
@@ -236,7 +236,7 @@ fn check_metadata(pairs: &BTreeMap<String, String>) -> Result<(), &'static str> 
     }
 }
 
-/// Cancels or retries a job, if it can be.
+/// Cancels or retries a job, if its state allows that.
 fn change(shared: &Shared, id: &str, kind: Kind) -> Result<Payload, Refusal> {
     let now = shared.now();
     let mut jobs = lock(&shared.jobs);

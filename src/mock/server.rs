@@ -1,4 +1,4 @@
-//! The listening side: accepting, serving, stopping, and going dark as if the machine were gone.
+//! The server of the mock: it accepts, serves and stops, or goes dark as if the machine were gone.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,10 +20,10 @@ use super::{
     state::{Shared, lock},
 };
 
-/// How long a graceful stop waits for answers that are on their way.
+/// How long a graceful stop waits for answers in flight.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// A listener at work. Dropping it closes the port and every connection.
+/// A running listener. Dropping it closes the port and every connection.
 #[derive(Debug)]
 pub(super) struct Server {
     drain: CancellationToken,
@@ -40,14 +40,14 @@ impl Server {
         let task = tokio::spawn({
             let abort = abort.clone();
             async move {
-                // Dropping the work drops the listener and all connections with it.
+                // Dropping the work drops the listener with all its connections.
                 abort.run_until_cancelled(work).await;
             }
         });
         Ok((Self { drain, abort, task }, addr))
     }
 
-    /// Takes no more, finishes what is on its way, and returns when all is closed.
+    /// Accepts no more, finishes what is in flight, and returns when all is closed.
     pub async fn stop(mut self) {
         self.drain.cancel();
         if timeout(DRAIN, &mut self.task).await.is_err() {
@@ -58,7 +58,7 @@ impl Server {
     /// Closes everything at once.
     pub async fn abort(&mut self) {
         self.abort.cancel();
-        // It can only end; whether by itself or by a panic makes no difference here.
+        // Whether the task ends by itself or by a panic makes no difference here.
         let _ = (&mut self.task).await;
     }
 }
@@ -79,7 +79,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, drain: CancellationT
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {
-            // Out of descriptors, most likely: give connections time to end.
+            // The process is probably out of descriptors: give connections time to close.
             sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -93,7 +93,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, drain: CancellationT
 }
 
 async fn serve(stream: TcpStream, router: Router, drain: CancellationToken) {
-    // Only a delay is at stake.
+    // Without it answers are only slower.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request));
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -114,7 +114,7 @@ async fn answer(router: Router, request: Request<Incoming>) -> io::Result<Respon
     let answered: Result<_, Infallible> = router.oneshot(request.map(Body::new)).await;
     match answered {
         Ok(response) if response.extensions().get::<Hangup>().is_none() => Ok(response),
-        // An error of the service makes hyper close the connection without a word.
+        // An error of the service makes hyper close the connection without an answer.
         _ => Err(io::Error::new(io::ErrorKind::ConnectionReset, "hung up on purpose")),
     }
 }

@@ -1,4 +1,4 @@
-//! What the mock holds: its clock, its jobs, its faults and its books.
+//! The state of the mock: its clock, its jobs, its faults and its counters.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,10 +24,11 @@ use crate::util::{
     units::{Size, Time},
 };
 
-/// What may follow `job_` in an id.
+/// The characters that may follow `job_` in an id.
 const NANOID: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
 
-/// A lock that outlives a panic of another holder: the mock has no invariant that one could break.
+/// Locks a mutex, even after a panic of another holder: the mock has no invariant that one could
+/// break.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -41,7 +42,7 @@ pub(super) struct Job {
     pub metadata: Option<BTreeMap<String, String>>,
     pub size: Option<Size>,
     pub life: Life,
-    /// Reads so far, for the lag of fresh jobs.
+    /// The number of reads, for the lag of fresh jobs.
     pub reads: u32,
     plan: JobPlan,
 }
@@ -52,7 +53,7 @@ impl Job {
     }
 }
 
-/// All jobs, in the order they were made.
+/// All jobs, in the order of their creation.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     by_id: HashMap<Arc<str>, u64>,
@@ -65,7 +66,7 @@ impl Jobs {
         self.by_number.get_mut(self.by_id.get(id)?)
     }
 
-    /// Oldest first.
+    /// Returns all jobs, oldest first.
     pub fn all(&self) -> impl Iterator<Item = (u64, &Job)> {
         self.by_number.iter().map(|(&number, job)| (number, job))
     }
@@ -83,7 +84,7 @@ impl Jobs {
     }
 }
 
-/// Everything the routes share.
+/// The state that the routes share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub config: MockConfig,
@@ -115,7 +116,8 @@ impl Shared {
         }
     }
 
-    /// The mock's own time: the wall clock when it started, from there on monotonic, plus what was skipped.
+    /// Returns the mock's own time: the wall clock at its start, monotonic from there on, plus the
+    /// skipped time.
     pub fn now(&self) -> Time {
         let skew = self.skew_ms.load(Ordering::Relaxed);
         Time(self.origin.after(self.started.elapsed()).0.saturating_add(skew))
@@ -143,7 +145,7 @@ impl Shared {
         }
     }
 
-    /// Makes a job of a plan whose metadata was heeded already.
+    /// Creates a job by a plan whose metadata was read already.
     pub fn make(&self, plan: JobPlan) -> Job {
         let mut jobs = lock(&self.jobs);
         let id: Arc<str> = match &plan.id {
@@ -171,8 +173,8 @@ impl Shared {
         job
     }
 
-    /// What chance and order give the next request. Always two rolls, so that switching one fault on does
-    /// not change where another one strikes.
+    /// Draws the random numbers of the next request. There are always two, so that switching one
+    /// fault on does not move another one.
     pub fn lot(&self) -> Lot {
         let mut dice = lock(&self.dice);
         Lot {

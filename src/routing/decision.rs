@@ -1,4 +1,4 @@
-//! Whether a sink gets an event, and why.
+//! The decision whether a sink gets an event, with its reason.
 
 use std::fmt;
 
@@ -7,9 +7,10 @@ use super::Unmet;
 /// Whether a sink gets an event, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteDecision {
-    /// The sink's name; [`CALLBACK_SINK`] for the webhook that a watch brought.
+    /// The name of the sink, or [`CALLBACK_SINK`](crate::deliver::CALLBACK_SINK) for the watch's
+    /// own webhook.
     pub sink: String,
-    /// Why.
+    /// The reason.
     pub reason: RouteReason,
 }
 
@@ -18,24 +19,25 @@ pub struct RouteDecision {
 pub enum RouteReason {
     /// It does: the watch names it.
     Named,
-    /// It does: the watch brought it along.
+    /// It does: it is the watch's own webhook.
     Brought,
     /// It does: there are no routes, so every sink gets what it takes.
     Unrouted,
-    /// It does: this route, counted from 0, leads to it.
+    /// It does: this route, counted from 0, names it.
     Route(usize),
-    /// Its `events` do not take this type.
+    /// It does not: its `events` do not take this type.
     NotTaken(Vec<String>),
-    /// The watch names others.
+    /// It does not: the watch names others.
     NotNamed,
-    /// A callback gets ends alone.
+    /// It does not: a callback gets only ends.
     EndsOnly,
-    /// No route that holds leads to it; those that would, each with what does not hold.
+    /// It does not: no matching route names it. Each route that does, with its first unmet
+    /// condition.
     NoRoute(Vec<(usize, Unmet)>),
 }
 
 impl RouteDecision {
-    /// Whether the sink gets it.
+    /// Returns whether the sink gets the event.
     #[must_use]
     pub const fn gets(&self) -> bool {
         matches!(

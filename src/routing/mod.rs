@@ -1,4 +1,7 @@
-//! One finished job becomes one event with its deliveries: which sinks get it.
+//! Decides which sinks an event goes to. This room must not know how a sink delivers.
+//!
+//! `route` reads the routes of the configuration, `decision` says why a sink gets an event or not,
+//! and `unrouted` warns of events that no sink takes.
 
 mod decision;
 mod route;
@@ -23,29 +26,29 @@ pub use unrouted::Unrouted;
 /// Decides which sinks an event goes to.
 #[derive(Clone, Debug)]
 pub struct Router {
-    /// Names with the event types each takes.
+    /// The names of the sinks, with the event types that each takes.
     sinks: BTreeMap<String, Vec<String>>,
     routes: Vec<Route>,
 }
 
 impl Router {
-    /// The router of a configuration.
+    /// Creates the router of a configuration.
     #[must_use]
     pub fn new(sinks: &BTreeMap<String, SinkConfig>, routes: &[Route]) -> Self {
         let sinks = sinks.iter().map(|(name, sink)| (name.clone(), sink.events().to_vec())).collect();
         Self { sinks, routes: routes.to_vec() }
     }
 
-    /// The sinks for an event of a watch's job, sorted by name.
+    /// Returns the sinks for an event of a watch's job, sorted by name.
     #[must_use]
     pub fn sinks(&self, watch: &Watch, event: EventType) -> Vec<String> {
         let decisions = self.explain(&Facts::of(watch, event)).into_iter();
         decisions.filter(RouteDecision::gets).map(|decision| decision.sink).collect()
     }
 
-    /// Decides about every sink, sorted by name: those that the watch names get it, else those that its routes
-    /// lead to, and its own callback. A sink's `events` filter what routes bring it; an end that a watch names it
-    /// for it gets all the same.
+    /// Decides about every sink, sorted by name. The sinks that the watch names get the event, else
+    /// those that a route names, and the watch's own callback. The `events` of a sink filter what
+    /// routes bring it. They do not filter an end for which the watch names the sink.
     #[must_use]
     pub fn explain(&self, facts: &Facts<'_>) -> Vec<RouteDecision> {
         let mut names: BTreeSet<&str> = self.sinks.keys().map(String::as_str).collect();
@@ -63,19 +66,21 @@ impl Router {
         decisions
     }
 
-    /// Whether a sink gets an event that somebody names it for: every end, and the progress that it asks for.
+    /// Returns whether a sink gets an event that names it: every end, and the progress that it asks
+    /// for.
     #[must_use]
     pub fn takes_named(&self, sink: &str, event: EventType) -> bool {
         event.outcome().is_some() || self.sinks.get(sink).is_some_and(|events| takes(events, event))
     }
 
     fn decide(&self, name: &str, facts: &Facts<'_>) -> RouteReason {
-        // One that a watch names may have gone from the configuration; its deliveries wait for it.
+        // A sink that a watch names may be gone from the configuration. Its deliveries wait for it.
         let events = self.sinks.get(name).map(Vec::as_slice).unwrap_or_default();
         let not_taken = || RouteReason::NotTaken(events.to_vec());
         match facts.sinks {
             Some(named) if !named.iter().any(|named| named == name) => return RouteReason::NotNamed,
-            // A watch that names a sink must not flood it with what it never asked for.
+            // A watch that names a sink must not flood it with events that the sink never asked
+            // for.
             Some(_) if !self.takes_named(name, facts.event) => return not_taken(),
             Some(_) => return RouteReason::Named,
             None if !takes(events, facts.event) => return not_taken(),
@@ -93,24 +98,24 @@ impl Router {
     }
 }
 
-/// The router that holds now; a reload puts another one in its place.
+/// The current router. A reload replaces it.
 #[derive(Debug)]
 pub struct Routing(RwLock<Arc<Router>>);
 
 impl Routing {
-    /// Begins with this router.
+    /// Creates it with this router.
     #[must_use]
     pub fn new(router: Router) -> Self {
         Self(RwLock::new(Arc::new(router)))
     }
 
-    /// The router that holds now.
+    /// Returns the current router.
     #[must_use]
     pub fn router(&self) -> Arc<Router> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on this one holds.
+    /// Replaces the router.
     pub fn replace(&self, router: Router) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(router);
     }
@@ -120,7 +125,8 @@ fn names(route: &Route, sink: &str) -> bool {
     route.to.iter().any(|to| to == sink)
 }
 
-/// Whether a sink's `events` take a type. Patterns stand for ends; progress goes only to who names it.
+/// Returns whether a sink's `events` take a type. Patterns match ends; progress must be named in
+/// full.
 fn takes(events: &[String], event: EventType) -> bool {
     events.iter().any(|pattern| match event {
         EventType::Ended(_) => glob::matches(pattern, event.as_str()),

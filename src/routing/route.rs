@@ -1,4 +1,4 @@
-//! The routes of the configuration, and the facts of an event that they are held against.
+//! The routes of the configuration, and the facts of an event that they are matched with.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,57 +11,58 @@ use crate::{
     util::glob,
 };
 
-/// `[[routes]]`: which events go to which sinks. Without any route every sink gets every event it takes.
+/// `[[routes]]`: which events go to which sinks. Without any route every sink gets every event that
+/// it takes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
-    /// Every condition must hold.
+    /// The conditions. All of them must hold.
     pub when: When,
     /// The names of the sinks.
     pub to: Vec<String>,
 }
 
-/// The conditions of a route. A list holds when one of its patterns matches; `*` stands for anything.
+/// The conditions of a route. A list holds if one of its patterns matches; `*` stands for any text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct When {
-    /// What the end means.
+    /// The outcome of the job.
     pub outcome: Vec<Outcome>,
-    /// The source's own last word.
+    /// The last status word of the source.
     pub status: Vec<String>,
-    /// Names of sources.
+    /// The names of sources.
     pub source: Vec<String>,
-    /// The operation the job ran, as the source names it.
+    /// The operation of the job, as the source names it.
     pub endpoint: Vec<String>,
-    /// Labels given with the watch.
+    /// The labels that came with the watch.
     pub labels: BTreeMap<String, String>,
     /// The job's own metadata.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What routing looks at: what an event says, and what is known of its job.
+/// The facts by which an event is routed.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// What the event says.
+    /// The type of the event.
     pub event: EventType,
-    /// The source's name.
+    /// The name of the source.
     pub source: &'a str,
-    /// The source's own last word.
+    /// The last status word of the source.
     pub status: Option<&'a str>,
-    /// The operation the job ran.
+    /// The operation of the job.
     pub endpoint: Option<&'a str>,
-    /// Labels given with the watch.
+    /// The labels that came with the watch.
     pub labels: &'a BTreeMap<String, String>,
     /// The job's own metadata.
     pub metadata: Option<&'a BTreeMap<String, String>>,
-    /// The sinks that the watch names, instead of what the routes say.
+    /// The sinks that the watch names, instead of the routes.
     pub sinks: Option<&'a [String]>,
-    /// Whether the watch brought a webhook of its own.
+    /// Whether the watch has a webhook of its own.
     pub callback: bool,
 }
 
 impl<'a> Facts<'a> {
-    /// What is known of the job of `watch`.
+    /// Returns the facts of an event of `watch`.
     #[must_use]
     pub fn of(watch: &'a Watch, event: EventType) -> Self {
         Self {
@@ -82,14 +83,14 @@ impl<'a> Facts<'a> {
 pub struct Unmet {
     /// Its key below `when`.
     pub key: String,
-    /// What it asks for.
+    /// The pattern that it asks for.
     pub wanted: String,
-    /// What there is.
+    /// The value of the event, if there is one.
     pub found: Option<String>,
 }
 
 impl When {
-    /// The first condition that does not hold; `None` when all of them do.
+    /// Returns the first condition that does not hold, if any.
     pub(super) fn unmet(&self, facts: &Facts<'_>) -> Option<Unmet> {
         let outcomes: Vec<&str> = self.outcome.iter().map(|outcome| outcome.as_str()).collect();
         let outcome = facts.event.outcome().map(Outcome::as_str);

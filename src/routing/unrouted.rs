@@ -1,4 +1,4 @@
-//! Events that no sink takes: each is counted, and the log says so at most once a minute.
+//! Counts the events that no sink takes, and warns of them at most once a minute.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -19,26 +19,26 @@ pub struct Unrouted {
 }
 
 impl Unrouted {
-    /// Begins to count.
+    /// Creates it with the counter of unrouted events.
     #[must_use]
     pub fn new(counter: &IntCounterVec) -> Self {
         Self { counter: counter.clone(), warnings: Mutex::default() }
     }
 
-    /// Counts an event that was made and goes to no sink.
+    /// Counts an event that goes to no sink.
     pub fn made(&self, source: &str, job_id: &JobId, event_id: &str) {
         self.counter.with_label_values(&[source]).inc();
         let due = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
         if let Some(events) = due {
             tracing::warn!(
                 events, source, %job_id, event_id,
-                "no sink takes an event; it is kept, `tidings events --unrouted` lists such, `tidings deliver` sends them"
+                "event without a sink; `tidings events --unrouted` lists such events, `tidings deliver` sends them"
             );
         }
     }
 }
 
-/// When it was warned last, and how many events there were since.
+/// The time of the last warning, and the events since.
 #[derive(Debug, Default)]
 struct Warnings {
     last: Option<Instant>,
@@ -46,7 +46,7 @@ struct Warnings {
 }
 
 impl Warnings {
-    /// Counts an event. Returns how many a warning is due for.
+    /// Counts an event. Returns the number of events for which a warning is due.
     fn count(&mut self, now: Instant) -> Option<u64> {
         self.events += 1;
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < EVERY) {

@@ -1,4 +1,4 @@
-//! `[sources.NAME.polling]`: when the next look at a job is due.
+//! `[sources.NAME.polling]`: when the next poll of a job is due.
 
 use std::time::Duration;
 
@@ -7,21 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::util::units::HumanDuration;
 
-/// How the next look is chosen.
+/// How the time of the next poll is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// When a finished result would have been waiting for `cost_of_a_poll` in the mean, by how long such jobs took.
+    /// A poll when a finished result would have been waiting for `cost_of_a_poll` on average, by
+    /// how long such jobs took.
     #[default]
     Learned,
-    /// Intervals grow with decorrelated jitter from `min_interval` to `max_interval`.
+    /// Intervals that grow with decorrelated jitter from `min_interval` to `max_interval`.
     Backoff,
-    /// A look every `interval`.
+    /// A poll every `interval`.
     Fixed,
 }
 
 impl Strategy {
-    /// The word used on every surface.
+    /// Returns the word that every surface uses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,32 +37,33 @@ impl Strategy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PollingConfig {
-    /// How the next look is chosen.
+    /// How the time of the next poll is chosen.
     pub strategy: Strategy,
-    /// `learned` only: how much delay one status request is worth. Less means more requests.
+    /// `learned` only: the delay that one poll is worth. A smaller value means more requests.
     pub cost_of_a_poll: HumanDuration,
-    /// `learned` only: the end of a job is noticed within this time, whatever it costs.
+    /// `learned` only: the longest time until the end of a job is noticed, whatever it costs.
     pub max_delay: Option<HumanDuration>,
-    /// `learned` only: jobs of one endpoint with different values of this label are different kinds.
+    /// `learned` only: a label that separates kinds of job. Jobs of one endpoint with different
+    /// values of it are learned apart.
     pub learn_by_label: Option<String>,
-    /// No two looks at one job are closer than this.
+    /// The shortest time between two polls of one job.
     pub min_interval: HumanDuration,
-    /// No two looks at one job are further apart than this, but for a source that asks for patience; defaults to
-    /// 30s, for `learned` to 1h.
+    /// The longest time between two polls of one job, unless the source asks for a longer wait.
+    /// Default: 30s, or 1h for `learned`.
     pub max_interval: Option<HumanDuration>,
-    /// `fixed` only: the time between two looks.
+    /// `fixed` only: the time between two polls.
     pub interval: HumanDuration,
-    /// A watch older than this is lost.
+    /// The age at which a watch is given up as lost.
     pub deadline: HumanDuration,
 }
 
-/// The longest pause after failures, and between looks that follow no curve, when nothing is configured.
+/// The longest pause after failures, and between polls that follow no curve, if none is configured.
 const MAX_INTERVAL: HumanDuration = HumanDuration::secs(30);
-/// The longest time between two looks at a job whose kind is known to take long.
+/// The longest time between two polls of a job whose kind takes long, if none is configured.
 const MAX_INTERVAL_LEARNED: HumanDuration = HumanDuration::secs(3600);
 
 impl PollingConfig {
-    /// The longest time between two looks.
+    /// Returns the longest time between two polls.
     #[must_use]
     pub fn max_interval(&self) -> HumanDuration {
         let usual = match self.strategy {
@@ -71,7 +73,7 @@ impl PollingConfig {
         self.max_interval.unwrap_or(usual)
     }
 
-    /// The longest pause after failures.
+    /// Returns the longest pause after failures.
     #[must_use]
     pub fn longest_pause(&self) -> Duration {
         self.max_interval.unwrap_or(MAX_INTERVAL).0.max(self.min_interval.0)

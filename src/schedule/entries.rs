@@ -1,5 +1,5 @@
-//! The entries of open watches by their number, in one table without gaps: a box for each would cost its header, and leave
-//! holes in memory that nothing else fits.
+//! The entries of open watches by their number, in one table without gaps. A box for each would
+//! cost its header, and leave holes in memory that nothing else fits.
 
 use std::collections::HashMap;
 
@@ -7,13 +7,13 @@ use slab::Slab;
 
 use super::{Entry, Task};
 
-/// Entries by the number of their watch.
+/// The entries of open watches.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     places: HashMap<u64, usize>,
     table: Slab<Entry>,
     fetching: usize,
-    /// The place of the entry that was probed last.
+    /// The place of the entry that was chosen last.
     probed: usize,
 }
 
@@ -34,12 +34,12 @@ impl Entries {
         self.table.get_mut(*self.places.get(&number)?)
     }
 
-    /// How many of them need their full job.
+    /// Returns the number of entries that wait for a fetch.
     pub(super) fn fetching(&self) -> usize {
         self.fetching
     }
 
-    /// Returns the next watch in turn that fits, round and round.
+    /// Returns the next fitting watch in turn, round and round.
     pub(super) fn in_turn(&mut self, fits: impl Fn(&Entry) -> bool) -> Option<u64> {
         let later = self.table.iter().filter(|(place, _)| *place > self.probed);
         let sooner = self.table.iter().filter(|(place, _)| *place <= self.probed);
@@ -48,7 +48,7 @@ impl Entries {
         Some(entry.number)
     }
 
-    /// Takes an entry in, in the place of the one before.
+    /// Adds an entry, or replaces the one before.
     pub(super) fn insert(&mut self, number: u64, entry: Entry) {
         self.fetching += usize::from(entry.task == Task::Fetch);
         self.fetching -= usize::from(self.get(number).is_some_and(|before| before.task == Task::Fetch));

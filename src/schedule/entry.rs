@@ -1,4 +1,4 @@
-//! What is kept in memory of an open watch beside its record.
+//! The memory of one open watch, beside its record.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,80 +18,81 @@ use crate::{store::Watch, util::units::Time};
 /// What a watch needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Task {
-    /// A look at its status.
+    /// A poll of its status.
     Poll,
-    /// Its full job.
+    /// A fetch of its result.
     Fetch,
 }
 
-/// What is known of an open watch beside its record. There may be very many: whatever a look can read there is not kept here.
+/// What the schedule knows of an open watch. There may be very many, so a field that a poll can
+/// read from the record is not here.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The number of its watch.
+    /// The number of the watch.
     pub(super) number: u64,
-    /// What it needs next.
+    /// What the watch needs next.
     pub task: Task,
-    /// The last status recorded.
+    /// The last recorded status.
     pub(super) status: Option<Arc<String>>,
-    /// Its run was seen at work.
+    /// The source reports the run as being worked on.
     pub(super) at_work: bool,
-    /// Status requests made.
+    /// Status requests sent.
     pub polls: u64,
-    /// How far its job has come.
+    /// The progress of the job.
     pub track: Track,
-    /// When its next look is due.
+    /// When the next poll is due.
     pub(super) due: Option<Instant>,
-    /// What decided that.
+    /// The reason for that time.
     pub(super) reason: PollReason,
-    /// The wait before the last look that failed, or that followed no curve.
+    /// The wait before the last poll that failed, or that followed no curve.
     pub(super) wait: Option<Duration>,
-    /// The source answered the look under way.
+    /// The source answered the poll in flight.
     pub(super) answered: bool,
-    /// How often its end turned out to be none.
+    /// How often the end of the job turned out to be none.
     pub(super) relapses: u8,
-    /// How long the source asked to wait with its last answer.
+    /// The wait that the source asked for with its last answer.
     pub(super) hint: Option<Duration>,
-    /// When it was registered.
+    /// When the watch was registered.
     pub registered_at: Time,
-    /// When it is given up.
+    /// When the watch is given up.
     pub deadline: Time,
-    /// What went wrong since the source last answered about it.
+    /// The failures since the source last answered about the job.
     pub failures: Option<Box<FailureHistory>>,
 }
 
 impl Entry {
-    /// Whether the source has answered about its job before.
+    /// Returns whether the source has answered about the job before.
     #[must_use]
     pub fn was_seen(&self) -> bool {
         self.task == Task::Fetch || self.status.is_some()
     }
 
-    /// Why its next look is when it is, in a word.
+    /// Returns the reason for the time of the next poll, as the API names it.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.reason.word()
     }
 }
 
-/// How far a job has come, as far as is known.
+/// The known progress of a job.
 #[derive(Clone, Debug)]
 pub struct Track {
-    /// Which jobs it is like.
+    /// The kind of the job.
     pub(super) kind: Arc<Key>,
-    /// When the job was created; before the source told, when it was registered.
+    /// When the job was created, or registered if the source has not told.
     pub(super) born: Time,
-    /// Whether the source told.
+    /// The source told when the job was created.
     told: bool,
-    /// An earlier run of this job ended: this one is as old as its registration.
+    /// An earlier run of this job ended, so this run is as old as its registration.
     again: bool,
-    /// When it was last seen, and had not ended.
+    /// When the job was last seen running.
     alive: Option<Time>,
-    /// When its run started.
+    /// When the run started.
     started: Option<Time>,
 }
 
 impl Track {
-    /// What the record of a watch tells.
+    /// Reads the progress from the record of a watch.
     pub(super) fn new(watch: &Watch, stamps: &Stamps, kind: Arc<Key>) -> Self {
         let again = watch.completion.is_some();
         let made = stamps.made_at.filter(|made| !again && *made <= stamps.updated_at);
@@ -102,8 +103,7 @@ impl Track {
         Self { kind, born, told: made.is_some(), again, alive: seen, started }
     }
 
-    /// Takes in when the job was created and when its run started, as the source says. What the source dates in our
-    /// future is not believed.
+    /// Records the creation and start times that the source tells. Times in our future are ignored.
     pub(super) fn dated(&mut self, created: Option<Time>, started: Option<Time>, now: Time) {
         if self.again {
             return;
@@ -115,22 +115,22 @@ impl Track {
         self.started = started.filter(|at| self.told && self.born <= *at && *at <= now);
     }
 
-    /// Takes note that it was seen alive.
+    /// Records that the job was seen running.
     pub(super) fn seen(&mut self, now: Time) {
         self.alive = Some(now);
     }
 
-    /// How long ago it was last seen alive; for ever, when it never was.
+    /// Returns how long ago the job was last seen running, or the longest duration if it never was.
     pub(super) fn unseen_for(&self, now: Time) -> Duration {
         self.alive.map_or(Duration::MAX, |at| now.since(at))
     }
 
-    /// Its age at a time in seconds, within what a next look is decided by.
+    /// Returns the age of the job at a time, in seconds, within the bounds of the learned model.
     pub(super) fn age(&self, at: Time) -> f64 {
         bounded(at.since(self.born).as_secs_f64())
     }
 
-    /// What is known from before the look under way.
+    /// Returns the progress before the poll in flight.
     pub(super) fn known(&self) -> Progress {
         Progress {
             age: self.alive.map_or(0.0, |at| self.age(at)),
@@ -138,19 +138,19 @@ impl Track {
         }
     }
 
-    /// Whether an end seen now without its date lies close enough behind it to be learned from.
+    /// Returns whether an end without a date lies close enough to learn from.
     pub(super) fn is_bracketed(&self, registered_at: Time) -> bool {
-        /// A caller that registers a job at once does so within this time.
+        /// A caller that registers its job at once does so within this time.
         const AT_ONCE: Duration = Duration::from_secs(10);
         self.alive.is_some() || registered_at.since(self.born) < AT_ONCE
     }
 
-    /// Whether ages count from the job's own creation.
+    /// Returns whether ages count from the creation of the job.
     pub(super) fn is_exact(&self) -> bool {
         self.told
     }
 
-    /// What the next look is decided by.
+    /// Returns the facts by which the next poll is decided.
     pub(super) fn situation(&self, entry: &Entry, number: u64, wall: Time) -> Situation {
         Situation {
             known: self.known(),
@@ -165,7 +165,8 @@ impl Track {
     }
 }
 
-/// A number in [0, 1) that looks random and is the same each time (the finalizer of `SplitMix64`).
+/// Returns a number in [0, 1) that looks random and is the same each time (the finalizer of
+/// `SplitMix64`).
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
 fn unit(number: u64) -> f64 {
     let mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -1,4 +1,4 @@
-//! What went wrong with the requests for one job.
+//! The failures of the requests for one job.
 
 use std::time::Duration;
 
@@ -7,45 +7,45 @@ use tokio::time::Instant;
 /// The failures of a job since the source last answered about it.
 #[derive(Clone, Debug)]
 pub struct FailureHistory {
-    /// Failures in a row.
+    /// The number of failures in a row.
     pub count: u32,
     /// When the first of them came.
     pub since: Instant,
-    /// The last of them that say the same.
+    /// The last of them, as far as they are of one kind.
     pub row: FailureRow,
     /// When the source last answered this job with a limit, if that was its last answer.
     pub limited_at: Option<Instant>,
-    /// The next request for this job waits at least this long, because the source said so.
+    /// The shortest wait before the next request, if the source asked for one.
     pub asked: Option<Duration>,
-    /// The longest wait before the next request, where it is not that of the polling.
+    /// The longest wait before the next request, if it is not that of the polling.
     pub longest: Option<Duration>,
-    /// The last failure was the job's own, and not its source's.
+    /// The last failure was the job's own, not the source's.
     pub is_own: bool,
-    /// The last failure, in words.
+    /// The text of the last failure.
     pub last_error: String,
 }
 
-/// Failures in a row that say the same of the job.
+/// Failures of one kind in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailureRow {
-    /// What they say.
+    /// Their kind.
     pub kind: FailureRowKind,
-    /// How many there are.
+    /// Their number.
     pub count: u32,
     /// When the first of them came.
     pub since: Instant,
 }
 
-/// What a failure says of the job.
+/// What a failure says about the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureRowKind {
-    /// The source does not know it.
+    /// The source does not know the job.
     Missing,
-    /// The source no longer has it.
+    /// The source no longer has the job.
     Gone,
-    /// Requests for it are refused.
+    /// The source refuses requests for the job.
     Rejected,
-    /// Nothing that could end it.
+    /// The failure may pass, and never ends the job.
     Transient,
 }
 
@@ -58,7 +58,7 @@ impl FailureRowKind {
 }
 
 impl FailureHistory {
-    /// A history without a failure.
+    /// Creates a history without a failure.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {

@@ -1,8 +1,9 @@
-//! Requests in flight, and whether there is a place for one more.
+//! The requests in flight, and whether one more may be sent.
 //!
-//! Polls, fetches and the requests for failing jobs have places of their own, so that none of them waits for another. A
-//! request that takes longer than [`SLOW`] gives its place back and goes on: what hangs or drips holds no place that
-//! another job needs. Only when [`CROWD`] times the usual number are in flight is one of the slow ones cut.
+//! Polls, fetches and requests for failing jobs have lanes of their own, so that none of them waits
+//! for another. A request that takes longer than [`SLOW`] gives its place back and goes on, so a
+//! hung answer holds no place that another job needs. Only if [`CROWD`] times the usual number are
+//! in flight is a slow one cut.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,13 +17,13 @@ use super::Task;
 /// How long a request keeps its place.
 pub const SLOW: Duration = Duration::from_secs(1);
 
-/// Requests in flight at most, as a multiple of `max_in_flight`.
+/// The most requests in flight, as a multiple of `max_in_flight`.
 const CROWD: usize = 4;
 
-/// The share of `max_in_flight` that requests for failing jobs may hold.
+/// The lane of failing jobs holds one part in this many of `max_in_flight`.
 const RETRY_SHARE: usize = 4;
 
-/// What a request is for.
+/// The lane of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// The status of a job that does not fail.
@@ -33,23 +34,24 @@ pub enum Lane {
     Retry,
 }
 
-/// Whether a lane has a place.
+/// Whether a lane has a free place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// It has.
+    /// It has one.
     Free,
-    /// Not before a request ends, or this time.
+    /// It has one at this time, or when a request ends.
     Full(Instant),
-    /// Not before one of the slow requests is cut.
+    /// It has one after a slow request is cut.
     Crowded,
 }
 
 #[derive(Debug)]
 pub(super) struct Lanes {
     max_in_flight: usize,
-    /// Those in flight. The poll that saw the end of a job may still be ending while its result is fetched.
+    /// The requests in flight. The poll that saw the end of a job may still be ending while its
+    /// result is fetched.
     runs: HashMap<(u64, Task), (Lane, Instant)>,
-    /// Requests that hold a place, oldest first, by lane.
+    /// The requests that hold a place, oldest first, by lane.
     placed: [BTreeSet<(Instant, u64)>; 3],
 }
 
@@ -58,25 +60,25 @@ impl Lanes {
         Self { max_in_flight, runs: HashMap::new(), placed: Default::default() }
     }
 
-    /// Takes a place.
+    /// Takes a place for a request.
     pub(super) fn begin(&mut self, number: u64, task: Task, lane: Lane, now: Instant) {
         self.runs.insert((number, task), (lane, now));
         self.placed[lane as usize].insert((now, number));
     }
 
-    /// Gives a place back.
+    /// Gives the place of a request back.
     pub(super) fn finish(&mut self, number: u64, task: Task) {
         if let Some((lane, since)) = self.runs.remove(&(number, task)) {
             self.placed[lane as usize].remove(&(since, number));
         }
     }
 
-    /// Returns how many requests are in flight.
+    /// Returns the number of requests in flight.
     pub(super) fn len(&self) -> usize {
         self.runs.len()
     }
 
-    /// Returns whether a lane has a place now.
+    /// Returns whether a lane has a free place now.
     pub(super) fn room(&mut self, lane: Lane, now: Instant) -> Room {
         let places = match lane {
             Lane::Poll | Lane::Fetch => self.max_in_flight,
@@ -89,7 +91,7 @@ impl Lanes {
         match placed.first() {
             Some((since, _)) if placed.len() >= places => Room::Full(*since + SLOW),
             _ if self.runs.len() < CROWD * self.max_in_flight => Room::Free,
-            // One that fails already takes no other's place.
+            // A job that fails already takes no other job's place.
             _ if lane == Lane::Retry => Room::Full(now + SLOW),
             _ => Room::Crowded,
         }

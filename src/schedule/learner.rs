@@ -1,4 +1,4 @@
-//! What the looks at a source's jobs teach, and when that says to look next.
+//! Learns from the answers about a source's jobs, and decides by that when the next poll is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,17 +21,17 @@ use crate::{model::status_answer::StatusAnswer, util::units::Time};
 /// What finished jobs cost since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PollingStats {
-    /// Jobs whose end was noticed.
+    /// Jobs that finished.
     pub jobs: u64,
-    /// Status requests made for them.
+    /// Status requests sent for them.
     pub polls: u64,
-    /// Jobs whose source told when they ended, while they were watched.
+    /// Jobs whose source told when they ended, and that ended while they were watched.
     pub timed: u64,
-    /// From their end to our noticing it, in seconds, all together.
+    /// The sum of the times from their end to the poll that noticed it, in seconds.
     pub delay: f64,
 }
 
-/// The model of a source with the policy that is polled by.
+/// The model of a source, and the policy by which it is polled.
 #[derive(Debug)]
 pub(super) struct Learner {
     pub(super) strategy: Strategy,
@@ -40,7 +40,7 @@ pub(super) struct Learner {
     pub(super) model: Model,
     keys: Pool<Key>,
     pub(super) stats: PollingStats,
-    /// Counts what was learned, so that nothing is saved twice.
+    /// The number of observations, so that an unchanged model is not saved again.
     pub(super) lessons: u64,
     start: Instant,
 }
@@ -66,12 +66,12 @@ impl Learner {
         }
     }
 
-    /// The kind of a job with this endpoint and these labels.
+    /// Returns the kind of a job with this endpoint and this label.
     pub(super) fn kind(&mut self, endpoint: Option<&str>, label: Option<String>) -> Arc<Key> {
         self.keys.share(Key { endpoint: endpoint.unwrap_or_default().to_owned(), label })
     }
 
-    /// The value of the label that tells kinds apart.
+    /// Returns the value of the label that separates kinds.
     pub(super) fn label_of(&self, labels: &std::collections::BTreeMap<String, String>) -> Option<String> {
         self.label.as_ref().and_then(|label| labels.get(label).cloned())
     }
@@ -80,7 +80,7 @@ impl Learner {
         now.saturating_duration_since(self.start).as_secs_f64()
     }
 
-    /// Brings what is known of a job up to what an answer says; what was known before comes back, on the same scale.
+    /// Updates the progress of a job by an answer. Returns the progress before, on the same scale.
     fn date(&mut self, track: &mut Track, answer: &StatusAnswer, wall: Time) -> Progress {
         if let Some(endpoint) = answer.endpoint.as_deref()
             && endpoint != track.kind.endpoint
@@ -94,7 +94,7 @@ impl Learner {
         Progress { started: known.started.filter(|_| !before_start), ..known }
     }
 
-    /// A job was seen alive.
+    /// Records that a job is still running.
     pub(super) fn record_running(
         &mut self,
         track: &mut Track,
@@ -108,7 +108,7 @@ impl Learner {
         self.lessons += 1;
     }
 
-    /// A job was seen to have ended. `random` lies in [0, 1).
+    /// Records that a job finished. `random` lies in [0, 1).
     pub(super) fn record_finished(
         &mut self,
         pending: &mut PendingCompletion,
@@ -135,14 +135,14 @@ impl Learner {
         }
     }
 
-    /// The next look at a job.
+    /// Decides when the next poll of a job is.
     pub(super) fn next_poll(&mut self, number: u64, entry: &Entry, now: Instant, wall: Time) -> NextPoll {
         let time = self.seconds(now);
         let forecast = self.model.forecast(&entry.track.kind, self.policy.theta, time);
         decide(&forecast, &self.policy, &entry.track.situation(entry, number, wall))
     }
 
-    /// The level on which a job that is due waits for the budget, and when it comes to the next.
+    /// Returns the level on which a due job waits for the budget, and how long it stays there.
     pub(super) fn level(&mut self, entry: &Entry, now: Instant, wall: Time) -> (u8, Duration) {
         let (known, age) = (entry.track.known(), entry.track.age(wall));
         let theta = self.policy.theta;
@@ -154,22 +154,22 @@ impl Learner {
     }
 }
 
-/// A job whose end was seen, as it was known before.
+/// The knowledge of a finished job, before its end was recorded.
 #[derive(Clone, Debug)]
 pub struct PendingCompletion {
     pub(super) track: Track,
     pub(super) registered_at: Time,
     pub(super) polls: u64,
-    /// It ended by its own doing, well or badly.
+    /// The job ended by its own doing, well or badly.
     pub finished: bool,
 }
 
-/// Seconds as a wait: at most a year.
+/// Converts seconds to a wait of at most a year.
 pub(super) fn span(seconds: f64) -> Duration {
     Duration::from_secs_f64(super::learned::bins::within(seconds, 0.0, 3.2e7))
 }
 
-/// Where a watch stands that waits on no level until a tick.
+/// Returns the standing of a watch that waits on no level until a tick.
 pub(super) fn waits(until: u64) -> Standing {
     Standing { level: None, until }
 }

@@ -1,7 +1,13 @@
-//! What to do next for a source: which of its watches is due, whether its budget and its health allow a request.
+//! Decides what to do next for a source: which of its watches is due, and whether its budget and
+//! its health allow a request.
 //!
-//! [`Schedule`] is a record with pure transitions: it takes the time and the randomness as arguments and does no
-//! I/O. The task that drives it is in [`crate::watcher`].
+//! [`Schedule`] is a record with pure transitions. Time and randomness are arguments, and it does
+//! no I/O: it must not know the network, the clock or the store's writes. The task that drives it
+//! is in [`crate::watcher`].
+//!
+//! Where things are: `next_poll` says when a poll is due, `policy` and `learned` compute the wait,
+//! `dispatch` chooses the next request on one of the `lanes`, `health` says whether the source may
+//! be asked, `failing` handles jobs whose requests fail, and `summary` shows all of it.
 
 mod config;
 mod entries;
@@ -54,21 +60,22 @@ use crate::{
     util::{budget::Budget, due_queue::DueQueue, units::Time},
 };
 
-/// Watches that one call asks where they stand, at the most.
+/// The most watches that one call advances.
 const MOST: usize = 1000;
-/// Curves that one call builds, about: it stops when there were so many.
+/// The number of curves after which one call stops building more.
 const MOST_CURVES: usize = 8;
 
-/// What the driver is to do.
+/// What the driver does next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Carry out this watch's task, and tell [`Schedule::done`] afterwards.
+    /// Runs the task of this watch, then calls [`Schedule::done`].
     Run(u64),
-    /// Cut the slowest request, if one is slow enough, so that another job gets its place. Then tell `done`.
+    /// Cuts the slowest request, if one is slow enough, so that another job gets its place. Then
+    /// calls `done`.
     Cut,
-    /// Let others have a turn, and ask again.
+    /// Yields to other tasks, and asks again.
     Yield,
-    /// Nothing is to be done before this time, or before somebody calls.
+    /// Waits until this time, or until a caller changes the schedule.
     Wait(Option<Instant>),
 }
 
@@ -82,23 +89,23 @@ pub struct Schedule {
     polls: Polls,
     learner: Learner,
     fetches: DueQueue<u64>,
-    /// Jobs whose last request failed, polls and fetches, by the time of the next.
+    /// Polls and fetches of jobs whose last request failed, by the time of the next.
     retries: DueQueue<u64>,
-    /// Jobs that the source does not know, or no longer has, and may have had before.
+    /// Jobs that the source does not know or no longer has.
     missing: HashSet<u64>,
-    /// Jobs that somebody wants polled although the source is paused.
+    /// Jobs whose next request a caller forces while the source is paused.
     forced: VecDeque<u64>,
-    /// When the next of them may be.
+    /// When the next of them may be sent.
     forced_from: Option<Instant>,
-    /// Requests begun: lanes take turns by it.
+    /// Requests sent so far. The lanes take turns by it.
     turn: usize,
     budget: Budget,
-    /// How the source is doing.
+    /// The health of the source.
     pub health: Health,
 }
 
 impl Schedule {
-    /// An empty schedule.
+    /// Creates an empty schedule.
     #[must_use]
     pub fn new(config: &PollingConfig, rate: f64, max_in_flight: usize, now: Instant) -> Self {
         Self {
@@ -119,18 +126,19 @@ impl Schedule {
         }
     }
 
-    /// What is known of a watch, and when its next look is due.
+    /// Returns the entry of a watch, and when its next poll is due.
     #[must_use]
     pub fn entry(&self, number: u64) -> Option<(&Entry, Option<Instant>)> {
         self.entries.get(number).map(|entry| (entry, entry.due))
     }
 
-    /// The same for an entry that the driver changes.
+    /// Returns the entry of a watch for the driver to change.
     pub fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
         self.entries.get_mut(number)
     }
 
-    /// Takes note of the status that a look found. Whether it is news; `None` when the watch is gone.
+    /// Records the status that a poll found. Returns whether it is new, or `None` if the watch is
+    /// gone.
     pub fn record_status(&mut self, number: u64, status: &str, at_work: bool) -> Option<bool> {
         let entry = self.entries.get_mut(number)?;
         let same = entry.status.as_ref().is_some_and(|known| **known == status) && entry.at_work == at_work;
@@ -141,20 +149,21 @@ impl Schedule {
         Some(!same)
     }
 
-    /// How many watches wait for each task: polls, fetches.
+    /// Returns the numbers of watches that wait for a poll and for a fetch.
     #[must_use]
     pub fn open(&self) -> (usize, usize) {
         let fetching = self.entries.fetching();
         (self.entries.len() - fetching, fetching)
     }
 
-    /// Requests in flight.
+    /// Returns the number of requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.lanes.len()
     }
 
-    /// Brings the queue up to now, in bounded time. Whether something is left to do.
+    /// Advances the queue of polls to `now`, in bounded time. Returns whether any are left to
+    /// advance.
     fn advance(&mut self, now: Instant, wall: Time) -> bool {
         let Self { polls, learner, entries, .. } = self;
         let enough = learner.model.rebuilt() + MOST_CURVES;
@@ -172,7 +181,7 @@ impl Schedule {
         true
     }
 
-    /// A token for a further request of a task under way, or when there will be one.
+    /// Takes a token of the budget for a further request of a running task.
     ///
     /// # Errors
     /// The time at which to ask again.
@@ -180,13 +189,14 @@ impl Schedule {
         self.budget.take(now)
     }
 
-    /// Pays for further requests that were sent already.
+    /// Pays for further requests that a task has already sent.
     pub fn pay(&mut self, requests: u32, now: Instant) {
         self.budget.pay(requests, now);
     }
 
-    /// Whether the deadline of a watch whose job goes on has passed. `ahead` is how far the source's clock is ahead of ours
-    /// in milliseconds: when it is more than a day behind, one of the two is wrong, and the deadline waits for both.
+    /// Returns whether the deadline of a watch with a running job has passed. `ahead` is how far
+    /// the source's clock is ahead of ours, in milliseconds. If the source's clock is more than a
+    /// day behind, one of the two is wrong, and the deadline waits for both.
     pub fn is_overdue(&mut self, number: u64, wall: Time, ahead: i64) -> bool {
         const DAY: i64 = 86_400_000;
         let Some(entry) = self.entries.get_mut(number).filter(|entry| wall >= entry.deadline) else {
@@ -200,7 +210,8 @@ impl Schedule {
         false
     }
 
-    /// Ends a task. With `again` the watch is due again; without, whatever the store told decides.
+    /// Records the end of a task. With `again` it schedules the task once more; otherwise the store
+    /// has told what is next.
     pub fn done(&mut self, number: u64, task: Task, again: bool, now: Instant, wall: Time, random: f64) {
         self.lanes.finish(number, task);
         self.health.dismiss(number);
@@ -213,7 +224,8 @@ impl Schedule {
         }
     }
 
-    /// A job was seen alive: what that teaches, and what the source says of its times.
+    /// Records that a job is still running: learns from it, and keeps what the source says about
+    /// its times.
     pub fn record_running(&mut self, number: u64, answer: &StatusAnswer, now: Instant, wall: Time) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         entry.answered = true;
@@ -221,7 +233,8 @@ impl Schedule {
         self.learner.record_running(&mut entry.track, answer, now, wall);
     }
 
-    /// What is known of a job whose end was seen, to be told to [`ended`](Self::ended) once that is recorded.
+    /// Returns what the schedule knows of a job that finished. The caller passes it to
+    /// [`record_finished`](Self::record_finished) after the store recorded the end.
     #[must_use]
     pub fn pending_completion(&self, number: u64, finished: bool) -> Option<PendingCompletion> {
         let entry = self.entries.get(number)?;
@@ -229,7 +242,7 @@ impl Schedule {
         Some(PendingCompletion { track, registered_at, polls: entry.polls, finished })
     }
 
-    /// A job was seen to have ended. `random` lies in [0, 1).
+    /// Records that a job finished, and learns from it. `random` lies in [0, 1).
     pub fn record_finished(
         &mut self,
         pending: &mut PendingCompletion,
@@ -241,8 +254,8 @@ impl Schedule {
         self.learner.record_finished(pending, answer, now, wall, random);
     }
 
-    /// Goes on from what another schedule of the same source knows, its watches aside. Of the budget what is left counts, so
-    /// that a new one is no way around it.
+    /// Takes over from the previous schedule of the same source, without its watches. The rest of
+    /// the budget is taken over, so that a reload grants no new one.
     pub fn inherit(&mut self, before: &mut Self) {
         self.learner.model = std::mem::take(&mut before.learner.model);
         self.learner.stats = before.learner.stats;
@@ -251,7 +264,7 @@ impl Schedule {
         self.health.inherit(&before.health);
     }
 
-    /// The source asks for fewer requests.
+    /// Shrinks the budget, because the source asks for fewer requests.
     pub fn shrink_budget(&mut self, now: Instant) {
         self.budget.shrink(now);
     }

@@ -1,4 +1,4 @@
-//! When the next look at a watch is due, and where it stands when that time has come.
+//! When the next poll of a watch is due, and where the watch stands at that time.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ impl Schedule {
     pub(super) fn first_poll(&mut self, watch: &Watch, now: Instant, wall: Time) {
         let relapses = self.entries.get(watch.number).map_or(0, |entry| entry.relapses);
         if relapses > 0 {
-            // Its status says that it ended and its result that it did not: that may go on for ever.
+            // The status says that the job finished, and the result that it did not. That may go on
+            // forever.
             return self.retry_at(watch.number, now + relapsed_wait(&self.config, relapses), now, wall);
         }
         let resumed = self.entries.get(watch.number).is_some_and(|entry| entry.wait.is_some());
@@ -32,7 +33,7 @@ impl Schedule {
         self.no_later_than_deadline(watch.number, now, wall);
     }
 
-    /// Why a look is due when neither a curve nor anything out of the ordinary decided.
+    /// Returns the reason for the next poll if no curve and nothing unusual decided it.
     fn reason(&self) -> PollReason {
         if self.config.strategy == Strategy::Fixed { PollReason::Fixed } else { PollReason::Backoff }
     }
@@ -41,7 +42,7 @@ impl Schedule {
         self.poll_by(number, due, reason, due);
     }
 
-    /// Makes a look due, to be thought over at `until`.
+    /// Makes a poll due, to be reconsidered at `until`.
     fn poll_by(&mut self, number: u64, due: Instant, reason: PollReason, until: Instant) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         (entry.due, entry.reason) = (Some(due), reason);
@@ -63,7 +64,7 @@ impl Schedule {
             return self.retry_at(number, due, now, wall);
         }
         if task == Task::Poll && history.is_some_and(|history| history.limited_at.is_some()) {
-            // Soon, to know whether the limit is this job's own.
+            // A poll soon shows whether the limit is this job's own.
             self.poll_at(number, now + self.config.min_interval.0, PollReason::Retry);
             return self.no_later_than_deadline(number, now, wall);
         }
@@ -80,14 +81,14 @@ impl Schedule {
         let due = now + wait;
         match task {
             Task::Poll => self.poll_at(number, due, if learned { PollReason::Retry } else { self.reason() }),
-            // Its source is paused, or will be asked for it soon.
+            // The source is paused, or is asked for the result soon.
             Task::Fetch if blameless => self.fetches.schedule(number, now),
             Task::Fetch => self.fetches.schedule(number, due),
         }
         self.no_later_than_deadline(number, now, wall);
     }
 
-    /// Makes a failing job's next request due; at its deadline, if that comes before.
+    /// Makes the next request of a failing job due, or its deadline if that comes before.
     fn retry_at(&mut self, number: u64, due: Instant, now: Instant, wall: Time) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         let is_early = |last: &Instant| entry.deadline > wall && *last < due;
@@ -96,7 +97,7 @@ impl Schedule {
         self.retries.schedule(number, due);
     }
 
-    /// A deadline is always looked at: the last look is no later.
+    /// Moves the last poll to the deadline: every job is polled at its deadline.
     pub(super) fn no_later_than_deadline(&mut self, number: u64, now: Instant, wall: Time) {
         let Some(entry) = self.entries.get(number) else { return };
         let last = now + entry.deadline.since(wall);
@@ -115,14 +116,14 @@ impl Schedule {
     }
 }
 
-/// When to think about a look again that is due then.
+/// Returns when to reconsider a poll that is due then.
 fn reconsider(now: Instant, due: Instant) -> Instant {
     let wait = due.saturating_duration_since(now).as_secs_f64();
     now + span(reconsider_at(0.0, wait))
 }
 
-/// The level of a watch whose time has come, and for how long it stays there, in ticks. A look that is not due yet is
-/// thought over: it may come sooner for what was learned meanwhile.
+/// Returns the level of a watch whose timer has fired, and how many ticks it stays there. A poll
+/// that is not due yet is reconsidered: what was learned meanwhile may bring it forward.
 pub(super) fn stand(
     learner: &mut Learner,
     number: u64,
@@ -155,5 +156,5 @@ pub(super) fn stand(
     (Some(level), ticks(promoted))
 }
 
-/// No tick comes so late.
+/// A tick that never comes.
 pub(super) const NEVER: u64 = u64::MAX;

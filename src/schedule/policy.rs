@@ -1,22 +1,23 @@
-//! When to look again. Pure: what is known goes in, with the randomness; the wait comes out.
+//! The waits between polls that follow no curve. Pure: facts and randomness go in, the wait comes
+//! out.
 
 use std::time::Duration;
 
 use super::{PollingConfig, Strategy};
 
-/// The wait before the next look at a job, from the wait before the last one (`None` before the first).
-/// `random` lies in [0, 1).
+/// Returns the wait before the next poll of a job, from the wait before the last one (`None` before
+/// the first). `random` lies in [0, 1).
 ///
-/// `backoff` is decorrelated jitter (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog,
-/// 2015): uniform between the least interval and three times the last one.
+/// `backoff` is decorrelated jitter (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture
+/// Blog, 2015): uniform between the shortest interval and three times the last one.
 #[must_use]
 pub fn next_wait(config: &PollingConfig, last: Option<Duration>, random: f64) -> Duration {
     let (min, max) = (config.min_interval.0, config.longest_pause());
     let Some(last) = last else {
-        // A fresh job has hardly ended; one that ended long ago loses no more than this.
+        // A fresh job has hardly finished, and one that finished long ago loses no more than this.
         return min;
     };
-    // The learned strategy comes here for what follows no curve: fetches, and looks that failed.
+    // The learned strategy uses this for fetches and for polls that failed.
     match config.strategy {
         Strategy::Learned | Strategy::Backoff => {
             let ceiling = last.saturating_mul(3).clamp(min, max);
@@ -26,7 +27,8 @@ pub fn next_wait(config: &PollingConfig, last: Option<Duration>, random: f64) ->
     }
 }
 
-/// The wait to carry on with after a restart: as if the job had been backed off for as long as it is old.
+/// Returns the wait to go on with after a restart: as if the job had been backed off for as long as
+/// it is old.
 #[must_use]
 pub fn resumed_wait(config: &PollingConfig, age: Duration) -> Duration {
     let (min, max) = (config.min_interval.0, config.longest_pause());

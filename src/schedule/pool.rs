@@ -1,11 +1,11 @@
-//! What many watches have in common, kept once: their kind, their status.
+//! Values that many watches share: their kind and their status.
 
 use std::{collections::HashSet, hash::Hash, sync::Arc};
 
-/// Values that are shared before those that nobody uses any more are let go.
+/// The number of values at which the pool drops those that no watch uses.
 const SHARED: usize = 1024;
 
-/// Values of which each is kept once.
+/// A set of shared values.
 #[derive(Debug)]
 pub(super) struct Pool<T>(HashSet<Arc<T>>);
 
@@ -16,7 +16,7 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T: Eq + Hash> Pool<T> {
-    /// The value as all who have it share it.
+    /// Returns the shared copy of a value.
     pub(super) fn share(&mut self, value: T) -> Arc<T> {
         if let Some(known) = self.0.get(&value) {
             return Arc::clone(known);

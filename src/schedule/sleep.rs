@@ -1,4 +1,4 @@
-//! What a machine that slept has missed: waits are told by a clock that stood still meanwhile.
+//! The sleep of the machine: waits are timed by a clock that stood still meanwhile.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Schedule, Task};
 
 impl Schedule {
-    /// Brings everything that waits forward by the time that the machine slept.
+    /// Brings every wait forward by the time for which the machine slept.
     pub fn slept(&mut self, by: Duration, now: Instant) {
         let earlier = |due: Instant| due.checked_sub(by).unwrap_or(now).max(now);
         let is_retried = |number| self.retries.due(&number).is_some();

@@ -1,4 +1,4 @@
-//! The stamps of a watch on the clock that never jumps.
+//! The stamps of a watch by the steady clock.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use crate::{
     },
 };
 
-/// No watch is older. One that seems to be was stamped by a clock that was wrong.
+/// The oldest age of a watch. One that seems older was stamped by a wrong clock.
 const OLDEST: Duration = Duration::from_hours(20 * 365 * 24);
 
-/// What a schedule needs to know of when things happened to a watch.
+/// The times of a watch that the schedule needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamps {
-    /// When it was last registered.
+    /// When the watch was last registered.
     pub registered_at: Time,
     /// When its record last changed.
     pub updated_at: Time,
     /// When its job was created, if that is known.
     pub made_at: Option<Time>,
-    /// When it is given up, if not by the source's own deadline.
+    /// When the watch is given up, if not by the source's own deadline.
     pub deadline: Option<Time>,
 }
 
 impl Stamps {
-    /// The stamps as they are.
+    /// Returns the stamps of the record, unchanged.
     #[must_use]
     pub fn of(watch: &Watch) -> Self {
         let Watch { registered_at, updated_at, job_created_at: made_at, deadline, .. } = *watch;
         Self { registered_at, updated_at, made_at, deadline }
     }
 
-    /// The stamps by the steady clock. A watch that was registered in the future, or in another age, was stamped by a clock
-    /// that was wrong: it counts as registered now.
+    /// Converts the stamps to the steady clock. A watch that was registered in the future, or more
+    /// than twenty years ago, was stamped by a wrong clock: it counts as registered now.
     #[must_use]
     pub fn steady(watch: &Watch, timeline: &Timeline, now: Moment) -> Self {
         let at = |stamp| timeline.to_steady(stamp, now);

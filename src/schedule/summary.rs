@@ -1,4 +1,4 @@
-//! What is shown of a schedule: what was learned, what it costs.
+//! What the API shows of a schedule: the learned model and its cost.
 
 use tokio::time::Instant;
 
@@ -11,57 +11,60 @@ use super::{
     },
 };
 
-/// Points of a curve that are shown, at the most.
+/// The most points of a curve that are shown.
 const POINTS: usize = 60;
-/// Kinds of which more than the number of finishes is shown, at the most: a curve may have to be built for that.
+/// The most kinds that are shown with more than their number of finishes: each may need a curve to
+/// be built.
 const DESCRIBED: usize = 50;
-/// Looks that are shown, at the most.
+/// The most polls that are shown.
 const SHOWN_POLLS: usize = 40;
 
 /// What is shown of one kind of job.
 #[derive(Clone, Debug)]
 pub struct KindSummary {
-    /// The operation; empty while the source tells none.
+    /// The operation, or empty while the source tells none.
     pub endpoint: String,
-    /// The value of the label that tells kinds apart.
+    /// The value of the label that separates kinds.
     pub label: Option<String>,
-    /// Finishes learned from.
+    /// The finished jobs that were learned from.
     pub finishes: u64,
-    /// The ages in seconds that half and a tenth of its jobs live to see; only for the kinds with the most finishes.
+    /// The ages in seconds that half and a tenth of the jobs reach. Only for the kinds with the
+    /// most finishes.
     pub percentiles: Option<[f64; 2]>,
-    /// The curve, where it was asked for.
+    /// The curve, if it was asked for.
     pub curves: Option<CurveSummary>,
 }
 
-/// A survival curve, and when a fresh job would be looked at. All in seconds.
+/// A survival curve, and the polls of a fresh job. All in seconds.
 #[derive(Clone, Debug)]
 pub struct CurveSummary {
-    /// Ages, each with the share of the jobs that is still running.
+    /// Ages, each with the share of jobs that is still running.
     pub survival: Vec<(f64, f64)>,
-    /// The ages of the polls.
+    /// The ages at the polls.
     pub polls: Vec<f64>,
 }
 
 impl Schedule {
-    /// The configuration it was made with.
+    /// Returns the configuration of the schedule.
     #[must_use]
     pub fn config(&self) -> &PollingConfig {
         &self.config
     }
 
-    /// What finished jobs cost since the start.
+    /// Returns what finished jobs cost since the start.
     #[must_use]
     pub fn stats(&self) -> PollingStats {
         self.learner.stats
     }
 
-    /// The requests a second that may be sent for now, and the share of them that was sent of late (0 to 1).
+    /// Returns the requests a second that are allowed now, and the share of them that was sent
+    /// recently (0 to 1).
     #[must_use]
     pub fn budget_in_use(&self, now: Instant) -> (f64, f64) {
         self.budget.in_use(now)
     }
 
-    /// The kinds with something learned, those with the most finishes first.
+    /// Returns the kinds that were learned from, those with the most finishes first.
     #[must_use]
     pub fn kinds(&self, curves: bool) -> Vec<KindSummary> {
         let kinds = self.learner.model.kinds().filter(|(_, kind)| kind.finishes() > 0);
@@ -83,25 +86,25 @@ impl Schedule {
         }
     }
 
-    /// What was learned, and how often it learned something: unchanged, it need not be saved again.
+    /// Returns the number of observations. An unchanged number means an unchanged model.
     #[must_use]
     pub fn lessons(&self) -> u64 {
         self.learner.lessons
     }
 
-    /// What was learned.
+    /// Returns the learned model.
     #[must_use]
     pub fn model(&self) -> &Model {
         &self.learner.model
     }
 
-    /// Goes on from what was learned before a restart.
+    /// Restores the model that was saved before a restart.
     pub fn restore(&mut self, model: Model) {
         self.learner.model = model;
     }
 }
 
-/// The curve where something happens on it, thinned, and the polls until few jobs are left.
+/// Thins the curve out, up to the age that few jobs reach, and lists the polls until then.
 fn shown(curve: &Curve, theta: f64, least: f64) -> CurveSummary {
     let few = curve.age_at(0.01);
     let points: Vec<(f64, f64)> = curve.points().take_while(|(age, _)| *age <= few * 1.02).collect();

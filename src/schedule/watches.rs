@@ -9,12 +9,12 @@ use crate::{
 };
 
 impl Schedule {
-    /// Takes a watch in, or takes note of what changed about it.
+    /// Adds a watch, or updates what is known of it.
     pub fn add(&mut self, watch: &Watch, now: Instant, wall: Time) {
         self.add_stamped(watch, Stamps::of(watch), now, wall);
     }
 
-    /// The same, with the stamps of the watch by the clock that `wall` tells.
+    /// Adds a watch with stamps by the clock that `wall` tells.
     pub fn add_stamped(&mut self, watch: &Watch, stamps: Stamps, now: Instant, wall: Time) {
         let task = match watch.stage {
             Stage::Watching => Task::Poll,
@@ -79,7 +79,7 @@ impl Schedule {
         }
     }
 
-    /// Lets a watch go. A request in flight goes on; the store finds that its word no longer counts.
+    /// Removes a watch. A request in flight goes on, and the store ignores its answer.
     pub fn remove(&mut self, number: u64) {
         self.entries.remove(number);
         self.polls.remove(number);

@@ -1,4 +1,4 @@
-//! Many jobs of several kinds under one budget of requests: who is looked at first.
+//! Many jobs of several kinds under one budget of requests: which one is polled first.
 
 use std::{
     cmp::Reverse,
@@ -16,49 +16,49 @@ use super::{
     truth::{LEAST_INTERVAL, ROUND_TRIP},
 };
 
-/// How the polls are chosen when there are more due than the budget allows.
+/// The order of polls if more are due than the budget allows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Order {
-    /// A shipped policy; who was due first is first.
+    /// A shipped policy, first due first.
     Shipped(Shipped),
-    /// Looks by the expected wait; who was due first is first.
+    /// Polls by the expected wait, first due first.
     Fifo,
-    /// Looks by the expected wait; who has waited longest in the mean is first, exactly.
+    /// Polls by the expected wait, longest average wait first, exactly.
     Largest,
     /// The same in levels of a factor of two.
     Levels,
 }
 
-/// A job: when it was made, how long it takes, and its kind's curve.
+/// A job: its creation, its duration and the curve of its kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
     /// In seconds.
     pub made: f64,
     /// In seconds.
     pub takes: f64,
-    /// What is known of its kind.
+    /// The known curve of its kind.
     pub curve: &'a Curve,
 }
 
-/// What a budget did.
+/// The result of a run under a budget.
 #[derive(Clone, Copy, Debug)]
 pub struct Spent {
-    /// The mean delay in seconds.
+    /// The average delay in seconds.
     pub delay: f64,
-    /// Looks per job.
+    /// Polls per job.
     pub polls: f64,
-    /// Requests that could have been made while a job was ready.
+    /// The requests that were not sent although a job was ready.
     pub idle: u64,
 }
 
-/// Where a job stands.
+/// The state of an open job.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     known: f64,
     polls: i32,
 }
 
-/// Runs jobs, in the order in which they were made, with `rate` requests per second.
+/// Runs jobs, in the order of their creation, with `rate` requests a second.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "counts")]
 pub fn run(jobs: &[Job], order: Order, rate: f64, theta: f64, random: &mut Random) -> Spent {
@@ -89,14 +89,14 @@ pub fn run(jobs: &[Job], order: Order, rate: f64, theta: f64, random: &mut Rando
     Spent { delay: delay / count, polls: polls as f64 / count, idle }
 }
 
-/// The jobs that wait for their next look.
+/// The jobs that wait for their next poll.
 struct Waiting<'a> {
     order: Order,
     jobs: &'a [Job<'a>],
     theta: f64,
     open: Vec<Open>,
     due: BinaryHeap<Reverse<(u64, usize)>>,
-    /// Those ready, the one that waited longest last; sorted anew ten times a second.
+    /// The ready jobs, the one that waited longest last. Sorted ten times a second.
     ready: VecDeque<usize>,
     sorted: f64,
     levels: LevelQueue,
@@ -118,7 +118,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// When the expected wait of a job reaches a value.
+    /// Returns when the expected wait of a job reaches a value.
     fn reaches(&self, number: usize, waiting: f64) -> f64 {
         let known = self.open[number].known;
         self.jobs[number].made + self.jobs[number].curve.next(known, waiting).max(known + LEAST_INTERVAL)

@@ -1,4 +1,5 @@
-//! Policies side by side under known durations: as shipped, at equal polls, at equal worth of a poll.
+//! Compares policies under known durations: as shipped, at equal polls, and at an equal cost of a
+//! poll.
 
 use crate::schedule::learned::{
     bins::edges,
@@ -15,12 +16,12 @@ use super::{
     truth::{LEAST_INTERVAL, Outcome, Truth, evaluate, percentile, schedule, solve, truth},
 };
 
-/// How many random schedules a random policy is averaged over.
+/// The number of random schedules that a random policy is averaged over.
 const SCHEDULES: usize = 400;
-/// As many of them give the percentiles.
+/// The number of schedules that give the percentiles.
 const FOR_PERCENTILES: usize = 15;
 
-/// One policy under one distribution.
+/// The cost of one policy under one distribution.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The policy.
@@ -29,11 +30,11 @@ pub struct Row {
     pub cost: Outcome,
     /// The median of the delay and its 99th percentile, in seconds.
     pub percentiles: [f64; 2],
-    /// Its delay as a multiple of the least possible with as many polls.
+    /// Its delay as a multiple of the shortest possible with as many polls.
     pub times_optimum: f64,
 }
 
-/// The policies as they are shipped.
+/// Returns the policies as they are shipped.
 #[must_use]
 pub fn as_shipped(truth: &Truth, seed: u64) -> Vec<Row> {
     let mut random = Random::new(seed);
@@ -44,7 +45,7 @@ pub fn as_shipped(truth: &Truth, seed: u64) -> Vec<Row> {
     Shipped::ALL.into_iter().map(row).collect()
 }
 
-/// A policy given by schedules that are equally likely.
+/// Returns the cost of a policy with equally likely schedules.
 #[must_use]
 pub fn row(truth: &Truth, name: &str, schedules: &[Vec<f64>]) -> Row {
     let cost = cost_of(truth, schedules);
@@ -54,26 +55,26 @@ pub fn row(truth: &Truth, name: &str, schedules: &[Vec<f64>]) -> Row {
     Row { policy: name.to_owned(), cost, percentiles, times_optimum: cost.delay / best.delay }
 }
 
-/// The mean cost of schedules that are equally likely.
+/// Returns the average cost of equally likely schedules.
 #[must_use]
 pub fn cost_of(truth: &Truth, schedules: &[Vec<f64>]) -> Outcome {
     let all: Vec<Outcome> = schedules.iter().map(|polls| evaluate(truth, polls)).collect();
     Outcome::mean(&all)
 }
 
-/// The θ with which the optimum has as many polls as given, and its cost.
+/// Returns the θ with which the optimum has this many polls, and its cost.
 #[must_use]
 pub fn optimum_at(truth: &Truth, polls: f64) -> (f64, Outcome) {
     at_polls(polls, |theta| evaluate(truth, &optimum(truth, theta)))
 }
 
-/// The θ with which a policy has as many polls as given, and its cost.
+/// Returns the θ with which a policy has this many polls, and its cost.
 pub fn at_polls(polls: f64, cost: impl Fn(f64) -> Outcome) -> (f64, Outcome) {
     let theta = solve(1e-4, 1e3, true, |theta| cost(theta).polls < polls);
     (theta, cost(theta))
 }
 
-/// The cost of the learning policy with a curve: most jobs go by it, a few explore.
+/// Returns the cost of the learning policy with a curve: most jobs follow it, a few explore.
 #[must_use]
 pub fn learning<A: AsRef<[f64]>>(truth: &Truth, curve: &Curve<A>, theta: f64) -> Outcome {
     let plain = evaluate(truth, &expected_wait(truth, curve, theta));
@@ -100,7 +101,7 @@ pub struct Equal {
     pub learned: Vec<(usize, f64, f64)>,
 }
 
-/// Compares at the polls of a shipped policy; learned figures are the mean of `runs`.
+/// Compares at the polls of a shipped policy. Learned figures are the average of `runs`.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a count")]
 pub fn equal_polls(distribution: &Distribution, shipped: Shipped, finishes: &[usize], runs: u64) -> Equal {
@@ -125,13 +126,13 @@ pub fn equal_polls(distribution: &Distribution, shipped: Shipped, finishes: &[us
     Equal { shipped, best, theta, tuned: times(fixed), known: times(known), learned }
 }
 
-/// The curve learned from so many finished jobs.
+/// Returns the curve learned from this many finished jobs.
 #[must_use]
 pub fn learned(distribution: &Distribution, finishes: usize, random: &mut Random) -> Curve {
     learned_from((0..finishes).map(|_| distribution.sample(random)))
 }
 
-/// The curve learned from these durations.
+/// Returns the curve learned from these durations.
 #[must_use]
 pub fn learned_from(durations: impl IntoIterator<Item = f64>) -> Curve {
     let mut clock = Clock::default();
@@ -141,7 +142,7 @@ pub fn learned_from(durations: impl IntoIterator<Item = f64>) -> Curve {
     clock.build(None)
 }
 
-/// The true curve of a distribution, in the bins of a learned one.
+/// Returns the true curve of a distribution, in the bins of a learned one.
 #[must_use]
 pub fn known(distribution: &Distribution) -> Curve {
     Curve::new(edges(), edges().iter().map(|age| distribution.survival(*age)))
@@ -160,7 +161,8 @@ pub struct Mixed {
     pub pooled: f64,
 }
 
-/// Compares on a mixture of kinds at the polls of a shipped policy; `finishes` in all, the mean of `runs`.
+/// Compares on a mixture of kinds at the polls of a shipped policy, with `finishes` in all. The
+/// figures are the average of `runs`.
 #[must_use]
 pub fn mixed(kinds: &[(f64, Distribution)], shipped: Shipped, finishes: f64, runs: u64) -> Mixed {
     let truths: Vec<Truth> = kinds.iter().map(|(_, kind)| truth(kind)).collect();
@@ -200,7 +202,7 @@ fn sample(kind: &Distribution, count: f64, random: &mut Random) -> Vec<f64> {
     (0..count.round() as usize).map(|_| kind.sample(random)).collect()
 }
 
-/// All samples, the kinds mixed evenly.
+/// Returns all samples, with the kinds mixed evenly.
 #[expect(clippy::cast_precision_loss, reason = "a count")]
 fn interleaved(samples: &[Vec<f64>]) -> Vec<f64> {
     let placed = |list: &Vec<f64>| {

@@ -1,4 +1,4 @@
-//! How long jobs take: distributions by name, mixtures of them, and durations as they were measured.
+//! How long jobs take: named distributions, mixtures of them, and measured durations.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -48,10 +48,10 @@ pub enum Distribution {
 }
 
 impl Distribution {
-    /// Durations as measured. What is no duration is left out.
+    /// Creates a distribution from measured durations. It leaves out what is no duration.
     ///
     /// # Errors
-    /// When nothing is left.
+    /// If nothing is left.
     pub fn empirical(durations: impl IntoIterator<Item = f64>) -> Result<Self, BadDistribution> {
         let mut sorted: Vec<f64> = durations.into_iter().filter(|d| d.is_finite() && *d >= 0.0).collect();
         sorted.sort_by(f64::total_cmp);
@@ -61,7 +61,7 @@ impl Distribution {
         }
     }
 
-    /// The probability that a job takes longer than `age` seconds.
+    /// Returns the probability that a job takes longer than `age` seconds.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts of durations")]
     pub fn survival(&self, age: f64) -> f64 {
@@ -82,7 +82,7 @@ impl Distribution {
         }
     }
 
-    /// A duration in seconds.
+    /// Draws a duration in seconds.
     pub fn sample(&self, random: &mut Random) -> f64 {
         match self {
             Exponential { mean } => mean * random.exponential(),
@@ -107,7 +107,8 @@ impl Distribution {
         }
     }
 
-    /// The longest a measured job took, in seconds; none for a distribution with a formula.
+    /// Returns the longest measured duration in seconds, or `None` for a distribution with a
+    /// formula.
     #[must_use]
     pub fn longest(&self) -> Option<f64> {
         match self {
@@ -127,8 +128,8 @@ fn index(unit: f64, len: usize) -> usize {
     ((unit * len as f64) as usize).min(len.saturating_sub(1))
 }
 
-/// The probability that a standard normal is above `z`: erfc(z / √2) / 2, by its series in the middle and by its
-/// continued fraction in the tails (Abramowitz and Stegun 7.1.6 and 7.1.14).
+/// Returns the probability that a standard normal is above `z`: erfc(z / √2) / 2, by its series in
+/// the middle and by its continued fraction in the tails (Abramowitz and Stegun 7.1.6 and 7.1.14).
 #[must_use]
 pub fn normal_above(z: f64) -> f64 {
     if z < 0.0 {

@@ -1,31 +1,31 @@
-//! Durations as somebody measured them: a list or a column of a CSV.
+//! Reads measured durations: a list, or a column of a CSV.
 
 use std::time::Duration;
 
 /// Why a text holds no durations. The message names the line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadDurations {
-    /// A line that is none.
+    /// A line without a duration.
     #[error("line {line}: `{text}` is no duration; write seconds as 12.5, or 250ms, 30s, 5m")]
     Line {
-        /// Counted from one.
+        /// Its number, from one.
         line: usize,
-        /// What stands there, shortened.
+        /// Its text, shortened.
         text: String,
     },
-    /// Nothing at all.
+    /// The text is empty.
     #[error("there is no duration in it; write one a line, as 12.5 (seconds), 250ms, 30s or 5m")]
     Empty,
 }
 
-/// The durations in a text in seconds, one a line, in their order.
+/// Returns the durations of a text in seconds, one a line, in their order.
 ///
-/// Of a line with several columns (`,`, `;` or tab) the first one that is a duration counts in the first line of
-/// data; the same column counts in all that follow. Empty lines and those with `#` are passed over, and so is one
-/// line of headings at the top.
+/// A line may have several columns (`,`, `;` or tab). The first column that is a duration in the
+/// first line of data counts in all lines. Empty lines, those with `#` and one line of headings at
+/// the top are skipped.
 ///
 /// # Errors
-/// When a line has no duration, or no line has one.
+/// If a line has no duration, or no line has one.
 pub fn parse(text: &str) -> Result<Vec<f64>, BadDurations> {
     let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     let mut lines = lines
@@ -44,7 +44,8 @@ pub fn parse(text: &str) -> Result<Vec<f64>, BadDurations> {
     if found.is_empty() { Err(BadDurations::Empty) } else { Ok(found) }
 }
 
-/// Headings are words: a line that begins with a digit or a sign is a duration gone wrong.
+/// Returns whether a line is a heading. A line that begins with a digit or a sign is a duration
+/// with a mistake.
 fn is_heading(line: &str) -> bool {
     !line.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'))
 }

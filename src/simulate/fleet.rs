@@ -1,4 +1,4 @@
-//! Many jobs at a time under the learning policy, look by look: drift, mixed kinds, queues.
+//! Many jobs at a time under the learning policy, poll by poll: drift, mixed kinds, queues.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -17,37 +17,37 @@ use super::{
 /// One simulated job. All times are in seconds.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// When it was made.
+    /// When it was created.
     pub made: f64,
-    /// Which of the kinds it is of.
+    /// Its kind.
     pub kind: usize,
-    /// How long it is queued, where the source tells when it starts.
+    /// How long it is queued, if the source tells when it starts.
     pub queued: Option<f64>,
     /// How long it takes in all.
     pub takes: f64,
 }
 
-/// What a job cost.
+/// The cost of one job.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// When it was made.
+    /// When it was created.
     pub made: f64,
-    /// Which of the kinds it was of.
+    /// Its kind.
     pub kind: usize,
-    /// Looks and delay.
+    /// Its polls and its delay.
     pub cost: Outcome,
 }
 
-/// What the simulated source and the policy do.
+/// The settings of the source and the policy.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// What the operator says.
+    /// The bounds of the operator.
     pub policy: Policy,
     /// Whether the source tells when a job ended.
     pub told: bool,
-    /// Whether jobs explore and waits are thought over.
+    /// Whether jobs explore and polls are reconsidered.
     pub alert: bool,
-    /// Curves to go by instead of learning, one a kind.
+    /// The curves to use instead of learning, one a kind.
     pub known: Option<Vec<Forecast>>,
 }
 
@@ -57,16 +57,16 @@ impl Default for Setting {
     }
 }
 
-/// An open job as the poller sees it.
+/// An open job.
 struct Open {
     job: Job,
     situation: Situation,
     polls: f64,
-    /// When the next look is, unless something learned says sooner.
+    /// When the next poll is, unless something learned brings it forward.
     due: f64,
 }
 
-/// Runs jobs, in the order in which they were made, through a model; what each of them cost.
+/// Runs jobs, in the order of their creation, through a model. Returns the cost of each.
 pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Random) -> Vec<Record> {
     let kinds = jobs.iter().map(|job| job.kind + 1).max().unwrap_or_default();
     let keys: Vec<Key> = (0..kinds).map(|kind| Key { endpoint: kind.to_string(), label: None }).collect();
@@ -101,7 +101,7 @@ pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Rand
 }
 
 impl Open {
-    /// Looks at the job; its cost if it has ended.
+    /// Polls the job. Returns its cost if it has finished.
     fn poll(
         &mut self,
         model: &mut Model,
@@ -132,7 +132,7 @@ impl Open {
     }
 }
 
-/// The mean over the jobs that a condition picks.
+/// Returns the average over the jobs that a condition picks.
 #[must_use]
 pub fn mean_of(records: &[Record], pick: impl Fn(&Record) -> bool) -> Outcome {
     let picked: Vec<Outcome> =
@@ -140,7 +140,7 @@ pub fn mean_of(records: &[Record], pick: impl Fn(&Record) -> bool) -> Outcome {
     Outcome::mean(&picked)
 }
 
-/// Jobs made at random at a rate (per second) from one time to another.
+/// Returns jobs created at random at a rate (per second) from one time to another.
 pub fn arrivals(
     (from, to): (f64, f64),
     rate: f64,

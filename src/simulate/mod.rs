@@ -1,4 +1,8 @@
-//! What polling policies cost, without a network: the policy code of the program against known durations.
+//! Simulates polling policies against known durations, with the policy code of the program and
+//! without a network.
+//!
+//! This room stands aside: only the command line imports it, and of the daemon it knows only
+//! `schedule::learned`.
 
 pub mod distribution;
 pub mod random;

@@ -1,4 +1,5 @@
-//! The best schedule there is for a known distribution (Barlow, Hunter and Proschan 1963), by dynamic programming.
+//! The best schedule for a known distribution, by dynamic programming (Barlow, Hunter and Proschan
+//! 1963).
 
 use super::truth::{LEAST_INTERVAL, Truth};
 
@@ -15,13 +16,13 @@ impl Line {
         self.slope * survival + self.offset
     }
 
-    /// Where it crosses a line of smaller slope.
+    /// Returns where it crosses a line of smaller slope.
     fn crosses(self, flatter: Self) -> f64 {
         (flatter.offset - self.offset) / (self.slope - flatter.slope)
     }
 }
 
-/// The lower envelope of lines that come with falling slopes and are asked at rising places.
+/// The lower envelope of lines that are added with falling slopes and queried at rising places.
 #[derive(Default)]
 struct Envelope {
     lines: Vec<Line>,
@@ -50,10 +51,11 @@ impl Envelope {
     }
 }
 
-/// The polls that make θ·N + D least: U(x) = min over y of θ S(x) + ∫ₓʸ (S(x) − S(t)) dt + U(y).
+/// Returns the polls that minimise θ·N + D: U(x) = min over y of θ S(x) + ∫ₓʸ (S(x) − S(t)) dt +
+/// U(y).
 ///
-/// For a fixed y the sum is a straight line in S(x), so the minimum over y is an envelope of lines, and the whole
-/// takes one pass over the points of the curve.
+/// For a fixed y the sum is a straight line in S(x). So the minimum over y is an envelope of lines,
+/// and one pass over the points of the curve suffices.
 #[must_use]
 pub fn optimum(truth: &Truth, theta: f64) -> Vec<f64> {
     let points: Vec<(f64, f64)> = truth.points().collect();

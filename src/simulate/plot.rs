@@ -1,4 +1,4 @@
-//! Delay against polls as a picture: a chart for each kind of job, a line for each policy.
+//! Draws delay against polls: a chart for each kind of job, a line for each policy.
 
 use plotters::{
     coord::Shift,
@@ -17,13 +17,13 @@ use super::{
 
 /// Width and height of one chart in pixels.
 const CHART: (u32, u32) = (420, 320);
-/// Charts beside each other, at most.
+/// The most charts side by side.
 const COLUMNS: usize = 3;
 
 /// Draws an SVG.
 ///
 /// # Errors
-/// When the picture cannot be drawn; the text says why.
+/// The reason, if the picture cannot be drawn.
 pub fn svg(subjects: &[Subject], question: &Question) -> Result<String, String> {
     let columns = subjects.len().clamp(1, COLUMNS);
     let rows = subjects.len().div_ceil(columns).max(1);
@@ -88,7 +88,7 @@ fn chart<'a>(cell: &Cell<'a>, subject: &Subject, question: &Question, legend: bo
     Ok(())
 }
 
-/// The least and the greatest value, with some room around.
+/// Returns the least and the greatest value, with some room around.
 fn bounds(lines: &[(Named, Vec<Outcome>)], of: fn(&Outcome) -> f64) -> (f64, f64) {
     let values = || lines.iter().flat_map(|(_, points)| points).map(of).filter(|value| *value > 0.0);
     let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));

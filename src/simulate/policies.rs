@@ -7,21 +7,22 @@ use super::{
     truth::{LEAST_INTERVAL, ROUND_TRIP, Truth, schedule},
 };
 
-/// A policy as it is shipped somewhere. All of them wait after each answer; all but the backoff look at once, too.
+/// A policy as another program ships it. All of them wait after each answer, and all but the
+/// backoff poll at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shipped {
-    /// A look every so many seconds.
+    /// A poll every so many seconds.
     Fixed(f64),
-    /// From one second on, half as long again each time, 30 s at most, give or take a half.
+    /// One second at first, half as long again each time, at most 30 s, give or take a half.
     Backoff,
-    /// The waiter of the AWS SDKs: random between 2 s and twice as much each time, 120 s at most.
+    /// The waiter of the AWS SDKs: random between 2 s and twice as much each time, at most 120 s.
     Waiter,
     /// A tenth of the job's age.
     TenthOfAge,
 }
 
 impl Shipped {
-    /// Those of the table, with their names.
+    /// All policies, with their names.
     pub const ALL: [(&'static str, Self); 6] = [
         ("fixed 2 s", Self::Fixed(2.0)),
         ("fixed 5 s", Self::Fixed(5.0)),
@@ -31,7 +32,7 @@ impl Shipped {
         ("10% of age", Self::TenthOfAge),
     ];
 
-    /// The wait before look `number` (from 1) of a job of this age, in seconds.
+    /// Returns the wait before poll `number` (from 1) of a job of this age, in seconds.
     #[must_use]
     pub fn wait(self, number: i32, age: f64, random: &mut Random) -> f64 {
         match self {
@@ -42,19 +43,19 @@ impl Shipped {
         }
     }
 
-    /// Whether it polls as soon as a job is made.
+    /// Returns whether it polls as soon as a job is created.
     #[must_use]
     pub fn at_once(self) -> bool {
         self != Self::Backoff
     }
 
-    /// Its schedules: one, or as many equally likely ones as asked for if it is random.
+    /// Returns its schedules: one, or `count` equally likely ones if it is random.
     #[must_use]
     pub fn schedules(self, truth: &Truth, count: usize, random: &mut Random) -> Vec<Vec<f64>> {
         self.stretched(1.0, truth, count, random)
     }
 
-    /// The same with every wait so many times as long.
+    /// Returns its schedules with every wait this many times as long.
     #[must_use]
     pub fn stretched(self, times: f64, truth: &Truth, count: usize, random: &mut Random) -> Vec<Vec<f64>> {
         let wait =
@@ -77,13 +78,14 @@ impl Shipped {
     }
 }
 
-/// A look every so many seconds, none at zero.
+/// Returns a poll every `interval` seconds, none at zero.
 #[must_use]
 pub fn tuned(truth: &Truth, interval: f64) -> Vec<f64> {
     schedule(truth, interval, |age| age + interval)
 }
 
-/// A look whenever a result would have been waiting for θ seconds in the mean, by the given curve.
+/// Returns a poll whenever a result would have been waiting for θ seconds on average, by the given
+/// curve.
 #[must_use]
 pub fn expected_wait<A: AsRef<[f64]>>(truth: &Truth, curve: &Curve<A>, theta: f64) -> Vec<f64> {
     let next = |age: f64| curve.next(age, theta).max(age + LEAST_INTERVAL);

@@ -1,17 +1,17 @@
-//! A small seeded generator, so that every figure can be made again.
+//! A small seeded generator, so that every figure can be reproduced.
 
 /// `SplitMix64` (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The generator of a seed.
+    /// Creates the generator of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next 64 random bits.
+    /// Returns the next 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -19,24 +19,24 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Uniform in [0, 1).
+    /// Returns a number, uniform in [0, 1).
     #[expect(clippy::cast_precision_loss, reason = "the 53 bits that fit")]
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Uniform in [low, high).
+    /// Returns a number, uniform in [low, high).
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// Standard normal (Box and Muller 1958).
+    /// Returns a standard normal number (Box and Muller 1958).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// Exponential with mean one.
+    /// Returns an exponential number with mean one.
     pub fn exponential(&mut self) -> f64 {
         -(1.0 - self.unit()).ln()
     }

@@ -1,4 +1,4 @@
-//! Policies side by side on one kind of job: what each of them costs, and with which setting.
+//! Compares policies on one kind of job: the cost of each, and its setting.
 
 use std::{fmt, str::FromStr};
 
@@ -20,26 +20,26 @@ use super::{
     truth::{LEAST_INTERVAL, Outcome, Truth, percentile, schedule, solve, truth},
 };
 
-/// Schedules that a random policy is averaged over.
+/// The schedules that a random policy is averaged over.
 const SCHEDULES: usize = 60;
-/// Curves learned from other samples that a learning policy is averaged over.
+/// The curves, learned from other samples, that a learning policy is averaged over.
 const CURVES: u64 = 5;
-/// How far a policy is stretched or compressed to reach as many polls or the least cost.
+/// The greatest factor by which a policy is stretched or compressed.
 const STRETCH: f64 = 4096.0;
 
 /// A policy by its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Named {
-    /// As others ship it.
+    /// A policy of another program.
     Shipped(Shipped),
-    /// What this program learns.
+    /// The learned policy of this program.
     Learned,
-    /// The best schedule there is, for durations that are known.
+    /// The best possible schedule, for known durations.
     Optimum,
 }
 
 impl Named {
-    /// Those compared unless others are named.
+    /// The policies that are compared by default.
     pub const ALL: [Self; 6] = [
         Self::Shipped(Shipped::Fixed(2.0)),
         Self::Shipped(Shipped::Backoff),
@@ -88,7 +88,7 @@ impl FromStr for Named {
     }
 }
 
-/// At what settings policies are compared.
+/// The settings at which policies are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum At {
     /// Each as it is shipped.
@@ -100,43 +100,45 @@ pub enum At {
     EqualCost,
 }
 
-/// What is asked of a study.
+/// The question that a study answers.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The policies, in the order of the answer.
     pub policies: Vec<Named>,
-    /// At what settings.
+    /// The settings.
     pub at: At,
-    /// θ: what a poll is worth in seconds of delay.
+    /// θ: the delay in seconds that a poll is worth.
     pub theta: f64,
-    /// Finishes that `learned` has seen, for durations with a formula.
+    /// The finishes that `learned` has learned from, for durations with a formula.
     pub finishes: usize,
-    /// The seed of all that is random.
+    /// The seed of everything random.
     pub seed: u64,
 }
 
-/// Durations under which policies are compared.
+/// The durations under which policies are compared.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// What it is called.
+    /// Their name.
     pub name: String,
     distribution: Distribution,
     truth: Truth,
-    /// Measured jobs in the order in which they were made; `learned` goes through them as the daemon would.
+    /// Measured jobs in the order of their creation. `learned` goes through them as the daemon
+    /// would.
     jobs: Option<Vec<Job>>,
 }
 
 impl Subject {
-    /// Durations with a formula.
+    /// Creates a subject from durations with a formula.
     #[must_use]
     pub fn known(name: &str, distribution: Distribution) -> Self {
         Self { name: name.to_owned(), truth: truth(&distribution), distribution, jobs: None }
     }
 
-    /// Jobs as they were measured: when each was made and how long it took, in seconds.
+    /// Creates a subject from measured jobs: when each was created and how long it took, in
+    /// seconds.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn measured(name: &str, mut jobs: Vec<(f64, f64)>) -> Result<Self, BadDistribution> {
         jobs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let distribution = Distribution::empirical(jobs.iter().map(|(_, takes)| *takes))?;
@@ -149,10 +151,10 @@ impl Subject {
         })
     }
 
-    /// Jobs that were made one after the other.
+    /// Creates a subject from jobs that were created one after the other.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn in_turn(name: &str, durations: &[f64]) -> Result<Self, BadDistribution> {
         let jobs = durations.iter().scan(0.0, |sum, takes| {
             let made = *sum;
@@ -163,28 +165,28 @@ impl Subject {
     }
 }
 
-/// What a policy costs on one subject.
+/// The cost of a policy on one subject.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line {
     /// Its name.
     pub policy: String,
-    /// What it is set to: an interval, a stretch, or the cost of a poll.
+    /// Its setting: an interval, a stretch, or the cost of a poll.
     pub setting: String,
-    /// Polls a job.
+    /// Polls per job.
     pub polls: f64,
-    /// The mean of the delay in seconds; so for its percentiles.
+    /// The average delay in seconds.
     pub delay: f64,
-    /// Its median.
+    /// The median of the delay.
     pub delay_p50: f64,
-    /// Its 99th percentile.
+    /// The 99th percentile of the delay.
     pub delay_p99: f64,
-    /// Seconds: the polls at what they are worth, and the delay.
+    /// The polls at what they are worth plus the delay, in seconds.
     pub cost: f64,
-    /// The delay as a multiple of the least possible with as many polls.
+    /// The delay as a multiple of the shortest possible with as many polls.
     pub times_optimum: f64,
 }
 
-/// Answers for one subject, a line for each policy.
+/// Answers a question for one subject, a line for each policy.
 #[must_use]
 pub fn study(subject: &Subject, question: &Question) -> Vec<Line> {
     let target = question.policies.first().map(|first| {
@@ -199,15 +201,15 @@ pub fn study(subject: &Subject, question: &Question) -> Vec<Line> {
     question.policies.iter().map(line).collect()
 }
 
-/// Polls and delay of a policy over a range of its setting, from often to seldom.
+/// Returns polls and delay of a policy over a range of its setting, from often to seldom.
 #[must_use]
 pub fn range(subject: &Subject, named: Named, question: &Question) -> Vec<Outcome> {
     let one = Candidate::new(subject, named, question);
     (-6..=6).map(|step| one.costs(one.shipped * 2.0_f64.powf(f64::from(step) / 2.0))).collect()
 }
 
-/// A policy on a subject, ready to be asked what it costs. Its knob stretches the waits of a shipped policy, and is
-/// θ for the others: the greater, the fewer polls.
+/// A policy on a subject, with its learned curves. Its knob stretches the waits of a shipped
+/// policy, and is θ for the others: the greater, the fewer polls.
 struct Candidate<'a> {
     subject: &'a Subject,
     named: Named,
@@ -234,7 +236,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// The setting to be compared at.
+    /// Returns the setting to compare at.
     fn knob(&self, at: At, polls: f64) -> f64 {
         let (low, high) = (self.shipped / STRETCH, self.shipped * STRETCH);
         match (at, self.named) {
@@ -253,7 +255,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// What each measured job costs when the model learns from those before it.
+    /// Returns the cost of each measured job, if the model learns from those before it.
     fn replayed(&self, knob: f64) -> Option<Vec<Outcome>> {
         let jobs = self.subject.jobs.as_ref().filter(|_| self.named == Named::Learned)?;
         let policy = Policy { theta: knob, ..Policy::default() };
@@ -262,7 +264,7 @@ impl<'a> Candidate<'a> {
         Some(records.into_iter().map(|record| record.cost).collect())
     }
 
-    /// Equally likely schedules.
+    /// Returns equally likely schedules.
     fn schedules(&self, knob: f64) -> Vec<Vec<f64>> {
         let truth = &self.subject.truth;
         match self.named {
@@ -303,7 +305,8 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// The schedules of the learning policy with a curve, in their proportion: most jobs go by it, a few explore.
+/// Returns the schedules of the learning policy with a curve, in their proportion: most jobs follow
+/// it, a few explore.
 fn learning(truth: &Truth, curve: &Curve, theta: f64) -> Vec<Vec<f64>> {
     let next = |age: f64| curve.next(age, theta).min(explore(age)).max(age + LEAST_INTERVAL);
     let plain = expected_wait(truth, curve, theta);
@@ -315,7 +318,7 @@ fn learning(truth: &Truth, curve: &Curve, theta: f64) -> Vec<Vec<f64>> {
     plain.chain([explorer]).collect()
 }
 
-/// Where a function with one valley is least, by golden section on a log scale.
+/// Returns where a function with one valley is least, by golden section on a log scale.
 fn cheapest(low: f64, high: f64, cost: impl Fn(f64) -> f64) -> f64 {
     let golden = (5.0_f64.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = (low.ln(), high.ln());

@@ -1,12 +1,12 @@
-//! A known distribution in fine steps, and what a schedule of polls costs under it.
+//! A known distribution in fine steps, and the cost of a schedule of polls under it.
 
 use crate::schedule::learned::curve::Curve;
 
 use super::distribution::Distribution;
 
-/// The time between asking and hearing the answer, in seconds. The status is read half way.
+/// The time between a request and its answer, in seconds. The status is read half way.
 pub const ROUND_TRIP: f64 = 0.05;
-/// The least time between two polls in seconds.
+/// The shortest time between two polls, in seconds.
 pub const LEAST_INTERVAL: f64 = 0.25;
 /// Jobs rarer than this are left out of a sum.
 const NEGLIGIBLE: f64 = 1e-9;
@@ -18,7 +18,7 @@ const LONGEST: f64 = 1e7;
 /// The true survival curve of a distribution.
 pub type Truth = Curve<Vec<f64>>;
 
-/// The true curve in steps of a ten-thousandth of the age, five milliseconds at least.
+/// Returns the true curve in steps of a ten-thousandth of the age, at least five milliseconds.
 #[must_use]
 pub fn truth(distribution: &Distribution) -> Truth {
     let end = distribution.longest().map_or(LONGEST, |longest| longest + 1.0);
@@ -31,23 +31,23 @@ pub fn truth(distribution: &Distribution) -> Truth {
     Curve::new(ages, survival)
 }
 
-/// What a policy costs per job.
+/// The cost of a policy per job.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Looks.
+    /// Polls.
     pub polls: f64,
-    /// Seconds from the end of a job to the answer that tells it, in the mean.
+    /// The average time from the end of a job to the answer that tells it, in seconds.
     pub delay: f64,
 }
 
 impl Outcome {
-    /// Looks and delay in one figure, seconds: θ is what a look is worth.
+    /// Returns polls and delay in one figure, in seconds. θ is what a poll is worth.
     #[must_use]
     pub fn cost(&self, theta: f64) -> f64 {
         theta * self.polls + self.delay
     }
 
-    /// The mean of several.
+    /// Returns the average of several.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     pub fn mean(all: &[Self]) -> Self {
@@ -57,8 +57,8 @@ impl Outcome {
     }
 }
 
-/// The polls of one policy: the ages at which the status is read, until hardly a job is left. `next` makes the next
-/// age from the last; the first is `first`.
+/// Returns the polls of one policy: the ages at which the status is read, until hardly a job is
+/// left. `first` is the first age, and `next` returns the next one from the last.
 #[must_use]
 pub fn schedule(truth: &Truth, first: f64, mut next: impl FnMut(f64) -> f64) -> Vec<f64> {
     let mut polls = Vec::new();
@@ -73,7 +73,8 @@ pub fn schedule(truth: &Truth, first: f64, mut next: impl FnMut(f64) -> f64) -> 
     polls
 }
 
-/// What a schedule costs, exactly: N = Σ S(sₖ₋₁) and D = Σ ∫ (S(sₖ₋₁) − S(t)) dt, plus half a round trip.
+/// Returns the exact cost of a schedule: N = Σ S(sₖ₋₁) and D = Σ ∫ (S(sₖ₋₁) − S(t)) dt, plus half a
+/// round trip.
 #[must_use]
 pub fn evaluate(truth: &Truth, schedule: &[f64]) -> Outcome {
     let (mut polls, mut delay, mut last) = (0.0, 0.0, (0.0, 1.0, 0.0));
@@ -87,7 +88,8 @@ pub fn evaluate(truth: &Truth, schedule: &[f64]) -> Outcome {
     Outcome { polls, delay: delay + ROUND_TRIP / 2.0 }
 }
 
-/// The delay in seconds that this share of the jobs stays below, over schedules that are equally likely.
+/// Returns the delay in seconds that this share of the jobs stays below, over equally likely
+/// schedules.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a count")]
 pub fn percentile(truth: &Truth, schedules: &[Vec<f64>], share: f64) -> f64 {
@@ -110,7 +112,8 @@ pub fn percentile(truth: &Truth, schedules: &[Vec<f64>], share: f64) -> f64 {
     high + ROUND_TRIP / 2.0
 }
 
-/// The argument at which a rising or falling positive function takes a value, found by halving on a log scale.
+/// Returns the argument at which a rising or falling positive function takes a value, by halving on
+/// a log scale.
 pub fn solve(low: f64, high: f64, rising: bool, mut reaches: impl FnMut(f64) -> bool) -> f64 {
     let (mut low, mut high) = (low, high);
     while high / low > 1.000_05 {

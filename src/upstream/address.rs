@@ -16,7 +16,7 @@ impl Source {
     ) -> Result<String, Failure> {
         let text = path.fill(job.id.as_str(), &[job.vars, &self.profile.vars], body);
         let text = text.map_err(|error| match error {
-            // Nothing is at the pointers: there is no result beside the status.
+            // The status body has nothing at the pointers, so there is no result beside it.
             TemplateError::Absent(_) => Failure::NotFound,
             error => unfillable(&error),
         })?;
@@ -29,23 +29,23 @@ impl Source {
             _ if is_absolute(&address) => Ok(address),
             Ok(url) => {
                 let scheme = url.scheme();
-                Err(Failure::Refused(format!("an address that begins with `{scheme}:` cannot be asked")))
+                Err(Failure::Refused(format!("the address cannot be requested: it begins with `{scheme}:`")))
             }
             Err(_) if address.starts_with('/') => Ok(format!("{base}{address}")),
             Err(_) => Ok(format!("{base}/{address}")),
         }
     }
 
-    /// Whether an address is of an origin that may get our credentials.
+    /// Returns whether an address is of an origin that may get our credentials.
     #[must_use]
     pub fn is_own(&self, address: &str) -> bool {
         Origin::of(address).is_some_and(|origin| self.profile.origins.contains(&origin))
     }
 
-    /// The address of a job's status.
+    /// Returns the address of a job's status.
     ///
     /// # Errors
-    /// When a variable is missing or the address is of a foreign origin.
+    /// If a variable is missing, or the address is of another origin.
     pub fn status_address(&self, job: JobRef<'_>) -> Result<String, Failure> {
         let address = self.filled(&self.profile.status_path, job, None)?;
         match self.is_own(&address) {
@@ -54,20 +54,21 @@ impl Source {
         }
     }
 
-    /// Checks that each path of the source can be filled for a job, and that its status has one of our own origins.
+    /// Checks that each path of the source can be filled for a job, and that its status has one of
+    /// our own origins.
     ///
     /// # Errors
-    /// When a variable is missing or unfit, or the address is of a foreign origin.
+    /// If a variable is missing or unfit, or the address is of another origin.
     pub fn check_job(&self, job: JobRef<'_>) -> Result<(), Failure> {
         let filled = self.profile.check(job.id.as_str(), job.vars);
         filled.map_err(|error| unfillable(&error))?;
         self.status_address(job).map(drop)
     }
 
-    /// The address of the heavier status route, where there is one.
+    /// Returns the address of the heavier status route, if the source has one.
     ///
     /// # Errors
-    /// When a variable is missing.
+    /// If a variable is missing.
     pub(super) fn fallback_address(&self, job: JobRef<'_>) -> Result<Option<String>, Failure> {
         let path = self.profile.fallback_status_path.as_ref();
         path.map(|path| self.filled(path, job, None)).transpose()

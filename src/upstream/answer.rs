@@ -1,4 +1,4 @@
-//! Reading what a source says about a job, whichever generation of its API wrote it.
+//! Reads the status body of a job, whichever version of the API wrote it.
 
 use std::collections::BTreeMap;
 
@@ -17,26 +17,27 @@ use crate::{
     },
 };
 
-/// Metadata over this many bytes is not kept: a record stays far from the size at which the store makes a
-/// file of it.
+/// The most bytes of metadata that are kept, so that a record stays far below the size at which the
+/// store puts it into a file.
 const MAX_METADATA: usize = 16 << 10;
 
-/// More of it is not read: each of its bytes may be written as an escape.
+/// The most bytes of metadata that are read: each byte may be written as an escape.
 const MAX_METADATA_TEXT: usize = 6 * MAX_METADATA;
 
-/// More of a word is not kept.
+/// The longest word that is kept, in bytes.
 const MAX_WORD: usize = 256;
 
-/// The longest word as it is written: an address may be one. A longer one is none.
+/// The longest word as it is written, in bytes: it may be an address. A longer one counts as
+/// absent.
 const MAX_WORD_TEXT: usize = 8 << 10;
 
-/// More characters of a job's error are not kept.
+/// The most characters of a job's error that are kept.
 const MAX_ERROR: usize = 512;
 
-/// What is recorded as the status of a body that has none.
+/// The recorded status of a body without one.
 pub const NO_STATUS: &str = "none";
 
-/// Where a profile finds what it wants to know.
+/// Returns the pointers of a profile into a status body.
 pub(super) fn wanted(profile: &Profile) -> Pointers {
     let lists = [
         &profile.status_at,
@@ -58,7 +59,7 @@ impl Profile {
     /// Reads a whole status body.
     ///
     /// # Errors
-    /// In words, when it is no JSON, or has no status where one is required.
+    /// If it is no JSON, or has no status although one is required.
     pub fn read(&self, body: &[u8]) -> Result<(StatusAnswer, Values), String> {
         let mut scan = Scan::new(&self.wanted);
         let read = scan.push(body).and_then(|()| scan.finish());
@@ -67,10 +68,10 @@ impl Profile {
         Ok((self.answer(&values)?, values))
     }
 
-    /// What the values of a status body say.
+    /// Reads the values of a status body.
     ///
     /// # Errors
-    /// In words, when it has no status where one is required.
+    /// If it has no status although one is required.
     pub fn answer(&self, values: &Values) -> Result<StatusAnswer, String> {
         let (status, class) = self.status_in(&self.status_at, values);
         if status.is_empty() && class != StatusClass::Pending && self.status_required {
@@ -104,7 +105,8 @@ impl Profile {
         })
     }
 
-    /// Whether the part of a status body that was read says enough: all of it, or that the job goes on.
+    /// Returns whether the part of a status body that was read is enough: it is all of it, or the
+    /// job goes on.
     pub(super) fn is_enough(&self, values: &Values) -> bool {
         let goes_on =
             || self.answer(values).is_ok_and(|answer| !matches!(answer.class, StatusClass::Finished(_)));
@@ -113,7 +115,8 @@ impl Profile {
 }
 
 impl Profile {
-    /// Returns the status word of a body, empty when it has none, and what the body says of the job's end.
+    /// Returns the status word of a body, empty if it has none, and what the body says about the
+    /// end of the job.
     pub fn status_in(&self, status_at: &[String], values: &Values) -> (String, StatusClass) {
         let first = |pointers: &[String]| values.first(pointers).and_then(Raw::word);
         for value in self.pending_while.iter().filter_map(|pointer| values.at(pointer)?.word()) {
@@ -145,18 +148,18 @@ fn error_text(raw: Raw<'_>) -> String {
     raw.shown().chars().take(MAX_ERROR).collect()
 }
 
-/// A word that is short enough to be kept.
+/// Returns a word that is short enough to keep.
 fn short(raw: Raw<'_>) -> Option<String> {
     raw.word().filter(|word| word.len() <= MAX_WORD)
 }
 
-/// Pointers for a message.
+/// Joins pointers for a message.
 pub(super) fn join_words(pointers: &[String]) -> String {
     let quoted: Vec<String> = pointers.iter().map(|pointer| format!("`{pointer}`")).collect();
     quoted.join(" or ")
 }
 
-/// A value that may be a time.
+/// Reads a value that may be a time.
 fn scalar<T>(raw: Raw<'_>, read: impl Fn(Scalar<'_>) -> Option<T>) -> Option<T> {
     match raw.number() {
         Some(digits) => read(Scalar::Number(digits)),

@@ -10,15 +10,15 @@ use super::SourceConfig;
 /// A job API that comes with the program.
 #[derive(Clone, Debug)]
 pub struct BuiltIn {
-    /// What it is.
+    /// What the API is.
     pub title: String,
-    /// Where it is documented.
+    /// Where the API is documented.
     pub docs: String,
-    /// Its profile: the keys of a source that it fills.
+    /// The keys of a source that the profile fills.
     pub keys: SourceConfig,
 }
 
-/// Names and files of the built-in profiles, and the type that has none of their keys.
+/// Names the built-in profiles and their files, and the type that has none of their keys.
 macro_rules! built_in {
     ($($name:literal)*) => {
         /// The types of source, `custom` last.
@@ -49,19 +49,19 @@ built_in! {
 pub struct SourceType(&'static str);
 
 impl SourceType {
-    /// The type with this name.
+    /// Returns the type with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         TYPES.iter().find(|known| **known == name).map(|known| Self(known))
     }
 
-    /// Its name.
+    /// Returns the name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.0
     }
 
-    /// What it brings; `None` for `custom`.
+    /// Returns the built-in profile, or `None` for `custom`.
     ///
     /// # Panics
     /// Never: a test reads every file.

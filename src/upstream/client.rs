@@ -1,4 +1,4 @@
-//! The requests to a source, and what each answer means for the job and for the source.
+//! The client of a source: its profile, its configuration and its connections.
 
 use std::{
     collections::BTreeMap,
@@ -21,19 +21,19 @@ use crate::{
     },
 };
 
-/// A source that cannot be set up.
+/// Why a source cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// A key of its profile does not fit.
+    /// A key of its profile is invalid.
     #[error("{0}")]
     Profile(InvalidProfile),
     /// A header cannot be sent.
     #[error("`{0}` is not a header name")]
     Header(String),
-    /// Its proxy.
+    /// Its proxy cannot be used.
     #[error("proxy: {0}")]
     Proxy(#[from] BadProxy),
-    /// The client could not be built.
+    /// The HTTP client cannot be built.
     #[error("no HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
@@ -43,7 +43,7 @@ pub enum SourceError {
 pub struct JobRef<'a> {
     /// Its id.
     pub id: &'a JobId,
-    /// The variables that its watch brought.
+    /// The variables that came with its watch.
     pub vars: &'a BTreeMap<String, String>,
 }
 
@@ -51,20 +51,20 @@ pub struct JobRef<'a> {
 pub struct Source {
     /// Its name in the configuration.
     pub name: String,
-    /// How it is spoken to.
+    /// The profile: how the API is spoken to.
     pub profile: Profile,
     /// Its configuration.
     pub config: SourceConfig,
     pub(super) key: Option<SecretSource>,
     pub(super) headers: Vec<(HeaderName, SecretSource)>,
     http: Clients,
-    /// What requests of the proxy mean for its jobs.
+    /// What requests through the proxy mean for its jobs.
     pub routes: ProxyRoutes,
-    /// Asks for results at other origins.
+    /// The client for results at other origins.
     pub links: Links,
-    /// Requests sent since the start.
+    /// The counter of requests sent.
     pub requests: IntCounter,
-    /// Requests to the source that its redirects asked for and that no budget has paid for yet.
+    /// Redirects to the source that no budget has paid for yet.
     pub(super) unpaid: AtomicU32,
     /// The key that was sent last.
     pub(super) sent: Mutex<Option<Secret>>,
@@ -72,7 +72,7 @@ pub struct Source {
     pub(super) fallback: AtomicBool,
     /// The light status route has answered.
     pub(super) light_works: AtomicBool,
-    /// A time of its answers was ignored, and the log says so.
+    /// A time in its answers was ignored, and the log says so.
     pub(super) odd_times: AtomicBool,
 }
 
@@ -80,7 +80,7 @@ impl Source {
     /// Sets up the client.
     ///
     /// # Errors
-    /// When the configuration cannot be used.
+    /// If the configuration cannot be used.
     pub fn new(name: &str, config: &SourceConfig, outgoing: &Outgoing) -> Result<Self, SourceError> {
         let profile = Profile::of(config).map_err(|errors| {
             let none = InvalidProfile { key: "type", reason: "it cannot be used".to_owned() };
@@ -111,19 +111,20 @@ impl Source {
         })
     }
 
-    /// The requests that redirects asked for since this was last called.
+    /// Returns the number of redirects since the last call.
     #[must_use]
     pub fn take_unpaid(&self) -> u32 {
         self.unpaid.swap(0, Ordering::Relaxed)
     }
 
-    /// The base URL.
+    /// Returns the base URL.
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.profile.base
     }
 
-    /// Sends a request, once more over another connection when it was the connection that failed; each one counts.
+    /// Sends a request, and sends it once more over another connection if the connection failed.
+    /// Each one counts.
     pub(super) async fn request(
         &self,
         make: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder,

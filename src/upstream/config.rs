@@ -1,4 +1,4 @@
-//! `[sources.NAME]`: an upstream API and how hard it may be asked.
+//! `[sources.NAME]`: an upstream API, and the limits of requests to it.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -19,15 +19,15 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Outcomes {
-    /// Not ended.
+    /// Words for a job that has not finished.
     pub pending: Vec<String>,
-    /// Ended with a result.
+    /// Words for a job that finished with a result.
     pub completed: Vec<String>,
-    /// Ended with an error.
+    /// Words for a job that finished with an error.
     pub failed: Vec<String>,
-    /// Stopped by somebody.
+    /// Words for a job that was stopped.
     pub cancelled: Vec<String>,
-    /// Dropped by the source.
+    /// Words for a job that the source dropped.
     pub expired: Vec<String>,
 }
 
@@ -35,99 +35,111 @@ pub struct Outcomes {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// The built-in profile that says how this API is spoken to, or `custom`.
+    /// The built-in profile of this API, or `custom`.
     #[serde(rename = "type")]
     pub profile: SourceType,
-    /// Scheme, host and optional path of the API; defaults to the profile's own.
+    /// Scheme, host and optional path of the API. Default: that of the profile.
     pub base_url: Option<String>,
     /// The key, sent in `api_key_header`.
     pub api_key: Option<Secret>,
-    /// The file that holds the key; read again when it changes.
+    /// The file that holds the key. It is read again when it changes.
     pub api_key_file: Option<PathBuf>,
     /// The header that carries the key, instead of the profile's own.
     pub api_key_header: Option<String>,
-    /// The word before the key; `Bearer` in `Authorization` and none elsewhere, unless the profile says otherwise.
+    /// The word before the key. Default: that of the profile, else `Bearer` in `Authorization` and
+    /// none elsewhere.
     pub api_key_scheme: Option<String>,
-    /// Further headers of every request: text, or `{ file = "…" }` that is read again when it changes.
+    /// Further headers of every request: text, or `{ file = "…" }`, which is read again when it
+    /// changes.
     pub headers: BTreeMap<String, SecretValue>,
-    /// Variables of the paths, for every watch that brings none of the same name.
+    /// Variables of the paths. A variable of the same name that comes with a watch replaces it.
     pub vars: BTreeMap<String, String>,
     /// The path of a job's light status, with `{id}` and other variables: `/v1/jobs/{id}/status`.
     pub status_path: Option<String>,
-    /// The same from a heavier route, for a server that lacks the light one.
+    /// The path of a heavier status route, for a server that lacks the light one.
     pub fallback_status_path: Option<String>,
-    /// Where the status body has the status word: JSON pointers, of which the first that is present counts.
+    /// JSON pointers to the status word in the status body. The first that is present counts.
     pub status_at: Option<Vec<String>>,
-    /// Where the status body says that a job has not ended, whatever its word is: it is pending while the value at one of
-    /// these pointers is `true` or one of the `pending` words.
+    /// JSON pointers to values that keep a job pending, whatever its status word is: while one of
+    /// them is `true` or one of the `pending` words.
     pub pending_while: Option<Vec<String>>,
-    /// Where the status body of a job that counts as completed says that it failed: it did when something other than `false`
-    /// is at one of these pointers. A value among the `cancelled` or `expired` words means that instead.
+    /// JSON pointers to the failure of a job that counts as completed: it failed if one of them
+    /// holds anything but `false`. A value among the `cancelled` or `expired` words means that
+    /// instead.
     pub failed_at: Option<Vec<String>>,
-    /// Whether a status body without a status is an error, and not a job that has not ended.
+    /// Whether a status body without a status is an error. Unset or `false`: the job counts as not
+    /// finished.
     pub status_required: Option<bool>,
     /// What each status word means.
     pub outcomes: Option<Outcomes>,
     /// The pending words that say that the job is being worked on.
     pub running: Option<Vec<String>>,
-    /// The path of a finished job's result, also from the status body: `/files/{/output_id}`. Without it the status body
-    /// is the result.
+    /// The path of a finished job's result. It can take values from the status body:
+    /// `/files/{/output_id}`. Unset: the status body is the result.
     pub result_path: Option<String>,
-    /// The same with the request that made the job, for `include_request`.
+    /// The path of the result together with the request that made the job, for `include_request`.
     pub result_with_request_path: Option<String>,
-    /// The part of the result that is delivered, as a JSON pointer; all of it by default.
+    /// A JSON pointer to the part of the result that is delivered. Unset: all of it.
     pub result_at: Option<String>,
-    /// Where the result repeats the status, as pointers: one that is not final is fetched again.
+    /// JSON pointers to the status in the result. A result whose status is not final is fetched
+    /// again.
     pub result_status_at: Option<Vec<String>>,
-    /// Whether an answer of 4xx to the request for the result is the error that the job ended with. Those that pass are not: 400,
-    /// 401, 403, 404, 407, 408, 409, 410, 421, 425 and 429.
+    /// Whether a 4xx answer to the request for the result is the error of the job. These never are:
+    /// 400, 401, 403, 404, 407, 408, 409, 410, 421, 425 and 429.
     pub result_4xx_is_failure: Option<bool>,
-    /// Where an answer of 4xx or 5xx to the request for the result says that it is the error that the job ended with, and not one of
-    /// the source: it is when something is at one of these pointers. Those that pass are not.
+    /// JSON pointers into a 4xx or 5xx answer to the request for the result. If one of them holds
+    /// something, the answer is the error of the job and not of the source. The answers that
+    /// `result_4xx_is_failure` excludes never are.
     pub result_failure_at: Option<Vec<String>>,
-    /// Whether an HTML page can be the result. By default it counts as an error page, and the result is asked for again.
+    /// Whether an HTML page can be the result. Unset or `false`: it counts as an error page, and
+    /// the result is fetched again.
     pub result_may_be_html: Option<bool>,
-    /// Where the status body has the error of a failed job; the first pointer that is present counts.
+    /// JSON pointers to the error of a failed job in the status body. The first that is present
+    /// counts.
     pub error_at: Option<Vec<String>>,
-    /// Where the status body has the operation that the job runs; polling learns by it.
+    /// A JSON pointer to the operation that the job runs, in the status body. Polling learns by it.
     pub endpoint_at: Option<String>,
-    /// Where the status body has the job's own metadata, an object.
+    /// A JSON pointer to the job's own metadata in the status body, an object.
     pub metadata_at: Option<String>,
-    /// Where the status body says when the job was created: epoch seconds, milliseconds or ISO 8601.
+    /// JSON pointers to the creation time of the job in the status body: epoch seconds,
+    /// milliseconds or ISO 8601.
     pub created_at: Option<Vec<String>>,
-    /// Where it says when the job was started.
+    /// JSON pointers to its start time.
     pub started_at: Option<Vec<String>>,
-    /// Where it says when the job ended.
+    /// JSON pointers to its end time.
     pub ended_at: Option<Vec<String>>,
-    /// What tells a retry in place from the run before.
+    /// JSON pointers to a value that differs between runs of a job, such as a counter of retries.
     pub attempt_at: Option<Vec<String>>,
-    /// A header beside `Retry-After` that says when to ask again; a name ending in `-ms` counts milliseconds.
+    /// A header beside `Retry-After` with the wait before the next poll. A name that ends in `-ms`
+    /// counts milliseconds.
     pub poll_hint_header: Option<String>,
-    /// Origins beside that of `base_url` that may get the key and the headers. A result at any other is fetched without them.
+    /// Further origins that may get the key and the headers. A result at any other origin is
+    /// fetched without them.
     pub allow_origins: Option<Vec<String>>,
-    /// The path where a POST creates a job; the proxy watches what is created there.
+    /// The path where a POST creates a job. The proxy watches jobs that are created there.
     pub create_path: Option<String>,
-    /// Where the answer to that has the id of the job.
+    /// A JSON pointer to the id of the job in the answer to that POST.
     pub created_id_at: Option<String>,
     /// The path where a POST runs a job again.
     pub retry_path: Option<String>,
-    /// Requests per second over all watches of this source, polls and fetches together.
+    /// The most requests a second over all watches of this source, polls and fetches together.
     pub max_requests_per_second: f64,
-    /// Requests under way at once.
+    /// The most requests in flight.
     pub max_in_flight: usize,
-    /// The longest wait for a status answer, and the longest silence while a job is read.
+    /// The longest wait for a status answer, and the longest silence while a result arrives.
     pub timeout: HumanDuration,
-    /// A finished job over this size is given up as lost.
+    /// The largest result. A finished job with a larger one is fetched again at long intervals.
     pub max_job_size: Size,
     /// Whether the stored job also holds the request that made it.
     pub include_request: bool,
-    /// How long the source may answer 404 for a job before it is lost. By default 30s for a job that was never seen, and 10m
-    /// for one that was.
+    /// How long the source may answer 404 for a job before it is lost. Default: 30s for a job that
+    /// was never seen, 10m for one that was.
     pub not_found_grace: Option<HumanDuration>,
-    /// How long after its end a job's result may still appear: the status is asked again while it does not say where the
-    /// result is, and an empty result is fetched again. Afterwards the status body, or the empty result, is delivered.
+    /// How long after its end a job's result may still appear. Until then the status is requested
+    /// again while it does not name the result, and an empty result is fetched again. Afterwards
+    /// the status body, or the empty result, is delivered.
     pub result_grace: HumanDuration,
-    /// When to look.
+    /// When to poll.
     pub polling: PollingConfig,
     /// The drop-in proxy at `/proxy/NAME/`, and the proxy for requests to the source.
     #[serde(deserialize_with = "table_or_outgoing")]

@@ -10,11 +10,12 @@ use subtle::ConstantTimeEq as _;
 use super::{Failure, Source};
 use crate::util::secret::{Secret, SecretError, SecretSource};
 
-/// Bytes of a key's digest that are kept: enough to tell keys apart, and of no use to guess one from.
+/// The bytes of a key's digest in its fingerprint: enough to tell keys apart, and too few to guess
+/// one from.
 const FINGERPRINT_BYTES: usize = 16;
 
 impl Source {
-    /// The profile's own headers and the one with the key.
+    /// Returns the headers of the profile, with the one that carries the key.
     pub(super) fn credentials(&self) -> Result<HeaderMap, Failure> {
         let unreadable = |error: SecretError| Failure::Credentials(error.to_string());
         let unfit =
@@ -36,8 +37,8 @@ impl Source {
         Ok(headers)
     }
 
-    /// Whether a request carries our own key. Compared by digests in constant time, so that neither the time nor the length
-    /// tells anything about it.
+    /// Returns whether a request carries our own key. It compares digests in constant time, so that
+    /// neither the time nor the length tells anything about the key.
     #[must_use]
     pub fn is_own_key(&self, headers: &HeaderMap) -> bool {
         let Ok(Some(key)) = self.key() else { return false };
@@ -48,19 +49,20 @@ impl Source {
         Sha256::digest(given.as_bytes()).ct_eq(&own).into()
     }
 
-    /// What tells the key of now from others: the beginning of its SHA-256, hexadecimal. `None` without a key.
+    /// Returns the fingerprint of the current key: the beginning of its SHA-256, hexadecimal.
+    /// `None` without a key.
     #[must_use]
     pub fn key_fingerprint(&self) -> Option<String> {
         self.key().ok().flatten().map(|key| fingerprint(&key))
     }
 
-    /// The same of the key that was sent last.
+    /// Returns the fingerprint of the key that was sent last.
     #[must_use]
     pub fn sent_key_fingerprint(&self) -> Option<String> {
         self.sent().as_ref().map(fingerprint)
     }
 
-    /// The header's value for a key.
+    /// Returns the text of the header that carries a key.
     pub(super) fn key_text(&self, key: &Secret) -> String {
         match &self.profile.key_header.1 {
             Some(scheme) => format!("{scheme} {}", key.expose()),
@@ -68,20 +70,21 @@ impl Source {
         }
     }
 
-    /// The header that carries a key; `None` when the key holds what no header may hold.
+    /// Returns the header that carries a key, or `None` if the key holds a character that no header
+    /// may hold.
     pub(super) fn key_value(&self, key: &Secret) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(&self.key_text(key)).ok()?;
         value.set_sensitive(true);
         Some(value)
     }
 
-    /// Whether the key is another than the one that was sent last.
+    /// Returns whether the key differs from the one that was sent last.
     #[must_use]
     pub fn key_changed(&self) -> bool {
         matches!(self.key(), Ok(key) if key != *self.sent())
     }
 
-    /// The key that was sent last.
+    /// Locks the key that was sent last.
     pub(super) fn sent(&self) -> MutexGuard<'_, Option<Secret>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }

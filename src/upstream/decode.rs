@@ -11,23 +11,24 @@ use reqwest::{
 
 use super::{Failure, failure::broken_off};
 
-/// The encodings that can be undone.
+/// The encodings that can be decoded.
 pub(super) const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip");
 
-/// Bytes that are decoded at a time. Deflate makes at most 1032 times as many of them, so that a piece stays below 5 MiB.
+/// The bytes that are decoded at a time. Deflate makes at most 1032 times as many of them, so a
+/// piece stays below 5 MiB.
 const SLICE: usize = 4 << 10;
 
-/// More of an encoding's name is not shown.
+/// The most characters of an encoding's name that are shown.
 const MAX_NAME: usize = 64;
 
-/// Turns what came over the wire into the representation.
+/// Decodes the bytes of an answer.
 enum Decoder {
     Identity,
     Gzip { decoder: Box<MultiGzDecoder<Vec<u8>>>, is_empty: bool },
 }
 
 impl Decoder {
-    /// The decoder for an answer with these headers.
+    /// Returns the decoder for an answer with these headers.
     fn of(headers: &HeaderMap) -> Result<Self, Failure> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let text: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -41,13 +42,13 @@ impl Decoder {
             names => {
                 let name: String = names.join(", ").chars().take(MAX_NAME).collect();
                 Err(Failure::Transient(format!(
-                    "the answer is encoded as `{name}`, which was not asked for and cannot be undone"
+                    "the answer is encoded as `{name}`, which cannot be decoded and was not accepted"
                 )))
             }
         }
     }
 
-    /// Takes some bytes off `encoded`, and returns what they stand for, which may be nothing.
+    /// Takes some bytes off `encoded`, and returns them decoded. The result may be empty.
     fn decode(&mut self, encoded: &mut Bytes) -> Result<Bytes, Failure> {
         match self {
             Self::Identity => Ok(mem::take(encoded)),
@@ -60,7 +61,7 @@ impl Decoder {
         }
     }
 
-    /// The bytes that are left at the end of the answer.
+    /// Returns the bytes that are left at the end of the answer.
     fn finish(&mut self) -> Result<Bytes, Failure> {
         match self {
             Self::Gzip { decoder, is_empty: false } => {
@@ -85,24 +86,24 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
-    /// The body of this answer.
+    /// Returns the body of this answer.
     ///
     /// # Errors
-    /// When it has an encoding that cannot be undone.
+    /// If it has an encoding that cannot be decoded.
     pub(super) fn of(response: Response) -> Result<Self, Failure> {
         let decoder = Decoder::of(response.headers())?;
         Ok(Self { response, decoder, encoded: Bytes::new(), is_read: false })
     }
 
-    /// How long it is, where its head says so.
+    /// Returns the length of the body, if the head tells it.
     pub(super) fn length(&self) -> Option<u64> {
         self.response.content_length().filter(|_| matches!(self.decoder, Decoder::Identity))
     }
 
-    /// The next bytes, at most a few MiB; `None` at the end.
+    /// Returns the next bytes, at most a few MiB, or `None` at the end.
     ///
     /// # Errors
-    /// When the connection breaks, or the encoding is broken or cut.
+    /// If the connection breaks, or the encoding is broken or cut.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         while !self.is_read {
             if self.encoded.is_empty() {

@@ -1,4 +1,4 @@
-//! Why a request to a source brought nothing, in the terms that decide what happens next.
+//! Why a request to a source failed, in the classes that decide what follows.
 
 use std::time::Duration;
 
@@ -16,54 +16,57 @@ use crate::util::{
     units::{HumanDuration, Size, Time},
 };
 
-/// Why a request to a source brought no answer that can be used.
+/// Why a request to a source failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No request can carry the credentials: a key or a header cannot be read or sent.
+    /// The credentials cannot be read or sent.
     #[error("{0}")]
     Credentials(String),
-    /// 401, or 403 without a sign of a limit.
+    /// The source answered 401, or 403 without a sign of a limit.
     #[error("the source answered {0}")]
     Unauthorized(u16),
-    /// The source asks for fewer requests: 429, 503 with a wait, or 403 with a wait or an exhausted limit.
+    /// The source asks for fewer requests: 429, 503 with a wait, or 403 with a wait or an exhausted
+    /// limit.
     #[error("the source answered {status}")]
     RateLimited {
         /// The HTTP status.
         status: u16,
-        /// How long it asked us to wait.
+        /// The wait that the source asked for.
         retry_after: Option<Duration>,
     },
     /// No connection could be made: refused, no such name, no TLS, or too late.
     #[error("{0}")]
     Unreachable(String),
-    /// A connection was made, and no head of an answer came: it was closed, reset or silent.
+    /// The connection was closed, reset or silent before the head of an answer.
     #[error("{0}")]
     Silent(String),
-    /// 404.
+    /// The source answered 404.
     #[error("the source answered 404: it does not know this job")]
     NotFound,
-    /// 410.
+    /// The source answered 410.
     #[error("the source answered 410: it no longer has this job")]
     Gone,
-    /// A 4xx that says that this request will not succeed.
+    /// The source answered another 4xx, so the same request will not succeed.
     #[error("the source answered {0}")]
     Rejected(u16),
-    /// The request cannot be made: a variable is missing, or it would carry credentials to a foreign origin.
+    /// The request cannot be made: a variable is missing, or it would carry credentials to another
+    /// origin.
     #[error("{0}")]
     Refused(String),
-    /// The 4xx to the request for a result is the error that the job ended with.
+    /// The 4xx to the request for a result is the error of the job.
     #[error("the source answered {0} to the request for the result, so the job failed")]
     JobFailed(u16),
-    /// An answer that may be better next time: 5xx, a passing 4xx, a body that was cut, hung or cannot be read.
+    /// The answer may be better next time: 5xx, a 4xx that may pass, or a body that was cut, hung
+    /// or cannot be read.
     #[error("{0}")]
     Transient(String),
-    /// The job is larger than the configuration allows.
+    /// The result is larger than the configuration allows.
     #[error("the job is larger than max_job_size ({0})")]
     TooLarge(Size),
 }
 
 impl Failure {
-    /// Every word that [`label`](Self::label) knows.
+    /// Every label that [`label`](Self::label) returns.
     pub const LABELS: [&str; 9] = [
         "unauthorized",
         "limited",
@@ -76,7 +79,7 @@ impl Failure {
         "too_large",
     ];
 
-    /// A word for metrics.
+    /// Returns the label for metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
@@ -118,7 +121,7 @@ fn classify(status: StatusCode, headers: &HeaderMap, now: Time) -> Option<Failur
     })
 }
 
-/// A request that would carry credentials to an origin that may not have them.
+/// Returns the failure of a request that would carry credentials to another origin.
 pub(super) fn foreign(address: &str) -> Failure {
     let origin = Origin::of(address).map_or_else(|| "no URL".to_owned(), |origin| origin.to_string());
     Failure::Refused(format!(
@@ -126,17 +129,17 @@ pub(super) fn foreign(address: &str) -> Failure {
     ))
 }
 
-/// A body that stayed away too long.
+/// Returns the failure of a body that did not arrive in time.
 pub(super) fn timed_out(after: HumanDuration) -> Failure {
     Failure::Transient(format!("the rest of the answer did not come within {after}"))
 }
 
-/// No head of an answer in time.
+/// Returns the failure of a request without the head of an answer in time.
 pub(super) fn silent(after: HumanDuration) -> Failure {
     Failure::Silent(format!("no answer within {after}"))
 }
 
-/// A request that brought no head of an answer.
+/// Returns the failure of a request that brought no head of an answer.
 pub(super) fn unanswered(error: &SendError) -> Failure {
     let error = match error {
         SendError::Proxy(proxy) => return Failure::Unreachable(proxy.to_string()),
@@ -152,12 +155,12 @@ pub(super) fn unanswered(error: &SendError) -> Failure {
     }
 }
 
-/// A body that broke off.
+/// Returns the failure of a body that broke off.
 pub(super) fn broken_off(error: &reqwest::Error) -> Failure {
     Failure::Transient(format!("the connection broke: {}", innermost(error)))
 }
 
-/// A failure at an origin that is not the source's, from which nothing follows for the source.
+/// Returns a failure at another origin, which says nothing about the source.
 pub(super) fn elsewhere(url: &Url, what: &str) -> Failure {
     Failure::Transient(format!("the result is at {}, which {what}", redact::url(url)))
 }

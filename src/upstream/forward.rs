@@ -1,15 +1,15 @@
-//! The requests of others to a source, passed on, and whose they are.
+//! Forwards requests of the proxy to a source.
 
 use reqwest::{Body, Method, Response, header::HeaderMap};
 
 use super::{Failure, Source, failure::foreign};
 
 impl Source {
-    /// Passes a request on. With `inject` our key and headers take the place of the caller's.
+    /// Forwards a request. With `inject` our key and headers replace those of the caller.
     ///
     /// # Errors
-    /// When the address is of a foreign origin, our key cannot be read, or no answer comes. An answer with an error status is
-    /// an answer.
+    /// If the address is of another origin, our key cannot be read, or no answer comes. An answer
+    /// with an error status is an answer.
     pub async fn forward(
         &self,
         method: Method,

@@ -1,7 +1,7 @@
-//! What the headers of an answer say of limits: how long to wait, and whether anything is left.
+//! What the headers of an answer say about limits: how long to wait, and whether anything is left.
 //!
-//! `Retry-After` is RFC 9110 section 10.2.3; `retry-after-ms` is what `OpenAI` and Azure send beside it; the
-//! `x-ratelimit-*` headers are GitHub's, `ratelimit-*` those of the IETF draft on rate limits.
+//! `Retry-After` is RFC 9110 section 10.2.3; `OpenAI` and Azure send `retry-after-ms` beside it;
+//! the `x-ratelimit-*` headers are GitHub's, `ratelimit-*` those of the IETF draft on rate limits.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use crate::util::{http_date::server_time, retry_after::parse_retry_after, units::Time};
 
-/// A reset over this is an instant in epoch seconds; below it, a wait.
+/// A larger reset is an instant in epoch seconds; a smaller one is a wait.
 const EPOCH: f64 = 1e9;
 
-/// A reset over this counts milliseconds.
+/// A larger reset counts milliseconds.
 const EPOCH_MILLIS: f64 = 1e12;
 
-/// The headers that say what is left of an allowance.
+/// The headers with the rest of an allowance.
 const REMAINING: [&str; 3] = ["x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining"];
 
-/// The headers that say when an allowance is whole again.
+/// The headers with the time at which an allowance is whole again.
 const RESET: [&str; 4] =
     ["x-ratelimit-reset", "ratelimit-reset", "x-rate-limit-reset", "x-ratelimit-reset-after"];
 
-/// Returns how long an answer asks to wait. Dates are read against the answer's own `Date`, so that a clock that is off,
-/// ours or theirs, changes nothing. A reset counts only where the allowance is exhausted.
+/// Returns the wait that an answer asks for. Dates are read against the answer's own `Date`, so a
+/// wrong clock on either side changes nothing. A reset counts only if the allowance is exhausted.
 pub(super) fn asked_wait(headers: &HeaderMap, now: Time) -> Option<Duration> {
     let now = server_time(headers).unwrap_or(now);
     let millis = || {
-        // None at all is what some servers send beside a true `Retry-After`.
+        // Some servers send zero beside a true `Retry-After`.
         let millis = number(text(headers, "retry-after-ms")?).filter(|millis| *millis > 0.0)?;
         Duration::try_from_secs_f64(millis / 1000.0).ok()
     };
@@ -36,14 +36,15 @@ pub(super) fn asked_wait(headers: &HeaderMap, now: Time) -> Option<Duration> {
     millis().or_else(seconds).or_else(reset)
 }
 
-/// The same for an answer that is itself a limit: its reset counts unless it says that something is left.
+/// Returns the wait of an answer that is itself a limit. Its reset counts unless it says that
+/// something is left.
 pub(super) fn limited_wait(headers: &HeaderMap, now: Time) -> Option<Duration> {
     let is_told = REMAINING.iter().any(|name| headers.contains_key(*name));
     let reset = || reset(headers, server_time(headers).unwrap_or(now));
     asked_wait(headers, now).or_else(|| if is_told { None } else { reset() })
 }
 
-/// Returns whether an answer says that nothing is left of an allowance.
+/// Returns whether an answer says that an allowance is exhausted.
 pub(super) fn is_exhausted(headers: &HeaderMap) -> bool {
     REMAINING.iter().any(|name| text(headers, name).and_then(number) == Some(0.0))
 }
@@ -60,7 +61,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Digits with at most one point: no sign, no exponent, no `inf`.
+/// Reads digits with at most one point: no sign, no exponent, no `inf`.
 fn number(text: &str) -> Option<f64> {
     let text = text.trim_matches([' ', '\t']);
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');

@@ -1,4 +1,4 @@
-//! Requests for results at origins that are not the source's: without any of our headers, and under the guard.
+//! Requests for results at other origins: without any of our headers, and under the guard.
 
 use std::sync::OnceLock;
 
@@ -16,27 +16,27 @@ use crate::util::{
     redact,
 };
 
-/// Connections that are kept open to one host after use.
+/// The connections that are kept open to one host after use.
 const IDLE: usize = 4;
 
-/// The clients for links. They go through no proxy: a proxy resolves names for itself, so the guard would vouch for addresses
-/// that it never saw.
+/// The clients for links. They use no proxy: a proxy resolves names itself, so the guard would
+/// vouch for addresses that it never saw.
 pub struct Links {
     trust: Trust,
     clients: OnceLock<Clients>,
 }
 
 impl Links {
-    /// Links that reach global addresses and those of `allow`.
+    /// Creates links that reach global addresses and those of `allow`.
     #[must_use]
     pub fn new(allow: &[IpNet]) -> Self {
         Self { trust: Trust::Callback { allow: allow.to_vec() }, clients: OnceLock::new() }
     }
 
-    /// Asks for what is at `url`.
+    /// Requests what is at `url`.
     ///
     /// # Errors
-    /// When the guard refuses its address, or no answer comes.
+    /// If the guard refuses its address, or no answer comes.
     pub(super) async fn get(&self, url: Url) -> Result<Response, Failure> {
         check_url(&url, &self.trust).map_err(|blocked| refused(&url, &blocked))?;
         let clients = self.clients().map_err(|error| elsewhere(&url, &error.to_string()))?;
@@ -59,7 +59,7 @@ impl Links {
 
 fn refused(url: &Url, blocked: &Blocked) -> Failure {
     Failure::Refused(format!(
-        "the result is at {}, which is not asked: {blocked}; callbacks.allow can open a range of addresses",
+        "the result is at {}, which the guard blocks: {blocked}; callbacks.allow can open a range of addresses",
         redact::url(url)
     ))
 }

@@ -1,4 +1,13 @@
-//! The client of a source: the light status, the result, and what can go wrong with either.
+//! The client of a source, and the profiles that describe job APIs as data.
+//!
+//! A `profile` says how an API is spoken to: `template` fills its paths, `answer` reads its bodies,
+//! `builtin` holds those that come with the program. `client` is the source itself. `poll` requests
+//! a status and `result` a result; both send by way of `request`, which follows redirects, and
+//! carry `credentials` to the source's own `origin` alone. `failure` says why a request brought
+//! nothing. `route` says what a request through the proxy is, and `forward` sends it on.
+//!
+//! This room must not know the store, schedules beyond their configuration, or what follows from a
+//! failure.
 
 mod address;
 mod answer;

@@ -1,4 +1,4 @@
-//! Where requests with credentials may go.
+//! The origins that may get credentials.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use url::Url;
 pub struct Origin(String);
 
 impl Origin {
-    /// The origin of a URL; `None` when it is none of http or https.
+    /// Returns the origin of an http or https URL, or `None` for any other text.
     #[must_use]
     pub fn of(url: &str) -> Option<Self> {
         let url = Url::parse(url).ok()?;
@@ -20,7 +20,7 @@ impl Origin {
     /// Reads an origin that an operator wrote.
     ///
     /// # Errors
-    /// In words.
+    /// A message for the operator.
     pub fn parse(text: &str) -> Result<Self, String> {
         let bad = || "one of them is no origin; write it like https://files.example.com".to_owned();
         let origin = Self::of(text).ok_or_else(bad)?;
@@ -40,11 +40,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A base URL without a slash at its end, and without the version that the paths begin with, since some clients want it
-/// there and others cut it off.
+/// Returns a base URL without a slash at its end, and without the version that the paths begin
+/// with. Some clients want the version there, and others cut it off.
 ///
 /// # Errors
-/// In words, when it is no http or https URL.
+/// A message for the operator, if it is no http or https URL.
 pub fn base_url(text: &str, path: &str) -> Result<String, String> {
     let bad = || "it is not an http or https URL".to_owned();
     let url = Url::parse(text).map_err(|_| bad())?;

@@ -16,29 +16,29 @@ use crate::{
     util::clock,
 };
 
-/// The longest wait that a source's own header asks for, in seconds.
+/// The longest wait that a source's own header can ask for, in seconds.
 const MAX_HINT: f64 = 3600.0;
 
 impl Source {
-    /// Whether the light status route turned out to be missing.
+    /// Returns whether the light status route turned out to be missing.
     #[must_use]
     pub fn uses_fallback(&self) -> bool {
         self.fallback.load(Ordering::Relaxed)
     }
 
-    /// Whether there is a heavier status route, and a 404 of the light one may mean the route and not the job.
+    /// Returns whether a 404 of the light route may mean the route and not the job.
     #[must_use]
     pub fn may_lack_status_route(&self) -> bool {
         self.has_fallback() && !self.uses_fallback() && !self.light_works.load(Ordering::Relaxed)
     }
 
-    /// Whether there is a heavier status route.
+    /// Returns whether there is a heavier status route.
     #[must_use]
     pub fn has_fallback(&self) -> bool {
         self.profile.fallback_status_path.is_some()
     }
 
-    /// Asks for a job's light status. Returns the answer and what was read for it.
+    /// Requests a job's light status. Returns the answer and its body.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -53,7 +53,7 @@ impl Source {
         answer
     }
 
-    /// Asks the heavier route for the status, after the light one answered 404.
+    /// Requests the status from the heavier route, after the light one answered 404.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -62,12 +62,12 @@ impl Source {
         self.status_at(path, job).await
     }
 
-    /// Remembers that the light route is missing.
+    /// Records that the light route is missing.
     pub fn lacks_status_route(&self) {
         if !self.fallback.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 source = self.name,
-                "the source has no light status route; its jobs are looked at with the full route from now on"
+                "light status route missing; polling the heavier route from now on"
             );
         }
     }
@@ -93,17 +93,18 @@ impl Source {
         Ok((StatusAnswer { hint, ..answer }, body))
     }
 
-    /// Drops what cannot be true of the times of an answer, and warns of it once.
+    /// Drops the times of an answer that cannot be true, and warns of it once.
     fn check_times(&self, answer: &mut StatusAnswer, clock: SourceClock, job_id: &JobId) {
         if let Some(time) = clock.drop_untrue(answer)
             && !self.odd_times.swap(true, Ordering::Relaxed)
         {
             let source = &self.name;
-            tracing::warn!(source, %job_id, %time, "ignored a time that cannot be true; such times count as absent");
+            tracing::warn!(source, %job_id, %time, "time ignored: it cannot be true; such times count as absent");
         }
     }
 
-    /// How long an answer asks to wait: the longer of `Retry-After` and the source's own header.
+    /// Returns the wait that an answer asks for: the longer of `Retry-After` and the source's own
+    /// header.
     pub(super) fn hint(&self, headers: &HeaderMap) -> Option<Duration> {
         let own = self.profile.poll_hint.as_ref().and_then(|(name, is_millis)| {
             let number: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;

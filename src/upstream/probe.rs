@@ -1,4 +1,4 @@
-//! One look with everything about it, for whoever sets a source up.
+//! Polls a job once and keeps everything about the exchange, for `tidings source test`.
 
 use std::time::{Duration, Instant};
 
@@ -7,28 +7,28 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use super::{Failure, JobRef, Source, decode::Decoded, status::StatusBody};
 use crate::util::secret::REDACTED;
 
-/// What is shorter is no secret.
+/// A shorter value is no secret.
 const SHORTEST: usize = 6;
 
-/// A request and what came of it.
+/// A request and its answer.
 #[derive(Debug)]
 pub struct Probe {
-    /// Where it was asked.
+    /// The address.
     pub address: String,
     /// The HTTP status, the media type, and the time that it took.
     pub answer: Result<(u16, String, Duration), Failure>,
-    /// How long the answer asks to wait before the next look.
+    /// The wait that the answer asks for.
     pub hint: Option<Duration>,
-    /// What was read of the body; nothing when no answer came.
+    /// The body, or `None` if no answer came.
     pub body: Option<StatusBody>,
 }
 
 impl Source {
-    /// Looks at a job as polling would, at its light status and, where that is missing, at the heavier route. What is no
-    /// answer that polling could use is kept, too.
+    /// Polls a job as the watcher would: its light status, and the heavier route if that is
+    /// missing. It keeps an answer that polling could not use, too.
     ///
     /// # Errors
-    /// When the request cannot be made: a variable is missing, or the address is of a foreign origin.
+    /// If the request cannot be made: a variable is missing, or the address is of another origin.
     pub async fn probe(&self, job: JobRef<'_>) -> Result<Vec<Probe>, Failure> {
         let first = self.look(self.status_address(job)?).await;
         let is_missing = matches!(first.answer, Ok((404, ..)));
@@ -39,7 +39,7 @@ impl Source {
         Ok(probes)
     }
 
-    /// Returns a text of the source without our credentials, which error pages repeat.
+    /// Hides our credentials in a text of the source: error pages repeat them.
     #[must_use]
     pub fn hide_credentials(&self, text: &str) -> String {
         let sent = self.credentials().unwrap_or_default();

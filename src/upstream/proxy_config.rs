@@ -1,4 +1,4 @@
-//! `[sources.NAME.proxy]`: how requests are passed on.
+//! `[sources.NAME.proxy]`: how requests are forwarded.
 
 use std::fmt;
 
@@ -14,17 +14,18 @@ use crate::util::units::HumanDuration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProxyConfig {
-    /// Whether the source's own key and headers replace those of the caller. Whoever reaches the local API then uses that
-    /// key.
+    /// Whether the source's own key and headers replace those of the caller. Every caller of the
+    /// local API can then use that key.
     pub inject_key: bool,
-    /// How old a status may be that is answered without asking the source.
+    /// The greatest age of a status that is answered without a request to the source.
     pub max_age: HumanDuration,
-    /// The way to the source itself: the URL of a proxy for outgoing requests, or `none`. By default `server.proxy`, apart from
-    /// `server.no_proxy`. `proxy = "none"` for the whole table says the same.
+    /// The proxy for requests to this source: a URL, or `none`. Unset: `server.proxy`, unless
+    /// `server.no_proxy` excludes the source. `proxy = "none"` in place of the table means the same
+    /// as `outgoing = "none"`.
     pub outgoing: Option<String>,
 }
 
-/// A longer age would keep more statuses in memory than the rest of the daemon needs.
+/// A greater age would keep more statuses in memory than the rest of the daemon needs.
 pub const MAX_AGE: HumanDuration = HumanDuration::secs(60);
 
 impl Default for ProxyConfig {
@@ -33,7 +34,7 @@ impl Default for ProxyConfig {
     }
 }
 
-/// How `proxy` may be written.
+/// The ways to write `proxy`.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 pub enum ProxyForm {

@@ -1,4 +1,4 @@
-//! What an error answer to the request for a result says: that the job failed, or that the source did.
+//! What an error answer to the request for a result means: the job failed, or the source did.
 
 use std::sync::Arc;
 
@@ -12,39 +12,39 @@ use tokio::time::timeout;
 use super::{Failure, Profile, Source, decode::Decoded, failure::timed_out};
 use crate::util::json_slice::{Pointers, Scan};
 
-/// An error answer over this is not that of a job.
+/// A larger error answer is not that of a job.
 const MAX_ERROR_BODY: usize = 1 << 20;
 
-/// Error answers to the request for a result that never speak of the job: it is not ready yet, the key is refused, or the source
-/// asks for patience.
+/// Error answers to the request for a result that never speak of the job: the result is not ready,
+/// the source refuses the key, or it asks for fewer requests.
 const OF_THE_SOURCE: [u16; 11] = [400, 401, 403, 404, 407, 408, 409, 410, 421, 425, 429];
 
-/// How a job ended, as far as it is known before its result is asked for.
+/// How a job ended, as known before its result is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownEnd {
-    /// Its status says that it completed.
+    /// The status says that it completed.
     Completed,
-    /// Its status says that it did not.
+    /// The status says that it did not.
     Failed,
-    /// Its status says that it completed, and an earlier answer to this request that it failed.
+    /// The status says that it completed, and an earlier answer to this request that it failed.
     Refused,
 }
 
-/// What an error answer is.
+/// What an error answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ErrorAnswer {
-    /// The error that the job ended with.
+    /// It is the error of the job.
     OfTheJob,
-    /// None that can be told from one of the source, while the status says that the job failed, and why: the status is
+    /// It may be the source's, but the status says that the job failed, and why: the status is
     /// delivered.
     StatusStands,
-    /// A failure of the source: it is asked again.
+    /// It is a failure of the source: the result is requested again.
     OfTheSource,
 }
 
 impl Profile {
-    /// Tells what an error answer to the request for a result is. `says_so` tells whether its body has something at one of
-    /// `result_failure_at`.
+    /// Returns what an error answer to the request for a result means. `says_so` tells whether its
+    /// body has something at one of `result_failure_at`.
     fn error_answer(&self, status: u16, end: KnownEnd, says_so: impl FnOnce() -> bool) -> ErrorAnswer {
         let may_be = self.result_4xx_is_failure || !self.result_failure_at.is_empty();
         let is_waiting = matches!(status, 401 | 403 | 407 | 408 | 429);
@@ -63,7 +63,8 @@ impl Profile {
 }
 
 impl Source {
-    /// Returns an error answer that is the error of the job; nothing when the status is to be delivered in its place.
+    /// Returns the error answer if it is the error of the job, or `None` if the status is to be
+    /// delivered in its place.
     pub(super) async fn error_of_the_job(
         &self,
         mut response: Response,
@@ -72,7 +73,7 @@ impl Source {
     ) -> Result<Option<Response>, Failure> {
         let (profile, status) = (&self.profile, response.status());
         let mut answer = profile.error_answer(status.as_u16(), end, || false);
-        // Where the status alone says it, the body may be large: some APIs send the request back.
+        // If the status alone says it, the body may be large: some APIs send the request back.
         if answer != ErrorAnswer::OfTheJob && !profile.result_failure_at.is_empty() {
             let limit = self.config.timeout;
             let read = timeout(limit.0, small(response, &failure)).await.map_err(|_| timed_out(limit))?;
@@ -90,7 +91,7 @@ impl Source {
     }
 }
 
-/// Reads an answer that is small. Returns it as it was, without its encoding, and its body.
+/// Reads a small answer. Returns it without its encoding, and its body.
 async fn small(response: Response, failure: &Failure) -> Result<(Response, Bytes), Failure> {
     let (status, mut headers) = (response.status(), response.headers().clone());
     let (mut answer, mut body) = (Decoded::of(response)?, Vec::new());
@@ -109,7 +110,7 @@ async fn small(response: Response, failure: &Failure) -> Result<(Response, Bytes
     Ok((whole.into(), body))
 }
 
-/// Whether a body is JSON with something at one of these pointers.
+/// Returns whether a body is JSON with something at one of these pointers.
 fn has_any(body: &[u8], pointers: &[String]) -> bool {
     let limited = pointers.iter().map(|pointer| (pointer.as_str(), 16));
     let mut scan = Scan::new(&Arc::new(Pointers::new(limited)));

@@ -1,4 +1,4 @@
-//! One request to a source, with the redirects that its answers ask for.
+//! Sends one request to a source, and follows its redirects.
 
 use std::sync::atomic::Ordering;
 
@@ -18,23 +18,23 @@ use crate::util::redact;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json, */*;q=0.1");
 
-/// Redirects that one request follows.
+/// The most redirects that one request follows.
 const MAX_REDIRECTS: usize = 5;
 
-/// An answer and the address that gave it.
+/// An answer, and the address that gave it.
 pub(super) struct Found {
-    /// The answer, which is no redirect.
+    /// The answer. It is no redirect.
     pub(super) response: Response,
-    /// Its address when it was asked without our headers.
+    /// Its address, if it was requested without our headers.
     pub(super) elsewhere: Option<Url>,
 }
 
 impl Source {
-    /// Asks for something that comes from this source alone, and waits for the head of the answer at most `timeout`, and as
-    /// long for each redirect.
+    /// Requests something that comes from this source alone. It waits for the head of the answer
+    /// for at most `timeout`, and as long for each redirect.
     ///
     /// # Errors
-    /// When the address, or one that it redirects to, is of a foreign origin, or no answer comes.
+    /// If the address, or one that it redirects to, is of another origin, or no answer comes.
     pub(super) async fn send(&self, address: &str) -> Result<Response, Failure> {
         if !self.is_own(address) {
             return Err(foreign(address));
@@ -42,16 +42,16 @@ impl Source {
         self.follow(address, false).await.map(|found| found.response)
     }
 
-    /// Asks for a result, which may be anywhere.
+    /// Requests a result, which may be at any origin.
     ///
     /// # Errors
-    /// When the guard refuses the address, or no answer comes.
+    /// If the guard refuses the address, or no answer comes.
     pub(super) async fn find(&self, address: &str) -> Result<Found, Failure> {
         self.follow(address, true).await
     }
 
-    /// From the first address on that is of a foreign origin none gets our headers: what a stranger redirects to is the
-    /// stranger's choice.
+    /// Follows redirects. From the first foreign address on no request carries our headers: a
+    /// stranger chooses where it redirects to.
     async fn follow(&self, address: &str, may_leave: bool) -> Result<Found, Failure> {
         let no_url = |_| Failure::Refused("the address of the request is no URL".to_owned());
         let mut url = Url::parse(address).map_err(no_url)?;
@@ -77,7 +77,7 @@ impl Source {
                 has_left = true;
             }
             asked.push(std::mem::replace(&mut url, next));
-            // In a circle, each further request would be one that no other job can make.
+            // In a circle, each further request would take the place of one for another job.
             if asked.contains(&url) {
                 break;
             }
@@ -92,7 +92,7 @@ impl Source {
         })
     }
 
-    /// One request with our headers.
+    /// Sends one request with our headers.
     async fn ask(&self, address: &str) -> Result<Response, Failure> {
         let mut headers = self.credentials()?;
         for (name, usual) in [(ACCEPT, JSON), (ACCEPT_ENCODING, decode::ACCEPTED)] {
@@ -106,7 +106,7 @@ impl Source {
         timeout(limit.0, asked).await.map_err(|_| silent(limit))?
     }
 
-    /// One request without our headers.
+    /// Sends one request without our headers.
     async fn ask_elsewhere(&self, url: &Url) -> Result<Response, Failure> {
         let limit = self.config.timeout;
         let late = |_| elsewhere(url, &format!("gives no answer within {limit}"));
@@ -114,7 +114,7 @@ impl Source {
     }
 }
 
-/// Where an answer redirects to: a URL, or the words of one that cannot be asked.
+/// Returns the target of a redirect: a URL, or the text of one that cannot be requested.
 fn target(response: &Response, from: &Url) -> Option<Result<Url, String>> {
     let is_redirect = matches!(
         response.status(),

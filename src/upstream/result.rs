@@ -1,4 +1,4 @@
-//! The request for the result of a job that ended.
+//! Requests the result of a finished job.
 
 use bytes::Bytes;
 use reqwest::{
@@ -19,25 +19,27 @@ use crate::util::{
     units::{HumanDuration, Size},
 };
 
-/// A longer media type is none.
+/// A longer media type counts as absent.
 const MAX_TYPE: usize = 256;
 
 impl Source {
-    /// Where the status body of a job that ended says that the result is; nothing when that body is all there is.
+    /// Returns the address of the result as the status body names it; empty if that body is the
+    /// result.
     pub(super) fn result_in(&self, job: JobRef<'_>, found: &Values) -> Option<String> {
         self.profile.result_path.as_ref().filter(|path| path.takes_body())?;
         let address = self.result_address(job, found);
         if let Err(error @ Failure::Refused(_)) = &address {
-            // The body that says where the result is: better than no word at all.
-            tracing::warn!(source = self.name, job_id = %job.id, %error, "the status is delivered as the result");
+            // The body that names the result is better than none.
+            tracing::warn!(source = self.name, job_id = %job.id, %error, "result not requested; delivering the status instead");
         }
         Some(address.ok().flatten().unwrap_or_default())
     }
 
-    /// The address of the result of a job with this status body; `None` when that body is the result.
+    /// Returns the address of the result of a job with this status body, or `None` if that body is
+    /// the result.
     ///
     /// # Errors
-    /// When a variable is missing or nothing can be asked for at the address.
+    /// If a variable is missing, or the address cannot be requested.
     pub fn result_address(&self, job: JobRef<'_>, found: &Values) -> Result<Option<String>, Failure> {
         let Some(path) = &self.profile.result_path else { return Ok(None) };
         match self.filled(path, job, Some(found)) {
@@ -47,8 +49,8 @@ impl Source {
         }
     }
 
-    /// Asks for the result of a job. `said` is where the status body said that it is. The body is read with
-    /// [`JobStream::chunk`]. `end` is how the job ended, as far as that is known.
+    /// Requests the result of a job. `said` is the address that the status body named, and `end` is
+    /// how the job ended, as far as known. [`JobStream::chunk`] reads the body.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -96,13 +98,13 @@ impl Source {
     }
 }
 
-/// The result of a job on its way in.
+/// The result of a job while it arrives.
 pub struct JobStream {
-    /// Its media type, when it is not JSON.
+    /// Its media type, if it is not JSON.
     pub content_type: Option<String>,
-    /// It is a status body.
+    /// Whether it is a status body.
     pub is_status: bool,
-    /// Where it came from, when that is not the source.
+    /// Its address, if it is not at the source.
     elsewhere: Option<Url>,
     body: Decoded,
     silence: HumanDuration,
@@ -111,7 +113,7 @@ pub struct JobStream {
 }
 
 impl JobStream {
-    /// The next bytes of the job, as its source wrote them; `None` at the end.
+    /// Returns the next bytes of the result, unchanged, or `None` at the end.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -133,7 +135,8 @@ impl JobStream {
     }
 }
 
-/// Why a successful answer is not the result; `None` when it may be. A status body tells for itself whether it says the end.
+/// Returns why a successful answer is not the result, or `None` if it may be. A status body says
+/// itself whether the job finished.
 fn misses(status: StatusCode, headers: &HeaderMap, is_status: bool) -> Option<String> {
     match status.as_u16() {
         202 if is_status => None,
@@ -147,7 +150,7 @@ fn misses(status: StatusCode, headers: &HeaderMap, is_status: bool) -> Option<St
     }
 }
 
-/// Whether a `Content-Range` (RFC 9110, section 14.4) leaves something out.
+/// Returns whether a `Content-Range` (RFC 9110, section 14.4) leaves something out.
 fn is_part(range: &str) -> bool {
     let whole = || {
         let (span, length) = range.trim().strip_prefix("bytes")?.trim().split_once('/')?;
@@ -158,7 +161,7 @@ fn is_part(range: &str) -> bool {
     whole() == Some(false)
 }
 
-/// The media type of a body that is not JSON.
+/// Returns the media type of a body that is not JSON.
 fn foreign_type(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

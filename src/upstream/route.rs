@@ -1,4 +1,4 @@
-//! What a request means for the jobs of its source: read from its method and path alone.
+//! What a request through the proxy means for the jobs of its source, by its method and path alone.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::{
     upstream::{Profile, Template},
 };
 
-/// Variables of a path.
+/// The variables of a path.
 pub type Vars = BTreeMap<String, String>;
 
 /// The job that a path names.
@@ -21,24 +21,24 @@ pub struct RoutedJob {
     pub vars: Vars,
 }
 
-/// What a request is.
+/// What a request through the proxy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyRoute {
-    /// It asks for a light status.
+    /// A request for a light status.
     Status(RoutedJob),
-    /// It asks for a result.
+    /// A request for a result.
     Result(RoutedJob),
-    /// It creates a job.
+    /// A request that creates a job.
     Create(Vars),
-    /// It runs a job again.
+    /// A request that runs a job again.
     Retry(RoutedJob),
-    /// It does something else to a job: cancels it, say.
+    /// A request that changes a job in another way, for example cancels it.
     Touch(JobId),
-    /// Anything else.
+    /// Any other request.
     Other,
 }
 
-/// The paths of a source, as requests are compared with them.
+/// The paths of a source that requests are compared with.
 pub struct ProxyRoutes {
     status: Vec<Template>,
     result: Option<Template>,
@@ -48,7 +48,7 @@ pub struct ProxyRoutes {
 }
 
 impl ProxyRoutes {
-    /// The paths of a profile.
+    /// Returns the paths of a profile.
     #[must_use]
     pub fn of(profile: &Profile) -> Self {
         let light = [Some(&profile.status_path), profile.fallback_status_path.as_ref()];
@@ -66,7 +66,7 @@ impl ProxyRoutes {
         }
     }
 
-    /// What a request is. `path` and `query` are as they were sent, still encoded.
+    /// Returns what a request is. `path` and `query` are as they were sent, still encoded.
     #[must_use]
     pub fn route(&self, method: &Method, path: &str, query: Option<&str>) -> ProxyRoute {
         if *method == Method::GET {
@@ -95,7 +95,8 @@ impl ProxyRoutes {
         touched.map_or(ProxyRoute::Other, |job| ProxyRoute::Touch(job.id))
     }
 
-    /// Of the variables of a path those that a watch has to bring: the ones that its source takes and does not have.
+    /// Returns the variables of a path that a watch must bring: those that the source takes and
+    /// does not have.
     #[must_use]
     pub fn needed(&self, vars: &Vars, profile: &Profile) -> Vars {
         let is_needed = |(name, value): &(&String, &String)| {
@@ -111,7 +112,7 @@ fn job(template: &Template, path: &str) -> Option<RoutedJob> {
     Some(RoutedJob { id, vars })
 }
 
-/// A template whose query is in order: clients write theirs in any.
+/// Returns a template whose query is sorted, since clients write theirs in any order.
 fn sorted(template: &Template) -> Option<Template> {
     let text = template.to_string();
     match text.split_once('?') {
@@ -127,7 +128,7 @@ fn with_query(path: &str, query: Option<&str>) -> String {
     format!("{path}?{}", pairs.join("&"))
 }
 
-/// Whether a method leaves everything as it is (RFC 9110, section 9.2.1).
+/// Returns whether a method changes nothing (RFC 9110, section 9.2.1).
 #[must_use]
 pub fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)

@@ -1,4 +1,4 @@
-//! A status body on its way in: read as far as it says something, never held.
+//! Reads a status body as it arrives, as far as it says something, in bounded memory.
 
 use std::time::Duration;
 
@@ -14,33 +14,34 @@ use crate::{
     },
 };
 
-/// A body is read to its end within so much, so that its connection serves again. After each further part of this size it is
-/// seen whether more is needed, and each part has the time of a request to arrive.
+/// A shorter body is read to its end, so that its connection can be reused. After each further part
+/// of this size the reader checks whether it needs more, and each part may take as long as a
+/// request.
 const PART: u64 = 1 << 20;
 
-/// The beginning of a body that is kept.
+/// The most bytes of the beginning of a body that are kept.
 const MAX_HEAD: usize = 256 << 10;
 
-/// What was read of a status body.
+/// The part of a status body that was read.
 #[derive(Debug)]
 pub struct StatusBody {
-    /// What was found in it.
+    /// The values that were found in it.
     pub values: Values,
     /// Its beginning, or all of it.
     pub head: Bytes,
-    /// Bytes read.
+    /// The bytes that were read.
     pub read: u64,
     /// It was read to its end, and `head` is all of it.
     pub is_whole: bool,
-    /// It is no JSON.
+    /// Why it is no JSON.
     pub error: Option<NotJson>,
 }
 
 impl StatusBody {
-    /// What it says.
+    /// Returns what it says.
     ///
     /// # Errors
-    /// In words, when it is no JSON, or has no status where one is required.
+    /// If it is no JSON, or has no status although one is required.
     pub fn answer(&self, profile: &Profile) -> Result<StatusAnswer, String> {
         match &self.error {
             Some(error) => Err(format!("the answer is no JSON: {error}")),
@@ -58,7 +59,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Takes in what came. Whether more is needed.
+    /// Reads a part. Returns whether more is needed.
     fn push(&mut self, mut bytes: &[u8]) -> Result<bool, NotJson> {
         let room = MAX_HEAD - self.head.len();
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);

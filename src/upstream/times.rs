@@ -1,5 +1,5 @@
-//! Times in the answers of a source. They are hints: each is read in any of the usual forms, and counts as absent where
-//! it cannot be true.
+//! The times in the answers of a source. They are hints: they are read in every usual form, and
+//! count as absent if they cannot be true.
 
 use http::HeaderMap;
 
@@ -11,34 +11,35 @@ use crate::{
 /// The start of 2000. No job is older: an earlier time is the zero of some language or counter.
 const EARLIEST: Time = Time(946_684_800_000);
 
-/// The start of 2200. A later time stands for "never" in some databases.
+/// The start of 2200. A later time means "never" in some databases.
 const LATEST: Time = Time(7_258_118_400_000);
 
 /// How far ahead of the source's clock a time may lie, in milliseconds: a day.
 const MAX_AHEAD: i64 = 86_400_000;
 
-/// A difference of the clocks up to this is taken for the way of the answer and the whole seconds of `Date`, in
-/// milliseconds.
+/// The largest difference of the clocks that is put down to the network and to the whole seconds of
+/// `Date`, in milliseconds.
 const TOLERANCE: i64 = 5_000;
 
-/// More characters of an unreadable time do not tell runs apart.
+/// The most characters of an unreadable time that tell runs apart.
 const MAX_WORD: usize = 256;
 
-/// A value of a JSON text that may be a time.
+/// A JSON value that may be a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scalar<'a> {
     /// The content of a string.
     Text(&'a str),
-    /// The digits of a number, as they stand in the JSON text.
+    /// The digits of a number, as the JSON text has them.
     Number(&'a str),
 }
 
-/// A source's clock beside ours, as one answer shows it.
+/// The clock of a source beside ours, as one answer shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceClock {
     /// The arrival of the answer by our clock.
     now: Time,
-    /// How far the source's clock is ahead of ours, in milliseconds; 0 while they agree or the answer has no `Date`.
+    /// How far the source's clock is ahead of ours, in milliseconds. 0 if they agree or the answer
+    /// has no `Date`.
     ahead: i64,
     /// The answer has a `Date`.
     is_known: bool,
@@ -53,7 +54,8 @@ impl SourceClock {
         Self { now, ahead: if ahead.abs() > TOLERANCE { ahead } else { 0 }, is_known: theirs.is_some() }
     }
 
-    /// Whether a time of the source can be true: it is neither before 2000 nor more than a day ahead.
+    /// Returns whether a time of the source can be true: it is neither before 2000 nor more than a
+    /// day ahead.
     #[must_use]
     pub fn believes(self, theirs: Time) -> bool {
         theirs >= EARLIEST && self.ours(theirs).0 <= self.now.0.saturating_add(MAX_AHEAD)
@@ -106,10 +108,11 @@ fn since_epoch(number: f64) -> Option<Time> {
     Some(Time(millis.round() as i64))
 }
 
-/// Returns the form of a time that tells one run of a job from another, or `None` when the value stands for no time.
+/// Returns the form of a time that tells one run of a job from another, or `None` if the value is
+/// no time.
 ///
-/// Event ids are made of it, so the form never changes: milliseconds for ISO 8601 and for numbers of seconds or
-/// milliseconds, anything else as it came. It does not depend on the present.
+/// Event ids are made of it, so the form never changes: milliseconds for ISO 8601 and for numbers
+/// of seconds or milliseconds, any other text unchanged. It does not depend on the present.
 #[must_use]
 pub fn run_mark(value: Scalar<'_>) -> Option<String> {
     let known = read(value);

@@ -1,4 +1,4 @@
-//! What is counted of the sources.
+//! The metrics of sources.
 
 use std::sync::Arc;
 
@@ -11,32 +11,32 @@ use crate::{
     upstream::Failure,
 };
 
-/// Up to a minute in steps that tell a good poller from a fixed two seconds.
+/// Steps of up to a minute, which tell a good poller from a fixed two seconds.
 const DETECTION_STEPS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 
 /// Metrics by source.
 pub struct SourceMetrics {
-    /// Watches being followed, by source and phase.
+    /// Open watches, by source and phase.
     pub open_watches: IntGaugeVec,
-    /// 1 for the state that a source is in, 0 for the others.
+    /// 1 for the current state of a source, 0 for the others.
     pub state: IntGaugeVec,
     /// The requests a second that the budget of a source allows now.
     pub request_budget: GaugeVec,
     /// Requests sent, by source.
     pub requests: IntCounterVec,
-    /// Status requests by source and result.
+    /// Polls by source and result.
     pub polls: IntCounterVec,
-    /// Requests for full jobs by source and result.
+    /// Fetches by source and result.
     pub fetches: IntCounterVec,
-    /// Requests through the proxy, by source and whether they were answered from what is known.
+    /// Requests through the proxy, by source and answer.
     pub proxied: IntCounterVec,
-    /// Events made, by source and outcome, progress among them.
+    /// Events made, by source and outcome, with progress among the outcomes.
     pub events: IntCounterVec,
-    /// Events that went to no sink, by source.
+    /// Events that no sink took, by source.
     pub unrouted: IntCounterVec,
-    /// From the end of a job, as its source says, to our noticing it.
+    /// The time from the end of a job, as its source says, to the poll that noticed it.
     pub detection_delay: Histogram,
-    /// Panics in one job's work.
+    /// Panics in the task of one job.
     pub panics: IntCounter,
     /// Spans for the collector.
     pub spans: Arc<Spans>,
@@ -50,7 +50,7 @@ impl SourceMetrics {
         let outcomes = EventType::ALL.map(EventType::word);
         let detection_delay = HistogramOpts::new(
             "tidings_detection_delay_seconds",
-            "From the end of a job, as its source says, to our noticing it.",
+            "Time from the end of a job, as its source says, to the poll that noticed it.",
         );
         let detection_delay = Histogram::with_opts(detection_delay.buckets(DETECTION_STEPS.to_vec()));
         Self {
@@ -59,7 +59,7 @@ impl SourceMetrics {
             spans: Arc::clone(spans),
             open_watches: catalogue.gauges(
                 "tidings_open_watches",
-                "Watches being followed.",
+                "Open watches.",
                 &by("phase", &["watching", "fetching"]),
             ),
             state: catalogue.gauges(
@@ -69,33 +69,33 @@ impl SourceMetrics {
             ),
             request_budget: catalogue.float_gauges(
                 "tidings_request_budget",
-                "Requests a second that the budget allows now; less than configured after the source asked for less.",
+                "Requests a second that the budget allows now. Less than configured after the source asked for less.",
                 &[Label::SOURCE],
             ),
             requests: catalogue.counters(
                 "tidings_requests_total",
-                "Requests sent to the source: looks, full jobs, and what the proxy passed on.",
+                "Requests sent to the source: polls, fetches, and forwarded requests of the proxy.",
                 &[Label::SOURCE],
             ),
             polls: catalogue.counters(
                 "tidings_polls_total",
-                "Status requests.",
+                "Polls: status requests.",
                 &by("result", &failing(&["pending", "ended"])),
             ),
             fetches: catalogue.counters(
                 "tidings_fetches_total",
-                "Requests for full jobs.",
+                "Fetches: requests for results.",
                 &by("result", &failing(&["stored", "running", "disk_error"])),
             ),
             proxied: catalogue.counters(
                 "tidings_proxy_requests_total",
-                "Requests through the proxy: known without asking the source, or forwarded.",
+                "Requests through the proxy: answered from what is known, or forwarded.",
                 &by("answer", &["known", "forwarded"]),
             ),
             events: catalogue.counters("tidings_events_total", "Events made.", &by("outcome", &outcomes)),
             unrouted: catalogue.counters(
                 "tidings_unrouted_events_total",
-                "Events that went to no sink: none took them when they were made.",
+                "Events that no sink took when they were made.",
                 &[Label::SOURCE],
             ),
         }

@@ -450,7 +450,7 @@ async fn jobs_that_end_while_the_configuration_names_no_sink_are_delivered_once_
     home.configure("[sinks]\n");
     run(home.path(), &process, &["reload"]).await;
     let jobs = ended_many(&process, &home.mock, "job", 7).await;
-    let warnings = process.log().lines().filter(|line| line.contains("no sink takes an event")).count();
+    let warnings = process.log().lines().filter(|line| line.contains("event without a sink")).count();
     assert_eq!(warnings, 1, "not one an event: {}", process.log());
     assert!(process.log().contains("no api_key or api_key_file is configured"), "{}", process.log());
     assert_eq!(metric(&process.url, r#"tidings_unrouted_events_total{source="retab"}"#).await, "7");

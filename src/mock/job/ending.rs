@@ -5,15 +5,15 @@ use std::{fmt, str::FromStr};
 /// How a run of a job ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
-    /// With a response.
+    /// It ends with a response.
     Completed,
-    /// With an error.
+    /// It ends with an error.
     Failed,
-    /// As if somebody had cancelled it.
+    /// It ends as if somebody had cancelled it.
     Cancelled,
-    /// Its data is gone by the time it ends.
+    /// Its data is gone when it ends.
     Expired,
-    /// Never: it stays in progress.
+    /// It never ends and stays in progress.
     Stuck,
 }
 
@@ -21,7 +21,7 @@ impl Ending {
     /// Every ending.
     pub const ALL: [Self; 5] = [Self::Completed, Self::Failed, Self::Cancelled, Self::Expired, Self::Stuck];
 
-    /// The word for it; of all but `stuck` also the status the API shows.
+    /// Returns its word. For all but `stuck` it is also the status that the API shows.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,20 +49,20 @@ impl FromStr for Ending {
 pub struct Endings(Vec<(Ending, f64)>);
 
 impl Endings {
-    /// The same ending for every job.
+    /// Returns the same ending for every job.
     #[must_use]
     pub fn always(ending: Ending) -> Self {
         Self(vec![(ending, 1.0)])
     }
 
-    /// Completes, but for this share (0 to 1) which fails.
+    /// Returns endings that complete, but fail with this share (0 to 1).
     #[must_use]
     pub fn failing(share: f64) -> Self {
         let share = share.clamp(0.0, 1.0);
         Self(vec![(Ending::Completed, 1.0 - share), (Ending::Failed, share)])
     }
 
-    /// The ending at `point`, a place between 0 and 1 on the line of all weights.
+    /// Returns the ending at `point`, a place between 0 and 1 on the line of all weights.
     pub(super) fn at(&self, point: f64) -> Ending {
         let total: f64 = self.0.iter().map(|(_, weight)| weight).sum();
         let mut left = point * total;

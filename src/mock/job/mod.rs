@@ -17,7 +17,7 @@ use crate::util::units::Time;
 /// The `error.code` of every job that fails here.
 pub const FAILURE_CODE: &str = "MODEL_TIMEOUT";
 
-/// What the mock does with a job whose plan says nothing.
+/// The defaults of the mock for what a plan leaves open.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Defaults<'a> {
     pub duration: Duration,
@@ -27,7 +27,7 @@ pub(super) struct Defaults<'a> {
     pub seed: u64,
 }
 
-/// One stay in the queue and what came of it.
+/// One run of a job.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     start: Time,
@@ -36,7 +36,8 @@ struct Run {
 }
 
 impl Run {
-    /// Draws what the plan leaves open: a function of seed, id and number, whatever the order of requests.
+    /// Draws what the plan leaves open: a function of seed, id and number, whatever the order of
+    /// requests.
     fn draw(plan: &JobPlan, id: &str, number: u32, start: Time, defaults: Defaults<'_>) -> Self {
         let mut rng = dice(defaults.seed, id, number);
         let (stretch, point) = (rng.random::<f64>(), rng.random::<f64>());
@@ -45,7 +46,7 @@ impl Run {
         let ending = match (number, plan.ending, plan.retry_ending) {
             (0, Some(ending), _) | (1.., _, Some(ending)) => ending,
             (0, None, _) => defaults.endings.at(point),
-            // A retry exists to make things well.
+            // A retry completes unless the plan says otherwise.
             (1.., _, None) => Ending::Completed,
         };
         Self { start, lasts, ending }
@@ -56,7 +57,7 @@ impl Run {
     }
 }
 
-/// Randomness that belongs to one name.
+/// Returns the random generator of one name.
 pub(super) fn dice(seed: u64, name: &str, number: u32) -> StdRng {
     let mut hash = Sha256::new();
     hash.update(seed.to_be_bytes());
@@ -79,7 +80,7 @@ pub(super) struct Life {
     last_failure: Option<&'static str>,
 }
 
-/// What a job looks like at one instant.
+/// A job at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Moment<'a> {
     pub status: &'a str,
@@ -108,12 +109,13 @@ impl Life {
         }
     }
 
-    /// When it was created.
+    /// Returns when it was created.
     pub const fn created(&self) -> Time {
         self.created
     }
 
-    /// What the answer to its creation or retry shows: even a run that takes no time starts at the beginning.
+    /// Returns the job as the answer to its creation or retry shows it: even a run that takes no
+    /// time starts at the beginning.
     pub fn fresh(&self) -> Moment<'_> {
         Moment {
             status: if self.number == 0 { "validating" } else { "queued" },
@@ -128,9 +130,10 @@ impl Life {
         }
     }
 
-    /// What it is at this instant.
+    /// Returns the job at an instant.
     pub fn at(&self, now: Time) -> Moment<'_> {
-        // A worker takes it after 15 % of its time; only the first run is validated, for the first 5 %.
+        // A worker takes it after 15 % of its time. Only the first run is validated, for the first
+        // 5 %.
         let (validated, begun, end) = (self.run.at(5), self.run.at(15), self.run.at(100));
         let ran_out = self.run.ending != Ending::Stuck && now >= end;
         let over = self.cancelled.or_else(|| ran_out.then_some(end));
@@ -142,7 +145,7 @@ impl Life {
             if ending == Ending::Expired {
                 expires_at = end;
             }
-            // What ended long ago is cleaned up.
+            // A job that ended long ago is cleaned up.
             if now >= expires_at { Ending::Expired.as_str() } else { ending.as_str() }
         } else if self.number == 0 && now < validated {
             "validating"
@@ -164,7 +167,7 @@ impl Life {
         }
     }
 
-    /// Cancels it; `false` when it is over.
+    /// Cancels the job. Returns `false` if it has ended.
     pub fn cancel(&mut self, now: Time) -> bool {
         let open = !self.at(now).terminal;
         if open {
@@ -173,7 +176,7 @@ impl Life {
         open
     }
 
-    /// Puts it back into the queue; `false` unless it failed, expired or was cancelled.
+    /// Queues the job again. Returns `false` unless it failed, expired or was cancelled.
     pub fn retry(&mut self, plan: &JobPlan, id: &str, now: Time, defaults: Defaults<'_>) -> bool {
         let moment = self.at(now);
         let (taken, last_attempt, last_failure) =

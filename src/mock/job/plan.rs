@@ -7,75 +7,74 @@ use serde_json::value::RawValue;
 use super::Ending;
 use crate::util::units::{HumanDuration, Size};
 
-/// What a test or the demo wants of a job. What is left `None` is asked of the metadata (`mock_…`
-/// keys) and then of the mock's defaults.
+/// The plan of a job, made by a test or the demo. A field that is `None` comes from the metadata
+/// (`mock_…` keys), else from the mock's defaults.
 #[derive(Clone, Debug, Default)]
 pub struct JobPlan {
-    /// Its id; generated when absent. An id that exists already is replaced.
+    /// Its id. `None`: a generated one. It replaces a job with the same id.
     pub id: Option<String>,
-    /// The endpoint it claims to run.
+    /// The endpoint that it seems to run.
     pub endpoint: Option<String>,
-    /// The request it echoes with `include_request`.
+    /// The request that it echoes with `include_request`.
     pub request: Option<Box<RawValue>>,
-    /// Its metadata, echoed as given.
+    /// Its metadata, echoed unchanged.
     pub metadata: Option<BTreeMap<String, String>>,
     /// How long a run takes.
     pub duration: Option<Duration>,
     /// How the first run ends.
     pub ending: Option<Ending>,
-    /// How runs after a retry end; they complete by default.
+    /// How runs after a retry end. They complete by default.
     pub retry_ending: Option<Ending>,
-    /// The size of `response.body` when it completes.
+    /// The size of `response.body` if it completes.
     pub size: Option<Size>,
-    /// A status word shown in place of `in_progress`.
+    /// The status word in place of `in_progress`.
     pub word: Option<String>,
     /// How long ago it was created.
     pub age: Duration,
 }
 
 impl JobPlan {
-    /// A plan that leaves everything to the mock.
+    /// Returns a plan that leaves everything to the mock.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Names the job.
+    /// Sets the id.
     #[must_use]
     pub fn id(self, id: impl Into<String>) -> Self {
         Self { id: Some(id.into()), ..self }
     }
 
-    /// Ends after `duration`.
+    /// Sets how long a run takes.
     #[must_use]
     pub fn lasting(self, duration: Duration) -> Self {
         Self { duration: Some(duration), ..self }
     }
 
-    /// Ends like this.
+    /// Sets how the first run ends.
     #[must_use]
     pub fn ending(self, ending: Ending) -> Self {
         Self { ending: Some(ending), ..self }
     }
 
-    /// Answers with a `response.body` of this size.
+    /// Sets the size of `response.body`.
     #[must_use]
     pub fn size(self, size: Size) -> Self {
         Self { size: Some(size), ..self }
     }
 
-    /// Carries one more pair of metadata.
+    /// Adds a pair of metadata.
     #[must_use]
     pub fn with_metadata(mut self, key: &str, value: &str) -> Self {
         self.metadata.get_or_insert_default().insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// Fills what is still open from the `mock_…` keys of the metadata.
+    /// Reads open fields from the `mock_…` keys of the metadata.
     ///
     /// # Errors
-    ///
-    /// Names the key whose value cannot be read.
+    /// The key whose value cannot be read.
     pub fn heed_metadata(&mut self) -> Result<(), String> {
         let Some(metadata) = &self.metadata else { return Ok(()) };
         let duration = wish::<HumanDuration>(metadata, "mock_duration")?;

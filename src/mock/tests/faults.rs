@@ -1,4 +1,4 @@
-//! What goes wrong on purpose.
+//! The faults of the mock.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ async fn a_closed_service_hangs_up_on_old_and_new_connections() {
     bench.mock.set(|faults| faults.down = Down::Close);
     kept.write_all(request.as_bytes()).await.unwrap();
     let mut rest = Vec::new();
-    // Closed in either way, and not a byte of an answer.
+    // Both ways of closing leave not a byte of an answer.
     let _ = kept.read_to_end(&mut rest).await;
     assert!(!String::from_utf8_lossy(&rest).contains("HTTP/1.1"));
     bench.get(&status).await.unwrap_err();
@@ -135,7 +135,7 @@ async fn raw_answers_are_passed_byte_for_byte() {
     assert_eq!(bench.code("/v1/jobs/odd/status").await, 418);
 }
 
-/// How much of a body came, and whether it came to its end.
+/// Returns the length of the body that arrived, and whether it was whole.
 async fn take(bench: &Bench, path: &str) -> (usize, bool) {
     let mut answer = bench.get(path).await.unwrap();
     let mut got = 0;

@@ -57,7 +57,7 @@ impl Bench {
     }
 }
 
-/// Waits for something that is bound to happen soon.
+/// Waits for something that happens soon.
 async fn until(what: &str, mut happened: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !happened().await {

@@ -8,27 +8,27 @@ use sha2::{Digest, Sha256};
 
 use super::{JobId, Outcome, Run};
 
-/// What happens to a job before its end.
+/// The progress of a job before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
-    /// A run was found at work for the first time.
+    /// A run is being worked on for the first time.
     Started,
     /// The status changed to another word that is not terminal.
     Updated,
 }
 
-/// What an event says of its job.
+/// The type of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum EventType {
-    /// A run ended: `job.completed` … `job.lost`.
+    /// The end of a run: `job.completed` … `job.lost`.
     Ended(Outcome),
-    /// It came on: `job.started`, `job.updated`. Made only for a sink that asks for it.
+    /// Progress: `job.started`, `job.updated`. Made only for a sink that asks for it.
     Progress(Progress),
 }
 
-/// A word or a type that no event has.
+/// A text that names no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no event `{0}`")]
 pub struct NoSuchEvent(String);
@@ -51,7 +51,7 @@ impl EventType {
     /// `job.updated`
     pub const UPDATED: Self = Self::Progress(Progress::Updated);
 
-    /// The type as every surface writes it.
+    /// Returns the type as every surface writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl EventType {
         }
     }
 
-    /// The type without `job.`: an outcome, `started` or `updated`.
+    /// Returns the type without `job.`: an outcome, `started` or `updated`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl EventType {
         }
     }
 
-    /// The outcome of an end; a job that comes on has none yet.
+    /// Returns the outcome of an end, or `None` for progress.
     #[must_use]
     pub const fn outcome(self) -> Option<Outcome> {
         match self {
@@ -109,15 +109,16 @@ impl TryFrom<String> for EventType {
     }
 }
 
-/// The word alone, which is what records have held from the start.
+/// Writes the word alone, as all records hold it.
 impl From<EventType> for String {
     fn from(event: EventType) -> Self {
         event.word().to_owned()
     }
 }
 
-/// The id of the event that a job's run ended: a function of source, job, outcome and run, so that doing
-/// the step twice names the same event. Letters and digits only: Standard Webhooks forbids a dot.
+/// Returns the id of the event of an end: a function of source, job, outcome and run, so that doing
+/// the step twice names the same event. It has letters and digits only, since Standard Webhooks
+/// forbids a dot.
 #[must_use]
 pub fn event_id(source: &str, job_id: &JobId, outcome: Outcome, run: &Run) -> String {
     digest_id(&[
@@ -131,8 +132,8 @@ pub fn event_id(source: &str, job_id: &JobId, outcome: Outcome, run: &Run) -> St
     ])
 }
 
-/// The id of the event that a job came on: a function of source, job, type, the watch's number and which of
-/// the watch's progress events it is, from 1.
+/// Returns the id of a progress event: a function of source, job, type, the watch's number and the
+/// number of the watch's progress event, from 1.
 #[must_use]
 pub fn progress_id(source: &str, job_id: &JobId, progress: Progress, watch: u64, nth: u64) -> String {
     let word = EventType::Progress(progress).word();

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The longest job id in bytes.
+/// The longest job id, in bytes.
 pub const MAX_JOB_ID: usize = 256;
 
-/// A job's id as its source gave it: 1 to 256 bytes, no control characters, nothing else assumed.
+/// A job's id as its source gave it: 1 to 256 bytes and no control characters. Nothing else is
+/// assumed.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, ToSchema,
 )]
@@ -21,22 +22,22 @@ pub struct JobId(String);
 /// Why a text cannot be a job id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadJobId {
-    /// Nothing there.
+    /// It is empty.
     #[error("a job id cannot be empty")]
     Empty,
-    /// Over [`MAX_JOB_ID`] bytes.
+    /// It has more than [`MAX_JOB_ID`] bytes.
     #[error("a job id has at most {MAX_JOB_ID} bytes; this one has {0}")]
     TooLong(usize),
-    /// A control character.
+    /// It holds a control character.
     #[error("a job id cannot hold control characters")]
     Control,
-    /// `.` or `..`, which every URL parser resolves away, so no request could name the job.
+    /// It is `.` or `..`, which every URL parser resolves away, so no request could name the job.
     #[error("`{0}` cannot be written as a segment of a URL, so it cannot be a job id")]
     DotSegment(String),
 }
 
 impl JobId {
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

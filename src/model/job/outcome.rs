@@ -1,4 +1,4 @@
-//! What a terminal status means.
+//! The outcome of a job.
 
 use std::fmt;
 
@@ -16,11 +16,11 @@ pub enum Outcome {
     Completed,
     /// The job ended with an error.
     Failed,
-    /// Somebody stopped it.
+    /// Somebody stopped the job.
     Cancelled,
-    /// The source dropped it.
+    /// The source dropped the job.
     Expired,
-    /// Ours: it could not be followed to its end.
+    /// The daemon gave the job up.
     Lost,
 }
 
@@ -28,7 +28,7 @@ impl Outcome {
     /// Every outcome, in the order of the documentation.
     pub const ALL: [Self; 5] = [Self::Completed, Self::Failed, Self::Cancelled, Self::Expired, Self::Lost];
 
-    /// The word used on every surface.
+    /// Returns the word that every surface uses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Where a watch stands.
+/// The phase of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -22,7 +22,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The word used on every surface.
+    /// Returns the word that every surface uses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,7 +34,7 @@ impl Phase {
         }
     }
 
-    /// Nothing is left to do.
+    /// Returns whether nothing is left to do.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Dead)

@@ -2,11 +2,12 @@
 
 use std::sync::LazyLock;
 
-/// How many bins there are. The first holds every age below [`FIRST`], the last every age above its lower edge.
+/// The number of bins. The first holds every age below [`FIRST`], the last every age above its
+/// lower edge.
 pub const BINS: usize = 744;
-/// The upper edge of the first bin in seconds.
+/// The upper edge of the first bin, in seconds.
 pub const FIRST: f64 = 0.25;
-/// How much wider each bin is than the one before.
+/// The factor by which each bin is wider than the one before.
 pub const RATIO: f64 = 1.02;
 
 static EDGES: LazyLock<Vec<f64>> = LazyLock::new(|| {
@@ -14,13 +15,15 @@ static EDGES: LazyLock<Vec<f64>> = LazyLock::new(|| {
     std::iter::once(0.0).chain(above).take(BINS + 1).collect()
 });
 
-/// The edges of all bins in seconds, ascending: bin `i` lies between edge `i` and edge `i + 1`.
+/// Returns the edges of all bins in seconds, ascending: bin `i` lies between edge `i` and edge `i +
+/// 1`.
 #[must_use]
 pub fn edges() -> &'static [f64] {
     &EDGES
 }
 
-/// The bin of an age in seconds. What is no age (negative, not a number) counts as zero.
+/// Returns the bin of an age in seconds. A negative age, or one that is not a number, counts as
+/// zero.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
@@ -35,13 +38,14 @@ pub fn bin(age: f64) -> usize {
     (steps as usize).saturating_add(1).min(BINS - 1)
 }
 
-/// An age that can be computed with: finite, not negative, at most a thousand years of seconds.
+/// Returns an age that can be computed with: finite, not negative, at most a thousand years of
+/// seconds.
 #[must_use]
 pub fn age(seconds: f64) -> f64 {
     within(seconds, 0.0, 3.2e10)
 }
 
-/// `f64::clamp`, but what is not a number becomes `low`.
+/// Clamps like `f64::clamp`, but turns what is not a number into `low`.
 #[must_use]
 pub fn within(value: f64, low: f64, high: f64) -> f64 {
     if value.is_nan() { low } else { value.clamp(low, high) }

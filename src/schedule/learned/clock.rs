@@ -1,4 +1,4 @@
-//! One clock of one kind of job: what was seen on it and the curve learned from that.
+//! One clock of one kind of job: its observations, and the curve learned from them.
 
 use std::sync::Arc;
 
@@ -9,20 +9,20 @@ use super::{
     hazard::{hazard, prior},
 };
 
-/// How long the two memories are, as half-lives in finishes.
+/// The length of the two memories, as half-lives in finishes.
 const HALF_LIVES: [f64; 2] = [1000.0, 50.0];
-/// How many jobs the general prior counts for.
+/// The number of jobs that the general prior counts for.
 const PRIOR_JOBS: f64 = 0.3;
-/// How many jobs what lasts counts for with the recent counts.
+/// The number of jobs that the lasting counts stand for beside the recent ones.
 const LASTING_JOBS: f64 = 2.0;
-/// After so many finishes a new clock believes its own counts as much as its parent's curve.
+/// After this many finishes a new clock trusts its own counts as much as its parent's curve.
 const INHERITED: f64 = 20.0;
-/// A curve is rebuilt no more often than this, in seconds.
+/// The shortest time between two builds of a curve, in seconds.
 const REBUILD_AFTER: f64 = 1.0;
-/// A curve is rebuilt even with nothing new: its parent may have learned.
+/// The time after which a curve is rebuilt without news, in seconds: its parent may have learned.
 const REBUILD_ANYWAY: f64 = 60.0;
 
-/// What was seen on one clock, and its curve.
+/// The observations on one clock, and its curve.
 #[derive(Clone, Debug)]
 pub struct Clock {
     slow: Counts,
@@ -40,14 +40,14 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A job was seen alive at the age `to`, and at the age `from` before that (seconds).
+    /// Records that a job was running at the age `to`, and at the age `from` before that (seconds).
     pub fn record_running(&mut self, from: f64, to: f64) {
         self.slow.record_running(from, to);
         self.fast.record_running(from, to);
         self.changed = true;
     }
 
-    /// A job last seen alive at the age `from` finished at the age `at` (seconds).
+    /// Records that a job last seen running at the age `from` finished at the age `at` (seconds).
     pub fn record_finish(&mut self, from: f64, at: f64) {
         self.slow.record_finish(from, at);
         self.fast.record_finish(from, at);
@@ -55,14 +55,14 @@ impl Clock {
         self.changed = true;
     }
 
-    /// How many finishes it has learned from.
+    /// Returns the number of finishes that it has learned from.
     #[must_use]
     pub fn finishes(&self) -> u64 {
         self.finishes
     }
 
-    /// The curve as of `now` (seconds on any clock that does not go back), rebuilt when it is due. A new clock starts
-    /// from its parent's curve.
+    /// Returns the curve as of `now` (seconds on any clock that does not go back), rebuilt if that
+    /// is due. A new clock starts from its parent's curve.
     pub fn curve(&mut self, now: f64, parent: Option<&Curve>) -> Arc<Curve> {
         if let Some((at, curve)) = &self.built
             && (now - at < REBUILD_AFTER || !self.changed && now - at < REBUILD_ANYWAY)
@@ -75,16 +75,17 @@ impl Clock {
         curve
     }
 
-    /// The curve as it was last built, if it ever was, and when that was.
+    /// Returns the curve as it was last built, and when.
     #[must_use]
     pub fn latest(&self) -> Option<(f64, &Arc<Curve>)> {
         self.built.as_ref().map(|(at, curve)| (*at, curve))
     }
 
-    /// The curve learned so far: the mean of a lasting and of a recent one.
+    /// Builds the curve: the average of a lasting and of a recent one.
     ///
-    /// What was seen recently takes what lasts for its prior. While nothing changes both agree, and the curve is as fine
-    /// as many finishes allow; when something changes, few are enough to say by how much.
+    /// The recent counts take the lasting ones as their prior. While nothing changes both agree,
+    /// and the curve is as fine as many finishes allow. When something changes, a few finishes are
+    /// enough to show by how much.
     #[must_use]
     pub fn build(&self, parent: Option<&Curve>) -> Curve {
         let lasting = hazard(&self.slow, &prior(), PRIOR_JOBS);
@@ -97,13 +98,14 @@ impl Clock {
         Curve::new(edges(), own.zip(parent.points()).map(mix))
     }
 
-    /// The counts that remember long and those that remember shortly.
+    /// Returns the counts with the long memory and those with the short one.
     #[must_use]
     pub fn counts(&self) -> [&Counts; 2] {
         [&self.slow, &self.fast]
     }
 
-    /// A clock from saved counts: for each memory the finishes in and the jobs alive through each bin.
+    /// Restores a clock from saved counts: for each memory the finishes in each bin and the jobs
+    /// running through it.
     #[must_use]
     pub fn restore(finishes: u64, saved: &[[Vec<f64>; 2]; 2]) -> Self {
         let mut clock = Self { finishes, ..Self::default() };
@@ -113,7 +115,7 @@ impl Clock {
         clock
     }
 
-    /// The memory it holds in bytes, its own record included.
+    /// Returns the memory in bytes, with this record.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let curve = self.built.as_ref().map_or(0, |(_, curve)| size_of::<Curve>() + curve.heap_bytes());
@@ -121,14 +123,14 @@ impl Clock {
     }
 }
 
-/// How much of its parent's curve is in that of a clock with so many finishes: all at first, half after
-/// [`INHERITED`], soon nothing.
+/// Returns the share of its parent's curve in that of a clock with so many finishes: all at first,
+/// half after [`INHERITED`], soon nothing.
 #[expect(clippy::cast_precision_loss, reason = "a count")]
 fn inherited(finishes: u64) -> f64 {
     1.0 / (1.0 + (finishes as f64 / INHERITED).powi(2))
 }
 
-/// The survival at each edge, from the cumulative hazard over each bin.
+/// Returns the survival at each edge, from the cumulative hazard over each bin.
 fn survival(hazard: &[f64]) -> Vec<f64> {
     let passed = hazard.iter().scan(0.0, |sum, hazard| {
         *sum += hazard;

@@ -1,35 +1,35 @@
-//! What was seen of one kind of job: how many ended at which age, and how many were alive through it.
+//! Observations of one kind of job: how many ended at each age, and how many ran through it.
 
 use super::bins::{BINS, bin};
 
-/// Counts over age bins in which an observation loses half of its weight every so many finishes.
+/// Counts over age bins. An observation loses half of its weight with every `half_life` finishes.
 ///
-/// The decay is forward: new observations weigh more instead of all old ones weighing less, so taking one in costs
-/// the same whatever has been seen (Cormode et al., "Forward Decay", ICDE 2009).
+/// The decay is forward: new observations weigh more, instead of all old ones weighing less. So
+/// each costs the same, whatever came before (Cormode et al., "Forward Decay", ICDE 2009).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Counts {
-    /// The weight of the finishes in each bin. Bins above the last are empty.
+    /// The weight of the finishes in each bin. Bins beyond the end are empty.
     ends: Vec<f32>,
-    /// By how much the weight of the jobs alive changes at the lower edge of each bin.
+    /// The change of the weight of running jobs at the lower edge of each bin.
     steps: Vec<f32>,
-    /// What the next observation weighs.
+    /// The weight of the next observation.
     weight: f64,
-    /// By how much that grows with each finish.
+    /// The factor by which the weight grows with each finish.
     growth: f64,
 }
 
-/// The weight at which all is scaled back to one: far from where an `f32` loses what matters.
+/// The weight at which everything is scaled back to one, long before an `f32` loses precision.
 const HEAVY: f64 = 1e6;
 
 impl Counts {
-    /// Nothing seen. `half_life` is in finishes.
+    /// Creates empty counts. `half_life` is in finishes.
     #[must_use]
     pub fn new(half_life: f64) -> Self {
         let growth = 2.0_f64.powf(1.0 / half_life.max(1.0));
         Self { ends: Vec::new(), steps: Vec::new(), weight: 1.0, growth }
     }
 
-    /// A job was alive from one age to another (seconds).
+    /// Records that a job ran from one age to another (seconds).
     pub fn record_running(&mut self, from: f64, to: f64) {
         let (from, to) = (bin(from), bin(to));
         if from < to {
@@ -38,7 +38,7 @@ impl Counts {
         }
     }
 
-    /// A job last known alive at `from` finished at the age `at` (seconds).
+    /// Records that a job last known running at `from` finished at the age `at` (seconds).
     pub fn record_finish(&mut self, from: f64, at: f64) {
         self.record_running(from, at);
         add(&mut self.ends, bin(at), self.weight);
@@ -60,23 +60,24 @@ impl Counts {
         1.0 / self.weight
     }
 
-    /// The finishes in each bin, where the next one counts as one.
+    /// Returns the finishes in each bin. The next finish counts as one.
     pub fn ends(&self) -> impl Iterator<Item = f64> {
         let scale = self.scale();
         padded(&self.ends).map(move |value| value * scale)
     }
 
-    /// The jobs that were alive through each bin, on the same scale.
+    /// Returns the jobs that ran through each bin, on the same scale.
     pub fn running_through(&self) -> impl Iterator<Item = f64> {
         let scale = self.scale();
         padded(&self.steps).scan(0.0, move |alive, step| {
             *alive += step;
-            // Sums of rounded weights may end a hair below zero.
+            // Sums of rounded weights may end slightly below zero.
             Some((*alive * scale).max(0.0))
         })
     }
 
-    /// Puts saved counts back: finishes in and jobs alive through each bin, on the scale of [`Counts::ends`].
+    /// Restores saved counts: the finishes in each bin and the jobs running through it, on the
+    /// scale of [`Counts::ends`].
     pub fn restore(&mut self, ends: &[f64], alive: &[f64]) {
         self.weight = 1.0;
         self.ends = ends.iter().map(|value| narrow(*value)).collect();
@@ -84,7 +85,7 @@ impl Counts {
         self.steps = alive.iter().zip(before).map(|(now, before)| narrow(now - before)).collect();
     }
 
-    /// The memory it holds in bytes, its own record not included.
+    /// Returns the memory in bytes, without this record.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         (self.ends.capacity() + self.steps.capacity()) * size_of::<f32>()

@@ -1,20 +1,21 @@
-//! The next look: what the curve says, within what the operator, the source and the deadline say.
+//! Decides the next poll: by the curve, within the bounds of the operator, the source and the
+//! deadline.
 
 use super::{
     bins::{age as sane, within},
     forecast::{Forecast, Progress},
 };
 
-/// What the operator says, all in seconds.
+/// The bounds of the operator, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
-    /// θ: how much delay one look is worth.
+    /// θ: the delay that one poll is worth.
     pub theta: f64,
-    /// No two looks at one job are closer than this.
+    /// The shortest time between two polls of one job.
     pub min_interval: f64,
-    /// No two looks at one job are further apart than this, but for a source that asks for patience.
+    /// The longest time between two polls of one job, unless the source asks for a longer wait.
     pub max_interval: f64,
-    /// A finished job is to be noticed within this time, whatever it costs.
+    /// The longest time until a finished job is noticed, whatever it costs.
     pub max_delay: Option<f64>,
 }
 
@@ -24,58 +25,59 @@ impl Default for Policy {
     }
 }
 
-/// What is known of a job when its next look is decided. Ages are in seconds since its creation.
+/// The facts of a job by which its next poll is decided. Ages are in seconds since its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Situation {
-    /// How far it is known to have come.
+    /// Its known progress.
     pub known: Progress,
     /// Its age now.
     pub now: f64,
-    /// Its age at the last look.
+    /// Its age at the last poll.
     pub polled: Option<f64>,
     /// The age at which it expires or is given up.
     pub deadline: Option<f64>,
-    /// How long the source asked to wait at the last look, in seconds.
+    /// The wait that the source asked for at the last poll, in seconds.
     pub hint: Option<f64>,
-    /// Somebody said that it may be over.
+    /// A caller asked for a poll.
     pub asked: bool,
-    /// In [0, 1), the same for all looks at this job: the jobs below [`EXPLORERS`] are looked at more often.
+    /// In [0, 1), the same for all polls of this job. Jobs below [`EXPLORERS`] are polled more
+    /// often.
     pub luck: f64,
-    /// In [0, 1), the same until the next look.
+    /// In [0, 1), the same until the next poll.
     pub jitter: f64,
 }
 
-/// When to look next, and why then.
+/// The time of the next poll, and its reason.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NextPoll {
-    /// The age of the job at the look, in seconds: now or later, but for a deadline that has passed.
+    /// The age of the job at the poll, in seconds: now or later, unless a deadline has passed.
     pub age: f64,
-    /// What decided.
+    /// The reason.
     pub reason: PollReason,
 }
 
-/// What decided when the next look is.
+/// The reason for the time of the next poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PollReason {
-    /// How long jobs of this kind have taken.
+    /// The time that jobs of this kind have taken.
     Learned,
-    /// The same, while nothing has been learned.
+    /// The same, before anything was learned.
     Prior,
-    /// This job is one of the few that are looked at more often, so that a change is noticed.
+    /// This job is one of the few that are polled more often, so that a change is noticed.
     Exploring,
-    /// The least time between two looks.
+    /// The shortest time between two polls.
     MinInterval,
-    /// The longest time between two looks.
+    /// The longest time between two polls.
     MaxInterval,
-    /// The objective for the delay.
+    /// The longest delay that is allowed.
     MaxDelay,
     /// The job expires or is given up then.
     Deadline,
-    /// The source asked for patience.
+    /// The source asked for a wait.
     Hint,
-    /// Somebody asked for a look.
+    /// A caller asked for a poll.
     Asked,
-    /// The last look failed: it is tried again after a growing pause.
+    /// The last poll failed, so the next one follows after a growing pause.
     Retry,
     /// The strategy `backoff`.
     Backoff,
@@ -84,7 +86,7 @@ pub enum PollReason {
 }
 
 impl PollReason {
-    /// The word for it, as the API says it.
+    /// Returns the reason as the API names it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -104,14 +106,15 @@ impl PollReason {
     }
 }
 
-/// The part of the jobs that explore.
+/// The share of jobs that explore.
 pub const EXPLORERS: f64 = 0.06;
-/// The longest wait a source can ask for, in seconds.
+/// The longest wait that a source can ask for, in seconds.
 pub const LONGEST_HINT: f64 = 120.0;
 
-/// When to look next at a job.
+/// Decides the next poll of a job.
 ///
-/// The looks lie where a result would have been waiting for θ in the mean, give or take a quarter of θ.
+/// A poll lies where a result would have been waiting for θ on average, give or take a quarter of
+/// θ.
 #[must_use]
 pub fn decide(forecast: &Forecast, policy: &Policy, job: &Situation) -> NextPoll {
     let now = sane(job.now);
@@ -148,16 +151,16 @@ pub fn decide(forecast: &Forecast, policy: &Policy, job: &Situation) -> NextPoll
     }
 }
 
-/// The next look of a job that explores, at the latest: when its age and ten seconds has grown by six tenths. So a few
-/// jobs are looked at early whatever was learned, about as often on every scale.
+/// Returns the latest age of the next poll of a job that explores: six tenths beyond its age and
+/// ten seconds. So a few jobs are polled early whatever was learned, about as often on every scale.
 #[must_use]
 pub fn explore(age: f64) -> f64 {
     age + (age + 10.0) * 0.6
 }
 
-/// When to decide again about a look that is far away: at half of the wait, and no sooner than after a second. No
-/// request is made then; but when what was learned meanwhile says to look sooner, it counts at once. A look is never
-/// put off that way: while nobody looks nothing is learned either.
+/// Returns when to reconsider a distant poll: after half of the wait, but not within a second.
+/// Reconsidering sends no request. It can only bring the poll forward, by what was learned
+/// meanwhile: without polls nothing would be learned.
 #[must_use]
 pub fn reconsider_at(now: f64, due: f64) -> f64 {
     (now + ((due - now) / 2.0).max(1.0)).min(due)

@@ -1,15 +1,15 @@
-//! What is to be expected of a job: the curves of its kind as of now.
+//! The forecast of a job: the curves of its kind as of now.
 
 use std::sync::Arc;
 
 use super::curve::Curve;
 
-/// How far a job is known to have come.
+/// The known progress of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
-    /// The age at which it was last known not to have ended, in seconds since its creation.
+    /// The age at which it was last known to be running, in seconds since its creation.
     pub age: f64,
-    /// The age at which it began to run, where the source tells.
+    /// The age at which its run started, if the source tells.
     pub started: Option<f64>,
 }
 
@@ -18,9 +18,10 @@ pub struct Progress {
 pub struct Forecast {
     /// From creation to the end.
     pub total: Arc<Curve>,
-    /// The same in two steps, where that pays.
+    /// The same in two phases, if that costs less.
     pub phases: Option<Phases>,
-    /// Finishes that the kind and its parent have learned from: with none, the curve is the general prior.
+    /// The finishes that the kind and its parent have learned from. With none, the curve is the
+    /// general prior.
     pub finishes: u64,
 }
 
@@ -33,17 +34,19 @@ pub struct Phases {
     pub run: Arc<Curve>,
 }
 
-/// A quarter of the jobs run for a shorter time: a job that just left the queue need not be looked at before.
+/// A quarter of the jobs run for a shorter time. A job that just left the queue need not be polled
+/// before.
 const SOONEST: f64 = 0.75;
-/// Two clocks are used where they cost at most this part of what one costs.
+/// Two clocks are used if they cost at most this share of what one costs.
 const PAYS: f64 = 0.97;
-/// Where so few jobs are left, what they cost no longer counts.
+/// So few jobs left no longer count for the cost.
 const FEW: f64 = 0.01;
-/// Looks at one job after which a cost is believed to be known.
+/// The polls of one job after which its cost counts as known.
 const MAX_POLLS: usize = 80;
 
 impl Forecast {
-    /// The age at which a result would have been waiting for `theta` seconds in the mean. Both in seconds.
+    /// Returns the age at which a result would have been waiting for `theta` seconds on average.
+    /// Both in seconds.
     #[must_use]
     pub fn next(&self, known: Progress, theta: f64) -> f64 {
         match (&self.phases, known.started) {
@@ -53,7 +56,7 @@ impl Forecast {
         }
     }
 
-    /// How long a result has already been waiting at an age, in the mean. Both in seconds.
+    /// Returns the average time for which a result has been waiting at an age. Both in seconds.
     #[must_use]
     pub fn waiting(&self, known: Progress, age: f64) -> f64 {
         match (&self.phases, known.started) {
@@ -73,13 +76,14 @@ impl Phases {
         self.queue.next(age, theta) + self.soonest()
     }
 
-    /// Whether two clocks cost less per job than the one over the whole, all as the curves believe.
+    /// Returns whether two clocks cost less per job than one, as the curves predict.
     #[must_use]
     pub fn pay(&self, total: &Curve, theta: f64) -> bool {
         self.cost(theta) < PAYS * cost_from(total, 0.0, theta)
     }
 
-    /// θ·N + D per job in seconds, as if the time in the queue told nothing about the time to run.
+    /// Returns θ·N + D per job in seconds, as if the time in the queue told nothing about the time
+    /// to run.
     fn cost(&self, theta: f64) -> f64 {
         let (mut cost, mut age) = (0.0, 0.0);
         for _ in 0..MAX_POLLS {
@@ -89,7 +93,7 @@ impl Phases {
             }
             let next = self.next_while_queued(age, theta).max(age + theta.max(0.01));
             cost += theta * alive;
-            // The jobs that started since the last look, in three parts by the time of their start.
+            // The jobs that started since the last poll, in three parts by the time of their start.
             for part in [1.0, 3.0, 5.0].map(|sixth: f64| sixth / 6.0) {
                 let started = alive - (alive - self.queue.survival(next)) * part;
                 let passed = next - self.queue.age_at(started).clamp(age, next);
@@ -103,7 +107,7 @@ impl Phases {
     }
 }
 
-/// θ·N + D for a job that is alive at an age, in seconds, as the curve believes.
+/// Returns θ·N + D in seconds for a job that still runs at an age, as the curve predicts.
 fn cost_from(curve: &Curve, from: f64, theta: f64) -> f64 {
     let (at_first, mut cost, mut age) = (curve.survival(from), 0.0, from);
     for _ in 0..MAX_POLLS {

@@ -1,35 +1,38 @@
-//! From counts to a hazard: how likely a job of some age is to end in the next moment.
+//! Turns counts into a hazard: the probability that a job of some age ends in the next moment.
 
 use super::{
     bins::{BINS, edges},
     counts::Counts,
 };
 
-/// The widest window around a bin, in bins to either side: twice and half its age at a ratio of 1.02.
+/// The widest window around a bin, in bins to either side: twice and half its age at a ratio of
+/// 1.02.
 const WIDEST: usize = 35;
-/// This part of all finishes, too: it keeps the curve of a well known kind smooth.
+/// A window also holds this share of all finishes, which keeps the curve of a well known kind
+/// smooth.
 const SMOOTH: f64 = 0.05;
-/// As many finishes, seen or expected, make a window wide enough.
+/// This many finishes, seen or expected, make a window wide enough.
 const ENOUGH: f64 = 8.0;
 /// The age at which the prior's survival is one half, in seconds.
 pub const PRIOR_MEDIAN: f64 = 10.0;
 
-/// The general prior: a survival of 10 / (t + 10), at home on every scale, as the cumulative hazard over each bin.
+/// Returns the general prior as the cumulative hazard over each bin: a survival of 10 / (t + 10),
+/// which fits every scale.
 #[must_use]
 pub fn prior() -> Vec<f64> {
     edges().windows(2).map(|edge| ((edge[1] + PRIOR_MEDIAN) / (edge[0] + PRIOR_MEDIAN)).ln()).collect()
 }
 
-/// The cumulative hazard over each bin. `prior` is the same as it is believed to be before anything was seen; it counts for
-/// so many `jobs` at every age.
+/// Returns the cumulative hazard over each bin. `prior` is the hazard believed before anything was
+/// seen; it counts for so many `jobs` at every age.
 ///
-/// Around each bin a window widens until it holds enough. In it, as many jobs ended as ended, and as many were to be
-/// expected as the prior says of those alive; the prior is off by the quotient of the two. So the prior gives the
-/// shape where little was seen and the counts where much was.
+/// Around each bin a window widens until it holds enough. The quotient of the finishes seen in it
+/// and those that the prior expects corrects the prior. So the prior gives the shape where little
+/// was seen, and the counts where much was.
 #[must_use]
 pub fn hazard(counts: &Counts, prior: &[f64], jobs: f64) -> Vec<f64> {
     let ends: Vec<f64> = counts.ends().collect();
-    // A job that ends in a bin was alive through half of it.
+    // A job that ends in a bin ran through half of it.
     let alive = counts.running_through().zip(&ends).map(|(alive, ends)| alive + ends / 2.0);
     let seen = Sums::new(ends.iter().copied());
     let expected = Sums::new(alive.zip(prior).map(|(alive, prior)| alive * prior));
@@ -44,7 +47,7 @@ pub fn hazard(counts: &Counts, prior: &[f64], jobs: f64) -> Vec<f64> {
     prior.iter().enumerate().map(|(bin, prior)| prior * off(bin)).collect()
 }
 
-/// The narrowest window around a bin that is wide enough, or the widest.
+/// Returns the narrowest window around a bin that is wide enough, or the widest.
 fn window(bin: usize, wide_enough: impl Fn(usize, usize) -> bool) -> (usize, usize) {
     let around = |width: usize| (bin.saturating_sub(width), (bin + width).min(BINS - 1));
     let (mut least, mut most) = (0, WIDEST);
@@ -58,7 +61,7 @@ fn window(bin: usize, wide_enough: impl Fn(usize, usize) -> bool) -> (usize, usi
     around(least)
 }
 
-/// Sums of neighbouring values in no time.
+/// Prefix sums, so that the sum of any range costs one subtraction.
 struct Sums(Vec<f64>);
 
 impl Sums {
@@ -70,7 +73,7 @@ impl Sums {
         Self(std::iter::once(0.0).chain(sums).collect())
     }
 
-    /// The sum of the values from `low` to `high`, both included.
+    /// Returns the sum of the values from `low` to `high`, both included.
     fn within(&self, low: usize, high: usize) -> f64 {
         self.0[high + 1] - self.0[low]
     }

@@ -1,4 +1,4 @@
-//! One kind of job: its clocks, and how what is seen of a job goes into them.
+//! One kind of job: its clocks, and how observations of a job go into them.
 
 use std::sync::Arc;
 
@@ -9,29 +9,30 @@ use super::{
     forecast::{Forecast, Phases, Progress},
 };
 
-/// How a job ended.
+/// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RunEnd {
     /// By its own doing, well or badly: at this age in seconds, if the source told.
     Finished(Option<f64>),
-    /// Cancelled, expired or lost: how long it would have taken is not known.
+    /// Cancelled, expired or lost: the time that it would have taken is unknown.
     Dropped,
 }
 
-/// What was seen of one kind of job.
+/// The observations of one kind of job.
 #[derive(Clone, Debug, Default)]
 pub struct JobKind {
     total: Clock,
-    /// Queued and running, from the first job on that told when it started.
+    /// Queued and running, once a job has told when it started.
     phases: Option<Box<[Clock; 2]>>,
-    /// Whether the phases pay, and when that was found out.
+    /// Whether two clocks pay, and when that was computed.
     pays: Option<(f64, bool)>,
-    /// When it was last used, in seconds.
+    /// When the kind was last used, in seconds.
     pub(super) used: f64,
 }
 
 impl JobKind {
-    /// A job was seen alive. `before` is what was known, `now` what is known since.
+    /// Records that a job is still running. `before` is its progress before, `now` its progress
+    /// since.
     pub fn record_running(&mut self, before: Progress, now: Progress) {
         let (from, to) = (sane(before.age), sane(now.age));
         self.total.record_running(from, to);
@@ -55,8 +56,9 @@ impl JobKind {
         }
     }
 
-    /// A job was seen to have ended. `now.age` is the age at which that was seen. Where the source does not tell the
-    /// age at the end, it lies between the two looks: `random` in [0, 1) says where.
+    /// Records that a job finished. `now.age` is the age at which that was noticed. If the source
+    /// does not tell the age at the end, it lies between the two polls: `random` in [0, 1) says
+    /// where.
     pub fn record_finished(&mut self, before: Progress, now: Progress, end: RunEnd, random: f64) {
         let RunEnd::Finished(at) = end else { return };
         // A start that was seen only now bounds the end from below.
@@ -71,14 +73,14 @@ impl JobKind {
         }
     }
 
-    /// How many finishes it has learned from.
+    /// Returns the number of finishes that the kind has learned from.
     #[must_use]
     pub fn finishes(&self) -> u64 {
         self.total.finishes()
     }
 
-    /// Its curves as of `now` (seconds on a clock that does not go back). `theta` says which costs less: one clock or
-    /// two. A new kind starts from its parent's curves.
+    /// Returns the curves as of `now` (seconds on a clock that does not go back). `theta` decides
+    /// which costs less: one clock or two. A new kind starts from its parent's curves.
     pub fn forecast(&mut self, now: f64, theta: f64, parent: Option<&Forecast>) -> Forecast {
         let total = self.total.curve(now, parent.map(|parent| &*parent.total));
         let finishes = self.finishes() + parent.map_or(0, |parent| parent.finishes);
@@ -98,23 +100,25 @@ impl JobKind {
         Forecast { total, phases: pay.then_some(phases), finishes }
     }
 
-    /// The curve from creation to the end as it was last built, or as it would be without a parent.
+    /// Returns the curve from creation to the end as it was last built, or as it would be without a
+    /// parent.
     #[must_use]
     pub fn curve(&self) -> Arc<Curve> {
         self.total.latest().map_or_else(|| Arc::new(self.total.build(None)), |(_, curve)| Arc::clone(curve))
     }
 
-    /// How many curves were built when it was last asked for a forecast at this time.
+    /// Returns the number of curves that a forecast at this time built.
     pub(super) fn built_at(&self, time: f64) -> usize {
         self.clocks().filter(|clock| clock.latest().is_some_and(|(at, _)| at >= time)).count()
     }
 
-    /// The clocks it has: one over the whole, and where known those of the queue and of the run.
+    /// Returns the clocks: one over the whole, and those of the queue and the run if they are
+    /// known.
     pub fn clocks(&self) -> impl Iterator<Item = &Clock> {
         std::iter::once(&self.total).chain(self.phases.iter().flat_map(|phases| phases.iter()))
     }
 
-    /// A kind from its clocks as [`JobKind::clocks`] gives them: one or three.
+    /// Creates a kind from its clocks, as [`JobKind::clocks`] returns them: one or three.
     #[must_use]
     pub fn from_clocks(clocks: Vec<Clock>) -> Option<Self> {
         let mut clocks = clocks.into_iter();
@@ -127,14 +131,14 @@ impl JobKind {
         Some(Self { total, phases, pays: None, used: 0.0 })
     }
 
-    /// The memory it holds in bytes.
+    /// Returns the memory in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.clocks().map(Clock::bytes).sum::<usize>()
     }
 }
 
-/// With no more finishes than this nobody can tell whether two clocks pay.
+/// So few finishes cannot tell whether two clocks pay.
 const FEW: u64 = 50;
-/// Whether they pay is found out no more often than this, in seconds.
+/// The shortest time between two computations of whether they pay, in seconds.
 const WEIGH_AFTER: f64 = 10.0;

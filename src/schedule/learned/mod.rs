@@ -1,7 +1,7 @@
-//! Polling that learns: when to look next at a job, from how long jobs of its kind have taken.
+//! Learned polling: when to poll a job next, by how long jobs of its kind have taken.
 //!
-//! A job is looked at when the time for which a finished result would already have been waiting, in the mean, reaches
-//! θ seconds. Pure: observations and the time go in, the next look comes out; the randomness is an argument.
+//! A job is polled when a finished result would already have been waiting for θ seconds on average.
+//! Pure: observations, time and randomness are arguments.
 
 pub mod bins;
 pub mod clock;

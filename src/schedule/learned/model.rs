@@ -1,4 +1,4 @@
-//! All kinds of job of one source.
+//! The model of one source: all kinds of its jobs.
 
 use std::collections::HashMap;
 
@@ -8,19 +8,20 @@ use super::{
     kind::{JobKind, RunEnd},
 };
 
-/// Which jobs are of one kind.
+/// The key of a kind of job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// The endpoint that the job was made at.
+    /// The endpoint that the job was created at.
     pub endpoint: String,
-    /// The value of the label that tells kinds apart, where one is configured.
+    /// The value of the label that separates kinds, if one is configured.
     pub label: Option<String>,
 }
 
-/// The most clocks of all kinds together. A kind has one, or three where its jobs tell when they started.
+/// The most clocks of all kinds together. A kind has one, or three if its jobs tell when they
+/// started.
 pub const MAX_CLOCKS: usize = 256;
 
-/// The kinds of one source, and their parent: all its jobs taken together.
+/// The kinds of one source, and their parent: all of its jobs together.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     kinds: HashMap<Key, JobKind>,
@@ -29,13 +30,14 @@ pub struct Model {
 }
 
 impl Model {
-    /// A job was seen alive at `time` (seconds on a clock that does not go back). `before` is what was known of it.
+    /// Records that a job is still running at `time` (seconds on a clock that does not go back).
+    /// `before` is its progress before.
     pub fn record_running(&mut self, key: &Key, before: Progress, now: Progress, time: f64) {
         self.parent.record_running(before, now);
         self.kind(key, time).record_running(before, now);
     }
 
-    /// A job was seen to have ended: see [`JobKind::ended`].
+    /// Records that a job finished: see [`JobKind::record_finished`].
     pub fn record_finished(
         &mut self,
         key: &Key,
@@ -48,7 +50,7 @@ impl Model {
         self.kind(key, time).record_finished(before, now, end, random);
     }
 
-    /// The curves of a kind as of `time`. An unknown kind has its parent's.
+    /// Returns the curves of a kind as of `time`. An unknown kind has its parent's.
     pub fn forecast(&mut self, key: &Key, theta: f64, time: f64) -> Forecast {
         let parent = counted(&mut self.rebuilt, &mut self.parent, time, theta, None);
         match self.kinds.get_mut(key) {
@@ -60,30 +62,30 @@ impl Model {
         }
     }
 
-    /// How many curves were built so far: each takes about a tenth of a millisecond, so whoever decides many looks in
-    /// a row stops in time.
+    /// Returns the number of curves built so far. Each takes about a tenth of a millisecond, so a
+    /// caller that decides many polls in a row can stop in time.
     #[must_use]
     pub fn rebuilt(&self) -> usize {
         self.rebuilt
     }
 
-    /// The next look at a job of a kind.
+    /// Decides the next poll of a job of a kind.
     pub fn next_poll(&mut self, key: &Key, policy: &Policy, job: &Situation, time: f64) -> NextPoll {
         decide(&self.forecast(key, policy.theta, time), policy, job)
     }
 
-    /// All kinds, in no order.
+    /// Returns all kinds, in no order.
     pub fn kinds(&self) -> impl Iterator<Item = (&Key, &JobKind)> {
         self.kinds.iter()
     }
 
-    /// All jobs of the source taken together.
+    /// Returns all jobs of the source as one kind.
     #[must_use]
     pub fn parent(&self) -> &JobKind {
         &self.parent
     }
 
-    /// A model from its parts. Kinds over the bound are left out.
+    /// Creates a model from its parts. Kinds beyond the bound are left out.
     #[must_use]
     pub fn from_parts(parent: JobKind, kinds: impl IntoIterator<Item = (Key, JobKind)>) -> Self {
         let empty = Self { parent, ..Self::default() };
@@ -91,13 +93,13 @@ impl Model {
         Self { kinds: kinds.into_iter().take(most).collect(), ..empty }
     }
 
-    /// The memory it holds in bytes, the keys not included.
+    /// Returns the memory in bytes, without the keys.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.parent.bytes() + self.kinds.values().map(JobKind::bytes).sum::<usize>()
     }
 
-    /// How many kinds there may be: the parent needs room, too.
+    /// Returns the most kinds that fit beside the parent.
     fn most(&self) -> usize {
         MAX_CLOCKS / self.parent.clocks().count() - 1
     }
@@ -111,7 +113,7 @@ impl Model {
         kind
     }
 
-    /// Lets go of the kinds that were not used for the longest time, until there is room for another.
+    /// Removes the least recently used kinds until there is room for another.
     fn make_room(&mut self) {
         while self.kinds.len() >= self.most() {
             let oldest = self.kinds.iter().min_by(|a, b| a.1.used.total_cmp(&b.1.used));
@@ -121,7 +123,7 @@ impl Model {
     }
 }
 
-/// A forecast; what it builds is counted.
+/// Returns a forecast, and counts the curves that it builds.
 fn counted(
     rebuilt: &mut usize,
     kind: &mut JobKind,

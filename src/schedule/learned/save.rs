@@ -1,4 +1,5 @@
-//! A model as bytes, and back. A lost save costs nothing but requests, so a damaged one is simply refused.
+//! Encodes a model as bytes, and back. A lost save costs nothing but requests, so a damaged one is
+//! refused.
 
 use std::fmt;
 
@@ -9,11 +10,11 @@ use super::{
     model::{Key, MAX_CLOCKS, Model},
 };
 
-/// The first bytes of a save: what it is, and the version of its form.
+/// The first bytes of a save: its type and the version of its form.
 const MAGIC: &[u8; 8] = b"tidecrv1";
-/// Counts are kept in steps of this part of a job.
+/// The number of steps in which the count of one job is kept.
 const STEPS: f64 = 16.0;
-/// The longest endpoint or label taken back, in bytes.
+/// The longest endpoint or label that is restored, in bytes.
 const MAX_TEXT: usize = 4096;
 
 /// Why a save is refused.
@@ -21,9 +22,9 @@ const MAX_TEXT: usize = 4096;
 pub enum Damaged {
     /// It is something else, or of another version.
     Unknown,
-    /// It is not what was written.
+    /// Its checksum is wrong.
     Checksum,
-    /// It ends too early or says what cannot be.
+    /// It ends too early, or holds an impossible value.
     Content,
 }
 
@@ -39,13 +40,13 @@ impl fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
-/// The bytes of a model: about one kilobyte for each clock.
+/// Encodes a model: about one kilobyte for each clock.
 #[must_use]
 pub fn save(model: &Model) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     write_kind(&mut bytes, model.parent());
     let mut kinds: Vec<_> = model.kinds().collect();
-    // The order says which was used least recently.
+    // The order keeps which kind was used least recently.
     kinds.sort_by(|a, b| a.1.used.total_cmp(&b.1.used));
     write_number(&mut bytes, kinds.len() as u64);
     for (key, kind) in kinds {
@@ -58,10 +59,10 @@ pub fn save(model: &Model) -> Vec<u8> {
     bytes
 }
 
-/// The model of these bytes.
+/// Decodes a model.
 ///
 /// # Errors
-/// When they are not what [`save`] wrote.
+/// If the bytes are not what [`save`] wrote.
 pub fn restore(bytes: &[u8]) -> Result<Model, Damaged> {
     let content = bytes.strip_prefix(MAGIC).ok_or(Damaged::Unknown)?;
     let (_, sum) = bytes.split_last_chunk::<8>().ok_or(Damaged::Content)?;
@@ -102,7 +103,8 @@ fn write_kind(bytes: &mut Vec<u8>, kind: &JobKind) {
     }
 }
 
-/// Each value as its difference to the one before; a zero is followed by how many more of them there are.
+/// Writes each value as its difference from the one before. A zero is followed by the number of
+/// further zeros.
 fn write_values(bytes: &mut Vec<u8>, values: impl Iterator<Item = f64>) {
     let rounded: Vec<i64> = values.map(|value| round(value * STEPS)).collect();
     let before = std::iter::once(&0).chain(&rounded);
@@ -126,13 +128,13 @@ fn write_zeros(bytes: &mut Vec<u8>, zeros: &mut u64) {
     }
 }
 
-/// None is zero; a text its length and one, then its bytes.
+/// Writes zero for none; otherwise the length plus one, then the bytes.
 fn write_text(bytes: &mut Vec<u8>, text: Option<&str>) {
     write_number(bytes, text.map_or(0, |text| text.len() as u64 + 1));
     bytes.extend(text.unwrap_or_default().bytes());
 }
 
-/// Seven bits a byte, the lowest first; the highest bit says that more follow (LEB128).
+/// Writes seven bits a byte, the lowest first. The highest bit says that more follow (LEB128).
 fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number.to_le_bytes()[0] | 0x80);
@@ -141,7 +143,7 @@ fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number.to_le_bytes()[0]);
 }
 
-/// What is left to read.
+/// The bytes left to read.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -158,7 +160,7 @@ impl Reader<'_> {
         None
     }
 
-    /// A text of a length that was read as [`write_text`] wrote it, one too much.
+    /// Reads a text as [`write_text`] wrote it. `length` is one more than its length.
     fn text(&mut self, length: u64) -> Option<String> {
         let length = usize::try_from(length.checked_sub(1)?).ok().filter(|length| *length <= MAX_TEXT)?;
         let (text, rest) = self.0.split_at_checked(length)?;
@@ -178,7 +180,7 @@ impl Reader<'_> {
         Some(Clock::restore(finishes, &[counts()?, counts()?]))
     }
 
-    /// As many values as there are bins, less the zeros at the end.
+    /// Reads as many values as there are bins, without the zeros at the end.
     fn values(&mut self) -> Option<Vec<f64>> {
         let (mut values, mut last) = (Vec::new(), 0_i64);
         while values.len() < BINS {
@@ -198,7 +200,7 @@ impl Reader<'_> {
     }
 }
 
-/// FNV-1a, 64 bits: it finds damage, not malice.
+/// Returns the FNV-1a hash, 64 bits. It finds damage, not malice.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes
         .iter()

@@ -10,7 +10,7 @@ use crate::store::Stage;
 /// How the bad jobs fail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bad {
-    /// There are none.
+    /// There are no bad jobs.
     Absent,
     /// An error at once.
     Error,
@@ -25,7 +25,8 @@ enum Bad {
 const GOOD: u64 = 100;
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// Jobs of 5 to 20 s, all registered at once, with as many bad ones; the mean delay of the good ones in seconds.
+/// Returns the average delay of the good jobs in seconds: jobs of 5 to 20 s, all registered at
+/// once, with as many bad ones.
 fn mean_delay(bad: Bad, seed: u64) -> f64 {
     let start = Instant::now();
     let mut schedule = Schedule::new(&PollingConfig::default(), 20.0, 32, start);

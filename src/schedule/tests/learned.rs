@@ -23,7 +23,7 @@ fn learned() -> PollingConfig {
     PollingConfig { strategy: Way::Learned, ..PollingConfig::default() }
 }
 
-/// A watch of a kind that was registered `age` seconds ago and seen at work a second later.
+/// Returns a watch of a kind that was registered `age` seconds ago and seen running a second later.
 fn old(number: u64, endpoint: &str, age: u64) -> Watch {
     let mut watch = watch(number, WatchStage::Watching);
     watch.registered_at = Time(wall().0 - i64::try_from(age * 1000).unwrap());
@@ -34,7 +34,7 @@ fn old(number: u64, endpoint: &str, age: u64) -> Watch {
     watch
 }
 
-/// What 200 jobs of each kind teach that took about so many seconds.
+/// Returns what 200 jobs of each kind teach that took about this many seconds.
 fn taught(kinds: &[(&str, f64)]) -> Model {
     let mut model = Model::default();
     for (endpoint, takes) in kinds {
@@ -54,7 +54,7 @@ fn after(start: Instant, seconds: f64) -> (Instant, Time) {
     (start + span, wall().after(span))
 }
 
-/// Asks every ten milliseconds what to do, and answers at once that each job is alive.
+/// Asks every ten milliseconds what to do, and answers at once that each job is still running.
 fn drive(schedule: &mut Schedule, start: Instant, (from, to): (f64, f64)) -> Vec<u64> {
     let mut polls = Vec::new();
     let mut at = from;
@@ -85,7 +85,7 @@ fn a_herd_stays_inside_the_budget_and_the_most_promising_come_first() {
     let start = Instant::now();
     let mut schedule = Schedule::new(&learned(), 50.0, 8, start);
     schedule.restore(taught(&[("/short", 10.0), ("/long", 10_000.0)]));
-    // Of a hundred thousand one in ten has most likely ended long ago.
+    // One in ten of a hundred thousand has most likely ended long ago.
     for number in 0..100_000 {
         let kind = if number % 10 == 3 { "/short" } else { "/long" };
         schedule.add(&old(number, kind, 1000), start, wall());
@@ -94,7 +94,7 @@ fn a_herd_stays_inside_the_budget_and_the_most_promising_come_first() {
     assert!((500..=506).contains(&polls.len()), "{} polls in ten seconds at 50 a second", polls.len());
     assert!(polls.iter().all(|number| number % 10 == 3), "the jobs that most likely ended come first");
 
-    // An outage of ten minutes, and then all at once.
+    // An outage of ten minutes ends, and all are due at once.
     let (now, _) = after(start, 10.0);
     let pause = Duration::from_secs(600);
     schedule.record_sign(request(0, now), SourceSign::Ill(HealthState::Limited, Some(pause)), 0.0);
@@ -112,20 +112,20 @@ fn one_call_does_a_bounded_part_of_the_work() {
     for number in 0..5000 {
         schedule.add(&old(number, "/a", 1000), start, wall());
     }
-    // All are due and none has been asked where it stands.
+    // All are due, and the queue has advanced none.
     assert_eq!(schedule.next(start, wall()), Next::Run(0));
     assert!(schedule.polls.is_ready());
     let waiting = schedule.polls.ready();
     assert!(waiting <= 1000, "{waiting} in one call");
 }
 
-/// When the next look at a watch is, in seconds from the start, and why.
+/// Returns when the next poll of a watch is, in seconds from the start, and why.
 fn next(schedule: &Schedule, number: u64, start: Instant) -> (f64, &'static str) {
     let (entry, due) = schedule.entry(number).unwrap();
     (due.unwrap().duration_since(start).as_secs_f64(), entry.reason())
 }
 
-/// Numbers that do not explore.
+/// Returns numbers that do not explore.
 fn plain() -> impl Iterator<Item = u64> {
     (1..).filter(|number| {
         let probe = Instant::now();
@@ -227,7 +227,7 @@ fn what_a_job_teaches_is_kept_by_kind() {
         };
         let mut ended = schedule.pending_completion(number, true).unwrap();
         schedule.record_finished(&mut ended, &seen, now, later, 0.5);
-        // One that somebody stopped says nothing of how long it would have taken.
+        // A job that was stopped says nothing about how long it would have taken.
         let mut stopped = schedule.pending_completion(number, false).unwrap();
         schedule.record_finished(&mut stopped, &seen, now, later, 0.5);
     }
@@ -318,12 +318,12 @@ proptest! {
                 prop_assert!(!running.contains(&number), "two polls at once");
                 prop_assert!(open.contains(&number));
                 running.push(number);
-                // Those that take longer than a second give their place to others, up to a crowd.
+                // Polls that take longer than a second give their place to others, up to a crowd.
                 prop_assert!(running.len() <= 4 * 3);
             }
             for number in &open {
                 let (_, due) = schedule.entry(*number).unwrap();
-                // Queued, or looked at: never forgotten.
+                // Queued or in flight: never forgotten.
                 prop_assert!(due.is_some() || running.contains(number), "{} is forgotten", number);
             }
         }

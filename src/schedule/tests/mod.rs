@@ -66,7 +66,7 @@ async fn a_poll_that_finds_the_end_leads_to_a_fetch() {
     assert_eq!((schedule.open(), schedule.in_flight()), ((0, 0), 0));
 }
 
-/// A request for a watch that is answered at once.
+/// Returns a request for a watch that is answered at once.
 fn request(number: u64, now: Instant) -> RequestTimes {
     RequestTimes { number, sent: now, now }
 }
@@ -135,7 +135,7 @@ async fn probes_go_to_different_jobs_in_turn() {
         let task = schedule.entry(number).unwrap().0.task;
         probed.push(number);
         assert!(matches!(schedule.next(now, wall()), Next::Wait(Some(_))), "one at a time");
-        // One that hangs does not hold the next one up.
+        // A hung request does not delay the next one.
         if number != 2 {
             schedule.record_blameless(number, "refused".to_owned(), None, now);
             schedule.record_sign(request(number, now), down, 0.0);
@@ -164,7 +164,7 @@ async fn a_doubted_source_is_asked_about_another_job_at_once() {
         schedule.record_failure(number, job.history);
         schedule.done(number, Task::Fetch, true, start, wall(), 0.0);
     }
-    // The poll is not due for another while.
+    // The poll is not due yet.
     assert_eq!(schedule.next(start, wall()), Next::Run(9));
     schedule.record_answer(request(9, start));
     schedule.done(9, Task::Poll, true, start, wall(), 0.0);
@@ -208,7 +208,8 @@ fn a_job_waits_as_long_as_it_was_asked_and_at_most_an_hour() {
     assert_eq!([wait(1), wait(24)], [Duration::from_hours(1); 2]);
 }
 
-/// A job is limited, and its task ends: whether that is the job's own limit, and whether limits are in general.
+/// Limits a job and ends its task. Returns whether the limit is the job's own, and whether limits
+/// are in general.
 fn limit(schedule: &mut Schedule, number: u64, (now, wall): (Instant, Time)) -> (bool, bool) {
     let (mut job, source) =
         schedule.failure_facts(request(number, now), FailureRowKind::Transient, wall).unwrap();
@@ -238,7 +239,7 @@ async fn limits_of_single_jobs_hold_up_no_other() {
         schedule.record_answer(request(number, at(seconds).0));
         schedule.done(number, Task::Poll, true, at(seconds).0, at(seconds).1, 0.0);
     };
-    // What is not known yet counts at the first.
+    // Until that is known, each limit counts as the source's.
     for number in 0..5 {
         assert_eq!(limit(&mut schedule, number, at(number)), (false, false));
         well(&mut schedule, 99, number);
@@ -247,7 +248,7 @@ async fn limits_of_single_jobs_hold_up_no_other() {
     let shrunken = schedule.budget.in_use(at(6).0).0;
     assert_eq!(limit(&mut schedule, 1, at(7)), (true, false));
     let whole = schedule.budget.in_use(at(7).0).0;
-    // Five limits within five seconds counted once; now none of them counts.
+    // Five limits within five seconds counted once. Now none of them counts.
     assert!(shrunken < 750.0 && whole > 999.0, "{whole} after {shrunken}");
     for number in 5..8 {
         assert_eq!(limit(&mut schedule, number, at(number + 3)), (false, true));
@@ -260,7 +261,7 @@ async fn limits_of_single_jobs_hold_up_no_other() {
     assert!(schedule.health.limits_are_own());
     schedule.health.slept(Duration::from_secs(60));
     well(&mut schedule, 99, 13);
-    // One of them is answered: so it was the source's limit.
+    // The source answers about one of them, so the limit was the source's.
     well(&mut schedule, 1, 13);
     assert_eq!(limit(&mut schedule, 9, at(14)), (false, false));
 }
@@ -355,7 +356,8 @@ async fn slow_fetches_hold_no_place_and_polls_go_on() {
         }
         assert!(schedule.in_flight() <= 16, "{} in flight", schedule.in_flight());
     }
-    // Four places, given back after a second each; from the sixteenth on another one is cut.
+    // There are four places, each given back after a second. From the sixteenth on another one is
+    // cut.
     let tenths: Vec<u32> = begun.iter().map(|(tenth, _)| *tenth).collect();
     assert_eq!(tenths[..16], [0, 0, 0, 0, 10, 10, 10, 10, 20, 20, 20, 20, 30, 30, 30, 30]);
     assert!(begun.len() > 20 && cuts > 4, "{begun:?} {cuts}");

@@ -20,10 +20,10 @@ pub const NAMES: [(&str, &str); 7] = [
     ("N(60,3)", "normal:mean=60,sd=3"),
 ];
 
-/// Prints all of them, each as soon as it is made.
+/// Prints all tables, each as soon as it is made.
 ///
 /// # Errors
-/// When the output fails.
+/// If the output fails.
 pub fn print(out: &mut dyn Write) -> io::Result<()> {
     let all: [fn() -> Result<String, BadDistribution>; 7] = [
         known::shipped,

@@ -1,4 +1,5 @@
-//! Each profile against bodies of every state that its API has. The bodies are made by hand from what the vendors document.
+//! Checks each profile against bodies of every state of its API. The bodies are written by hand
+//! after the vendors' documentation.
 
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ struct Case {
     error: Option<Value>,
 }
 
-/// The least bodies a profile has to be shown: two that go on, one that ended well, one that did not.
+/// The bodies that a profile needs at least: two that go on, one that ended well, one that did not.
 const LEAST: usize = 4;
 
 fn check(name: &str, case: &Case) {
@@ -81,7 +82,7 @@ fn every_body_is_read_as_what_it_is() {
     }
 }
 
-/// A word of a profile that no body shows might be a slip of the pen.
+/// A word of a profile that no body shows might be a typo.
 #[test]
 fn every_word_of_a_profile_is_shown() {
     for name in TYPES.iter().filter(|name| **name != CUSTOM) {
@@ -113,7 +114,7 @@ fn every_word_of_a_profile_is_shown() {
     }
 }
 
-/// A word that is new tomorrow may well be a state on the way: nothing may take it for an end.
+/// A new word may well be a state before the end, so it must not count as the end.
 #[test]
 fn no_profile_takes_a_new_word_for_an_end() {
     for name in TYPES.iter().filter(|name| **name != CUSTOM) {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::{upstream::SourceConfig, util::secret::SecretValue};
 
-/// The keys of the type with those of the source over them.
+/// Returns the keys of the type with those of the source over them.
 pub(super) fn merged(config: &SourceConfig) -> SourceConfig {
     let Some(built_in) = config.profile.built_in() else { return config.clone() };
     let (mut own, base) = (config.clone(), built_in.keys);
     macro_rules! fill {
         ($($key:ident)*) => {$( own.$key = own.$key.take().or(base.$key); )*};
     }
-    // A header of one's own for the key does not go with the profile's word before it.
+    // The scheme of the profile does not go with another header for the key.
     if own.api_key_header.is_none() {
         own.api_key_scheme = own.api_key_scheme.take().or(base.api_key_scheme);
     }

@@ -1,5 +1,5 @@
-//! How a job API is spoken to, as a record: paths, pointers and what each status word means. Made from a built-in
-//! profile and what the configuration says otherwise.
+//! The profile of a job API: its paths, its JSON pointers and its status words. It is made from a
+//! built-in profile and the keys of the source.
 
 mod merge;
 mod read;
@@ -22,10 +22,10 @@ use crate::{
     util::{json_slice::Pointers, secret::SecretValue},
 };
 
-/// The word that stands for every other one.
+/// The word that stands for every other word.
 const ANY_OTHER: &str = "*";
 
-/// A job API as it is spoken to.
+/// A job API, as the client speaks to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     /// Scheme, host and path that begin every request, without a slash at the end.
@@ -38,72 +38,72 @@ pub struct Profile {
     pub headers: BTreeMap<String, SecretValue>,
     /// Variables for every watch.
     pub vars: BTreeMap<String, String>,
-    /// The light status of a job.
+    /// The path of a job's light status.
     pub status_path: Template,
-    /// The same from a heavier route.
+    /// The path of a heavier status route.
     pub fallback_status_path: Option<Template>,
-    /// The result of a job; the status body where there is none.
+    /// The path of a job's result. `None`: the status body is the result.
     pub result_path: Option<Template>,
-    /// The part of the result that is delivered; empty for all of it.
+    /// The pointer to the part of the result that is delivered. Empty: all of it.
     pub result_at: String,
-    /// Where the result repeats the status.
+    /// The pointers to the status in the result.
     pub result_status_at: Vec<String>,
-    /// A 4xx to the request for the result is the error of the job.
+    /// Whether a 4xx to the request for the result is the error of the job.
     pub result_4xx_is_failure: bool,
-    /// Where an error answer to the request for the result says that it is the error of the job.
+    /// The pointers to the error of the job in an error answer to the request for the result.
     pub result_failure_at: Vec<String>,
-    /// An HTML page can be the result.
+    /// Whether an HTML page can be the result.
     pub result_may_be_html: bool,
-    /// Where the status word is.
+    /// The pointers to the status word.
     pub status_at: Vec<String>,
-    /// Where the body says that the job has not ended, whatever its status word says.
+    /// The pointers to values that keep a job pending, whatever its status word is.
     pub pending_while: Vec<String>,
-    /// Where the body of a job that counts as completed says that it failed.
+    /// The pointers to the failure of a job that counts as completed.
     pub failed_at: Vec<String>,
-    /// A body without a status is an error.
+    /// Whether a body without a status is an error.
     pub status_required: bool,
-    /// Words in small letters that say that it is being worked on.
+    /// The status words, in lower case, of a job that is being worked on.
     pub running: Vec<String>,
-    /// Where the error of the job is.
+    /// The pointers to the error of the job.
     pub error_at: Vec<String>,
-    /// Where the operation is.
+    /// The pointer to the operation.
     pub endpoint_at: Option<String>,
-    /// Where the metadata is.
+    /// The pointer to the metadata.
     pub metadata_at: Option<String>,
-    /// Where the times are.
+    /// The pointers to the creation time.
     pub created_at: Vec<String>,
-    /// When it was started.
+    /// The pointers to the start time.
     pub started_at: Vec<String>,
-    /// When it ended.
+    /// The pointers to the end time.
     pub ended_at: Vec<String>,
-    /// What tells runs apart.
+    /// The pointers to a value that differs between runs.
     pub attempt_at: Vec<String>,
-    /// A header with the time to wait, and whether it counts milliseconds.
+    /// The header with the wait before the next poll, and whether it counts milliseconds.
     pub poll_hint: Option<(HeaderName, bool)>,
-    /// Where a POST creates a job, and where its answer has the id.
+    /// The path where a POST creates a job, and the pointer to the id in its answer.
     pub create: Option<(Template, String)>,
-    /// Where a POST runs a job again.
+    /// The path where a POST runs a job again.
     pub retry_path: Option<Template>,
-    /// All of these in a status body.
+    /// All pointers into a status body.
     pub(super) wanted: Arc<Pointers>,
     words: HashMap<String, StatusClass>,
 }
 
-/// A key of a source that does not fit.
+/// A key of a source that is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {reason}")]
 pub struct InvalidProfile {
     /// The key.
     pub key: &'static str,
-    /// Why, and what would fit.
+    /// Why it is invalid, and what would be valid.
     pub reason: String,
 }
 
 impl Profile {
-    /// The profile of a source: what its type brings, with every key that the source gives itself in its place.
+    /// Reads the profile of a source: its type, with every key of the source over it.
     ///
     /// # Errors
-    /// Every key that does not fit.
+    /// Every invalid key.
     pub fn of(config: &SourceConfig) -> Result<Self, Vec<InvalidProfile>> {
         let keys = merged(config);
         let mut reader = ProfileReader { errors: Vec::new(), kind: config.profile.name() };
@@ -114,19 +114,19 @@ impl Profile {
         }
     }
 
-    /// What a status word means; the empty one stands for a body that has none.
+    /// Returns what a status word means. The empty word stands for a body without one.
     #[must_use]
     pub fn classify(&self, word: &str) -> StatusClass {
         let other = self.words.get(ANY_OTHER).filter(|_| !word.is_empty());
         self.words.get(&word.to_lowercase()).or(other).copied().unwrap_or(StatusClass::Unknown)
     }
 
-    /// The names of the variables that a watch has to bring, because nothing else gives them.
+    /// Returns the names of the variables that a watch must bring, since nothing else sets them.
     pub fn wanted_vars(&self) -> impl Iterator<Item = &str> {
         self.known_vars().filter(|name| !self.vars.contains_key(*name))
     }
 
-    /// The names of all variables that its paths take.
+    /// Returns the names of all variables of its paths.
     pub fn known_vars(&self) -> impl Iterator<Item = &str> {
         self.paths().flat_map(Template::names).filter(|name| *name != "id")
     }
@@ -134,7 +134,7 @@ impl Profile {
     /// Checks that every path can be filled with what a watch brings.
     ///
     /// # Errors
-    /// When a value is missing or unfit.
+    /// If a value is missing or unfit.
     pub fn check(&self, id: &str, vars: &BTreeMap<String, String>) -> Result<(), TemplateError> {
         self.paths().try_for_each(|path| path.check(id, &[vars, &self.vars]))
     }

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Reads the keys and collects what does not fit.
+/// The reader of the keys, with the errors so far.
 pub(super) struct ProfileReader {
     pub(super) errors: Vec<InvalidProfile>,
     pub(super) kind: &'static str,
@@ -142,13 +142,13 @@ impl ProfileReader {
         (Some(base), origins)
     }
 
-    /// A path that is an URL of another origin would carry the key there.
+    /// Refuses a path that is a URL of another origin: it would carry the key there.
     fn own_origin(&mut self, key: &'static str, path: Option<&Template>, origins: &[Origin]) {
         let Some(beginning) = path.map(Template::beginning) else { return };
         if !is_absolute(beginning) {
             return;
         }
-        // What follows the host belongs to it unless a slash comes first.
+        // Text behind the host belongs to it unless a slash comes first.
         let host_ends = beginning.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         let known = Origin::of(beginning).is_some_and(|origin| origins.contains(&origin));
         if !host_ends || !known {

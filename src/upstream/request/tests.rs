@@ -22,7 +22,7 @@ use crate::{
 const RUNNING: &str =
     "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 20\r\n\r\n{\"status\": \"queued\"}";
 
-/// A name is judged again for each connection, before anything is sent over it.
+/// The guard judges a name again for each connection, before anything is sent over it.
 #[tokio::test]
 async fn a_source_whose_name_moves_to_metadata_is_never_sent_the_key() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

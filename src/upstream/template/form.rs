@@ -32,7 +32,8 @@ impl Form {
         let is_plain = !value.is_empty() && value.len() <= most && !value.chars().any(char::is_control);
         let fits = is_plain
             && match self {
-                // Every URL parser resolves a dot segment, also one that is written with %2e: there is no way to send it.
+                // Every URL parser resolves a dot segment, even one written with %2e, so none can
+                // be sent.
                 Self::Segment => !matches!(value, "." | ".."),
                 Self::Segments => {
                     !value.contains('\\')
@@ -52,8 +53,8 @@ impl Form {
     }
 }
 
-/// Whether a value can be the whole address of a request: a URL without credentials, or a path below the base, and nothing that
-/// a URL parser reads in another way than it is written.
+/// Returns whether a value can be the whole address of a request: a URL without credentials, or a
+/// path below the base. A value that a URL parser would read differently is refused.
 fn is_whole(value: &str) -> bool {
     let is_path = !value.starts_with("//") && Url::parse(value) == Err(ParseError::RelativeUrlWithoutBase);
     let has_credentials =

@@ -12,11 +12,12 @@ use crate::util::json_slice::{Raw, Values};
 
 /// A path, or a whole URL, with placeholders.
 ///
-/// `{name}` is percent-encoded and stays within one segment. `{+name}` keeps its slashes: each of its segments is encoded by
-/// itself, and empty and dot segments are refused. So no value changes the path, the query or the origin around it. This is
-/// less than RFC 6570 lets through in `{+name}` (section 3.2.3), which keeps `?`, `#` and escapes, too. `{/a|/b}` is taken from
-/// the status body at the first JSON pointer that is present, `{+/a|/b}` alike. A template that is one placeholder and nothing
-/// else is the URL itself.
+/// `{name}` is percent-encoded and stays within one segment. `{+name}` keeps its slashes: each
+/// segment is encoded by itself, and empty and dot segments are refused. So no value changes the
+/// path, the query or the origin around it. RFC 6570 lets more through in `{+name}` (section
+/// 3.2.3): `?`, `#` and escapes, too. `{/a|/b}` is the value in the status body at the first JSON
+/// pointer that is present, and so is `{+/a|/b}`. A template that is a single placeholder is the
+/// URL itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -32,7 +33,7 @@ enum Part {
 /// Why a placeholder cannot be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// The watch brings no such variable.
+    /// The watch has no such variable.
     #[error("the variable `{0}` is missing")]
     Missing(String),
     /// The status body has nothing there.
@@ -49,7 +50,7 @@ pub enum TemplateError {
 }
 
 impl Template {
-    /// The names it takes from a watch, `id` among them.
+    /// Returns the names that it takes from a watch, `id` among them.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Var { name, .. } => Some(name.as_str()),
@@ -57,13 +58,13 @@ impl Template {
         })
     }
 
-    /// Whether a part of it comes from a status body.
+    /// Returns whether it takes a value from a status body.
     #[must_use]
     pub fn takes_body(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Body { .. }))
     }
 
-    /// The pointers into a status body that it takes values from.
+    /// Returns the pointers into a status body that it takes values from.
     pub fn pointers(&self) -> impl Iterator<Item = &str> {
         let lists = self.parts.iter().filter_map(|part| match part {
             Part::Body { pointers, .. } => Some(pointers),
@@ -72,7 +73,7 @@ impl Template {
         lists.flatten().map(String::as_str)
     }
 
-    /// The literal text it begins with.
+    /// Returns the literal text that it begins with.
     #[must_use]
     pub fn beginning(&self) -> &str {
         match self.parts.first() {
@@ -81,10 +82,10 @@ impl Template {
         }
     }
 
-    /// Fills it in. `body` is what was found in the status body, where there is one.
+    /// Fills the template. `body` holds the values of the status body, if there is one.
     ///
     /// # Errors
-    /// When a value is missing or unfit.
+    /// If a value is missing or unfit.
     pub fn fill(
         &self,
         id: &str,
@@ -107,10 +108,10 @@ impl Template {
         Ok(text)
     }
 
-    /// Checks what a watch brings for it, without a status body.
+    /// Checks the values that a watch brings for it, without a status body.
     ///
     /// # Errors
-    /// When a value is missing or unfit.
+    /// If a value is missing or unfit.
     pub fn check(&self, id: &str, vars: &[&BTreeMap<String, String>]) -> Result<(), TemplateError> {
         self.parts.iter().try_for_each(|part| match part {
             Part::Var { name, form } => form.write(name, var(name, id, vars)?).map(drop),
@@ -121,7 +122,7 @@ impl Template {
     /// Checks one value of a variable, wherever the template takes it.
     ///
     /// # Errors
-    /// When it is unfit.
+    /// If it is unfit.
     pub fn check_var(&self, name: &str, value: &str) -> Result<(), TemplateError> {
         self.parts.iter().try_for_each(|part| match part {
             Part::Var { name: own, form } if own == name => form.write(name, value).map(drop),
@@ -144,7 +145,7 @@ impl fmt::Display for Template {
     }
 }
 
-/// The value of a variable: the id, or that of the first map that has it.
+/// Returns the value of a variable: the id, or the value of the first map that has it.
 fn var<'a>(name: &str, id: &'a str, vars: &[&'a BTreeMap<String, String>]) -> Result<&'a str, TemplateError> {
     if name == "id" {
         return Ok(id);

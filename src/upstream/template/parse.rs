@@ -1,4 +1,4 @@
-//! Reads templates, and checks what may stand in one.
+//! Reads templates, and checks their text.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ impl Template {
     /// Reads a template.
     ///
     /// # Errors
-    /// In words, when a brace is not closed or what is between two of them is none of the three kinds.
+    /// A message for the operator, if a brace is not closed or a placeholder is of no known form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -40,7 +40,7 @@ impl Template {
         }
     }
 
-    /// The values of the placeholders of a path that this template could have made; `None` when it could not.
+    /// Returns the values of the placeholders if this template could have made the path.
     #[must_use]
     pub fn matches(&self, path: &str) -> Option<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
@@ -69,7 +69,7 @@ impl Template {
     }
 }
 
-/// Whether a text is an http or https URL and not a path.
+/// Returns whether a text is an http or https URL and not a path.
 #[must_use]
 pub fn is_absolute(text: &str) -> bool {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
@@ -91,17 +91,17 @@ fn placeholder(text: &str) -> Result<Part, String> {
     }
 }
 
-/// Whether a text can name a variable: letters, digits and `_`, at most 64.
+/// Returns whether a text can name a variable: letters, digits and `_`, at most 64.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
     !text.is_empty() && text.len() <= 64 && text.chars().all(fits)
 }
 
-/// Whether a text is a JSON pointer (RFC 6901).
+/// Checks that a text is a JSON pointer (RFC 6901).
 ///
 /// # Errors
-/// In words.
+/// A message for the operator.
 pub fn check_pointer(text: &str) -> Result<(), String> {
     if !text.is_empty() && !text.starts_with('/') {
         return Err("this is no JSON pointer: one begins with / (or is empty for the whole body)".to_owned());
@@ -113,7 +113,8 @@ pub fn check_pointer(text: &str) -> Result<(), String> {
     }
 }
 
-/// Checks the literal text of a template. URL parsers drop or rewrite what is refused here, and a fragment is never sent.
+/// Checks the literal text of a template. URL parsers drop or rewrite the characters that it
+/// refuses, and never send a fragment.
 fn check_text(parts: &[Part]) -> Result<(), String> {
     let shown: String =
         parts.iter().map(|part| if let Part::Text(text) = part { text.as_str() } else { "x" }).collect();

@@ -1,4 +1,4 @@
-//! What came as the result of a job, once all of it is in the spool: what it is, and which part of it is delivered.
+//! Checks the body of a result in the spool: what it is, and which part of it is delivered.
 
 use std::{
     fs,
@@ -15,41 +15,41 @@ use crate::{
     util::json_slice::{NotJson, Pointers, Scan, Values},
 };
 
-/// The media type of several JSON values, one a line, that came as one.
+/// The media type of several JSON values, one a line.
 const JSONL: &str = "application/jsonl";
 
-/// More characters of a status word and of a job's error are not kept.
+/// The most characters of a status word and of a job's error that are kept.
 const MAX_STATUS: usize = 256;
 const MAX_ERROR: usize = 512;
 
-/// As much of a body is looked at to see what it is.
+/// The bytes at the start of a body that show what it is.
 const HEAD: u64 = 1 << 10;
 
-/// What the request for a result brought.
+/// The answer to the request for a result.
 pub(super) struct ReceivedBody {
-    /// Its bytes.
+    /// Its bytes in the spool.
     pub(super) incoming: Incoming,
-    /// Its media type, when that is not JSON.
+    /// Its media type, if that is not JSON.
     pub(super) media_type: Option<String>,
-    /// It is a status body.
+    /// Whether it is a status body.
     pub(super) is_status: bool,
-    /// It is the error that the job ended with, whatever it looks like.
+    /// Whether it is the error of the job, whatever its form.
     pub(super) is_refusal: bool,
-    /// An empty file may be the result.
+    /// Whether an empty body may be the result.
     pub(super) may_be_empty: bool,
 }
 
-/// The result of a job.
+/// A body that is the result of a job.
 pub(super) struct CheckedBody {
-    /// Its media type, when that is not JSON.
+    /// Its media type, if that is not JSON.
     pub(super) media_type: Option<String>,
-    /// The part of it that is delivered, when that is not all.
+    /// The pointer to the part that is delivered, if that is not all.
     pub(super) part: Option<String>,
-    /// What it says of the job's end.
+    /// What it says about the end of the job.
     pub(super) said: Option<Said>,
 }
 
-/// Judges whether what came is the result of a job that ended.
+/// Checks whether a body is the result of a finished job.
 pub(super) async fn check(profile: &Profile, received: &ReceivedBody) -> Result<CheckedBody, FetchError> {
     let ReceivedBody { incoming, media_type, is_status, is_refusal, .. } = received;
     let status_at = match (is_status, is_refusal) {
@@ -62,7 +62,7 @@ pub(super) async fn check(profile: &Profile, received: &ReceivedBody) -> Result<
         if has_status || !received.may_be_empty {
             return Err(Failure::Transient("the answer is empty, which is not the result".to_owned()).into());
         }
-        // Nothing is no JSON, but it is JSONL of no lines.
+        // An empty body is no JSON, but JSONL without lines.
         let media_type = Some(media_type.clone().unwrap_or_else(|| JSONL.to_owned()));
         return Ok(CheckedBody { media_type, part: None, said: None });
     }
@@ -83,7 +83,7 @@ pub(super) async fn check(profile: &Profile, received: &ReceivedBody) -> Result<
         Content::Lines => (None, Some(JSONL.to_owned())),
         Content::Other => (None, media_type.clone()),
     };
-    // Where the status is all there is, the place of the result means the status body.
+    // If the status body is the result, `result_at` points into the status body.
     let is_whole = media_type.is_some()
         || profile.result_at.is_empty()
         || *is_refusal
@@ -91,7 +91,7 @@ pub(super) async fn check(profile: &Profile, received: &ReceivedBody) -> Result<
     Ok(CheckedBody { media_type, part: (!is_whole).then(|| profile.result_at.clone()), said })
 }
 
-/// What a job says of its own end.
+/// Returns what a result says about the end of its job.
 fn end_in(profile: &Profile, status_at: &[String], values: &Values) -> Result<Said, FetchError> {
     let (status, class) = profile.status_in(status_at, values);
     if status.is_empty() && class != StatusClass::Pending {
@@ -102,26 +102,27 @@ fn end_in(profile: &Profile, status_at: &[String], values: &Values) -> Result<Sa
     Ok(Said { status: status.chars().take(MAX_STATUS).collect(), outcome, error })
 }
 
-/// What a body may be.
+/// The forms that a body may have.
 struct Expected {
-    /// An HTML page is an error page.
+    /// An HTML page counts as an error page.
     no_page: bool,
-    /// It has to be JSON; `true` when it may also be several values, one a line.
+    /// The body must be JSON; `true` if it may also be several values, one a line.
     json: Option<bool>,
     media_type: Option<String>,
 }
 
-/// What a body is.
+/// The content of a body.
 enum Content {
     /// JSON, with the values at the pointers.
     Json(Values),
     /// Several JSON values, one a line.
     Lines,
-    /// What its media type says.
+    /// Anything else, as its media type says.
     Other,
 }
 
-/// Reads a body through: the outer error is that of the disk, the inner one says why it is not the result.
+/// Reads a body to its end. The outer error is that of the disk; the inner one says why the body is
+/// not the result.
 fn read(path: &Path, pointers: &[String], expected: &Expected) -> io::Result<Result<Content, String>> {
     let mut head = Vec::new();
     fs::File::open(path)?.take(HEAD).read_to_end(&mut head)?;
@@ -148,7 +149,7 @@ fn essence(media_type: &str) -> String {
     media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Whether a body is an HTML page, by its media type or its beginning.
+/// Returns whether a body is an HTML page, by its media type or its beginning.
 fn is_page(media_type: &str, text: &[u8]) -> bool {
     let begins =
         |tag: &str| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag.as_bytes()));
@@ -164,10 +165,10 @@ fn begins_value(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'{' | b'[' | b'"' | b'-')
 }
 
-/// The longest status word in a job, as it is written; a longer one is none.
+/// The longest status word in a result, as it is written. A longer one counts as absent.
 const MAX_WORD: usize = 8 << 10;
 
-/// Reads a job through to its end in bounded memory, however large it is, and picks out the values at some pointers.
+/// Reads a body to its end in bounded memory, and picks out the values at some pointers.
 fn values_at(pointers: &[String], path: &Path) -> io::Result<Result<Values, NotJson>> {
     let limited = pointers.iter().map(|pointer| (pointer.as_str(), MAX_WORD));
     let mut scan = Scan::new(&Arc::new(Pointers::new(limited)));
@@ -186,7 +187,7 @@ fn values_at(pointers: &[String], path: &Path) -> io::Result<Result<Values, NotJ
     Ok(read.map(|()| scan.into_values()))
 }
 
-/// Whether every line is one JSON value, or empty.
+/// Returns whether every line is empty or one JSON value.
 fn has_lines(path: &Path) -> io::Result<bool> {
     let pointers = Arc::new(Pointers::new([]));
     let (mut file, mut buffer) = (fs::File::open(path)?, vec![0; 64 << 10]);

@@ -2,8 +2,8 @@
 
 use super::{NONE, Slot};
 
-/// Slots by the number of their watch: open addressing with linear probing, at most three quarters full. The numbers
-/// themselves are in the slots.
+/// The slots by the number of their watch: open addressing with linear probing, at most three
+/// quarters full. The numbers themselves are in the slots.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     pub(super) cells: Vec<u32>,
@@ -59,13 +59,13 @@ impl Index {
         self.cells[cell] = at;
     }
 
-    /// Empties a cell, and moves those behind it forward that would no longer be found.
+    /// Empties a cell, and moves the cells behind it forward that would no longer be found.
     pub(super) fn remove(&mut self, number: u64, slots: &[Slot]) {
         let Some(mut hole) = self.cell_of(number, slots) else { return };
         let mut cell = self.after(hole);
         while self.cells[cell] != NONE {
             let home = self.home(slots[self.cells[cell] as usize].number);
-            // Whether the hole lies between its home and where it is, around the end.
+            // Whether the hole lies between the home of a cell and the cell, around the end.
             let size = self.cells.len();
             if (cell + size - home) % size >= (cell + size - hole) % size {
                 self.cells[hole] = self.cells[cell];

@@ -1,5 +1,6 @@
-//! Who is looked at first when the budget does not suffice: those whose results have been waiting longest, in steps of
-//! a factor of two. Within the budget nobody waits, and all are looked at when they are due.
+//! The queue of due polls when the budget does not suffice: jobs whose results have been waiting
+//! longest come first, in levels of a factor of two. Within the budget no job waits, and each is
+//! polled when it is due.
 
 mod heap;
 mod index;
@@ -8,35 +9,39 @@ mod lists;
 use self::index::Index;
 use super::bins::within;
 
-/// How many levels there are: the last is reached at a waiting of 2³¹ θ.
+/// The number of levels. The last is reached at a wait of 2³¹ θ.
 pub const LEVELS: u8 = 32;
 
-/// The level of a job whose result has been waiting for `waiting` seconds in the mean: ⌊log₂(A / θ)⌋, at least zero.
+/// Returns the level of a job whose result has been waiting for `waiting` seconds on average:
+/// ⌊log₂(A / θ)⌋, at least zero.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
 pub fn level(waiting: f64, theta: f64) -> u8 {
     within((waiting / theta).log2(), 0.0, f64::from(LEVELS - 1)) as u8
 }
 
-/// The waiting in seconds at which a job leaves a level for the next: there its look is due with this θ.
+/// Returns the wait in seconds at which a job leaves a level for the next: its poll is due there
+/// with this θ.
 #[must_use]
 pub fn leaves(level: u8, theta: f64) -> f64 {
     theta * 2.0_f64.powi(i32::from(level.min(LEVELS)) + 1)
 }
 
-/// Where a watch stands, as its owner says when asked.
+/// The standing of a watch, as its owner says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// The level it waits on for the budget; none while it is not due.
+    /// The level on which the watch waits for the budget, or `None` before it is due.
     pub level: Option<u8>,
-    /// When to ask again: at its due time, at a promotion, or before, to think again. In ticks.
+    /// When to ask the owner again: at the due time, at a promotion, or before to reconsider. In
+    /// ticks.
     pub until: u64,
 }
 
-/// Watches that wait for their time or for the budget. Times are in ticks of whatever length the owner likes.
+/// Watches that wait for their time or for the budget. The owner chooses the length of a tick.
 ///
-/// One record of 32 bytes for each watch is at the same time in a heap by time and, once it is ready, in the list of
-/// its level; an index finds it by its number. All together stay below 64 bytes a watch.
+/// Each watch has one record of 32 bytes. The record is in a heap by time and, once the watch is
+/// ready, in the list of its level; an index finds it by number. All together stay below 64 bytes a
+/// watch.
 #[derive(Clone, Debug)]
 pub struct LevelQueue {
     slots: Vec<Slot>,
@@ -47,7 +52,7 @@ pub struct LevelQueue {
     ready: usize,
 }
 
-/// The first and the last of a level.
+/// The first and the last watch of a level.
 #[derive(Clone, Copy, Debug)]
 struct List {
     first: u32,
@@ -75,14 +80,14 @@ impl Default for LevelQueue {
 }
 
 impl LevelQueue {
-    /// Takes a watch in, or moves it. A watch on a level goes behind the others there, but keeps its place when it is on
-    /// that level already.
+    /// Adds or moves a watch. A watch goes behind the others on its level, but keeps its place if
+    /// it is there already.
     pub fn put(&mut self, number: u64, standing: Standing) {
         let at = self.index.find(number, &self.slots).unwrap_or_else(|| self.insert(number));
         self.stand(at, standing);
     }
 
-    /// Forgets a watch. `false` when there is none.
+    /// Removes a watch. Returns `false` if there is none.
     pub fn remove(&mut self, number: u64) -> bool {
         let Some(at) = self.index.find(number, &self.slots) else { return false };
         self.unlist(at);
@@ -93,27 +98,27 @@ impl LevelQueue {
         true
     }
 
-    /// When [`LevelQueue::advance`] has something to do next.
+    /// Returns when [`LevelQueue::advance`] has something to do next.
     #[must_use]
     pub fn next_time(&self) -> Option<u64> {
         self.heap.first().map(|at| self.slot(*at).until)
     }
 
-    /// Asks the owner of each watch whose time has come where it stands now, `most` of them at the most. Whether there
-    /// are more.
+    /// Asks the owner for the standing of up to `most` watches whose timer has fired. Returns
+    /// whether any are left.
     pub fn advance(&mut self, now: u64, most: usize, mut standing: impl FnMut(u64) -> Standing) -> bool {
         for _ in 0..most {
             let Some(at) = self.heap.first().copied().filter(|at| self.slot(*at).until <= now) else {
                 return false;
             };
             let said = standing(self.slot(at).number);
-            // Whatever the owner says, each round gets on.
+            // Whatever the owner says, each round advances.
             self.stand(at, Standing { until: said.until.max(now.saturating_add(1)), ..said });
         }
         self.next_time().is_some_and(|next| next <= now)
     }
 
-    /// Takes the watch that is first on the highest level, with that level.
+    /// Takes the first watch on the highest level, with that level.
     pub fn pop(&mut self) -> Option<(u64, u8)> {
         let level = (0..LEVELS).rev().find(|level| self.lists[usize::from(*level)].first != NONE)?;
         let number = self.slot(self.lists[usize::from(level)].first).number;
@@ -121,32 +126,32 @@ impl LevelQueue {
         Some((number, level))
     }
 
-    /// Where a watch stands.
+    /// Returns the standing of a watch.
     #[must_use]
     pub fn standing(&self, number: u64) -> Option<Standing> {
         let slot = self.slot(self.index.find(number, &self.slots)?);
         Some(Standing { level: (slot.level != NO_LEVEL).then_some(slot.level), until: slot.until })
     }
 
-    /// How many watches wait for the budget.
+    /// Returns the number of watches that wait for the budget.
     #[must_use]
     pub fn ready(&self) -> usize {
         self.ready
     }
 
-    /// How many watches there are.
+    /// Returns the number of watches.
     #[must_use]
     pub fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }
 
-    /// The memory it holds in bytes.
+    /// Returns the memory in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
@@ -193,7 +198,7 @@ impl LevelQueue {
     }
 }
 
-/// Makes room for one more, a fifth at a time: doubling would leave up to half of it unused.
+/// Makes room for one more, a fifth at a time. Doubling would leave up to half of it unused.
 fn reserve<T>(values: &mut Vec<T>) {
     if values.len() == values.capacity() {
         values.reserve_exact((values.len() / 5).max(16));

@@ -1,4 +1,4 @@
-//! The queue by levels against a naive one.
+//! Compares the queue of levels with a naive one.
 
 #![expect(clippy::cast_precision_loss, reason = "counts")]
 
