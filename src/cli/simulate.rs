@@ -16,7 +16,7 @@ use crate::{
     simulate::{
         distribution::Distribution,
         durations, plot,
-        study::{At, Line, Named, Question, Subject, study},
+        study::{At, NamedPolicy, Question, StudyLine, Subject, study},
         table::table,
         tables,
     },
@@ -70,8 +70,8 @@ pub struct SimulateArgs {
     pub from_store: Option<PathBuf>,
 
     /// Policies side by side: fixed, fixed=5s, backoff, waiter, age, learned, optimum
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_values_t = Named::ALL)]
-    pub policies: Vec<Named>,
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_values_t = NamedPolicy::ALL)]
+    pub policies: Vec<NamedPolicy>,
 
     /// At which settings to compare them
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
@@ -130,7 +130,7 @@ fn positive(text: &str) -> Result<HumanDuration, String> {
 #[derive(Serialize)]
 struct Answer<'a> {
     jobs: &'a str,
-    policies: Vec<Line>,
+    policies: Vec<StudyLine>,
 }
 
 impl<'a> Answer<'a> {
@@ -209,7 +209,7 @@ fn subjects(args: &SimulateArgs, console: &mut Console<'_>) -> Result<Vec<Subjec
 const HEAD: &[&str] =
     &["POLICY", "SETTING", "POLLS", "DELAY s", "MEDIAN", "P99", "COST s", "DELAY ÷ OPTIMUM"];
 
-fn row(line: &Line) -> Vec<String> {
+fn row(line: &StudyLine) -> Vec<String> {
     let figures = [line.polls, line.delay, line.delay_p50, line.delay_p99, line.cost, line.times_optimum];
     let figures = figures.map(|figure| format!("{figure:.2}"));
     [line.policy.clone(), line.setting.clone()].into_iter().chain(figures).collect()

@@ -38,7 +38,7 @@ pub enum Kind {
 
 /// One request to the mock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct LoggedRequest {
     /// When it arrived, since the start of the mock.
     pub at: Duration,
     /// Its route.
@@ -53,7 +53,7 @@ struct Book {
     tracked: usize,
     kinds: HashMap<Kind, u64>,
     answers: HashMap<u16, u64>,
-    log: VecDeque<Seen>,
+    log: VecDeque<LoggedRequest>,
 }
 
 /// The counters of a mock.
@@ -98,7 +98,7 @@ impl Counters {
         if book.log.len() == REMEMBERED {
             book.log.pop_front();
         }
-        book.log.push_back(Seen { at: self.started.elapsed(), kind, job: name });
+        book.log.push_back(LoggedRequest { at: self.started.elapsed(), kind, job: name });
         InFlight(Arc::clone(&self.open))
     }
 
@@ -120,7 +120,7 @@ impl Counters {
         lock(&self.book).answers.get(&code).copied().unwrap_or_default()
     }
 
-    pub fn log(&self) -> Vec<Seen> {
+    pub fn log(&self) -> Vec<LoggedRequest> {
         lock(&self.book).log.iter().cloned().collect()
     }
 

@@ -106,7 +106,7 @@ pub struct Faults {
 
 /// What happens to a request instead of its route.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum Interception {
     Pass,
     Hangup,
     Refuse(Refusal),
@@ -124,20 +124,20 @@ pub(super) struct Lot {
 }
 
 impl Faults {
-    pub(super) fn judge(&self, headers: &HeaderMap, lot: Lot) -> Verdict {
+    pub(super) fn judge(&self, headers: &HeaderMap, lot: Lot) -> Interception {
         match &self.down {
-            Down::Close => return Verdict::Hangup,
+            Down::Close => return Interception::Hangup,
             Down::Unavailable { retry_after } => {
                 let refusal = Refusal::text(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable");
-                return Verdict::Refuse(refusal.retry_after(retry_after.as_deref()));
+                return Interception::Refuse(refusal.retry_after(retry_after.as_deref()));
             }
             Down::No => {}
         }
         if lot.drop < self.drop_rate {
-            return Verdict::Hangup;
+            return Interception::Hangup;
         }
         if self.key.as_deref().is_some_and(|key| presented(headers) != Some(key)) {
-            return Verdict::Refuse(Refusal::http(
+            return Interception::Refuse(Refusal::http(
                 StatusCode::UNAUTHORIZED,
                 "Unauthorized",
                 "Invalid API key",
@@ -151,16 +151,16 @@ impl Faults {
                 "Too Many Requests",
                 "Rate limit exceeded; slow down",
             );
-            return Verdict::Refuse(refusal.retry_after(limit.retry_after.as_deref()));
+            return Interception::Refuse(refusal.retry_after(limit.retry_after.as_deref()));
         }
         if lot.error < self.error_rate {
-            return Verdict::Refuse(Refusal::http(
+            return Interception::Refuse(Refusal::http(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Internal Server Error",
                 "A fault of the mock",
             ));
         }
-        Verdict::Pass
+        Interception::Pass
     }
 
     /// Returns where to cut a body of this length, and counts the cut.
@@ -184,9 +184,9 @@ mod tests {
 
     fn code(faults: &Faults, headers: &HeaderMap, lot: Lot) -> u16 {
         match faults.judge(headers, lot) {
-            Verdict::Pass => 200,
-            Verdict::Hangup => 0,
-            Verdict::Refuse(refusal) => refusal.status.as_u16(),
+            Interception::Pass => 200,
+            Interception::Hangup => 0,
+            Interception::Refuse(refusal) => refusal.status.as_u16(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     refusal::Refusal,
     render::{self, Page, Show, Warn},
     routes::flag,
-    state::{Job, Jobs, Shared, lock},
+    state::{Jobs, MockJob, Shared, lock},
 };
 use crate::util::units::Time;
 
@@ -68,7 +68,7 @@ impl<'a> Query<'a> {
         Ok(Self { limit, after, before, newest_first, status, id, endpoint, metadata, show })
     }
 
-    fn wants(&self, job: &Job, now: Time) -> bool {
+    fn wants(&self, job: &MockJob, now: Time) -> bool {
         let has = |key: &str| job.metadata.as_ref().and_then(|all| all.get(key));
         self.status.is_none_or(|status| job.life.at(now).status == status)
             && self.id.is_none_or(|id| *job.id == *id)
@@ -77,7 +77,7 @@ impl<'a> Query<'a> {
     }
 
     /// Returns the range of the listing that is the requested page.
-    fn stretch(&self, found: &[(u64, &Job)]) -> Result<std::ops::Range<usize>, Refusal> {
+    fn stretch(&self, found: &[(u64, &MockJob)]) -> Result<std::ops::Range<usize>, Refusal> {
         let place = |id: &str| {
             let place = found.iter().position(|(_, job)| *job.id == *id);
             place.ok_or_else(|| Refusal::text(StatusCode::BAD_REQUEST, "Invalid cursor"))

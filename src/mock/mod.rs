@@ -33,7 +33,7 @@ use std::{
 use bytes::Bytes;
 
 pub use self::{
-    counters::{Kind, Seen},
+    counters::{Kind, LoggedRequest},
     faults::{Cut, Down, Faults, Lag, RateLimit, Raw},
     job::{Ending, Endings, FAILURE_CODE, JobPlan},
     render::Timestamps,
@@ -197,7 +197,7 @@ impl Mock {
 
     /// Returns the latest requests (up to 100 000), oldest first.
     #[must_use]
-    pub fn log(&self) -> Vec<Seen> {
+    pub fn log(&self) -> Vec<LoggedRequest> {
         self.shared.counters.log()
     }
 

@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
-    job::{Ending, FAILURE_CODE, Moment},
+    job::{Ending, FAILURE_CODE, JobSnapshot},
     payload::Payload,
-    state::Job,
+    state::MockJob,
 };
 use crate::util::units::Time;
 
@@ -114,7 +114,7 @@ struct Head<'a> {
 }
 
 /// Renders a job as the API shows it at that moment.
-pub(super) fn job(job: &Job, moment: &Moment<'_>, form: Timestamps, show: Show) -> Payload {
+pub(super) fn job(job: &MockJob, moment: &JobSnapshot<'_>, form: Timestamps, show: Show) -> Payload {
     let iso = form == Timestamps::Iso;
     let status_is = |ending: Ending| moment.status == ending.as_str();
     let late = show.warnings == Warn::Late;
@@ -163,7 +163,7 @@ pub(super) fn job(job: &Job, moment: &Moment<'_>, form: Timestamps, show: Show) 
 /// Renders the result of a job: a body of the requested size, or a small one in the shape of its
 /// endpoint. Both hold what a reader that rewrites JSON would spoil: odd spaces, a big integer, a
 /// trailing zero.
-fn response_body(job: &Job) -> Payload {
+fn response_body(job: &MockJob) -> Payload {
     let name = job.id.strip_prefix("job_").unwrap_or(&job.id);
     let id = json(&format!("extr_{name}"));
     if let Some(size) = job.size {

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use super::{
     counters::Kind,
-    faults::{Raw, Verdict},
+    faults::{Interception, Raw},
     job::JobPlan,
     list,
     payload::Payload,
@@ -90,9 +90,9 @@ async fn gate(
     }
     let verdict = lock(&shared.faults).judge(request.headers(), lot);
     let mut response = match verdict {
-        Verdict::Pass => next.run(request).await,
-        Verdict::Refuse(refusal) => refusal.into_response(),
-        Verdict::Hangup => {
+        Interception::Pass => next.run(request).await,
+        Interception::Refuse(refusal) => refusal.into_response(),
+        Interception::Hangup => {
             shared.counters.answered(0);
             let mut response = Response::new(Body::empty());
             response.extensions_mut().insert(Hangup);

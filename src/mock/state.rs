@@ -35,7 +35,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A job of the mock.
 #[derive(Clone, Debug)]
-pub(super) struct Job {
+pub(super) struct MockJob {
     pub id: Arc<str>,
     pub endpoint: String,
     pub request: Option<Box<RawValue>>,
@@ -47,7 +47,7 @@ pub(super) struct Job {
     plan: JobPlan,
 }
 
-impl Job {
+impl MockJob {
     pub fn retry(&mut self, now: Time, defaults: Defaults<'_>) -> bool {
         self.life.retry(&self.plan, &self.id, now, defaults)
     }
@@ -57,21 +57,21 @@ impl Job {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     by_id: HashMap<Arc<str>, u64>,
-    by_number: BTreeMap<u64, Job>,
+    by_number: BTreeMap<u64, MockJob>,
     made: u64,
 }
 
 impl Jobs {
-    pub fn get_mut(&mut self, id: &str) -> Option<&mut Job> {
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut MockJob> {
         self.by_number.get_mut(self.by_id.get(id)?)
     }
 
     /// Returns all jobs, oldest first.
-    pub fn all(&self) -> impl Iterator<Item = (u64, &Job)> {
+    pub fn all(&self) -> impl Iterator<Item = (u64, &MockJob)> {
         self.by_number.iter().map(|(&number, job)| (number, job))
     }
 
-    fn insert(&mut self, job: Job, most: usize) {
+    fn insert(&mut self, job: MockJob, most: usize) {
         if let Some(old) = self.by_id.insert(Arc::clone(&job.id), self.made) {
             self.by_number.remove(&old);
         }
@@ -146,7 +146,7 @@ impl Shared {
     }
 
     /// Creates a job by a plan whose metadata was read already.
-    pub fn make(&self, plan: JobPlan) -> Job {
+    pub fn make(&self, plan: JobPlan) -> MockJob {
         let mut jobs = lock(&self.jobs);
         let id: Arc<str> = match &plan.id {
             Some(id) => Arc::from(id.as_str()),
@@ -159,7 +159,7 @@ impl Shared {
             Timestamps::Epoch => "/v1/documents/extract".to_owned(),
             Timestamps::Iso => "/v1/extractions".to_owned(),
         });
-        let job = Job {
+        let job = MockJob {
             endpoint,
             request: plan.request.clone(),
             metadata: plan.metadata.clone(),

@@ -17,8 +17,8 @@ pub enum StatusClass {
     Finished(Outcome),
 }
 
-/// What one answer of a source says about a job. The upstream client reads it, the schedule learns from it, and the store
-/// records it.
+/// What one answer of a source says about a job. The upstream client reads it, the schedule learns
+/// from it, and the store records it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StatusAnswer {
     /// The status word, unchanged.
@@ -45,7 +45,8 @@ pub struct StatusAnswer {
     pub hint: Option<Duration>,
     /// The job is being worked on: its status word says so, or the answer has a start time.
     pub at_work: bool,
-    /// The path or URL of the result, if the status body names one; empty if the status body is the result.
+    /// The path or URL of the result, if the status body names one; empty if the status body is the
+    /// result.
     pub result: Option<String>,
     /// The job's own error.
     pub error: Option<String>,

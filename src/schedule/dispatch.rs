@@ -1,4 +1,5 @@
-//! Chooses the next request: whether the source may be asked, which lane has its turn, and whether it has a free place.
+//! Chooses the next request: whether the source may be asked, which lane has its turn, and whether
+//! it has a free place.
 
 use std::time::Duration;
 
@@ -67,8 +68,8 @@ impl Schedule {
         }
     }
 
-    /// Takes a token of the budget for a request of this lane. While other jobs may become ready, a failing job takes only
-    /// what they leave.
+    /// Takes a token of the budget for a request of this lane. While other jobs may become ready, a
+    /// failing job takes only what they leave.
     ///
     /// # Errors
     /// The time at which to ask again.
@@ -77,15 +78,16 @@ impl Schedule {
             return self.budget.take(now);
         }
         self.budget.take_spare(now).map_err(|at| {
-            // A job that is ready and has no place gets one when another request ends, so only later ones count.
+            // A job that is ready and has no place gets one when another request ends, so only
+            // later ones count.
             let others = [self.ready_at(Lane::Poll), self.ready_at(Lane::Fetch)];
             let next = others.into_iter().flatten().filter(|due| *due > now).min();
             next.map_or(at, |next| next.min(at))
         })
     }
 
-    /// Returns when the next request for a watch is due, and the reason for that time. A pause of the source comes before the
-    /// job's own reason. `None` if the watch waits for no request.
+    /// Returns when the next request for a watch is due, and the reason for that time. A pause of
+    /// the source comes before the job's own reason. `None` if the watch waits for no request.
     #[must_use]
     pub fn next_request(&self, number: u64, now: Instant) -> Option<(Instant, &'static str)> {
         let (entry, due) = self.entry(number)?;
@@ -113,8 +115,8 @@ impl Schedule {
         is_polled
     }
 
-    /// Makes the next request for a watch due now, even if the source is paused: the pause may be long, and the caller may
-    /// know better. Such forced requests are a second apart.
+    /// Makes the next request for a watch due now, even if the source is paused: the pause may be
+    /// long, and the caller may know better. Such forced requests are a second apart.
     pub fn request_now(&mut self, number: u64, now: Instant) {
         let is_fetch = self.entries.get(number).is_some_and(|entry| entry.task == Task::Fetch);
         if is_fetch && !self.fetches.is_running(&number) {
@@ -147,8 +149,9 @@ impl Schedule {
         Some(self.start(number, Lane::Poll, now))
     }
 
-    /// Returns the job to request because other jobs cast doubt on the source. A poll comes before a fetch, since results can
-    /// have failures of their own, and a job that was answered before comes before the others.
+    /// Returns the job to request because other jobs cast doubt on the source. A poll comes before
+    /// a fetch, since results can have failures of their own, and a job that was answered before
+    /// comes before the others.
     fn witness(&mut self, wall: Time) -> Option<u64> {
         let doubters = self.health.doubters()?;
         let (polls, fetches, min) = (&self.polls, &self.fetches, self.config.min_interval.0);
@@ -180,7 +183,8 @@ impl Schedule {
         self.start(number, Lane::Retry, now)
     }
 
-    /// Chooses the lane whose turn it is. Polls and fetches alternate; failing jobs come last, but get their share.
+    /// Chooses the lane whose turn it is. Polls and fetches alternate; failing jobs come last, but
+    /// get their share.
     fn choose(&mut self, now: Instant) -> Choice {
         use Lane::{Fetch, Poll, Retry};
         let turns = match self.turn % RETRY_TURN {

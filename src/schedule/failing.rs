@@ -1,4 +1,5 @@
-//! Jobs whose requests fail: the facts that a failure is judged by, what is recorded of it, and when the job is requested again.
+//! Jobs whose requests fail: the facts that a failure is judged by, what is recorded of it, and
+//! when the job is requested again.
 
 use std::time::Duration;
 
@@ -49,7 +50,8 @@ pub struct SourceFacts {
 const FEW: usize = 2;
 
 impl SourceFacts {
-    /// Returns whether more jobs are missing than answered: then the source lost its routes, and not these jobs.
+    /// Returns whether more jobs are missing than answered: then the source lost its routes, and
+    /// not these jobs.
     #[must_use]
     pub fn are_most_missing(&self) -> bool {
         self.missing > FEW && self.missing > self.well_since_missing
@@ -127,14 +129,15 @@ impl Schedule {
         }
     }
 
-    /// Returns the state to show. A source is shown as failing, too, while every job fails for its own reasons.
+    /// Returns the state to show. A source is shown as failing, too, while every job fails for its
+    /// own reasons.
     #[must_use]
     pub fn shown_state(&self, now: Instant) -> HealthState {
         self.health.shown(self.entries.len(), now)
     }
 
-    /// Records what a request says about the source. `random` lies in [0, 1). Returns the length of the pause that begins
-    /// with it.
+    /// Records what a request says about the source. `random` lies in [0, 1). Returns the length of
+    /// the pause that begins with it.
     pub fn record_sign(&mut self, request: RequestTimes, sign: SourceSign, random: f64) -> Option<Duration> {
         let (open, was_own) = (self.entries.len(), self.health.limits_are_own());
         let pause = self.health.record(request, sign, open, random);
@@ -156,8 +159,8 @@ pub(super) fn relapsed_wait(config: &PollingConfig, relapses: u8) -> Duration {
     min.saturating_mul(1 << relapses.saturating_sub(1).min(24)).min(max.max(min))
 }
 
-/// Returns the wait before a failing job is requested again. Each failure doubles it, up to the longest pause. `random` lies
-/// in [0, 1).
+/// Returns the wait before a failing job is requested again. Each failure doubles it, up to the
+/// longest pause. `random` lies in [0, 1).
 #[must_use]
 pub(super) fn retry_wait(config: &PollingConfig, history: &FailureHistory, random: f64) -> Duration {
     let (min, max) = (config.min_interval.0, history.longest.unwrap_or_else(|| config.longest_pause()));

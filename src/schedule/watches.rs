@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{Entry, Schedule, Stamps, Task, Track, learned::decide::PollReason, policy::resumed_wait};
 use crate::{
-    store::{Stage, Watch},
+    store::{Watch, WatchStage},
     util::units::Time,
 };
 
@@ -17,9 +17,9 @@ impl Schedule {
     /// Adds a watch with stamps by the clock that `wall` tells.
     pub fn add_stamped(&mut self, watch: &Watch, stamps: Stamps, now: Instant, wall: Time) {
         let task = match watch.stage {
-            Stage::Watching => Task::Poll,
-            Stage::Fetching => Task::Fetch,
-            Stage::Ended => return self.remove(watch.number),
+            WatchStage::Watching => Task::Poll,
+            WatchStage::Fetching => Task::Fetch,
+            WatchStage::Finished => return self.remove(watch.number),
         };
         let own = stamps.registered_at.after(self.config.deadline.0);
         let deadline = stamps.deadline.unwrap_or(own);

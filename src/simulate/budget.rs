@@ -31,7 +31,7 @@ pub enum Order {
 
 /// A job: its creation, its duration and the curve of its kind.
 #[derive(Clone, Copy, Debug)]
-pub struct Job<'a> {
+pub struct BudgetJob<'a> {
     /// In seconds.
     pub made: f64,
     /// In seconds.
@@ -61,7 +61,7 @@ struct Open {
 /// Runs jobs, in the order of their creation, with `rate` requests a second.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "counts")]
-pub fn run(jobs: &[Job], order: Order, rate: f64, theta: f64, random: &mut Random) -> Spent {
+pub fn run(jobs: &[BudgetJob], order: Order, rate: f64, theta: f64, random: &mut Random) -> Spent {
     let mut waiting = Waiting::new(order, jobs, theta);
     let (mut made, mut ended, mut polls, mut delay, mut idle, mut turn) = (0, 0, 0_u64, 0.0, 0, 0.0);
     while ended < jobs.len() {
@@ -92,7 +92,7 @@ pub fn run(jobs: &[Job], order: Order, rate: f64, theta: f64, random: &mut Rando
 /// The jobs that wait for their next poll.
 struct Waiting<'a> {
     order: Order,
-    jobs: &'a [Job<'a>],
+    jobs: &'a [BudgetJob<'a>],
     theta: f64,
     open: Vec<Open>,
     due: BinaryHeap<Reverse<(u64, usize)>>,
@@ -103,7 +103,7 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(order: Order, jobs: &'a [Job<'a>], theta: f64) -> Self {
+    fn new(order: Order, jobs: &'a [BudgetJob<'a>], theta: f64) -> Self {
         let open = vec![Open { known: 0.0, polls: 0 }; jobs.len()];
         let levels = LevelQueue::default();
         Self {

@@ -13,7 +13,7 @@ use super::{
     optimum::optimum,
     policies::{Shipped, expected_wait, tuned},
     random::Random,
-    truth::{LEAST_INTERVAL, Outcome, Truth, evaluate, percentile, schedule, solve, truth},
+    truth::{LEAST_INTERVAL, PolicyCost, Truth, evaluate, percentile, schedule, solve, truth},
 };
 
 /// The number of random schedules that a random policy is averaged over.
@@ -23,11 +23,11 @@ const FOR_PERCENTILES: usize = 15;
 
 /// The cost of one policy under one distribution.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct PolicyRow {
     /// The policy.
     pub policy: String,
     /// What it costs.
-    pub cost: Outcome,
+    pub cost: PolicyCost,
     /// The median of the delay and its 99th percentile, in seconds.
     pub percentiles: [f64; 2],
     /// Its delay as a multiple of the shortest possible with as many polls.
@@ -36,7 +36,7 @@ pub struct Row {
 
 /// Returns the policies as they are shipped.
 #[must_use]
-pub fn as_shipped(truth: &Truth, seed: u64) -> Vec<Row> {
+pub fn as_shipped(truth: &Truth, seed: u64) -> Vec<PolicyRow> {
     let mut random = Random::new(seed);
     let row = |(name, policy): (&str, Shipped)| {
         let schedules = policy.schedules(truth, SCHEDULES, &mut random);
@@ -47,57 +47,58 @@ pub fn as_shipped(truth: &Truth, seed: u64) -> Vec<Row> {
 
 /// Returns the cost of a policy with equally likely schedules.
 #[must_use]
-pub fn row(truth: &Truth, name: &str, schedules: &[Vec<f64>]) -> Row {
+pub fn row(truth: &Truth, name: &str, schedules: &[Vec<f64>]) -> PolicyRow {
     let cost = cost_of(truth, schedules);
     let some = &schedules[..schedules.len().min(FOR_PERCENTILES)];
     let (_, best) = optimum_at(truth, cost.polls);
     let percentiles = [0.5, 0.99].map(|share| percentile(truth, some, share));
-    Row { policy: name.to_owned(), cost, percentiles, times_optimum: cost.delay / best.delay }
+    PolicyRow { policy: name.to_owned(), cost, percentiles, times_optimum: cost.delay / best.delay }
 }
 
 /// Returns the average cost of equally likely schedules.
 #[must_use]
-pub fn cost_of(truth: &Truth, schedules: &[Vec<f64>]) -> Outcome {
-    let all: Vec<Outcome> = schedules.iter().map(|polls| evaluate(truth, polls)).collect();
-    Outcome::mean(&all)
+pub fn cost_of(truth: &Truth, schedules: &[Vec<f64>]) -> PolicyCost {
+    let all: Vec<PolicyCost> = schedules.iter().map(|polls| evaluate(truth, polls)).collect();
+    PolicyCost::mean(&all)
 }
 
 /// Returns the θ with which the optimum has this many polls, and its cost.
 #[must_use]
-pub fn optimum_at(truth: &Truth, polls: f64) -> (f64, Outcome) {
+pub fn optimum_at(truth: &Truth, polls: f64) -> (f64, PolicyCost) {
     at_polls(polls, |theta| evaluate(truth, &optimum(truth, theta)))
 }
 
 /// Returns the θ with which a policy has this many polls, and its cost.
-pub fn at_polls(polls: f64, cost: impl Fn(f64) -> Outcome) -> (f64, Outcome) {
+pub fn at_polls(polls: f64, cost: impl Fn(f64) -> PolicyCost) -> (f64, PolicyCost) {
     let theta = solve(1e-4, 1e3, true, |theta| cost(theta).polls < polls);
     (theta, cost(theta))
 }
 
 /// Returns the cost of the learning policy with a curve: most jobs follow it, a few explore.
 #[must_use]
-pub fn learning<A: AsRef<[f64]>>(truth: &Truth, curve: &Curve<A>, theta: f64) -> Outcome {
+pub fn learning<A: AsRef<[f64]>>(truth: &Truth, curve: &Curve<A>, theta: f64) -> PolicyCost {
     let plain = evaluate(truth, &expected_wait(truth, curve, theta));
     let next = |age: f64| curve.next(age, theta).min(explore(age)).max(age + LEAST_INTERVAL);
     let explorer = evaluate(truth, &schedule(truth, next(0.0), next));
-    let mix = |of: fn(&Outcome) -> f64| (1.0 - EXPLORERS) * of(&plain) + EXPLORERS * of(&explorer);
-    Outcome { polls: mix(|one| one.polls), delay: mix(|one| one.delay) }
+    let mix = |of: fn(&PolicyCost) -> f64| (1.0 - EXPLORERS) * of(&plain) + EXPLORERS * of(&explorer);
+    PolicyCost { polls: mix(|one| one.polls), delay: mix(|one| one.delay) }
 }
 
 /// A distribution at the polls of one shipped policy.
 #[derive(Clone, Debug)]
 pub struct Equal {
     /// The polls of the shipped policy and its delay.
-    pub shipped: Outcome,
+    pub shipped: PolicyCost,
     /// The optimum with as many polls, and its θ.
-    pub best: Outcome,
+    pub best: PolicyCost,
     /// That θ in seconds.
     pub theta: f64,
     /// The delay of the best fixed interval as a multiple of the optimum.
     pub tuned: f64,
     /// The same for the expected wait with the true curve.
     pub known: f64,
-    /// The same for what was learned from so many finishes: finishes, delay, and cost at the optimum's θ.
+    /// The same for what was learned from so many finishes: finishes, delay, and cost at the
+    /// optimum's θ.
     pub learned: Vec<(usize, f64, f64)>,
 }
 
@@ -108,7 +109,7 @@ pub fn equal_polls(distribution: &Distribution, shipped: Shipped, finishes: &[us
     let (truth, mut random) = (truth(distribution), Random::new(7));
     let shipped = cost_of(&truth, &shipped.schedules(&truth, SCHEDULES, &mut random));
     let (theta, best) = optimum_at(&truth, shipped.polls);
-    let times = |outcome: Outcome| outcome.delay / best.delay;
+    let times = |outcome: PolicyCost| outcome.delay / best.delay;
     let fixed = at_polls(shipped.polls, |interval| evaluate(&truth, &tuned(&truth, interval))).1;
     let known = at_polls(shipped.polls, |theta| evaluate(&truth, &expected_wait(&truth, &truth, theta))).1;
     let of = |count: usize| {
@@ -148,7 +149,8 @@ pub fn known(distribution: &Distribution) -> Curve {
     Curve::new(edges(), edges().iter().map(|age| distribution.survival(*age)))
 }
 
-/// Kinds with one θ: the delay of keyed and pooled learning as multiples of the keyed optimum at equal polls.
+/// Kinds with one θ: the delay of keyed and pooled learning as multiples of the keyed optimum at
+/// equal polls.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixed {
     /// The shipped policy.
@@ -166,9 +168,9 @@ pub struct Mixed {
 #[must_use]
 pub fn mixed(kinds: &[(f64, Distribution)], shipped: Shipped, finishes: f64, runs: u64) -> Mixed {
     let truths: Vec<Truth> = kinds.iter().map(|(_, kind)| truth(kind)).collect();
-    let each = |cost: &dyn Fn(usize) -> Outcome| {
+    let each = |cost: &dyn Fn(usize) -> PolicyCost| {
         let weighted = kinds.iter().enumerate().map(|(at, (weight, _))| (*weight, cost(at)));
-        weighted.fold(Outcome::default(), |sum, (weight, one)| Outcome {
+        weighted.fold(PolicyCost::default(), |sum, (weight, one)| PolicyCost {
             polls: sum.polls + weight * one.polls,
             delay: sum.delay + weight * one.delay,
         })
@@ -176,7 +178,7 @@ pub fn mixed(kinds: &[(f64, Distribution)], shipped: Shipped, finishes: f64, run
     let schedules: Vec<Vec<Vec<f64>>> =
         truths.iter().map(|truth| shipped.schedules(truth, SCHEDULES, &mut Random::new(7))).collect();
     let baseline = each(&|at| cost_of(&truths[at], &schedules[at]));
-    let delay_at = |cost: &dyn Fn(usize, f64) -> Outcome| {
+    let delay_at = |cost: &dyn Fn(usize, f64) -> PolicyCost| {
         at_polls(baseline.polls, |theta| each(&|at| cost(at, theta))).1.delay
     };
     let best = delay_at(&|at, theta| evaluate(&truths[at], &optimum(&truths[at], theta)));

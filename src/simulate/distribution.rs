@@ -161,8 +161,9 @@ impl fmt::Display for BadDistribution {
 
 impl std::error::Error for BadDistribution {}
 
-/// `NAME:key=value,…`, several of them joined by `+` with a weight before each: `0.8*lognormal:median=8,sigma=0.25 +
-/// 0.2*lognormal:median=300,sigma=0.15`. `bimodal` alone is that example. A lognormal takes its `mean` or its `median`.
+/// `NAME:key=value,…`, several of them joined by `+` with a weight before each:
+/// `0.8*lognormal:median=8,sigma=0.25 + 0.2*lognormal:median=300,sigma=0.15`. `bimodal` alone is
+/// that example. A lognormal takes its `mean` or its `median`.
 impl FromStr for Distribution {
     type Err = BadDistribution;
 

@@ -11,12 +11,12 @@ use crate::schedule::learned::{
 
 use super::{
     random::Random,
-    truth::{Outcome, ROUND_TRIP},
+    truth::{PolicyCost, ROUND_TRIP},
 };
 
 /// One simulated job. All times are in seconds.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct SimulatedJob {
     /// When it was created.
     pub made: f64,
     /// Its kind.
@@ -35,7 +35,7 @@ pub struct Record {
     /// Its kind.
     pub kind: usize,
     /// Its polls and its delay.
-    pub cost: Outcome,
+    pub cost: PolicyCost,
 }
 
 /// The settings of the source and the policy.
@@ -58,8 +58,8 @@ impl Default for Setting {
 }
 
 /// An open job.
-struct Open {
-    job: Job,
+struct OpenJob {
+    job: SimulatedJob,
     situation: Situation,
     polls: f64,
     /// When the next poll is, unless something learned brings it forward.
@@ -67,17 +67,17 @@ struct Open {
 }
 
 /// Runs jobs, in the order of their creation, through a model. Returns the cost of each.
-pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Random) -> Vec<Record> {
+pub fn run(model: &mut Model, setting: &Setting, jobs: &[SimulatedJob], random: &mut Random) -> Vec<Record> {
     let kinds = jobs.iter().map(|job| job.kind + 1).max().unwrap_or_default();
     let keys: Vec<Key> = (0..kinds).map(|kind| Key { endpoint: kind.to_string(), label: None }).collect();
-    let mut open: Vec<Option<Open>> = Vec::with_capacity(jobs.len());
+    let mut open: Vec<Option<OpenJob>> = Vec::with_capacity(jobs.len());
     let mut due: BinaryHeap<Reverse<(u64, usize, bool)>> = BinaryHeap::new();
     let mut records = Vec::new();
     for (number, job) in jobs.iter().enumerate() {
         due.push(Reverse((ticks(job.made), number, false)));
         let luck = if setting.alert { random.unit() } else { 1.0 };
         let situation = Situation { luck, jitter: random.unit(), ..Situation::default() };
-        open.push(Some(Open { job: job.clone(), situation, polls: 0.0, due: f64::INFINITY }));
+        open.push(Some(OpenJob { job: job.clone(), situation, polls: 0.0, due: f64::INFINITY }));
     }
     while let Some(Reverse((at, number, is_poll))) = due.pop() {
         let Some(one) = open[number].as_mut() else { continue };
@@ -100,7 +100,7 @@ pub fn run(model: &mut Model, setting: &Setting, jobs: &[Job], random: &mut Rand
     records
 }
 
-impl Open {
+impl OpenJob {
     /// Polls the job. Returns its cost if it has finished.
     fn poll(
         &mut self,
@@ -109,7 +109,7 @@ impl Open {
         setting: &Setting,
         now: f64,
         random: &mut Random,
-    ) -> Option<Outcome> {
+    ) -> Option<PolicyCost> {
         let (age, before) = (now - self.job.made, self.situation.known);
         let started = self.job.queued.filter(|queued| *queued <= age);
         let seen = Progress { age, started };
@@ -128,16 +128,16 @@ impl Open {
             let end = RunEnd::Finished(setting.told.then_some(self.job.takes));
             model.record_finished(key, [before, seen], end, random.unit(), now);
         }
-        Some(Outcome { polls: self.polls, delay: age - self.job.takes + ROUND_TRIP / 2.0 })
+        Some(PolicyCost { polls: self.polls, delay: age - self.job.takes + ROUND_TRIP / 2.0 })
     }
 }
 
 /// Returns the average over the jobs that a condition picks.
 #[must_use]
-pub fn mean_of(records: &[Record], pick: impl Fn(&Record) -> bool) -> Outcome {
-    let picked: Vec<Outcome> =
+pub fn mean_of(records: &[Record], pick: impl Fn(&Record) -> bool) -> PolicyCost {
+    let picked: Vec<PolicyCost> =
         records.iter().filter(|record| pick(record)).map(|record| record.cost).collect();
-    Outcome::mean(&picked)
+    PolicyCost::mean(&picked)
 }
 
 /// Returns jobs created at random at a rate (per second) from one time to another.
@@ -145,8 +145,8 @@ pub fn arrivals(
     (from, to): (f64, f64),
     rate: f64,
     random: &mut Random,
-    mut job: impl FnMut(f64, &mut Random) -> Job,
-) -> Vec<Job> {
+    mut job: impl FnMut(f64, &mut Random) -> SimulatedJob,
+) -> Vec<SimulatedJob> {
     let (mut jobs, mut at) = (Vec::new(), from);
     loop {
         at += random.exponential() / rate;

@@ -5,13 +5,13 @@ use super::truth::{LEAST_INTERVAL, Truth};
 
 /// The value of the best polls after one at age y: a line in S(x).
 #[derive(Clone, Copy, Debug)]
-struct Line {
+struct ValueLine {
     to: usize,
     slope: f64,
     offset: f64,
 }
 
-impl Line {
+impl ValueLine {
     fn at(self, survival: f64) -> f64 {
         self.slope * survival + self.offset
     }
@@ -25,12 +25,12 @@ impl Line {
 /// The lower envelope of lines that are added with falling slopes and queried at rising places.
 #[derive(Default)]
 struct Envelope {
-    lines: Vec<Line>,
+    lines: Vec<ValueLine>,
     first: usize,
 }
 
 impl Envelope {
-    fn add(&mut self, line: Line) {
+    fn add(&mut self, line: ValueLine) {
         while self.lines.len() >= self.first + 2 {
             let [before, last] = [self.lines.len() - 2, self.lines.len() - 1].map(|at| self.lines[at]);
             if last.crosses(line) > before.crosses(last) {
@@ -41,7 +41,7 @@ impl Envelope {
         self.lines.push(line);
     }
 
-    fn least(&mut self, at: f64) -> Option<Line> {
+    fn least(&mut self, at: f64) -> Option<ValueLine> {
         while self.lines.len() > self.first + 1
             && self.lines[self.first + 1].at(at) <= self.lines[self.first].at(at)
         {
@@ -68,7 +68,7 @@ pub fn optimum(truth: &Truth, theta: f64) -> Vec<f64> {
         while added > at + 1 && (points[added - 1].0 >= age + LEAST_INTERVAL || added > last) {
             added -= 1;
             let offset = value[added] - integral[added];
-            envelope.add(Line { to: added, slope: points[added].0, offset });
+            envelope.add(ValueLine { to: added, slope: points[added].0, offset });
         }
         if let Some(best) = envelope.least(alive) {
             choice[at] = best.to;

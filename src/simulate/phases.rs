@@ -11,18 +11,18 @@ use crate::schedule::learned::{
 
 use super::{
     distribution::Distribution,
-    fleet::{Job, Setting, arrivals, mean_of, run},
+    fleet::{Setting, SimulatedJob, arrivals, mean_of, run},
     random::Random,
-    truth::{Outcome, solve},
+    truth::{PolicyCost, solve},
 };
 
 /// What both ways cost, and which one the model chose.
 #[derive(Clone, Copy, Debug)]
 pub struct Compared {
     /// One clock.
-    pub one: Outcome,
+    pub one: PolicyCost,
     /// Two clocks, with the same θ.
-    pub two: Outcome,
+    pub two: PolicyCost,
     /// The delay of two clocks with as many polls as one clock has, in seconds.
     pub two_at_equal_polls: f64,
     /// What the model chooses from what it learned.
@@ -39,7 +39,7 @@ pub fn compare(queue: &Distribution, runs: &Distribution, theta: f64, seed: u64)
     let mut jobs = || {
         arrivals((0.0, JOBS), 1.0, &mut random, |made, random| {
             let queued = queue.sample(random);
-            Job { made, kind: 0, queued: Some(queued), takes: queued + runs.sample(random) }
+            SimulatedJob { made, kind: 0, queued: Some(queued), takes: queued + runs.sample(random) }
         })
     };
     let (seen, measured) = (jobs(), jobs());
@@ -58,7 +58,7 @@ pub fn compare(queue: &Distribution, runs: &Distribution, theta: f64, seed: u64)
     Compared { one, two, two_at_equal_polls, pays }
 }
 
-fn learn(jobs: &[Job]) -> (Arc<crate::schedule::learned::curve::Curve>, Phases) {
+fn learn(jobs: &[SimulatedJob]) -> (Arc<crate::schedule::learned::curve::Curve>, Phases) {
     let [mut total, mut queue, mut run] = [(); 3].map(|()| Clock::default());
     for job in jobs {
         let queued = job.queued.unwrap_or_default();

@@ -11,8 +11,8 @@ use plotters::{
 
 use super::{
     policies::Shipped,
-    study::{Named, Question, Subject, range},
-    truth::Outcome,
+    study::{NamedPolicy, Question, Subject, range},
+    truth::PolicyCost,
 };
 
 /// Width and height of one chart in pixels.
@@ -45,9 +45,10 @@ type Cell<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn<'a> = Result<(), Box<dyn std::error::Error + 'a>>;
 
 fn chart<'a>(cell: &Cell<'a>, subject: &Subject, question: &Question, legend: bool) -> Drawn<'a> {
-    let lines: Vec<(Named, Vec<Outcome>)> =
+    let lines: Vec<(NamedPolicy, Vec<PolicyCost>)> =
         question.policies.iter().map(|named| (*named, range(subject, *named, question))).collect();
-    let [polls, delay] = [|one: &Outcome| one.polls, |one: &Outcome| one.delay].map(|of| bounds(&lines, of));
+    let [polls, delay] =
+        [|one: &PolicyCost| one.polls, |one: &PolicyCost| one.delay].map(|of| bounds(&lines, of));
     let mut chart = ChartBuilder::on(cell)
         .caption(&subject.name, ("sans-serif", 14))
         .margin(8)
@@ -67,7 +68,7 @@ fn chart<'a>(cell: &Cell<'a>, subject: &Subject, question: &Question, legend: bo
     for (named, points) in &lines {
         let colour = colour(*named);
         let style: ShapeStyle =
-            if *named == Named::Optimum { colour.stroke_width(1) } else { colour.stroke_width(2) };
+            if *named == NamedPolicy::Optimum { colour.stroke_width(1) } else { colour.stroke_width(2) };
         let points: Vec<(f64, f64)> = points.iter().map(|one| (one.polls, one.delay)).collect();
         let name = named.to_string();
         chart
@@ -89,7 +90,7 @@ fn chart<'a>(cell: &Cell<'a>, subject: &Subject, question: &Question, legend: bo
 }
 
 /// Returns the least and the greatest value, with some room around.
-fn bounds(lines: &[(Named, Vec<Outcome>)], of: fn(&Outcome) -> f64) -> (f64, f64) {
+fn bounds(lines: &[(NamedPolicy, Vec<PolicyCost>)], of: fn(&PolicyCost) -> f64) -> (f64, f64) {
     let values = || lines.iter().flat_map(|(_, points)| points).map(of).filter(|value| *value > 0.0);
     let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     if low < high { (low / 1.2, high * 1.2) } else { (0.1, 10.0) }
@@ -100,13 +101,13 @@ fn short(value: &f64) -> String {
     format!("{value}").chars().take(6).collect()
 }
 
-fn colour(named: Named) -> RGBColor {
+fn colour(named: NamedPolicy) -> RGBColor {
     match named {
-        Named::Shipped(Shipped::Fixed(_)) => RGBColor(31, 119, 180),
-        Named::Shipped(Shipped::Backoff) => RGBColor(255, 127, 14),
-        Named::Shipped(Shipped::Waiter) => RGBColor(148, 103, 189),
-        Named::Shipped(Shipped::TenthOfAge) => RGBColor(140, 86, 75),
-        Named::Learned => RGBColor(214, 39, 40),
-        Named::Optimum => RGBColor(60, 60, 60),
+        NamedPolicy::Shipped(Shipped::Fixed(_)) => RGBColor(31, 119, 180),
+        NamedPolicy::Shipped(Shipped::Backoff) => RGBColor(255, 127, 14),
+        NamedPolicy::Shipped(Shipped::Waiter) => RGBColor(148, 103, 189),
+        NamedPolicy::Shipped(Shipped::TenthOfAge) => RGBColor(140, 86, 75),
+        NamedPolicy::Learned => RGBColor(214, 39, 40),
+        NamedPolicy::Optimum => RGBColor(60, 60, 60),
     }
 }

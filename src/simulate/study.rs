@@ -13,11 +13,11 @@ use crate::schedule::learned::{
 use super::{
     compare::{cost_of, learned, optimum_at},
     distribution::{BadDistribution, Distribution},
-    fleet::{Job, Setting, run},
+    fleet::{Setting, SimulatedJob, run},
     optimum::optimum,
     policies::{Shipped, expected_wait},
     random::Random,
-    truth::{LEAST_INTERVAL, Outcome, Truth, percentile, schedule, solve, truth},
+    truth::{LEAST_INTERVAL, PolicyCost, Truth, percentile, schedule, solve, truth},
 };
 
 /// The schedules that a random policy is averaged over.
@@ -29,7 +29,7 @@ const STRETCH: f64 = 4096.0;
 
 /// A policy by its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Named {
+pub enum NamedPolicy {
     /// A policy of another program.
     Shipped(Shipped),
     /// The learned policy of this program.
@@ -38,7 +38,7 @@ pub enum Named {
     Optimum,
 }
 
-impl Named {
+impl NamedPolicy {
     /// The policies that are compared by default.
     pub const ALL: [Self; 6] = [
         Self::Shipped(Shipped::Fixed(2.0)),
@@ -50,7 +50,7 @@ impl Named {
     ];
 }
 
-impl fmt::Display for Named {
+impl fmt::Display for NamedPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shipped(Shipped::Fixed(seconds)) => write!(f, "fixed={seconds}s"),
@@ -63,7 +63,7 @@ impl fmt::Display for Named {
     }
 }
 
-impl FromStr for Named {
+impl FromStr for NamedPolicy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -104,7 +104,7 @@ pub enum At {
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The policies, in the order of the answer.
-    pub policies: Vec<Named>,
+    pub policies: Vec<NamedPolicy>,
     /// The settings.
     pub at: At,
     /// θ: the delay in seconds that a poll is worth.
@@ -124,7 +124,7 @@ pub struct Subject {
     truth: Truth,
     /// Measured jobs in the order of their creation. `learned` goes through them as the daemon
     /// would.
-    jobs: Option<Vec<Job>>,
+    jobs: Option<Vec<SimulatedJob>>,
 }
 
 impl Subject {
@@ -142,7 +142,7 @@ impl Subject {
     pub fn measured(name: &str, mut jobs: Vec<(f64, f64)>) -> Result<Self, BadDistribution> {
         jobs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let distribution = Distribution::empirical(jobs.iter().map(|(_, takes)| *takes))?;
-        let jobs = jobs.into_iter().map(|(made, takes)| Job { made, kind: 0, queued: None, takes });
+        let jobs = jobs.into_iter().map(|(made, takes)| SimulatedJob { made, kind: 0, queued: None, takes });
         Ok(Self {
             name: name.to_owned(),
             truth: truth(&distribution),
@@ -167,7 +167,7 @@ impl Subject {
 
 /// The cost of a policy on one subject.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Line {
+pub struct StudyLine {
     /// Its name.
     pub policy: String,
     /// Its setting: an interval, a stretch, or the cost of a poll.
@@ -188,12 +188,12 @@ pub struct Line {
 
 /// Answers a question for one subject, a line for each policy.
 #[must_use]
-pub fn study(subject: &Subject, question: &Question) -> Vec<Line> {
+pub fn study(subject: &Subject, question: &Question) -> Vec<StudyLine> {
     let target = question.policies.first().map(|first| {
         let first = Candidate::new(subject, *first, question);
         first.costs(first.shipped).polls
     });
-    let line = |named: &Named| {
+    let line = |named: &NamedPolicy| {
         let one = Candidate::new(subject, *named, question);
         let knob = one.knob(question.at, target.unwrap_or(1.0));
         one.line(knob)
@@ -203,7 +203,7 @@ pub fn study(subject: &Subject, question: &Question) -> Vec<Line> {
 
 /// Returns polls and delay of a policy over a range of its setting, from often to seldom.
 #[must_use]
-pub fn range(subject: &Subject, named: Named, question: &Question) -> Vec<Outcome> {
+pub fn range(subject: &Subject, named: NamedPolicy, question: &Question) -> Vec<PolicyCost> {
     let one = Candidate::new(subject, named, question);
     (-6..=6).map(|step| one.costs(one.shipped * 2.0_f64.powf(f64::from(step) / 2.0))).collect()
 }
@@ -212,7 +212,7 @@ pub fn range(subject: &Subject, named: Named, question: &Question) -> Vec<Outcom
 /// policy, and is θ for the others: the greater, the fewer polls.
 struct Candidate<'a> {
     subject: &'a Subject,
-    named: Named,
+    named: NamedPolicy,
     theta: f64,
     seed: u64,
     shipped: f64,
@@ -220,8 +220,8 @@ struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    fn new(subject: &'a Subject, named: Named, question: &Question) -> Self {
-        let learns = named == Named::Learned && subject.jobs.is_none();
+    fn new(subject: &'a Subject, named: NamedPolicy, question: &Question) -> Self {
+        let learns = named == NamedPolicy::Learned && subject.jobs.is_none();
         let curve = |run| {
             let seed = question.seed.wrapping_mul(1000).wrapping_add(run);
             learned(&subject.distribution, question.finishes, &mut Random::new(seed))
@@ -231,7 +231,7 @@ impl<'a> Candidate<'a> {
             named,
             theta: question.theta,
             seed: question.seed,
-            shipped: if matches!(named, Named::Shipped(_)) { 1.0 } else { question.theta },
+            shipped: if matches!(named, NamedPolicy::Shipped(_)) { 1.0 } else { question.theta },
             curves: (0..if learns { CURVES } else { 0 }).map(curve).collect(),
         }
     }
@@ -241,23 +241,23 @@ impl<'a> Candidate<'a> {
         let (low, high) = (self.shipped / STRETCH, self.shipped * STRETCH);
         match (at, self.named) {
             (At::EqualPolls, _) => solve(low, high, true, |knob| self.costs(knob).polls < polls),
-            (At::EqualCost, Named::Shipped(_)) => {
+            (At::EqualCost, NamedPolicy::Shipped(_)) => {
                 cheapest(low, high, |knob| self.costs(knob).cost(self.theta))
             }
             (At::AsShipped | At::EqualCost, _) => self.shipped,
         }
     }
 
-    fn costs(&self, knob: f64) -> Outcome {
+    fn costs(&self, knob: f64) -> PolicyCost {
         match self.replayed(knob) {
-            Some(records) => Outcome::mean(&records),
+            Some(records) => PolicyCost::mean(&records),
             None => cost_of(&self.subject.truth, &self.schedules(knob)),
         }
     }
 
     /// Returns the cost of each measured job, if the model learns from those before it.
-    fn replayed(&self, knob: f64) -> Option<Vec<Outcome>> {
-        let jobs = self.subject.jobs.as_ref().filter(|_| self.named == Named::Learned)?;
+    fn replayed(&self, knob: f64) -> Option<Vec<PolicyCost>> {
+        let jobs = self.subject.jobs.as_ref().filter(|_| self.named == NamedPolicy::Learned)?;
         let policy = Policy { theta: knob, ..Policy::default() };
         let setting = Setting { policy, ..Setting::default() };
         let records = run(&mut Model::default(), &setting, jobs, &mut Random::new(self.seed));
@@ -268,23 +268,27 @@ impl<'a> Candidate<'a> {
     fn schedules(&self, knob: f64) -> Vec<Vec<f64>> {
         let truth = &self.subject.truth;
         match self.named {
-            Named::Shipped(policy) => policy.stretched(knob, truth, SCHEDULES, &mut Random::new(self.seed)),
-            Named::Optimum => vec![optimum(truth, knob)],
-            Named::Learned => self.curves.iter().flat_map(|curve| learning(truth, curve, knob)).collect(),
+            NamedPolicy::Shipped(policy) => {
+                policy.stretched(knob, truth, SCHEDULES, &mut Random::new(self.seed))
+            }
+            NamedPolicy::Optimum => vec![optimum(truth, knob)],
+            NamedPolicy::Learned => {
+                self.curves.iter().flat_map(|curve| learning(truth, curve, knob)).collect()
+            }
         }
     }
 
-    fn line(&self, knob: f64) -> Line {
+    fn line(&self, knob: f64) -> StudyLine {
         let truth = &self.subject.truth;
         let (cost, [delay_p50, delay_p99]) = if let Some(records) = self.replayed(knob) {
-            (Outcome::mean(&records), [0.5, 0.99].map(|share| quantile(&records, share)))
+            (PolicyCost::mean(&records), [0.5, 0.99].map(|share| quantile(&records, share)))
         } else {
             let schedules = self.schedules(knob);
             let percentiles = [0.5, 0.99].map(|share| percentile(truth, &schedules, share));
             (cost_of(truth, &schedules), percentiles)
         };
         let (_, best) = optimum_at(truth, cost.polls);
-        Line {
+        StudyLine {
             policy: self.named.to_string(),
             setting: self.setting(knob),
             polls: cost.polls,
@@ -298,9 +302,9 @@ impl<'a> Candidate<'a> {
 
     fn setting(&self, knob: f64) -> String {
         match self.named {
-            Named::Shipped(Shipped::Fixed(seconds)) => format!("every {:.3} s", seconds * knob),
-            Named::Shipped(_) => format!("waits × {knob:.3}"),
-            Named::Learned | Named::Optimum => format!("θ {knob:.3} s"),
+            NamedPolicy::Shipped(Shipped::Fixed(seconds)) => format!("every {:.3} s", seconds * knob),
+            NamedPolicy::Shipped(_) => format!("waits × {knob:.3}"),
+            NamedPolicy::Learned | NamedPolicy::Optimum => format!("θ {knob:.3} s"),
         }
     }
 }
@@ -339,7 +343,7 @@ fn cheapest(low: f64, high: f64, cost: impl Fn(f64) -> f64) -> f64 {
     clippy::cast_precision_loss,
     reason = "a share of a count"
 )]
-fn quantile(records: &[Outcome], share: f64) -> f64 {
+fn quantile(records: &[PolicyCost], share: f64) -> f64 {
     let mut delays: Vec<f64> = records.iter().map(|record| record.delay).collect();
     delays.sort_by(f64::total_cmp);
     let at = (share * delays.len() as f64) as usize;

@@ -1,6 +1,7 @@
 //! Figures as plain text.
 
-/// A table: columns as wide as their widest cell, the first one to the left, the others to the right.
+/// A table: columns as wide as their widest cell, the first one to the left, the others to the
+/// right.
 #[must_use]
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(ToString::to_string).collect();

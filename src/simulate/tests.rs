@@ -4,11 +4,11 @@ use super::{
     budget::{self, Order},
     compare::{equal_polls, known, mixed},
     distribution::Distribution,
-    fleet::{Job, Setting, arrivals, mean_of, run},
+    fleet::{Setting, SimulatedJob, arrivals, mean_of, run},
     phases,
     policies::Shipped,
     random::Random,
-    study::{At, Named, Question, Subject, study},
+    study::{At, NamedPolicy, Question, Subject, study},
 };
 use crate::schedule::learned::model::Model;
 
@@ -25,7 +25,8 @@ fn learned_from_a_thousand_it_is_close_to_the_optimum() {
     assert!(gain >= 6.0, "{gain}");
 }
 
-/// Jobs that become six times as long at 300 s, or as short: polls and delay in the third minute after it.
+/// Jobs that become six times as long at 300 s, or as short: polls and delay in the third minute
+/// after it.
 #[test]
 fn it_follows_a_drift() {
     let after = |[from, to]: [f64; 2]| {
@@ -33,7 +34,7 @@ fn it_follows_a_drift() {
         let mut random = Random::new(5);
         let jobs = arrivals((0.0, 450.0), 4.0, &mut random, |made, random| {
             let takes = if made < 300.0 { &old } else { &new }.sample(random);
-            Job { made, kind: 0, queued: None, takes }
+            SimulatedJob { made, kind: 0, queued: None, takes }
         });
         let records = run(&mut Model::default(), &Setting::default(), &jobs, &mut random);
         mean_of(&records, |record| record.made >= 360.0)
@@ -65,11 +66,11 @@ fn levels_are_as_good_as_the_exact_order() {
     let curves = kinds.clone().map(|kind| known(&kind));
     let spent = |order| {
         let (mut random, mut made) = (Random::new(3), 0.0);
-        let jobs: Vec<budget::Job> = (0..2000)
+        let jobs: Vec<budget::BudgetJob> = (0..2000)
             .map(|at| {
                 made += random.exponential() / 40.0;
                 let kind = [0, 0, 0, 0, 0, 1, 1, 1, 2, 2][at % 10];
-                budget::Job { made, takes: kinds[kind].sample(&mut random), curve: &curves[kind] }
+                budget::BudgetJob { made, takes: kinds[kind].sample(&mut random), curve: &curves[kind] }
             })
             .collect();
         budget::run(&jobs, order, 150.0, 0.2, &mut random)
@@ -80,15 +81,15 @@ fn levels_are_as_good_as_the_exact_order() {
 }
 
 fn question(at: At) -> Question {
-    Question { policies: Named::ALL.to_vec(), at, theta: 0.2, finishes: 300, seed: 7 }
+    Question { policies: NamedPolicy::ALL.to_vec(), at, theta: 0.2, finishes: 300, seed: 7 }
 }
 
 #[test]
 fn names_of_policies_read_back() {
-    for named in Named::ALL {
+    for named in NamedPolicy::ALL {
         assert_eq!(named.to_string().parse(), Ok(named));
     }
-    assert!("fixed=0s".parse::<Named>().is_err() && "fixd".parse::<Named>().is_err());
+    assert!("fixed=0s".parse::<NamedPolicy>().is_err() && "fixd".parse::<NamedPolicy>().is_err());
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn nobody_beats_the_optimum_and_equal_polls_are_equal() {
 fn measured_jobs_are_learned_from_one_after_the_other() {
     let mut random = Random::new(2);
     let takes: Vec<f64> = (0..300).map(|_| named("normal").sample(&mut random)).collect();
-    let policies = vec![Named::Shipped(Shipped::Fixed(2.0)), Named::Learned];
+    let policies = vec![NamedPolicy::Shipped(Shipped::Fixed(2.0)), NamedPolicy::Learned];
     let cost = |takes: &[f64]| {
         let subject = Subject::in_turn("measured", takes).unwrap();
         study(&subject, &Question { policies: policies.clone(), ..question(At::AsShipped) })[1].cost

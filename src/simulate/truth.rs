@@ -33,14 +33,14 @@ pub fn truth(distribution: &Distribution) -> Truth {
 
 /// The cost of a policy per job.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Outcome {
+pub struct PolicyCost {
     /// Polls.
     pub polls: f64,
     /// The average time from the end of a job to the answer that tells it, in seconds.
     pub delay: f64,
 }
 
-impl Outcome {
+impl PolicyCost {
     /// Returns polls and delay in one figure, in seconds. θ is what a poll is worth.
     #[must_use]
     pub fn cost(&self, theta: f64) -> f64 {
@@ -76,7 +76,7 @@ pub fn schedule(truth: &Truth, first: f64, mut next: impl FnMut(f64) -> f64) -> 
 /// Returns the exact cost of a schedule: N = Σ S(sₖ₋₁) and D = Σ ∫ (S(sₖ₋₁) − S(t)) dt, plus half a
 /// round trip.
 #[must_use]
-pub fn evaluate(truth: &Truth, schedule: &[f64]) -> Outcome {
+pub fn evaluate(truth: &Truth, schedule: &[f64]) -> PolicyCost {
     let (mut polls, mut delay, mut last) = (0.0, 0.0, (0.0, 1.0, 0.0));
     for age in schedule {
         let (from, alive, passed) = last;
@@ -85,7 +85,7 @@ pub fn evaluate(truth: &Truth, schedule: &[f64]) -> Outcome {
         delay += (age - from) * alive - (integral - passed);
         last = (*age, survival, integral);
     }
-    Outcome { polls, delay: delay + ROUND_TRIP / 2.0 }
+    PolicyCost { polls, delay: delay + ROUND_TRIP / 2.0 }
 }
 
 /// Returns the delay in seconds that this share of the jobs stays below, over equally likely

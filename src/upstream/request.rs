@@ -22,7 +22,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json, */*;q=0.1"
 const MAX_REDIRECTS: usize = 5;
 
 /// An answer, and the address that gave it.
-pub(super) struct Found {
+pub(super) struct FoundAnswer {
     /// The answer. It is no redirect.
     pub(super) response: Response,
     /// Its address, if it was requested without our headers.
@@ -46,13 +46,13 @@ impl Source {
     ///
     /// # Errors
     /// If the guard refuses the address, or no answer comes.
-    pub(super) async fn find(&self, address: &str) -> Result<Found, Failure> {
+    pub(super) async fn find(&self, address: &str) -> Result<FoundAnswer, Failure> {
         self.follow(address, true).await
     }
 
     /// Follows redirects. From the first foreign address on no request carries our headers: a
     /// stranger chooses where it redirects to.
-    async fn follow(&self, address: &str, may_leave: bool) -> Result<Found, Failure> {
+    async fn follow(&self, address: &str, may_leave: bool) -> Result<FoundAnswer, Failure> {
         let no_url = |_| Failure::Refused("the address of the request is no URL".to_owned());
         let mut url = Url::parse(address).map_err(no_url)?;
         let mut has_left = !self.is_own(address);
@@ -66,7 +66,7 @@ impl Source {
             };
             let Some(next) = target(&response, &url) else {
                 let elsewhere = has_left.then_some(url);
-                return Ok(Found { response, elsewhere });
+                return Ok(FoundAnswer { response, elsewhere });
             };
             let status = response.status().as_u16();
             let next = next.map_err(|to| lost_way(status, &to, "which is no address that can be asked"))?;

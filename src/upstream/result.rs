@@ -12,7 +12,7 @@ use super::{
     Failure, JobRef, KnownEnd, Source,
     decode::Decoded,
     failure::{elsewhere, refusal, timed_out},
-    request::Found,
+    request::FoundAnswer,
 };
 use crate::util::{
     json_slice::Values,
@@ -67,8 +67,8 @@ impl Source {
             (None, Some(path)) => (self.filled(path, job, None)?, false),
         };
         let limit = self.config.timeout;
-        let Found { response, elsewhere: place } = match is_status {
-            true => Found { response: self.send(&address).await?, elsewhere: None },
+        let FoundAnswer { response, elsewhere: place } = match is_status {
+            true => FoundAnswer { response: self.send(&address).await?, elsewhere: None },
             false => self.find(&address).await?,
         };
         let refused = match &place {

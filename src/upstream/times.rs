@@ -65,11 +65,11 @@ impl SourceClock {
         Time(theirs.0.saturating_sub(self.ahead))
     }
 
-    /// Drops the times of an answer that cannot be true, and records there how far this clock is ahead. Returns one of the
-    /// dropped times.
+    /// Drops the times of an answer that cannot be true, and records there how far this clock is
+    /// ahead. Returns one of the dropped times.
     ///
-    /// An answer without a `Date` keeps only its end time. A job that is old and a clock that is behind look the same
-    /// then, so the job counts as old as its registration.
+    /// An answer without a `Date` keeps only its end time. A job that is old and a clock that is
+    /// behind look the same then, so the job counts as old as its registration.
     pub fn drop_untrue(self, answer: &mut StatusAnswer) -> Option<Time> {
         answer.clock_ahead = self.ahead;
         let mut dropped = None;
@@ -83,7 +83,8 @@ impl SourceClock {
     }
 }
 
-/// Reads ISO 8601, or the seconds, milliseconds, microseconds or nanoseconds since 1970, as a number or in a string.
+/// Reads ISO 8601, or the seconds, milliseconds, microseconds or nanoseconds since 1970, as a
+/// number or in a string.
 #[must_use]
 pub fn read(value: Scalar<'_>) -> Option<Time> {
     let (Scalar::Text(text) | Scalar::Number(text)) = value;

@@ -3,13 +3,14 @@
 use super::SourceState;
 use crate::{
     model::job::{EventType, Outcome},
-    store::{Stage, Watch},
+    store::{Watch, WatchStage},
     telemetry::{SpanKind, TraceSpan, number, text},
     util::clock,
 };
 
 impl SourceState {
-    /// Returns the function that chooses the sinks of an event. The store calls it in the transaction that makes the event.
+    /// Returns the function that chooses the sinks of an event. The store calls it in the
+    /// transaction that makes the event.
     pub(super) fn route(&self) -> impl Fn(&Watch, EventType) -> Vec<String> + Clone + Send + use<> {
         let router = self.routing.router();
         move |watch, event| router.sinks(watch, event)
@@ -42,7 +43,7 @@ impl SourceState {
         let polls = self.schedule().entry(number).map_or(0, |(entry, _)| entry.polls);
         self.store.lose(number, reason, polls, self.route(), clock::now()).await;
         if let Ok(Some(watch)) = self.store.watch(number)
-            && watch.stage == Stage::Ended
+            && watch.stage == WatchStage::Finished
         {
             self.count_event(EventType::Ended(Outcome::Lost));
             self.record_job_span(&watch, Outcome::Lost, polls);

@@ -1,4 +1,5 @@
-//! Records answers and failures: asks [`failure`](super::failure) what one means, and tells the schedule and the log.
+//! Records answers and failures: asks [`failure`](super::failure) what one means, and tells the
+//! schedule and the log.
 
 use std::sync::atomic::Ordering;
 
@@ -34,7 +35,8 @@ impl SourceState {
         self.log_recovery(before, schedule.health.state());
     }
 
-    /// Records a failure that has nothing to do with the source. Returns the number of failures of the job in a row.
+    /// Records a failure that has nothing to do with the source. Returns the number of failures of
+    /// the job in a row.
     pub(super) fn record_own_failure(&self, request: &InFlight, error: String) -> u32 {
         let (times, wall) = (request.times(), clock::steady());
         let mut schedule = self.schedule();
@@ -64,7 +66,8 @@ impl SourceState {
         TaskResult::Advanced
     }
 
-    /// Judges a failure and applies the result to the schedule. Returns `None` if the watch is gone.
+    /// Judges a failure and applies the result to the schedule. Returns `None` if the watch is
+    /// gone.
     fn apply_failure(&self, request: &InFlight, failure: &Failure) -> Option<Meaning> {
         let times = request.times();
         let grace = self.source.config.not_found_grace.map(|grace| grace.0);

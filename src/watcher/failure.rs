@@ -1,8 +1,10 @@
-//! What a failed request means for its job and for the source. Pure: facts go in, the meaning comes out.
+//! What a failed request means for its job and for the source. Pure: facts go in, the meaning comes
+//! out.
 //!
-//! A failure belongs to one job or to the source. It belongs to the source if no connection can be made, if the source asks
-//! for fewer requests, or if several jobs in a row meet the same refusal or silence; the schedule counts those jobs in
-//! [`Health`](crate::schedule::Health). Any other failure is the job's own, and no other job notices it.
+//! A failure belongs to one job or to the source. It belongs to the source if no connection can be
+//! made, if the source asks for fewer requests, or if several jobs in a row meet the same refusal
+//! or silence; the schedule counts those jobs in [`Health`](crate::schedule::Health). Any other
+//! failure is the job's own, and no other job notices it.
 
 use std::time::Duration;
 
@@ -13,14 +15,16 @@ use crate::{
     upstream::Failure,
 };
 
-/// 404 or 410 answers in a row after which a job is lost, if they lasted long enough. Retab's own client gives up at the
-/// third. A new job can take a moment to appear, so the daemon waits for one more.
+/// 404 or 410 answers in a row after which a job is lost, if they lasted long enough. Retab's own
+/// client gives up at the third. A new job can take a moment to appear, so the daemon waits for one
+/// more.
 const MISSING: u32 = 4;
 
 /// How long a job must be missing before it is lost, if the source never answered about it.
 const NEVER_SEEN: Duration = Duration::from_secs(30);
 
-/// The same if the source answered about it before: a gateway that lost its routes answers 404, too.
+/// The same if the source answered about it before: a gateway that lost its routes answers 404,
+/// too.
 const SEEN_BEFORE: Duration = Duration::from_mins(10);
 
 /// How long the source must answer 410 before a job is lost.
@@ -32,8 +36,9 @@ const REJECTED: u32 = 10;
 /// How long other 4xx answers must last before a job is lost.
 const REJECTED_FOR: Duration = Duration::from_mins(10);
 
-/// Failures in a row after which a job past its deadline is lost, if the source answers about other jobs. A part of a source
-/// can be down for a while, above all when it starts together with the daemon.
+/// Failures in a row after which a job past its deadline is lost, if the source answers about other
+/// jobs. A part of a source can be down for a while, above all when it starts together with the
+/// daemon.
 const OVERDUE: u32 = 4;
 
 /// How long those failures must last.
@@ -42,7 +47,8 @@ const OVERDUE_FOR: Duration = Duration::from_mins(1);
 /// The same if there are no other jobs to compare with.
 const OVERDUE_ALONE: Duration = Duration::from_mins(10);
 
-/// The longest interval between fetches of a result that is too large. Only a new configuration changes that.
+/// The longest interval between fetches of a result that is too large. Only a new configuration
+/// changes that.
 const TOO_LARGE: Duration = Duration::from_hours(1);
 
 /// A shorter wait that a source asks for counts as no wait.
@@ -67,7 +73,8 @@ pub enum JobMeaning {
         /// When the source limited this job, if the failure is a limit.
         limited_at: Option<Instant>,
     },
-    /// The failure is the job's own. The schedule repeats the request at the job's own growing intervals, by this history.
+    /// The failure is the job's own. The schedule repeats the request at the job's own growing
+    /// intervals, by this history.
     Retry(Box<FailureHistory>),
     /// The job is lost.
     Lost {
@@ -107,8 +114,8 @@ pub const fn row_kind(failure: &Failure) -> FailureRowKind {
     }
 }
 
-/// Judges a failure by the history of its job and the health of the source. `grace` is the configured time for which a job
-/// may be missing.
+/// Judges a failure by the history of its job and the health of the source. `grace` is the
+/// configured time for which a job may be missing.
 #[must_use]
 pub fn judge(
     failure: &Failure,
@@ -136,8 +143,8 @@ pub fn judge(
     Meaning { job: step, source: sign, most_missing }
 }
 
-/// Judges a failure that has nothing to do with the source: a full disk, a panic, a request that was cut. Returns the history
-/// by which the schedule repeats the request.
+/// Judges a failure that has nothing to do with the source: a full disk, a panic, a request that
+/// was cut. Returns the history by which the schedule repeats the request.
 #[must_use]
 pub fn judge_own(job: &JobFacts, error: String) -> FailureHistory {
     FailureHistory { last_error: error, is_own: true, ..job.history.clone() }
@@ -165,9 +172,11 @@ fn sign(failure: &Failure, source: &SourceFacts) -> SourceSign {
 fn limit_sign(status: u16, retry_after: Option<Duration>, source: &SourceFacts) -> SourceSign {
     let is_short = retry_after.unwrap_or_default() < SHORTEST_WAIT;
     match status {
-        // The source limits this job again and again, and answers about others: the limit is the job's own.
+        // The source limits this job again and again, and answers about others: the limit is the
+        // job's own.
         _ if source.well_since_limited => SourceSign::OwnLimit,
-        // The source asks for no wait, and it answered about others while this request was in flight.
+        // The source asks for no wait, and it answered about others while this request was in
+        // flight.
         _ if source.well_since_sent && is_short => SourceSign::Silent,
         503 => SourceSign::Suspect(HealthState::Limited, retry_after),
         _ if source.limits_are_own => SourceSign::Suspect(HealthState::Limited, retry_after),
@@ -205,8 +214,9 @@ fn lost(
 
 /// Returns how many failures in a row, over how long, make a job lost. `None` if no number does.
 ///
-/// If most jobs are missing at once, the source lost its routes. Then it keeps the jobs that it answered about before. The
-/// others get the longer time, but not forever: the source may know none of them.
+/// If most jobs are missing at once, the source lost its routes. Then it keeps the jobs that it
+/// answered about before. The others get the longer time, but not forever: the source may know none
+/// of them.
 fn row_limit(job: &JobFacts, source: &SourceFacts, grace: Option<Duration>) -> Option<(u32, Duration)> {
     let are_most_missing = source.are_most_missing();
     let usual = if job.was_seen { SEEN_BEFORE } else { NEVER_SEEN };

@@ -41,7 +41,8 @@ impl InFlight {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Records that the answer has arrived whole. The rest is the daemon's own work, which is never cut.
+    /// Records that the answer has arrived whole. The rest is the daemon's own work, which is never
+    /// cut.
     pub(super) fn arrived(&self) {
         self.received.store(WHOLE, Ordering::Relaxed);
     }

@@ -1,4 +1,5 @@
-//! Keeps the learned model of each source over a restart. Losing a model costs requests, never a job.
+//! Keeps the learned model of each source over a restart. Losing a model costs requests, never a
+//! job.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,7 +31,8 @@ pub fn restore(store: &Store, state: &SourceState) {
     }
 }
 
-/// Saves the models that changed, every minute and once more at shutdown. `sources` returns the current sources.
+/// Saves the models that changed, every minute and once more at shutdown. `sources` returns the
+/// current sources.
 pub async fn save_periodically(
     store: Store,
     sources: impl Fn() -> Vec<Arc<SourceState>> + Send,

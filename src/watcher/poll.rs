@@ -76,7 +76,8 @@ fn count_poll(state: &SourceState, answered: &Result<(StatusAnswer, StatusBody),
     state.metrics.polls.with_label_values(&[state.source.name.as_str(), label]).inc();
 }
 
-/// Requests the light status. After a 404 that may mean the route and not the job, it asks the heavier route.
+/// Requests the light status. After a 404 that may mean the route and not the job, it asks the
+/// heavier route.
 async fn request_status(
     state: &SourceState,
     job: JobRef<'_>,
@@ -90,7 +91,8 @@ async fn request_status(
         Err(Failure::NotFound) if may_lack_route => {
             state.take_token().await;
             let answer = source.status_from_fallback(job).await?;
-            // The job may have appeared in between. The light route is missing only if it still answers 404.
+            // The job may have appeared in between. The light route is missing only if it still
+            // answers 404.
             state.take_token().await;
             if let Err(Failure::NotFound) = source.status(job).await {
                 source.lacks_status_route();
@@ -162,10 +164,11 @@ async fn record_finished(
     clocks: Moment,
 ) {
     let is_own_end = matches!(outcome, Outcome::Completed | Outcome::Failed);
-    // Recording the end turns the entry into that of a fetch, so what it knows of the run is read before.
+    // Recording the end turns the entry into that of a fetch, so what it knows of the run is read
+    // before.
     let pending = state.schedule().pending_completion(job.number, is_own_end);
     let recorded = state.store.end(job.number, outcome, answer, job.polls, clocks.wall).await;
-    let Ended::Fetch(_) = recorded else { return };
+    let Finished::Fetch(_) = recorded else { return };
     if let Some(ended_at) = answer.by_steady_clock(answer.ended_at) {
         state.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());
     }
@@ -175,7 +178,8 @@ async fn record_finished(
     }
 }
 
-/// Returns a body as text. A byte-order mark is dropped: it belongs to the beginning of a text, not into another one.
+/// Returns a body as text. A byte-order mark is dropped: it belongs to the beginning of a text, not
+/// into another one.
 fn text(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned()

@@ -72,8 +72,8 @@ impl SourceState {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over from the previous state of the same source: the learned model, the health and the rest of the request
-    /// budget. The watches are not among it.
+    /// Takes over from the previous state of the same source: the learned model, the health and the
+    /// rest of the request budget. The watches are not among it.
     pub fn inherit(&self, before: &Self) {
         self.schedule().inherit(&mut before.schedule());
     }
@@ -104,7 +104,8 @@ impl SourceState {
         self.wake.notify_one();
     }
 
-    /// Makes due what the machine slept through, and drops the cached statuses, which are older than they seem.
+    /// Makes due what the machine slept through, and drops the cached statuses, which are older
+    /// than they seem.
     pub fn slept(&self, by: Duration) {
         self.status_cache.clear();
         self.schedule().slept(by, Instant::now());

@@ -1,4 +1,5 @@
-//! The task of one source: it asks the schedule for the next request, runs it, and records what it means for the schedule.
+//! The task of one source: it asks the schedule for the next request, runs it, and records what it
+//! means for the schedule.
 
 use std::{sync::Arc, time::Duration};
 
@@ -72,7 +73,8 @@ impl SourceTask {
                 () = stop.cancelled() => {}
             }
         }
-        // Aborting a poll costs nothing. A fetch has a job on its way to the disk, so the task waits for it.
+        // Aborting a poll costs nothing. A fetch has a job on its way to the disk, so the task
+        // waits for it.
         self.in_flight.abort_polls();
         while let Some(done) = self.running.join_next_with_id().await {
             self.finish(done);
@@ -123,7 +125,8 @@ impl SourceTask {
         schedule.done(number, task, repeat, now, clock::steady(), rand::random());
     }
 
-    /// Cuts the slowest request, so that another job gets its place. Returns `false` if none is slow enough.
+    /// Cuts the slowest request, so that another job gets its place. Returns `false` if none is
+    /// slow enough.
     fn cut_slowest(&mut self) -> bool {
         let Some((request, task)) = self.in_flight.cut_slowest(Instant::now()) else { return false };
         let source = &self.state.source.name;
@@ -134,7 +137,8 @@ impl SourceTask {
         true
     }
 
-    /// Returns when to wake up: at `until`, or sooner if the source refuses the key, which may be replaced at any time.
+    /// Returns when to wake up: at `until`, or sooner if the source refuses the key, which may be
+    /// replaced at any time.
     fn next_key_check(&self, until: Option<Instant>) -> Option<Instant> {
         let check = self.is_key_refused().then(|| Instant::now() + KEY_CHECK);
         until.into_iter().chain(check).min()

@@ -61,7 +61,8 @@ impl StatusCache {
         }
     }
 
-    /// Returns the last body of a job with its age, if it is no older than `max_age` and came with this key.
+    /// Returns the last body of a job with its age, if it is no older than `max_age` and came with
+    /// this key.
     #[must_use]
     pub fn get(&self, watch: u64, key: &str, max_age: Duration, now: Instant) -> Option<(Bytes, Duration)> {
         let answers = self.answers();

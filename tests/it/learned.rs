@@ -14,7 +14,7 @@ use tidings::{
     },
     simulate::{
         distribution::Distribution,
-        fleet::{Job, Setting, mean_of, run},
+        fleet::{Setting, SimulatedJob, mean_of, run},
         random::Random,
     },
     store::Store,
@@ -43,18 +43,18 @@ fn learned(mut config: Config) -> Config {
 }
 
 /// Jobs that are made one after the other, `every` seconds, and take what a distribution says.
-fn plan(count: u32, every: f64, random: &mut Random) -> Vec<Job> {
+fn plan(count: u32, every: f64, random: &mut Random) -> Vec<SimulatedJob> {
     let takes = Distribution::Lognormal { median: 4.0, sigma: 0.5 };
     let job = |at| {
         let takes = takes.sample(random);
         // The mock has a worker take a job after 15 % of its time.
-        Job { made: f64::from(at) * every, kind: 0, queued: Some(0.15 * takes), takes }
+        SimulatedJob { made: f64::from(at) * every, kind: 0, queued: Some(0.15 * takes), takes }
     };
     (0..count).map(job).collect()
 }
 
 /// Polls a job and mean delay of the second half of the jobs: what came before is learned from, and not counted.
-async fn measured(daemon: &Daemon, mock: &Mock, jobs: &[Job]) -> (f64, f64) {
+async fn measured(daemon: &Daemon, mock: &Mock, jobs: &[SimulatedJob]) -> (f64, f64) {
     let begun = tokio::time::Instant::now();
     let mut ids: Vec<String> = Vec::new();
     for job in jobs {

@@ -285,8 +285,7 @@ async fn a_status_that_is_never_found_is_told_and_source_test_shows_why() {
     http.post(format!("{}/v1/watches", process.url)).json(&body).send().await.unwrap();
     eventually("it is told", || async {
         let log = process.log();
-        (log.contains("answer without a status") && log.contains("tidings source test jobs t1"))
-            .then_some(())
+        (log.contains("answer without a status") && log.contains("tidings source test jobs t1")).then_some(())
     })
     .await;
     process.kill().await;

@@ -29,13 +29,13 @@ pub(super) struct Defaults<'a> {
 
 /// One run of a job.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct MockRun {
     start: Time,
     lasts: Duration,
     ending: Ending,
 }
 
-impl Run {
+impl MockRun {
     /// Draws what the plan leaves open: a function of seed, id and number, whatever the order of
     /// requests.
     fn draw(plan: &JobPlan, id: &str, number: u32, start: Time, defaults: Defaults<'_>) -> Self {
@@ -70,7 +70,7 @@ pub(super) fn dice(seed: u64, name: &str, number: u32) -> StdRng {
 #[derive(Clone, Debug)]
 pub(super) struct Life {
     created: Time,
-    run: Run,
+    run: MockRun,
     number: u32,
     word: Option<String>,
     retention: Duration,
@@ -82,7 +82,7 @@ pub(super) struct Life {
 
 /// A job at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Moment<'a> {
+pub(super) struct JobSnapshot<'a> {
     pub status: &'a str,
     pub terminal: bool,
     pub created_at: Time,
@@ -98,7 +98,7 @@ impl Life {
     pub fn new(plan: &JobPlan, id: &str, created: Time, defaults: Defaults<'_>) -> Self {
         Self {
             created,
-            run: Run::draw(plan, id, 0, created, defaults),
+            run: MockRun::draw(plan, id, 0, created, defaults),
             number: 0,
             word: plan.word.clone(),
             retention: defaults.retention,
@@ -116,8 +116,8 @@ impl Life {
 
     /// Returns the job as the answer to its creation or retry shows it: even a run that takes no
     /// time starts at the beginning.
-    pub fn fresh(&self) -> Moment<'_> {
-        Moment {
+    pub fn fresh(&self) -> JobSnapshot<'_> {
+        JobSnapshot {
             status: if self.number == 0 { "validating" } else { "queued" },
             terminal: false,
             created_at: self.created,
@@ -131,7 +131,7 @@ impl Life {
     }
 
     /// Returns the job at an instant.
-    pub fn at(&self, now: Time) -> Moment<'_> {
+    pub fn at(&self, now: Time) -> JobSnapshot<'_> {
         // A worker takes it after 15 % of its time. Only the first run is validated, for the first
         // 5 %.
         let (validated, begun, end) = (self.run.at(5), self.run.at(15), self.run.at(100));
@@ -154,7 +154,7 @@ impl Life {
         } else {
             self.word.as_deref().unwrap_or("in_progress")
         };
-        Moment {
+        JobSnapshot {
             status,
             terminal: over.is_some(),
             created_at: self.created,
@@ -185,7 +185,7 @@ impl Life {
             return false;
         }
         self.number += 1;
-        self.run = Run::draw(plan, id, self.number, now, defaults);
+        self.run = MockRun::draw(plan, id, self.number, now, defaults);
         (self.taken, self.last_attempt, self.last_failure) = (taken, last_attempt, last_failure);
         self.cancelled = None;
         true

@@ -12,14 +12,17 @@ use super::sign::{HealthState, RequestTimes};
 /// Jobs in a row that must fail in the same way before the source is doubted.
 const DOUBTERS: usize = 3;
 
-/// Further jobs that the schedule then requests one after another. All of them must fail in the same way before the source is
-/// to blame: jobs that fail come in crowds, and one witness may belong to the crowd.
+/// Further jobs that the schedule then requests one after another. All of them must fail in the
+/// same way before the source is to blame: jobs that fail come in crowds, and one witness may
+/// belong to the crowd.
 const WITNESSES: usize = 3;
 
-/// Jobs that the source must limit again, while it answers about others, before limits count as those of single jobs.
+/// Jobs that the source must limit again, while it answers about others, before limits count as
+/// those of single jobs.
 const OWN_LIMITS: usize = 2;
 
-/// How long a source must answer no job before it is shown as failing, if all of its jobs fail for their own reasons.
+/// How long a source must answer no job before it is shown as failing, if all of its jobs fail for
+/// their own reasons.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Good answers that are remembered.
@@ -34,7 +37,8 @@ pub(super) struct Evidence {
     witness: Option<u64>,
     /// Jobs that failed for their own reasons since the last good answer, and since when.
     own_failures: (Vec<u64>, Option<Instant>),
-    /// The first jobs that the source limited again while it answered about others. Empty once a limited job was answered.
+    /// The first jobs that the source limited again while it answered about others. Empty once a
+    /// limited job was answered.
     own_limits: Vec<u64>,
     /// The last answer of any kind.
     heard: Option<Instant>,
@@ -88,8 +92,9 @@ impl Evidence {
         self.own_limits.clear();
     }
 
-    /// Records a sign of `state` from a source with `open` jobs. Returns whether enough jobs brought it, with no answer since
-    /// this request was sent: the source is in this state already, all open jobs say so, or a witness was called for it.
+    /// Records a sign of `state` from a source with `open` jobs. Returns whether enough jobs
+    /// brought it, with no answer since this request was sent: the source is in this state already,
+    /// all open jobs say so, or a witness was called for it.
     pub(super) fn suspect(
         &mut self,
         request: RequestTimes,

@@ -1,7 +1,8 @@
 //! The health of a source: whether requests may be sent. It holds for all of its watches.
 //!
-//! [`sign`] has the words, [`evidence`] counts what the jobs said, [`pause`] says how long nothing is sent. What a single
-//! failure says about the source is decided elsewhere, by the watcher; this module adds the decisions up.
+//! [`sign`] has the words, [`evidence`] counts what the jobs said, [`pause`] says how long nothing
+//! is sent. What a single failure says about the source is decided elsewhere, by the watcher; this
+//! module adds the decisions up.
 
 mod evidence;
 mod pause;
@@ -21,14 +22,16 @@ use self::{
 
 /// The health of a source, with the pause that follows from it.
 ///
-/// While the source is not ok, one request goes out at the end of each pause: a probe, of a different job each time. Any
-/// answer to a request that was sent after the failure makes the source ok at once. A wait that the source asked for lasts to
-/// its end, unless the source answers a request that a caller forced meanwhile.
+/// While the source is not ok, one request goes out at the end of each pause: a probe, of a
+/// different job each time. Any answer to a request that was sent after the failure makes the
+/// source ok at once. A wait that the source asked for lasts to its end, unless the source answers
+/// a request that a caller forced meanwhile.
 #[derive(Debug)]
 pub struct Health {
     state: HealthState,
     pause: Pause,
-    /// When the state or the pause changed. A request that was sent before does not count as another failure.
+    /// When the state or the pause changed. A request that was sent before does not count as
+    /// another failure.
     changed: Option<Instant>,
     evidence: Evidence,
     longest: Duration,
@@ -47,8 +50,8 @@ impl Health {
         }
     }
 
-    /// Keeps the wait that the source asked a predecessor for. It keeps no other failure: the new configuration may be the
-    /// remedy.
+    /// Keeps the wait that the source asked a predecessor for. It keeps no other failure: the new
+    /// configuration may be the remedy.
     pub fn inherit(&mut self, before: &Self) {
         if before.state == HealthState::Limited {
             self.state = before.state;
@@ -63,7 +66,8 @@ impl Health {
         self.state
     }
 
-    /// Returns the state to show. A source is shown as failing, too, while every job fails for its own reasons.
+    /// Returns the state to show. A source is shown as failing, too, while every job fails for its
+    /// own reasons.
     #[must_use]
     pub fn shown(&self, open: usize, now: Instant) -> HealthState {
         match self.state {
@@ -78,7 +82,8 @@ impl Health {
         self.evidence.doubters().filter(|_| self.state == HealthState::Ok)
     }
 
-    /// Records the witness: the job that is requested because the source is doubted. Its answer decides.
+    /// Records the witness: the job that is requested because the source is doubted. Its answer
+    /// decides.
     pub fn call_witness(&mut self, number: u64) {
         self.evidence.call_witness(number);
     }
@@ -100,7 +105,8 @@ impl Health {
         self.pause.asked_until(now)
     }
 
-    /// Returns whether the limits of this source are those of single jobs, so that one more says nothing about the source.
+    /// Returns whether the limits of this source are those of single jobs, so that one more says
+    /// nothing about the source.
     #[must_use]
     pub fn limits_are_own(&self) -> bool {
         self.evidence.limits_are_own()
@@ -123,7 +129,8 @@ impl Health {
         self.evidence.was_well_since(since)
     }
 
-    /// Returns the number of jobs that the source answered about since a time, as far as it is remembered.
+    /// Returns the number of jobs that the source answered about since a time, as far as it is
+    /// remembered.
     #[must_use]
     pub fn jobs_well_since(&self, since: Instant) -> usize {
         self.evidence.jobs_well_since(since)
@@ -134,8 +141,8 @@ impl Health {
         self.pause.probed(now);
     }
 
-    /// Records what a request says about a source with `open` watches. `random` lies in [0, 1). Returns the length of the
-    /// pause that begins with it.
+    /// Records what a request says about a source with `open` watches. `random` lies in [0, 1).
+    /// Returns the length of the pause that begins with it.
     pub fn record(
         &mut self,
         request: RequestTimes,
@@ -225,7 +232,8 @@ impl Health {
         self.pause.slept(by);
     }
 
-    /// Lets one request through, because the reason for the pause may be gone. A pause that the source asked for stays.
+    /// Lets one request through, because the reason for the pause may be gone. A pause that the
+    /// source asked for stays.
     pub fn try_again(&mut self) {
         self.pause.cut();
     }

@@ -12,7 +12,8 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The shortest pause while the source refuses the key: every request may count against a lockout.
 pub(super) const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest wait that a source can ask for. After it the source is probed, whatever it asked for.
+/// The longest wait that a source can ask for. After it the source is probed, whatever it asked
+/// for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// A shorter wait that a source asks for counts as no wait: the growing pause applies.
@@ -30,7 +31,8 @@ pub(super) struct Pause {
 }
 
 impl Pause {
-    /// Begins a pause after a failure, of at most `longest`. `random` lies in [0, 1). Returns its length.
+    /// Begins a pause after a failure, of at most `longest`. `random` lies in [0, 1). Returns its
+    /// length.
     pub(super) fn begin(
         &mut self,
         state: HealthState,

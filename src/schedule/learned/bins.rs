@@ -1,4 +1,5 @@
-//! Ages in logarithmic bins: from a quarter of a second to a week, each 2 % wider than the one before.
+//! Ages in logarithmic bins: from a quarter of a second to a week, each 2 % wider than the one
+//! before.
 
 use std::sync::LazyLock;
 

@@ -70,10 +70,10 @@ pub fn restore(bytes: &[u8]) -> Result<Model, Damaged> {
     if checksum(&bytes[..bytes.len() - 8]) != u64::from_le_bytes(*sum) {
         return Err(Damaged::Checksum);
     }
-    read(&mut Reader(content)).ok_or(Damaged::Content)
+    read(&mut SaveReader(content)).ok_or(Damaged::Content)
 }
 
-fn read(from: &mut Reader) -> Option<Model> {
+fn read(from: &mut SaveReader) -> Option<Model> {
     let parent = from.kind()?;
     let count = from.number().filter(|count| *count <= MAX_CLOCKS as u64)?;
     let mut kinds = Vec::new();
@@ -144,9 +144,9 @@ fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// The bytes left to read.
-struct Reader<'a>(&'a [u8]);
+struct SaveReader<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl SaveReader<'_> {
     fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::{super::*, wall, watch};
-use crate::store::Stage;
+use crate::store::WatchStage;
 
 /// How the bad jobs fail.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -15,7 +15,7 @@ use crate::schedule::learned::{
     save,
 };
 use crate::{
-    store::{Stage, Watch},
+    store::{Watch, WatchStage},
     util::units::{HumanDuration, Time},
 };
 

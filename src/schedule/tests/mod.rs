@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     model::status_answer::StatusAnswer,
-    store::{Stage, Watch},
+    store::{Watch, WatchStage},
     util::units::HumanDuration,
 };
 
@@ -276,7 +276,7 @@ async fn jobs_that_are_gone_are_missing_too() {
         FailureRowKind::Gone,
         FailureRowKind::Transient,
     ]) {
-        schedule.add(&watch(number, Stage::Watching), start, wall());
+        schedule.add(&watch(number, WatchStage::Watching), start, wall());
         let (job, source) = schedule.failure_facts(request(number, start), kind, wall()).unwrap();
         assert_eq!(source.missing as u64, (number + 1).min(3), "{kind:?}");
         schedule.record_failure(number, job.history);

@@ -6,7 +6,7 @@ use crate::simulate::{
     distribution::BadDistribution,
     policies::Shipped,
     table::table,
-    truth::{Outcome, truth},
+    truth::{PolicyCost, truth},
 };
 
 const SHIPPED: [&str; 7] = [
@@ -42,7 +42,7 @@ pub(super) fn shipped() -> Result<String, BadDistribution> {
     let mut rows = Vec::new();
     for ((name, text), figures) in NAMES.into_iter().zip(SHIPPED) {
         let cells = as_shipped(&truth(&named(text)?), 7).into_iter().map(|row| {
-            let Outcome { polls, delay } = row.cost;
+            let PolicyCost { polls, delay } = row.cost;
             format!("{polls:.1}/{delay:.2} ({:.0}) [{:.2}]", row.percentiles[1], row.times_optimum)
         });
         rows.push(ours(name, cells));

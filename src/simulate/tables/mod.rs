@@ -1,6 +1,7 @@
 //! The tables that the strategy was built against, with the targets and whether they are met.
 //!
-//! The published figures are those of the study that the strategy follows (its formulas are in `docs/concepts/polling.md`).
+//! The published figures are those of the study that the strategy follows (its formulas are in
+//! `docs/concepts/polling.md`).
 
 mod known;
 mod running;

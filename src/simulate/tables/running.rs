@@ -12,7 +12,7 @@ use crate::{
         policies::Shipped,
         random::Random,
         table::table,
-        truth::Outcome,
+        truth::PolicyCost,
     },
 };
 
@@ -22,7 +22,7 @@ const ORACLE_POLLS: f64 = 15.7;
 #[expect(clippy::unnecessary_wraps, reason = "as all tables are made")]
 pub(super) fn drifts() -> Result<String, BadDistribution> {
     let row = |name: &str, found: &Drift| {
-        let cell = |one: Outcome| format!("{:.1}/{:.2}", one.polls, one.delay);
+        let cell = |one: PolicyCost| format!("{:.1}/{:.2}", one.polls, one.delay);
         ours(name, [found.cold, found.before, found.minute, found.next, found.later].map(cell))
     };
     let quiet = Setting { alert: false, ..Setting::default() };
@@ -118,7 +118,7 @@ pub(super) fn queues() -> Result<String, BadDistribution> {
     let row = |(name, queue, run): (&str, (f64, f64), (f64, f64))| {
         let [queue, run] = [queue, run].map(|(median, sigma)| Distribution::Lognormal { median, sigma });
         let found = phases::compare(&queue, &run, 0.2, 11);
-        let cell = |one: Outcome| format!("{:.1}/{:.2} = {:.2}", one.polls, one.delay, one.cost(0.2));
+        let cell = |one: PolicyCost| format!("{:.1}/{:.2} = {:.2}", one.polls, one.delay, one.cost(0.2));
         let (one, two) = (found.one.cost(0.2), found.two.cost(0.2));
         let chosen = if found.pays { two } else { one };
         let cells = [
@@ -175,9 +175,9 @@ fn spend(order: Order, rate: f64, budget: f64) -> budget::Spent {
             unit if unit < 0.8 => 1,
             _ => 2,
         };
-        budget::Job { made, takes: kinds[kind].1.sample(random), curve: &curves[kind] }
+        budget::BudgetJob { made, takes: kinds[kind].1.sample(random), curve: &curves[kind] }
     };
-    let jobs: Vec<budget::Job> = std::iter::repeat_with({
+    let jobs: Vec<budget::BudgetJob> = std::iter::repeat_with({
         let (mut job, random) = (job, &mut random);
         move || job(random)
     })

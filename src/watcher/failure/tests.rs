@@ -3,7 +3,8 @@ use crate::schedule::FailureRow;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The facts by which a failure is judged. By default the source has 200 open jobs and answers about others.
+/// The facts by which a failure is judged. By default the source has 200 open jobs and answers
+/// about others.
 #[derive(Clone)]
 struct Case {
     failure: Failure,

@@ -78,10 +78,10 @@ pub(super) async fn check(profile: &Profile, received: &ReceivedBody) -> Result<
     let found = tokio::task::spawn_blocking(move || read(&path, &words_at, &expected));
     let found = found.await.map_err(io::Error::other)??.map_err(Failure::Transient)?;
     let (said, media_type) = match found {
-        Content::Json(values) if has_status => (Some(end_in(profile, &status_at, &values)?), None),
-        Content::Json(_) => (None, None),
-        Content::Lines => (None, Some(JSONL.to_owned())),
-        Content::Other => (None, media_type.clone()),
+        BodyContent::Json(values) if has_status => (Some(end_in(profile, &status_at, &values)?), None),
+        BodyContent::Json(_) => (None, None),
+        BodyContent::Lines => (None, Some(JSONL.to_owned())),
+        BodyContent::Other => (None, media_type.clone()),
     };
     // If the status body is the result, `result_at` points into the status body.
     let is_whole = media_type.is_some()
@@ -112,7 +112,7 @@ struct Expected {
 }
 
 /// The content of a body.
-enum Content {
+enum BodyContent {
     /// JSON, with the values at the pointers.
     Json(Values),
     /// Several JSON values, one a line.
@@ -123,7 +123,7 @@ enum Content {
 
 /// Reads a body to its end. The outer error is that of the disk; the inner one says why the body is
 /// not the result.
-fn read(path: &Path, pointers: &[String], expected: &Expected) -> io::Result<Result<Content, String>> {
+fn read(path: &Path, pointers: &[String], expected: &Expected) -> io::Result<Result<BodyContent, String>> {
     let mut head = Vec::new();
     fs::File::open(path)?.take(HEAD).read_to_end(&mut head)?;
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head).trim_ascii_start();
@@ -135,12 +135,12 @@ fn read(path: &Path, pointers: &[String], expected: &Expected) -> io::Result<Res
         let is_other = is_lines(&media_type) && text.first().is_some_and(|byte| !begins_value(*byte));
         return Ok(match is_other {
             true => Err(format!("the answer is no JSONL, although its media type is {media_type}")),
-            false => Ok(Content::Other),
+            false => Ok(BodyContent::Other),
         });
     };
     Ok(match values_at(pointers, path)? {
-        Ok(values) => Ok(Content::Json(values)),
-        Err(NotJson::Trailing { .. }) if may_be_lines && has_lines(path)? => Ok(Content::Lines),
+        Ok(values) => Ok(BodyContent::Json(values)),
+        Err(NotJson::Trailing { .. }) if may_be_lines && has_lines(path)? => Ok(BodyContent::Lines),
         Err(error) => Err(format!("the job is no JSON: {error}")),
     })
 }

@@ -1,4 +1,5 @@
-//! Fetches the full result of one finished job: streams it into the spool, checks it, and makes its event.
+//! Fetches the full result of one finished job: streams it into the spool, checks it, and makes its
+//! event.
 
 mod body;
 mod part;
@@ -15,13 +16,14 @@ use crate::{
         job::{EventType, Outcome},
         status_answer::StatusClass,
     },
-    store::{End, Said, Stage, StoredJob, Watch},
+    store::{Completion, Said, StoredJob, Watch, WatchStage},
     telemetry::{SpanKind, TraceSpan, text},
     upstream::{Failure, JobRef, KnownEnd},
     util::{clock, units::Time},
 };
 
-/// Results in a row that say that the job has not finished, before the daemon polls its status again.
+/// Results in a row that say that the job has not finished, before the daemon polls its status
+/// again.
 const DISAGREEING: u32 = 4;
 
 /// Why a fetch brought no result.
@@ -50,7 +52,7 @@ impl From<io::Error> for FetchError {
 struct Fetched {
     job: StoredJob,
     /// The end of the job, corrected by what the result says of it.
-    end: End,
+    end: Completion,
     said: Option<Said>,
 }
 
@@ -58,11 +60,11 @@ struct Fetched {
 pub(super) async fn fetch(state: &SourceState, request: &InFlight) -> TaskResult {
     let number = request.number;
     let watch = match state.store.watch(number) {
-        Ok(Some(watch)) if watch.stage == Stage::Fetching => watch,
+        Ok(Some(watch)) if watch.stage == WatchStage::Fetching => watch,
         Ok(_) => return TaskResult::Advanced,
         Err(_) => return TaskResult::Repeat,
     };
-    let Some(end) = watch.ending.clone() else { return TaskResult::Advanced };
+    let Some(end) = watch.pending_completion.clone() else { return TaskResult::Advanced };
     let start = clock::now();
     let result = obtain(state, request, &watch, &end).await;
     request.arrived();
@@ -89,8 +91,8 @@ pub(super) async fn fetch(state: &SourceState, request: &InFlight) -> TaskResult
     }
 }
 
-/// Records a result that says that the job has not finished. Replicas of a source may disagree for a moment; if they keep
-/// disagreeing, the daemon polls the status again.
+/// Records a result that says that the job has not finished. Replicas of a source may disagree for
+/// a moment; if they keep disagreeing, the daemon polls the status again.
 async fn record_running(state: &SourceState, request: &InFlight) -> TaskResult {
     let failures =
         state.record_own_failure(request, "the result says that the job has not finished".to_owned());
@@ -126,11 +128,11 @@ async fn obtain(
     state: &SourceState,
     request: &InFlight,
     watch: &Watch,
-    end: &End,
+    end: &Completion,
 ) -> Result<Fetched, FetchError> {
     let (spool, source) = (state.store.spool(), &state.source);
-    // A process that was killed between storing a body and recording it left the whole body. A body that is no JSON is
-    // fetched again, since the record of its media type is lost.
+    // A process that was killed between storing a body and recording it left the whole body. A body
+    // that is no JSON is fetched again, since the record of its media type is lost.
     if !source.profile.result_status_at.is_empty()
         && let Some(job) = spool.finished(watch.number, &end.event_id).await?
     {
@@ -166,7 +168,7 @@ async fn obtain(
     };
     let said = own.or(said);
     let end = said.as_ref().map_or_else(|| end.clone(), |said| end.clone().said_by(watch, said));
-    if let Some(known) = watch.end.as_deref().filter(|known| known.event_id == end.event_id)
+    if let Some(known) = watch.completion.as_deref().filter(|known| known.event_id == end.event_id)
         && let Some(job) = known.job.clone()
     {
         // An earlier event reported this end, with the body that is stored.
@@ -181,7 +183,7 @@ async fn obtain(
     Ok(Fetched { job, end, said })
 }
 
-fn known(end: &End) -> KnownEnd {
+fn known(end: &Completion) -> KnownEnd {
     match (end.outcome, end.refused) {
         (_, true) => KnownEnd::Refused,
         (Outcome::Completed, false) => KnownEnd::Completed,
@@ -191,11 +193,12 @@ fn known(end: &End) -> KnownEnd {
 
 /// Returns the address of the result, and what a new status answer says of the end.
 ///
-/// A status that names the address is requested again while it names none, and after a failed fetch: links expire.
+/// A status that names the address is requested again while it names none, and after a failed
+/// fetch: links expire.
 async fn locate(
     state: &SourceState,
     watch: &Watch,
-    end: &End,
+    end: &Completion,
 ) -> Result<(Option<String>, Option<Said>), FetchError> {
     let is_named = end.result.is_some() && !end.refused;
     let is_absent = |address: &Option<String>, outcome| {
@@ -217,7 +220,7 @@ async fn locate(
 }
 
 /// Returns whether the source may still be publishing the result.
-fn is_early(state: &SourceState, end: &End) -> bool {
+fn is_early(state: &SourceState, end: &Completion) -> bool {
     clock::now() < end.noticed_at.after(state.source.config.result_grace.0)
 }
 
