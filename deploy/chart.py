@@ -76,8 +76,8 @@ def has(found, **wanted):
 
 
 def what_the_user_says_of_the_server_holds(binary):
-    hub = Rendered(binary, extra={"config": {"server": {"hosts": ["a.example", "10.9.8.7"], "listen": "0.0.0.0:9000", "token_file": "/t/token"}}})
-    same(hub.config["server"]["hosts"], ["a.example", "10.9.8.7"])
+    hub = Rendered(binary, extra={"config": {"server": {"allowed_hosts": ["a.example", "10.9.8.7"], "listen": "0.0.0.0:9000", "token_file": "/t/token"}}})
+    same(hub.config["server"]["allowed_hosts"], ["a.example", "10.9.8.7"])
     same(hub.config["server"]["listen"], "0.0.0.0:9000")
     same(hub.config["server"]["token_file"], "/t/token")
     assert {"name": "api", "containerPort": 9000} in hub.container["ports"]
@@ -111,7 +111,7 @@ def only_the_sources_that_are_named_are_there(binary):
     assert any(mount["mountPath"] == "/run/secrets/retab" for mount in default.container["volumeMounts"])
     same(list(own.config["sources"]), ["mine_v2"])
     assert "retab" not in own.text, "what belongs to a source that is not there is mounted"
-    same(own.config["server"]["hosts"], ["jobs.internal", "10.20.30.40"])
+    same(own.config["server"]["allowed_hosts"], ["jobs.internal", "10.20.30.40"])
     # One that is only tuned keeps its key; one that has a key, or a server that may ask for none, gets no other.
     tuned = {"config": {"sources": {"retab": {"max_in_flight": 5}}}}
     hub = Rendered(binary, extra=tuned)
@@ -145,7 +145,7 @@ def every_value_arrives(binary):
     hub = Rendered(binary, "full")
     pod, container, claims = hub.pod, hub.container, hub.one("StatefulSet")["spec"]["volumeClaimTemplates"]
     same(container["image"], "registry.example.com/tidings@sha256:" + "0123456789abcdef" * 4)
-    same(hub.config["server"]["hosts"], ["jobs.internal", "jobs.example.com"])
+    same(hub.config["server"]["allowed_hosts"], ["jobs.internal", "jobs.example.com"])
     same(hub.config["log"], {"level": "debug", "format": "json"})
     rule = hub.one("Ingress")["spec"]["rules"][0]
     same((rule["host"], rule["http"]["paths"][0]["backend"]["service"]), ("jobs.example.com", {"name": "hub-tidings", "port": {"name": "api"}}))
@@ -229,7 +229,7 @@ def a_changed_configuration_rolls_the_pod_where_it_has_to(binary):
         assert with_config(**config) == now, f"a change of {name} rolls the Pod, and the daemon takes it up by itself"
     for name, config in {
         "server.drain": {"server": {"drain": "5s"}},
-        "server.hosts": {"server": {"hosts": ["other.example"]}},
+        "server.allowed_hosts": {"server": {"allowed_hosts": ["other.example"]}},
         "store.cache": {"store": {"cache": "32MiB"}},
         "log.format": {"log": {"format": "text"}},
         "otlp": {"otlp": {"endpoint": "http://collector:4318"}},
@@ -273,7 +273,7 @@ def mistakes_are_refused(binary):
         {"service": {"port": 70000}},
         {"service": None},
         {"ingress": {"enabled": True}},
-        {"config": {"server": {"hosts": "a.example"}}, "ingress": {"enabled": True, "hosts": ["b.example"]}},
+        {"config": {"server": {"allowed_hosts": "a.example"}}, "ingress": {"enabled": True, "hosts": ["b.example"]}},
     ]:
         assert Rendered(binary, extra=values).refused, f"{values} is taken"
 

@@ -59,7 +59,7 @@ def prepare(where):
     for key in [config["server"]["token_file"], config["sources"]["retab"]["api_key_file"]]:
         pathlib.Path(key).parent.mkdir(parents=True, exist_ok=True)
         pathlib.Path(key).write_text("a-token-of-thirty-two-characters")
-    config["server"]["hosts"] = ["jobs.example.com"]
+    config["server"]["allowed_hosts"] = ["jobs.example.com"]
     (where / "tidings.yaml").write_text(yaml.safe_dump(config))
 
 

@@ -29,7 +29,7 @@ pub(crate) use catalogue::loose_counter;
 
 use crate::util::foreign;
 
-/// How log lines look.
+/// The formats of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -40,14 +40,14 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[log]`: what is written to stderr.
+/// `[log]`: the log on stderr.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,tidings::deliver=debug`.
-    /// `RUST_LOG` overrides it, and `--log-level` that.
+    /// The level: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as
+    /// `info,tidings::deliver=debug`. `RUST_LOG` overrides it, and `--log-level` overrides both.
     pub level: String,
-    /// `text` or `json`.
+    /// The format of the lines: `text` or `json`.
     pub format: LogFormat,
 }
 

@@ -63,13 +63,13 @@ pub(super) fn may_see_details(state: &AppState, request: &Request) -> bool {
 fn check_site(state: &AppState, request: &Request) -> Result<(), Problem> {
     let Door::Tcp(local) = door(request) else { return Ok(()) };
     let host = host(request)?;
-    if !is_ours(&host, local, &state.server.hosts) {
+    if !is_ours(&host, local, &state.server.allowed_hosts) {
         let detail = format!(
-            "`{host}` is not a name of this server; use its address, or add the name to server.hosts"
+            "`{host}` is not a name of this server; use its address, or add the name to server.allowed_hosts"
         );
         return Err(Problem::new(Code::HostRefused, detail));
     }
-    check_origin(request.headers(), local, &state.server.hosts)
+    check_origin(request.headers(), local, &state.server.allowed_hosts)
 }
 
 /// The host that the request names, without its port.

@@ -1,4 +1,4 @@
-//! `/v1/reload` and `/v1/quit`: what an operator asks of the process itself.
+//! `/v1/config`, `/v1/reload` and `/v1/shutdown`: the configuration of the daemon, and signals to it.
 
 use std::sync::Arc;
 
@@ -45,31 +45,32 @@ pub(super) async fn reload(State(state): State<Arc<AppState>>) -> Result<Json<Re
     Handle::new(&state).reload().await.map(Json).map_err(refused)
 }
 
-/// End the process as SIGTERM does. Only where `server.quit` allows it, and only from this machine.
+/// Stop the daemon as SIGTERM does. Needs `server.shutdown = true`, and a request from this machine.
 #[utoipa::path(
-    post, path = "/v1/quit", tag = "control",
+    post, path = "/v1/shutdown", tag = "control",
     responses(
-        (status = 202, description = "It finishes what is in flight and ends"),
+        (status = 202, description = "The daemon finishes the requests in flight and stops"),
         (status = 403, body = super::view::Problem, description = "The request comes from another machine"),
-        (status = 404, body = super::view::Problem, description = "Not switched on"),
+        (status = 404, body = super::view::Problem, description = "The configuration does not allow it"),
     )
 )]
-pub(super) async fn quit(
+pub(super) async fn shutdown(
     State(state): State<Arc<AppState>>,
     door: Option<Extension<Door>>,
 ) -> Result<StatusCode, Problem> {
-    if !state.server.quit {
-        let detail = "this daemon is not to be ended by a request; server.quit = true allows it";
+    if !state.server.shutdown {
+        let detail =
+            "the configuration does not allow a request to stop the daemon; server.shutdown = true allows it";
         return Err(Problem::new(Code::QuitDisabled, detail));
     }
     // An address of loopback is reached from this machine alone.
     if let Some(Extension(Door::Tcp(local))) = door
         && !local.to_canonical().is_loopback()
     {
-        let detail = "only a request over loopback or the unix socket may end the process";
+        let detail = "only a request over loopback or the unix socket may stop the daemon";
         return Err(Problem::new(Code::NotLocal, detail));
     }
-    tracing::info!("asked to quit: stopping");
+    tracing::info!("stopping: a request asked for it");
     state.shutdown.cancel();
     Ok(StatusCode::ACCEPTED)
 }

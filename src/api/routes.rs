@@ -14,6 +14,8 @@ macro_rules! routes {
         /// The routes of the API.
         pub(super) fn routes() -> Router<Arc<AppState>> {
             Router::new()$(.route($path, MethodRouter::new()$(.$method($module::$handler))+))+
+                // The old spelling of /v1/shutdown.
+                .route("/v1/quit", MethodRouter::new().post(control::shutdown))
         }
 
         #[derive(utoipa::OpenApi)]
@@ -57,7 +59,7 @@ routes! {
     "/v1/export" get(export::export);
     "/v1/config" get(control::config);
     "/v1/reload" post(control::reload);
-    "/v1/quit" post(control::quit);
+    "/v1/shutdown" post(control::shutdown);
     "/healthz" get(health::healthz);
     "/readyz" get(health::readyz);
     "/metrics" get(health::metrics);

@@ -42,7 +42,7 @@ struct Running {
 
 /// The tasks of the daemon, each with a name for the log.
 pub(crate) struct Tasks {
-    tasks: JoinSet<Option<&'static str>>,
+    set: JoinSet<Option<&'static str>>,
     replaceable: BTreeMap<TaskKey, Running>,
     stop: CancellationToken,
 }
@@ -50,12 +50,12 @@ pub(crate) struct Tasks {
 impl Tasks {
     /// Creates an empty set. All its tasks end when `stop` is cancelled.
     pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { tasks: JoinSet::new(), replaceable: BTreeMap::new(), stop }
+        Self { set: JoinSet::new(), replaceable: BTreeMap::new(), stop }
     }
 
     /// Starts a task that runs until the daemon stops.
     pub(crate) fn start(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(async move {
+        self.set.spawn(async move {
             task.await;
             Some(name)
         });
@@ -74,7 +74,7 @@ impl Tasks {
         if let Some(before) = &before {
             before.stop.cancel();
         }
-        self.tasks.spawn(async move {
+        self.set.spawn(async move {
             if let Some(before) = before {
                 before.ended.cancelled().await;
             }
@@ -95,7 +95,7 @@ impl Tasks {
     /// Waits until a task ends on its own.
     pub(crate) async fn died(&mut self) -> TaskDied {
         loop {
-            let died = match self.tasks.join_next().await {
+            let died = match self.set.join_next().await {
                 Some(Ok(None)) => continue,
                 Some(Ok(Some(_)) | Err(_)) | None if self.stop.is_cancelled() => std::future::pending().await,
                 Some(Ok(Some(task))) => TaskDied::new(task, &"it returned"),
@@ -109,7 +109,7 @@ impl Tasks {
 
     /// Waits until every task has ended.
     pub(crate) async fn finish(&mut self) {
-        while self.tasks.join_next().await.is_some() {}
+        while self.set.join_next().await.is_some() {}
     }
 }
 

@@ -17,42 +17,42 @@ pub enum Format {
     Json,
 }
 
-/// How much of a list is wanted.
+/// The part of a list to show.
 #[derive(Clone, Debug, Args)]
 pub struct PageArgs {
     /// Show at most this many, newest first
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    pub limit: u64,
+    pub(super) limit: u64,
 
-    /// Show all of them, however many there are
+    /// Show all, however many there are
     #[arg(long, conflicts_with = "limit")]
-    pub all: bool,
+    pub(super) all: bool,
 }
 
 impl PageArgs {
-    /// The greatest number of entries to show.
+    /// Returns the most entries to show.
     #[must_use]
-    pub fn bound(&self) -> u64 {
+    pub(super) fn bound(&self) -> u64 {
         if self.all { u64::MAX } else { self.limit }
     }
 }
 
-/// `KEY=VALUE`, split at the first `=`.
+/// Splits `KEY=VALUE` at the first `=`.
 ///
 /// # Errors
 /// Without a key or without `=`.
-pub fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write it as KEY=VALUE, as in team=billing".to_owned()),
+        _ => Err("expected KEY=VALUE, as in team=billing".to_owned()),
     }
 }
 
-/// An instant: RFC 3339, or a span that is taken as that long ago.
+/// Reads an instant: RFC 3339, or its age.
 ///
 /// # Errors
 /// When it is neither.
-pub fn instant(text: &str) -> Result<Time, String> {
+pub(super) fn instant(text: &str) -> Result<Time, String> {
     instant_at(text, clock::now())
 }
 
@@ -61,20 +61,20 @@ fn instant_at(text: &str, now: Time) -> Result<Time, String> {
         return Ok(time);
     }
     let ago = text.parse::<HumanDuration>().map_err(|_| {
-        "write a time as 2026-11-23T17:00:00Z, or how long ago it was as 30m, 1h or 7d".to_owned()
+        "expected a time such as 2026-11-23T17:00:00Z, or an age such as 30m, 1h or 7d".to_owned()
     })?;
     let millis = i64::try_from(ago.0.as_millis()).unwrap_or(i64::MAX);
     Ok(Time(now.0.saturating_sub(millis)))
 }
 
-/// A name that becomes one segment of a URL: a source, a sink, the id of a delivery.
+/// Reads a name that becomes one segment of a URL: a source, a sink, the id of a delivery.
 ///
 /// # Errors
 /// When it is empty or made of dots, which every URL parser resolves away.
-pub fn name(text: &str) -> Result<String, String> {
+pub(super) fn name(text: &str) -> Result<String, String> {
     match text {
-        "" => Err("it cannot be empty".to_owned()),
-        "." | ".." => Err("that is no name".to_owned()),
+        "" => Err("expected a name, found an empty text".to_owned()),
+        "." | ".." => Err("expected a name, found only dots".to_owned()),
         _ => Ok(text.to_owned()),
     }
 }

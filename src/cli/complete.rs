@@ -1,9 +1,9 @@
-//! Shell completion: commands and flags from the parser, names of sinks, sources, jobs and deliveries from the running
-//! daemon. One that does not answer at once is passed over in silence: a person waits at the prompt.
+//! Shell completion: commands and flags from the parser, names of sinks, sources, jobs and deliveries from the running daemon.
+//! A daemon that does not answer at once offers no names, without an error: a person waits at the prompt.
 
-use std::{ffi::OsStr, time::Duration};
+use std::{ffi::OsStr, sync::OnceLock, time::Duration};
 
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use clap::{ArgMatches, Command, FromArgMatches as _};
 use clap_complete::{
     CompleteEnv,
     engine::{ArgValueCompleter, CompletionCandidate},
@@ -11,39 +11,44 @@ use clap_complete::{
 use serde_json::Value;
 use tokio::{runtime::Builder, time::timeout};
 
-use super::{Cli, Global, target::Path};
+use super::{client::Path, global::Global};
 use crate::api::view::Page;
 
-/// The variable by which the script of a shell asks for completions. It is no `TIDINGS_` variable: those are keys of the
-/// configuration.
+/// The variable by which the script of a shell asks for completions. `TIDINGS_…` would be a key of the configuration.
 pub(super) const VARIABLE: &str = "_TIDINGS_COMPLETE";
 
-/// How long the daemon may take for all of its answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The longest wait for the daemon's answer.
+const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The newest jobs or deliveries that are offered.
+/// The most jobs or deliveries that are offered, newest first.
 const OFFERED: &str = "200";
 
-/// Answers a shell that asks for completions, and ends the process. Returns when none asks.
-pub fn answer() {
-    CompleteEnv::with_factory(Cli::command).var(VARIABLE).complete();
+/// Builds the parser of the command line, which offers names through this module.
+type Parser = fn() -> Command;
+
+static PARSER: OnceLock<Parser> = OnceLock::new();
+
+/// Answers a shell that asks for completions, and ends the process. Returns if none asks.
+pub fn answer(parser: Parser) {
+    let parser = *PARSER.get_or_init(|| parser);
+    CompleteEnv::with_factory(parser).var(VARIABLE).complete();
 }
 
 /// Completes the name of a sink.
 #[must_use]
-pub fn sinks() -> ArgValueCompleter {
+pub(super) fn sinks() -> ArgValueCompleter {
     offer(|_| Path::of(&["v1", "sinks"]), "name", "state")
 }
 
 /// Completes the name of a source.
 #[must_use]
-pub fn sources() -> ArgValueCompleter {
+pub(super) fn sources() -> ArgValueCompleter {
     offer(|_| Path::of(&["v1", "sources"]), "name", "state")
 }
 
-/// Completes the id of a job, of the source that the command line names.
+/// Completes the id of a job of the source that the command line names.
 #[must_use]
-pub fn jobs() -> ArgValueCompleter {
+pub(super) fn jobs() -> ArgValueCompleter {
     let path = |matches: &ArgMatches| {
         let source = matches.try_get_one::<String>("source").ok().flatten();
         Path::of(&["v1", "watches"]).with("limit", OFFERED).maybe("source", source)
@@ -53,11 +58,11 @@ pub fn jobs() -> ArgValueCompleter {
 
 /// Completes the id of a delivery.
 #[must_use]
-pub fn deliveries() -> ArgValueCompleter {
+pub(super) fn deliveries() -> ArgValueCompleter {
     offer(|_| Path::of(&["v1", "deliveries"]).with("limit", OFFERED), "id", "state")
 }
 
-/// Offers the field `name` of the entries of a list, explained by their field `help`.
+/// Offers the field `name` of each entry of a list, with its field `help` as the explanation.
 fn offer(path: fn(&ArgMatches) -> Path, name: &'static str, help: &'static str) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &OsStr| {
         let Some(current) = current.to_str() else { return Vec::new() };
@@ -71,32 +76,31 @@ fn offer(path: fn(&ArgMatches) -> Path, name: &'static str, help: &'static str) 
     })
 }
 
-/// Whether every shell takes a text for itself and for one word. Shells insert what is offered as it is, so `$(…)` in the id of a
-/// job would be run with the command line.
+/// Whether every shell reads `text` as one plain word. Shells insert an offer unquoted, so they would run `$(…)` in the id of a job.
 fn is_plain(text: &str) -> bool {
     let is_safe = |c: char| c.is_alphanumeric() || "_-.:/@%+=,".contains(c);
     !text.starts_with('-') && text.chars().all(is_safe)
 }
 
-/// The entries of a list of the daemon that the command line so far names; `None` when it does not answer.
+/// Returns the entries of a list; `None` if the daemon does not answer.
 fn entries(path: fn(&ArgMatches) -> Path) -> Option<Vec<Value>> {
-    // The script calls `tidings -- WORD…`, with the words of the line so far.
+    // The script calls `tidings -- WORD…` with the words of the line so far.
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
     let (global, path) = read(words, path)?;
     let client = global.client().ok()?;
     let runtime = Builder::new_current_thread().enable_all().build().ok()?;
     let page: Page<Value> =
-        runtime.block_on(async { timeout(PATIENCE, client.get(&path)).await }).ok()?.ok()?;
+        runtime.block_on(async { timeout(TIMEOUT, client.get(&path)).await }).ok()?.ok()?;
     Some(page.data)
 }
 
-/// Reads a command line that is not complete.
+/// Reads an incomplete command line.
 fn read<I>(words: I, path: fn(&ArgMatches) -> Path) -> Option<(Global, Path)>
 where
     I: IntoIterator,
     I::Item: Into<std::ffi::OsString> + Clone,
 {
-    let matches = Cli::command().ignore_errors(true).try_get_matches_from(words).ok()?;
+    let matches = PARSER.get()?().ignore_errors(true).try_get_matches_from(words).ok()?;
     let global = Global::from_arg_matches(&matches).ok()?;
     let mut innermost = &matches;
     while let Some((_, inner)) = innermost.subcommand() {

@@ -6,14 +6,13 @@ use clap_complete::{Shell, env::Shells};
 
 use super::{
     complete,
+    console::Console,
     exit::{BadUsage, ExitStatus},
-    output::Console,
 };
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Prints a script that teaches a shell to complete the commands and flags of tidings, and the names of sinks, \
-    sources, jobs and deliveries. For names the running daemon is asked, for at most half a second; without one there \
-    are none.";
+    sources, jobs and deliveries. The script asks the running daemon for names, and waits at most half a second.";
 
 /// The arguments of `tidings completions`.
 #[derive(Clone, Debug, Args)]
@@ -23,18 +22,18 @@ pub(super) const ABOUT: &str = "Prints a script that teaches a shell to complete
         tidings completions fish > ~/.config/fish/completions/tidings.fish")]
 pub struct CompletionsArgs {
     /// The shell
-    pub shell: Shell,
+    pub(super) shell: Shell,
 }
 
 /// Prints the script.
 ///
 /// # Errors
 /// When the output is closed.
-pub fn run(args: &CompletionsArgs, console: &mut Console<'_>) -> Result<ExitStatus> {
+pub(super) fn run(args: &CompletionsArgs, console: &mut Console<'_>) -> Result<ExitStatus> {
     let shell = args.shell.to_string();
     let shells = Shells::builtins();
     let script =
-        shells.completer(&shell).ok_or_else(|| BadUsage(format!("there is no completion for {shell}")))?;
+        shells.completer(&shell).ok_or_else(|| BadUsage::new(format!("no completion exists for {shell}")))?;
     let mut text = Vec::new();
     script.write_registration(complete::VARIABLE, "tidings", "tidings", "tidings", &mut text)?;
     console.out.write_all(&text)?;

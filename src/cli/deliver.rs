@@ -5,11 +5,11 @@ use clap::Args;
 
 use super::{
     args,
-    client::Client,
+    client::{Client, Path},
     complete,
+    console::Console,
     exit::ExitStatus,
-    output::{Console, count},
-    target::Path,
+    phrases::count,
 };
 use crate::{
     api::view::{Counted, DeliverRequest},
@@ -18,64 +18,67 @@ use crate::{
 };
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Delivers past events to a sink that never got them: to one that is new, or events that no sink \
-        took when they were made. Events are kept until `store.retention` is over. An event that the sink has a delivery of \
-        already, in any state, is passed over; `tidings redeliver` sends such again.\n\n\
-        Routes do not count, and neither does the sink's `events` for the ends of jobs. Progress goes only to a sink that \
-        asks for it.";
+pub(super) const ABOUT: &str = "Delivers past events to a sink that never got them, for example to a new sink. Events are kept for \
+        `store.retention`. Skips an event that the sink already has a delivery of, in any state; `tidings redeliver` sends \
+        those again.\n\n\
+        Routes are ignored, and so is the sink's `events` for finished jobs. Progress goes only to a sink that asks for it.";
 
 /// The arguments of `tidings deliver`.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "Examples:\n  \
-        tidings deliver --sink archive                     # everything that is kept, to a new sink\n  \
+        tidings deliver --sink archive                     # every kept event, to a new sink\n  \
         tidings deliver --sink app --unrouted --since 6h   # what no sink took in the last six hours\n  \
         tidings deliver --sink app evt_vxdrpsvgo4zkwoybp4iirco3py\n\n\
-        Exit status: 0 done; 1 there is no such event or sink, or the daemon cannot be asked; 2 bad usage.")]
+        Exit status: 0 done; 1 no such event or sink, or the daemon does not answer; 2 bad usage, or an unknown --source.")]
 pub struct DeliverArgs {
-    /// Exactly these events
+    /// The events, instead of filters
     #[arg(value_name = "EVT_ID", value_parser = args::name,
         conflicts_with_all = ["since", "until", "outcome", "source", "unrouted"])]
-    pub ids: Vec<String>,
+    pub(super) ids: Vec<String>,
 
     /// The sink
     #[arg(long, value_name = "NAME", add = complete::sinks())]
-    pub sink: String,
+    pub(super) sink: String,
 
     /// Events made since then: a time (RFC 3339), or how long ago (6h)
     #[arg(long, value_name = "WHEN", value_parser = args::instant)]
-    pub since: Option<Time>,
+    pub(super) since: Option<Time>,
 
     /// Events made before then: a time (RFC 3339), or how long ago (1h)
     #[arg(long, value_name = "WHEN", value_parser = args::instant)]
-    pub until: Option<Time>,
+    pub(super) until: Option<Time>,
 
-    /// Ends with this outcome: completed, failed, cancelled, expired or lost
+    /// Events of jobs with this outcome: completed, failed, cancelled, expired or lost
     #[arg(long, value_name = "OUTCOME", value_parser = outcome)]
-    pub outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
 
     /// Events of this source
     #[arg(long, value_name = "NAME", add = complete::sources())]
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
 
     /// Events that no sink took
     #[arg(long)]
-    pub unrouted: bool,
+    pub(super) unrouted: bool,
 
-    /// Count them and deliver nothing
+    /// Count the events and deliver none
     #[arg(long)]
-    pub dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 fn outcome(text: &str) -> Result<Outcome, String> {
     let known = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text);
-    known.ok_or_else(|| "it is completed, failed, cancelled, expired or lost".to_owned())
+    known.ok_or_else(|| "expected completed, failed, cancelled, expired or lost".to_owned())
 }
 
-/// Has past events delivered.
+/// Delivers past events.
 ///
 /// # Errors
-/// When the daemon cannot be asked or refuses, or the output is closed.
-pub async fn run(args: &DeliverArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+/// When the daemon does not answer or refuses, or the output is closed.
+pub(super) async fn run(
+    args: &DeliverArgs,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<ExitStatus> {
     let request = DeliverRequest {
         sink: args.sink.clone(),
         since: args.since,
@@ -88,9 +91,12 @@ pub async fn run(args: &DeliverArgs, client: &Client, console: &mut Console<'_>)
     };
     let path = Path::of(&["v1", "deliveries", "deliver"]);
     let done: Counted = client.post_bulk(&path, Some(&request)).await?;
+    if done.count == 0 {
+        client.check_source(args.source.as_deref()).await?;
+    }
     let said = match args.dry_run {
-        true => format!("{} would go to", count(done.count, "event", "events")),
-        false => format!("{} on the way to", count(done.count, "event is", "events are")),
+        true => format!("would deliver {} to", count(done.count, "event", "events")),
+        false => format!("delivering {} to", count(done.count, "event", "events")),
     };
     writeln!(console.out, "{said} {}", args.sink)?;
     Ok(ExitStatus::Done)

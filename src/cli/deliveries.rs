@@ -1,15 +1,17 @@
-//! `tidings deliveries`: events on their way, delivered, or given up.
+//! `tidings deliveries`: lists deliveries, or shows one with its attempts.
 
 use anyhow::Result;
 use clap::Args;
 
 use super::{
     args::{self, Format, PageArgs},
-    client::Client,
+    client::{Client, Path},
     complete,
+    console::Console,
     exit::ExitStatus,
-    output::{Console, Fitted, Listing, brief, next_attempt, relative, table, took},
-    target::Path,
+    listing::Listing,
+    phrases::{brief, next_attempt, relative, took},
+    table::{Fitted, table},
 };
 use crate::{
     api::view::{AttemptView, DeliveryView},
@@ -18,8 +20,8 @@ use crate::{
 };
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Lists the deliveries of the running daemon, newest first: one for each event and sink. With an \
-        id shows that one and its attempts.";
+pub(super) const ABOUT: &str = "Lists the deliveries of the running daemon, newest first. There is one for each event and sink. With an \
+        id, shows that one and its attempts.";
 
 /// The arguments of `tidings deliveries`.
 #[derive(Clone, Debug, Args)]
@@ -27,47 +29,51 @@ pub(super) const ABOUT: &str = "Lists the deliveries of the running daemon, newe
         tidings deliveries --state dead\n  \
         tidings deliveries --sink app --since 1h --all --output json\n  \
         tidings deliveries dlv_4fzq\n\n\
-        Exit status: 0 done; 1 there is no such delivery, or the daemon cannot be asked; 2 bad usage.")]
+        Exit status: 0 done; 1 no such delivery, or the daemon does not answer; 2 bad usage.")]
 pub struct DeliveriesArgs {
     /// Show this delivery with its attempts
     #[arg(value_name = "DLV_ID", value_parser = args::name,
         conflicts_with_all = ["state", "sink", "source", "job_id", "since", "limit", "all"], add = complete::deliveries())]
-    pub id: Option<String>,
+    pub(super) id: Option<String>,
 
     /// Only deliveries in this state
     #[arg(long, value_enum)]
-    pub state: Option<DeliveryState>,
+    pub(super) state: Option<DeliveryState>,
 
     /// Only deliveries to this sink
     #[arg(long, value_name = "NAME", add = complete::sinks())]
-    pub sink: Option<String>,
+    pub(super) sink: Option<String>,
 
     /// Only deliveries of jobs of this source
     #[arg(long, value_name = "NAME", add = complete::sources())]
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
 
     /// Only deliveries of this job
     #[arg(long, value_name = "JOB_ID", add = complete::jobs())]
-    pub job_id: Option<String>,
+    pub(super) job_id: Option<String>,
 
     /// Only deliveries of events made since then: a time (RFC 3339), or how long ago (1h)
     #[arg(long, value_name = "WHEN", value_parser = args::instant)]
-    pub since: Option<Time>,
+    pub(super) since: Option<Time>,
 
-    /// How many to show.
+    /// The part of the list to show.
     #[command(flatten)]
-    pub pages: PageArgs,
+    pub(super) pages: PageArgs,
 
     /// How to print them; json is one object with `data` and `next_cursor`, or the one delivery
     #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Format,
+    pub(super) output: Format,
 }
 
 /// Lists deliveries or shows one.
 ///
 /// # Errors
-/// When the daemon fails or the output is closed.
-pub async fn run(args: &DeliveriesArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+/// When the daemon does not answer, or the output is closed.
+pub(super) async fn run(
+    args: &DeliveriesArgs,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<ExitStatus> {
     if let Some(id) = &args.id {
         let text = client.text(&Path::of(&["v1", "deliveries", id])).await?;
         match args.output {
@@ -109,7 +115,7 @@ fn row(client: &Client, text: &str, now: Time) -> Result<Vec<String>> {
     ])
 }
 
-/// A delivery for people: its fields one a line, then its attempts.
+/// Returns the fields of a delivery, one a line, and below them its attempts.
 fn describe(delivery: DeliveryView, now: Time, width: usize) -> String {
     let when = |time: Time| format!("{time} ({})", relative(time, now));
     let at = delivery.next_attempt_at.map(|at| format!("{at}, ")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `tidings demo`: everything at once on loopback, to see what it does.
+//! `tidings demo`: the whole path on loopback, to see what tidings does.
 
 use std::{
     io::{self, Write as _},
@@ -18,9 +18,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Global,
     exit::{ExitStatus, Output},
-    progress::summary,
+    global::Global,
+    waiting::summary,
 };
 use crate::{
     api::watch_view,
@@ -34,9 +34,8 @@ use crate::{
 };
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Shows what tidings does, without a key and without a network: starts a mock upstream, the \
-        daemon and a webhook receiver on loopback, watches a few jobs to their end, and prints what happened. \
-        Nothing is kept afterwards.";
+pub(super) const ABOUT: &str = "Shows what tidings does, without a key or a network. Starts a mock upstream, the daemon and a webhook \
+        receiver on loopback, watches a few jobs until they finish, and prints each step. Leaves nothing behind.";
 
 /// The arguments of `tidings demo`.
 #[derive(Clone, Debug, Args)]
@@ -46,20 +45,20 @@ pub(super) const ABOUT: &str = "Shows what tidings does, without a key and witho
         tidings demo --keep      # then try `tidings list` and `curl` from another terminal\n\n\
         Exit status: 0 every job was delivered; 1 failure at run time; 2 bad usage.")]
 pub struct DemoArgs {
-    /// Leave it running afterwards, to try commands against it
+    /// Keep everything running afterwards, to try commands
     #[arg(long)]
-    pub keep: bool,
+    pub(super) keep: bool,
 
-    /// How many jobs to watch
+    /// Number of jobs to watch
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub jobs: u32,
+    pub(super) jobs: u32,
 }
 
 /// Runs the demonstration.
 ///
 /// # Errors
-/// When a part of it cannot start or fails.
-pub async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
+/// When a part cannot start, or fails.
+pub(super) async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
     let quiet = LogConfig { level: "warn".to_owned(), format: global.log_format.unwrap_or_default() };
     let _ = telemetry::start_logging(&quiet, global.level().as_deref());
     let stop = CancellationToken::new();
@@ -97,16 +96,16 @@ pub async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
     if all {
         let asked = mock.requests(None, None);
         say(&format!(
-            "\n{} jobs ended and were delivered; the upstream was asked {asked} times.",
+            "\n{} jobs finished and were delivered, with {asked} requests to the upstream.",
             ids.len()
         ))?;
     }
     if args.keep && all {
         say(&format!(
-            "\nEverything is left running. From another terminal:\n  \
+            "\nEverything keeps running. From another terminal:\n  \
              tidings --url http://{api} list\n  \
              tidings --url http://{api} deliveries\n  \
-             curl http://{api}/v1/watches\nCtrl-C ends it."
+             curl http://{api}/v1/watches\nCtrl-C stops it."
         ))?;
         handle.stopping().cancelled().await;
     }
@@ -116,7 +115,7 @@ pub async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
     Ok(if all { ExitStatus::Done } else { ExitStatus::Failed })
 }
 
-/// Any free port of this machine alone.
+/// Any free port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 fn say(text: &str) -> io::Result<()> {
@@ -139,7 +138,7 @@ fn config(mock: &Mock, hook: &str, secret: &str, folder: &Path) -> Config {
     config
 }
 
-/// Jobs of a few seconds; every fourth fails.
+/// Creates jobs of a few seconds; every fourth fails.
 fn create(mock: &Mock, count: u32) -> Result<Vec<JobId>> {
     let plan = |index: u32| {
         let ending = if index % 4 == 3 { Ending::Failed } else { Ending::Completed };
@@ -148,19 +147,19 @@ fn create(mock: &Mock, count: u32) -> Result<Vec<JobId>> {
     (0..count).map(|index| Ok(mock.add_job(plan(index)).parse()?)).collect()
 }
 
-/// The receiver: it checks the signature and says what came.
+/// Serves the receiver, which checks the signature and prints the event.
 async fn receive(listener: TcpListener, secret: String) {
     let taken = move |headers: HeaderMap, body: Bytes| {
         let line = describe(&headers, &body, &secret);
         async move {
-            // Nobody reads along: the demonstration goes on all the same.
+            // A closed stdout does not end the demonstration.
             let _ = say(&line);
             StatusCode::NO_CONTENT
         }
     };
     let router = axum::Router::new().route("/hooks/jobs", axum::routing::post(taken));
     if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the receiver ended");
+        tracing::error!(%error, "demo receiver failed");
     }
 }
 

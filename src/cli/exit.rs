@@ -1,4 +1,4 @@
-//! How the process ends: exit statuses, and the errors that have one of their own.
+//! Exit statuses, and the errors that have a status of their own.
 
 use std::{
     fmt,
@@ -6,8 +6,14 @@ use std::{
     process::ExitCode,
 };
 
-use crate::model::job::{Outcome, Phase};
-use crate::{api::view::WatchView, model::delivery::DeliveryState};
+use super::client::ClientError;
+use crate::{
+    api::view::WatchView,
+    model::{
+        delivery::DeliveryState,
+        job::{Outcome, Phase},
+    },
+};
 
 /// The exit statuses of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,46 +32,33 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// What the shell sees.
     #[must_use]
-    pub const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         self as u8
     }
 
-    /// Of two results the one to end with: a failure says that not all is known, and outweighs the others.
+    /// Returns the status of two results together. A failure outweighs the others: some results are unknown.
     #[must_use]
-    pub fn worse(self, other: Self) -> Self {
+    pub(crate) fn worse(self, other: Self) -> Self {
         if self == Self::Failed || other == Self::Failed { Self::Failed } else { self.max(other) }
     }
 
-    /// The status with this number; a failure for one that has no meaning.
-    #[must_use]
-    pub const fn of_code(code: u8) -> Self {
-        match code {
-            0 => Self::Done,
-            2 => Self::Usage,
-            3 => Self::NotCompleted,
-            4 => Self::DeadLetter,
-            _ => Self::Failed,
-        }
-    }
-
-    /// The status that an error ends the process with.
+    /// Returns the status that an error ends the process with.
     #[must_use]
     pub fn of_error(error: &anyhow::Error) -> Self {
         if error.chain().any(reader_is_gone) {
             Self::Done
-        } else if error.chain().any(<dyn std::error::Error>::is::<BadUsage>) {
+        } else if error.chain().any(is_bad_usage) {
             Self::Usage
         } else {
             Self::Failed
         }
     }
 
-    /// The status of a watch that ended. Of several watches the greatest counts: a dead letter outweighs
-    /// an outcome that is not `completed`.
+    /// Returns the status of a finished watch. Of several watches the greatest counts: a dead letter outweighs an outcome that
+    /// is not `completed`.
     #[must_use]
-    pub fn of_watch(watch: &WatchView) -> Self {
+    pub(crate) fn of_watch(watch: &WatchView) -> Self {
         let dead = watch.deliveries.iter().any(|delivery| delivery.state == DeliveryState::Dead);
         if dead || watch.phase == Phase::Dead {
             Self::DeadLetter
@@ -83,25 +76,64 @@ impl From<ExitStatus> for ExitCode {
     }
 }
 
-/// What was asked for makes no sense; the process ends with [`ExitStatus::Usage`].
+/// A mistake in the command line or the configuration; the process ends with [`ExitStatus::Usage`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BadUsage(pub String);
+#[error("{text}")]
+pub struct BadUsage {
+    text: String,
+    hint: Option<String>,
+}
 
-/// Whoever read our output has seen enough, as `head` does. That is no failure of ours.
+impl BadUsage {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), hint: None }
+    }
+
+    /// Adds a way out, which names the flag or the key that is meant.
+    #[must_use]
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Adds a way out if there is one.
+    #[must_use]
+    pub(crate) fn maybe_hint(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+}
+
+/// Returns the message of an error with its causes, and the way out on a line of its own: `hint: …`.
+#[must_use]
+pub fn message(error: &anyhow::Error) -> String {
+    let hint = error.chain().find_map(|cause| {
+        let usage = cause.downcast_ref::<BadUsage>().and_then(|error| error.hint.as_deref());
+        usage.or_else(|| cause.downcast_ref::<ClientError>().and_then(ClientError::hint))
+    });
+    match hint {
+        Some(hint) => format!("{error:#}\nhint: {hint}"),
+        None => format!("{error:#}"),
+    }
+}
+
+/// Whether `cause` is a mistake of the caller: found here, or by the daemon in a command that did not ask for the sources.
+fn is_bad_usage(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<BadUsage>() || cause.downcast_ref().is_some_and(ClientError::misses_source)
+}
+
+/// The reader of our output has seen enough, as `head` does. The command has not failed.
 #[derive(Debug)]
 struct ReaderGone;
 
 impl fmt::Display for ReaderGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody reads the output any more")
+        f.write_str("the reader of the output is gone")
     }
 }
 
 impl std::error::Error for ReaderGone {}
 
-/// Whether `cause` says that our reader went away. A broken pipe alone does not: a connection to the
-/// daemon can break in the same way.
+/// Whether `cause` is a reader that went away. A broken pipe alone is not enough: a connection to the daemon can break in the
+/// same way.
 fn reader_is_gone(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause
         .downcast_ref::<io::Error>()
@@ -109,10 +141,9 @@ fn reader_is_gone(cause: &(dyn std::error::Error + 'static)) -> bool {
         .is_some_and(<dyn std::error::Error + Send + Sync>::is::<ReaderGone>)
 }
 
-/// Standard output that tells a reader who left from every other failure, so that `tidings list | head`
-/// ends quietly.
+/// Standard output that marks the failure of a reader who left, so that `tidings list | head` ends quietly.
 #[derive(Debug)]
-pub struct Output<W>(pub W);
+pub(crate) struct Output<W>(pub(crate) W);
 
 impl<W: Write> Write for Output<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -156,7 +187,7 @@ mod tests {
 
     #[test]
     fn bad_usage_is_found_below_its_context() {
-        let error = anyhow::Error::new(BadUsage("no".to_owned())).context("while reading flags");
+        let error = anyhow::Error::new(BadUsage::new("no")).context("while reading flags");
         assert_eq!(ExitStatus::of_error(&error), ExitStatus::Usage);
         assert_eq!(ExitStatus::of_error(&anyhow::anyhow!("boom")), ExitStatus::Failed);
     }

@@ -1,4 +1,4 @@
-//! `tidings get`: one watch, or the job it brought in.
+//! `tidings get`: one watch, or its finished job.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -8,11 +8,12 @@ use http::Method;
 
 use super::{
     args::{self, Format},
-    client::{Client, READ},
+    client::{Client, Path, READ_TIMEOUT},
     complete,
+    console::Console,
     exit::ExitStatus,
-    output::{Console, next_attempt, next_poll, relative, table},
-    target::Path,
+    phrases::{next_attempt, next_poll, relative},
+    table::table,
 };
 use crate::{
     api::view::WatchView,
@@ -23,12 +24,12 @@ use crate::{
     },
 };
 
-/// How long the stored job may make no progress on its way here.
-const STALL: Duration = Duration::from_mins(1);
+/// The longest silence while the stored job is read.
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Shows one watch of the running daemon with its deliveries; with --job prints the finished job \
-        instead, byte for byte as the source gave it.";
+pub(super) const ABOUT: &str = "Shows one watch of the running daemon with its deliveries. With --job, prints the finished job instead, \
+        byte for byte as the source sent it.";
 
 /// The arguments of `tidings get`.
 #[derive(Clone, Debug, Args)]
@@ -36,31 +37,31 @@ pub(super) const ABOUT: &str = "Shows one watch of the running daemon with its d
         tidings get job_V1St\n  \
         tidings get job_V1St --output json | jq .phase\n  \
         tidings get job_V1St --job > job_V1St.json\n\n\
-        Exit status: 0 done; 1 there is no such watch, its job has not ended (with --job), or the daemon cannot \
-        be asked; 2 bad usage.")]
+        Exit status: 0 done; 1 no such watch, its job has not finished (with --job), or the daemon does not \
+        answer; 2 bad usage.")]
 pub struct GetArgs {
     /// The job
     #[arg(value_name = "JOB_ID", add = complete::jobs())]
-    pub job_id: JobId,
+    pub(super) job_id: JobId,
 
     /// The source the job belongs to [default: the only one, or retab]
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
 
     /// Print the stored job itself, unchanged
     #[arg(long, conflicts_with = "output")]
-    pub job: bool,
+    pub(super) job: bool,
 
     /// How to print the watch
     #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Format,
+    pub(super) output: Format,
 }
 
 /// Shows a watch or its job.
 ///
 /// # Errors
-/// When the daemon fails or the output is closed.
-pub async fn run(args: &GetArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+/// When the daemon does not answer, or the output is closed.
+pub(super) async fn run(args: &GetArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let source = client.source(args.source.as_deref()).await?;
     let parts = ["v1", "watches", &source, args.job_id.as_str()];
     if args.job {
@@ -75,19 +76,19 @@ pub async fn run(args: &GetArgs, client: &Client, console: &mut Console<'_>) -> 
     Ok(ExitStatus::Done)
 }
 
-/// Passes the job's bytes on as they come: it may be larger than the memory.
+/// Prints the job's bytes as they come: it may be larger than the memory.
 async fn print_job(path: &Path, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let mut answer = client.send(Method::GET, path, None, Some(READ)).await?;
+    let mut answer = client.send(Method::GET, path, None, Some(READ_TIMEOUT)).await?;
     loop {
-        let next = client.chunk(&mut answer, STALL).await;
-        match next.context("what was printed is only the job's beginning")? {
+        let next = client.chunk(&mut answer, SILENCE).await;
+        match next.context("the job is printed only in part")? {
             Some(chunk) => console.out.write_all(&chunk)?,
             None => return Ok(ExitStatus::Done),
         }
     }
 }
 
-/// A watch for people: its fields one a line, then its deliveries.
+/// Returns the fields of a watch, one a line, and below them its deliveries.
 fn describe(watch: &WatchView, now: Time) -> String {
     let pairs = |map: &std::collections::BTreeMap<String, String>| {
         map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")

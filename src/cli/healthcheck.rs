@@ -1,4 +1,4 @@
-//! `tidings healthcheck`: whether the daemon is ready, for a container's HEALTHCHECK.
+//! `tidings healthcheck`: checks that the daemon is ready, for a container's HEALTHCHECK.
 
 use std::time::Duration;
 
@@ -6,15 +6,19 @@ use anyhow::{Result, bail};
 use clap::Args;
 use http::{Method, StatusCode};
 
-use super::{client::Client, exit::ExitStatus, output::clean, target::Path};
+use super::{
+    client::{Client, Path},
+    exit::ExitStatus,
+    phrases::clean,
+};
 use crate::api::view::Readiness;
 
-/// A daemon that needs longer to say that it is ready is not.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The longest wait for the answer. A slower daemon counts as not ready.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Asks the running daemon whether it is ready to accept jobs (`/readyz`) and says so by the exit \
-        status alone; only a failure is explained on stderr. Needs no token.";
+pub(super) const ABOUT: &str = "Asks the running daemon whether it is ready to accept jobs (`/readyz`). The exit status alone is the \
+        answer; a failure is explained on stderr. Needs no token.";
 
 /// The arguments of `tidings healthcheck`.
 #[derive(Clone, Debug, Args)]
@@ -24,19 +28,19 @@ pub(super) const ABOUT: &str = "Asks the running daemon whether it is ready to a
 )]
 pub struct HealthcheckArgs {}
 
-/// Asks for readiness.
+/// Asks whether the daemon is ready.
 ///
 /// # Errors
-/// When the daemon is not ready, or cannot be asked.
-pub async fn run(client: &Client) -> Result<ExitStatus> {
-    match tokio::time::timeout(PATIENCE, ask(client)).await {
+/// When the daemon is not ready, or does not answer.
+pub(super) async fn run(client: &Client) -> Result<ExitStatus> {
+    match tokio::time::timeout(TIMEOUT, ask(client)).await {
         Ok(ready) => ready,
-        Err(_) => Err(client.slow(PATIENCE).into()),
+        Err(_) => Err(client.slow(TIMEOUT).into()),
     }
 }
 
 async fn ask(client: &Client) -> Result<ExitStatus> {
-    let answer = client.ask(Method::GET, &Path::of(&["readyz"]), None, None).await?;
+    let answer = client.send_any(Method::GET, &Path::of(&["readyz"]), None, None).await?;
     if answer.status() == StatusCode::OK {
         return Ok(ExitStatus::Done);
     }

@@ -1,21 +1,23 @@
-//! `tidings list`: the watches.
+//! `tidings list`: lists the watches.
 
 use anyhow::Result;
 use clap::{Args, builder::PossibleValuesParser};
 
 use super::{
     args::{self, Format, PageArgs},
-    client::Client,
+    client::{Client, Path},
     complete,
+    console::Console,
     exit::ExitStatus,
-    output::{Console, Fitted, Listing, next_poll, relative},
-    target::Path,
+    listing::Listing,
+    phrases::{next_poll, relative},
+    table::Fitted,
 };
 use crate::{api::view::WatchView, model::delivery::DeliveryState, util::units::Time};
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Lists the watches of the running daemon, newest first. With several filters a watch has to match \
-        all of them.";
+pub(super) const ABOUT: &str =
+    "Lists the watches of the running daemon, newest first. A watch must match every filter.";
 
 /// The arguments of `tidings list`.
 #[derive(Clone, Debug, Args)]
@@ -23,42 +25,42 @@ pub(super) const ABOUT: &str = "Lists the watches of the running daemon, newest 
         tidings list\n  \
         tidings list --phase dead --all\n  \
         tidings list --label team=billing --outcome failed --output json | jq -r '.data[].job_id'\n\n\
-        Exit status: 0 done; 1 the daemon cannot be asked; 2 bad usage.")]
+        Exit status: 0 done; 1 the daemon does not answer; 2 bad usage.")]
 pub struct ListArgs {
     /// Only watches in this phase
     #[arg(long, value_parser = PossibleValuesParser::new(["watching", "fetching", "delivering", "done", "dead"]))]
-    pub phase: Option<String>,
+    pub(super) phase: Option<String>,
 
     /// Only jobs of this source
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
 
     /// Only jobs with this status, in the source's own word
     #[arg(long, value_name = "WORD")]
-    pub status: Option<String>,
+    pub(super) status: Option<String>,
 
-    /// Only jobs that ended so
+    /// Only jobs with this outcome
     #[arg(long, value_parser = PossibleValuesParser::new(["completed", "failed", "cancelled", "expired", "lost"]))]
-    pub outcome: Option<String>,
+    pub(super) outcome: Option<String>,
 
     /// Only watches with this label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = args::label)]
-    pub label: Vec<(String, String)>,
+    pub(super) label: Vec<(String, String)>,
 
-    /// How many to show.
+    /// The part of the list to show.
     #[command(flatten)]
-    pub pages: PageArgs,
+    pub(super) pages: PageArgs,
 
     /// How to print them; json is one object with `data` and `next_cursor`
     #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Format,
+    pub(super) output: Format,
 }
 
 /// Lists watches.
 ///
 /// # Errors
-/// When the daemon fails or the output is closed.
-pub async fn run(args: &ListArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+/// When the daemon does not answer, or the output is closed.
+pub(super) async fn run(args: &ListArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let mut path = Path::of(&["v1", "watches"])
         .maybe("phase", args.phase.as_deref())
         .maybe("source", args.source.as_deref())

@@ -5,11 +5,11 @@ use clap::Args;
 
 use super::{
     args,
-    client::Client,
+    client::{Client, Path},
     complete,
+    console::Console,
     exit::ExitStatus,
-    output::{Console, clean},
-    target::Path,
+    phrases::clean,
 };
 use crate::{
     api::view::WatchView,
@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Polls jobs now instead of when their polls are due, for example because you know that they \
-        have just ended. The request budget of their source holds for these polls, too.";
+pub(super) const ABOUT: &str = "Polls jobs now instead of at their scheduled time, for example because you know that they have just \
+        finished. These polls count against the request budget of the source too.";
 
 /// The arguments of `tidings poll`.
 #[derive(Clone, Debug, Args)]
@@ -29,18 +29,18 @@ pub(super) const ABOUT: &str = "Polls jobs now instead of when their polls are d
 pub struct PollArgs {
     /// The jobs
     #[arg(value_name = "JOB_ID", required = true, add = complete::jobs())]
-    pub job_ids: Vec<JobId>,
+    pub(super) job_ids: Vec<JobId>,
 
     /// The source the jobs belong to [default: the only one, or retab]
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
 }
 
-/// Has jobs polled, one after the other.
+/// Polls jobs, one after the other.
 ///
 /// # Errors
-/// When the daemon cannot be asked or the output is closed; a refusal of one job is a remark.
-pub async fn run(args: &PollArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+/// When the daemon does not answer or the output is closed; a refusal of one job is a remark.
+pub(super) async fn run(args: &PollArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let mut status = ExitStatus::Done;
     let source = client.source(args.source.as_deref()).await?;
     for job_id in &args.job_ids {
@@ -48,7 +48,7 @@ pub async fn run(args: &PollArgs, client: &Client, console: &mut Console<'_>) ->
         let path = Path::of(&["v1", "watches", &source, job_id.as_str(), "poll"]);
         let answer = match client.post(&path, None::<&()>).await {
             Ok(answer) => answer,
-            Err(error) if error.may_pass() => return Err(error.into()),
+            Err(error) if error.is_transient() => return Err(error.into()),
             Err(error) => {
                 console.note(&format!("{shown}: {error}"));
                 status = ExitStatus::Failed;
@@ -57,9 +57,9 @@ pub async fn run(args: &PollArgs, client: &Client, console: &mut Console<'_>) ->
         };
         let watch: WatchView = client.parse(&client.read_text(answer).await?)?;
         match watch.phase {
-            Phase::Watching => writeln!(console.out, "{shown} is polled now")?,
-            Phase::Fetching => writeln!(console.out, "{shown} has ended and is fetched")?,
-            phase => writeln!(console.out, "{shown} has ended ({phase}); there is nothing to poll")?,
+            Phase::Watching => writeln!(console.out, "polling {shown} now")?,
+            Phase::Fetching => writeln!(console.out, "{shown} has finished and is being fetched")?,
+            phase => writeln!(console.out, "{shown} has finished ({phase}); no poll is needed")?,
         }
     }
     Ok(status)

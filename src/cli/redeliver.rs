@@ -5,11 +5,11 @@ use clap::Args;
 
 use super::{
     args,
-    client::Client,
+    client::{Client, Path},
     complete,
+    console::Console,
     exit::{BadUsage, ExitStatus},
-    output::{Console, count},
-    target::Path,
+    phrases::count,
 };
 use crate::{
     api::view::{Counted, RedeliverRequest},
@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Sends deliveries again: the ones named by id, or all that match the filters. The events keep \
-        their ids, so a receiver that has seen one knows it; the schedule of attempts starts again.\n\n\
-        With filters only dead letters are sent again, unless --state says otherwise.";
+pub(super) const ABOUT: &str = "Sends deliveries again: those named by id, or all that match the filters. An event keeps its id, so a \
+        receiver recognizes one that it has seen. The schedule of attempts starts again.\n\n\
+        Filters match dead letters only, unless --state says otherwise.";
 
 /// The arguments of `tidings redeliver`.
 #[derive(Clone, Debug, Args)]
@@ -29,50 +29,50 @@ pub(super) const ABOUT: &str = "Sends deliveries again: the ones named by id, or
         tidings redeliver --sink app --since 6h     # after an outage of the receiver\n  \
         tidings redeliver --source retab --job-id job_V1St --state delivered\n  \
         tidings redeliver --all --dry-run           # how many dead letters are there?\n\n\
-        Exit status: 0 done; 1 some delivery could not be sent again (the others are); 2 bad usage: nothing was \
-        named.")]
+        Exit status: 0 done; 1 some delivery could not be sent again (the others are); 2 bad usage, no \
+        delivery named, or an unknown --source.")]
 pub struct RedeliverArgs {
     /// The deliveries
     #[arg(value_name = "DLV_ID", value_parser = args::name,
         conflicts_with_all = ["state", "sink", "source", "job_id", "since", "until", "all", "dry_run"],
         add = complete::deliveries())]
-    pub ids: Vec<String>,
+    pub(super) ids: Vec<String>,
 
     /// All in this state [default: dead]
     #[arg(long, value_enum)]
-    pub state: Option<DeliveryState>,
+    pub(super) state: Option<DeliveryState>,
 
     /// All to this sink
     #[arg(long, value_name = "NAME", add = complete::sinks())]
-    pub sink: Option<String>,
+    pub(super) sink: Option<String>,
 
     /// All of jobs of this source
     #[arg(long, value_name = "NAME", add = complete::sources())]
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
 
     /// All of this job
     #[arg(long, value_name = "JOB_ID")]
-    pub job_id: Option<JobId>,
+    pub(super) job_id: Option<JobId>,
 
     /// All that became dead letters since then: a time (RFC 3339), or how long ago (6h)
     #[arg(long, value_name = "WHEN", value_parser = args::instant)]
-    pub since: Option<Time>,
+    pub(super) since: Option<Time>,
 
     /// All that became dead letters before then: a time (RFC 3339), or how long ago (1h)
     #[arg(long, value_name = "WHEN", value_parser = args::instant)]
-    pub until: Option<Time>,
+    pub(super) until: Option<Time>,
 
-    /// All of them, without another filter
+    /// Every dead letter, or every delivery in --state
     #[arg(long)]
-    pub all: bool,
+    pub(super) all: bool,
 
-    /// Count them and send nothing
+    /// Count the deliveries and send none
     #[arg(long)]
-    pub dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 impl RedeliverArgs {
-    /// Everything is never meant by saying nothing.
+    /// Whether neither an id nor a filter is given. That must not mean every delivery.
     fn names_nothing(&self) -> bool {
         let names = self.sink.is_some() || self.source.is_some() || self.job_id.is_some();
         let filtered = names || self.state.is_some() || self.since.is_some() || self.until.is_some();
@@ -83,11 +83,15 @@ impl RedeliverArgs {
 /// Sends deliveries again.
 ///
 /// # Errors
-/// When the daemon cannot be asked or the output is closed; a refusal of one delivery is a remark.
-pub async fn run(args: &RedeliverArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+/// When the daemon does not answer or the output is closed; a refusal of one delivery is a remark.
+pub(super) async fn run(
+    args: &RedeliverArgs,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<ExitStatus> {
     if args.names_nothing() {
-        let text = "say which deliveries: by id, by --state, --sink, --source, --job-id, --since or --until, or --all for every dead letter";
-        return Err(BadUsage(text.to_owned()).into());
+        let hint = "name them by id, by --state, --sink, --source, --job-id, --since or --until, or with --all for every dead letter";
+        return Err(BadUsage::new("no delivery is named").hint(hint).into());
     }
     if !args.ids.is_empty() {
         return by_id(&args.ids, client, console).await;
@@ -103,9 +107,12 @@ pub async fn run(args: &RedeliverArgs, client: &Client, console: &mut Console<'_
     };
     let path = Path::of(&["v1", "deliveries", "redeliver"]);
     let done: Counted = client.post_bulk(&path, Some(&request)).await?;
+    if done.count == 0 {
+        client.check_source(args.source.as_deref()).await?;
+    }
     match args.dry_run {
-        true => writeln!(console.out, "{} would be sent again", count(done.count, "delivery", "deliveries"))?,
-        false => writeln!(console.out, "{} sent again", count(done.count, "delivery is", "deliveries are"))?,
+        true => writeln!(console.out, "would send {} again", count(done.count, "delivery", "deliveries"))?,
+        false => writeln!(console.out, "sending {} again", count(done.count, "delivery", "deliveries"))?,
     }
     Ok(ExitStatus::Done)
 }
@@ -115,8 +122,8 @@ async fn by_id(ids: &[String], client: &Client, console: &mut Console<'_>) -> Re
     for id in ids {
         let path = Path::of(&["v1", "deliveries", id, "redeliver"]);
         match client.post(&path, None::<&()>).await {
-            Ok(_) => writeln!(console.out, "{id} is sent again")?,
-            Err(error) if error.may_pass() => return Err(error.into()),
+            Ok(_) => writeln!(console.out, "sending {id} again")?,
+            Err(error) if error.is_transient() => return Err(error.into()),
             Err(error) => {
                 console.note(&format!("{id}: {error}"));
                 status = ExitStatus::Failed;

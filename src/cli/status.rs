@@ -1,4 +1,4 @@
-//! `tidings status`: the sources, the sinks, what is open and what is wrong, on one screen.
+//! `tidings status`: sources, sinks, open work and problems on one screen.
 
 use anyhow::Result;
 use clap::Args;
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::{
     args::Format,
-    client::{Client, ClientError, READ},
+    client::{Client, ClientError, Path, READ_TIMEOUT},
+    console::Console,
     exit::ExitStatus,
-    output::{Console, brief, clean, count},
+    phrases::{brief, clean, count},
     sink, source,
-    target::Path,
 };
 use crate::{
     api::view::{Page, Readiness, SinkView, SourceView},
@@ -23,34 +23,33 @@ use crate::{
 };
 
 /// The long description of the command.
-pub(super) const ABOUT: &str = "Shows on one screen how the running daemon is: its sources, its sinks, what is open, and what is wrong. \
-        It reads only, and ends with 0 also when something is wrong; `tidings healthcheck` tells readiness by its exit \
-        status.";
+pub(super) const ABOUT: &str = "Shows the sources, the sinks, the open work and every problem of the running daemon on one screen. It \
+        changes nothing, and ends with 0 even if something is wrong. `tidings healthcheck` has readiness as its exit status.";
 
 /// The arguments of `tidings status`.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "Examples:\n  \
         tidings status\n  \
         tidings status -o json | jq -r '.wrong[]'\n\n\
-        Exit status: 0 done; 1 the daemon cannot be asked; 2 bad usage.")]
+        Exit status: 0 done; 1 the daemon does not answer; 2 bad usage.")]
 pub struct StatusArgs {
     /// How to print it; json is one object
     #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Format,
+    pub(super) output: Format,
 }
 
-/// What was asked of the daemon.
+/// The answers of the daemon.
 struct Status {
     readiness: Readiness,
     sources: Vec<SourceView>,
     sinks: Vec<SinkView>,
-    /// Dead letters that are kept.
+    /// Kept dead letters.
     dead: Counted,
     /// Events that no sink took.
     unrouted: Counted,
 }
 
-/// The entries of a list, as far as one page tells.
+/// The number of entries on the first page of a list.
 #[derive(Clone, Copy, Serialize)]
 struct Counted {
     count: u64,
@@ -64,18 +63,18 @@ impl Counted {
         Ok(Self { count: page.data.len() as u64, more: page.next_cursor.is_some() })
     }
 
-    /// `3 dead letters`, `at least 1000 dead letters`; `None` when there are none.
+    /// Returns `3 dead letters` or `at least 1000 dead letters`; `None` for zero.
     fn say(self, singular: &str, plural: &str) -> Option<String> {
         let least = if self.more { "at least " } else { "" };
         (self.count > 0 || self.more).then(|| format!("{least}{}", count(self.count, singular, plural)))
     }
 }
 
-/// Shows how the daemon is.
+/// Shows the state of the daemon.
 ///
 /// # Errors
-/// When the daemon cannot be asked or the output is closed.
-pub async fn run(args: &StatusArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+/// When the daemon does not answer or the output is closed.
+pub(super) async fn run(args: &StatusArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let status = ask(client).await?;
     let now = clock::now();
     match args.output {
@@ -89,8 +88,8 @@ pub async fn run(args: &StatusArgs, client: &Client, console: &mut Console<'_>) 
 }
 
 async fn ask(client: &Client) -> Result<Status, ClientError> {
-    // Its body says how the daemon is whatever its status is.
-    let ready = client.ask(Method::GET, &Path::of(&["readyz"]), None, Some(READ)).await?;
+    // Whatever the status, the body has the state.
+    let ready = client.send_any(Method::GET, &Path::of(&["readyz"]), None, Some(READ_TIMEOUT)).await?;
     let readiness = client.parse(&client.read_text(ready).await?)?;
     let sources: Page<SourceView> = client.get(&Path::of(&["v1", "sources"])).await?;
     let sinks: Page<SinkView> = client.get(&Path::of(&["v1", "sinks"])).await?;
@@ -106,7 +105,7 @@ impl Status {
         (watches, deliveries)
     }
 
-    /// What is wrong, a sentence each.
+    /// Returns a sentence for each problem.
     fn wrong(&self, now: Time) -> Vec<String> {
         let mut wrong = Vec::new();
         if self.readiness.status == "unavailable" {
@@ -117,7 +116,7 @@ impl Status {
             let error = source.last_error.as_deref().unwrap_or("no error is known");
             format!("source {} is {}: {}", clean(&source.name), clean(&source.state), brief(error, 200))
         }));
-        wrong.extend(self.sinks.iter().flat_map(|sink| sink::troubles(sink, now)));
+        wrong.extend(self.sinks.iter().flat_map(|sink| sink::problems(sink, now)));
         let dead = self.dead.say("dead letter", "dead letters");
         wrong.extend(dead.map(|dead| format!("{dead}; `tidings deliveries --state dead` lists them")));
         wrong
@@ -140,7 +139,7 @@ impl Status {
         let heading = format!("tidings at {address} is {}", clean(&self.readiness.status));
         let sources = source::COLUMNS.table(self.sources.iter().map(source::row).collect(), width);
         let sinks = match self.sinks.as_slice() {
-            [] => "no sinks are configured\n".to_owned(),
+            [] => "no sink is configured\n".to_owned(),
             sinks => {
                 sink::COLUMNS.table(sinks.iter().flat_map(|sink| sink::rows(sink, now)).collect(), width)
             }
@@ -151,7 +150,7 @@ impl Status {
         let oldest = self.sinks.iter().filter_map(|sink| sink.oldest_pending_at).min();
         let oldest = oldest.map(|made| format!(", the oldest for {}", rounded(now.since(made))));
         let oldest = oldest.unwrap_or_default();
-        // That may be meant, so it is not wrong.
+        // The routes may mean it, so it is no problem.
         let kept = self.unrouted.say("event", "events").map(|events| {
             format!("kept    {events} that no sink took; `tidings events --unrouted` lists them\n")
         });

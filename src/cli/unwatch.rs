@@ -7,17 +7,17 @@ use serde_json::json;
 
 use super::{
     args::{self, Format},
-    client::{Client, PATIENCE},
+    client::{Client, Path, WRITE_TIMEOUT},
     complete,
+    console::Console,
     exit::ExitStatus,
-    output::{Console, clean},
-    target::Path,
+    phrases::clean,
 };
 use crate::model::job::JobId;
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Ends watches: the daemon stops polling their jobs and drops their pending deliveries. The jobs \
-        themselves go on.";
+        themselves continue.";
 
 /// The arguments of `tidings unwatch`.
 #[derive(Clone, Debug, Args)]
@@ -28,30 +28,34 @@ pub(super) const ABOUT: &str = "Ends watches: the daemon stops polling their job
 pub struct UnwatchArgs {
     /// The jobs
     #[arg(value_name = "JOB_ID", required = true, add = complete::jobs())]
-    pub job_ids: Vec<JobId>,
+    pub(super) job_ids: Vec<JobId>,
 
     /// The source the jobs belong to [default: the only one, or retab]
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
 
-    /// How to print what was done; json is one object with `data` and `next_cursor`
+    /// How to print the result; json is one object with `data` and `next_cursor`
     #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Format,
+    pub(super) output: Format,
 }
 
 /// Ends watches, one after the other.
 ///
 /// # Errors
-/// When the daemon cannot be asked or the output is closed; a refusal of one watch is a remark.
-pub async fn run(args: &UnwatchArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+/// When the daemon does not answer or the output is closed; a refusal of one watch is a remark.
+pub(super) async fn run(
+    args: &UnwatchArgs,
+    client: &Client,
+    console: &mut Console<'_>,
+) -> Result<ExitStatus> {
     let mut status = ExitStatus::Done;
     let mut results = Vec::new();
     let source = client.source(args.source.as_deref()).await?;
     for job_id in &args.job_ids {
         let path = Path::of(&["v1", "watches", &source, job_id.as_str()]);
-        let ended = match client.send(Method::DELETE, &path, None, Some(PATIENCE)).await {
+        let ended = match client.send(Method::DELETE, &path, None, Some(WRITE_TIMEOUT)).await {
             Ok(_) => true,
-            Err(error) if error.may_pass() => return Err(error.into()),
+            Err(error) if error.is_transient() => return Err(error.into()),
             Err(error) => {
                 console.note(&format!("{}: {error}", clean(job_id.as_str())));
                 status = ExitStatus::Failed;
@@ -60,7 +64,7 @@ pub async fn run(args: &UnwatchArgs, client: &Client, console: &mut Console<'_>)
         };
         match args.output {
             Format::Json => results.push(json!({"source": source, "job_id": job_id, "ended": ended})),
-            Format::Table if ended => writeln!(console.out, "{} is watched no more", clean(job_id.as_str()))?,
+            Format::Table if ended => writeln!(console.out, "stopped watching {}", clean(job_id.as_str()))?,
             Format::Table => {}
         }
     }

@@ -1,18 +1,15 @@
-//! `tidings wait`: until jobs that are being watched have ended, or all that is open has.
+//! `tidings wait`: waits until watched jobs have finished.
 
 use anyhow::Result;
 use clap::Args;
 
 use super::{
     args,
-    client::{Client, ClientError, default_source},
+    client::{Client, ClientError, Path, default_source},
     complete,
+    console::Console,
     exit::ExitStatus,
-    follow::{Followed, Limits, follow},
-    output::Console,
-    patience::Patience,
-    progress::Progress,
-    target::Path,
+    waiting::{AwaitedJob, Progress, RetryLimit, WaitLimits, wait_for},
 };
 use crate::{
     api::view::{Page, WatchView},
@@ -20,7 +17,7 @@ use crate::{
     util::units::HumanDuration,
 };
 
-/// The phases in which something is left to do.
+/// The phases of open watches.
 const OPEN: [&str; 3] = ["watching", "fetching", "delivering"];
 
 /// The long description of the command.
@@ -33,74 +30,74 @@ pub(super) const ABOUT: &str = "Waits until the named jobs have finished and are
 /// The arguments of `tidings wait`.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "Examples:\n  \
-        tidings wait --delivered --timeout 10m       # everything that is open\n  \
+        tidings wait --delivered --timeout 10m       # all open jobs\n  \
         tidings wait job_V1St --timeout 1h\n  \
         tidings wait --label team=billing --delivered\n\n\
-        Exit status: 0 done; 1 the time was up, or the daemon cannot be asked; 2 bad usage; 3 when every job ended \
+        Exit status: 0 done; 1 the time was up, or the daemon does not answer; 2 bad usage; 3 when every job ended \
         but some outcome is not `completed`, 4 when a delivery became a dead letter.")]
 pub struct WaitArgs {
-    /// The jobs; everything that is open when none is named
+    /// The jobs [default: all open ones]
     #[arg(value_name = "JOB_ID", add = complete::jobs())]
-    pub job_ids: Vec<JobId>,
+    pub(super) job_ids: Vec<JobId>,
 
-    /// Their source; without names, only what is open of this one
+    /// The source of the jobs; without a job, only open jobs of this source
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
 
-    /// Only what is open with this label; may be repeated
+    /// Only open jobs with this label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = args::label, conflicts_with = "job_ids")]
-    pub label: Vec<(String, String)>,
+    pub(super) label: Vec<(String, String)>,
 
-    /// Wait for the deliveries, too
+    /// Wait for their deliveries too
     #[arg(long)]
-    pub delivered: bool,
+    pub(super) delivered: bool,
 
-    /// Give up after this long, whatever the daemon does; its work goes on [default: wait for ever]
+    /// Give up after this long; the daemon continues its work [default: wait for ever]
     #[arg(long, value_name = "SPAN")]
-    pub timeout: Option<HumanDuration>,
+    pub(super) timeout: Option<HumanDuration>,
 }
 
-/// Waits.
+/// Waits for jobs.
 ///
 /// # Errors
-/// When the time is up or the daemon cannot be asked.
-pub async fn run(args: &WaitArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let patience = Patience::start(args.timeout);
+/// When the time is up or the daemon does not answer.
+pub(super) async fn run(args: &WaitArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let retry = RetryLimit::start(args.timeout);
     let mut status = ExitStatus::Done;
     let mut jobs = match args.job_ids.is_empty() {
-        true => patience.ask(client, console, async |_| open(args, client).await).await?,
-        false => named(args, client, &patience, console).await?,
+        true => retry.ask(client, console, async |_| open(args, client).await).await?,
+        false => named(args, client, &retry, console).await?,
     };
     while !jobs.is_empty() {
-        let limits = Limits { patience, delivered: args.delivered, ..Limits::default() };
+        let limits = WaitLimits { retry, delivered: args.delivered, ..WaitLimits::default() };
         let mut progress = Progress::new(console, jobs.len());
-        let tally = follow(client, jobs, &limits, &mut progress).await;
+        let results = wait_for(client, jobs, &limits, &mut progress).await;
         progress.finish()?;
-        status = status.worse(tally?.status());
+        status = status.worse(results?.status());
         jobs = match args.job_ids.is_empty() {
-            true => patience.ask(client, console, async |_| open(args, client).await).await?,
+            true => retry.ask(client, console, async |_| open(args, client).await).await?,
             false => Vec::new(),
         };
     }
     Ok(status)
 }
 
-/// The jobs that the command names.
+/// Returns the jobs that the command line names.
 async fn named(
     args: &WaitArgs,
     client: &Client,
-    patience: &Patience,
+    retry: &RetryLimit,
     console: &mut Console<'_>,
-) -> Result<Vec<Followed>> {
+) -> Result<Vec<AwaitedJob>> {
     let source = match &args.source {
         Some(name) => name.clone(),
-        None => default_source(&patience.ask(client, console, async |_| client.sources().await).await?)?,
+        None => default_source(&retry.ask(client, console, async |_| client.sources().await).await?)?,
     };
-    Ok(args.job_ids.iter().map(|id| Followed { source: source.clone(), job_id: id.clone() }).collect())
+    Ok(args.job_ids.iter().map(|id| AwaitedJob { source: source.clone(), job_id: id.clone() }).collect())
 }
 
-/// What is open now.
-async fn open(args: &WaitArgs, client: &Client) -> Result<Vec<Followed>, ClientError> {
+/// Returns the open jobs.
+async fn open(args: &WaitArgs, client: &Client) -> Result<Vec<AwaitedJob>, ClientError> {
     let mut open = Vec::new();
     let phases = if args.delivered { &OPEN[..] } else { &OPEN[..2] };
     for phase in phases {
@@ -113,7 +110,7 @@ async fn open(args: &WaitArgs, client: &Client) -> Result<Vec<Followed>, ClientE
             }
             let page: Page<WatchView> = client.get(&path).await?;
             open.extend(
-                page.data.into_iter().map(|watch| Followed { source: watch.source, job_id: watch.job_id }),
+                page.data.into_iter().map(|watch| AwaitedJob { source: watch.source, job_id: watch.job_id }),
             );
             cursor = page.next_cursor;
             if cursor.is_none() {

@@ -1,15 +1,16 @@
-//! The bounds of every number, duration and size of the configuration, for the check and for the schema. Within them the daemon
-//! works: what a rate divides stays a duration, instants can be written, and counts fit into memory.
+//! The bounds of every number, duration and size of the configuration, for the check and the
+//! schema. Within them every rate can divide, every instant can be written, and every count fits
+//! into memory.
 
 use serde_json::{Value, json};
 
 use super::{
-    node::{Kind, Node},
-    path::{KeyPath, Step},
+    node::{Node, NodeKind},
+    path::{KeyPath, KeyStep},
 };
 use crate::util::units::{HumanDuration, Size};
 
-/// The least and the greatest value of a key, both of them allowed.
+/// The least and the greatest value of a key. Both are valid.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Bound {
     Number(f64, f64),
@@ -24,7 +25,7 @@ const MONTH: HumanDuration = HumanDuration::secs(30 * 24 * 3600);
 const RATE: Bound = Bound::Number(1e-6, 1e6);
 const COUNT: Bound = Bound::Number(1.0, 1e6);
 
-/// The keys; `*` is a name that the user chooses, `[]` an item of a list.
+/// The keys. `*` stands for a name that the user chooses, `[]` for an item of a list.
 pub(super) const BOUNDS: &[(&str, Bound)] = &[
     ("server.drain", Bound::Time(NONE, DAY)),
     ("server.write_timeout", Bound::Time(MILLI, DAY)),
@@ -52,8 +53,8 @@ pub(super) const BOUNDS: &[(&str, Bound)] = &[
     ("sinks.*.retry.schedule.[]", Bound::Time(NONE, MONTH)),
 ];
 
-/// The bounds of every key as texts that the configuration takes: the key, the least and the greatest value. `*` stands for a
-/// name, `[]` for an item of a list.
+/// Returns the bounds of every key as the configuration writes them: the key, the least and the
+/// greatest value. `*` stands for a name, `[]` for an item of a list.
 pub fn bounds() -> impl Iterator<Item = (&'static str, String, String)> {
     BOUNDS.iter().map(|(key, bound)| {
         let (least, most) = bound.ends();
@@ -70,21 +71,22 @@ impl Bound {
         }
     }
 
-    /// What is wrong with a value that can be read; one that cannot has been reported.
-    fn judge(self, node: &Node) -> Option<String> {
+    /// Returns a reason for a value outside of the bounds. A value that cannot be read is reported
+    /// elsewhere.
+    fn violation(self, node: &Node) -> Option<String> {
         let within = match (self, &node.kind) {
-            (Self::Time(least, most), Kind::Text(text) | Kind::Untyped(text)) => {
+            (Self::Time(least, most), NodeKind::Text(text) | NodeKind::Untyped(text)) => {
                 text.parse().is_ok_and(|span| least <= span && span <= most)
             }
-            (Self::Size(least, most), Kind::Text(text) | Kind::Untyped(text)) => {
+            (Self::Size(least, most), NodeKind::Text(text) | NodeKind::Untyped(text)) => {
                 text.parse().is_ok_and(|size| least <= size && size <= most)
             }
             (Self::Number(least, most), kind) => {
                 #[expect(clippy::cast_precision_loss, reason = "it is compared with bounds that are exact")]
                 let number = match kind {
-                    Kind::Integer(number) => Some(*number as f64),
-                    Kind::Float(number) => Some(*number),
-                    Kind::Untyped(text) => text.trim().replace('_', "").parse().ok(),
+                    NodeKind::Integer(number) => Some(*number as f64),
+                    NodeKind::Float(number) => Some(*number),
+                    NodeKind::Untyped(text) => text.trim().replace('_', "").parse().ok(),
                     _ => None,
                 };
                 number.is_some_and(|number| (least..=most).contains(&number))
@@ -96,7 +98,7 @@ impl Bound {
     }
 }
 
-/// Without the months and years that a long span is otherwise written with.
+/// Writes a long duration in days instead of months and years.
 fn in_days(span: HumanDuration) -> String {
     match span.0.as_secs() / 86_400 {
         days if days > 0 && span == HumanDuration::secs(days * 86_400) => format!("{days}d"),
@@ -104,23 +106,23 @@ fn in_days(span: HumanDuration) -> String {
     }
 }
 
-/// What lies outside of its bounds, each with its key.
+/// Returns a reason for each value outside of its bounds, with its key.
 pub(super) fn violations(tree: &Node) -> Vec<(KeyPath, String)> {
     let judged = BOUNDS.iter().flat_map(|(key, bound)| {
         let found = matching(tree, key);
-        found.into_iter().filter_map(|(path, node)| Some((path, bound.judge(&node)?))).collect::<Vec<_>>()
+        found.into_iter().filter_map(|(path, node)| Some((path, bound.violation(&node)?))).collect::<Vec<_>>()
     });
     judged.collect()
 }
 
-/// The values at a pattern.
+/// Returns the values at a pattern.
 fn matching(tree: &Node, pattern: &str) -> Vec<(KeyPath, Node)> {
     let mut found = vec![(KeyPath::default(), tree.clone().spread())];
     for part in pattern.split('.') {
         let below = found.into_iter().flat_map(|(path, node)| {
-            let chosen = |step: &Step| match (part, step) {
-                ("[]", Step::Index(_)) | ("*", Step::Key(_)) => true,
-                (part, Step::Key(key)) => part == key,
+            let chosen = |step: &KeyStep| match (part, step) {
+                ("[]", KeyStep::Index(_)) | ("*", KeyStep::Key(_)) => true,
+                (part, KeyStep::Key(key)) => part == key,
                 _ => false,
             };
             node.children()
@@ -133,13 +135,14 @@ fn matching(tree: &Node, pattern: &str) -> Vec<(KeyPath, Node)> {
     found
 }
 
-/// Writes the bounds into the schema: as `minimum` and `maximum` of numbers, in words for durations and sizes, which are text there.
+/// Writes the bounds into the schema: as `minimum` and `maximum` of numbers, and into the
+/// descriptions of durations and sizes, which are text there.
 pub(super) fn describe(schema: &mut Value) {
     for (key, bound) in BOUNDS {
         let parts: Vec<&str> = key.split('.').collect();
         let mut places = Vec::new();
         locate(schema, String::new(), &parts, &mut places);
-        // Two kinds of sink may share a part.
+        // Several types of sink may share a part.
         places.sort();
         places.dedup();
         for place in places {
@@ -156,12 +159,12 @@ pub(super) fn describe(schema: &mut Value) {
     }
 }
 
-/// A whole number without a fraction, as people write it.
+/// Returns a whole number without a fraction, as people write it.
 fn number(value: f64) -> Value {
     serde_json::from_str(&value.to_string()).unwrap_or_else(|_| json!(value))
 }
 
-/// The JSON pointers of a key's properties, of which there is one in each variant of a sink.
+/// Finds the JSON pointers of a key's properties: each type of sink has one.
 pub(super) fn locate(schema: &Value, at: String, parts: &[&str], found: &mut Vec<String>) {
     let Some((part, rest)) = parts.split_first() else {
         found.push(at);

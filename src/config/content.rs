@@ -1,19 +1,20 @@
-//! The content of a configuration file, compared with the content before: a file that lost everything was hardly meant to.
+//! The content of a configuration file, compared with the previous one. A file that lost everything
+//! is hardly meant.
 
 use std::{collections::BTreeMap, fmt};
 
 use figment::value::{Dict, Value};
 
-use super::de::listed;
+use super::wording::join_words;
 
-/// Tables whose disappearance stops deliveries or polls, or sends events where they do not belong.
+/// Tables whose loss stops deliveries or polls, or sends events to the wrong sinks.
 const VITAL: [&str; 3] = ["sources", "sinks", "routes"];
 
-/// What a file said. The text may hold secrets, so `Debug` shows none of it.
+/// The content of a file. The text may hold secrets, so `Debug` shows none of it.
 #[derive(Clone, Default)]
 pub struct Content {
     text: String,
-    /// The tables and keys at the top, and whether anything is in them.
+    /// The tables and keys at the top, and whether each has content.
     top: BTreeMap<String, bool>,
 }
 
@@ -40,39 +41,37 @@ impl Content {
         self.text.as_bytes()
     }
 
-    /// Why this content looks like what is left of `before`, and what to write where it is meant; `None` where it does not.
+    /// Returns a reason if this content resembles a remainder of `before`, with a hint for those who mean it.
     #[must_use]
-    pub fn loss(&self, before: &Self) -> Option<String> {
+    pub(crate) fn loss(&self, before: &Self) -> Option<String> {
         if self.top.is_empty() && !before.top.is_empty() {
             return Some(format!(
-                "the file is empty, which looks like a write in progress; {}",
+                "the file is empty, as during a write\nhint: {}",
                 meant(&["sources", "sinks"])
             ));
         }
         if self.is_cut_off(before) {
             return Some(
-                "the file ends within a line that went on before, which looks like a write in progress; \
-                 where this is all of it, end the file with a line break"
+                "the file ends within a line of the previous one, as during a write\n\
+                 hint: end the last line with a line break"
                     .to_owned(),
             );
         }
         let filled = |name: &&&str| before.top.get(**name) == Some(&true);
         let lost: Vec<&str> =
             VITAL.iter().filter(filled).filter(|name| !self.top.contains_key(**name)).copied().collect();
-        let named = listed(&lost, "and");
-        (!lost.is_empty()).then(|| {
-            format!("{named} disappeared from the file, which looks like a mistake; {}", meant(&lost))
-        })
+        let named = join_words(&lost, "and");
+        (!lost.is_empty()).then(|| format!("{named} disappeared from the file\nhint: {}", meant(&lost)))
     }
 
-    /// Whether it is the beginning of `before` up to the middle of a line.
+    /// Whether this is the beginning of `before` up to the middle of a line.
     fn is_cut_off(&self, before: &Self) -> bool {
         let rest = before.text.strip_prefix(&self.text);
         !self.text.ends_with('\n') && rest.is_some_and(|rest| !rest.trim().is_empty())
     }
 }
 
-/// How to say that nothing is what is meant.
+/// Returns how to write that there are none of `names`.
 fn meant(names: &[&str]) -> String {
     let each = |table: fn(&str) -> String, list: &str| {
         let forms = names.iter().map(|name| if *name == "routes" { list.to_owned() } else { table(name) });
@@ -80,7 +79,7 @@ fn meant(names: &[&str]) -> String {
     };
     let toml = each(|name| format!("`[{name}]` with nothing in it"), "`routes = []` above the first table");
     let yaml = each(|name| format!("`{name}: {{}}`"), "`routes: []`");
-    format!("to run without any, write {toml} (YAML: {yaml}), or restart")
+    format!("to run without them, write {toml} (YAML: {yaml}), or restart")
 }
 
 #[cfg(test)]

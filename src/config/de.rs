@@ -1,5 +1,5 @@
-//! Reads types out of the merged tree, with errors that keep their parts apart and never quote a value:
-//! a value of the wrong type may be a secret that slipped into the wrong place.
+//! Reads types out of the merged tree. Its errors keep their parts apart and never quote a value: a
+//! value of the wrong type may be a secret in the wrong place.
 
 use std::fmt;
 
@@ -14,12 +14,13 @@ use serde::{
 
 use super::{
     layers::from_toml_text,
-    node::{Kind, Node},
+    node::{Node, NodeKind},
+    wording::join_words,
 };
 
-/// Why a value does not fit its key.
+/// The reason why a value does not fit its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
+pub(super) enum ValueError {
     UnknownKey { known: &'static [&'static str] },
     Missing(&'static str),
     Type { expected: String, found: &'static str },
@@ -27,31 +28,22 @@ pub(super) enum Flaw {
     Other(String),
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownKey { .. } => f.write_str("unknown key"),
             Self::Missing(key) => write!(f, "`{key}` is missing"),
             Self::Type { expected, found } => write!(f, "expected {expected}, found {found}"),
-            // Never the word that was found: a secret may have slipped in here.
-            Self::Variant { known, .. } => write!(f, "it is not one of {}", listed(known, "or")),
+            // Without the word that was found, which may be a secret.
+            Self::Variant { known, .. } => write!(f, "it is not one of {}", join_words(known, "or")),
             Self::Other(reason) => f.write_str(reason),
         }
     }
 }
 
-/// `a`, `b` or `c`, in backticks, with this word before the last.
-pub(crate) fn listed(words: &[impl AsRef<str>], joint: &str) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
-    match quoted.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} {joint} {last}", rest.join(", ")),
-        _ => quoted.join(""),
-    }
-}
+impl std::error::Error for ValueError {}
 
-impl std::error::Error for Flaw {}
-
-impl de::Error for Flaw {
+impl de::Error for ValueError {
     fn custom<T: fmt::Display>(reason: T) -> Self {
         Self::Other(reason.to_string())
     }
@@ -61,7 +53,7 @@ impl de::Error for Flaw {
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        // An integer that does not fit, mostly a negative one.
+        // An integer that does not fit is mostly negative.
         Self::Type { expected: plain(&expected.to_string()), found: kind_of(found) }
     }
 
@@ -78,7 +70,7 @@ impl de::Error for Flaw {
     }
 }
 
-/// What serde expects, in words that mean something to somebody who writes TOML.
+/// Returns an expectation of serde in the words of TOML.
 fn plain(expected: &str) -> String {
     match expected {
         "a sequence" => "a list such as [\"a\", \"b\"]".to_owned(),
@@ -109,7 +101,7 @@ fn kind_of(found: Unexpected<'_>) -> &'static str {
     }
 }
 
-impl IntoDeserializer<'_, Flaw> for Node {
+impl IntoDeserializer<'_, ValueError> for Node {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -118,41 +110,41 @@ impl IntoDeserializer<'_, Flaw> for Node {
 }
 
 impl Node {
-    /// What a variable of the environment stands for where text will not do. Text that means nothing
-    /// else stays text, so that the error says so.
+    /// Reads a variable of the environment as TOML where text does not fit. Other text stays text,
+    /// so that the error says so.
     fn typed(self) -> Self {
-        let Kind::Untyped(text) = &self.kind else { return self };
-        let kind = from_toml_text(text, &self.origin).unwrap_or_else(|| Kind::Text(text.clone()));
+        let NodeKind::Untyped(text) = &self.kind else { return self };
+        let kind = from_toml_text(text, &self.origin).unwrap_or_else(|| NodeKind::Text(text.clone()));
         Self { origin: self.origin, kind }
     }
 }
 
 macro_rules! typed {
     ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
             self.typed().deserialize_any(visitor)
         }
     )*};
 }
 
 impl<'de> Deserializer<'de> for Node {
-    type Error = Flaw;
+    type Error = ValueError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.kind {
-            Kind::Gone => visitor.visit_unit(),
-            Kind::Bool(value) => visitor.visit_bool(value),
-            Kind::Integer(value) => match (i64::try_from(value), u64::try_from(value)) {
+            NodeKind::Gone => visitor.visit_unit(),
+            NodeKind::Bool(value) => visitor.visit_bool(value),
+            NodeKind::Integer(value) => match (i64::try_from(value), u64::try_from(value)) {
                 (Ok(value), _) => visitor.visit_i64(value),
                 (_, Ok(value)) => visitor.visit_u64(value),
-                _ => Err(Flaw::Other("the number is too big".to_owned())),
+                _ => Err(ValueError::Other("the number is too big".to_owned())),
             },
-            Kind::Float(value) => visitor.visit_f64(value),
-            Kind::Text(text) | Kind::Untyped(text) => visitor.visit_string(text),
-            Kind::List(items) => {
+            NodeKind::Float(value) => visitor.visit_f64(value),
+            NodeKind::Text(text) | NodeKind::Untyped(text) => visitor.visit_string(text),
+            NodeKind::List(items) => {
                 visitor.visit_seq(SeqDeserializer::new(items.into_iter().filter(|item| !item.is_gone())))
             }
-            Kind::Table(entries) => visitor
+            NodeKind::Table(entries) => visitor
                 .visit_map(MapDeserializer::new(entries.into_iter().filter(|(_, node)| !node.is_gone()))),
         }
     }
@@ -168,17 +160,17 @@ impl<'de> Deserializer<'de> for Node {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Flaw> {
+    ) -> Result<V::Value, ValueError> {
         match self.typed() {
-            // A struct would read a list as its fields in their order; nobody means that.
-            Self { kind: Kind::List(_), .. } => {
-                Err(Flaw::Type { expected: "a table".to_owned(), found: "a list" })
+            // A struct would read a list as its fields in their order, which is never meant.
+            Self { kind: NodeKind::List(_), .. } => {
+                Err(ValueError::Type { expected: "a table".to_owned(), found: "a list" })
             }
             other => other.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         if self.is_gone() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
@@ -186,7 +178,7 @@ impl<'de> Deserializer<'de> for Node {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Flaw> {
+    ) -> Result<V::Value, ValueError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -195,15 +187,15 @@ impl<'de> Deserializer<'de> for Node {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Flaw> {
+    ) -> Result<V::Value, ValueError> {
         match self.kind {
-            Kind::Text(text) | Kind::Untyped(text) => {
-                let text: StringDeserializer<Flaw> = text.into_deserializer();
+            NodeKind::Text(text) | NodeKind::Untyped(text) => {
+                let text: StringDeserializer<ValueError> = text.into_deserializer();
                 visitor.visit_enum(text)
             }
             _ => {
                 let found = self.deserialize_any(KindName)?;
-                Err(Flaw::Type { expected: "text in quotes".to_owned(), found })
+                Err(ValueError::Type { expected: "text in quotes".to_owned(), found })
             }
         }
     }
@@ -213,7 +205,7 @@ impl<'de> Deserializer<'de> for Node {
     }
 }
 
-/// Names the kind of what it is shown.
+/// Returns the name of a value's type.
 struct KindName;
 
 impl<'de> Visitor<'de> for KindName {

@@ -1,4 +1,4 @@
-//! The configuration file: found, read, and turned into values that know their lines.
+//! Reads the configuration file into values with their lines.
 
 use std::{
     collections::BTreeMap,
@@ -14,37 +14,38 @@ use super::{
     content::Content,
     json,
     node::Origin,
-    path::{KeyPath, Step},
-    problems::Problem,
+    path::{KeyPath, KeyStep},
+    problems::{ConfigProblem, with_maybe_hint},
     snippet, yaml,
 };
+use crate::util::http_client::plain;
 
-/// Line and column, from one, of every key of a file.
+/// The line and column of every key of a file, from one.
 pub(super) type Positions = BTreeMap<KeyPath, (usize, usize)>;
 
 /// The tags of YAML values.
 pub(super) type Tags = BTreeMap<KeyPath, String>;
 
-/// Why a file that was named cannot be read, in most cases.
+/// The reason of a file that is missing.
 pub(super) const NOT_THERE: &str = "there is no such file";
 
-/// What a file says.
+/// The values of a file, and their places.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub values: Dict,
     pub positions: Positions,
-    /// The tags of YAML that are none of its own.
+    /// The tags of YAML that are not its own.
     pub tags: Tags,
-    /// What it is compared with when it is read again.
+    /// The content, to compare the next one with.
     pub content: Content,
 }
 
-/// Reads `path`, which messages call `shown`.
-pub(super) fn read(path: &Path, shown: &Path) -> Result<Parsed, Problem> {
-    let fail = |reason: String| Problem::about_file(shown, None, reason);
-    let bytes = fs::read(path).map_err(|error| fail(unreadable(path, &error)).passing())?;
+/// Reads `path`. Messages show the path as `shown`.
+pub(super) fn read(path: &Path, shown: &Path) -> Result<Parsed, ConfigProblem> {
+    let fail = |reason: String| ConfigProblem::about_file(shown, None, reason);
+    let bytes = fs::read(path).map_err(|error| fail(unreadable(path, &error)).transient())?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        fail(format!("it is not UTF-8 text; byte {} is the first bad one", error.utf8_error().valid_up_to()))
+        fail(format!("the file is not UTF-8 text: byte {} is invalid", error.utf8_error().valid_up_to()))
     })?;
     let plain = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
@@ -54,7 +55,7 @@ pub(super) fn read(path: &Path, shown: &Path) -> Result<Parsed, Problem> {
         Some("json") => top_level(json::read(plain, shown)?, plain, shown)?,
         Some(other) => {
             let reason =
-                format!("`.{other}` does not tell the format; name the file .toml, .yaml, .yml or .json");
+                format!("the format `.{other}` is unknown\nhint: name the file .toml, .yaml, .yml or .json");
             return Err(fail(reason));
         }
     };
@@ -65,26 +66,27 @@ pub(super) fn read(path: &Path, shown: &Path) -> Result<Parsed, Problem> {
 pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound if path.is_symlink() => {
-            return "it is a link to a file that is not there".to_owned();
+            return "the file is a link to a missing file".to_owned();
         }
         ErrorKind::NotFound => return NOT_THERE.to_owned(),
         ErrorKind::PermissionDenied => {
-            return "permission denied; let this user read it, or name another file with --config".to_owned();
+            return "permission denied\nhint: let this user read the file, or name another one with --config"
+                .to_owned();
         }
         _ => {}
     }
     if path.is_dir() {
-        return "it is a folder; name the file in it".to_owned();
+        return "it is a folder\nhint: name a file in it".to_owned();
     }
-    format!("it cannot be read: {error}")
+    format!("cannot read the file: {}", plain(error))
 }
 
-fn read_toml(text: &str, shown: &Path) -> Result<Parsed, Problem> {
+fn read_toml(text: &str, shown: &Path) -> Result<Parsed, ConfigProblem> {
     let document = Document::parse(text).map_err(|error| {
         let at = error.span().map(|span| line_and_column(text, span.start));
         let reason = error.message().lines().collect::<Vec<_>>().join("; ").replace(", expected nothing", "");
-        let hint = if reason.starts_with("invalid ") { "; text has to be in quotes" } else { "" };
-        Problem::about_file(shown, at, format!("this is not TOML: {reason}{hint}"))
+        let hint = reason.starts_with("invalid ").then_some("put text in quotes");
+        ConfigProblem::about_file(shown, at, with_maybe_hint(format!("the file is not TOML: {reason}"), hint))
             .with_snippet(at.map(|at| snippet::masked(text, at)))
     })?;
     let mut positions = Positions::new();
@@ -97,7 +99,7 @@ fn from_table(table: &dyn TableLike, path: &KeyPath, text: &str, positions: &mut
     for (name, item) in table.iter() {
         let below = path.join(name);
         let key = table.key(name).and_then(toml_edit::Key::span);
-        // A header names its table better than the first dotted key below it does.
+        // The header of a table is a better place than its first dotted key.
         let span = if item.is_table() { item.span().or(key) } else { key };
         if let Some(span) = span {
             positions.insert(below.clone(), line_and_column(text, span.start));
@@ -148,11 +150,11 @@ fn from_value(value: &toml_edit::Value, path: &KeyPath, text: &str, positions: &
     }
 }
 
-/// The value that a bare TOML text stands for, when it stands for one that is not text.
+/// Returns the value of a bare TOML text, unless that is text itself.
 pub(super) fn toml_value(text: &str) -> Option<Value> {
     let document = format!("value = {}", text.trim());
     let document = Document::parse(document).ok()?;
-    // A line break could smuggle a second key in.
+    // A line break could smuggle in a second key.
     if document.as_table().len() != 1 {
         return None;
     }
@@ -160,7 +162,7 @@ pub(super) fn toml_value(text: &str) -> Option<Value> {
     Some(from_value(value, &KeyPath::default(), "", &mut Positions::new()))
 }
 
-fn top_level(value: Option<Value>, text: &str, shown: &Path) -> Result<Parsed, Problem> {
+fn top_level(value: Option<Value>, text: &str, shown: &Path) -> Result<Parsed, ConfigProblem> {
     match value {
         None => Ok(Parsed::default()),
         Some(Value::Dict(_, values)) => {
@@ -168,15 +170,17 @@ fn top_level(value: Option<Value>, text: &str, shown: &Path) -> Result<Parsed, P
             locate(&values, &KeyPath::default(), text, &mut positions);
             Ok(Parsed { values, positions, ..Parsed::default() })
         }
-        Some(_) => {
-            Err(Problem::about_file(shown, Some((1, 1)), "the file has to hold a table of keys at its top"))
-        }
+        Some(_) => Err(ConfigProblem::about_file(
+            shown,
+            Some((1, 1)),
+            "the file has to hold a table of keys at its top",
+        )),
     }
 }
 
-/// JSON does not tell where its values stand, so their keys are looked for: one after the other,
-/// each below and further in than the one that holds it. A key that is not found that way (several on a
-/// line, an item of a list) has no line rather than a wrong one.
+/// The parser of JSON does not tell the places of values, so this function searches for their keys:
+/// one after the other, each below and further in than its table. A key that it does not find
+/// (several on a line, an item of a list) gets no line rather than a wrong one.
 fn locate(values: &Dict, path: &KeyPath, text: &str, positions: &mut Positions) {
     let lines: Vec<&str> = text.lines().collect();
     locate_within(values, path, &lines, (0, lines.len()), positions);
@@ -211,7 +215,7 @@ fn locate_within(
     }
 }
 
-/// The indent and the key of a line such as `  "name": …`.
+/// Returns the indent and the key of a line such as `  "name": …`.
 fn key_on(line: &str) -> Option<(usize, &str)> {
     let rest = line.trim_start();
     let indent = line.len() - rest.len();
@@ -222,7 +226,7 @@ fn key_on(line: &str) -> Option<(usize, &str)> {
     (plain && !key.starts_with('-')).then_some((indent, bare))
 }
 
-/// Line and column, in characters and from one, of a byte of `text`.
+/// Returns the line and the column of a byte of `text`, in characters and from one.
 fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at.min(text.len())).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -230,11 +234,11 @@ fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// The origin of what a file says at `path`.
+/// Returns the origin of the value of a file at `path`.
 pub(super) fn origin(file: &Path, positions: &Positions, path: &KeyPath) -> Origin {
     let mut at = positions.get(path).copied();
-    // An item of a list in YAML or JSON: the line of the list.
-    if at.is_none() && matches!(path.0.last(), Some(Step::Index(_))) {
+    // An item of a list in YAML or JSON has the line of the list.
+    if at.is_none() && matches!(path.0.last(), Some(KeyStep::Index(_))) {
         at = path.list().and_then(|list| positions.get(&list).copied());
     }
     Origin::File { path: PathBuf::from(file), at }

@@ -1,9 +1,8 @@
-//! Better hints for a key that is unknown because it stands in the wrong place.
+//! Hints for an unknown key that stands in the wrong place.
 
-use super::{node::Origin, problems::nearest, read::SECTIONS, schema};
+use super::{node::Origin, read::SECTIONS, schema, wording::nearest};
 
-/// What a key at the top was probably meant to be: a variable with one `_` where two belong, or a key that
-/// lives in some table.
+/// Returns a hint for an unknown key at the top: a variable with one `_` where two belong, or a key of some table.
 pub(super) fn for_unknown(
     name: &str,
     origin: &Origin,
@@ -16,9 +15,9 @@ pub(super) fn for_unknown(
         let meant =
             known.iter().flat_map(|key| concrete(key, sources, sinks)).find(|key| key.join("_") == name)?;
         let meant = meant.join("__").to_uppercase();
-        return Some(format!("; did you mean TIDINGS_{meant} (two `_` between the parts)?"));
+        return Some(format!("did you mean TIDINGS_{meant} (two `_` between the parts)?"));
     }
-    // A slip of the finger is likelier than a wrong place.
+    // A typing error is likelier than a wrong place.
     if !nearest(name, SECTIONS).is_empty() {
         return None;
     }
@@ -28,14 +27,12 @@ pub(super) fn for_unknown(
         .map(|key| key[..key.len() - 1].join("."))
         .collect();
     match homes.as_slice() {
-        [home] if *home != "sinks.*.retry" => {
-            Some(format!("; it belongs under [{}]", home.replace('*', "NAME")))
-        }
+        [home] if *home != "sinks.*.retry" => Some(format!("move it under [{}]", home.replace('*', "NAME"))),
         _ => None,
     }
 }
 
-/// A known key with the names of the sources and sinks that there are.
+/// Returns a known key for each configured source or sink.
 fn concrete(key: &[String], sources: &[String], sinks: &[String]) -> Vec<Vec<String>> {
     let names = match key.first().map(String::as_str) {
         Some("sources") => sources,

@@ -1,4 +1,5 @@
-//! Files in JSON, in which no key stands twice: one of two values would be dropped without a word.
+//! Reads JSON files. A key that comes twice is a mistake: one of its values would be dropped
+//! silently.
 
 use std::{collections::HashSet, fmt, path::Path};
 
@@ -8,21 +9,21 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{problems::Problem, snippet};
+use super::{problems::ConfigProblem, snippet};
 
-/// The value of a file, which messages call `shown`.
-pub(super) fn read(text: &str, shown: &Path) -> Result<Option<Value>, Problem> {
+/// Returns the value of a file. Messages show the file as `shown`.
+pub(super) fn read(text: &str, shown: &Path) -> Result<Option<Value>, ConfigProblem> {
     let json: Json = serde_json::from_str(text).map_err(|error| {
         let at = (error.line(), error.column().max(1));
         let reason = error.to_string();
         let reason = reason.split(" at line ").next().unwrap_or(&reason);
-        Problem::about_file(shown, Some(at), format!("this is not JSON: {reason}"))
+        ConfigProblem::about_file(shown, Some(at), format!("the file is not JSON: {reason}"))
             .with_snippet(Some(snippet::masked(text, at)))
     })?;
     Ok(json.0)
 }
 
-/// `None` is null, which says nothing.
+/// `None` is null, which sets nothing.
 struct Json(Option<Value>);
 
 impl<'de> Deserialize<'de> for Json {

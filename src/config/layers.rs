@@ -1,5 +1,5 @@
-//! The layers below one another: defaults < file < environment < flags. Figment merges them and keeps, for
-//! every value, which of them said it last.
+//! The layers of a configuration: defaults < file < environment < flags. Figment merges them, and
+//! knows for every value the last layer that set it.
 
 use std::{
     collections::BTreeMap,
@@ -15,22 +15,24 @@ use figment::{
 use super::{
     file::{self, Positions, Tags},
     load::FlagOverrides,
-    node::{Kind, Node, Origin},
+    node::{Node, NodeKind, Origin},
     path::KeyPath,
-    problems::Problem,
+    problems::ConfigProblem,
 };
 
-/// What every variable of ours begins with.
+/// The prefix of every variable.
 const PREFIX: &str = "tidings_";
 
-/// Variables of ours that are no keys: the daemon's address and token for client commands, and the file's own name.
+/// Variables that are no keys: the address and the token of the daemon for client commands, and the
+/// name of the file.
 const NOT_KEYS: [&str; 4] = ["url", "config", "token", "token_file"];
 
-/// Variables that Retab's own clients read, and the keys they stand for.
+/// Variables of Retab's own clients, and the keys they stand for.
 const RETAB: [(&str, &str); 2] =
     [("RETAB_API_KEY", "sources.retab.api_key"), ("RETAB_API_BASE_URL", "sources.retab.base_url")];
 
-/// One layer, or one variable or flag of it: each has its own name, so that a value's origin is exact.
+/// One layer, or one variable or flag of it. Each has its own name, so that the origin of a value
+/// is exact.
 struct Layer {
     origin: Origin,
     values: Dict,
@@ -46,19 +48,19 @@ impl Provider for Layer {
     }
 }
 
-/// All layers, and what of them could not be used.
+/// All layers, and the mistakes in them.
 #[derive(Default)]
 pub(super) struct Layers {
     stack: Vec<Layer>,
     file: Option<(PathBuf, Positions)>,
     pub tags: Tags,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
 }
 
 impl Layers {
     pub(super) fn add_file(&mut self, shown: PathBuf, parsed: file::Parsed) {
         let mut values = parsed.values;
-        // Editors look for the schema of a JSON file there.
+        // Editors find the schema of a JSON file there.
         if matches!(values.get("$schema"), Some(Value::String(..))) {
             values.remove("$schema");
         }
@@ -73,7 +75,7 @@ impl Layers {
                 self.add_variable(name, &key.split('.').collect::<Vec<_>>(), value);
             }
         }
-        // Compose files hand an unset variable on as an empty one.
+        // Compose files pass an unset variable on as an empty one.
         for (name, value) in environment.iter().filter(|(_, value)| !value.is_empty()) {
             let lower = name.to_lowercase();
             let Some(key) = lower.strip_prefix(PREFIX) else { continue };
@@ -98,7 +100,7 @@ impl Layers {
 
     fn problem(&mut self, variable: &str, reason: &str) {
         let origin = Origin::Environment(variable.to_owned());
-        self.problems.push(Problem::new(origin, KeyPath::default(), reason));
+        self.problems.push(ConfigProblem::new(origin, KeyPath::default(), reason));
     }
 
     pub(super) fn add_flags(&mut self, flags: &FlagOverrides) {
@@ -134,15 +136,16 @@ impl Layers {
         }
     }
 
-    /// Whether any layer says something of sources, and whether any speaks of `retab`.
+    /// Whether some layer names sources, and none names `retab`.
     fn names_only_other_sources(&self) -> bool {
         let sources = || self.stack.iter().filter_map(|layer| layer.values.get("sources"));
         let named = sources().any(|sources| sources.as_dict().is_some_and(|names| !names.is_empty()));
         named && !sources().any(|s| s.as_dict().is_some_and(|names| names.contains_key("retab")))
     }
 
-    /// Everything merged. The built-in source `retab` is there unless only other sources are named.
-    pub(super) fn merge(mut self) -> (Node, Vec<Problem>) {
+    /// Merges the layers. The built-in source `retab` exists unless the layers name only other
+    /// sources.
+    pub(super) fn merge(mut self) -> (Node, Vec<ConfigProblem>) {
         let mut base = Dict::new();
         if !self.names_only_other_sources() {
             let retab = Dict::from([("retab".to_owned(), Value::from(Dict::new()))]);
@@ -152,7 +155,7 @@ impl Layers {
         let origins: BTreeMap<String, Origin> =
             self.stack.iter().map(|layer| (layer.origin.to_string(), layer.origin.clone())).collect();
         let figment = self.stack.into_iter().fold(Figment::new(), Figment::merge);
-        // None of our layers can fail; an empty configuration is the only sensible answer if one did.
+        // None of our layers can fail. If one did, only an empty configuration would be sensible.
         let mut merged = figment.data().unwrap_or_default();
         let values = merged.remove(&Profile::Default).unwrap_or_default();
         let origin_of = |value: &Value| {
@@ -163,12 +166,12 @@ impl Layers {
         let top = KeyPath::default();
         let entries =
             values.into_iter().map(|(key, value)| (key.clone(), convert.node(value, &top.join(&key))));
-        let root = Node { origin: Origin::Default, kind: Kind::Table(entries.collect()) };
+        let root = Node { origin: Origin::Default, kind: NodeKind::Table(entries.collect()) };
         (root, self.problems)
     }
 }
 
-/// From figment's values to nodes with origins.
+/// Converts the values of figment to nodes with origins.
 struct Convert<'a> {
     origin_of: &'a dyn Fn(&Value) -> Origin,
     file: Option<&'a (PathBuf, Positions)>,
@@ -182,17 +185,17 @@ impl Convert<'_> {
         }
         let untyped = matches!(origin, Origin::Environment(_));
         let kind = match value {
-            Value::String(_, text) if untyped => Kind::Untyped(text),
+            Value::String(_, text) if untyped => NodeKind::Untyped(text),
             Value::Array(_, items) => {
                 let items = items.into_iter().enumerate();
-                Kind::List(items.map(|(index, item)| self.node(item, &path.join(index))).collect())
+                NodeKind::List(items.map(|(index, item)| self.node(item, &path.join(index))).collect())
             }
             Value::Dict(_, entries) => {
                 let below = |(key, value): (String, Value)| {
                     let node = self.node(value, &path.join(&key));
                     (key, node)
                 };
-                Kind::Table(entries.into_iter().map(below).collect())
+                NodeKind::Table(entries.into_iter().map(below).collect())
             }
             scalar => scalar_kind(scalar),
         };
@@ -200,47 +203,47 @@ impl Convert<'_> {
     }
 }
 
-fn scalar_kind(value: Value) -> Kind {
+fn scalar_kind(value: Value) -> NodeKind {
     match value {
-        Value::Bool(_, value) => Kind::Bool(value),
-        Value::String(_, text) => Kind::Text(text),
-        Value::Char(_, c) => Kind::Text(c.to_string()),
-        Value::Num(_, Num::F32(value)) => Kind::Float(value.into()),
-        Value::Num(_, Num::F64(value)) => Kind::Float(value),
+        Value::Bool(_, value) => NodeKind::Bool(value),
+        Value::String(_, text) => NodeKind::Text(text),
+        Value::Char(_, c) => NodeKind::Text(c.to_string()),
+        Value::Num(_, Num::F32(value)) => NodeKind::Float(value.into()),
+        Value::Num(_, Num::F64(value)) => NodeKind::Float(value),
         Value::Num(_, number) => {
             let signed = number.to_i128().or_else(|| number.to_u128().and_then(|n| i128::try_from(n).ok()));
-            Kind::Integer(signed.unwrap_or(i128::MAX))
+            NodeKind::Integer(signed.unwrap_or(i128::MAX))
         }
-        Value::Empty(..) | Value::Dict(..) | Value::Array(..) => Kind::Gone,
+        Value::Empty(..) | Value::Dict(..) | Value::Array(..) => NodeKind::Gone,
     }
 }
 
-/// What text of the environment stands for when it is read as TOML: a number, true or false, a list, a table.
-/// `None` when it is not TOML or is text there as well.
-pub(super) fn from_toml_text(text: &str, origin: &Origin) -> Option<Kind> {
+/// Reads text of the environment as TOML: a number, true or false, a list, a table. `None` if it is
+/// not TOML, or is text there too.
+pub(super) fn from_toml_text(text: &str, origin: &Origin) -> Option<NodeKind> {
     let value = file::toml_value(text)?;
     if matches!(value, Value::String(..)) {
         return None;
     }
     let convert = Convert { origin_of: &|_| origin.clone(), file: None };
-    // What stands inside is typed by TOML already.
+    // Inside of it, TOML has typed every value.
     Some(typed(convert.node(value, &KeyPath::default())).kind)
 }
 
 fn typed(node: Node) -> Node {
     let kind = match node.kind {
-        Kind::Untyped(text) => Kind::Text(text),
-        Kind::List(items) => Kind::List(items.into_iter().map(typed).collect()),
-        Kind::Table(entries) => {
-            Kind::Table(entries.into_iter().map(|(key, node)| (key, typed(node))).collect())
+        NodeKind::Untyped(text) => NodeKind::Text(text),
+        NodeKind::List(items) => NodeKind::List(items.into_iter().map(typed).collect()),
+        NodeKind::Table(entries) => {
+            NodeKind::Table(entries.into_iter().map(|(key, node)| (key, typed(node))).collect())
         }
         other => other,
     };
     Node { origin: node.origin, kind }
 }
 
-/// Kubernetes and Docker links set `TIDINGS_SERVICE_HOST`, `TIDINGS_PORT=tcp://…` and their like in every
-/// container beside a service named `tidings`; nobody who wrote a configuration did.
+/// Whether Kubernetes or Docker set a variable. Both set `TIDINGS_SERVICE_HOST`,
+/// `TIDINGS_PORT=tcp://…` and the like in every container beside a service named `tidings`.
 fn is_service_link(key: &str, value: &OsStr) -> bool {
     if key.contains("__") {
         return false;

@@ -1,34 +1,34 @@
-//! What people expect to be filled in, and is not: `~`, variables, and the tags of YAML.
+//! Warnings about texts in which nothing is filled in, against appearance: `~`, variables, and the tags of YAML.
 
 use super::{
     file::Tags,
-    node::{Kind, Node},
-    path::{KeyPath, Step},
-    problems::Problem,
+    node::{Node, NodeKind},
+    path::{KeyPath, KeyStep},
+    problems::ConfigProblem,
 };
 
-/// Tags of other programs, which are named in a warning.
+/// Tags of other programs, which a warning may name.
 const KNOWN_TAGS: [&str; 7] = ["!env", "!ENV", "!env_var", "!file", "!include", "!secret", "!vault"];
 
-/// A warning for each value that is taken literally, though it looks as if something were to be put in its place.
-pub(super) fn warnings(tree: &Node, tags: &Tags) -> Vec<Problem> {
+/// Returns a warning for each value that is taken literally, but resembles a variable.
+pub(super) fn warnings(tree: &Node, tags: &Tags) -> Vec<ConfigProblem> {
     let mut found = Vec::new();
     walk(tree, &KeyPath::default(), &mut |path, node, text| {
         if let Some(reason) = tilde(path, text).or_else(|| variable(path, text)) {
-            found.push(Problem::new(node.origin.clone(), path.clone(), reason));
+            found.push(ConfigProblem::new(node.origin.clone(), path.clone(), reason));
         }
     });
     for (path, tag) in tags {
-        // A text that begins with `!` and has no quotes is a tag, too, and may be a secret.
+        // A text without quotes that begins with `!` is a tag too, and may be a secret.
         let reason = if KNOWN_TAGS.contains(&tag.as_str()) {
             format!(
-                "the YAML tag `{tag}` does nothing, its value is taken literally; a secret goes into a file (`x_file`), or into {}",
+                "the YAML tag `{tag}` does nothing: the value is taken literally\nhint: put a secret into a file (`x_file`) or into {}",
                 variable_of(path)
             )
         } else {
-            "this YAML tag does nothing; a text that begins with `!` goes between quotes".to_owned()
+            "this YAML tag does nothing\nhint: put a text that begins with `!` in quotes".to_owned()
         };
-        found.push(Problem::new(tree.origin_of(path), path.clone(), reason));
+        found.push(ConfigProblem::new(tree.origin_of(path), path.clone(), reason));
     }
     found.sort_by(|a, b| (&a.origin, &a.key).cmp(&(&b.origin, &b.key)));
     found
@@ -36,28 +36,28 @@ pub(super) fn warnings(tree: &Node, tags: &Tags) -> Vec<Problem> {
 
 fn walk(node: &Node, path: &KeyPath, seen: &mut impl FnMut(&KeyPath, &Node, &str)) {
     match &node.kind {
-        Kind::Text(text) | Kind::Untyped(text) => seen(path, node, text),
-        Kind::List(items) => {
+        NodeKind::Text(text) | NodeKind::Untyped(text) => seen(path, node, text),
+        NodeKind::List(items) => {
             items.iter().enumerate().for_each(|(at, item)| walk(item, &path.join(at), seen));
         }
-        Kind::Table(entries) => entries.iter().for_each(|(key, node)| walk(node, &path.join(key), seen)),
+        NodeKind::Table(entries) => entries.iter().for_each(|(key, node)| walk(node, &path.join(key), seen)),
         _ => {}
     }
 }
 
-/// A path that only a shell would find.
+/// Returns a reason if `text` is a path that only a shell resolves.
 fn tilde(path: &KeyPath, text: &str) -> Option<String> {
-    let Some(Step::Key(key)) = path.0.last() else { return None };
+    let Some(KeyStep::Key(key)) = path.0.last() else { return None };
     let is_path = ["path", "dir", "file", "listen", "admin_listen", "url"].contains(&key.as_str())
         || key.ends_with("_file");
     let text = text.strip_prefix("unix:").unwrap_or(text);
-    let reason = "`~` is taken literally, as the name of a folder; write the whole path";
+    let reason = "`~` is taken literally, as the name of a folder\nhint: write the whole path";
     (is_path && (text == "~" || text.starts_with("~/"))).then(|| reason.to_owned())
 }
 
-/// `${NAME}` and `$(NAME)` anywhere, `$NAME` alone or before a path. A template has a syntax of its own.
+/// Returns a reason if `text` holds `${NAME}` or `$(NAME)`, or is `$NAME` alone or before a path. A template has its own syntax.
 fn variable(path: &KeyPath, text: &str) -> Option<String> {
-    if matches!(path.0.last(), Some(Step::Key(key)) if key == "template") {
+    if matches!(path.0.last(), Some(KeyStep::Key(key)) if key == "template") {
         return None;
     }
     let name = |rest: &str| rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
@@ -67,7 +67,7 @@ fn variable(path: &KeyPath, text: &str) -> Option<String> {
         match rest.chars().next() {
             Some('{' | '(') => {
                 let inside = &rest[1..];
-                // `${NAME:-default}` is one as well.
+                // `${NAME:-default}` too.
                 begins(inside) && inside[name(inside)..].starts_with(['}', ')', ':'])
             }
             _ => at == 0 && begins(rest) && matches!(rest[name(rest)..].chars().next(), None | Some('/')),
@@ -75,18 +75,18 @@ fn variable(path: &KeyPath, text: &str) -> Option<String> {
     });
     is_filled_in.then(|| {
         format!(
-            "variables are not filled in, this is taken literally; leave the key out and set {}",
+            "the text is taken literally: variables are not filled in\nhint: leave the key out and set {}",
             variable_of(path)
         )
     })
 }
 
-/// The variable of the environment that sets a key.
+/// Returns the variable of the environment that sets a key.
 fn variable_of(path: &KeyPath) -> String {
-    // A list is set as a whole.
+    // The environment sets a list only as a whole.
     let keys = path.0.iter().map_while(|step| match step {
-        Step::Key(key) => Some(key.to_uppercase()),
-        Step::Index(_) => None,
+        KeyStep::Key(key) => Some(key.to_uppercase()),
+        KeyStep::Index(_) => None,
     });
     format!("TIDINGS_{}", keys.collect::<Vec<_>>().join("__"))
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_a_variable_is_told_from_a_text_with_a_dollar() {
+    fn a_variable_is_told_from_a_text_with_a_dollar() {
         let path = KeyPath::dotted("sources.retab.api_key");
         for text in ["${KEY}", "x-${KEY_2}-y", "$KEY", "$HOME/key", "$(KEY)", "${KEY:-none}"] {
             let reason = variable(&path, text).unwrap_or_else(|| panic!("{text}"));

@@ -1,4 +1,4 @@
-//! From a file, the environment and the flags to a checked configuration.
+//! Loads a configuration: from a file, the environment and the flags to a checked configuration.
 
 use std::{
     collections::BTreeMap,
@@ -15,25 +15,25 @@ use super::{
     literal,
     node::{Node, Origin},
     path::KeyPath,
-    problems::{ConfigError, Problem},
-    read,
+    problems::{ConfigError, ConfigProblem},
+    read, renamed,
 };
 use crate::telemetry::LogFormat;
 
-/// The file in the working folder that is used when none is named.
+/// The default file, in the working folder.
 const LOCAL_FILE: &str = "tidings.toml";
 
-/// The file that is used when there is no other.
+/// The default file if the working folder has none.
 const SYSTEM_FILE: &str = "/etc/tidings/tidings.toml";
 
-/// What the command line says; it overrides everything else.
+/// The keys that the command line sets. They override all others.
 #[derive(Clone, Debug, Default)]
 pub struct FlagOverrides {
     /// `--config`: the file.
     pub config: Option<PathBuf>,
     /// `--listen`: `server.listen`.
     pub listen: Option<String>,
-    /// `--allowed-host`: names that are added to `server.hosts`, whatever layer set it.
+    /// `--allowed-host`: names that are added to `server.allowed_hosts` of any layer.
     pub allowed_hosts: Vec<String>,
     /// `--data-dir`: `store.path`.
     pub data_dir: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub struct FlagOverrides {
     pub webhook: Option<String>,
     /// `--out`: the folder of the sink named `disk`.
     pub out: Option<PathBuf>,
-    /// `--watch`: takes the place of `watch`, as every later layer does.
+    /// `--watch`: replaces `watch`, as every later layer does.
     pub watch: Vec<String>,
     /// `--log-level`: `log.level`.
     pub log_level: Option<String>,
@@ -51,10 +51,9 @@ pub struct FlagOverrides {
 
 /// Finds, merges, reads and checks a configuration.
 ///
-/// Everything it looks at is handed to it, so that a test is not at the mercy of the process it runs in.
+/// The loader gets all its inputs as arguments, so that a test does not depend on its process.
 ///
-/// The source `retab` is built in: it is there even when no layer mentions it, unless the others name
-/// sources and `retab` is not among them. Then only the named ones exist.
+/// The source `retab` is built in. It exists unless the layers name other sources and not `retab`.
 #[derive(Clone, Debug)]
 pub struct Loader {
     flags: FlagOverrides,
@@ -65,54 +64,55 @@ pub struct Loader {
     only: Option<Vec<KeyPath>>,
 }
 
-/// A configuration that can be started with.
+/// A configuration without mistakes.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What holds.
+    /// The configuration.
     pub config: Config,
     /// The file that was read.
     pub file: Option<PathBuf>,
-    /// Where each value was set that is not a default. A list is one value unless it holds tables.
+    /// The origin of each value that is not a default. A list is one value unless it holds tables.
     pub origins: BTreeMap<KeyPath, Origin>,
-    /// What the file said.
+    /// The content of the file.
     pub content: Content,
-    /// What in it may surprise: values that are taken literally.
-    pub warnings: Vec<Problem>,
+    /// Surprises in it: values that are taken literally.
+    pub warnings: Vec<ConfigProblem>,
 }
 
 impl Loaded {
-    /// Returns the sources that have no key.
+    /// Returns the sources without a key.
     pub(crate) fn sources_without_a_key(&self) -> impl Iterator<Item = &str> {
         let sources = self.config.sources.iter();
         let keyless = sources.filter(|(_, source)| source.api_key.is_none() && source.api_key_file.is_none());
         keyless.map(|(name, _)| name.as_str())
     }
 
-    /// Logs the warnings, and the sources that are polled without a key.
+    /// Logs the warnings, and the sources without a key.
     pub fn warn(&self) {
         for source in self.sources_without_a_key() {
             tracing::info!(source, "no api_key or api_key_file is configured; requests carry none");
         }
         for warning in &self.warnings {
-            tracing::warn!(key = %warning.key, place = %warning.origin, "configuration: {}", warning.reason);
+            let (key, place, hint) = (&warning.key, &warning.origin, warning.hint());
+            tracing::warn!(%key, %place, hint, "configuration: {}", warning.reason());
         }
     }
 
-    /// The same, unless the file looks like what is left of `before`: then that is its mistake.
+    /// Returns itself, unless the file resembles a remainder of `before`. Then that is a mistake.
     ///
     /// # Errors
     /// See [`Content::loss`].
-    pub fn unless_it_lost(self, before: &Content) -> Result<Self, ConfigError> {
+    pub(crate) fn unless_it_lost(self, before: &Content) -> Result<Self, ConfigError> {
         let (Some(file), Some(reason)) = (&self.file, self.content.loss(before)) else { return Ok(self) };
-        Err(ConfigError::new(vec![Problem::about_file(file, None, reason).passing()]))
+        Err(ConfigError::new(vec![ConfigProblem::about_file(file, None, reason).transient()]))
     }
 
-    /// Where the value at `path` was set.
+    /// Returns the origin of the value at `path`.
     #[must_use]
     pub fn origin(&self, path: &KeyPath) -> Origin {
         let mut path = Some(path.clone());
         while let Some(at) = path {
-            // A variable may have set a whole table at once.
+            // A variable may set a whole table.
             if let Some(origin) = self.origins.get(&at) {
                 return origin.clone();
             }
@@ -123,7 +123,7 @@ impl Loaded {
 }
 
 impl Loader {
-    /// A loader for these flags, this environment and this working folder.
+    /// Returns a loader for these flags, this environment and this working folder.
     pub fn new<N, V>(
         flags: FlagOverrides,
         environment: impl IntoIterator<Item = (N, V)>,
@@ -143,50 +143,52 @@ impl Loader {
         }
     }
 
-    /// A loader for these flags and the environment and working folder of this process.
+    /// Returns a loader for these flags and the environment and working folder of this process.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    pub fn from_process(flags: FlagOverrides) -> Self {
-        // A variable whose name is not UTF-8 cannot be one of ours.
+    pub(crate) fn from_process(flags: FlagOverrides) -> Self {
+        // A variable whose name is not UTF-8 is no key.
         let environment =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-        // Relative to "." is relative to the working folder, whatever its name.
+        // A path relative to "." is relative to the working folder, whatever its name is.
         Self::new(flags, environment, ".")
     }
 
-    /// Takes secret files for granted: for a check on a machine that does not have them.
+    /// Skips the checks of secret files, for a machine without them.
     #[must_use]
-    pub fn without_secret_files(mut self) -> Self {
+    pub(crate) fn without_secret_files(mut self) -> Self {
         self.secret_files = false;
         self
     }
 
-    /// Reads these keys alone: mistakes elsewhere are passed over, and whether the parts fit one another is not checked. For
-    /// commands that need little of a configuration which another process runs with.
+    /// Reads only these keys. Ignores mistakes elsewhere, and does not check whether the parts fit
+    /// each other. For commands that need few keys of another process's configuration.
     #[must_use]
     pub fn only(mut self, keys: &[&str]) -> Self {
         self.only = Some(keys.iter().map(|key| KeyPath::dotted(key)).collect());
         self
     }
 
-    /// Another place for the file that is used when there is no other.
+    /// Replaces the path of the system's file.
+    #[cfg(test)]
     #[must_use]
-    pub fn with_system_file(mut self, path: impl Into<PathBuf>) -> Self {
+    pub(crate) fn with_system_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.system_file = path.into();
         self
     }
 
-    /// A loader for the same file again: a file that was found must not give way to the next place when it is gone.
+    /// Returns a loader for the same file. If that file disappears, the loader must not fall back
+    /// to the next place.
     #[must_use]
     pub fn again(mut self, loaded: &Loaded) -> Self {
         self.flags.config.clone_from(&loaded.file);
         self
     }
 
-    /// The configuration.
+    /// Loads the configuration.
     ///
     /// # Errors
-    /// Every mistake that was found. One in the file's syntax stands alone, for what it hides is unknown.
+    /// Every mistake. A mistake in the file's syntax comes alone, for it hides the others.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let mut layers = Layers::default();
         let file = self.file();
@@ -200,9 +202,10 @@ impl Loader {
         layers.add_environment(&self.environment);
         layers.add_flags(&self.flags);
         let tags = mem::take(&mut layers.tags);
-        let (tree, mut problems) = layers.merge();
+        let (mut tree, mut problems) = layers.merge();
+        renamed::accept(&mut tree, &mut problems);
         let mut config = read::config(tree.clone(), &mut problems);
-        config.server.hosts.extend(self.flags.allowed_hosts.iter().cloned());
+        config.server.allowed_hosts.extend(self.flags.allowed_hosts.iter().cloned());
         let problems = self.mistakes(&tree, &config, problems);
         if problems.is_empty() {
             let (origins, warnings) = (tree.origins(), literal::warnings(&tree, &tags));
@@ -212,8 +215,8 @@ impl Loader {
         }
     }
 
-    /// The mistakes that count, `found` by reading and those that a check finds.
-    fn mistakes(&self, tree: &Node, config: &Config, mut found: Vec<Problem>) -> Vec<Problem> {
+    /// Returns the mistakes that count: those `found` by reading, and those of the checks.
+    fn mistakes(&self, tree: &Node, config: &Config, mut found: Vec<ConfigProblem>) -> Vec<ConfigProblem> {
         if let Some(only) = &self.only {
             let is_needed = |key: &KeyPath| only.iter().any(|only| key.within(only) || only.within(key));
             found.retain(|problem| !problem.key.0.is_empty() && is_needed(&problem.key));
@@ -227,12 +230,12 @@ impl Loader {
         checker.into_problems()
     }
 
-    /// The file to read: the one that was named, or the first that is there.
+    /// Returns the file to read: the named one, or the first that exists.
     fn file(&self) -> Option<PathBuf> {
         if let Some(named) = self.flags.config.clone().or_else(|| self.named_by_environment()) {
             return Some(named);
         }
-        // One that cannot be read is there, and passing it over would start with another configuration.
+        // A file that cannot be read exists. Skipping it would start another configuration.
         let there = |path: &Path| {
             let found = fs::symlink_metadata(self.directory.join(path));
             !found.is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
@@ -244,19 +247,18 @@ impl Loader {
         self.environment.get("TIDINGS_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
-    /// Adds to a problem with the file who asked for that file.
-    fn naming_the_cause(&self, mut problem: Problem) -> Problem {
-        if problem.reason == file::NOT_THERE {
-            let cause = match (&self.flags.config, self.named_by_environment()) {
-                // The command line takes the variable for the flag.
-                (named, Some(by_variable)) if named.as_ref().is_none_or(|named| *named == by_variable) => {
-                    "; TIDINGS_CONFIG names it"
-                }
-                (Some(_), _) => "; --config names it",
-                (None, _) => "",
-            };
-            problem.reason.push_str(cause);
+    /// Adds to a missing file the flag or the variable that names it.
+    fn naming_the_cause(&self, problem: ConfigProblem) -> ConfigProblem {
+        if problem.reason() != file::NOT_THERE {
+            return problem;
         }
-        problem
+        match (&self.flags.config, self.named_by_environment()) {
+            // clap reads the variable as the flag.
+            (named, Some(by_variable)) if named.as_ref().is_none_or(|named| *named == by_variable) => {
+                problem.hinting("TIDINGS_CONFIG names the file")
+            }
+            (Some(_), _) => problem.hinting("--config names the file"),
+            (None, _) => problem,
+        }
     }
 }

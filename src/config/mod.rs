@@ -1,5 +1,6 @@
-//! The configuration: each stage declares its own part beside its code; this module gathers them, reads
-//! them from the layers (defaults < file < environment < flags) and checks them.
+//! The configuration. Each room declares its own part beside its code. This room gathers them,
+//! reads them from the layers (defaults < file < environment < flags) and checks them. It must not
+//! know the command line or the API.
 //!
 //! ```text
 //! file ─┐
@@ -7,7 +8,7 @@
 //! flags ─┘
 //! ```
 //!
-//! Every step goes on after a mistake, so that all of them are reported at once.
+//! Every step continues after a mistake, so that the user sees all of them at once.
 
 mod bounds;
 mod check;
@@ -23,12 +24,14 @@ mod node;
 mod path;
 mod problems;
 mod read;
+mod renamed;
 mod schema;
 mod server;
 mod show;
 mod snippet;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wording;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -47,55 +50,52 @@ use crate::{
 
 pub use bounds::bounds;
 pub use content::Content;
-pub(crate) use de::listed;
 pub use load::{FlagOverrides, Loaded, Loader};
 pub use node::Origin;
-pub use path::{KeyPath, Step};
-pub(crate) use problems::did_you_mean;
-pub use problems::{ConfigError, Problem, nearest};
+pub use path::{KeyPath, KeyStep};
+pub use problems::{ConfigError, ConfigProblem};
 pub use schema::schema;
 pub(crate) use server::host_name;
 pub use server::{ServerConfig, StreamLimits};
 pub use show::{ShowFormat, redacted, show};
 
-/// Everything a configuration file can say.
+/// The configuration file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Job ids of the default source to watch from the start.
+    /// The ids of jobs of the default source that the daemon watches from the start.
     pub watch: Vec<JobId>,
     /// The local HTTP API.
     pub server: ServerConfig,
     /// The store on disk.
     pub store: StoreConfig,
-    /// What is logged.
+    /// The log.
     pub log: LogConfig,
-    /// Where spans and metrics go.
+    /// The destination of spans and metrics.
     pub otlp: OtlpConfig,
-    /// Webhooks that a watch brings along.
+    /// The webhooks that watches name.
     pub callbacks: CallbackConfig,
-    /// Upstream APIs by name; `retab` is there by default.
+    /// The upstream APIs, by name. Unset: `retab` alone.
     pub sources: BTreeMap<String, SourceConfig>,
-    /// Where events go, by name.
+    /// The destinations of events, by name.
     pub sinks: BTreeMap<String, SinkConfig>,
-    /// Which events go to which sinks.
+    /// The routes of events to sinks. Unset: every sink gets every event that it accepts.
     pub routes: Vec<Route>,
 }
 
-/// The source of a job that comes without one: the only source, or `retab` among several. On every surface.
+/// Returns the source of a job without one: the only source, or `retab` among several. All surfaces
+/// use this rule.
 ///
 /// # Errors
-/// When there is no such source: what to do about it, with the names of `sources`.
+/// The reason why no source is the default, with the names of `sources`.
 pub fn default_source<'a>(sources: impl IntoIterator<Item = &'a str>) -> Result<&'a str, String> {
     let sources: Vec<&str> = sources.into_iter().collect();
     match sources.as_slice() {
         [] => Err("no source is configured".to_owned()),
         [only] => Ok(only),
-        several => several
-            .iter()
-            .copied()
-            .find(|name| *name == "retab")
-            .ok_or_else(|| format!("name the source; there are {}", de::listed(several, "and"))),
+        several => several.iter().copied().find(|name| *name == "retab").ok_or_else(|| {
+            format!("several sources and no default: {}", wording::join_words(several, "and"))
+        }),
     }
 }
 

@@ -1,33 +1,33 @@
-//! The merged configuration before it has types: a tree in which every value knows where it was set.
+//! The merged configuration before it has types: a tree in which every value has its origin.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use super::{
     layers::from_toml_text,
-    path::{KeyPath, Step},
+    path::{KeyPath, KeyStep},
 };
 
-/// Where a value was set.
+/// The origin of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// In a file; line and column count from one and are missing where the format does not tell them.
+    /// A file. Line and column count from one, and are missing where the format does not tell them.
     File {
-        /// The file, as it was named.
+        /// The file, as the user names it.
         path: PathBuf,
-        /// Line and column of the key.
+        /// The line and the column of the key.
         at: Option<(usize, usize)>,
     },
-    /// By a variable of the environment.
+    /// A variable of the environment.
     Environment(String),
-    /// By a flag of the command line.
+    /// A flag of the command line.
     Flag(&'static str),
-    /// Nowhere: it is built in.
+    /// The defaults.
     #[default]
     Default,
 }
 
 impl Origin {
-    /// As a comment beside the value: without the column, which only an editor needs.
+    /// Returns the origin for a comment, without the column, which only an editor needs.
     #[must_use]
     pub fn brief(&self) -> String {
         match self {
@@ -49,23 +49,23 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value and where it was set.
+/// A value with its origin.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub origin: Origin,
-    pub kind: Kind,
+    pub kind: NodeKind,
 }
 
-/// What a [`Node`] holds.
+/// The content of a [`Node`].
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
-    /// Taken out because it was reported; the others keep their places.
+pub(super) enum NodeKind {
+    /// A value that was removed because it was reported. The others keep their places.
     Gone,
     Bool(bool),
     Integer(i128),
     Float(f64),
     Text(String),
-    /// Text that may stand for something else: a variable of the environment has no types.
+    /// Text that may be another type: variables of the environment have no types.
     Untyped(String),
     List(Vec<Node>),
     Table(BTreeMap<String, Node>),
@@ -73,13 +73,13 @@ pub(super) enum Kind {
 
 impl Node {
     pub(super) fn is_gone(&self) -> bool {
-        matches!(self.kind, Kind::Gone)
+        matches!(self.kind, NodeKind::Gone)
     }
 
-    /// The entries of a table, none for anything else.
+    /// Returns the entries of a table, none for any other node.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&String, &Self)> {
         let entries = match &self.kind {
-            Kind::Table(entries) => Some(entries),
+            NodeKind::Table(entries) => Some(entries),
             _ => None,
         };
         entries.into_iter().flatten()
@@ -87,27 +87,27 @@ impl Node {
 
     pub(super) fn get(&self, path: &KeyPath) -> Option<&Self> {
         path.0.iter().try_fold(self, |node, step| match (&node.kind, step) {
-            (Kind::Table(entries), Step::Key(key)) => entries.get(key),
-            (Kind::List(items), Step::Index(index)) => items.get(*index),
+            (NodeKind::Table(entries), KeyStep::Key(key)) => entries.get(key),
+            (NodeKind::List(items), KeyStep::Index(index)) => items.get(*index),
             _ => None,
         })
     }
 
     pub(super) fn get_mut(&mut self, path: &KeyPath) -> Option<&mut Self> {
         path.0.iter().try_fold(self, |node, step| match (&mut node.kind, step) {
-            (Kind::Table(entries), Step::Key(key)) => entries.get_mut(key),
-            (Kind::List(items), Step::Index(index)) => items.get_mut(*index),
+            (NodeKind::Table(entries), KeyStep::Key(key)) => entries.get_mut(key),
+            (NodeKind::List(items), KeyStep::Index(index)) => items.get_mut(*index),
             _ => None,
         })
     }
 
-    /// The origin of the value at `path`, or of the nearest thing that holds it.
+    /// Returns the origin of the value at `path`, or of the nearest table or list around it.
     pub(super) fn origin_of(&self, path: &KeyPath) -> Origin {
         let mut node = self;
         for step in &path.0 {
             let below = match (&node.kind, step) {
-                (Kind::Table(entries), Step::Key(key)) => entries.get(key),
-                (Kind::List(items), Step::Index(index)) => items.get(*index),
+                (NodeKind::Table(entries), KeyStep::Key(key)) => entries.get(key),
+                (NodeKind::List(items), KeyStep::Index(index)) => items.get(*index),
                 _ => None,
             };
             let Some(below) = below else { break };
@@ -116,27 +116,29 @@ impl Node {
         node.origin.clone()
     }
 
-    /// What a table or a list holds.
-    pub(super) fn children(self) -> Vec<(Step, Self)> {
+    /// Returns the children of a table or a list.
+    pub(super) fn children(self) -> Vec<(KeyStep, Self)> {
         match self.kind {
-            Kind::Table(entries) => entries.into_iter().map(|(key, node)| (Step::Key(key), node)).collect(),
-            Kind::List(items) => {
-                items.into_iter().enumerate().map(|(at, node)| (Step::Index(at), node)).collect()
+            NodeKind::Table(entries) => {
+                entries.into_iter().map(|(key, node)| (KeyStep::Key(key), node)).collect()
+            }
+            NodeKind::List(items) => {
+                items.into_iter().enumerate().map(|(at, node)| (KeyStep::Index(at), node)).collect()
             }
             _ => Vec::new(),
         }
     }
 
-    /// A variable of the environment that is a table or a list in TOML, as such.
+    /// Reads a variable of the environment that is a table or a list in TOML as such.
     pub(super) fn spread(self) -> Self {
-        let Kind::Untyped(text) = &self.kind else { return self };
+        let NodeKind::Untyped(text) = &self.kind else { return self };
         match from_toml_text(text, &self.origin) {
-            Some(kind @ (Kind::Table(_) | Kind::List(_))) => Self { origin: self.origin, kind },
+            Some(kind @ (NodeKind::Table(_) | NodeKind::List(_))) => Self { origin: self.origin, kind },
             _ => self,
         }
     }
 
-    /// Every value that is no table (nor a list of tables) with its origin, under its full path.
+    /// Returns the origin of every value that is no table and no list of tables, by its full path.
     pub(super) fn origins(&self) -> BTreeMap<KeyPath, Origin> {
         let mut found = BTreeMap::new();
         self.collect_origins(&KeyPath::default(), &mut found);
@@ -145,13 +147,13 @@ impl Node {
 
     fn collect_origins(&self, path: &KeyPath, found: &mut BTreeMap<KeyPath, Origin>) {
         match &self.kind {
-            Kind::Gone => {}
-            Kind::Table(entries) => {
+            NodeKind::Gone => {}
+            NodeKind::Table(entries) => {
                 for (key, node) in entries {
                     node.collect_origins(&path.join(key), found);
                 }
             }
-            Kind::List(items) if items.iter().any(|item| matches!(item.kind, Kind::Table(_))) => {
+            NodeKind::List(items) if items.iter().any(|item| matches!(item.kind, NodeKind::Table(_))) => {
                 for (index, node) in items.iter().enumerate() {
                     node.collect_origins(&path.join(index), found);
                 }

@@ -1,69 +1,69 @@
-//! Where a value stands in the configuration: `sinks.app.retry.schedule[1]`.
+//! The place of a value in the configuration: `sinks.app.retry.schedule[1]`.
 
 use std::fmt;
 
 /// One step of a [`KeyPath`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    /// Into a table.
+pub enum KeyStep {
+    /// A key of a table.
     Key(String),
-    /// Into a list.
+    /// An item of a list.
     Index(usize),
 }
 
-impl From<&str> for Step {
+impl From<&str> for KeyStep {
     fn from(key: &str) -> Self {
         Self::Key(key.to_owned())
     }
 }
 
-impl From<&String> for Step {
+impl From<&String> for KeyStep {
     fn from(key: &String) -> Self {
         Self::Key(key.clone())
     }
 }
 
-impl From<usize> for Step {
+impl From<usize> for KeyStep {
     fn from(index: usize) -> Self {
         Self::Index(index)
     }
 }
 
-/// The way from the top of the configuration to a value.
+/// The steps from the top of the configuration to a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyPath(pub Vec<Step>);
+pub struct KeyPath(pub Vec<KeyStep>);
 
 impl KeyPath {
-    /// The path of a dotted text of plain keys.
+    /// Returns the path of a dotted text of plain keys.
     #[must_use]
-    pub fn dotted(text: &str) -> Self {
-        Self(text.split('.').map(Step::from).collect())
+    pub(crate) fn dotted(text: &str) -> Self {
+        Self(text.split('.').map(KeyStep::from).collect())
     }
 
-    /// This path and one step more.
+    /// Returns this path with one more step.
     #[must_use]
-    pub fn join(&self, step: impl Into<Step>) -> Self {
+    pub fn join(&self, step: impl Into<KeyStep>) -> Self {
         self.join_step(step.into())
     }
 
-    /// This path and one step more.
-    pub(super) fn join_step(&self, step: Step) -> Self {
+    /// Returns this path with one more step.
+    pub(super) fn join_step(&self, step: KeyStep) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
     }
 
-    /// The path of the table or list that holds this one.
+    /// Returns the path of the table or list around this one.
     #[must_use]
-    pub fn parent(&self) -> Option<Self> {
+    pub(crate) fn parent(&self) -> Option<Self> {
         let (_, rest) = self.0.split_last()?;
         Some(Self(rest.to_vec()))
     }
 
-    /// The innermost list that this path goes into.
+    /// Returns the innermost list on this path.
     #[must_use]
     pub fn list(&self) -> Option<Self> {
-        let at = self.0.iter().rposition(|step| matches!(step, Step::Index(_)))?;
+        let at = self.0.iter().rposition(|step| matches!(step, KeyStep::Index(_)))?;
         Some(Self(self.0[..at].to_vec()))
     }
 
@@ -78,8 +78,8 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
             match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => {
+                KeyStep::Index(index) => write!(f, "[{index}]")?,
+                KeyStep::Key(key) => {
                     if at > 0 {
                         f.write_str(".")?;
                     }
@@ -91,7 +91,7 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// Whether TOML lets a key stand without quotes.
+/// Whether TOML accepts a key without quotes.
 fn is_bare(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }

@@ -1,11 +1,14 @@
-//! The configuration as a JSON Schema, for editors and for whoever generates files.
+//! The JSON Schema of the configuration, for editors and generators of files.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Config, bounds};
+use super::{
+    Config, bounds,
+    renamed::{RENAMED, Renamed},
+};
 
-/// The JSON Schema (draft 2020-12) of a configuration file.
+/// Returns the JSON Schema (draft 2020-12) of a configuration file.
 ///
 /// For TOML with taplo: `#:schema ./tidings.schema.json` in the first line; for YAML:
 /// `# yaml-language-server: $schema=./tidings.schema.json`; for JSON: a key `$schema`.
@@ -22,10 +25,28 @@ pub fn schema() -> Value {
         schema["properties"][names]["propertyNames"] = json!({ "pattern": "^[a-z0-9_-]{1,64}$" });
     }
     bounds::describe(&mut schema);
+    describe_old_spellings(&mut schema);
     schema
 }
 
-/// The path of every key of the schema; `*` stands for a name that the user chooses.
+/// Adds the old spelling of each renamed key, marked as deprecated.
+fn describe_old_spellings(schema: &mut Value) {
+    for Renamed { section, old, new } in RENAMED {
+        let mut places = Vec::new();
+        bounds::locate(schema, String::new(), &[section, new], &mut places);
+        for place in places {
+            let Some(mut property) = schema.pointer(&place).cloned() else { continue };
+            property["description"] = json!(format!("The old spelling of `{new}`."));
+            property["deprecated"] = json!(true);
+            let table = place.trim_end_matches(&format!("/{new}"));
+            if let Some(table) = schema.pointer_mut(table) {
+                table[old] = property;
+            }
+        }
+    }
+}
+
+/// Returns the path of every key of the schema but old spellings. `*` stands for a name that the user chooses.
 pub(super) fn keys() -> Vec<Vec<String>> {
     let schema = schema();
     let definitions = schema["$defs"].as_object().cloned().unwrap_or_default();
@@ -42,7 +63,7 @@ fn walk(
     path: &mut Vec<String>,
     found: &mut Vec<Vec<String>>,
 ) {
-    // The schema is not recursive; the bound keeps a later one from hanging.
+    // The schema is not recursive. The bound keeps a later one from an endless loop.
     if path.len() > 12 {
         return;
     }
@@ -60,6 +81,9 @@ fn walk(
         walk(&schema["items"], definitions, path, found);
     }
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        if property["deprecated"] == true {
+            continue;
+        }
         path.push(name.clone());
         found.push(path.clone());
         walk(property, definitions, path, found);

@@ -1,4 +1,4 @@
-//! `[server]`: where the local API listens and who may use it.
+//! `[server]`: the address of the local API, and its callers.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -16,45 +16,46 @@ use crate::util::{
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
     /// The address of the API: `127.0.0.1:8787`, `unix:/run/tidings/api.sock`, or `[::]:8787` for every interface, over
-    /// IPv6 and IPv4 or whichever of them the machine has.
+    /// IPv6 and IPv4 as far as the machine has them.
     pub listen: String,
-    /// Bearer token that every route but `/healthz` and `/readyz` asks for. Without one only a loopback
-    /// address or a unix socket may be listened on.
+    /// The bearer token of every route but `/healthz` and `/readyz`. Unset: no token, and `listen` must be a loopback address
+    /// or a unix socket.
     pub token: Option<Secret>,
-    /// The file that holds the token; read again when it changes.
+    /// The file with the token, read again when it changes.
     pub token_file: Option<PathBuf>,
-    /// A second address with `/healthz`, `/readyz` and `/metrics` alone, never the API.
+    /// A second address, for `/healthz`, `/readyz` and `/metrics` alone. Unset: none.
     pub admin_listen: Option<String>,
-    /// Names and addresses beside the listen address, `localhost` and loopback literals that a request's `Host` may hold.
-    /// `--allowed-host` adds to them.
-    pub hosts: Vec<String>,
-    /// Whether `POST /v1/quit` from this machine may end the process, as an application in a Kubernetes Job before 1.29 needs.
-    pub quit: bool,
-    /// How long a stop waits for what is in flight.
+    /// Names and addresses that the `Host` of a request may hold, beside the listen address, `localhost` and loopback
+    /// literals. `--allowed-host` adds to them.
+    pub allowed_hosts: Vec<String>,
+    /// Whether `POST /v1/shutdown` from this machine may stop the daemon. Applications in a Kubernetes Job before 1.29 need it.
+    pub shutdown: bool,
+    /// The longest wait of a stop for the requests in flight.
     pub drain: HumanDuration,
-    /// How long a client may take nothing of an answer before it is cut off.
+    /// The longest time in which a client takes nothing of an answer before the daemon cuts it off.
     pub write_timeout: HumanDuration,
-    /// Whether the kernel may write core dumps, and other processes of the same user may read the memory: for debugging. Keys
-    /// and tokens are in it.
+    /// Whether the kernel may write core dumps, and other processes of the same user may read the memory. For debugging: both
+    /// hold keys and tokens.
     pub core_dumps: bool,
-    /// The proxy for outgoing requests, unless a source or a sink names its own. What goes over loopback goes without it.
-    /// Proxy variables of the environment are ignored.
+    /// The URL of the proxy for outgoing requests, unless a source or a sink names its own. Requests over loopback go without
+    /// it. Unset: none; the proxy variables of the environment are ignored.
     pub proxy: Option<String>,
-    /// What is reached without it: `example.com` and all names below it, `.example.com` for those alone, addresses and ranges.
+    /// Hosts that are reached without the proxy: `example.com` with all names below it, `.example.com` for those alone,
+    /// addresses and ranges.
     pub no_proxy: Vec<String>,
-    /// Not for the configuration: tests lower it.
+    /// No key of the configuration: tests set lower bounds.
     #[serde(skip)]
     pub streams: StreamLimits,
 }
 
-/// Bounds of those who follow `/v1/events`.
+/// The bounds of readers of `/v1/events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// How often a quiet stream shows that it is alive.
+    /// The pause between two signs of life of a quiet stream.
     pub heartbeat: Duration,
-    /// A reader that falls behind by more events is dropped.
+    /// The most events that a reader may fall behind before it is dropped.
     pub behind: u64,
-    /// Readers at once.
+    /// The most readers at once.
     pub readers: usize,
 }
 
@@ -71,8 +72,8 @@ impl Default for ServerConfig {
             token: None,
             token_file: None,
             admin_listen: None,
-            hosts: Vec::new(),
-            quit: false,
+            allowed_hosts: Vec::new(),
+            shutdown: false,
             drain: HumanDuration::secs(25),
             write_timeout: HumanDuration::secs(30),
             core_dumps: false,
@@ -84,7 +85,7 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    /// Returns the way out of requests to what the operator wrote.
+    /// Returns the route of requests to addresses of the operator.
     ///
     /// # Errors
     /// When the proxy or an exception cannot be used.
@@ -96,7 +97,7 @@ impl ServerConfig {
 /// Reads a name or an address that a request's `Host` may hold.
 ///
 /// # Errors
-/// The reason, when `text` is neither, so that no request could ever name it.
+/// The reason why no request can name `text`.
 pub(crate) fn host_name(text: &str) -> Result<String, String> {
     let is_name =
         !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
@@ -104,7 +105,7 @@ pub(crate) fn host_name(text: &str) -> Result<String, String> {
     if is_name || is_address {
         return Ok(text.to_owned());
     }
-    Err("a host is a bare name such as tidings.internal, or an address, without scheme, port, path or `*`"
+    Err("expected a bare name such as tidings.internal or an address, without scheme, port, path or `*`"
         .to_owned())
 }
 

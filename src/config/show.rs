@@ -1,4 +1,5 @@
-//! The effective configuration for people and scripts: secrets struck out, and where each value was set.
+//! The effective configuration for people and scripts, without secrets and with the origin of each
+//! value.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -15,7 +16,7 @@ use crate::{
     },
 };
 
-/// How the effective configuration is printed.
+/// The formats of the effective configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ShowFormat {
     /// A configuration file, with the origin of each value as a comment.
@@ -25,10 +26,10 @@ pub enum ShowFormat {
     Json,
 }
 
-/// The effective configuration as text, secrets redacted.
+/// Returns the effective configuration as text, without secrets.
 ///
 /// # Errors
-/// When a value cannot be written, which no configuration that was loaded brings about.
+/// When a value cannot be written. A loaded configuration has no such value.
 pub fn show(loaded: &Loaded, format: ShowFormat) -> Result<String, String> {
     let config = redacted(&loaded.config);
     match format {
@@ -37,8 +38,8 @@ pub fn show(loaded: &Loaded, format: ShowFormat) -> Result<String, String> {
     }
 }
 
-/// The configuration without anything that might be secret: keys, tokens and the values of headers
-/// hide themselves, the credentials and queries of URLs are struck out here.
+/// Returns the configuration without secrets. Keys, tokens and values of headers hide themselves;
+/// this function hides the credentials and queries of URLs.
 #[must_use]
 pub fn redacted(config: &Config) -> Config {
     let mut config = config.clone();
@@ -67,12 +68,12 @@ pub fn redacted(config: &Config) -> Config {
     config
 }
 
-/// The proxy of a source or a sink: a URL, or the word for none.
+/// Hides the secrets in the proxy of a source or a sink, which may also be the word for none.
 fn proxy(choice: &str) -> String {
     if choice == Outgoing::NONE { choice.to_owned() } else { redact::url_text(choice) }
 }
 
-/// Strikes out what may be the secret itself in the place of its file.
+/// Hides a text that may be the secret itself in the place of its file.
 fn redact_file(file: &mut Option<PathBuf>) {
     *file = file.as_deref().map(|file| shown_path(file).into());
 }
@@ -92,7 +93,7 @@ fn toml(config: &Config, loaded: &Loaded) -> Result<String, String> {
     Ok(document.to_string())
 }
 
-/// Writes the origin behind each value of a table and of those below it.
+/// Writes the origin behind each value of a table and of the tables below.
 fn comment(table: &mut Table, path: &KeyPath, loaded: &Loaded) {
     for (key, item) in table.iter_mut() {
         let below = path.join(key.get());

@@ -1,7 +1,7 @@
-//! The line of a syntax error with a caret under the spot, without what might be a secret: a forgotten
-//! quote is the commonest mistake beside a pasted key.
+//! The line of a syntax error with a caret, without secrets: a missing quote is the commonest
+//! mistake beside a pasted key.
 
-/// The line at `at` and a caret below the column.
+/// Returns the line at `at`, and a caret below the column.
 pub(super) fn masked(text: &str, (line, column): (usize, usize)) -> String {
     let shown = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let shown: String = mask(shown).chars().map(|c| if c == '\t' { ' ' } else { c }).take(160).collect();
@@ -11,7 +11,8 @@ pub(super) fn masked(text: &str, (line, column): (usize, usize)) -> String {
     format!("{gutter} |\n{number} | {shown}\n{gutter} | {caret}^")
 }
 
-/// The line with letters and digits of its value struck out, whatever its key is: a secret may have been pasted anywhere.
+/// Hides letters and digits of a line's value, whatever its key is: a secret may be pasted
+/// anywhere.
 fn mask(line: &str) -> String {
     let trimmed = line.trim();
     let is_header = trimmed.starts_with('[') && !trimmed.contains(['"', '\'', ',', '=']);

@@ -1,4 +1,5 @@
-//! Files in YAML: with the place of every key, no key twice, and the tags that people expect something of.
+//! Reads YAML files with the place of every key. A key that comes twice is a mistake, and tags of
+//! other programs are kept for warnings.
 
 use std::{fmt, path::Path};
 
@@ -9,20 +10,20 @@ use serde::{
 };
 use serde_saphyr::{Spanned, Tagged, from_str_with_options};
 
-use super::{file::Parsed, path::KeyPath, problems::Problem, snippet};
+use super::{file::Parsed, path::KeyPath, problems::ConfigProblem, snippet};
 
-/// Reads a file, which messages call `shown`.
-pub(super) fn read(text: &str, shown: &Path) -> Result<Parsed, Problem> {
-    // A snippet of its own would show secrets; `yes` is text, as in YAML 1.2.
+/// Reads a file. Messages show it as `shown`.
+pub(super) fn read(text: &str, shown: &Path) -> Result<Parsed, ConfigProblem> {
+    // The parser's own snippet would show secrets. `yes` is text, as in YAML 1.2.
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-    let node: Node = from_str_with_options(text, options).map_err(|error| {
+    let node: YamlNode = from_str_with_options(text, options).map_err(|error| {
         let at = error
             .location()
             .and_then(|at| Some((usize::try_from(at.line()).ok()?, usize::try_from(at.column()).ok()?)));
         let reason = error.to_string();
         let reason = reason.split([',', ';', '\n']).next().unwrap_or_default();
         let reason = reason.split(" at line ").next().unwrap_or_default();
-        Problem::about_file(shown, at, format!("this is not YAML: {reason}"))
+        ConfigProblem::about_file(shown, at, format!("the file is not YAML: {reason}"))
             .with_snippet(at.map(|at| snippet::masked(text, at)))
     })?;
     let mut parsed = Parsed::default();
@@ -30,31 +31,31 @@ pub(super) fn read(text: &str, shown: &Path) -> Result<Parsed, Problem> {
         None => {}
         Some(Value::Dict(_, values)) => parsed.values = values,
         Some(_) => {
-            let reason = "the file has to hold a table of keys at its top";
-            return Err(Problem::about_file(shown, Some((1, 1)), reason));
+            let reason = "the top of the file is no table of keys";
+            return Err(ConfigProblem::about_file(shown, Some((1, 1)), reason));
         }
     }
     Ok(parsed)
 }
 
 impl Parsed {
-    /// The value of a node; what is said of it beside goes into its places.
-    fn take(&mut self, node: Node, path: &KeyPath) -> Option<Value> {
-        // `!!str` and the like are YAML's own.
+    /// Returns the value of a node, and records its places and tags.
+    fn take(&mut self, node: YamlNode, path: &KeyPath) -> Option<Value> {
+        // `!!str` and the like belong to YAML itself.
         if let Some(tag) = node.tag.filter(|tag| !tag.starts_with("tag:yaml.org,2002:")) {
             self.tags.insert(path.clone(), tag);
         }
         Some(match node.kind {
-            // `server:` with everything below it commented out says nothing.
-            Kind::Null => return None,
-            Kind::Scalar(value) => value,
-            Kind::List(items) => {
+            // `server:` with everything below it commented out sets nothing.
+            YamlKind::Null => return None,
+            YamlKind::Scalar(value) => value,
+            YamlKind::List(items) => {
                 let items = items.into_iter().enumerate();
                 Value::from(
                     items.filter_map(|(at, item)| self.take(item, &path.join(at))).collect::<Vec<_>>(),
                 )
             }
-            Kind::Table(entries) => {
+            YamlKind::Table(entries) => {
                 let mut values = Dict::new();
                 for (key, at, node) in entries {
                     let below = path.join(&key);
@@ -69,26 +70,26 @@ impl Parsed {
     }
 }
 
-struct Node {
+struct YamlNode {
     tag: Option<String>,
-    kind: Kind,
+    kind: YamlKind,
 }
 
-enum Kind {
+enum YamlKind {
     Null,
     Scalar(Value),
-    List(Vec<Node>),
-    Table(Vec<(String, (usize, usize), Node)>),
+    List(Vec<YamlNode>),
+    Table(Vec<(String, (usize, usize), YamlNode)>),
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for YamlNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Tagged(kind, tag) = Tagged::<Kind>::deserialize(deserializer)?;
+        let Tagged(kind, tag) = Tagged::<YamlKind>::deserialize(deserializer)?;
         Ok(Self { tag, kind })
     }
 }
 
-impl<'de> Deserialize<'de> for Kind {
+impl<'de> Deserialize<'de> for YamlKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyKind)
     }
@@ -97,59 +98,59 @@ impl<'de> Deserialize<'de> for Kind {
 struct AnyKind;
 
 impl<'de> Visitor<'de> for AnyKind {
-    type Value = Kind;
+    type Value = YamlKind;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Kind, E> {
-        Ok(Kind::Null)
+    fn visit_unit<E>(self) -> Result<YamlKind, E> {
+        Ok(YamlKind::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Kind, E> {
-        Ok(Kind::Null)
+    fn visit_none<E>(self) -> Result<YamlKind, E> {
+        Ok(YamlKind::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Kind, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<YamlKind, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
+    fn visit_bool<E>(self, value: bool) -> Result<YamlKind, E> {
+        Ok(YamlKind::Scalar(value.into()))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<YamlKind, E> {
+        Ok(YamlKind::Scalar(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<YamlKind, E> {
+        Ok(YamlKind::Scalar(value.into()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
+    fn visit_f64<E>(self, value: f64) -> Result<YamlKind, E> {
+        Ok(YamlKind::Scalar(value.into()))
     }
 
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<YamlKind, E> {
+        Ok(YamlKind::Scalar(value.into()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<YamlKind, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
         }
-        Ok(Kind::List(list))
+        Ok(YamlKind::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<YamlKind, A::Error> {
         let mut table = Vec::new();
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
             let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
             let at = (place(key.referenced.line()), place(key.referenced.column()));
             table.push((key.value, at, entries.next_value()?));
         }
-        Ok(Kind::Table(table))
+        Ok(YamlKind::Table(table))
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 /// The name under which the webhooks that watches bring along are listed; no configured sink may have it.
 pub const CALLBACK_SINK: &str = "callback";
 
-/// One place where events go.
+/// A destination of events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(
@@ -41,7 +41,7 @@ impl SinkConfig {
         }
     }
 
-    /// When a failed delivery is tried again.
+    /// The retries of a failed delivery.
     #[must_use]
     pub fn retry(&self) -> &RetryConfig {
         match self {
@@ -93,7 +93,7 @@ impl SinkConfig {
     }
 }
 
-/// What a sink is handed.
+/// The content of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
@@ -107,7 +107,7 @@ pub enum Format {
     /// The job alone with a `CloudEvents` 1.0 event in the headers (binary mode).
     #[serde(rename = "cloudevents-binary")]
     CloudEventsBinary,
-    /// What `template` makes of the event.
+    /// The text that `template` renders.
     Template,
 }
 
@@ -148,13 +148,14 @@ impl From<Method> for http::Method {
     }
 }
 
-/// When a failed delivery is tried again.
+/// The retries of a failed delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryConfig {
-    /// The wait before each further attempt; after the last one the delivery is a dead letter.
+    /// The waits before the second, third, … attempt. After the last one the delivery becomes a
+    /// dead letter.
     pub schedule: Vec<HumanDuration>,
-    /// The share by which each wait is lengthened or shortened at random, from 0 to 1.
+    /// The random share by which each wait is longer or shorter, from 0 to 1.
     pub jitter: f64,
 }
 
@@ -176,64 +177,72 @@ impl Default for RetryConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
-    /// Where to post; http or https.
+    /// The http or https URL of the endpoint. One of `url` and `url_file` must be set.
     pub url: Option<String>,
-    /// The file that holds that URL, where it is a secret, as those of Slack, Teams and Discord are; read again when it changes.
+    /// The file with the URL, for one that is a secret, as those of Slack, Teams and Discord are.
+    /// Read again when it changes.
     pub url_file: Option<PathBuf>,
-    /// The proxy for this sink alone: its URL, or `none`. By default `server.proxy`, apart from `server.no_proxy`.
+    /// The proxy for this sink: its URL, or `none`. Unset: `server.proxy`, except for
+    /// `server.no_proxy`.
     pub proxy: Option<String>,
-    /// The signing secret: `whsec_…`, or `whsk_…` for ed25519.
+    /// The signing secret: `whsec_…`, or `whsk_…` for ed25519. Unset, as all four keys of secrets:
+    /// requests are not signed.
     pub secret: Option<Secret>,
-    /// The file that holds the signing secret; read again when it changes.
+    /// The file with the signing secret, read again when it changes.
     pub secret_file: Option<PathBuf>,
-    /// Several signing secrets during a rotation: all of them sign.
+    /// Several signing secrets, for a rotation: each of them signs.
     #[serde(default)]
     pub secrets: Vec<Secret>,
-    /// The file that holds several signing secrets, one a line; read again when it changes.
+    /// The file with several signing secrets, one a line, read again when it changes.
     pub secrets_file: Option<PathBuf>,
-    /// Headers added to every request; a value is text or `{ file = "…" }`, read again when it changes.
+    /// Additional headers of every request: a text, or `{ file = "…" }`, which is read again when
+    /// it changes.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretValue>,
-    /// A token that is sent as `Authorization: Bearer …`.
+    /// The token for `Authorization: Bearer …`. Unset: none.
     pub bearer: Option<Secret>,
-    /// The file that holds the token; read again when it changes.
+    /// The file with the token, read again when it changes.
     pub bearer_file: Option<PathBuf>,
-    /// Certificates in PEM that the receiver's may come from, beside the usual authorities; read again when it changes.
+    /// The file with certificates in PEM that the receiver's may come from, beside the usual
+    /// authorities. Read again when it changes.
     pub ca_file: Option<PathBuf>,
-    /// The certificate in PEM, its chain after it, that is shown to the receiver; read again when it changes.
+    /// The file with the client certificate in PEM, followed by its chain. Read again when it
+    /// changes. Unset: none.
     pub client_cert_file: Option<PathBuf>,
-    /// The private key of that certificate in PEM; read again when it changes.
+    /// The file with the private key of the client certificate in PEM, read again when it changes.
     pub client_key_file: Option<PathBuf>,
-    /// The event types it takes; `*` stands for anything.
+    /// The event types that the sink takes; `*` stands for any text. Unset: every event of a
+    /// finished job.
     #[serde(default = "every_event")]
     pub events: Vec<String>,
-    /// What is sent.
+    /// The content of a request.
     #[serde(default = "envelope")]
     pub format: Format,
-    /// With `format = "template"`: the body as a Jinja template over the event.
+    /// The Jinja template of the body, for `format = "template"`.
     pub template: Option<String>,
-    /// The file that holds the template; read for every attempt, so a change of it needs no restart.
+    /// The file with the template, read for every attempt.
     pub template_file: Option<PathBuf>,
-    /// With `format = "template"`: the media type of the body, `application/json` when it is left out. What is JSON by it is
-    /// checked before it is sent.
+    /// The media type of the body, for `format = "template"`. Unset: `application/json`. A JSON
+    /// body is checked before it is sent.
     pub content_type: Option<String>,
     /// The method of the requests.
     #[serde(default)]
     pub method: Method,
-    /// The longest silence: the wait for a connection, between two steps of the upload, and for the whole answer after it. A
-    /// whole attempt may take this and 1 s more for each 128 KiB of the event, at most an hour more.
+    /// The longest silence: the wait for a connection, between two steps of the upload, and for the
+    /// whole answer after it. An attempt may take this time and 1 s for each 128 KiB of the event,
+    /// at most one hour more.
     #[serde(default = "fifteen_seconds")]
     pub timeout: HumanDuration,
-    /// Requests under way at once.
+    /// Requests in flight, at most.
     #[serde(default = "sixteen")]
     pub max_in_flight: usize,
-    /// Attempts a second at the most, over all deliveries; unlimited when left out.
+    /// Attempts per second over all deliveries, at most. Unset: unlimited.
     pub max_per_second: Option<f64>,
-    /// Hand over the events of one job one after another, in the order in which they were made: a later one waits
-    /// until those before it are delivered or dead letters.
+    /// Whether to send the events of one job in their order. A later one waits until those before
+    /// it are delivered or dead letters.
     #[serde(default)]
     pub ordered: bool,
-    /// When a failed delivery is tried again.
+    /// The retries of a failed delivery.
     #[serde(default)]
     pub retry: RetryConfig,
 }
@@ -271,11 +280,11 @@ impl WebhookConfig {
     }
 }
 
-/// How a file on disk is compressed.
+/// The compression of a file on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Zstandard; `.zst` is added to the name.
+    /// Zstandard; the name gets `.zst`.
     Zstd,
 }
 
@@ -283,30 +292,32 @@ pub enum Compression {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskConfig {
-    /// The folder; made when it is missing.
+    /// The folder, created if it is missing.
     pub dir: PathBuf,
-    /// The file's path below the folder. `{source}` `{job_id}` `{outcome}` `{event_id}` `{yyyy}` `{mm}` `{dd}`
-    /// are filled in, made safe. A file of another job is never replaced: the event is then written beside it.
+    /// The path of a file below the folder. Its placeholders are `{source}` `{job_id}` `{outcome}`
+    /// `{event_id}` `{yyyy}` `{mm}` `{dd}`, filled in safely. A file of another job is never
+    /// replaced: the event then gets a file beside it.
     #[serde(default = "by_source_and_job")]
     pub path: String,
-    /// The event types it takes; `*` stands for anything.
+    /// The event types that the sink takes; `*` stands for any text. Unset: every event of a
+    /// finished job.
     #[serde(default = "every_event")]
     pub events: Vec<String>,
-    /// What is written: `envelope`, `raw` or `cloudevents`.
+    /// The content of a file: `envelope`, `raw` or `cloudevents`.
     #[serde(default = "raw")]
     pub format: Format,
-    /// Compress the files.
+    /// The compression of the files. Unset: none.
     pub compress: Option<Compression>,
-    /// Files written at once.
+    /// Files being written, at most.
     #[serde(default = "four")]
     pub max_in_flight: usize,
-    /// Files a second at the most, over all deliveries; unlimited when left out.
+    /// Files per second over all deliveries, at most. Unset: unlimited.
     pub max_per_second: Option<f64>,
-    /// Hand over the events of one job one after another, in the order in which they were made: a later one waits
-    /// until those before it are delivered or dead letters.
+    /// Whether to send the events of one job in their order. A later one waits until those before
+    /// it are delivered or dead letters.
     #[serde(default)]
     pub ordered: bool,
-    /// When a failed write is tried again.
+    /// The retries of a failed write.
     #[serde(default)]
     pub retry: RetryConfig,
 }
@@ -329,13 +340,14 @@ impl DiskConfig {
     }
 }
 
-/// Webhooks that a watch brings along.
+/// The webhooks that watches name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CallbackConfig {
     /// Whether a watch may name its own webhook.
     pub enabled: bool,
-    /// Address ranges opened to callbacks and to results at other origins, which may otherwise not reach loopback or private networks.
+    /// Address ranges that callbacks, and results at other origins, may reach although they are
+    /// loopback or private.
     #[schemars(with = "Vec<String>")]
     pub allow: Vec<IpNet>,
 }

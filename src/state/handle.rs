@@ -56,7 +56,7 @@ impl ReloadError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Config(error) => error.may_pass(),
+            Self::Config(error) => error.is_transient(),
             Self::Setup(_) | Self::Watch(_) | Self::Slow => true,
             Self::Nothing | Self::Stopping => false,
         }

@@ -57,9 +57,9 @@ pub struct ServerState {
     /// The bearer token that requests need; `None` when the API is open to whoever reaches it.
     pub token: Option<SecretSource>,
     /// Names of this server beside those that it derives from its address.
-    pub hosts: Vec<String>,
+    pub allowed_hosts: Vec<String>,
     /// Whether a request may stop the process.
-    pub quit: bool,
+    pub shutdown: bool,
     /// Limits of the event stream.
     pub streams: StreamLimits,
     /// Free places for readers of the event stream.
@@ -89,8 +89,8 @@ impl AppState {
             waiters: Waiters::default(),
             server: ServerState {
                 token: SecretSource::of(server.token.as_ref(), server.token_file.as_deref()),
-                hosts: server.hosts.clone(),
-                quit: server.quit,
+                allowed_hosts: server.allowed_hosts.clone(),
+                shutdown: server.shutdown,
                 streams: server.streams,
                 readers: Arc::new(Semaphore::new(server.streams.readers)),
             },

@@ -11,14 +11,14 @@ use crate::util::units::{HumanDuration, Size};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
-    /// The data folder; made when it is missing, used by one process at a time.
+    /// The data folder, created if it is missing. One process at a time may use it.
     pub path: PathBuf,
-    /// Finished watches and their stored jobs are dropped after this.
+    /// The time for which finished watches and their stored jobs are kept.
     pub retention: HumanDuration,
-    /// Memory for the database's page cache.
+    /// The memory of the database's page cache.
     pub cache: Size,
-    /// New watches are refused (507) when less than this is free on the disk, or less than a tenth of a
-    /// smaller disk: what was accepted before must still find room to end.
+    /// The least free space of the disk, or a tenth of a smaller disk. With less, the daemon
+    /// refuses new watches (507), so that the accepted ones have room to finish.
     pub min_free: Size,
 }
 

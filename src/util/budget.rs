@@ -1,39 +1,39 @@
-//! How many requests a source, or a sink, may be sent: a token bucket.
+//! The request budget of a source or a sink: a token bucket.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A token bucket that refills continuously. It holds a tenth of a second's worth of tokens at the most (and one
-/// at the least), so that a burst after an outage or a restart stays close to the rate.
+/// A token bucket that refills continuously. It holds at most the tokens of a tenth of a second,
+/// and at least one, so that a burst after an outage or a restart stays close to the rate.
 #[derive(Debug)]
 pub struct Budget {
-    /// The rate that was configured, in requests per second.
+    /// The configured rate, in requests per second.
     full: f64,
-    /// The rate for now: less while the source asks for less.
+    /// The present rate, in requests per second: lower while the source asks for less.
     rate: f64,
     capacity: f64,
     tokens: f64,
     refilled: Instant,
-    /// When it last shrank.
+    /// The last time at which the rate shrank.
     shrunk: Option<Instant>,
-    /// Requests of late: each counts as one at first and fades over [`LATELY`].
+    /// Recent requests: each counts as one at first, and fades over [`LATELY`].
     lately: f64,
 }
 
-/// How long a smaller rate is tried before it shrinks again.
+/// The time that a smaller rate holds before it may shrink again.
 const ONCE: Duration = Duration::from_secs(5);
-/// What is left of the rate after the source asked for less.
+/// The share of the rate that is left when it shrinks.
 const SHRINK: f64 = 0.7;
-/// The least share of the configured rate that is kept.
+/// The least share of the configured rate.
 const LEAST: f64 = 0.05;
 /// The share of the configured rate that comes back each second: 5 % in ten seconds.
 const GROWTH: f64 = 0.005;
-/// Over how many seconds the use is averaged.
+/// The seconds over which the use is averaged.
 const LATELY: f64 = 10.0;
 
 impl Budget {
-    /// A full bucket. `rate` is in requests per second and positive.
+    /// Returns a full bucket. `rate` is in requests per second and positive.
     #[must_use]
     pub fn new(rate: f64, now: Instant) -> Self {
         let capacity = (rate / 10.0).max(1.0);
@@ -43,7 +43,7 @@ impl Budget {
     /// Takes a token.
     ///
     /// # Errors
-    /// When there is none: the time at which there will be.
+    /// The time of the next token, if the bucket has none.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
         self.refill(now);
         if self.tokens >= 1.0 {
@@ -52,28 +52,28 @@ impl Budget {
             return Ok(());
         }
         let missing = Duration::from_secs_f64((1.0 - self.tokens) / self.rate);
-        // A timer may fire a hair early; a microsecond more saves an empty round.
+        // A timer may fire slightly early. One microsecond more saves an empty round.
         Err(now + missing + Duration::from_micros(1))
     }
 
-    /// Pays for requests that were sent without a token: what comes next waits for them.
-    pub fn pay(&mut self, requests: u32, now: Instant) {
+    /// Pays for requests that were sent without a token. Later requests wait for them.
+    pub(crate) fn pay(&mut self, requests: u32, now: Instant) {
         self.refill(now);
         self.tokens -= f64::from(requests);
         self.lately += f64::from(requests);
     }
 
-    /// Gives a token back that was taken for nothing.
-    pub fn refund(&mut self) {
+    /// Returns a token that was not needed.
+    pub(crate) fn refund(&mut self) {
         self.tokens = (self.tokens + 1.0).min(self.capacity);
         self.lately = (self.lately - 1.0).max(0.0);
     }
 
-    /// Takes a token that leaves another one for whoever comes next, where the bucket holds more than one.
+    /// Takes a token, and leaves another one in a bucket that holds more than one.
     ///
     /// # Errors
-    /// When there is none: the time at which there will be.
-    pub fn take_spare(&mut self, now: Instant) -> Result<(), Instant> {
+    /// The time at which that is possible.
+    pub(crate) fn take_spare(&mut self, now: Instant) -> Result<(), Instant> {
         self.refill(now);
         let enough = self.capacity.min(2.0);
         if self.tokens >= enough {
@@ -83,8 +83,9 @@ impl Budget {
         Err(now + missing + Duration::from_micros(1))
     }
 
-    /// Takes note that the other side asks for less. The rate grows back by itself. What is asked within five seconds counts once.
-    pub fn shrink(&mut self, now: Instant) {
+    /// Shrinks the rate because the other side asks for less. It grows back by itself. Within five
+    /// seconds the rate shrinks only once.
+    pub(crate) fn shrink(&mut self, now: Instant) {
         self.refill(now);
         if self.shrunk.is_some_and(|at| now < at + ONCE) {
             return;
@@ -93,23 +94,24 @@ impl Budget {
         self.rate = (self.rate * SHRINK).max(self.full * LEAST);
     }
 
-    /// Takes note that the other side did not ask for less after all.
+    /// Restores the configured rate: the other side did not ask for less after all.
     pub fn restore(&mut self, now: Instant) {
         self.refill(now);
         self.rate = self.full;
     }
 
-    /// Goes on from what is left of another one.
-    pub fn inherit(&mut self, before: &Self) {
+    /// Continues with the tokens of a previous bucket.
+    pub(crate) fn inherit(&mut self, before: &Self) {
         self.tokens = before.tokens.min(self.capacity);
         self.rate = (before.rate / before.full * self.full).min(self.full);
         self.lately = before.lately;
         self.refilled = before.refilled;
     }
 
-    /// The rate for now in requests per second, and the share of it that was used of late (0 to 1).
+    /// Returns the present rate in requests per second, and the share of it that was used recently
+    /// (0 to 1).
     #[must_use]
-    pub fn in_use(&self, now: Instant) -> (f64, f64) {
+    pub(crate) fn in_use(&self, now: Instant) -> (f64, f64) {
         let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
         let rate = (self.rate + elapsed * self.full * GROWTH).min(self.full);
         (rate, (self.lately * (-elapsed / LATELY).exp() / LATELY / rate).min(1.0))

@@ -1,6 +1,6 @@
-//! The clocks. [`now`] is the wall clock, for what is persisted or shown; people and time servers set it, so it may
-//! jump. [`steady`] is the same clock without its jumps: ages and deadlines are told by it. Waits use `tokio::time`, which
-//! stands still while the machine sleeps.
+//! The clocks. [`now`] is the wall clock, for times that are stored or shown; people and time
+//! servers set it, so it may jump. [`steady`] is the same clock without its jumps, for ages and
+//! deadlines. Waits use `tokio::time`, which stands still while the machine sleeps.
 
 mod timeline;
 
@@ -15,28 +15,29 @@ use crate::util::units::Time;
 
 pub use timeline::{Change, Moment, Period, Timeline, jump};
 
-/// The first readings of this process. The steady clock goes on from them.
+/// The first readings of this process, from which the steady clock continues.
 static START: LazyLock<(Time, Duration)> = LazyLock::new(|| (wall(), since_boot()));
 
 static TIMELINE: LazyLock<Mutex<Timeline>> = LazyLock::new(|| Mutex::new(Timeline::starting(moment())));
 
-/// The present instant by the wall clock.
+/// Returns the present instant by the wall clock.
 #[must_use]
 pub fn now() -> Time {
     wall()
 }
 
-/// The present instant by a clock that never jumps: what the wall clock said at the start of this process, and the time
-/// since then, sleep of the machine included.
+/// Returns the present instant by a clock that never jumps: the wall clock at the start of this
+/// process, and the time since then, sleep included.
 #[must_use]
-pub fn steady() -> Time {
+pub(crate) fn steady() -> Time {
     moment().steady
 }
 
-/// Every clock at one moment.
+/// The readings of every clock at one moment.
 #[must_use]
 pub fn moment() -> Moment {
-    /// Further apart, the readings may be of different moments: the thread was held up between them.
+    /// The longest time between two readings of one moment. A thread that is held up longer reads
+    /// again.
     const CLOSE: Duration = Duration::from_millis(20);
     let start = *START;
     let mut tries = 0;
@@ -51,8 +52,8 @@ pub fn moment() -> Moment {
     }
 }
 
-/// How old something is that was stamped by the wall clock. What is stamped in the future was stamped by a clock that was
-/// wrong: it is at least as old as this process.
+/// Returns the age of a stamp of the wall clock. A stamp in the future was made by a wrong clock:
+/// it is at least as old as this process.
 #[must_use]
 pub fn age(stamp: Time) -> Duration {
     let moment = moment();
@@ -62,16 +63,9 @@ pub fn age(stamp: Time) -> Duration {
     moment.steady.since(START.0)
 }
 
-/// What is known of the jumps of the wall clock in this process.
-pub fn timeline() -> MutexGuard<'static, Timeline> {
+/// The jumps of the wall clock in this process.
+pub(crate) fn timeline() -> MutexGuard<'static, Timeline> {
     TIMELINE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Moves a stamp of the wall clock to the steady clock.
-#[must_use]
-pub fn to_steady(stamp: Time) -> Time {
-    let moment = moment();
-    timeline().to_steady(stamp, moment)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
@@ -81,7 +75,7 @@ fn wall() -> Time {
     Time(millis.saturating_add(seam::WALL.load(Ordering::Relaxed)))
 }
 
-/// The time since the machine was started, its sleep included.
+/// Returns the time since the start of the machine, sleep included.
 fn since_boot() -> Duration {
     let boot = clock_gettime(ClockId::Boottime);
     let (seconds, nanos) =
@@ -90,8 +84,8 @@ fn since_boot() -> Duration {
     Duration::new(seconds, nanos) + Duration::from_millis(asleep)
 }
 
-/// For tests alone, which have a process of their own: what happens to a machine's clocks. Nothing in the crate calls it,
-/// and no configuration reaches it.
+/// Changes the clocks of a machine, for tests in a process of their own. Nothing in the crate calls
+/// it, and no configuration reaches it.
 #[doc(hidden)]
 pub mod seam {
     use std::sync::atomic::{AtomicI64, Ordering};
@@ -99,12 +93,12 @@ pub mod seam {
     pub(super) static WALL: AtomicI64 = AtomicI64::new(0);
     pub(super) static ASLEEP: AtomicI64 = AtomicI64::new(0);
 
-    /// Sets the wall clock forward, or back, by so many milliseconds.
+    /// Sets the wall clock forward, or back, by `milliseconds`.
     pub fn set_wall_clock(by: i64) {
         WALL.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// Lets the machine have slept for so many milliseconds.
+    /// Lets the machine have slept for `milliseconds`.
     pub fn sleep_machine(millis: i64) {
         ASLEEP.fetch_add(millis, Ordering::Relaxed);
         WALL.fetch_add(millis, Ordering::Relaxed);

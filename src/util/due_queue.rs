@@ -1,4 +1,4 @@
-//! What is due when: one entry a key, at most one run under way for each.
+//! A queue by time: one entry a key, with at most one run in flight for each.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// Keys with the time at which each is due.
+/// Keys with the times at which they are due.
 #[derive(Debug)]
 pub struct DueQueue<K> {
     due: BTreeSet<(Instant, K)>,
@@ -18,7 +18,7 @@ pub struct DueQueue<K> {
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    /// When it is due; while it runs, when it is due afterwards.
+    /// The time at which the key is due; during a run, the time after it.
     due: Option<Instant>,
     running: bool,
 }
@@ -30,7 +30,8 @@ impl<K> Default for DueQueue<K> {
 }
 
 impl<K: Copy + Ord + Hash> DueQueue<K> {
-    /// Makes `key` due at `at`, instead of when it was due before. While it runs, it is due again afterwards.
+    /// Makes `key` due at `at`, in the place of its earlier time. During a run the time applies
+    /// after it.
     pub fn schedule(&mut self, key: K, at: Instant) {
         let slot = self.slots.entry(key).or_insert(Slot { due: None, running: false });
         if let Some(before) = slot.due.replace(at)
@@ -43,7 +44,7 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
         }
     }
 
-    /// Forgets `key`. A run under way goes on, and nothing follows it.
+    /// Forgets `key`. A run in flight continues, and no run follows.
     pub fn remove(&mut self, key: K) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         if let Some(at) = slot.due.take() {
@@ -54,14 +55,15 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
         }
     }
 
-    /// Takes the key that is due the longest; it counts as running until [`finish`](Self::finish).
+    /// Takes the key that has been due longest. It counts as running until
+    /// [`finish`](Self::finish).
     pub fn take(&mut self, now: Instant) -> Option<K> {
         let (_, key) = *self.due.first().filter(|(at, _)| *at <= now)?;
         self.begin(key);
         Some(key)
     }
 
-    /// Makes `key` run, whether it is due or not; it counts as running until [`finish`](Self::finish).
+    /// Starts a run of `key`, due or not. It counts as running until [`finish`](Self::finish).
     pub fn begin(&mut self, key: K) {
         let slot = self.slots.entry(key).or_insert(Slot { due: None, running: false });
         if let Some(at) = slot.due.take() {
@@ -73,7 +75,7 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
         }
     }
 
-    /// Ends a run. The key stays when it was made due again meanwhile.
+    /// Ends a run. The key stays if it was made due again meanwhile.
     pub fn finish(&mut self, key: K) {
         let Some(slot) = self.slots.get_mut(&key).filter(|slot| slot.running) else { return };
         slot.running = false;
@@ -88,8 +90,8 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
         }
     }
 
-    /// Makes every key due earlier by so much, those that run for afterwards.
-    pub fn bring_forward(&mut self, by: Duration) {
+    /// Makes every key due earlier by `by`, running ones after their run.
+    pub(crate) fn bring_forward(&mut self, by: Duration) {
         for slot in self.slots.values_mut() {
             slot.due = slot.due.map(|due| due.checked_sub(by).unwrap_or(due));
         }
@@ -97,13 +99,13 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
         self.due = waiting.filter_map(|(key, slot)| Some((slot.due?, *key))).collect();
     }
 
-    /// When the next key is due.
+    /// Returns the time at which the next key is due.
     #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// When `key` is due, or due again after its run.
+    /// Returns the time at which `key` is due, or due again after its run.
     #[must_use]
     pub fn due(&self, key: &K) -> Option<Instant> {
         self.slots.get(key).and_then(|slot| slot.due)
@@ -111,36 +113,29 @@ impl<K: Copy + Ord + Hash> DueQueue<K> {
 
     /// Whether `key` is running.
     #[must_use]
-    pub fn is_running(&self, key: &K) -> bool {
+    pub(crate) fn is_running(&self, key: &K) -> bool {
         self.slots.get(key).is_some_and(|slot| slot.running)
     }
 
-    /// Every key, in no order.
+    /// Returns every key, in no order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.slots.keys()
     }
 
-    /// How many run.
-    #[must_use]
-    pub fn running(&self) -> usize {
+    #[cfg(test)]
+    fn running(&self) -> usize {
         self.running
     }
 
-    /// How many keys there are, running ones included.
+    /// Returns the number of keys, running ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
 }
 
-/// Waits for what is due next; for ever when nothing is.
-pub async fn wait_until(until: Option<Instant>) {
+/// Waits until the given instant; without one, for ever.
+pub(crate) async fn wait_until(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
         None => std::future::pending().await,
@@ -166,7 +161,7 @@ mod tests {
         queue.finish(1);
         assert_eq!(queue.take(now), Some(1));
         queue.finish(1);
-        assert!(queue.is_empty());
+        assert!(queue.len() == 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
-//! Text from peers, upstreams, jobs and callers, on its way to a terminal or a log.
+//! Escapes text of peers, sources, jobs and callers for a terminal or a log.
 //!
-//! It may hold escape sequences that drive a terminal, line breaks that forge a log line, and controls that turn the reading
-//! order around. This is the one place that writes it: such characters are shown as JSON writes them, `\u001b`, which is the same
-//! text to whatever reads JSON.
+//! Such text may hold escape sequences that drive a terminal, line breaks that forge a log line,
+//! and controls that turn the reading order around. This module alone writes it. It shows such
+//! characters as JSON writes them, `\u001b`, which is the same text to every reader of JSON.
 
 use std::{
     borrow::Cow,
@@ -27,18 +27,18 @@ const fn is_unsafe(character: char) -> bool {
     )
 }
 
-/// Whether a character is a part of the layout around foreign text.
+/// Whether a character belongs to the layout around foreign text.
 const fn is_layout(character: char) -> bool {
     matches!(character, '\n' | '\t')
 }
 
 /// Returns `text` on one line, with every unsafe character escaped.
 #[must_use]
-pub fn escape(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     escape_but(text, |_| false)
 }
 
-/// Returns `text` with every unsafe character escaped but line breaks and tabs.
+/// Returns `text` with every unsafe character escaped except line breaks and tabs.
 #[must_use]
 pub fn escape_lines(text: &str) -> Cow<'_, str> {
     escape_but(text, is_layout)
@@ -74,11 +74,11 @@ impl<W: fmt::Write> fmt::Write for Escaping<'_, W> {
     }
 }
 
-/// Writes a field of a log line: the message alone, others with their names.
+/// Writes a field of a log line: the message alone, any other field with its name.
 ///
 /// # Errors
 /// Those of `writer`.
-pub fn log_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+pub(crate) fn log_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
         "message" => {}
         name => write!(writer, "{}=", name.trim_start_matches("r#"))?,
@@ -86,7 +86,8 @@ pub fn log_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug)
     write!(Escaping(writer), "{value:?}")
 }
 
-/// Escapes what is written through it, line breaks and tabs aside: JSON stays the same JSON.
+/// Escapes everything that is written through it except line breaks and tabs. JSON stays the same
+/// JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<W>(pub W);
 
@@ -96,7 +97,7 @@ impl<W: io::Write> io::Write for Escaped<W> {
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // A line goes out in one piece, so that those of several threads do not mix.
+        // A line goes out in one piece, so that lines of several threads do not mix.
         let escaped = |text| escape_lines(text).into_owned();
         if let Ok(text) = std::str::from_utf8(bytes) {
             return self.0.write_all(escape_lines(text).as_bytes());
@@ -152,7 +153,7 @@ mod tests {
             prop_assert!(!escape(&text).contains(is_unsafe));
         }
 
-        /// Escaping changes how JSON looks, and not what it says.
+        /// Escaping changes the text of JSON, and not its value.
         #[test]
         fn json_stays_the_same_json(text in "[\\p{Cc}\\p{Cf}\\u{2028}a\"\\\\]{0,20}", lines in any::<bool>()) {
             let value = serde_json::json!({ &text: [&text] });

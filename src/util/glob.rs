@@ -1,6 +1,7 @@
-//! Patterns in which `*` stands for any text, the empty one included.
+//! Patterns in which `*` stands for any text, even an empty one.
 
-/// Whether `text` matches `pattern`. Takes time proportional to the product of both lengths at the most.
+/// Whether `text` matches `pattern`. Takes at most time proportional to the product of both
+/// lengths.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');

@@ -1,4 +1,4 @@
-//! The header `Date`: the clock of the server that made an answer.
+//! The header `Date`: the clock of the server that sent an answer.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,10 +17,10 @@ pub fn parse_http_date(text: &str) -> Option<Time> {
     Some(Time(i64::try_from(since_epoch.as_millis()).ok()?))
 }
 
-/// Returns the present instant by the clock of the server that sent `headers`, in whole seconds. The `Age` of an answer
-/// from a cache is added to its `Date`.
+/// Returns the present instant by the clock of the server that sent `headers`, in whole seconds.
+/// Adds the `Age` of an answer from a cache to its `Date`.
 #[must_use]
-pub fn server_time(headers: &HeaderMap) -> Option<Time> {
+pub(crate) fn server_time(headers: &HeaderMap) -> Option<Time> {
     let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let made = parse_http_date(text(DATE)?)?;
     let age = text(AGE).and_then(|age| age.trim().parse::<u32>().ok()).unwrap_or(0);

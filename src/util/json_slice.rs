@@ -1,9 +1,10 @@
-//! Reads JSON as it arrives and keeps the values at a few pointers (RFC 6901), in memory that depends on neither the
-//! length nor the shape of the text.
+//! Reads JSON as it arrives, and keeps the values at a few pointers (RFC 6901). The memory depends
+//! neither on the length nor on the shape of the text.
 //!
-//! It is tolerant where sources are careless: a byte-order mark, `NaN` and other bare words, numbers of any length,
-//! lone surrogates, bytes that are not UTF-8 and any depth are read. Of two members with one name the first counts. The
-//! structure has to be right: an HTML page, a text that is cut and one that goes on behind its value are not JSON.
+//! The reader accepts what careless sources send: a byte-order mark, `NaN` and other bare words,
+//! numbers of any length, lone surrogates, bytes that are not UTF-8, and any depth. Of two members
+//! with one name the first counts. The structure must be right: an HTML page, a text that is cut,
+//! and one that continues behind its value are not JSON.
 
 use std::{
     io::{self, BufRead, Write},
@@ -18,32 +19,32 @@ pub use values::{Raw, Values};
 
 pub(crate) use values::unescape;
 
-/// Deeper levels are counted, and not told apart as lists and objects.
+/// The greatest depth at which lists and objects are told apart. Deeper levels are only counted.
 const MAX_DEPTH: usize = 1 << 23;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Why a text is not JSON.
+/// The reason why a text is not JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotJson {
-    /// There is nothing but white space.
+    /// The text holds only white space.
     #[error("it is empty")]
     Empty,
-    /// A byte does not belong where it is.
+    /// A byte is in a wrong place.
     #[error("unexpected {} at byte {at}", shown(*.byte))]
     Unexpected {
         /// The byte.
         byte: u8,
-        /// The bytes before it.
+        /// The number of bytes before it.
         at: u64,
     },
-    /// Something follows the value.
+    /// Text follows the value.
     #[error("its value ends before byte {at}, and more follows")]
     Trailing {
-        /// The bytes before what follows.
+        /// The number of bytes before that text.
         at: u64,
     },
-    /// It ends within its value.
+    /// The text ends within its value.
     #[error("it ends after {at} bytes, within its value")]
     Cut {
         /// Its length.
@@ -57,13 +58,13 @@ fn shown(byte: u8) -> String {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// So many bytes of a byte-order mark came.
+    /// The number of bytes of a byte-order mark so far.
     Start(usize),
-    /// A value has to come, or the end of the list when it may be empty.
+    /// A value must follow, or the end of a list that may be empty.
     Value {
         may_end: bool,
     },
-    /// A name has to come, or the end of the object when it may be empty.
+    /// A name must follow, or the end of an object that may be empty.
     Name {
         may_end: bool,
     },
@@ -83,7 +84,7 @@ enum State {
     },
 }
 
-/// A number, or what stands without quotes.
+/// A number, or a word without quotes.
 #[derive(Clone, Copy, Debug)]
 struct Word {
     head: [u8; 9],
@@ -91,7 +92,8 @@ struct Word {
     is_number: bool,
 }
 
-/// A value that is being kept: its place among the pointers, and where it begins in the bytes at hand.
+/// A value that is being kept: its place among the pointers, and its beginning in the present
+/// bytes.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     node: usize,
@@ -105,19 +107,20 @@ struct Level {
     index: u64,
 }
 
-/// One text being read.
+/// The reading of one text.
 #[derive(Debug)]
 pub struct Scan {
     values: Values,
     state: State,
-    /// The containers around, as far as pointers lead: the current one is the last of them when there are `depth`.
+    /// The containers around the position, as far as pointers lead. The last one is the current
+    /// container if their number is `depth`.
     path: Vec<Level>,
     depth: usize,
-    /// A bit a level: whether it is an object.
+    /// One bit for each level: whether it is an object.
     objects: Vec<u64>,
-    /// The name of a member, as it is written.
+    /// The name of a member, as the text writes it.
     name: Option<Vec<u8>>,
-    /// Where the next value or the current number, word or string belongs.
+    /// The place of the next value, or of the current number, word or string.
     node: Option<usize>,
     kept: Vec<Kept>,
     offset: u64,
@@ -125,7 +128,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Begins a text.
+    /// Begins to read a text.
     #[must_use]
     pub fn new(pointers: &Arc<Pointers>) -> Self {
         Self {
@@ -142,28 +145,28 @@ impl Scan {
         }
     }
 
-    /// What was found so far.
+    /// Returns the values found so far.
     #[must_use]
     pub fn values(&self) -> &Values {
         &self.values
     }
 
-    /// The same, to keep.
+    /// Returns the values found so far, and ends the reading.
     #[must_use]
     pub fn into_values(self) -> Values {
         self.values
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     #[must_use]
     pub fn read(&self) -> u64 {
         self.offset
     }
 
-    /// Reads on.
+    /// Reads the next bytes.
     ///
     /// # Errors
-    /// When the text is not JSON; it stays so.
+    /// When the text is not JSON, now and at every later call.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), NotJson> {
         if let Some(error) = &self.error {
             return Err(error.clone());
@@ -186,10 +189,10 @@ impl Scan {
         Ok(())
     }
 
-    /// Takes note that the text has ended.
+    /// Records the end of the text.
     ///
     /// # Errors
-    /// When it is not JSON, or was cut.
+    /// When the text is not JSON, or is cut.
     pub fn finish(&mut self) -> Result<(), NotJson> {
         if let Some(error) = &self.error {
             return Err(error.clone());
@@ -204,7 +207,7 @@ impl Scan {
         }
     }
 
-    /// Reads one token or a part of one, from `at`. Returns where to go on.
+    /// Reads one token, or a part of one, from `at`. Returns the position behind it.
     fn step(&mut self, bytes: &[u8], at: usize) -> Result<usize, NotJson> {
         match self.state {
             State::Text { is_name, escaped } => return Ok(self.text(bytes, at, is_name, escaped)),
@@ -245,7 +248,7 @@ impl Scan {
                 return Ok(at);
             }
             (State::Name { .. }, b'"') => {
-                self.name = self.is_looked_into().then(Vec::new);
+                self.name = self.is_on_a_path().then(Vec::new);
                 self.state = State::Text { is_name: true, escaped: false };
             }
             (State::Colon, b':') => self.state = State::Value { may_end: false },
@@ -282,7 +285,7 @@ impl Scan {
         };
         let part = &bytes[start..end.unwrap_or(bytes.len())];
         if let Some(name) = self.name.as_mut().filter(|_| is_name) {
-            // One that is too long for every pointer is let go.
+            // A name that is too long for every pointer is dropped.
             match name.len() + part.len() > self.values.pointers().longest_name() {
                 true => self.name = None,
                 false => name.extend_from_slice(part),
@@ -318,7 +321,8 @@ impl Scan {
         Ok(at + len)
     }
 
-    /// Within a value any word is taken; one that is the whole text has to be of those that somebody writes.
+    /// Checks a bare word. Within a value any word is valid; a word that is the whole text must be
+    /// a usual one.
     fn end_word(&mut self, word: Word, bytes: &[u8], end: usize) -> Result<(), NotJson> {
         let known = [&b"true"[..], b"false", b"null", b"NaN", b"Infinity", b"-Infinity"];
         let is_known = word.head.get(..word.len).is_some_and(|head| known.contains(&head));
@@ -345,7 +349,7 @@ impl Scan {
         };
     }
 
-    /// Begins a value at `at`: takes note of where it belongs.
+    /// Begins a value at `at`, and records its place.
     fn begin(&mut self, at: usize) {
         let depth = self.depth;
         let is_inside = self.path.len() == depth;
@@ -417,12 +421,12 @@ impl Scan {
     }
 
     /// Whether a pointer leads to a member of the current object.
-    fn is_looked_into(&self) -> bool {
+    fn is_on_a_path(&self) -> bool {
         let level = self.path.last().filter(|_| self.path.len() == self.depth);
         level.is_some_and(|level| self.values.pointers().is_inner(level.node))
     }
 
-    /// Where the member of this name belongs; nowhere when there was one already.
+    /// Returns the place of the member with this name; `None` for a name that came before.
     fn member(&self, name: &str) -> Option<usize> {
         let node = self.values.pointers().member(self.path.last()?.node, name)?;
         (!self.values.came(node)).then_some(node)
@@ -442,11 +446,12 @@ fn starts_number(byte: u8) -> bool {
     byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.')
 }
 
-/// Copies the bytes of the value at `pointer` to `out`; `false` when there is none.
+/// Copies the bytes of the value at `pointer` to `out`. Returns `false` if the text has no such
+/// value.
 ///
 /// # Errors
 /// When the text cannot be read, is not JSON or ends within the value, or `out` cannot be written.
-pub fn copy_value(mut text: impl BufRead, pointer: &str, out: &mut impl Write) -> io::Result<bool> {
+pub(crate) fn copy_value(mut text: impl BufRead, pointer: &str, out: &mut impl Write) -> io::Result<bool> {
     let mut scan = Scan::new(&Arc::new(Pointers::new([(pointer, 0)])));
     while !scan.values().is_settled() {
         let bytes = text.fill_buf()?;
@@ -455,7 +460,7 @@ pub fn copy_value(mut text: impl BufRead, pointer: &str, out: &mut impl Write) -
             scan.finish().map_err(io::Error::other)?;
             break;
         }
-        // Behind the value the text may be anything.
+        // Behind the value the text may hold anything.
         let pushed = scan.push(bytes);
         if !scan.values().is_settled() {
             pushed.map_err(io::Error::other)?;

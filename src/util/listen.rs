@@ -41,9 +41,9 @@ impl std::str::FromStr for Listen {
 }
 
 impl Listen {
-    /// Whether only this machine reaches it.
+    /// Whether only this machine can reach the address.
     #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,

@@ -1,19 +1,19 @@
-//! Helpers that know nothing of jobs, sources or sinks.
+//! Helpers that any room may use: clocks, durations, secrets, HTTP clients, JSON. They must not know jobs, sources or sinks.
 
-pub mod budget;
+pub(crate) mod budget;
 pub mod clock;
-pub mod due_queue;
+pub(crate) mod due_queue;
 pub mod foreign;
-pub mod glob;
+pub(crate) mod glob;
 pub mod http_client;
-pub mod http_date;
-pub mod json_slice;
+pub(crate) mod http_date;
+pub(crate) mod json_slice;
 pub mod listen;
 pub mod panic;
-pub mod path_segment;
+pub(crate) mod path_segment;
 pub mod process;
-pub mod redact;
-pub mod retry_after;
+pub(crate) mod redact;
+pub(crate) mod retry_after;
 pub mod secret;
 pub mod units;
-pub mod waiters;
+pub(crate) mod waiters;

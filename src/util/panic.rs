@@ -3,7 +3,7 @@
 use std::any::Any;
 
 /// Returns the message of a panic.
-pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<String>()
         .cloned()

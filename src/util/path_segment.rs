@@ -1,22 +1,23 @@
-//! Foreign text as one segment of a URL's path.
+//! Encodes foreign text as one segment of a URL's path.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What a segment holds as it is (RFC 3986, section 2.3, unreserved).
+/// The characters that stay as they are in a segment (RFC 3986, section 2.3, unreserved).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Encodes `text` so that it stays one segment, whatever it holds.
+/// Encodes any `text` as one segment.
 #[must_use]
 pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
-/// What a segment of several holds as it is beside that: what names of Google's operations have, and no separator.
+/// The further characters that stay in one of several segments: those in names of Google's
+/// operations, none of them a separator.
 const SEVERAL: &AsciiSet = &UNRESERVED.remove(b':').remove(b'@').remove(b'=');
 
 /// Encodes each segment of `text`, and keeps the slashes between them.
 #[must_use]
-pub fn encode_several(text: &str) -> String {
+pub(crate) fn encode_several(text: &str) -> String {
     let segments = text.split('/').map(|segment| utf8_percent_encode(segment, SEVERAL).to_string());
     segments.collect::<Vec<_>>().join("/")
 }

@@ -1,5 +1,6 @@
-//! URLs as they may be shown. Chat services put the secret of a webhook into its path, others put one into the query; so of a
-//! path only the first segment is shown, when it is a word, and a fingerprint that tells one path from another.
+//! URLs without their secrets. Chat services put the secret of a webhook into its path, others into
+//! the query. So only the first segment of a path is shown, if it is a word, with a fingerprint
+//! that tells one path from another.
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
@@ -7,16 +8,16 @@ use url::Url;
 
 use crate::util::secret::REDACTED;
 
-/// Bytes of the fingerprint of a path.
+/// The bytes of the fingerprint of a path.
 const FINGERPRINT: usize = 4;
 
-/// A longer segment is no word.
+/// The longest word.
 const LONGEST_WORD: usize = 16;
 
-/// More digits than this are no part of a word.
+/// The most digits of a word.
 const MOST_DIGITS: usize = 3;
 
-/// Returns a URL without user, query and fragment, its path shortened.
+/// Returns a URL without user, query and fragment, and with a short path.
 #[must_use]
 pub fn url(url: &Url) -> String {
     if url.cannot_be_a_base() || !url.has_host() {
@@ -25,17 +26,17 @@ pub fn url(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), path(url))
 }
 
-/// Returns the same for the text of a URL. What is none is hidden.
+/// Returns the text of a URL in the same way. Hides a text that is no URL.
 #[must_use]
-pub fn url_text(text: &str) -> String {
+pub(crate) fn url_text(text: &str) -> String {
     let Ok(parsed) = Url::parse(text) else { return REDACTED.to_owned() };
     let shown = url(&parsed);
-    // What hides nothing is left as it was written.
+    // A URL without secrets stays as it was written.
     if parsed.as_str() == shown { text.to_owned() } else { shown }
 }
 
-/// The parts of a path that are not shown and may be secret.
-pub fn hidden_parts(url: &Url) -> impl Iterator<Item = &str> {
+/// Returns the parts of a path that are hidden and may be secret.
+pub(crate) fn hidden_parts(url: &Url) -> impl Iterator<Item = &str> {
     let is_hidden = path(url).contains('…');
     let segments = url.path_segments().into_iter().flatten().filter(|segment| !is_word(segment));
     segments.chain([url.path()]).filter(move |_| is_hidden)
@@ -53,7 +54,7 @@ fn path(url: &Url) -> String {
     format!("/{first}…{fingerprint}")
 }
 
-/// Whether a segment looks like a word such as `services` or `v1`, and not like a token.
+/// Whether a segment resembles a word such as `services` or `v1`, and not like a token.
 fn is_word(segment: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();

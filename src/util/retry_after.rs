@@ -1,19 +1,20 @@
-//! `Retry-After`, RFC 9110 section 10.2.3: what a server says of when to come again.
+//! The header `Retry-After` (RFC 9110, section 10.2.3): the wait that a server asks for.
 
 use std::time::Duration;
 
 use crate::util::{http_date::parse_http_date, units::Time};
 
-/// The longest wait that is read; whoever obeys it has a bound of its own that is far below.
+/// The longest wait that is read. Each caller has a far smaller bound of its own.
 const LONGEST: Duration = Duration::from_hours(366 * 24);
 
-/// Reads the value of a `Retry-After` header: seconds, or an HTTP date in any of the three forms of RFC 9110 section
-/// 5.6.7, taken relative to `now`; a date in the past is no wait. The RFC has whole seconds; some servers send fractions.
+/// Reads the value of a `Retry-After` header: seconds, or an HTTP date in any of the three forms of
+/// RFC 9110 section 5.6.7, relative to `now`. A date in the past is no wait. The RFC has whole
+/// seconds, but some servers send fractions.
 ///
-/// `None` for anything else, a sign, an exponent and `inf` among them. A number too large to hold means the
-/// longest wait there is, not none.
+/// Returns `None` for anything else, for example a sign, an exponent or `inf`. A number too large
+/// to hold means the longest wait.
 #[must_use]
-pub fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
+pub(crate) fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
     let value = value.trim_matches([' ', '\t']);
     if value.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Who waits for which job.
+//! The callers that wait for a job.
 
 use std::{
     collections::HashMap,
@@ -7,18 +7,19 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The callers that wait for the end of a job, by watch.
+/// The callers that wait for a change of a job, by watch.
 #[derive(Debug, Default)]
 pub struct Waiters {
     waiting: Mutex<HashMap<u64, Arc<Notify>>>,
 }
 
 impl Waiters {
-    /// Resolves when the watch is settled. Armed at once, before it is polled for the first time.
+    /// Resolves when the watch is settled. Counts from the call on, even before the first poll of
+    /// the future.
     pub fn wait(&self, watch: u64) -> impl Future<Output = ()> + use<> {
         let notify = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those that gave up leave an entry behind; the map is swept before it can grow.
+            // Callers that gave up leave an entry behind. A sweep keeps the map from growing.
             if waiting.len() >= 1024 {
                 waiting.retain(|_, notify| Arc::strong_count(notify) > 1);
             }
@@ -27,7 +28,7 @@ impl Waiters {
         notify.notified_owned()
     }
 
-    /// Wakes everyone who waits for this watch.
+    /// Wakes every caller that waits for this watch.
     pub fn settled(&self, watch: u64) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&watch);
         if let Some(notify) = waiting {

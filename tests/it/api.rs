@@ -153,7 +153,7 @@ async fn browsers_and_strangers_are_kept_out() {
     let mock = mock().await;
     let mut config = config(folder.path(), &mock);
     config.server.token = Some(Secret::new("open sesame"));
-    config.server.hosts = vec!["tidings.internal".to_owned()];
+    config.server.allowed_hosts = vec!["tidings.internal".to_owned()];
     let daemon = Daemon::start(config).await;
     let ask = |path: &str, headers: &[(&str, &str)]| {
         let mut request = daemon.http.get(format!("{}{path}", daemon.url));

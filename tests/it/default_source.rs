@@ -58,10 +58,18 @@ async fn among_several_without_retab_a_source_has_to_be_named() {
     assert!(refused.status.code() == Some(2) && said.contains("`a` and `b`"), "{}", show(&refused));
     let process = Process::run(folder.path(), &[]).await;
     let url = process.url.as_str();
-    for command in ["get", "wait", "unwatch", "watch", "poll"] {
-        let ran = once(folder.path(), &["--url", url, command, "job_1"]).await;
+    for command in [
+        &["get", "job_1"][..],
+        &["wait", "job_1"],
+        &["unwatch", "job_1"],
+        &["watch", "job_1"],
+        &["watch", "job_1", "job_2"],
+        &["poll", "job_1"],
+    ] {
+        let ran = once(folder.path(), &[&["--url", url], command].concat()).await;
         let said = String::from_utf8_lossy(&ran.stderr).into_owned();
-        assert!(ran.status.code() != Some(0) && said.contains("`a` and `b`"), "{command}: {}", show(&ran));
+        assert_eq!(ran.status.code(), Some(2), "{command:?}: {}", show(&ran));
+        assert!(said.contains("`a` and `b`") && said.contains("\nhint: name"), "{command:?}: {}", show(&ran));
     }
     // No daemon, also none at the default address.
     let nowhere = ["--url", "unix:nowhere.sock", "config", "route", "--outcome", "failed"];

@@ -118,7 +118,7 @@ async fn every_route_answers_as_documented() {
         (200, Asked("GET", "/v1/watches/{source}/{job_id}/job", at("/job"), None)),
         (200, Asked("GET", "/v1/config", "/v1/config".to_owned(), None)),
         (409, Asked("POST", "/v1/reload", "/v1/reload".to_owned(), None)),
-        (404, Asked("POST", "/v1/quit", "/v1/quit".to_owned(), None)),
+        (404, Asked("POST", "/v1/shutdown", "/v1/shutdown".to_owned(), None)),
         (200, Asked("GET", "/v1/deliveries", "/v1/deliveries?limit=1".to_owned(), None)),
         (200, Asked("GET", "/v1/deliveries/{id}", format!("/v1/deliveries/{delivery}"), None)),
         (404, Asked("GET", "/v1/deliveries/{id}", "/v1/deliveries/dlv_none".to_owned(), None)),

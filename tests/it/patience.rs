@@ -80,5 +80,5 @@ async fn a_run_that_ends_by_itself_ends_in_time_and_says_what_is_open() {
     assert_eq!(ran.status.code(), Some(1), "{err}");
     assert!(out.contains(&format!("{quick} completed")), "{out}");
     assert!(out.contains(&format!("{slow} is not done (watching, ")), "{out}");
-    assert!(err.contains("1 job is not done after 5s; what is left goes on at the next start"), "{err}");
+    assert!(err.contains("1 job is not done after 5s; the next start resumes the open ones"), "{err}");
 }

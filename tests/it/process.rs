@@ -140,7 +140,7 @@ async fn run_once_ends_with_how_it_went() {
     let (status, _, log) = run(&["--watch", &unwanted, "--watch", &bad]).await;
     assert_eq!(status, Some(4), "{log}");
     let (status, _, log) = run(&[]).await;
-    assert!(status == Some(2) && log.contains("nothing to watch"), "{status:?} {log}");
+    assert!(status == Some(2) && log.contains("--once has no jobs to watch"), "{status:?} {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -219,11 +219,17 @@ async fn a_request_ends_the_process_only_where_that_is_allowed() {
     let (status, problem) = process.post("/v1/quit", &Value::Null).await;
     assert_eq!((status, &problem["code"]), (404, &json!("quit_disabled")), "{problem}");
     assert_eq!(process.terminate().await.0, Some(0));
-    home.configure("[server]\nquit = true\n");
-    let process = home.run().await;
-    let asked = home.once(&["--url", &process.url, "quit"]).await;
-    assert_eq!(asked.status.code(), Some(0), "{}", show(&asked));
-    assert_eq!(process.ended().await.0, Some(0));
+    // The old spellings stay.
+    for word in ["shutdown", "quit"] {
+        home.configure(&format!("[server]\n{word} = true\n"));
+        let process = home.run().await;
+        let asked = home.once(&["--url", &process.url, word]).await;
+        assert_eq!(asked.status.code(), Some(0), "{}", show(&asked));
+        assert_eq!(process.ended().await.0, Some(0));
+        let process = home.run().await;
+        assert_eq!(process.post(&format!("/v1/{word}"), &Value::Null).await.0, 202);
+        assert_eq!(process.ended().await.0, Some(0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -294,7 +294,7 @@ async fn a_status_that_is_never_found_is_told_and_source_test_shows_why() {
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert_eq!(shown.status.code(), Some(1), "{text}");
     for part in
-        ["/tasks/t1", "200, application/json", "\"phase\":\"done\"", "/state", "nothing", "mend status_at"]
+        ["/tasks/t1", "200, application/json", "\"phase\":\"done\"", "/state", "nothing", "correct status_at"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -335,7 +335,11 @@ async fn source_test_shows_what_went_wrong() {
     }
     let shown = once(folder.path(), &["source", "test", "other", "t1"]).await;
     assert_eq!(shown.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&shown.stderr).contains("it has jobs"), "{}", show(&shown));
+    assert!(
+        String::from_utf8_lossy(&shown.stderr).contains("the configuration has `jobs`"),
+        "{}",
+        show(&shown)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -460,14 +460,14 @@ async fn jobs_that_end_while_the_configuration_names_no_sink_are_delivered_once_
     run(home.path(), &process, &["reload"]).await;
     let args = ["deliver", "--sink", "app", "--unrouted", "--since", "1h"];
     let tried = run(home.path(), &process, &[&args[..], &["--dry-run"]].concat()).await;
-    assert_eq!(tried, "7 events would go to app\n");
-    assert_eq!(run(home.path(), &process, &args).await, "7 events are on the way to app\n");
+    assert_eq!(tried, "would deliver 7 events to app\n");
+    assert_eq!(run(home.path(), &process, &args).await, "delivering 7 events to app\n");
     let told = receiver.at_least(7).await;
     let mut told: Vec<String> =
         told.iter().map(|one| one.json()["job_id"].as_str().unwrap().to_owned()).collect();
     told.sort();
     assert_eq!(told, jobs);
-    assert_eq!(run(home.path(), &process, &args).await, "0 events are on the way to app\n");
+    assert_eq!(run(home.path(), &process, &args).await, "delivering 0 events to app\n");
     assert_eq!(process.terminate().await.0, Some(0));
 }
 

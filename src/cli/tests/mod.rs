@@ -1,12 +1,12 @@
 //! The commands against a stand-in for the API on a real socket.
 
 mod asking;
+mod configuration;
 mod reading;
 mod watching;
 
 use std::{
     collections::VecDeque,
-    fmt::Write as _,
     sync::{Arc, Mutex},
 };
 
@@ -15,7 +15,12 @@ use clap::Parser as _;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use super::{Cli, ExitStatus, exit::BadUsage, output::Console};
+use super::{
+    Cli, ExitStatus,
+    client::{Client, Target},
+    console::Console,
+    message,
+};
 
 /// A request as the API got it.
 #[derive(Clone, Debug)]
@@ -28,7 +33,7 @@ struct Seen {
 
 type Answers = Arc<Mutex<(VecDeque<(u16, String)>, Vec<Seen>)>>;
 
-/// Gives prepared answers in turn and remembers what it was asked.
+/// Gives prepared answers in turn and records the requests.
 struct Stub {
     url: String,
     answers: Answers,
@@ -92,7 +97,7 @@ async fn answer(State(answers): State<Answers>, request: Request<axum::body::Bod
     Response::builder().status(status).body(text.into()).unwrap()
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 struct Ran {
     status: ExitStatus,
@@ -115,13 +120,13 @@ async fn tidings(args: &[&str], stdin: &str) -> Ran {
     let result = cli.ask(&mut console).await;
     let mut err = String::from_utf8(err).unwrap();
     let status = result.unwrap_or_else(|error| {
-        write!(err, "{error:#}").unwrap();
+        err.push_str(&message(&error));
         ExitStatus::of_error(&error)
     });
     Ran { status, out: String::from_utf8(out).unwrap(), err }
 }
 
-/// The exit code of the parser for `args`; 0 when it takes them.
+/// Returns the exit code of the parser for `args`, 0 if it accepts them.
 fn parses(args: &[&str]) -> i32 {
     match Cli::try_parse_from([&["tidings"], args].concat()) {
         Ok(_) => 0,

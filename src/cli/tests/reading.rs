@@ -106,7 +106,7 @@ async fn unwatching_goes_on_past_a_watch_that_is_not_there() {
     ]))
     .await;
     let ran = stub.tidings(&["unwatch", "job_1", "job_2"]).await;
-    assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Failed, "job_2 is watched no more\n"));
+    assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Failed, "stopped watching job_2\n"));
     assert!(ran.err.contains("job_1: the daemon refused: no such watch (not_found)"), "{}", ran.err);
     assert_eq!(stub.lines()[1], "DELETE /v1/watches/retab/job_2");
 }
@@ -145,13 +145,13 @@ async fn redelivering_by_filter_means_dead_letters_unless_told_otherwise() {
     let stub =
         Stub::new(&[(202, json!({"count": 1})), (202, json!({})), problem(404, "not_found", "no")]).await;
     let ran = stub.tidings(&["redeliver", "--sink", "app", "--until", "2026-11-23T17:00:00Z"]).await;
-    assert_eq!(ran.out, "1 delivery is sent again\n");
+    assert_eq!(ran.out, "sending 1 delivery again\n");
     assert_eq!(
         stub.seen()[0].body,
         json!({"state": "dead", "sink": "app", "until": "2026-11-23T17:00:00.000Z"})
     );
     let ran = stub.tidings(&["redeliver", "dlv_1", "dlv_2"]).await;
-    assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Failed, "dlv_1 is sent again\n"), "{ran:?}");
+    assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Failed, "sending dlv_1 again\n"), "{ran:?}");
     assert_eq!(
         stub.lines()[1..],
         ["POST /v1/deliveries/dlv_1/redeliver", "POST /v1/deliveries/dlv_2/redeliver"]
@@ -281,11 +281,11 @@ async fn past_events_are_delivered_as_they_are_chosen() {
     let count = |count: u64| (202, json!({"count": count}));
     let stub = Stub::new(&[count(1), count(7), count(2)]).await;
     let ran = stub.tidings(&["deliver", "--sink", "app"]).await;
-    assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Done, "1 event is on the way to app\n"));
+    assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Done, "delivering 1 event to app\n"));
     let since = "2026-11-23T17:00:00.000Z";
     let args =
         ["deliver", "--sink", "app", "--unrouted", "--since", since, "--outcome", "failed", "--dry-run"];
-    assert_eq!(stub.tidings(&args).await.out, "7 events would go to app\n");
+    assert_eq!(stub.tidings(&args).await.out, "would deliver 7 events to app\n");
     stub.tidings(&["deliver", "--sink", "app", "evt_1", "evt_2"]).await;
     let bodies: Vec<Value> = stub.seen().into_iter().map(|seen| seen.body).collect();
     let chosen =
@@ -312,12 +312,9 @@ async fn a_backlog_is_dropped_or_moved() {
         problem(404, "unknown_sink", "there is no sink `none`"),
     ];
     let stub = Stub::new(&answers).await;
-    assert_eq!(
-        stub.tidings(&["sink", "drop", "a/b"]).await.out,
-        "1 delivery is dropped that waited for a/b\n"
-    );
+    assert_eq!(stub.tidings(&["sink", "drop", "a/b"]).await.out, "dropped 1 pending delivery to a/b\n");
     let ran = stub.tidings(&["sink", "move", "old", "new"]).await;
-    assert_eq!(ran.out, "2 deliveries are moved from old to new\n");
+    assert_eq!(ran.out, "moved 2 deliveries from old to new\n");
     assert!(ran.err.contains("1 event was at new already"), "{}", ran.err);
     assert!(stub.tidings(&["sink", "drop", "none"]).await.err.contains("unknown_sink"));
     assert_eq!(stub.lines()[..2], ["POST /v1/sinks/a%2Fb/drop", "POST /v1/sinks/old/move"]);
@@ -328,7 +325,7 @@ async fn a_backlog_is_dropped_or_moved() {
 async fn redelivery_is_chosen_by_job_and_source_and_tried_first() {
     let stub = Stub::new(&[(202, json!({"count": 3}))]).await;
     let ran = stub.tidings(&["redeliver", "--source", "x", "--job-id", "a/b", "--dry-run"]).await;
-    assert_eq!(ran.out, "3 deliveries would be sent again\n");
+    assert_eq!(ran.out, "would send 3 deliveries again\n");
     assert_eq!(
         stub.seen()[0].body,
         json!({"state": "dead", "source": "x", "job_id": "a/b", "dry_run": true})
@@ -345,7 +342,7 @@ async fn polling_goes_on_past_a_job_that_is_not_watched() {
     let stub = Stub::new(&answers).await;
     let ran = stub.tidings(&["poll", "a", "b", "c", "--source", "x"]).await;
     assert_eq!(ran.status, ExitStatus::Failed);
-    assert_eq!(ran.out, "b is polled now\nc has ended (done); there is nothing to poll\n");
+    assert_eq!(ran.out, "polling b now\nc has finished (done); no poll is needed\n");
     assert!(ran.err.contains("a: the daemon refused: no such watch"), "{}", ran.err);
     assert_eq!(stub.lines()[1], "POST /v1/watches/x/b/poll");
 }
@@ -373,4 +370,18 @@ async fn events_that_no_sink_took_are_listed_page_by_page() {
     for wrong in [["events", "--all"], ["events", "--limit=3"]] {
         assert!(Cli::try_parse_from(["tidings"].into_iter().chain(wrong)).is_err(), "{wrong:?}");
     }
+}
+
+#[tokio::test]
+async fn a_source_that_the_daemon_does_not_have_is_a_mistake() {
+    let nothing = || (202, json!({"count": 0}));
+    let stub = Stub::new(&[nothing(), nothing(), nothing()]).await;
+    for args in [&["deliver", "--sink", "app", "--source", "retb"][..], &["redeliver", "--source", "retb"]] {
+        let ran = stub.tidings(args).await;
+        assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Usage, ""), "{args:?}");
+        let message = "no source is named `retb`: the daemon has `retab`\nhint: did you mean `retab`?";
+        assert_eq!(ran.err, message, "{args:?}");
+    }
+    let ran = stub.tidings(&["redeliver", "--source", "retab"]).await;
+    assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Done, "sending 0 deliveries again\n"));
 }

@@ -1,15 +1,11 @@
-//! Registering and following jobs.
+//! Registering jobs and waiting for them.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{
-    super::{
-        follow::{Followed, Limits, follow},
-        patience::Patience,
-        progress::Progress,
-    },
+    super::waiting::{AwaitedJob, Progress, RetryLimit, WaitLimits, wait_for},
     *,
 };
 
@@ -118,13 +114,15 @@ async fn a_daemon_that_stays_away_is_given_up() {
         Console { out: &mut out, err: &mut err, input: &mut &b""[..], live: false, quiet: false, width: 100 };
     let client =
         Cli::try_parse_from(["tidings", "--url", &stub.url, "list"]).unwrap().global.client().unwrap();
-    let jobs = ["a", "b", "c"].map(|id| Followed { source: "retab".to_owned(), job_id: id.parse().unwrap() });
-    let limits = Limits { patience: Patience::of_outages(Duration::from_millis(300)), ..Limits::default() };
+    let jobs =
+        ["a", "b", "c"].map(|id| AwaitedJob { source: "retab".to_owned(), job_id: id.parse().unwrap() });
+    let limits =
+        WaitLimits { retry: RetryLimit::of_outages(Duration::from_millis(300)), ..WaitLimits::default() };
     let mut progress = Progress::new(&mut console, jobs.len());
-    let error = follow(&client, jobs.to_vec(), &limits, &mut progress).await.unwrap_err();
-    assert!(format!("{error:#}").contains("cannot be followed any longer"), "{error:#}");
+    let error = wait_for(&client, jobs.to_vec(), &limits, &mut progress).await.unwrap_err();
+    assert!(format!("{error:#}").contains("gave up waiting for the jobs"), "{error:#}");
     let asked = stub.lines().len();
-    assert!(asked < 20, "{asked} requests to a daemon in trouble");
+    assert!(asked < 20, "{asked} requests to a failing daemon");
 }
 
 #[tokio::test]

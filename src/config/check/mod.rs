@@ -1,4 +1,4 @@
-//! What no type can tell: whether the parts of a configuration fit one another and the machine.
+//! Checks beyond types: whether the parts of a configuration fit each other and the machine.
 
 mod server;
 mod sinks;
@@ -8,24 +8,24 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use self::text::no_control;
-use super::{Config, bounds, default_source, node::Node, path::KeyPath, problems::Problem};
+use super::{Config, bounds, default_source, node::Node, path::KeyPath, problems::ConfigProblem};
 use crate::util::secret::{Secret, SecretSource};
 
-/// A pasted secret is no name to repeat, so the file is not named.
-const MISSING: &str = "there is no such file; a relative path begins at the working folder";
+/// The reason of a missing file. It does not name the file, which may be a pasted secret.
+const MISSING: &str = "there is no such file\nhint: a relative path begins at the working folder";
 
-/// Collects the mistakes of a configuration. A value that could not be read is not judged as well.
+/// Collects the mistakes of a configuration. Skips values that could not be read.
 pub(super) struct Checker<'a> {
     tree: &'a Node,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
     /// The keys whose values could not be read.
     unread: Vec<KeyPath>,
-    /// The folder that secret files are looked for from; `None` takes them for granted.
+    /// The folder of relative paths to secret files; `None` skips their checks.
     secrets_from: Option<PathBuf>,
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(tree: &'a Node, problems: Vec<Problem>) -> Self {
+    pub(super) fn new(tree: &'a Node, problems: Vec<ConfigProblem>) -> Self {
         let unread =
             problems.iter().map(|problem| problem.key.clone()).filter(|key| !key.0.is_empty()).collect();
         Self { tree, problems, unread, secrets_from: None }
@@ -36,7 +36,7 @@ impl<'a> Checker<'a> {
         self
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    pub(super) fn into_problems(self) -> Vec<ConfigProblem> {
         self.problems
     }
 
@@ -60,20 +60,20 @@ impl<'a> Checker<'a> {
         self.watch(config);
     }
 
-    /// The jobs in `watch` need a source that is meant without a name.
+    /// Checks that the jobs in `watch` have a default source.
     fn watch(&mut self, config: &Config) {
         if let Err(reason) = default_source(config.sources.keys().map(String::as_str))
             && !config.watch.is_empty()
         {
             let reason = format!(
-                "its jobs belong to the only source, or to `retab`: {reason}, for example by                  `tidings watch --source NAME`"
+                "its jobs need a default source: {reason}\nhint: register them by `tidings watch --source NAME`"
             );
             self.report(&KeyPath::dotted("watch"), reason);
         }
     }
 
-    /// Whether the value at `path` could not be read, or its place in its list cannot be told because another
-    /// item of it could not. Routes keep their places.
+    /// Whether the value at `path` could not be read, or its place in a list is unknown because
+    /// another item could not be read. Routes keep their places.
     fn is_spoilt(&self, path: &KeyPath) -> bool {
         let list = path.list().filter(|list| list.0.len() > 1 || *list == KeyPath::dotted("watch"));
         self.unread.iter().any(|unread| {
@@ -82,19 +82,19 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// Adds a mistake, unless the value was reported already.
+    /// Adds a mistake, unless the value has one already.
     fn report(&mut self, path: &KeyPath, reason: impl Into<String>) {
         if !self.is_spoilt(path) && !self.problems.iter().any(|problem| problem.key == *path) {
             let origin = self.tree.origin_of(path);
-            self.problems.push(Problem::new(origin, path.clone(), reason));
+            self.problems.push(ConfigProblem::new(origin, path.clone(), reason));
         }
     }
 
-    /// The same, where the reason may pass by itself.
-    fn report_passing(&mut self, path: &KeyPath, reason: impl Into<String>) {
+    /// Adds a mistake that may disappear without a change of the configuration.
+    fn report_transient(&mut self, path: &KeyPath, reason: impl Into<String>) {
         let known = self.problems.len();
         self.report(path, reason);
-        self.problems.iter_mut().skip(known).for_each(|problem| problem.may_pass = true);
+        self.problems.iter_mut().skip(known).for_each(|problem| problem.is_transient = true);
     }
 
     fn require(&mut self, path: &KeyPath, verdict: Result<(), String>) {
@@ -103,7 +103,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The names of sources and sinks are part of paths and of metrics.
+    /// Checks the names of sources or sinks, which become part of paths and metrics.
     fn names(&mut self, section: &str) {
         let path = KeyPath::dotted(section);
         let tree = self.tree;
@@ -112,62 +112,62 @@ impl<'a> Checker<'a> {
             if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
                 self.report(&path.join(name), "a name has 1 to 64 of the characters a-z, 0-9, _ and -");
             } else if section == "sinks" && name == crate::deliver::CALLBACK_SINK {
-                let reason = "this name is kept for the webhooks that watches bring along; take another";
+                let reason = "this name is reserved for the webhooks of watches\nhint: choose another name";
                 self.report(&path.join(name), reason);
             }
         }
     }
 
-    /// `x` and `x_file` below `table`: not both, and usable.
+    /// Checks `x` and `x_file` below `table`: at most one is set, and it is usable.
     fn secret(
         &mut self,
         table: &KeyPath,
         key: &str,
         inline: Option<&Secret>,
         file: Option<&Path>,
-        judge: fn(&Secret) -> Result<(), String>,
+        validate: fn(&Secret) -> Result<(), String>,
     ) {
         let (key, key_file) = (table.join(key), table.join(format!("{key}_file").as_str()));
         if let Some(secret) = inline {
-            self.require(&key, judge(secret));
+            self.require(&key, validate(secret));
         }
         let Some(file) = file else { return };
         if inline.is_some() {
             let other = self.tree.origin_of(&key).brief();
-            self.report(&key_file, format!("`{key}` is set as well ({other}); keep one of the two"));
+            self.report(&key_file, format!("`{key}` is set as well ({other})\nhint: keep one of the two"));
         }
-        self.secret_file(&key_file, file, judge);
+        self.secret_file(&key_file, file, validate);
     }
 
-    /// A file with one secret is there, and usable.
-    fn secret_file(&mut self, key: &KeyPath, file: &Path, judge: fn(&Secret) -> Result<(), String>) {
+    /// Checks that a file with one secret exists and is usable.
+    fn secret_file(&mut self, key: &KeyPath, file: &Path, validate: fn(&Secret) -> Result<(), String>) {
         let Some(path) = self.found(key, file) else { return };
         let verdict = match SecretSource::file(&path).get() {
-            Ok(secret) => judge(&secret).map_err(|reason| format!("in this file: {reason}")),
+            Ok(secret) => validate(&secret).map_err(|reason| format!("in this file: {reason}")),
             Err(error) => Err(error.about_this_file()),
         };
         self.require_of_file(key, verdict);
     }
 
-    /// A verdict on the content of a file, which may be another at the next time.
+    /// Adds the mistake of a file, whose content may change.
     fn require_of_file(&mut self, key: &KeyPath, verdict: Result<(), String>) {
         if let Err(reason) = verdict {
-            self.report_passing(key, reason);
+            self.report_transient(key, reason);
         }
     }
 
-    /// Where a file lies that `key` names; one that is missing is reported. `None` where files are taken for granted.
+    /// Returns the path of a file that `key` names, and reports a missing one. `None` if files are not checked.
     fn found(&mut self, key: &KeyPath, file: &Path) -> Option<PathBuf> {
         let path = self.secrets_from.as_ref()?.join(file);
         if path.exists() {
             return Some(path);
         }
-        self.report_passing(key, MISSING);
+        self.report_transient(key, MISSING);
         None
     }
 }
 
-/// A secret that goes into a header.
+/// Checks a secret that goes into a header.
 fn header_secret(secret: &Secret) -> Result<(), String> {
     if secret.expose().trim().is_empty() {
         return Err("it is empty".to_owned());

@@ -5,7 +5,7 @@ use super::{
     text::{any_web_url, web_url},
 };
 use crate::{
-    config::{ServerConfig, host_name, path::KeyPath, problems::nearest},
+    config::{ServerConfig, host_name, path::KeyPath, wording::nearest},
     store::StoreConfig,
     telemetry::{LogConfig, OtlpConfig, log_filter},
     util::{http_client::Outgoing, listen::Listen},
@@ -22,7 +22,7 @@ impl Checker<'_> {
             Err(reason) => self.report(&path.join("listen"), reason.clone()),
             Ok(address) if !address.is_local() && !has_token && token_is_known => self.report(
                 &path.join("listen"),
-                "others could reach this address, so a token is needed; set server.token_file, or listen on 127.0.0.1 or a unix: socket",
+                "other machines could reach this address without a token\nhint: set server.token_file, or listen on 127.0.0.1 or a unix: socket",
             ),
             Ok(_) => {}
         }
@@ -35,8 +35,8 @@ impl Checker<'_> {
             _ => {}
         }
         self.secret(&path, "token", server.token.as_ref(), server.token_file.as_deref(), header_secret);
-        for (index, host) in server.hosts.iter().enumerate() {
-            self.require(&path.join("hosts").join(index), host_name(host).map(drop));
+        for (index, host) in server.allowed_hosts.iter().enumerate() {
+            self.require(&path.join("allowed_hosts").join(index), host_name(host).map(drop));
         }
         if let Some(proxy) = &server.proxy {
             self.require(&path.join("proxy"), any_web_url(proxy).map(drop));
@@ -51,7 +51,7 @@ impl Checker<'_> {
     pub(super) fn store(&mut self, store: &StoreConfig) {
         let path = KeyPath::dotted("store");
         if store.path.as_os_str().is_empty() {
-            self.report(&path.join("path"), "it is empty; name a folder");
+            self.report(&path.join("path"), "it is empty\nhint: name a folder");
         }
     }
 
@@ -59,11 +59,12 @@ impl Checker<'_> {
         let path = KeyPath::dotted("otlp");
         if let Some(endpoint) = &otlp.endpoint {
             let hint = "use `headers`, for example Authorization";
-            let url = web_url(endpoint, hint).and_then(|url| match (url.query(), url.fragment()) {
-                (None, None) => Ok(()),
-                _ => Err("it takes neither a query nor a fragment; /v1/traces and /v1/metrics are added"
-                    .to_owned()),
-            });
+            let url =
+                web_url(endpoint, hint).and_then(|url| match (url.query(), url.fragment()) {
+                    (None, None) => Ok(()),
+                    _ => Err("it has a query or a fragment, but /v1/traces and /v1/metrics are added to it"
+                        .to_owned()),
+                });
             self.require(&path.join("endpoint"), url);
         }
         self.headers(&path.join("headers"), &otlp.headers);
@@ -74,16 +75,17 @@ impl Checker<'_> {
         let levels = ["error", "warn", "info", "debug", "trace", "off"];
         let example = "write info, or a filter such as info,tidings::deliver=debug";
         if log.level.split(',').all(|word| word.trim().is_empty()) {
-            self.report(&path, format!("it is empty; {example}"));
+            self.report(&path, format!("it is empty\nhint: {example}"));
         }
         if log_filter(&log.level).is_err() {
-            self.report(&path, format!("it is not a log filter; {example}"));
+            self.report(&path, format!("it is not a log filter\nhint: {example}"));
         }
-        // `infoo` is a filter too, for a module of that name, and would silence everything else.
+        // `infoo` is a valid filter too: it means a module of that name, and silences everything
+        // else.
         for word in log.level.split(',').map(str::trim) {
             let is_level = levels.contains(&word.to_ascii_lowercase().as_str());
             if !is_level && let Some(level) = nearest(word, levels).first() {
-                self.report(&path, format!("a word of it is no level; did you mean `{level}`?"));
+                self.report(&path, format!("a word in it is no level\nhint: did you mean `{level}`?"));
             }
         }
     }

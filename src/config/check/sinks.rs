@@ -7,7 +7,13 @@ use super::{
     text::{disk_path, event_pattern, header_name, header_value, matches, signing_secret, web_url},
 };
 use crate::{
-    config::{Config, de::listed, node::Node, path::KeyPath, problems::did_you_mean},
+    config::{
+        Config,
+        node::Node,
+        path::KeyPath,
+        problems::with_maybe_hint,
+        wording::{did_you_mean, join_words},
+    },
     deliver::{
         DiskConfig, SinkConfig, WebhookConfig, encode,
         webhook::{address, tls::TlsFiles},
@@ -19,7 +25,7 @@ use crate::{
     },
 };
 
-/// Where credentials of a webhook belong.
+/// The hint for credentials in the URL of a webhook.
 const HINT: &str = "use `headers`, for example Authorization";
 
 impl Checker<'_> {
@@ -31,7 +37,7 @@ impl Checker<'_> {
         if sink.events().is_empty() {
             self.report(
                 &path.join("events"),
-                "it is empty, so nothing would ever be sent; leave it out for every event",
+                "it is empty, so no event matches\nhint: leave it out for every event",
             );
         }
         match sink {
@@ -62,26 +68,26 @@ impl Checker<'_> {
             let at = path.join("url_file");
             if webhook.url.is_some() {
                 let other = self.tree.origin_of(&path.join("url")).brief();
-                self.report(&at, format!("`url` is set as well ({other}); keep one of the two"));
+                self.report(&at, format!("`url` is set as well ({other})\nhint: keep one of the two"));
             }
             self.secret_file(&at, file, |url| web_url(url.expose(), HINT).map(drop));
         }
         self.outgoing(&path.join("proxy"), webhook.proxy.as_deref());
     }
 
-    /// A proxy that a source or a sink names for itself.
+    /// Checks the proxy that a source or a sink names for itself.
     pub(super) fn outgoing(&mut self, path: &KeyPath, choice: Option<&str>) {
         let verdict = Outgoing::of(None, &[]).and_then(|way| way.choosing(choice));
         self.require(path, verdict.map(drop).map_err(|error| error.to_string()));
     }
 
-    /// `secrets_file`, beside which no other secret is given.
+    /// Checks `secrets_file`, beside which no other secret may be set.
     fn secret_list(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
         let Some(file) = &webhook.secrets_file else { return };
         let at = path.join("secrets_file");
         if !webhook.secrets.is_empty() {
             let other = self.tree.origin_of(&path.join("secrets")).brief();
-            self.report(&at, format!("`secrets` is set as well ({other}); keep one of the two"));
+            self.report(&at, format!("`secrets` is set as well ({other})\nhint: keep one of the two"));
         }
         let Some(path) = self.found(&at, file) else { return };
         let verdict = SecretList::file(&path).get().map_err(|error| error.about_this_file());
@@ -108,7 +114,7 @@ impl Checker<'_> {
             && missing == 0
             && let Err(error) = files.below(&directory).client_config()
         {
-            self.report_passing(&path.join(error.key), error.to_string());
+            self.report_transient(&path.join(error.key), error.to_string());
         }
     }
 
@@ -119,7 +125,10 @@ impl Checker<'_> {
             if name.eq_ignore_ascii_case("authorization") {
                 for key in ["bearer", "bearer_file"].map(|key| path.join(key)) {
                     if self.tree.get(&key).is_some() {
-                        self.report(&key, "`headers` gives an authorization as well; keep one of the two");
+                        self.report(
+                            &key,
+                            "`headers` has an authorization as well\nhint: keep one of the two",
+                        );
                     }
                 }
             }
@@ -134,7 +143,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Headers of requests, for sinks and for sources.
+    /// Checks the headers of the requests of a sink or a source.
     pub(super) fn headers(&mut self, path: &KeyPath, headers: &BTreeMap<String, SecretValue>) {
         let mut seen = BTreeSet::new();
         for (name, value) in headers {
@@ -147,14 +156,14 @@ impl Checker<'_> {
                 }
             }
             if !seen.insert(name.to_ascii_lowercase()) {
-                self.report(&at, "the same header is given twice; upper and lower case are alike");
+                self.report(&at, "the same header is given twice: case does not count");
             }
         }
     }
 
     fn disk(&mut self, path: &KeyPath, disk: &DiskConfig) {
         if disk.dir.as_os_str().is_empty() {
-            self.report(&path.join("dir"), "it is empty; name a folder");
+            self.report(&path.join("dir"), "it is empty\nhint: name a folder");
         }
         self.require(&path.join("path"), disk_path(&disk.path));
         self.require(&path.join("format"), encode::file_wrapping(disk.format).map(drop));
@@ -165,14 +174,14 @@ impl Checker<'_> {
         {
             self.report(
                 &path.join("path"),
-                "a job has several events with `job.started` or `job.updated` in `events`, and one would overwrite another; put {event_id} into `path`",
+                "a job has several events with `job.started` or `job.updated` in `events`, and one would overwrite another\nhint: put {event_id} into `path`",
             );
         }
     }
 
     pub(super) fn routes(&mut self, config: &Config) {
         let tree = self.tree;
-        // One whose own keys are wrong is there all the same.
+        // A sink with mistakes in its keys exists too.
         let sinks: Vec<&str> = tree
             .get(&KeyPath::dotted("sinks"))
             .into_iter()
@@ -183,24 +192,22 @@ impl Checker<'_> {
             let path = KeyPath::dotted("routes").join(index);
             if route.to.is_empty() && !self.is_spoilt(&path.join("to")) {
                 let at = if tree.get(&path.join("to")).is_some() { path.join("to") } else { path.clone() };
-                self.report(&at, "`to` names no sink, so its events would go nowhere");
+                self.report(&at, "`to` names no sink, so the events would go nowhere");
             }
             for (at, name) in route.to.iter().enumerate() {
                 if !sinks.contains(&name.as_str()) {
-                    let hint = did_you_mean(name, sinks.iter().copied());
-                    let there = match sinks.as_slice() {
-                        [] => "none is configured at all".to_owned(),
-                        [only] => format!("there is `{only}`"),
-                        _ => format!("there are {}", listed(&sinks, "and")),
+                    let reason = match sinks.as_slice() {
+                        [] => "no sink has this name: none is configured".to_owned(),
+                        _ => format!("no sink has this name: expected {}", join_words(&sinks, "or")),
                     };
-                    let reason = format!("no sink has this name; {there}{hint}");
-                    self.report(&path.join("to").join(at), reason);
+                    let hint = did_you_mean(name, sinks.iter().copied());
+                    self.report(&path.join("to").join(at), with_maybe_hint(reason, hint));
                 }
             }
             for (at, pattern) in route.when.source.iter().enumerate() {
                 if !config.sources.keys().any(|name| matches(pattern, name)) {
                     let hint = did_you_mean(pattern, config.sources.keys().map(String::as_str));
-                    let reason = format!("it matches no source{hint}");
+                    let reason = with_maybe_hint("it matches no source", hint);
                     self.report(&path.join("when").join("source").join(at), reason);
                 }
             }

@@ -22,10 +22,10 @@ impl Checker<'_> {
         let file = source.api_key_file.as_deref();
         self.secret(&path, "api_key", source.api_key.as_ref(), file, header_secret);
         self.headers(&path.join("headers"), &source.headers);
-        for misfit in Profile::of(source).err().into_iter().flatten() {
-            let key = path.join(misfit.key);
+        for problem in Profile::of(source).err().into_iter().flatten() {
+            let key = path.join(problem.key);
             if !self.is_spoilt(&key) {
-                self.report(&key, misfit.reason);
+                self.report(&key, problem.reason);
             }
         }
         self.polling(&path.join("polling"), &source.polling);
@@ -37,7 +37,7 @@ impl Checker<'_> {
         let longest = polling.max_interval();
         let judged = !self.is_spoilt(&min) && !self.is_spoilt(&max);
         if judged && polling.min_interval > longest {
-            // Whichever of the two was written is the one to change.
+            // The key that was written is the one to change.
             let (at, other, word, value) = match self.tree.get(&min) {
                 Some(_) => (min, "max_interval", "longer", longest),
                 None => (max, "min_interval", "shorter", polling.min_interval),
@@ -64,7 +64,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Keys that mean nothing to other strategies.
+    /// Reports keys that other strategies ignore.
     fn only_for(&mut self, path: &KeyPath, strategy: &str, chosen: bool, keys: &[&str]) {
         for key in keys.iter().map(|key| path.join(*key)) {
             if !chosen && self.tree.get(&key).is_some() {

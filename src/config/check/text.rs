@@ -1,18 +1,22 @@
-//! Checks of single texts: URLs, headers, patterns, paths. None of them quotes what may hold a secret.
+//! Checks of single texts: URLs, headers, patterns, paths. None of them quotes a text that may hold
+//! a secret.
 
 use std::path::{Component, Path};
 
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::super::{de::listed, problems::did_you_mean};
+use super::super::{
+    problems::{with_hint, with_maybe_hint},
+    wording::{did_you_mean, join_words},
+};
 use crate::{
     deliver::check_secret,
     model::job::{EventType, Outcome},
     util::secret::Secret,
 };
 
-/// Headers that every webhook request has already, or that belong to the connection.
+/// Headers that tidings or the connection sets.
 const RESERVED: [&str; 8] = [
     "connection",
     "content-length",
@@ -24,7 +28,7 @@ const RESERVED: [&str; 8] = [
     "user-agent",
 ];
 
-/// The parts of a path on disk that are filled in.
+/// The placeholders of a path on disk.
 const PLACEHOLDERS: [&str; 7] = ["source", "job_id", "outcome", "event_id", "yyyy", "mm", "dd"];
 
 pub(super) fn no_control(text: &str) -> Result<(), String> {
@@ -34,27 +38,27 @@ pub(super) fn no_control(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// An http or https URL without credentials.
+/// Reads an http or https URL without credentials.
 pub(super) fn web_url(text: &str, credentials_hint: &str) -> Result<Url, String> {
     let url = any_web_url(text)?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("a URL here cannot hold a user or a password; {credentials_hint}"));
+        return Err(with_hint("the URL holds a user or a password", credentials_hint));
     }
     Ok(url)
 }
 
-/// An http or https URL.
+/// Reads an http or https URL.
 pub(super) fn any_web_url(text: &str) -> Result<Url, String> {
     let example = "write it like https://example.com/path";
     if text.is_empty() {
-        return Err(format!("it is empty; {example}"));
+        return Err(with_hint("it is empty", example));
     }
-    let url = Url::parse(text).map_err(|error| format!("it is not a URL ({error}); {example}"))?;
+    let url = Url::parse(text).map_err(|error| with_hint(format!("it is not a URL ({error})"), example))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("only http and https URLs can be used; {example}"));
+        return Err(with_hint("it is not an http or https URL", example));
     }
     if url.host_str().is_none_or(str::is_empty) {
-        return Err(format!("the URL has no host; {example}"));
+        return Err(with_hint("the URL has no host", example));
     }
     Ok(url)
 }
@@ -75,27 +79,26 @@ pub(super) fn header_value(value: &str) -> Result<(), String> {
         .map_err(|_| "its value holds characters that no header can carry".to_owned())
 }
 
-/// What signs: `whsec_` and the base64 of 24 to 64 bytes, or `whsk_` and that of an ed25519 key.
+/// Checks a signing secret: `whsec_` and the base64 of 24 to 64 bytes, or `whsk_` and that of an
+/// ed25519 key.
 pub(super) fn signing_secret(secret: &Secret) -> Result<(), String> {
     let hint = "make one with `echo \"whsec_$(openssl rand -base64 32)\"`";
-    check_secret(secret).map_err(|error| format!("{error}; {hint}"))
+    check_secret(secret).map_err(|error| with_hint(error, hint))
 }
 
-/// A pattern of event types has to match an end, or to be the name of a type.
+/// Checks a pattern of event types: it must match the event of an outcome, or name a type.
 pub(super) fn event_pattern(pattern: &str) -> Result<(), String> {
     let known = EventType::ALL.map(EventType::as_str);
     let ends = Outcome::ALL.map(|outcome| EventType::Ended(outcome).as_str());
     if known.contains(&pattern) || ends.iter().any(|event| matches(pattern, event)) {
         return Ok(());
     }
-    let hint = did_you_mean(pattern, known);
-    Err(format!(
-        "it matches no event; there are {}, and patterns such as `job.*`{hint}",
-        listed(&known, "and")
-    ))
+    let reason =
+        format!("it matches no event: expected {}, or a pattern such as `job.*`", join_words(&known, "or"));
+    Err(with_maybe_hint(reason, did_you_mean(pattern, known)))
 }
 
-/// Whether a pattern in which `*` stands for anything matches.
+/// Whether a pattern in which `*` stands for any text matches.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -110,39 +113,37 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// A path below a sink's folder.
+/// Checks a path below a sink's folder.
 pub(super) fn disk_path(path: &str) -> Result<(), String> {
     if path.is_empty() || path.ends_with('/') {
-        return Err("it has to name a file, for example {source}/{job_id}.json".to_owned());
+        return Err("it names no file\nhint: write for example {source}/{job_id}.json".to_owned());
     }
     if path.chars().any(char::is_control) {
         return Err("it holds control characters".to_owned());
     }
     if Path::new(path).is_absolute() {
-        return Err("it is a path below `dir` and cannot begin with /".to_owned());
+        return Err("it begins with /, but the path is below `dir`".to_owned());
     }
     if Path::new(path).components().any(|part| part == Component::ParentDir) {
-        return Err("it cannot leave `dir`, so `..` is not allowed".to_owned());
+        return Err("it leaves `dir` by `..`".to_owned());
     }
     let mut rest = path;
     while let Some(at) = rest.find(['{', '}']) {
         let inside = rest[at..].strip_prefix('{').and_then(|rest| rest.split_once('}'));
         let Some((name, after)) = inside else {
-            return Err("a { or } stands alone; a placeholder is written {job_id}".to_owned());
+            return Err("a { or } stands alone\nhint: write a placeholder as {job_id}".to_owned());
         };
         if !PLACEHOLDERS.contains(&name) {
-            let hint = did_you_mean(name, PLACEHOLDERS);
-            return Err(format!(
-                "a placeholder is not known; there are {}{hint}",
-                listed(&PLACEHOLDERS, "and")
-            ));
+            let reason = format!("a placeholder is unknown: expected {}", join_words(&PLACEHOLDERS, "or"));
+            return Err(with_maybe_hint(reason, did_you_mean(name, PLACEHOLDERS)));
         }
         rest = after;
     }
     if !path.contains("{job_id}") && !path.contains("{event_id}") {
-        return Err(
-            "every job would be written over the one before; put {job_id} or {event_id} in".to_owned()
-        );
+        return Err(with_hint(
+            "each job would overwrite the one before",
+            "put {job_id} or {event_id} into it",
+        ));
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ fn without_anything_the_defaults_hold() {
 }
 
 #[test]
-fn files_are_looked_for_in_their_order() {
+fn files_are_tried_in_their_order() {
     let folder = folder("system.toml", "[store]\npath = \"system\"\n");
     let path = |variables: &[(&str, &str)], config: Option<&str>| {
         let flags = FlagOverrides { config: config.map(Into::into), ..FlagOverrides::default() };
@@ -173,4 +173,26 @@ fn toml_yaml_and_json_say_the_same() {
     });
     assert_eq!(configs[0], configs[1]);
     assert_eq!(configs[0], configs[2]);
+}
+
+#[test]
+fn the_old_spelling_of_a_key_is_read_as_the_new_one() {
+    let old = "[server]\nhosts = [\"a\"]\nquit = true\n";
+    let loaded = load(old, &NO_VARIABLES).unwrap();
+    assert_eq!(
+        (loaded.config.server.allowed_hosts.join(" "), loaded.config.server.shutdown),
+        ("a".to_owned(), true)
+    );
+    assert_eq!(origin(&loaded, "server.allowed_hosts"), "tidings.toml:2:1");
+    for variable in ["TIDINGS_SERVER__ALLOWED_HOSTS", "TIDINGS_SERVER__HOSTS"] {
+        let loaded = load(old, &[(variable, "[\"b\"]")]).unwrap();
+        assert_eq!(loaded.config.server.allowed_hosts, ["b"], "{variable}");
+    }
+    let loaded =
+        load("[server]\nallowed_hosts = [\"a\"]\n", &[("TIDINGS_SERVER", "{ hosts = [\"b\"] }")]).unwrap();
+    assert_eq!(loaded.config.server.allowed_hosts, ["b"]);
+    let said = load("[server]\nhosts = []\nallowed_hosts = []\n", &NO_VARIABLES).unwrap_err().to_string();
+    assert!(said.contains("tidings.toml:2:1  server.hosts: `allowed_hosts` is set as well"), "{said}");
+    let said = load("[server]\nhosts = [\"a b\"]\n", &NO_VARIABLES).unwrap_err().to_string();
+    assert!(said.contains("tidings.toml:2:10  server.allowed_hosts[0]"), "{said}");
 }

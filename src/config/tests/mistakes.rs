@@ -65,15 +65,19 @@ fn a_file_that_was_named_has_to_be_there() {
     insta::assert_snapshot!(by_flag, @r"
     the configuration has 1 mistake; nothing was started
 
-      hub.toml  there is no such file; --config names it
+      hub.toml  there is no such file
+        hint: --config names the file
     ");
     let variables = [("TIDINGS_CONFIG", "hub.ini")];
     let by_variable =
         loader(folder.path(), &variables, FlagOverrides::default()).load().unwrap_err().to_string();
-    assert!(by_variable.contains("hub.ini  there is no such file; TIDINGS_CONFIG names it"), "{by_variable}");
+    assert!(
+        by_variable.contains("hub.ini  there is no such file\n    hint: TIDINGS_CONFIG names the file"),
+        "{by_variable}"
+    );
     std::fs::write(folder.path().join("hub.ini"), "").unwrap();
     let format = loader(folder.path(), &variables, FlagOverrides::default()).load().unwrap_err().to_string();
-    assert!(format.contains("does not tell the format"), "{format}");
+    assert!(format.contains("the format `.ini` is unknown"), "{format}");
 }
 
 #[test]
@@ -110,13 +114,14 @@ fn yaml_and_json_mistakes_have_their_lines() {
         let folder = folder(name, text);
         let flags = FlagOverrides { config: Some(name.into()), ..FlagOverrides::default() };
         let message = loader(folder.path(), &[], flags).load().unwrap_err().to_string();
-        let expected =
-            format!("{place}  sources.retab.polling.min_intervall: unknown key; did you mean `min_interval`");
+        let expected = format!(
+            "{place}  sources.retab.polling.min_intervall: unknown key\n    hint: did you mean `min_interval`?"
+        );
         assert!(message.contains(&expected), "{message}");
     }
     for (name, text, start) in [
-        ("b.yaml", "server: [1\nstore: 2\n", "this is not YAML"),
-        ("b.json", "{\n  \"server\": }\n", "b.json:2:13  this is not JSON"),
+        ("b.yaml", "server: [1\nstore: 2\n", "the file is not YAML"),
+        ("b.json", "{\n  \"server\": }\n", "b.json:2:13  the file is not JSON"),
         ("c.json", "[1]", "c.json:1:1  the file has to hold a table"),
     ] {
         let folder = folder(name, text);

@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::util::{secret::SecretValue, units::HumanDuration};
 
-/// An OpenTelemetry collector that gets spans and metrics. Changes hold after a restart.
+/// The OpenTelemetry collector that gets spans and metrics. A change needs a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpConfig {
-    /// Where it takes OTLP over HTTP, for example `http://127.0.0.1:4318`; `/v1/traces` and `/v1/metrics` are added. Nothing
-    /// is sent without it.
+    /// The URL of the collector for OTLP over HTTP, for example `http://127.0.0.1:4318`;
+    /// `/v1/traces` and `/v1/metrics` are added. Unset: nothing is sent.
     pub endpoint: Option<String>,
-    /// Headers of every request: text, or `{ file = "…" }` that is read again when it changes.
+    /// Headers of every request: a text, or `{ file = "…" }`, which is read again when it changes.
     pub headers: BTreeMap<String, SecretValue>,
-    /// How often the metrics are sent.
+    /// The time between two exports of the metrics.
     pub interval: HumanDuration,
-    /// What is said of this process beside `service.name` and `service.version`, or instead of them.
+    /// Attributes of this process beside `service.name` and `service.version`, or instead of them.
     pub attributes: BTreeMap<String, String>,
 }
 

@@ -1,47 +1,49 @@
-//! Jumps of the wall clock, and sleep of the machine: pure.
+//! Jumps of the wall clock and sleep of the machine, computed from readings of the clocks. Pure.
 
 use std::time::{Duration, Instant};
 
 use crate::util::units::Time;
 
-/// A smaller step of the wall clock is no jump, in milliseconds: time servers correct by such steps.
+/// The smallest jump of the wall clock, in milliseconds. Time servers correct the clock by smaller
+/// steps.
 const STEP: i64 = 10_000;
 
-/// A machine that slept for less need not be noticed.
+/// The shortest sleep that counts.
 const NAP: Duration = Duration::from_secs(2);
 
-/// The clocks at one moment.
+/// The readings of the clocks at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// The wall clock.
     pub wall: Time,
-    /// The same without its jumps.
+    /// The wall clock without its jumps.
     pub steady: Time,
-    /// The time since the machine was started, sleep included.
+    /// The time since the start of the machine, sleep included.
     pub boot: Duration,
     /// A clock that stands still while the machine sleeps.
     pub awake: Instant,
 }
 
-/// What happened to the clocks between two moments.
+/// The changes of the clocks between two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// By how much the wall clock jumped ahead, in milliseconds; 0 when it did not.
+    /// The jump of the wall clock ahead, in milliseconds; 0 for none.
     pub jumped: i64,
-    /// How long the machine slept; zero when it did not.
+    /// The time that the machine slept; zero for none.
     pub slept: Duration,
 }
 
 impl Moment {
-    /// How far the wall clock is ahead of the steady one, in milliseconds: the sum of its jumps.
+    /// Returns the milliseconds by which the wall clock is ahead of the steady one: the sum of its
+    /// jumps.
     #[must_use]
-    pub fn skew(self) -> i64 {
+    pub(crate) fn skew(self) -> i64 {
         self.wall.0.saturating_sub(self.steady.0)
     }
 
-    /// What happened since `before`; `None` when nothing did.
+    /// Returns the changes since `before`; `None` for none.
     #[must_use]
-    pub fn change_since(self, before: Self) -> Option<Change> {
+    pub(crate) fn change_since(self, before: Self) -> Option<Change> {
         let jumped = jump(self.skew().saturating_sub(before.skew()));
         let passed = self.boot.saturating_sub(before.boot);
         let slept = passed.saturating_sub(self.awake.saturating_duration_since(before.awake));
@@ -50,13 +52,13 @@ impl Moment {
     }
 }
 
-/// A difference in milliseconds, if it is a jump; otherwise 0.
+/// Returns a difference in milliseconds if it is a jump, else 0.
 #[must_use]
 pub fn jump(difference: i64) -> i64 {
     if difference.saturating_abs() >= STEP { difference } else { 0 }
 }
 
-/// A stretch of time in which the wall clock did not jump. What it stamped lies between its ends.
+/// A period in which the wall clock did not jump. Its stamps lie between its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
     /// The wall clock at its start.
@@ -66,70 +68,70 @@ pub struct Period {
 }
 
 impl Period {
-    /// Whether the wall clock stamped this in the period.
+    /// Whether `stamp` is of this period.
     #[must_use]
     pub fn contains(&self, stamp: Time) -> bool {
         self.since <= stamp && stamp <= self.until
     }
 }
 
-/// The periods of the wall clock that stamps in the store may come from.
+/// The periods of the wall clock that stamps in the store may be of.
 #[derive(Debug)]
 pub struct Timeline {
     /// The wall clock at the start of the present period.
     since: Time,
-    /// How far the wall clock is ahead of the steady one in the present period.
+    /// The milliseconds by which the wall clock is ahead of the steady one in the present period.
     skew: i64,
-    /// The period before, with its skew, while the store still has its stamps.
+    /// The previous period with its skew, while the store has stamps of it.
     former: Option<(Period, i64)>,
 }
 
 impl Timeline {
-    /// A timeline whose first period starts now.
+    /// Returns a timeline whose first period starts now.
     #[must_use]
     pub fn starting(now: Moment) -> Self {
         Self { since: now.wall, skew: now.skew(), former: None }
     }
 
-    /// The wall clock at the start of the present period.
+    /// Returns the wall clock at the start of the present period.
     #[must_use]
     pub fn since(&self) -> Time {
         self.since
     }
 
-    /// Takes the present period to have started then, before a restart of this process perhaps.
-    pub fn start_period(&mut self, since: Time, now: Moment) {
+    /// Sets the start of the present period, which may be before a restart of this process.
+    pub(crate) fn start_period(&mut self, since: Time, now: Moment) {
         *self = Self { since, ..Self::starting(now) };
     }
 
-    /// Ends the present period: the wall clock jumped. Returns it.
-    pub fn end_period(&mut self, now: Moment) -> Period {
+    /// Ends the present period after a jump of the wall clock, and returns it.
+    pub(crate) fn end_period(&mut self, now: Moment) -> Period {
         let ended = self.present(now);
         self.former = Some((ended, self.skew));
         (self.since, self.skew) = (now.wall, now.skew());
         ended
     }
 
-    /// Forgets the period before: the store has no stamps of it any more.
-    pub fn forget_former(&mut self) {
+    /// Forgets the previous period: the store has no stamps of it.
+    pub(crate) fn forget_former(&mut self) {
         self.former = None;
     }
 
-    /// Whether the wall clock has not jumped since the stamps in the store were made, or they were moved.
+    /// Whether the stamps in the store are all of the present period.
     #[must_use]
-    pub fn is_settled(&self, now: Moment) -> bool {
+    pub(crate) fn is_settled(&self, now: Moment) -> bool {
         self.former.is_none() && jump(now.skew().saturating_sub(self.skew)) == 0
     }
 
-    /// The present period, up to now by its own clock.
+    /// Returns the present period up to now, by its own clock.
     fn present(&self, now: Moment) -> Period {
         Period { since: self.since, until: Time(now.steady.0.saturating_add(self.skew)) }
     }
 
-    /// Moves a stamp of the wall clock to the steady clock: by the skew of the period that it is from.
+    /// Moves a stamp of the wall clock to the steady clock, by the skew of its period.
     #[must_use]
-    pub fn to_steady(&self, stamp: Time, now: Moment) -> Time {
-        // A jump that nobody has noticed yet has ended the present period, too.
+    pub(crate) fn to_steady(&self, stamp: Time, now: Moment) -> Time {
+        // A jump that is not recorded yet has ended the present period too.
         let periods = self.former.iter().copied().chain([(self.present(now), self.skew)]);
         let of_another = |(period, skew): &(Period, i64)| {
             jump(now.skew().saturating_sub(*skew)) != 0 && period.contains(stamp)

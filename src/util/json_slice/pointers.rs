@@ -1,16 +1,16 @@
-//! Where to look: JSON pointers as a tree of names.
+//! JSON pointers as a tree of names.
 
-/// JSON pointers, each with the most bytes that are kept of the value there.
+/// JSON pointers, each with the most bytes that are kept of its value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pointers {
-    /// The first one is the whole text.
+    /// The nodes. The first one stands for the whole text.
     nodes: Vec<Node>,
     longest_name: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Node {
-    /// How much is kept; `None` when no pointer ends here.
+    /// The most bytes that are kept; `None` for a node where no pointer ends.
     limit: Option<usize>,
     below: Vec<Below>,
 }
@@ -18,13 +18,14 @@ struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Below {
     name: String,
-    /// The same as a place in a list.
+    /// The name as an index of a list.
     index: Option<u64>,
     node: usize,
 }
 
 impl Pointers {
-    /// These pointers, each with its limit. Of a pointer that is there twice the larger limit counts.
+    /// Builds the tree of these pointers and limits. Of a pointer that comes twice the larger limit
+    /// counts.
     pub fn new<'a>(pointers: impl IntoIterator<Item = (&'a str, usize)>) -> Self {
         let mut tree = Self { nodes: vec![Node::default()], longest_name: 0 };
         for (pointer, limit) in pointers {
@@ -39,7 +40,7 @@ impl Pointers {
         if let Some(node) = self.member(node, &name) {
             return node;
         }
-        // A character is written with at most six bytes for each of its own.
+        // A byte of a character takes at most six bytes in the text.
         self.longest_name = self.longest_name.max(name.len() * 6);
         let is_plain = name == "0" || !name.starts_with(['0', '+']);
         let (index, new) = (name.parse().ok().filter(|_| is_plain), self.nodes.len());
@@ -48,7 +49,7 @@ impl Pointers {
         new
     }
 
-    /// Where a pointer ends; `None` when it is none of these.
+    /// Returns the node where a pointer ends; `None` for an unknown pointer.
     pub(super) fn node(&self, pointer: &str) -> Option<usize> {
         let node = tokens(pointer).try_fold(0, |node, name| self.member(node, &name))?;
         self.is_target(node).then_some(node)
@@ -82,7 +83,7 @@ impl Pointers {
         self.nodes[node].below.iter().map(|below| below.node)
     }
 
-    /// A name that takes more bytes is none of these.
+    /// The most bytes of a name of these pointers. A longer name is none of them.
     pub(super) fn longest_name(&self) -> usize {
         self.longest_name
     }

@@ -1,4 +1,4 @@
-//! What was found.
+//! The values that a scan found.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -9,7 +9,7 @@ use super::Pointers;
 pub struct Values {
     pointers: Arc<Pointers>,
     places: Vec<Place>,
-    /// Pointers of which it is not known yet what is there.
+    /// The number of pointers whose values are unknown so far.
     open: usize,
 }
 
@@ -17,7 +17,7 @@ pub struct Values {
 struct Place {
     from: Option<u64>,
     to: Option<u64>,
-    /// It ended, or cannot come any more.
+    /// The value has ended, or cannot come any more.
     settled: bool,
     raw: Vec<u8>,
 }
@@ -57,13 +57,13 @@ impl Values {
         }
     }
 
-    /// Whether reading on would find nothing more.
+    /// Whether every value is known, so that reading on would find nothing more.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.open == 0
     }
 
-    /// Whether it is known which of these pointers is the first with a word.
+    /// Whether the first of these pointers with a word is known.
     #[must_use]
     pub fn is_known(&self, pointers: &[String]) -> bool {
         for pointer in pointers {
@@ -78,7 +78,7 @@ impl Values {
         true
     }
 
-    /// The value at a pointer, when it ended.
+    /// Returns the value at a pointer once it has ended.
     #[must_use]
     pub fn at(&self, pointer: &str) -> Option<Raw<'_>> {
         let place = &self.places[self.pointers.node(pointer)?];
@@ -86,33 +86,34 @@ impl Values {
         Some(Raw { bytes: &place.raw, is_cut: to - from > place.raw.len() as u64 })
     }
 
-    /// What is at the first of these pointers that has a word.
+    /// Returns the value at the first of these pointers that has a word.
     #[must_use]
     pub fn first(&self, pointers: &[String]) -> Option<Raw<'_>> {
         pointers.iter().filter_map(|pointer| self.at(pointer)).find(|raw| raw.word().is_some())
     }
 
-    /// What is at the first of these pointers that has something; the beginning of it when it is longer than its limit.
+    /// Returns the value at the first of these pointers that has one, or the beginning of a value
+    /// that is longer than its limit.
     #[must_use]
-    pub fn first_there(&self, pointers: &[String]) -> Option<Raw<'_>> {
+    pub(crate) fn first_there(&self, pointers: &[String]) -> Option<Raw<'_>> {
         pointers.iter().filter_map(|pointer| self.at(pointer)).find(|raw| raw.is_there())
     }
 
-    /// Where in the text the value at a pointer begins and, when that was seen, ends.
+    /// Returns the position at which the value at a pointer begins and, once that is known, ends.
     #[must_use]
     pub fn span(&self, pointer: &str) -> Option<(u64, Option<u64>)> {
         let place = &self.places[self.pointers.node(pointer)?];
         Some((place.from?, place.to))
     }
 
-    /// Bytes that the values take in memory.
+    /// Returns the bytes of the values in memory.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.places.iter().map(|place| place.raw.capacity()).sum()
     }
 }
 
-/// A value as it is written, or the beginning of one that is longer than its limit.
+/// A value as the text writes it, or the beginning of one that is longer than its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raw<'a> {
     bytes: &'a [u8],
@@ -120,8 +121,8 @@ pub struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// The value as a word: a text, a number or a boolean. Null, `NaN` and its like, and what is longer than its limit are
-    /// no word; a list or an object is `{}`.
+    /// Returns the value as a word: a text, a number or a boolean. Null, `NaN` and the like, and a
+    /// value that is longer than its limit are no words. A list or an object is `{}`.
     #[must_use]
     pub fn word(self) -> Option<String> {
         match self.bytes.first()? {
@@ -134,41 +135,36 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Whether it is more than null, its like, and an empty text.
+    /// Whether the value is more than null, the like, or an empty text.
     #[must_use]
-    pub fn is_there(self) -> bool {
+    pub(crate) fn is_there(self) -> bool {
         self.word().is_some() || (self.is_cut && (self.bytes.starts_with(b"\"") || self.is_number()))
     }
 
-    /// A string's characters; of one that is longer than its limit the first ones.
+    /// Returns the characters of a string; of one that is longer than its limit, the first ones.
     #[must_use]
     pub fn text(self) -> Option<Cow<'a, str>> {
         let inner = self.bytes.strip_prefix(b"\"")?;
         Some(unescape(if self.is_cut { inner } else { inner.strip_suffix(b"\"").unwrap_or(inner) }))
     }
 
-    /// A number as it is written.
+    /// Returns a number as the text writes it.
     #[must_use]
     pub fn number(self) -> Option<&'a str> {
         if self.is_cut || !self.is_number() { None } else { std::str::from_utf8(self.bytes).ok() }
     }
 
-    /// Whether it is the word `true`.
-    #[must_use]
-    pub fn is_true(self) -> bool {
-        self.bytes == b"true"
-    }
-
-    /// A string's characters, or anything else as it is written; cut where its limit is.
+    /// Returns the characters of a string, or any other value as the text writes it, cut at its
+    /// limit.
     #[must_use]
     pub fn shown(self) -> Cow<'a, str> {
         self.text().unwrap_or_else(|| self.lossy())
     }
 
-    /// The members of an object in their order; `None` for anything else and for what is longer than its limit. Of two with
-    /// one name both are there.
+    /// Returns the members of an object in their order, with both of two that have one name. `None`
+    /// for any other value, and for one that is longer than its limit.
     #[must_use]
-    pub fn members(self) -> Option<Vec<(String, Raw<'a>)>> {
+    pub(crate) fn members(self) -> Option<Vec<(String, Raw<'a>)>> {
         let mut rest = self.bytes.strip_prefix(b"{").filter(|_| !self.is_cut)?;
         let mut members = Vec::new();
         loop {
@@ -186,7 +182,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the value.
     #[cfg(test)]
     pub(super) fn lossless(self) -> &'a [u8] {
         self.bytes
@@ -202,7 +198,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// The length of the value that a text begins with, which was read before.
+/// Returns the length of the value at the beginning of a text that was read before.
 fn value_len(bytes: &[u8]) -> usize {
     let is_scalar = !matches!(bytes.first(), Some(b'{' | b'[' | b'"'));
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
@@ -224,8 +220,8 @@ fn value_len(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// The characters of a string. What is no character (a lone surrogate, bytes that are not UTF-8) becomes U+FFFD, and an
-/// escape that nobody knows is the character behind the backslash.
+/// Returns the characters of a string. A lone surrogate and bytes that are not UTF-8 become U+FFFD.
+/// An unknown escape is the character behind the backslash.
 pub(crate) fn unescape(bytes: &[u8]) -> Cow<'_, str> {
     if !bytes.contains(&b'\\') {
         return String::from_utf8_lossy(bytes);
@@ -261,7 +257,7 @@ pub(crate) fn unescape(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The character of the digits behind `\u`, with those of a second half where there is one.
+/// Returns the character of the digits behind `\u`, with those of a second half if there is one.
 fn code_point(bytes: &[u8]) -> (char, &[u8]) {
     let hex = |bytes: &[u8]| {
         let digits = bytes.get(..4).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;

@@ -13,10 +13,10 @@ pub use reread::Stamp;
 pub use source::{SecretList, SecretSource};
 pub use value::{SecretFile, SecretValue};
 
-/// What stands in for a secret wherever one would be shown.
-pub const REDACTED: &str = "[redacted]";
+/// The text in the place of every secret that is shown.
+pub(crate) const REDACTED: &str = "[redacted]";
 
-/// A secret as written in the configuration. `Debug`, `Display` and `Serialize` show [`REDACTED`].
+/// A secret of the configuration. `Debug`, `Display` and `Serialize` show [`REDACTED`].
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(with = "String")]
@@ -29,7 +29,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself; call it where the secret leaves for its own origin and nowhere else.
+    /// Returns the text. Call it only where the secret leaves for its own origin.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -54,7 +54,7 @@ impl Serialize for Secret {
     }
 }
 
-/// A file of secrets or certificates that cannot be used.
+/// The error of a file of secrets or certificates.
 #[derive(Debug, thiserror::Error)]
 #[error("the {what} file {shown} cannot be used: {reason}")]
 pub struct SecretError {
@@ -63,10 +63,10 @@ pub struct SecretError {
     reason: String,
 }
 
-/// A path for people: as it is written, unless it may be a secret that was pasted into the place of its file. What is a path for
-/// sure begins like one, or leads to a folder that is there.
+/// Returns a path as it is written, unless it may be a secret in the place of its file. A path
+/// begins like one, or leads to an existing folder.
 #[must_use]
-pub fn shown_path(path: &Path) -> String {
+pub(crate) fn shown_path(path: &Path) -> String {
     let begins_like_one =
         ["/", "./", "../", "~/"].iter().any(|start| path.to_string_lossy().starts_with(start));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -77,15 +77,15 @@ pub fn shown_path(path: &Path) -> String {
 }
 
 impl SecretError {
-    /// Says which file it is and what is wrong with it; nothing of its content belongs into `reason`.
+    /// Makes the error of the file at `path`. `reason` must hold nothing of its content.
     #[must_use]
     pub fn new(what: &'static str, path: &Path, reason: impl Into<String>) -> Self {
         Self { what, shown: shown_path(path), reason: reason.into() }
     }
 
-    /// The same beside the key that names the file, without its name.
+    /// Returns the reason beside a key that names the file.
     #[must_use]
-    pub fn about_this_file(&self) -> String {
+    pub(crate) fn about_this_file(&self) -> String {
         format!("this file cannot be used: {}", self.reason)
     }
 }

@@ -1,4 +1,4 @@
-//! Small files that are read again when they change.
+//! Files that are read again when they change.
 
 use std::{
     fs,
@@ -37,8 +37,9 @@ impl<T: Clone> Reread<T> {
     }
 }
 
-/// What tells one state of a file from the next without reading it. The inode changes when Kubernetes
-/// swaps the link that a mounted secret hangs on, the time of the change also when a writer keeps the time of the modification.
+/// The state of a file, known without reading it. The inode changes when Kubernetes swaps the link
+/// to a mounted secret. The time of the change changes even if a writer keeps the time of the
+/// modification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     modified: Option<SystemTime>,
@@ -48,10 +49,10 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The state of a file now.
+    /// Returns the present state of a file.
     ///
     /// # Errors
-    /// When the file is not there or cannot be looked at.
+    /// When the file is missing or its state cannot be read.
     pub fn of(path: &Path) -> std::io::Result<Self> {
         use std::os::unix::fs::MetadataExt as _;
         let data = fs::metadata(path)?;

@@ -1,11 +1,11 @@
-//! Where a secret comes from, and how a file of secrets is read.
+//! The origin of a secret, and the reading of a file of secrets.
 
 use std::{path::Path, sync::Arc};
 
 use super::{Secret, SecretError, reread::Reread};
 
-/// Where a secret comes from: the `x` or the `x_file` of the configuration. Cheap to clone; clones share
-/// what was read.
+/// The origin of a secret: the `x` or the `x_file` of the configuration. Cheap to clone; clones
+/// share the last reading.
 #[derive(Clone, Debug)]
 pub enum SecretSource {
     /// Written in place.
@@ -15,24 +15,24 @@ pub enum SecretSource {
 }
 
 impl SecretSource {
-    /// The source for a pair of keys `x` and `x_file`; `None` when neither is set. The configuration has
-    /// refused both at once.
+    /// Returns the origin for a pair of keys `x` and `x_file`; `None` if neither is set. The
+    /// configuration refuses both at once.
     #[must_use]
     pub fn of(inline: Option<&Secret>, file: Option<&Path>) -> Option<Self> {
         inline.cloned().map(Self::Inline).or_else(|| file.map(Self::file))
     }
 
-    /// A file with one secret, trailing white space aside.
+    /// Returns the origin of a file with one secret. White space at its end does not count.
     #[must_use]
     pub fn file(path: &Path) -> Self {
         Self::File(Arc::new(Reread::new(path)))
     }
 
-    /// The secret as it is now.
+    /// Returns the present secret.
     ///
     /// # Errors
-    /// When the file cannot be read, is empty, or holds a control character (a stray line break would
-    /// otherwise end up inside a header).
+    /// When the file cannot be read, is empty, or holds a control character. A stray line break
+    /// would end up inside a header.
     pub fn get(&self) -> Result<Secret, SecretError> {
         match self {
             Self::Inline(secret) => Ok(secret.clone()),
@@ -41,22 +41,22 @@ impl SecretSource {
     }
 }
 
-/// A file with several secrets, one a line; empty lines and those that begin with `#` are left out. Cheap to
-/// clone; clones share what was read.
+/// A file with several secrets, one a line. Empty lines and those that begin with `#` do not count.
+/// Cheap to clone; clones share the last reading.
 #[derive(Clone, Debug)]
 pub struct SecretList(Arc<Reread<Vec<Secret>>>);
 
 impl SecretList {
-    /// The secrets of this file.
+    /// Returns the secrets of this file.
     #[must_use]
     pub fn file(path: &Path) -> Self {
         Self(Arc::new(Reread::new(path)))
     }
 
-    /// The secrets as they are now, in the order of their lines.
+    /// Returns the present secrets, in the order of their lines.
     ///
     /// # Errors
-    /// When the file cannot be read or holds none.
+    /// When the file cannot be read or holds no secret.
     pub fn get(&self) -> Result<Vec<Secret>, SecretError> {
         self.0.get(lines)
     }

@@ -10,7 +10,7 @@ use serde::{
 
 use super::{Secret, SecretSource};
 
-/// A secret that the configuration gives as text, or as `{ file = "…" }` that is read again when it changes.
+/// A secret in the configuration: a text, or `{ file = "…" }`, which is read again when it changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum SecretValue {
@@ -29,7 +29,7 @@ pub struct SecretFile {
 }
 
 impl SecretValue {
-    /// Where the secret comes from.
+    /// Returns the origin of the secret.
     #[must_use]
     pub fn source(&self) -> SecretSource {
         match self {
@@ -46,7 +46,7 @@ impl From<&str> for SecretValue {
 }
 
 impl<'de> Deserialize<'de> for SecretValue {
-    /// By hand, since an untagged enum would say of a mistake only that no variant fits.
+    /// By hand: the error of an untagged enum would not name the mistake.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
         impl<'de> Visitor<'de> for Either {

@@ -10,16 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct HumanDuration(pub Duration);
 
 impl HumanDuration {
-    /// The longest span that is read: a hundred years. Instants that far ahead can still be written down.
-    pub const LONGEST: Self = Self(Duration::from_hours(36_500 * 24));
+    /// The longest duration that is read: a hundred years. Instants that far ahead can be written.
+    pub(crate) const LONGEST: Self = Self(Duration::from_hours(36_500 * 24));
 
-    /// A span of whole seconds.
+    /// Returns a duration of whole seconds.
     #[must_use]
     pub const fn secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// A span of milliseconds.
+    /// Returns a duration of milliseconds.
     #[must_use]
     pub const fn millis(milliseconds: u64) -> Self {
         Self(Duration::from_millis(milliseconds))
@@ -28,7 +28,7 @@ impl HumanDuration {
 
 impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `7days` and `5m` alike read back; the short unit is what people type.
+        // Both `7days` and `7d` can be read; people type the short unit.
         let text = humantime::format_duration(self.0).to_string();
         f.write_str(&text.replace("days", "d").replace("day", "d").replace(' ', ""))
     }
@@ -53,7 +53,7 @@ impl FromStr for HumanDuration {
     }
 }
 
-/// The number of months in a text that has any: nobody means them, and `m` is near.
+/// Returns the number of months in a text. People rarely mean months, and often `m`.
 fn months(text: &str) -> Option<&str> {
     let (before, _) = text.split_once('M').filter(|(_, after)| !after.starts_with(char::is_alphabetic))?;
     let before = before.trim_end();
@@ -87,9 +87,10 @@ impl JsonSchema for HumanDuration {
     }
 }
 
-/// `span` for people: rounded to what matters, in at most two units, as in `250ms`, `4.2s`, `1m40s`, `3h5m`, `2d4h`.
+/// Returns a duration for people, rounded, in at most two units: `250ms`, `4.2s`, `1m40s`, `3h5m`,
+/// `2d4h`.
 #[must_use]
-pub fn rounded(span: Duration) -> String {
+pub(crate) fn rounded(span: Duration) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;

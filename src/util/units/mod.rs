@@ -4,6 +4,7 @@ mod duration;
 mod size;
 mod time;
 
-pub use duration::{HumanDuration, rounded};
+pub use duration::HumanDuration;
+pub(crate) use duration::rounded;
 pub use size::Size;
 pub use time::Time;

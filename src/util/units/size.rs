@@ -10,13 +10,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Size(pub u64);
 
 impl Size {
-    /// A size in KiB.
+    /// Returns a size in KiB.
     #[must_use]
     pub const fn kib(n: u64) -> Self {
         Self(n << 10)
     }
 
-    /// A size in MiB.
+    /// Returns a size in MiB.
     #[must_use]
     pub const fn mib(n: u64) -> Self {
         Self(n << 20)

@@ -4,39 +4,39 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An instant of the wall clock in milliseconds since 1970, shown and read as RFC 3339 in UTC. What lies outside of the
-/// years 0 to 9999 is shown as the nearest instant within.
+/// An instant of the wall clock in milliseconds since 1970, written as RFC 3339 in UTC. An instant
+/// outside of the years 0 to 9999 is written as the nearest one within.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub i64);
 
 impl Time {
     /// The first instant that RFC 3339 can write: the start of the year 0.
-    pub const MIN: Self = Self(-62_167_219_200_000);
+    pub(crate) const MIN: Self = Self(-62_167_219_200_000);
 
     /// The last instant that is written: a day before the end of the year 9999.
     pub const MAX: Self = Self(253_402_207_200_000);
 
-    /// This instant moved by `span` into the future; stays at the end of time instead of wrapping.
+    /// Returns the instant `span` later, or the end of time.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long ago `earlier` was, zero when it lies ahead.
+    /// Returns the time since `earlier`, zero if that lies ahead.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Unix time in whole seconds.
+    /// Returns the Unix time in whole seconds.
     #[must_use]
     pub fn unix_seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// Calendar fields in UTC.
+    /// Returns the calendar fields in UTC.
     #[must_use]
-    pub fn calendar(self) -> jiff::civil::DateTime {
+    pub(crate) fn calendar(self) -> jiff::civil::DateTime {
         jiff::tz::Offset::UTC.to_datetime(self.timestamp())
     }
 
@@ -45,13 +45,13 @@ impl Time {
         jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
 
-    /// Reads RFC 3339 with any fraction and offset; without an offset it is taken as UTC.
+    /// Reads RFC 3339 with any fraction and offset. Without an offset it means UTC.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let instant = text.parse::<jiff::Timestamp>().ok().or_else(|| {
             let civil = text.strip_suffix('Z').unwrap_or(text).parse::<jiff::civil::DateTime>().ok()?;
-            // The last day of 9999 stands for "never" in some languages, and is beyond what has an offset.
+            // The last day of 9999 means "never" in some languages, and no offset fits it.
             let nearest = if civil.year() > 0 { jiff::Timestamp::MAX } else { jiff::Timestamp::MIN };
             Some(jiff::tz::Offset::UTC.to_timestamp(civil).unwrap_or(nearest))
         })?;
@@ -74,7 +74,7 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // Milliseconds alone: so the first version wrote what no calendar holds.
+        // Milliseconds alone: the first version wrote instants outside of the calendar so.
         let millis = || text.parse().ok().map(|millis: i64| Self(millis.clamp(Self::MIN.0, Self::MAX.0)));
         Self::parse(&text).or_else(millis).ok_or_else(|| {
             de::Error::custom(format!("`{text}` is not a time; write it like 2026-11-23T17:00:00Z"))

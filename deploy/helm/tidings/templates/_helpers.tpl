@@ -72,16 +72,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $server "token_file" (printf "/run/secrets/%s/%s" .Values.token.secretName .Values.token.key) -}}
 {{- end -}}
 {{- if .Values.ingress.enabled -}}
-{{- $hosts := $server.hosts | default list -}}
-{{- if not (kindIs "slice" $hosts) -}}
-{{- fail "config.server.hosts has to be a list" -}}
+{{- $hosts := $server.allowed_hosts | default list -}}
+{{- $old := $server.hosts | default list -}}
+{{- if not (and (kindIs "slice" $hosts) (kindIs "slice" $old)) -}}
+{{- fail "config.server.allowed_hosts must be a list" -}}
 {{- end -}}
+{{- $hosts = concat $hosts $old -}}
 {{- range .Values.ingress.hosts -}}
 {{- if not (hasPrefix "*" .) -}}
 {{- $hosts = append $hosts . -}}
 {{- end -}}
 {{- end -}}
-{{- $_ := set $server "hosts" (uniq $hosts) -}}
+{{- $_ := set $server "allowed_hosts" (uniq $hosts) -}}
+{{- $_ := unset $server "hosts" -}}
 {{- end -}}
 {{- $store := deepCopy ($config.store | default dict) -}}
 {{- $_ := set $store "path" ($store.path | default "/data/store") -}}

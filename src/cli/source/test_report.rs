@@ -1,0 +1,153 @@
+//! What `tidings source test` prints: the exchange, and how the answer is read.
+
+use anyhow::Result;
+
+use crate::{
+    cli::{
+        console::Console,
+        phrases::{brief, clean},
+        table::table,
+    },
+    model::status_answer::{StatusAnswer, StatusClass},
+    upstream::{JobRef, NO_STATUS, Probe, Profile, Source, StatusBody},
+    util::{
+        json_slice::{Raw, Values},
+        secret::REDACTED,
+        units::rounded,
+    },
+};
+
+/// Characters of an answer that are shown.
+const SHOWN: usize = 2000;
+
+/// Prints a request and its answer.
+pub(super) fn show_exchange(source: &Source, probe: &Probe, console: &mut Console<'_>) -> Result<()> {
+    let row = |what: &str, value: String| vec![what.to_owned(), value];
+    let mut rows = vec![row("request", format!("GET {}", clean(&probe.address)))];
+    let (key, scheme) = &source.profile.key_header;
+    rows.push(match (source.key_fingerprint(), scheme) {
+        (None, _) => row("", format!("without a key: api_key would go into `{key}`")),
+        (Some(_), Some(scheme)) => row("", format!("{key}: {scheme} {REDACTED}")),
+        (Some(_), None) => row("", format!("{key}: {REDACTED}")),
+    });
+    rows.extend(source.profile.headers.keys().map(|name| row("", format!("{name}: {REDACTED}"))));
+    match &probe.answer {
+        Ok((status, media_type, took)) => {
+            let size = probe.body.as_ref().map_or(0, |body| body.read);
+            let text = format!(
+                "{status}, {}, {size} bytes, {}",
+                clean(&source.hide_credentials(media_type)),
+                rounded(*took)
+            );
+            rows.push(row("answer", text));
+        }
+        Err(failure) => rows.push(row("answer", format!("none: {}", clean(&failure.to_string())))),
+    }
+    if let Some(hint) = probe.hint {
+        rows.push(row("", format!("asks to wait {} before the next poll", rounded(hint))));
+    }
+    console.out.write_all(table(&[], rows).as_bytes())?;
+    if let Some(body) = probe.body.as_ref().filter(|body| body.read > 0) {
+        let text = source.hide_credentials(&String::from_utf8_lossy(&body.head));
+        writeln!(console.out, "\n{}\n", brief(&text, SHOWN))?;
+    }
+    Ok(())
+}
+
+/// Prints the value at each pointer, and what they mean. Returns whether the status has a meaning.
+pub(super) fn show_reading(
+    source: &Source,
+    job: JobRef<'_>,
+    body: &StatusBody,
+    console: &mut Console<'_>,
+) -> Result<bool> {
+    let profile = &source.profile;
+    let answer = match body.answer(profile) {
+        Ok(answer) => answer,
+        Err(reason) => {
+            let at = pointers(profile).into_iter().next().map_or_else(String::new, |(_, at)| at.join(" or "));
+            writeln!(console.out, "means     nothing: {reason}; status_at is {at}")?;
+            return Ok(false);
+        }
+    };
+    console.out.write_all(table(&["KEY", "POINTER", "FOUND"], found(source, &body.values)).as_bytes())?;
+    let mut rows = vec![vec!["means".to_owned(), meaning(profile, &answer)]];
+    if let StatusClass::Finished(_) = answer.class {
+        let result = match source.result_address(job, &body.values) {
+            Ok(Some(address)) if source.is_own(&address) => format!("GET {}", clean(&address)),
+            Ok(Some(address)) => {
+                format!("GET {} (without key and headers: another origin)", clean(&address))
+            }
+            Ok(None) => "the answer above is the result".to_owned(),
+            Err(failure) => format!("the answer above stands for it, as {failure}"),
+        };
+        rows.push(vec!["result".to_owned(), result]);
+        if !profile.result_at.is_empty() {
+            rows.push(vec![String::new(), format!("of it the part at `{}`", profile.result_at)]);
+        }
+    }
+    writeln!(console.out)?;
+    console.out.write_all(table(&[], rows).as_bytes())?;
+    Ok(answer.class != StatusClass::Unknown)
+}
+
+fn meaning(profile: &Profile, answer: &StatusAnswer) -> String {
+    let status = clean(&answer.status);
+    match answer.class {
+        StatusClass::Finished(outcome) => format!("`{status}` ends the job: {outcome}"),
+        StatusClass::Pending if answer.status == NO_STATUS => {
+            "a job without a status is not finished".to_owned()
+        }
+        StatusClass::Pending if answer.at_work => format!("`{status}` is not the end; the job is running"),
+        StatusClass::Pending => format!("`{status}` is not the end"),
+        StatusClass::Unknown if answer.status == NO_STATUS => {
+            format!(
+                "no status: nothing is at {}, so the job would never finish; correct status_at",
+                profile.status_at.join(" or ")
+            )
+        }
+        StatusClass::Unknown => {
+            format!("`{status}` is in none of the outcomes, so the job is not finished; add it to outcomes")
+        }
+    }
+}
+
+/// Returns the keys of the profile that hold pointers, with these.
+fn pointers(profile: &Profile) -> Vec<(&'static str, &[String])> {
+    vec![
+        ("status_at", &profile.status_at),
+        ("pending_while", &profile.pending_while),
+        ("failed_at", &profile.failed_at),
+        ("error_at", &profile.error_at),
+        ("endpoint_at", profile.endpoint_at.as_slice()),
+        ("metadata_at", profile.metadata_at.as_slice()),
+        ("created_at", &profile.created_at),
+        ("started_at", &profile.started_at),
+        ("ended_at", &profile.ended_at),
+        ("attempt_at", &profile.attempt_at),
+    ]
+}
+
+/// Returns a row for each pointer. Of several for one key the first that is present counts.
+fn found(source: &Source, values: &Values) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for (key, list) in pointers(&source.profile) {
+        let mut taken = false;
+        for pointer in list {
+            let value = values.at(pointer);
+            let is_there = value.is_some_and(Raw::is_there);
+            let text = match value {
+                None => "nothing".to_owned(),
+                Some(value) => {
+                    let text = value.text().map(|text| format!("\"{text}\""));
+                    let text = text.unwrap_or_else(|| value.shown().into_owned());
+                    brief(&clean(&source.hide_credentials(&text)), 80)
+                }
+            };
+            let note = if is_there && taken { " (the one above counts)" } else { "" };
+            rows.push(vec![key.to_owned(), pointer.clone(), format!("{text}{note}")]);
+            taken |= is_there;
+        }
+    }
+    rows
+}
