@@ -147,7 +147,9 @@ async fn record_running(
     // The store records only a status that changed, so a poll without news costs no disk.
     if is_new {
         let events = state.store.observe(job.number, answer, job.polls, state.route(), clocks.wall).await;
-        events.into_iter().for_each(|event| state.count_event(event));
+        for event in events {
+            state.count_event(event);
+        }
     }
     if is_overdue {
         state.give_up(job.number, &format!("the deadline passed while it was {}", answer.status)).await;
