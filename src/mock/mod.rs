@@ -1,7 +1,8 @@
 //! A mock upstream that speaks the Retab Jobs API, for `tidings mock`, `tidings demo` and tests.
 //!
-//! Jobs need nobody to move them along: what a job looks like is a function of its creation, its plan and
-//! the instant of the question. Everything random is drawn from a seed.
+//! Jobs move along by themselves: the state of a job is a function of its creation, its plan and the
+//! instant of the request. Everything random is drawn from a seed. This room stands aside: only the
+//! command line imports it.
 //!
 //! ```text
 //! server ─▶ routes (gate: counters, faults) ─▶ state ─▶ job ─▶ render ─▶ payload

@@ -24,7 +24,7 @@ use crate::util::units::Time;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
-    /// An attempt is due or under way.
+    /// An attempt is due or in flight.
     Pending,
     /// The sink took it.
     Delivered,
@@ -48,7 +48,7 @@ impl DeliveryState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
-    /// The sink is paused until somebody resumes it.
+    /// The sink is paused until it is resumed.
     Paused,
     /// The sink asked for a silence (`Retry-After`).
     Limited,

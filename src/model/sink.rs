@@ -40,7 +40,7 @@ pub enum BreakerState {
     Closed,
     /// The sink kept failing: nothing goes to it until the pause is over.
     Open,
-    /// One delivery is under way to find out.
+    /// One delivery is in flight as a probe.
     HalfOpen,
 }
 
@@ -81,9 +81,9 @@ pub struct SinkStatus {
     pub oldest_pending_at: Option<Time>,
     /// The share of attempts that succeeded in the last minute, from 0 to 1; null without any.
     pub success_share: Option<f64>,
-    /// Deliveries waiting or under way.
+    /// Deliveries that wait or are in flight.
     pub pending: u64,
-    /// Attempts under way.
+    /// Attempts in flight.
     pub in_flight: u64,
     /// Deliveries that succeeded since the start.
     pub delivered: u64,

@@ -30,11 +30,11 @@ impl Source {
     /// # Errors
     /// If the request cannot be made: a variable is missing, or the address is of another origin.
     pub async fn probe(&self, job: JobRef<'_>) -> Result<Vec<Probe>, Failure> {
-        let first = self.look(self.status_address(job)?).await;
+        let first = self.probe_at(self.status_address(job)?).await;
         let is_missing = matches!(first.answer, Ok((404, ..)));
         let mut probes = vec![first];
         if let Some(address) = self.fallback_address(job)?.filter(|_| is_missing) {
-            probes.push(self.look(address).await);
+            probes.push(self.probe_at(address).await);
         }
         Ok(probes)
     }
@@ -51,7 +51,7 @@ impl Source {
             .fold(text.to_owned(), |text, value| text.replace(value, REDACTED))
     }
 
-    async fn look(&self, address: String) -> Probe {
+    async fn probe_at(&self, address: String) -> Probe {
         let start = Instant::now();
         let exchange = async {
             let response = self.send(&address).await?;

@@ -274,7 +274,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn whatever_happens_each_watch_is_queued_once_or_looked_at_once(steps in prop::collection::vec(step(), 0..120)) {
+    fn whatever_happens_each_watch_is_queued_once_or_polled_once(steps in prop::collection::vec(step(), 0..120)) {
         let start = Instant::now();
         let mut schedule = Schedule::new(&learned(), 5.0, 3, start);
         let mut passed = 0;

@@ -34,7 +34,7 @@ fn schedule(now: Instant) -> Schedule {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_is_looked_at_once_at_a_time_beside_a_fetch() {
+async fn a_watch_is_polled_once_at_a_time_beside_a_fetch() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     schedule.add(&watch(1, WatchStage::Watching), start, wall());
@@ -80,7 +80,7 @@ fn fail(schedule: &mut Schedule, number: u64, task: Task, (now, wall): (Instant,
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_that_passes_during_a_pause_is_looked_at_afterwards() {
+async fn a_deadline_that_passes_during_a_pause_is_polled_afterwards() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     let mut short = watch(1, WatchStage::Watching);
