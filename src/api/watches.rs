@@ -331,14 +331,17 @@ pub(super) async fn job(
     stored_body(&state, watch.number, event_id, job).await.map_err(|_| gone())
 }
 
-/// The bytes of a stored job, with their type.
+/// The bytes of a stored job are read in chunks of this size.
+const CHUNK: usize = 64 << 10;
+
+/// Returns the bytes of a stored job, with their type.
 pub(crate) async fn stored_body(
     state: &AppState,
     watch: u64,
     event_id: &str,
     job: &StoredJob,
 ) -> std::io::Result<Response> {
-    let file = tokio::fs::File::open(state.store.spool().path(watch, event_id)).await?;
+    let file = state.store.bodies().get(watch, event_id).stream(CHUNK).await?;
     let media_type = job.content_type.clone().unwrap_or_else(|| "application/json".to_owned());
     let is_json = is_json(&media_type);
     let headers = [
@@ -346,7 +349,7 @@ pub(crate) async fn stored_body(
         (header::CONTENT_LENGTH, job.size.to_string()),
         (header::ETAG, format!("\"{}\"", job.sha256)),
     ];
-    let body = Body::from_stream(ReaderStream::with_capacity(file, 64 << 10));
+    let body = Body::from_stream(ReaderStream::with_capacity(file, CHUNK));
     let mut response = (headers, body).into_response();
     if !is_json {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));

@@ -1,11 +1,12 @@
 //! What is handed to a sink: the event and where its bytes are.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use crate::{
     model::job::{EventType, JobId, Outcome},
+    store::StoredBody,
     telemetry::TraceParent,
     util::units::Time,
 };
@@ -54,11 +55,11 @@ pub struct Subject {
 /// The bytes of a job, passed on unchanged and never parsed.
 #[derive(Clone, Debug)]
 pub enum Body {
-    /// In the spool. The size is part of the promise: a file that has another one is not sent.
-    File {
-        /// Where it is.
-        path: PathBuf,
-        /// Its bytes.
+    /// In the spool. The size is part of the promise: a body that has another one is not sent.
+    Stored {
+        /// The bytes.
+        body: StoredBody,
+        /// How many were stored.
         size: u64,
     },
     /// In memory.
@@ -112,7 +113,7 @@ impl Body {
     #[must_use]
     pub fn len(&self) -> u64 {
         match self {
-            Self::File { size, .. } => *size,
+            Self::Stored { size, .. } => *size,
             Self::Inline(bytes) => bytes.len() as u64,
             Self::Null => 0,
         }

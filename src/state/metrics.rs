@@ -214,7 +214,7 @@ impl AppState {
             self.metrics.sinks.breaker_open.with_label_values(&name).set(open);
             self.metrics.sinks.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));
         }
-        self.metrics.spool_bytes.set(i64::try_from(self.store.spool().bytes()).unwrap_or(i64::MAX));
+        self.metrics.spool_bytes.set(i64::try_from(self.store.bodies().bytes()).unwrap_or(i64::MAX));
         self.metrics.store_healthy.set(i64::from(self.store.is_healthy()));
         self.metrics.unreadable_records.set(i64::try_from(self.store.unreadable()).unwrap_or(i64::MAX));
     }

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::{
-    Flaw, Spool, StoreError,
+    Bodies, Flaw, StoreError,
     records::{Records, Txn},
 };
 
@@ -22,7 +22,7 @@ pub(super) trait Backend: Send + Sync {
     /// Takes an operation. The backend applies it, whole or not at all, and answers it when it is durable.
     fn submit(&self, call: Box<dyn Call>) -> Result<(), StoreError>;
 
-    fn bodies(&self) -> &Spool;
+    fn bodies(&self) -> &Bodies;
 
     /// Why it takes no writes; `None` when it does.
     fn trouble(&self) -> Option<StoreError>;

@@ -208,7 +208,7 @@ impl Store {
     /// Returns whether everything that a delivery of `event` sends is there.
     #[must_use]
     pub fn has_body(&self, event: &Event) -> bool {
-        event.news.job().is_none_or(|job| self.spool().has(event.watch, event.news.event_id(), job.size))
+        event.news.job().is_none_or(|job| self.bodies().has(event.watch, event.news.event_id(), job.size))
     }
 
     /// Returns whether `sink` has a delivery of an event, in any state.

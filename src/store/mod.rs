@@ -31,7 +31,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-pub use bodies::{Incoming, Spool};
+pub use bodies::{Bodies, BodyEntry, BodyReader, BodyStream, Incoming, StoredBody};
 pub use change::Change;
 pub use clock_mark::{ClockMark, Leap, Moved};
 pub use config::StoreConfig;
@@ -132,7 +132,7 @@ impl Store {
 
     /// Returns the job bodies.
     #[must_use]
-    pub fn spool(&self) -> &Spool {
+    pub fn bodies(&self) -> &Bodies {
         self.backend.bodies()
     }
 

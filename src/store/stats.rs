@@ -80,8 +80,8 @@ impl Store {
             stats.learned = records.learned_sources()?;
             Ok(stats)
         })?;
-        let bodies = self.spool().bodies()?;
-        (stats.jobs, stats.job_bytes) = (bodies.len() as u64, bodies.iter().map(|(_, _, size)| size).sum());
+        let bodies = self.bodies().entries()?;
+        (stats.jobs, stats.job_bytes) = (bodies.len() as u64, bodies.iter().map(|body| body.size).sum());
         stats.database_bytes = self.backend.size()?;
         Ok(stats)
     }

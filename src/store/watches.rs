@@ -1,7 +1,7 @@
 //! Watches: registered, recorded, found, listed, removed.
 
 use super::{
-    Finished, Listing, Registered, Registration, Said, Store, StoreError, StoredJob, Watch,
+    BodyEntry, Finished, Listing, Registered, Registration, Said, Store, StoreError, StoredJob, Watch,
     records::{JobEntry, JobKey, Records, Selection, passed_over},
     rules::{
         completion, polling, registration,
@@ -324,11 +324,11 @@ impl Store {
     /// When the spool or the store cannot be read.
     pub fn sweep_spool(&self) -> Result<usize, StoreError> {
         let mut swept = 0;
-        for (number, event_id, _) in self.spool().bodies()? {
+        for BodyEntry { watch: number, event_id, .. } in self.bodies().entries()? {
             // A body of a watch that is still there is left alone: it may be the one being fetched right now,
             // and an old one goes with its watch.
             if !self.read(|records| records.has_watch(number))? {
-                self.spool().remove(number, &event_id)?;
+                self.bodies().remove(number, &event_id)?;
                 swept += 1;
             }
         }
@@ -336,10 +336,10 @@ impl Store {
     }
 
     async fn remove_bodies(&self, bodies: Vec<BodyKey>) {
-        let spool = self.spool().clone();
+        let stored = self.bodies().clone();
         let removal = tokio::task::spawn_blocking(move || {
             for (watch, event_id) in bodies {
-                if let Err(error) = spool.remove(watch, &event_id) {
+                if let Err(error) = stored.remove(watch, &event_id) {
                     tracing::warn!(%error, event_id, "stored job not removed; the next start sweeps it");
                 }
             }
@@ -353,9 +353,8 @@ impl Store {
         let found = self.read(|records| unreadable_watch(records, &job))?;
         let mut bodies = Vec::new();
         if let Some(number) = found.number {
-            let stored = self.spool().bodies()?.into_iter();
-            bodies
-                .extend(stored.filter(|body| body.0 == number).map(|(watch, event_id, _)| (watch, event_id)));
+            let stored = self.bodies().entries()?.into_iter();
+            bodies.extend(stored.filter(|body| body.watch == number).map(|body| (body.watch, body.event_id)));
         }
         let removed = self.write(move |txn| removal::remove_unreadable(txn, job, &found)).await?;
         Ok(if removed { bodies } else { Vec::new() })

@@ -129,7 +129,7 @@ async fn a_failed_write_is_readable_and_leaves_nothing() {
     assert!(error.ends_with("Is a directory"), "{error}");
     assert_eq!(names(&dir.join("retab")), ["job_1.json"]);
 
-    let gone = Body::File { path: root.path().join("gone"), size: 1 };
+    let gone = Body::Stored { body: crate::store::StoredBody::in_file(root.path().join("gone")), size: 1 };
     let error = write(&disk(&DiskConfig::to(&dir)), &message("job_2", gone)).await.unwrap_err();
     assert!(error.ends_with("the stored job cannot be read: No such file or directory"), "{error}");
 }
@@ -140,7 +140,7 @@ async fn a_compressed_file_is_the_same_every_time() {
     let spooled = root.path().join("job");
     let job = "{\"n\":[1,2,3]}".repeat(50_000);
     fs::write(&spooled, &job).unwrap();
-    let body = Body::File { path: spooled, size: job.len() as u64 };
+    let body = Body::Stored { body: crate::store::StoredBody::in_file(spooled), size: job.len() as u64 };
     let config = DiskConfig { compress: Some(Compression::Zstd), ..DiskConfig::to(root.path().join("out")) };
     let disk = disk(&config);
     let message = message("job_1", body);

@@ -3,8 +3,7 @@
 
 use std::{
     fmt::Write as _,
-    fs::File,
-    io::{self, Read, Seek as _},
+    io::{self, Read},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -17,6 +16,7 @@ use crate::deliver::{
     encode::cloudevents,
     message::{Body, Message},
 };
+use crate::store::{BodyReader, BodyStream};
 
 /// How much of a body is in memory at once.
 pub const CHUNK: usize = 64 * 1024;
@@ -98,7 +98,7 @@ impl Payload {
             _ => "",
         };
         // A byte-order mark belongs to the beginning of a text, and the job does not begin one here.
-        let is_inside = wrapping.is_json() && !encoded && matches!(body, Body::File { .. });
+        let is_inside = wrapping.is_json() && !encoded && matches!(body, Body::Stored { .. });
         let skip = if message.has_mark && is_inside { MARK } else { 0 };
         Self { headers, head: head.into(), body, skip, encoded, tail: Bytes::from_static(tail.as_bytes()) }
     }
@@ -139,7 +139,7 @@ impl Payload {
     /// Whether all of it is in memory, so that reading it waits for no disk.
     #[must_use]
     pub fn is_inline(&self) -> bool {
-        !matches!(self.body, Body::File { .. })
+        !matches!(self.body, Body::Stored { .. })
     }
 
     /// Reads it from the start; blocking. The reader ends after [`Self::len`] bytes or with an error.
@@ -148,13 +148,13 @@ impl Payload {
     /// When the stored job is gone or has another size than it was stored with.
     pub fn reader(&self) -> Result<impl Read + Send + use<>, PayloadError> {
         let body: Box<dyn Read + Send> = match &self.body {
-            Body::File { path, size } => {
-                let mut file = File::open(path)?;
-                same_size(file.metadata()?.len(), *size)?;
+            Body::Stored { body, size } => {
+                let mut body = body.read()?;
+                same_size(body.size(), *size)?;
                 if self.skip > 0 {
-                    file.seek(io::SeekFrom::Start(self.skip))?;
+                    body.skip_to(self.skip)?;
                 }
-                Box::new(Exact { file, left: size.saturating_sub(self.skip) })
+                Box::new(Exact { body, left: size.saturating_sub(self.skip) })
             }
             Body::Inline(bytes) => Box::new(io::Cursor::new(bytes.clone())),
             Body::Null => Box::new(io::empty()),
@@ -175,15 +175,14 @@ impl Payload {
     ) -> Result<impl Stream<Item = Result<Bytes, PayloadError>> + Send + use<>, PayloadError> {
         let mut parts = vec![Part::Bytes(self.tail.clone())];
         match &self.body {
-            Body::File { path, size } => {
-                let mut file = tokio::fs::File::open(path).await?;
-                file.set_max_buf_size(CHUNK);
-                same_size(file.metadata().await?.len(), *size)?;
+            Body::Stored { body, size } => {
+                let mut body = body.stream(CHUNK).await?;
+                same_size(body.size(), *size)?;
                 if self.skip > 0 {
-                    tokio::io::AsyncSeekExt::seek(&mut file, io::SeekFrom::Start(self.skip)).await?;
+                    body.skip_to(self.skip).await?;
                 }
                 let left = size.saturating_sub(self.skip);
-                parts.push(Part::File { file, left, encoded: self.encoded });
+                parts.push(Part::Stored { body, left, encoded: self.encoded });
             }
             Body::Inline(bytes) if self.encoded => parts.push(Part::Bytes(STANDARD.encode(bytes).into())),
             Body::Inline(bytes) => parts.push(Part::Bytes(bytes.clone())),
@@ -197,7 +196,7 @@ impl Payload {
 /// What is still to be streamed; the last one comes first.
 enum Part {
     Bytes(Bytes),
-    File { file: tokio::fs::File, left: u64, encoded: bool },
+    Stored { body: BodyStream, left: u64, encoded: bool },
 }
 
 async fn next_chunk(mut parts: Vec<Part>) -> Result<Option<(Bytes, Vec<Part>)>, PayloadError> {
@@ -205,10 +204,10 @@ async fn next_chunk(mut parts: Vec<Part>) -> Result<Option<(Bytes, Vec<Part>)>, 
         match part {
             Part::Bytes(bytes) if bytes.is_empty() => {}
             Part::Bytes(bytes) => return Ok(Some((bytes, parts))),
-            Part::File { left: 0, .. } => {}
-            Part::File { mut file, left, encoded } => {
-                let chunk = read_chunk(&mut file, left, encoded).await?;
-                parts.push(Part::File { file, left: left - chunk.len() as u64, encoded });
+            Part::Stored { left: 0, .. } => {}
+            Part::Stored { mut body, left, encoded } => {
+                let chunk = read_chunk(&mut body, left, encoded).await?;
+                parts.push(Part::Stored { body, left: left - chunk.len() as u64, encoded });
                 let chunk = if encoded { STANDARD.encode(&chunk).into() } else { chunk };
                 return Ok(Some((chunk, parts)));
             }
@@ -218,27 +217,27 @@ async fn next_chunk(mut parts: Vec<Part>) -> Result<Option<(Bytes, Vec<Part>)>, 
 }
 
 /// With `whole` all that fits into a chunk of base64: a multiple of three bytes but at the end.
-async fn read_chunk(file: &mut tokio::fs::File, left: u64, whole: bool) -> Result<Bytes, PayloadError> {
+async fn read_chunk(body: &mut BodyStream, left: u64, whole: bool) -> Result<Bytes, PayloadError> {
     // Imported here because its `chain` would stand in the way of the blocking reader's.
     use tokio::io::AsyncReadExt as _;
     let room = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
     let mut chunk = Vec::with_capacity(room);
     if whole {
         let room = left.min(ENCODED_CHUNK as u64);
-        if file.take(room).read_to_end(&mut chunk).await? as u64 != room {
+        if body.take(room).read_to_end(&mut chunk).await? as u64 != room {
             return Err(cut_short().into());
         }
         return Ok(chunk.into());
     }
-    if file.take(room as u64).read_buf(&mut chunk).await? == 0 {
+    if body.take(room as u64).read_buf(&mut chunk).await? == 0 {
         return Err(cut_short().into());
     }
     Ok(chunk.into())
 }
 
-/// A file that ends early is an error, not a shorter payload.
+/// A body that ends early is an error, not a shorter payload.
 struct Exact {
-    file: File,
+    body: BodyReader,
     left: u64,
 }
 
@@ -248,7 +247,7 @@ impl Read for Exact {
         if room == 0 {
             return Ok(0);
         }
-        let read = self.file.read(&mut buffer[..room])?;
+        let read = self.body.read(&mut buffer[..room])?;
         if read == 0 {
             return Err(cut_short());
         }

@@ -163,7 +163,7 @@ async fn a_large_raw_job_is_streamed_from_its_file_and_signed() {
     let mut config = WebhookConfig::to(url);
     config.secret = Some(Secret::new(KEY));
     config.format = crate::deliver::Format::Raw;
-    let file = Body::File { path: path.clone(), size: job.len() as u64 };
+    let file = Body::Stored { body: crate::store::StoredBody::in_file(path.clone()), size: job.len() as u64 };
     let outcome = webhook(&config).attempt(&message(file.clone()), clock::now()).await;
     assert_eq!(outcome.result, AttemptResult::Delivered);
     let seen = task.await.unwrap();
@@ -302,7 +302,9 @@ async fn an_early_refusal_ends_the_upload() {
         read
     });
     let hook = webhook(&WebhookConfig::to(url));
-    let outcome = hook.attempt(&message(Body::File { path, size }), clock::now()).await;
+    let outcome = hook
+        .attempt(&message(Body::Stored { body: crate::store::StoredBody::in_file(path), size }), clock::now())
+        .await;
     let reason = outcome.error.as_deref();
     assert_eq!((outcome.status, reason), (Some(413), Some("answered 413")));
     let uploaded = task.await.unwrap();
@@ -323,7 +325,7 @@ async fn a_refusal_that_hangs_up_on_the_upload_is_a_failure_either_way() {
         // Hanging up with bytes unread resets the connection, which may overtake the answer.
         stream.write_all(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\n\r\n").await.unwrap();
     });
-    let job = message(Body::File { path, size });
+    let job = message(Body::Stored { body: crate::store::StoredBody::in_file(path), size });
     let outcome = webhook(&WebhookConfig::to(url)).attempt(&job, clock::now()).await;
     task.await.unwrap();
     let seen = (outcome.status, outcome.error.as_deref().unwrap());

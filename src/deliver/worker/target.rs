@@ -120,7 +120,7 @@ fn message(event: &Event, store: &Store) -> Message {
     let news = &event.news;
     let body = match (news.job(), &event.last_body) {
         (Some(job), _) => {
-            Body::File { path: store.spool().path(event.watch, news.event_id()), size: job.size }
+            Body::Stored { body: store.bodies().get(event.watch, news.event_id()), size: job.size }
         }
         (None, Some(body)) => Body::Inline(Bytes::from(body.clone())),
         (None, None) => Body::Null,

@@ -1,5 +1,7 @@
 //! What is known of a body once it went by: its size, its hash, and whether it may stand within a JSON text.
 
+use std::io;
+
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
@@ -7,8 +9,15 @@ use crate::store::StoredJob;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
+/// Returns the record of a body that is read through.
+pub(super) fn measured(mut body: impl io::Read) -> io::Result<StoredJob> {
+    let mut measure = Measure::default();
+    io::copy(&mut body, &mut measure)?;
+    Ok(measure.end())
+}
+
 /// A body that goes by.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Measure {
     hash: Sha256,
     size: u64,
@@ -24,7 +33,7 @@ impl Measure {
         self.text.add(bytes);
     }
 
-    pub(super) fn size(&self) -> u64 {
+    pub(super) const fn size(&self) -> u64 {
         self.size
     }
 
@@ -39,19 +48,19 @@ impl Measure {
     }
 }
 
-impl std::io::Write for Measure {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+impl io::Write for Measure {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.add(bytes);
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
 /// Whether what goes by is UTF-8.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Utf8 {
     /// The beginning of a character.
     open: Vec<u8>,

@@ -1,7 +1,7 @@
 //! Checks whether a whole store holds together, record by record.
 
 use data_encoding::HEXLOWER;
-use std::{fs, io, path::Path};
+use std::io;
 
 use sha2::{Digest as _, Sha256};
 
@@ -9,7 +9,7 @@ use super::Shared;
 use crate::{
     model::delivery::DeliveryState,
     store::{
-        Delivery, Event, Flaw, StoreError, StoredJob, Watch, WatchStage,
+        BodyEntry, Delivery, Event, Flaw, StoreError, StoredBody, StoredJob, Watch, WatchStage,
         format::{codec, keys, shown},
         records::JobKey,
     },
@@ -26,7 +26,7 @@ pub(super) fn check(shared: &Shared, hashes: bool) -> Result<Vec<Flaw>, StoreErr
         check.events(db)?;
         check.deliveries(db)?;
         check.indexes(db)?;
-        for (number, event_id, _) in shared.spool.bodies()? {
+        for BodyEntry { watch: number, event_id, .. } in shared.spool.entries()? {
             if !db.contains_key(keys::watch(number))? {
                 let name = shared.spool.shown(number, &event_id);
                 check.flaw(&name.display().to_string(), "belongs to no watch; the next start removes it");
@@ -145,10 +145,10 @@ impl Check<'_> {
 
     /// The stored job of an event.
     fn body(&mut self, watch: u64, event_id: &str, job: &StoredJob) {
-        let path = self.shared.spool.path(watch, event_id);
+        let stored = self.shared.spool.get(watch, event_id);
         let measured = match self.hashes {
-            true => digest(&path).map(|(size, sha256)| (size, sha256 == job.sha256)),
-            false => fs::metadata(&path).map(|data| (data.len(), true)),
+            true => digest(&stored).map(|(size, sha256)| (size, sha256 == job.sha256)),
+            false => stored.size().map(|size| (size, true)),
         };
         let what = match measured {
             Err(error) => {
@@ -205,8 +205,8 @@ impl Check<'_> {
     }
 }
 
-fn digest(path: &Path) -> io::Result<(u64, String)> {
+fn digest(body: &StoredBody) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
-    let size = io::copy(&mut fs::File::open(path)?, &mut hash)?;
+    let size = io::copy(&mut body.read()?, &mut hash)?;
     Ok((size, HEXLOWER.encode(&hash.finalize())))
 }

@@ -41,8 +41,9 @@ use tokio::sync::oneshot;
 use crate::util::panic::panic_text;
 
 use super::{
-    Flaw, OpenError, Spool, StoreConfig, StoreError,
+    Bodies, Flaw, OpenError, StoreConfig, StoreError,
     backend::{self, Backend, Call},
+    bodies::Spool,
     files::{make_private, sync_folder},
     listeners::Listeners,
     records::Records,
@@ -73,6 +74,7 @@ struct Shared {
     trouble: RwLock<Option<StoreError>>,
     listeners: Arc<Listeners>,
     spool: Spool,
+    bodies: Bodies,
     unreadable: Unreadable,
     snapshots: Snapshots,
     space: FreeSpace,
@@ -187,6 +189,7 @@ impl SledStore {
             healthy: AtomicBool::new(trouble.is_none()),
             trouble: RwLock::new(trouble),
             listeners: Arc::clone(listeners),
+            bodies: spool.clone().into(),
             spool,
             unreadable: Unreadable::default(),
             snapshots: Snapshots::default(),
@@ -215,8 +218,8 @@ impl Backend for SledStore {
         self.calls.send(writer::Order::Call(call)).map_err(gone)
     }
 
-    fn bodies(&self) -> &Spool {
-        &self.shared.spool
+    fn bodies(&self) -> &Bodies {
+        &self.shared.bodies
     }
 
     fn trouble(&self) -> Option<StoreError> {

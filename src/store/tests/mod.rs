@@ -11,6 +11,7 @@ mod watches;
 
 use std::{
     collections::BTreeMap,
+    io::Read as _,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -97,10 +98,17 @@ impl Bench {
         self.store.watch(number).unwrap().unwrap()
     }
 
+    /// The bytes of a stored body; `None` when it is missing.
+    pub(in crate::store) fn body(&self, watch: u64, event_id: &str) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.store.bodies().get(watch, event_id).read().ok()?.read_to_end(&mut bytes).unwrap();
+        Some(bytes)
+    }
+
     /// Stores a body and makes the event of an end that was seen.
     pub(in crate::store) async fn fan_out(&self, watch: &Watch, sinks: &[&str], now: Time) {
         let event_id = &watch.pending_completion.as_ref().unwrap().event_id;
-        let mut incoming = self.store.spool().begin(watch.number, event_id).await.unwrap();
+        let mut incoming = self.store.bodies().begin(watch.number, event_id).await.unwrap();
         incoming.write(BODY).await.unwrap();
         let job = incoming.finish().await.unwrap();
         assert!(self.store.fan_out(watch.number, &job, None, to(sinks), now).await);

@@ -106,11 +106,11 @@ async fn a_removed_watch_leaves_nothing_behind() {
     let bench = Bench::new();
     let kept = bench.finish("kept", &["app"]).await;
     let watch = bench.finish("job_1", &["app", "disk"]).await;
-    let body = bench.store.spool().path(watch.number, &watch.completion.as_ref().unwrap().event_id);
-    assert_eq!(fs::read(&body).unwrap(), BODY);
+    let event_id = watch.completion.as_ref().unwrap().event_id.clone();
+    assert_eq!(bench.body(watch.number, &event_id).as_deref(), Some(BODY));
     bench.told();
     assert!(bench.store.remove("retab", &id("job_1")).await.unwrap());
-    assert!(!body.exists());
+    assert_eq!(bench.body(watch.number, &event_id), None);
     let told = bench.told();
     assert!(
         told.contains(&Change::WatchClosed { source: "retab".to_owned(), watch: watch.number }),
@@ -149,7 +149,7 @@ async fn retention_drops_what_is_finished_and_remembers_it_for_as_long_again() {
     let removed = bench.store.drop_finished(at(12), at(50)).await.unwrap();
     let event_id = old.completion.as_ref().unwrap().event_id.clone();
     assert_eq!(removed, Removed { watches: 1, bodies: vec![(old.number, event_id.clone())], more: false });
-    assert!(!bench.store.spool().path(old.number, &event_id).exists());
+    assert_eq!(bench.body(old.number, &event_id), None);
     assert_eq!(bench.store.find("retab", &id("old")).unwrap(), Found::Dropped);
     assert_eq!(bench.store.watch(old.number).unwrap(), None);
     assert_eq!((bench.read(busy.number), bench.read(open.number)), (busy, open));
@@ -192,15 +192,16 @@ async fn bodies_that_nobody_refers_to_are_swept_and_the_others_stay() {
     let bench = Bench::new();
     let watch = bench.finish("job_1", &["app"]).await;
     for (number, event_id) in [(watch.number, "evt_other"), (999, "evt_orphan")] {
-        let mut incoming = bench.store.spool().begin(number, event_id).await.unwrap();
+        let mut incoming = bench.store.bodies().begin(number, event_id).await.unwrap();
         incoming.write(b"{}").await.unwrap();
         incoming.finish().await.unwrap();
     }
-    drop(bench.store.spool().begin(5, "evt_half").await.unwrap());
+    drop(bench.store.bodies().begin(5, "evt_half").await.unwrap());
     let bench = bench.reopen();
     assert_eq!(fs::read_dir(bench.folder.path().join("spool/incoming")).unwrap().count(), 0);
     assert_eq!(bench.store.sweep_spool().unwrap(), 1);
-    let mut left: Vec<_> = bench.store.spool().bodies().unwrap().into_iter().map(|(_, id, _)| id).collect();
+    let mut left: Vec<_> =
+        bench.store.bodies().entries().unwrap().into_iter().map(|body| body.event_id).collect();
     left.sort();
     let mut expected = vec!["evt_other".to_owned(), watch.completion.unwrap().event_id];
     expected.sort();
@@ -211,7 +212,7 @@ async fn bodies_that_nobody_refers_to_are_swept_and_the_others_stay() {
 async fn the_bytes_in_the_spool_are_counted_without_walking_it() {
     let bench = Bench::new();
     let put = async |bench: &Bench, watch: u64, event_id: &str, size: usize| {
-        let mut incoming = bench.store.spool().begin(watch, event_id).await.unwrap();
+        let mut incoming = bench.store.bodies().begin(watch, event_id).await.unwrap();
         incoming.write(&vec![b' '; size]).await.unwrap();
         incoming.finish().await.unwrap();
     };
@@ -219,20 +220,20 @@ async fn the_bytes_in_the_spool_are_counted_without_walking_it() {
     put(&bench, 2, "evt_replaced", 20).await;
     put(&bench, 3, "evt_gone", 3).await;
     put(&bench, 3, "evt_gone", 4).await;
-    assert_eq!(bench.store.spool().bytes(), 124);
+    assert_eq!(bench.store.bodies().bytes(), 124);
     let bench = bench.reopen();
     // Before the walk has come upon them.
     put(&bench, 2, "evt_replaced", 50).await;
     put(&bench, 4, "evt_new", 1000).await;
-    bench.store.spool().remove(3, "evt_gone").unwrap();
-    assert_eq!(bench.store.spool().bytes(), 1050);
+    bench.store.bodies().remove(3, "evt_gone").unwrap();
+    assert_eq!(bench.store.bodies().bytes(), 1050);
     for _ in 0..2 {
-        bench.store.spool().bodies().unwrap();
-        assert_eq!(bench.store.spool().bytes(), 1150);
+        bench.store.bodies().entries().unwrap();
+        assert_eq!(bench.store.bodies().bytes(), 1150);
     }
     // And after it.
     put(&bench, 2, "evt_replaced", 10).await;
-    bench.store.spool().remove(1, "evt_old").unwrap();
-    bench.store.spool().remove(1, "evt_old").unwrap();
-    assert_eq!(bench.store.spool().bytes(), 1010);
+    bench.store.bodies().remove(1, "evt_old").unwrap();
+    bench.store.bodies().remove(1, "evt_old").unwrap();
+    assert_eq!(bench.store.bodies().bytes(), 1010);
 }

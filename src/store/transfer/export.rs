@@ -1,18 +1,14 @@
 //! The whole store as text, as it is at one instant: of a daemon that runs, too.
 
 use data_encoding::HEXLOWER;
-use std::{
-    fs,
-    io::{self, Read as _, Write},
-    path::Path,
-};
+use std::io::{self, Read as _, Write};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
 use super::{FORMAT, Line, TransferError, Transferred};
 use crate::store::{
-    Store, StoreError,
+    BodyEntry, Store, StoreError,
     backend::Snapshot,
     bodies::Pin,
     format::{codec, is_readable, keys, shown},
@@ -64,7 +60,7 @@ impl Store {
     #[must_use]
     pub fn begin_export(&self) -> Option<Export> {
         // The bodies first: what the snapshot tells of must not go in between.
-        let bodies = Bodies { store: self.clone(), pin: self.spool().pin()? };
+        let bodies = Bodies { store: self.clone(), pin: self.bodies().pin()? };
         let snapshot = self.backend.snapshot();
         Some(Export { store: self.clone(), snapshot, _bodies: bodies })
     }
@@ -107,10 +103,10 @@ impl Export {
         }
         // The bodies need no old values to be kept.
         drop(snapshot);
-        store.spool().each_body(|watch, event_id, _| {
+        store.bodies().each(|entry| {
             // One that nothing refers to is on its way out, or its watch came after the snapshot.
-            if watches.binary_search(&watch).is_ok() {
-                done.jobs += u64::from(job(&mut out, &store.spool().path(watch, event_id))?);
+            if watches.binary_search(&entry.watch).is_ok() {
+                done.jobs += u64::from(job(&mut out, &store, &entry)?);
             }
             Ok::<_, TransferError>(())
         })?;
@@ -130,18 +126,17 @@ fn record(key: &[u8], value: &[u8]) -> Line {
     }
 }
 
-/// Writes a stored job. `false` when it was replaced or removed a moment ago.
-fn job(out: &mut Output<'_>, path: &Path) -> io::Result<bool> {
-    let mut file = match fs::File::open(path) {
+/// Writes a stored job. Returns `false` when it was replaced or removed a moment ago.
+fn job(out: &mut Output<'_>, store: &Store, entry: &BodyEntry) -> io::Result<bool> {
+    let mut body = match store.bodies().get(entry.watch, &entry.event_id).read() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        file => file?,
+        body => body?,
     };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    out.line(&Line::Job { file: name, size: file.metadata()?.len() })?;
+    out.line(&Line::Job { file: entry.file_name(), size: body.size() })?;
     let mut chunk = Vec::with_capacity(CHUNK);
     loop {
         chunk.clear();
-        if (&mut file).take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
+        if (&mut body).take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
             return Ok(true);
         }
         out.line(&Line::Data(STANDARD.encode(&chunk)))?;

@@ -1,16 +1,14 @@
 //! Checks the body of a result in the spool: what it is, and which part of it is delivered.
 
 use std::{
-    fs,
     io::{self, Read as _},
-    path::Path,
     sync::Arc,
 };
 
 use super::FetchError;
 use crate::{
     model::status_answer::StatusClass,
-    store::{Incoming, Said},
+    store::{Incoming, Said, StoredBody},
     upstream::{Failure, Profile},
     util::json_slice::{NotJson, Pointers, Scan, Values},
 };
@@ -50,7 +48,11 @@ pub(super) struct CheckedBody {
 }
 
 /// Checks whether a body is the result of a finished job.
-pub(super) async fn check(profile: &Profile, received: &ReceivedBody) -> Result<CheckedBody, FetchError> {
+pub(super) async fn check(
+    profile: &Profile,
+    received: &ReceivedBody,
+    body: StoredBody,
+) -> Result<CheckedBody, FetchError> {
     let ReceivedBody { incoming, media_type, is_status, is_refusal, .. } = received;
     let status_at = match (is_status, is_refusal) {
         (true, _) => profile.status_at.clone(),
@@ -66,16 +68,13 @@ pub(super) async fn check(profile: &Profile, received: &ReceivedBody) -> Result<
         let media_type = Some(media_type.clone().unwrap_or_else(|| JSONL.to_owned()));
         return Ok(CheckedBody { media_type, part: None, said: None });
     }
-    let (path, words_at) = (
-        incoming.path().to_owned(),
-        [&status_at[..], &profile.pending_while, &profile.failed_at, &profile.error_at].concat(),
-    );
+    let words_at = [&status_at[..], &profile.pending_while, &profile.failed_at, &profile.error_at].concat();
     let expected = Expected {
         no_page: !is_refusal && (has_status || !profile.result_may_be_html),
         json: if has_status { Some(false) } else { media_type.is_none().then_some(true) },
         media_type: media_type.clone(),
     };
-    let found = tokio::task::spawn_blocking(move || read(&path, &words_at, &expected));
+    let found = tokio::task::spawn_blocking(move || read(&body, &words_at, &expected));
     let found = found.await.map_err(io::Error::other)??.map_err(Failure::Transient)?;
     let (said, media_type) = match found {
         BodyContent::Json(values) if has_status => (Some(end_in(profile, &status_at, &values)?), None),
@@ -123,9 +122,13 @@ enum BodyContent {
 
 /// Reads a body to its end. The outer error is that of the disk; the inner one says why the body is
 /// not the result.
-fn read(path: &Path, pointers: &[String], expected: &Expected) -> io::Result<Result<BodyContent, String>> {
+fn read(
+    body: &StoredBody,
+    pointers: &[String],
+    expected: &Expected,
+) -> io::Result<Result<BodyContent, String>> {
     let mut head = Vec::new();
-    fs::File::open(path)?.take(HEAD).read_to_end(&mut head)?;
+    body.read()?.take(HEAD).read_to_end(&mut head)?;
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head).trim_ascii_start();
     let media_type = expected.media_type.as_deref().map(essence).unwrap_or_default();
     if expected.no_page && is_page(&media_type, text) {
@@ -138,9 +141,9 @@ fn read(path: &Path, pointers: &[String], expected: &Expected) -> io::Result<Res
             false => Ok(BodyContent::Other),
         });
     };
-    Ok(match values_at(pointers, path)? {
+    Ok(match values_at(pointers, body)? {
         Ok(values) => Ok(BodyContent::Json(values)),
-        Err(NotJson::Trailing { .. }) if may_be_lines && has_lines(path)? => Ok(BodyContent::Lines),
+        Err(NotJson::Trailing { .. }) if may_be_lines && has_lines(body)? => Ok(BodyContent::Lines),
         Err(error) => Err(format!("the job is no JSON: {error}")),
     })
 }
@@ -169,10 +172,10 @@ fn begins_value(byte: u8) -> bool {
 const MAX_WORD: usize = 8 << 10;
 
 /// Reads a body to its end in bounded memory, and picks out the values at some pointers.
-fn values_at(pointers: &[String], path: &Path) -> io::Result<Result<Values, NotJson>> {
+fn values_at(pointers: &[String], body: &StoredBody) -> io::Result<Result<Values, NotJson>> {
     let limited = pointers.iter().map(|pointer| (pointer.as_str(), MAX_WORD));
     let mut scan = Scan::new(&Arc::new(Pointers::new(limited)));
-    let (mut file, mut buffer) = (fs::File::open(path)?, vec![0; 64 << 10]);
+    let (mut file, mut buffer) = (body.read()?, vec![0; 64 << 10]);
     let read = loop {
         let read = match file.read(&mut buffer) {
             Ok(0) => break scan.finish(),
@@ -188,9 +191,9 @@ fn values_at(pointers: &[String], path: &Path) -> io::Result<Result<Values, NotJ
 }
 
 /// Returns whether every line is empty or one JSON value.
-fn has_lines(path: &Path) -> io::Result<bool> {
+fn has_lines(body: &StoredBody) -> io::Result<bool> {
     let pointers = Arc::new(Pointers::new([]));
-    let (mut file, mut buffer) = (fs::File::open(path)?, vec![0; 64 << 10]);
+    let (mut file, mut buffer) = (body.read()?, vec![0; 64 << 10]);
     let mut scan = Scan::new(&pointers);
     let ends = |scan: &mut Scan| matches!(scan.finish(), Ok(()) | Err(NotJson::Empty));
     loop {

@@ -130,11 +130,11 @@ async fn obtain(
     watch: &Watch,
     end: &Completion,
 ) -> Result<Fetched, FetchError> {
-    let (spool, source) = (state.store.spool(), &state.source);
+    let (bodies, source) = (state.store.bodies(), &state.source);
     // A process that was killed between storing a body and recording it left the whole body. A body
     // that is no JSON is fetched again, since the record of its media type is lost.
     if !source.profile.result_status_at.is_empty()
-        && let Some(job) = spool.finished(watch.number, &end.event_id).await?
+        && let Some(job) = bodies.finished(watch.number, &end.event_id).await?
     {
         return Ok(Fetched { job, end: end.clone(), said: None });
     }
@@ -142,7 +142,7 @@ async fn obtain(
     let (address, said) = locate(state, watch, end).await?;
     let mut stream = source.job(job, address.as_deref(), known(end)).await?;
     let mut received = ReceivedBody {
-        incoming: spool.begin(watch.number, &end.event_id).await?,
+        incoming: bodies.begin(watch.number, &end.event_id).await?,
         media_type: stream.content_type.clone(),
         is_status: stream.is_status,
         is_refusal: end.refused,
@@ -154,8 +154,8 @@ async fn obtain(
             received.incoming.write(&chunk).await?;
         }
         request.arrived();
-        received.incoming.flush().await?;
-        check(&source.profile, &received).await
+        let body = received.incoming.written().await?;
+        check(&source.profile, &received, body).await
     };
     let checked = checked.await;
     let mut incoming = received.incoming;
@@ -176,9 +176,9 @@ async fn obtain(
         return Ok(Fetched { job, end, said });
     }
     if let Some(pointer) = part {
-        incoming = cut_to_part(spool, watch, &end.event_id, incoming, pointer).await?;
+        incoming = cut_to_part(bodies, watch, &end.event_id, incoming, pointer).await?;
     }
-    let stored = incoming.finish_as(spool.path(watch.number, &end.event_id)).await?;
+    let stored = incoming.finish_as(&end.event_id).await?;
     let job = StoredJob { content_type: media_type.or(stored.content_type), ..stored };
     Ok(Fetched { job, end, said })
 }
@@ -229,7 +229,7 @@ async fn make_event(state: &SourceState, watch: &Watch, fetched: &Fetched) {
     let is_made = state.store.fan_out(watch.number, job, said.as_ref(), state.route(), clock::now()).await;
     if !is_made {
         // The watch was deleted meanwhile, and with it every reader of the body.
-        let _ = state.store.spool().remove(watch.number, &end.event_id);
+        let _ = state.store.bodies().remove(watch.number, &end.event_id);
         return;
     }
     let outcome = end.outcome.as_str();

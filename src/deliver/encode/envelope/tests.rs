@@ -37,7 +37,7 @@ fn read(payload: &Payload) -> String {
 fn spooled(folder: &Path, bytes: &[u8], size: u64) -> Body {
     let path = folder.join("job");
     std::fs::write(&path, bytes).unwrap();
-    Body::File { path, size }
+    Body::Stored { body: crate::store::StoredBody::in_file(path), size }
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_file_of_another_size_is_not_sent() {
         assert_eq!(error, format!("the stored job cannot be read: it has 5 bytes, stored were {size}"));
         payload.reader().err().unwrap();
     }
-    let gone = Body::File { path: folder.path().join("gone"), size: 3 };
+    let gone = Body::Stored { body: crate::store::StoredBody::in_file(folder.path().join("gone")), size: 3 };
     let payload = Payload::of(&message(Outcome::Failed, &[], None, gone), Wrapping::Raw);
     assert!(streamed(&payload).await.unwrap_err().to_string().contains("No such file"));
 }

@@ -162,7 +162,7 @@ fn output_that_is_not_json_is_not_sent() {
 fn a_large_job_is_read_only_by_a_template_that_uses_it() {
     let size = MAX_DATA.0 + 1;
     // Not even opened.
-    let body = Body::File { path: "/nowhere".into(), size };
+    let body = Body::Stored { body: crate::store::StoredBody::in_file("/nowhere"), size };
     let large = message("job_1", None, body);
     assert_eq!(plain("{{ job_id }}", &large), "job_1");
     let error = rendered("{% if false %}{{ data }}{% endif %}", TEXT, &large).unwrap_err();

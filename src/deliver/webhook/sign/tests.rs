@@ -108,7 +108,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("job");
         std::fs::write(&path, &body).unwrap();
-        let file = raw(Body::File { path, size: body.len() as u64 });
+        let file = raw(Body::Stored { body: crate::store::StoredBody::in_file(path), size: body.len() as u64 });
         let signer = signer(&[&[5; 32]]);
         let inline = raw(Body::Inline(body.into()));
         prop_assert_eq!(signer.sign("e", 1, &file).unwrap(), signer.sign("e", 1, &inline).unwrap());

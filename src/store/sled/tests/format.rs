@@ -97,11 +97,8 @@ async fn a_data_folder_of_the_first_format_is_read_whole() {
     let end = done.completion.as_ref().unwrap();
     // An event's id is a function of the job's run: it may never change, or receivers see old news as new.
     assert_eq!(end.event_id, "evt_vxdrpsvgo4zkwoybp4iirco3py");
-    let body = bench.store.spool().path(done.number, &end.event_id);
-    assert_eq!(
-        (fs::read(body).unwrap().as_slice(), end.job.as_ref().unwrap().size),
-        (BODY, BODY.len() as u64)
-    );
+    let body = bench.body(done.number, &end.event_id).unwrap();
+    assert_eq!((body.as_slice(), end.job.as_ref().unwrap().size), (BODY, BODY.len() as u64));
     let pending = find("pending");
     let key = bench.key(&pending, "app");
     assert_eq!(bench.pending(), [("app".to_owned(), key, at(25))]);

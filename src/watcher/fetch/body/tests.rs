@@ -1,10 +1,14 @@
+use std::fs;
+
 use super::*;
 
 fn status(body: &str) -> Result<Option<String>, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), body).unwrap();
     let pointers = ["/job/status", "/status"].map(str::to_owned);
-    let values = values_at(&pointers, file.path()).unwrap().map_err(|error| format!("no JSON: {error}"))?;
+    let values = values_at(&pointers, &StoredBody::in_file(file.path()))
+        .unwrap()
+        .map_err(|error| format!("no JSON: {error}"))?;
     Ok(values.first(&pointers).and_then(crate::util::json_slice::Raw::word))
 }
 
@@ -44,7 +48,7 @@ fn lines_are_told_from_a_value_that_is_cut() {
     let lines = |text: &str| {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
-        has_lines(file.path()).unwrap()
+        has_lines(&StoredBody::in_file(file.path())).unwrap()
     };
     let long = format!("[{}]\n", "1,".repeat(100_000) + "2").repeat(3);
     for good in ["{}\n[]", "1\n\n2\n", "{\"a\":1}\r\n{\"a\":NaN}\r\n", &long] {
