@@ -3,7 +3,7 @@
 //! Callers see named operations ([`Store::register`], [`Store::end`], [`Store::fan_out`], …), each atomic, each
 //! answered after it is durable. What an operation changes is decided once, in `rules`, over the typed transaction of
 //! `records`, whose index entries follow from the records. A backend supplies records, bodies and the commit
-//! ([`backend`](self)): `sled` is the one on a machine's own disk.
+//! ([`backend`](self)): `sled` on a machine's own disk, `memory` for tests and the demo.
 
 mod backend;
 mod bodies;
@@ -17,6 +17,7 @@ mod events;
 mod files;
 mod format;
 mod listeners;
+mod memory;
 mod record;
 mod records;
 mod rules;
@@ -86,6 +87,14 @@ impl Store {
         let listeners = Arc::default();
         let backend = Arc::new(sled::SledStore::open(config, &listeners)?);
         Ok(Self { backend, listeners })
+    }
+
+    /// Returns an empty store in memory, for tests and the demo. It is gone with the process.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let listeners = Arc::default();
+        let backend = Arc::new(memory::MemoryStore::new(&listeners));
+        Self { backend, listeners }
     }
 
     /// Opens the store in `config.path` for reading alone. Where its volume cannot be written, it reads a copy of the database.

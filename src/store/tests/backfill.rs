@@ -23,9 +23,8 @@ impl Bench {
     }
 }
 
-#[tokio::test]
-async fn an_event_for_nobody_is_told_once() {
-    let bench = Bench::new();
+async fn an_event_for_nobody_is_told_once(kind: Kind) {
+    let bench = Bench::on(kind);
     let nobody = bench.finish("nobody", &[]).await;
     bench.finish("app", &["app"]).await;
     let told: Vec<_> =
@@ -38,9 +37,8 @@ async fn an_event_for_nobody_is_told_once() {
     assert_eq!(bench.unrouted(), ["lost", "nobody"]);
 }
 
-#[tokio::test]
-async fn past_events_are_found_step_by_step_in_their_order() {
-    let bench = Bench::new();
+async fn past_events_are_found_step_by_step_in_their_order(kind: Kind) {
+    let bench = Bench::on(kind);
     let mut expected = Vec::new();
     for n in 0..25 {
         let sinks: &[&str] = if n % 3 == 0 { &["app"] } else { &[] };
@@ -94,8 +92,8 @@ fn act() -> impl Strategy<Value = Act> {
 const SINKS: [&str; 3] = ["a", "b", "c"];
 
 /// Carries out `acts`, and holds after each that nothing is taken by a sink twice and that the store is sound.
-async fn hold(acts: Vec<Act>) -> Result<(), TestCaseError> {
-    let bench = Bench::new();
+async fn hold(kind: Kind, acts: Vec<Act>) -> Result<(), TestCaseError> {
+    let bench = Bench::on(kind);
     let mut jobs: Vec<String> = Vec::new();
     // How often each sink took each event.
     let mut taken: BTreeMap<(String, String), u32> = BTreeMap::new();
@@ -190,13 +188,14 @@ proptest! {
         acts in prop::collection::vec(act(), 1..24),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(hold(acts))?;
+        for kind in [Kind::Sled, Kind::Memory] {
+            runtime.block_on(hold(kind, acts.clone()))?;
+        }
     }
 }
 
-#[tokio::test]
-async fn the_last_event_is_the_one_that_a_reader_sees_already() {
-    let bench = Bench::new();
+async fn the_last_event_is_the_one_that_a_reader_sees_already(kind: Kind) {
+    let bench = Bench::on(kind);
     let seen: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
     let (store, told) = (bench.store.clone(), Arc::clone(&seen));
     // What is being made durable can be read, and is not told yet.
@@ -208,3 +207,9 @@ async fn the_last_event_is_the_one_that_a_reader_sees_already() {
     let (last, newest) = *seen.lock().unwrap().last().unwrap();
     assert_eq!((last, newest), (watch.end_events[0], 0));
 }
+
+on_every_backend![
+    an_event_for_nobody_is_told_once,
+    past_events_are_found_step_by_step_in_their_order,
+    the_last_event_is_the_one_that_a_reader_sees_already,
+];

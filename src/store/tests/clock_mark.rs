@@ -9,10 +9,9 @@ fn moved(time: Time, by: i64) -> Time {
     Time(time.0 + by)
 }
 
-#[tokio::test]
-async fn what_was_stamped_in_the_period_moves_with_the_clock() {
+async fn what_was_stamped_in_the_period_moves_with_the_clock(kind: Kind) {
     for by in [9 * DAY, 20_000 * DAY, -9 * DAY, -400 * DAY] {
-        let bench = Bench::new();
+        let bench = Bench::on(kind);
         let registration = |job: &str, deadline_is_fixed| Registration {
             deadline: Some(at(3600)),
             deadline_is_fixed,
@@ -63,9 +62,8 @@ async fn what_was_stamped_in_the_period_moves_with_the_clock() {
     }
 }
 
-#[tokio::test]
-async fn the_mark_of_the_clock_is_kept() {
-    let bench = Bench::new();
+async fn the_mark_of_the_clock_is_kept(kind: Kind) {
+    let bench = Bench::on(kind);
     assert_eq!(bench.store.clock_mark().unwrap(), None);
     let mark = ClockMark {
         boot_id: "b".to_owned(),
@@ -77,3 +75,5 @@ async fn the_mark_of_the_clock_is_kept() {
     bench.store.set_clock_mark(mark.clone()).await.unwrap();
     assert_eq!(bench.reopen().store.clock_mark().unwrap(), Some(mark));
 }
+
+on_every_backend![what_was_stamped_in_the_period_moves_with_the_clock, the_mark_of_the_clock_is_kept,];

@@ -3,9 +3,8 @@
 use super::*;
 use crate::model::{delivery::DeliveryState, job::Phase};
 
-#[tokio::test]
-async fn a_failed_attempt_is_due_again_and_a_success_settles_the_watch() {
-    let bench = Bench::new();
+async fn a_failed_attempt_is_due_again_and_a_success_settles_the_watch(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
     bench.told();
@@ -26,9 +25,8 @@ async fn a_failed_attempt_is_due_again_and_a_success_settles_the_watch() {
     assert!(bench.told().contains(&Change::WatchSettled { watch: watch.number }));
 }
 
-#[tokio::test]
-async fn a_dead_letter_makes_the_watch_dead_once_nothing_is_pending() {
-    let bench = Bench::new();
+async fn a_dead_letter_makes_the_watch_dead_once_nothing_is_pending(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app", "disk"]).await;
     let (app, disk) = (bench.key(&watch, "app"), bench.key(&watch, "disk"));
     let dead = || AttemptVerdict::Dead("it is gone".to_owned());
@@ -41,9 +39,8 @@ async fn a_dead_letter_makes_the_watch_dead_once_nothing_is_pending() {
     assert_eq!((delivery.state, delivery.reason.as_deref()), (DeliveryState::Dead, Some("it is gone")));
 }
 
-#[tokio::test]
-async fn an_attempt_that_is_put_off_costs_no_step() {
-    let bench = Bench::new();
+async fn an_attempt_that_is_put_off_costs_no_step(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
     let verdicts = [
@@ -65,9 +62,8 @@ async fn an_attempt_that_is_put_off_costs_no_step() {
     assert_eq!((delivery.step, delivery.spared, delivery.spared_ms), (0, 0, 0));
 }
 
-#[tokio::test]
-async fn the_same_attempt_counts_once() {
-    let bench = Bench::new();
+async fn the_same_attempt_counts_once(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
     let done = attempt(0, at(12), AttemptVerdict::Retry(at(17)));
@@ -76,9 +72,8 @@ async fn the_same_attempt_counts_once() {
     assert_eq!(bench.store.delivery(key).unwrap().unwrap().attempt_count, 1);
 }
 
-#[tokio::test]
-async fn a_redelivery_has_the_same_event_and_a_fresh_schedule() {
-    let bench = Bench::new();
+async fn a_redelivery_has_the_same_event_and_a_fresh_schedule(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
     bench.store.attempted(key, &attempt(0, at(12), AttemptVerdict::Dead("no".to_owned())), at(12)).await;
@@ -103,9 +98,8 @@ async fn a_redelivery_has_the_same_event_and_a_fresh_schedule() {
     assert_eq!(bench.read(watch.number).phase(), Phase::Done);
 }
 
-#[tokio::test]
-async fn an_attempt_begun_before_a_redelivery_does_not_end_it() {
-    let bench = Bench::new();
+async fn an_attempt_begun_before_a_redelivery_does_not_end_it(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
     assert_eq!(bench.store.redeliver(vec![key], at(12)).await.unwrap(), 1);
@@ -116,9 +110,8 @@ async fn an_attempt_begun_before_a_redelivery_does_not_end_it() {
     assert_eq!(bench.pending(), [("app".to_owned(), key, at(12))]);
 }
 
-#[tokio::test]
-async fn a_delivery_of_an_earlier_run_goes_on_while_the_job_is_watched_again() {
-    let bench = Bench::new();
+async fn a_delivery_of_an_earlier_run_goes_on_while_the_job_is_watched_again(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
     bench.watch("job_1").await;
@@ -128,9 +121,8 @@ async fn a_delivery_of_an_earlier_run_goes_on_while_the_job_is_watched_again() {
     assert_eq!(bench.open_watches().len(), 1);
 }
 
-#[tokio::test]
-async fn an_attempt_at_what_was_removed_meanwhile_changes_nothing() {
-    let bench = Bench::new();
+async fn an_attempt_at_what_was_removed_meanwhile_changes_nothing(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
     assert!(bench.store.remove("retab", &id("job_1")).await.unwrap());
@@ -139,9 +131,8 @@ async fn an_attempt_at_what_was_removed_meanwhile_changes_nothing() {
     assert_eq!(bench.store.redeliver(vec![key], at(21)).await.unwrap(), 0);
 }
 
-#[tokio::test]
-async fn a_delivery_remembers_a_bounded_number_of_attempts() {
-    let bench = Bench::new();
+async fn a_delivery_remembers_a_bounded_number_of_attempts(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
     for (number, n) in (1..).zip(0..25) {
@@ -152,3 +143,15 @@ async fn a_delivery_remembers_a_bounded_number_of_attempts() {
     assert_eq!((delivery.attempt_count, delivery.attempts.len()), (25, 20));
     assert_eq!((delivery.attempts[0].at, delivery.attempts[19].at), (at(5), at(24)));
 }
+
+on_every_backend![
+    a_failed_attempt_is_due_again_and_a_success_settles_the_watch,
+    a_dead_letter_makes_the_watch_dead_once_nothing_is_pending,
+    an_attempt_that_is_put_off_costs_no_step,
+    the_same_attempt_counts_once,
+    a_redelivery_has_the_same_event_and_a_fresh_schedule,
+    an_attempt_begun_before_a_redelivery_does_not_end_it,
+    a_delivery_of_an_earlier_run_goes_on_while_the_job_is_watched_again,
+    an_attempt_at_what_was_removed_meanwhile_changes_nothing,
+    a_delivery_remembers_a_bounded_number_of_attempts,
+];

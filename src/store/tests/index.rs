@@ -176,12 +176,14 @@ proptest! {
     #[test]
     fn the_index_follows_from_the_records_whatever_is_done(acts in prop::collection::vec(act(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let bench = Bench::new();
-        for (n, act) in (0..).zip(acts) {
-            runtime.block_on(bench.carry_out(act, at(n)));
-            let mut held = Ok(());
-            bench.store.backend.read(&mut |records| { held = holds(records); Ok(()) }).unwrap();
-            held?;
+        for kind in [Kind::Sled, Kind::Memory] {
+            let bench = Bench::on(kind);
+            for (n, act) in (0..).zip(acts.clone()) {
+                runtime.block_on(bench.carry_out(act, at(n)));
+                let mut held = Ok(());
+                bench.store.backend.read(&mut |records| { held = holds(records); Ok(()) }).unwrap();
+                held?;
+            }
         }
     }
 }

@@ -1,14 +1,5 @@
 //! The named operations, on every backend.
 
-mod backfill;
-mod clock_mark;
-mod deliveries;
-mod index;
-mod polling;
-mod progress;
-mod reading;
-mod watches;
-
 use std::{
     collections::BTreeMap,
     io::Read as _,
@@ -40,23 +31,75 @@ pub(in crate::store) fn config(folder: &Path) -> StoreConfig {
     StoreConfig { path: folder.to_owned(), cache: Size::mib(4), min_free: Size(0), ..StoreConfig::default() }
 }
 
-/// A store in a folder of its own, with what it told.
+/// The backends that every test of this folder runs on.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) enum Kind {
+    Sled,
+    Memory,
+}
+
+/// Makes two tests of each function: `NAME::sled` and `NAME::memory`.
+macro_rules! on_every_backend {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            use crate::store::tests::Kind;
+
+            #[tokio::test]
+            async fn sled() {
+                super::$name(Kind::Sled).await;
+            }
+
+            #[tokio::test]
+            async fn memory() {
+                super::$name(Kind::Memory).await;
+            }
+        })*
+    };
+}
+
+mod backfill;
+mod clock_mark;
+mod deliveries;
+mod index;
+mod polling;
+mod progress;
+mod reading;
+mod watches;
+
+/// A store with what it told, and a folder of its own.
 pub(in crate::store) struct Bench {
     pub(in crate::store) store: Store,
-    pub(in crate::store) sled: sled::SledStore,
+    /// Set when its backend is sled.
+    sled: Option<sled::SledStore>,
     told: Arc<Mutex<Vec<Change>>>,
     pub(in crate::store) folder: tempfile::TempDir,
 }
 
 impl Bench {
+    /// A bench on sled.
     pub(in crate::store) fn new() -> Self {
         Self::open(tempfile::tempdir().unwrap())
+    }
+
+    pub(in crate::store) fn on(kind: Kind) -> Self {
+        match kind {
+            Kind::Sled => Self::new(),
+            Kind::Memory => Self::over(Store::in_memory(), None, tempfile::tempdir().unwrap()),
+        }
+    }
+
+    pub(in crate::store) fn sled(&self) -> &sled::SledStore {
+        self.sled.as_ref().unwrap()
     }
 
     pub(in crate::store) fn open(folder: tempfile::TempDir) -> Self {
         let listeners = Arc::default();
         let sled = sled::SledStore::open(&config(folder.path()), &listeners).unwrap();
         let store = Store { backend: Arc::new(sled.clone()), listeners };
+        Self::over(store, Some(sled), folder)
+    }
+
+    fn over(store: Store, sled: Option<sled::SledStore>, folder: tempfile::TempDir) -> Self {
         let told: Arc<Mutex<Vec<Change>>> = Arc::default();
         let listener = Arc::clone(&told);
         store.on_change(move |change| listener.lock().unwrap().push(change));
@@ -71,8 +114,9 @@ impl Bench {
         folder
     }
 
+    /// What the next start of the daemon finds. Memory has none, so there it goes on.
     pub(in crate::store) fn reopen(self) -> Self {
-        Self::open(self.close())
+        if self.sled.is_some() { Self::open(self.close()) } else { self }
     }
 
     /// What was told since the last time.

@@ -3,9 +3,8 @@
 use super::*;
 use crate::model::job::Phase;
 
-#[tokio::test]
-async fn an_observation_is_taken_in_and_marks_the_run_as_seen() {
-    let bench = Bench::new();
+async fn an_observation_is_taken_in_and_marks_the_run_as_seen(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     let more = StatusAnswer {
         endpoint: Some("/v1/extractions".to_owned()),
@@ -25,9 +24,8 @@ async fn an_observation_is_taken_in_and_marks_the_run_as_seen() {
     assert_eq!(watch.last_body.as_deref(), Some(r#"{"status":"in_progress"}"#));
 }
 
-#[tokio::test]
-async fn an_end_makes_one_event_with_a_delivery_to_each_sink() {
-    let bench = Bench::new();
+async fn an_end_makes_one_event_with_a_delivery_to_each_sink(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.told();
     let ended = bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 4, at(10)).await;
@@ -56,9 +54,8 @@ async fn an_end_makes_one_event_with_a_delivery_to_each_sink() {
     assert_eq!((due, told.contains(&Change::WatchSettled { watch: watch.number })), (2, true), "{told:?}");
 }
 
-#[tokio::test]
-async fn a_step_done_twice_makes_one_event() {
-    let bench = Bench::new();
+async fn a_step_done_twice_makes_one_event(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
     let again = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(2)).await;
@@ -73,9 +70,8 @@ async fn a_step_done_twice_makes_one_event() {
     assert!(!bench.store.fan_out(999, &job, None, to(&["app"]), at(6)).await, "there is no such watch");
 }
 
-#[tokio::test]
-async fn what_a_job_says_of_its_end_makes_the_event_and_its_id() {
-    let bench = Bench::new();
+async fn what_a_job_says_of_its_end_makes_the_event_and_its_id(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     let ended = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 4, at(10)).await;
     let Finished::Fetch(fetching) = ended else { panic!("a new end") };
@@ -116,9 +112,8 @@ async fn what_a_job_says_of_its_end_makes_the_event_and_its_id() {
     );
 }
 
-#[tokio::test]
-async fn a_run_that_was_told_makes_no_second_event_and_a_new_run_does() {
-    let bench = Bench::new();
+async fn a_run_that_was_told_makes_no_second_event_and_a_new_run_does(kind: Kind) {
+    let bench = Bench::on(kind);
     let done = bench.finish("job_1", &[]).await;
     bench.watch("job_1").await;
     // The same run, its data gone by now, and a route that leaves a field out.
@@ -136,9 +131,8 @@ async fn a_run_that_was_told_makes_no_second_event_and_a_new_run_does() {
     assert_ne!(second.completion.unwrap().event_id, done.completion.unwrap().event_id);
 }
 
-#[tokio::test]
-async fn a_run_that_ends_otherwise_is_another_run_even_in_the_same_second() {
-    let bench = Bench::new();
+async fn a_run_that_ends_otherwise_is_another_run_even_in_the_same_second(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     let ended = bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
     let Finished::Fetch(fetching) = ended else { panic!("a first run") };
@@ -148,9 +142,8 @@ async fn a_run_that_ends_otherwise_is_another_run_even_in_the_same_second() {
     assert!(matches!(ended, Finished::Fetch(_)), "{ended:?}");
 }
 
-#[tokio::test]
-async fn a_silent_source_has_a_new_run_only_after_it_was_seen_running() {
-    let bench = Bench::new();
+async fn a_silent_source_has_a_new_run_only_after_it_was_seen_running(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     let gone = silent("completed");
     let end = |now| bench.store.end(watch.number, Outcome::Completed, &gone, 1, now);
@@ -165,9 +158,8 @@ async fn a_silent_source_has_a_new_run_only_after_it_was_seen_running() {
     assert_ne!(ids[0], ids[1]);
 }
 
-#[tokio::test]
-async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all() {
-    let bench = Bench::new();
+async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.store.observe(watch.number, &seen("queued", 0), 2, to(&[]), at(1)).await;
     bench.store.lose(watch.number, "nobody knows it", 7, to(&["app"]), at(2)).await;
@@ -186,9 +178,8 @@ async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all() {
     assert!(matches!(ended, Finished::Fetch(_)), "{ended:?}");
 }
 
-#[tokio::test]
-async fn a_job_lost_while_it_is_watched_again_goes_back_to_its_end() {
-    let bench = Bench::new();
+async fn a_job_lost_while_it_is_watched_again_goes_back_to_its_end(kind: Kind) {
+    let bench = Bench::on(kind);
     let done = bench.finish("job_1", &[]).await;
     bench.watch("job_1").await;
     bench.store.lose(done.number, "forgotten by its source", 9, to(&["app"]), at(40)).await;
@@ -200,9 +191,8 @@ async fn a_job_lost_while_it_is_watched_again_goes_back_to_its_end() {
     assert_eq!(back.closed_at, Some(at(40)));
 }
 
-#[tokio::test]
-async fn a_fetched_job_that_runs_again_is_watched_on() {
-    let bench = Bench::new();
+async fn a_fetched_job_that_runs_again_is_watched_on(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
     bench.store.resume_watching(watch.number, at(2)).await;
@@ -214,9 +204,8 @@ async fn a_fetched_job_that_runs_again_is_watched_on() {
     assert_eq!(bench.told().last(), Some(&Change::WatchOpened(watch)));
 }
 
-#[tokio::test]
-async fn a_job_registered_while_it_is_fetched_is_watched_again_afterwards() {
-    let bench = Bench::new();
+async fn a_job_registered_while_it_is_fetched_is_watched_again_afterwards(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
     let again = bench.register(Registration::new("retab", id("job_1")), at(2)).await;
@@ -227,9 +216,8 @@ async fn a_job_registered_while_it_is_fetched_is_watched_again_afterwards() {
     assert_eq!(bench.open_watches(), [watch]);
 }
 
-#[tokio::test]
-async fn a_watch_keeps_a_bounded_number_of_settled_events() {
-    let bench = Bench::new();
+async fn a_watch_keeps_a_bounded_number_of_settled_events(kind: Kind) {
+    let bench = Bench::on(kind);
     let number = bench.finish("job_1", &["app"]).await.number;
     for run in 2..=12 {
         bench.watch("job_1").await;
@@ -251,3 +239,18 @@ async fn a_watch_keeps_a_bounded_number_of_settled_events() {
     assert_eq!(watch.end_events.len(), 8);
     assert_eq!(bench.store.delivery(key).unwrap(), None);
 }
+
+on_every_backend![
+    an_observation_is_taken_in_and_marks_the_run_as_seen,
+    an_end_makes_one_event_with_a_delivery_to_each_sink,
+    a_step_done_twice_makes_one_event,
+    what_a_job_says_of_its_end_makes_the_event_and_its_id,
+    a_run_that_was_told_makes_no_second_event_and_a_new_run_does,
+    a_run_that_ends_otherwise_is_another_run_even_in_the_same_second,
+    a_silent_source_has_a_new_run_only_after_it_was_seen_running,
+    a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all,
+    a_job_lost_while_it_is_watched_again_goes_back_to_its_end,
+    a_fetched_job_that_runs_again_is_watched_on,
+    a_job_registered_while_it_is_fetched_is_watched_again_afterwards,
+    a_watch_keeps_a_bounded_number_of_settled_events,
+];

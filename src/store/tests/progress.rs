@@ -27,9 +27,8 @@ impl Bench {
     }
 }
 
-#[tokio::test]
-async fn a_change_of_status_and_the_start_of_work_are_news() {
-    let bench = Bench::new();
+async fn a_change_of_status_and_the_start_of_work_are_news(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     assert!(bench.look(&watch, &seen("validating", 1), at(1)).await.is_empty(), "a first word is no change");
     assert_eq!(bench.look(&watch, &seen("queued", 1), at(2)).await, ["job.updated"]);
@@ -51,9 +50,8 @@ async fn a_change_of_status_and_the_start_of_work_are_news() {
     assert_eq!(bench.store.deliveries_of(&watch).unwrap().len(), 3);
 }
 
-#[tokio::test]
-async fn nothing_is_made_that_goes_nowhere() {
-    let bench = Bench::new();
+async fn nothing_is_made_that_goes_nowhere(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.store.observe(watch.number, &seen("queued", 1), 1, to(&[]), at(1)).await;
     assert!(bench.store.observe(watch.number, &at_work(1), 2, to(&[]), at(2)).await.is_empty());
@@ -64,9 +62,8 @@ async fn nothing_is_made_that_goes_nowhere() {
     );
 }
 
-#[tokio::test]
-async fn a_run_starts_once_and_a_retry_in_place_is_another_run() {
-    let bench = Bench::new();
+async fn a_run_starts_once_and_a_retry_in_place_is_another_run(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     assert_eq!(bench.look(&watch, &at_work(1), at(1)).await, ["job.started"]);
     assert_eq!(bench.look(&watch, &seen("queued", 1), at(2)).await, ["job.updated"]);
@@ -78,9 +75,8 @@ async fn a_run_starts_once_and_a_retry_in_place_is_another_run() {
     assert_eq!(bench.look(&watch, &at_work(3), at(6)).await, ["job.started", "job.updated"]);
 }
 
-#[tokio::test]
-async fn a_job_that_was_lost_at_work_does_not_start_again() {
-    let bench = Bench::new();
+async fn a_job_that_was_lost_at_work_does_not_start_again(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.look(&watch, &at_work(1), at(1)).await;
     bench.store.lose(watch.number, "past its deadline", 2, to(&[]), at(2)).await;
@@ -88,9 +84,8 @@ async fn a_job_that_was_lost_at_work_does_not_start_again() {
     assert!(bench.look(&watch, &at_work(1), at(3)).await.is_empty());
 }
 
-#[tokio::test]
-async fn progress_counts_for_where_its_own_run_stands() {
-    let bench = Bench::new();
+async fn progress_counts_for_where_its_own_run_stands(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.look(&watch, &at_work(1), at(1)).await;
     bench.end_run(&watch, 1, at(2)).await;
@@ -112,9 +107,8 @@ async fn progress_counts_for_where_its_own_run_stands() {
     assert_eq!(bench.read(watch.number).phase(), Phase::Done);
 }
 
-#[tokio::test]
-async fn dead_progress_before_the_end_is_told_at_the_end() {
-    let bench = Bench::new();
+async fn dead_progress_before_the_end_is_told_at_the_end(kind: Kind) {
+    let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.look(&watch, &at_work(1), at(1)).await;
     let key = bench.pending()[0].1;
@@ -127,9 +121,8 @@ async fn dead_progress_before_the_end_is_told_at_the_end() {
     assert_eq!(bench.read(watch.number).phase(), Phase::Done);
 }
 
-#[tokio::test]
-async fn much_progress_pushes_out_no_end_and_no_dead_letter() {
-    let bench = Bench::new();
+async fn much_progress_pushes_out_no_end_and_no_dead_letter(kind: Kind) {
+    let bench = Bench::on(kind);
     let end = bench.finish("job_1", &["app"]).await;
     let dead_end = bench.key(&end, "app");
     bench.store.attempted(dead_end, &attempt(0, at(12), AttemptVerdict::Dead("no".to_owned())), at(12)).await;
@@ -161,3 +154,13 @@ async fn much_progress_pushes_out_no_end_and_no_dead_letter() {
     assert!(numbers.iter().all(|number| bench.store.event(*number).unwrap().is_none()));
     assert!(bench.pending().is_empty());
 }
+
+on_every_backend![
+    a_change_of_status_and_the_start_of_work_are_news,
+    nothing_is_made_that_goes_nowhere,
+    a_run_starts_once_and_a_retry_in_place_is_another_run,
+    a_job_that_was_lost_at_work_does_not_start_again,
+    progress_counts_for_where_its_own_run_stands,
+    dead_progress_before_the_end_is_told_at_the_end,
+    much_progress_pushes_out_no_end_and_no_dead_letter,
+];

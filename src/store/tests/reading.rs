@@ -18,9 +18,8 @@ fn walk(store: &Store, filter: &WatchFilter, limit: usize) -> (Vec<String>, usiz
     }
 }
 
-#[tokio::test]
-async fn pages_hold_every_watch_once_newest_first() {
-    let bench = Bench::new();
+async fn pages_hold_every_watch_once_newest_first(kind: Kind) {
+    let bench = Bench::on(kind);
     let all: Vec<String> = (0..25).map(|n| format!("job_{n}")).collect();
     for job in &all {
         bench.watch(job).await;
@@ -33,9 +32,8 @@ async fn pages_hold_every_watch_once_newest_first() {
     }
 }
 
-#[tokio::test]
-async fn a_walk_misses_nothing_when_records_come_and_go_meanwhile() {
-    let bench = Bench::new();
+async fn a_walk_misses_nothing_when_records_come_and_go_meanwhile(kind: Kind) {
+    let bench = Bench::on(kind);
     for n in 0..6 {
         bench.watch(&format!("job_{n}")).await;
     }
@@ -48,9 +46,8 @@ async fn a_walk_misses_nothing_when_records_come_and_go_meanwhile() {
     assert_eq!(names, ["job_3", "job_2", "job_1", "job_0"]);
 }
 
-#[tokio::test]
-async fn every_filter_of_watches_holds() {
-    let bench = Bench::new();
+async fn every_filter_of_watches_holds(kind: Kind) {
+    let bench = Bench::on(kind);
     let labelled =
         Registration { labels: labels([("team", "a")]), ..Registration::new("other", id("labelled")) };
     bench.register(labelled, at(0)).await;
@@ -75,9 +72,8 @@ async fn every_filter_of_watches_holds() {
     assert_eq!((names(team("a")), names(team("b"))), (vec!["labelled".to_owned()], Vec::new()));
 }
 
-#[tokio::test]
-async fn every_filter_of_deliveries_holds_on_either_index() {
-    let bench = Bench::new();
+async fn every_filter_of_deliveries_holds_on_either_index(kind: Kind) {
+    let bench = Bench::on(kind);
     for (n, job) in ["one", "two", "three"].into_iter().enumerate() {
         let watch = bench.finish(job, &["app", "disk"]).await;
         let verdict = if n == 0 { AttemptVerdict::Dead("no".to_owned()) } else { AttemptVerdict::Delivered };
@@ -110,11 +106,18 @@ async fn every_filter_of_deliveries_holds_on_either_index() {
     assert_eq!(names(&DeliveryFilter { source: Some("other".to_owned()), ..none() }, 9).len(), 0);
 }
 
-#[tokio::test]
-async fn an_invented_cursor_finds_less_and_breaks_nothing() {
-    let bench = Bench::new();
+async fn an_invented_cursor_finds_less_and_breaks_nothing(kind: Kind) {
+    let bench = Bench::on(kind);
     bench.watch("job_1").await;
     let with = |cursor| bench.store.watches(&WatchFilter::default(), Some(cursor), 10).unwrap();
     assert_eq!(with(0).entries.len(), 0);
     assert_eq!(with(u64::MAX).entries.len(), 1);
 }
+
+on_every_backend![
+    pages_hold_every_watch_once_newest_first,
+    a_walk_misses_nothing_when_records_come_and_go_meanwhile,
+    every_filter_of_watches_holds,
+    every_filter_of_deliveries_holds_on_either_index,
+    an_invented_cursor_finds_less_and_breaks_nothing,
+];

@@ -1,13 +1,10 @@
 //! The way in and the way out.
 
-use std::fs;
-
 use super::*;
 use crate::model::job::Phase;
 
-#[tokio::test]
-async fn a_new_watch_is_found_by_its_id_followed_and_there_after_a_restart() {
-    let bench = Bench::new();
+async fn a_new_watch_is_found_by_its_id_followed_and_there_after_a_restart(kind: Kind) {
+    let bench = Bench::on(kind);
     let asked =
         Registration { labels: labels([("team", "a")]), ..Registration::new("retab", id("job/1 ü")) };
     let Registered::New(watch) = bench.register(asked, at(0)).await else { panic!("it is new") };
@@ -23,9 +20,8 @@ async fn a_new_watch_is_found_by_its_id_followed_and_there_after_a_restart() {
     assert_eq!(bench.store.find("retab", &id("job/1")).unwrap(), Found::Nothing);
 }
 
-#[tokio::test]
-async fn what_is_watched_already_takes_new_labels_and_replaces_the_rest() {
-    let bench = Bench::new();
+async fn what_is_watched_already_takes_new_labels_and_replaces_the_rest(kind: Kind) {
+    let bench = Bench::on(kind);
     let callback = Callback { url: "https://a.example/".to_owned(), secret: None };
     let first = Registration {
         labels: labels([("team", "a"), ("kept", "1")]),
@@ -48,9 +44,8 @@ async fn what_is_watched_already_takes_new_labels_and_replaces_the_rest() {
     assert_eq!(bench.read(new.number), watch);
 }
 
-#[tokio::test]
-async fn too_many_labels_change_nothing() {
-    let bench = Bench::new();
+async fn too_many_labels_change_nothing(kind: Kind) {
+    let bench = Bench::on(kind);
     let many = |prefix: &str, count: usize| {
         let pairs = (0..count).map(|n| (format!("{prefix}{n}"), String::new())).collect();
         Registration { labels: pairs, sinks: Some(Vec::new()), ..Registration::new("retab", id("job_1")) }
@@ -67,9 +62,8 @@ async fn too_many_labels_change_nothing() {
     assert!(matches!(&found, Registered::Existing(_)), "{found:?}");
 }
 
-#[tokio::test]
-async fn a_finished_watch_is_watched_again_unless_only_new_ones_are_wanted() {
-    let bench = Bench::new();
+async fn a_finished_watch_is_watched_again_unless_only_new_ones_are_wanted(kind: Kind) {
+    let bench = Bench::on(kind);
     let done = bench.finish("job_1", &[]).await;
     assert_eq!((done.phase(), done.closed_at), (Phase::Done, Some(at(11))));
     let only_new = Registration { only_new: true, ..Registration::new("retab", id("job_1")) };
@@ -88,9 +82,8 @@ async fn a_finished_watch_is_watched_again_unless_only_new_ones_are_wanted() {
     assert_eq!(bench.store.drop_finished(at(100), at(100)).await.unwrap(), Removed::default());
 }
 
-#[tokio::test]
-async fn one_batch_holds_the_same_job_twice() {
-    let bench = Bench::new();
+async fn one_batch_holds_the_same_job_twice(kind: Kind) {
+    let bench = Bench::on(kind);
     let twice = ["job_1", "job_2", "job_1"].map(|job| Registration::new("retab", id(job))).to_vec();
     let registered = bench.store.register(twice, at(0)).await.unwrap();
     assert!(
@@ -101,9 +94,8 @@ async fn one_batch_holds_the_same_job_twice() {
     assert_eq!(bench.open_watches().len(), 2);
 }
 
-#[tokio::test]
-async fn a_removed_watch_leaves_nothing_behind() {
-    let bench = Bench::new();
+async fn a_removed_watch_leaves_nothing_behind(kind: Kind) {
+    let bench = Bench::on(kind);
     let kept = bench.finish("kept", &["app"]).await;
     let watch = bench.finish("job_1", &["app", "disk"]).await;
     let event_id = watch.completion.as_ref().unwrap().event_id.clone();
@@ -129,18 +121,16 @@ async fn a_removed_watch_leaves_nothing_behind() {
     assert_eq!(bench.read(kept.number), kept);
 }
 
-#[tokio::test]
-async fn a_number_is_never_given_twice() {
-    let bench = Bench::new();
+async fn a_number_is_never_given_twice(kind: Kind) {
+    let bench = Bench::on(kind);
     let first = bench.watch("job_1").await;
     assert!(bench.store.remove("retab", &id("job_1")).await.unwrap());
     let bench = bench.reopen();
     assert!(bench.watch("job_1").await.number > first.number);
 }
 
-#[tokio::test]
-async fn retention_drops_what_is_finished_and_remembers_it_for_as_long_again() {
-    let bench = Bench::new();
+async fn retention_drops_what_is_finished_and_remembers_it_for_as_long_again(kind: Kind) {
+    let bench = Bench::on(kind);
     let old = bench.finish("old", &[]).await;
     let busy = bench.finish("busy", &["app"]).await;
     let open = bench.watch("open").await;
@@ -160,9 +150,8 @@ async fn retention_drops_what_is_finished_and_remembers_it_for_as_long_again() {
     assert_eq!(bench.store.find("retab", &id("old")).unwrap(), Found::Nothing);
 }
 
-#[tokio::test]
-async fn a_dropped_job_that_is_watched_again_is_not_forgotten_with_its_memory() {
-    let bench = Bench::new();
+async fn a_dropped_job_that_is_watched_again_is_not_forgotten_with_its_memory(kind: Kind) {
+    let bench = Bench::on(kind);
     let old = bench.finish("job_1", &[]).await;
     bench.store.drop_finished(at(12), at(50)).await.unwrap();
     let new = bench.watch("job_1").await;
@@ -171,9 +160,8 @@ async fn a_dropped_job_that_is_watched_again_is_not_forgotten_with_its_memory() 
     assert_eq!(bench.store.find("retab", &id("job_1")).unwrap(), Found::Watch(Box::new(new)));
 }
 
-#[tokio::test]
-async fn retention_goes_in_bounded_rounds() {
-    let bench = Bench::new();
+async fn retention_goes_in_bounded_rounds(kind: Kind) {
+    let bench = Bench::on(kind);
     for n in 0..12 {
         let registrations = (0..50).map(|m| Registration::new("retab", id(format!("job_{n}_{m}")))).collect();
         for registered in bench.store.register(registrations, at(0)).await.unwrap() {
@@ -187,53 +175,15 @@ async fn retention_goes_in_bounded_rounds() {
     assert_eq!((second.watches, second.more), (100, false));
 }
 
-#[tokio::test]
-async fn bodies_that_nobody_refers_to_are_swept_and_the_others_stay() {
-    let bench = Bench::new();
-    let watch = bench.finish("job_1", &["app"]).await;
-    for (number, event_id) in [(watch.number, "evt_other"), (999, "evt_orphan")] {
-        let mut incoming = bench.store.bodies().begin(number, event_id).await.unwrap();
-        incoming.write(b"{}").await.unwrap();
-        incoming.finish().await.unwrap();
-    }
-    drop(bench.store.bodies().begin(5, "evt_half").await.unwrap());
-    let bench = bench.reopen();
-    assert_eq!(fs::read_dir(bench.folder.path().join("spool/incoming")).unwrap().count(), 0);
-    assert_eq!(bench.store.sweep_spool().unwrap(), 1);
-    let mut left: Vec<_> =
-        bench.store.bodies().entries().unwrap().into_iter().map(|body| body.event_id).collect();
-    left.sort();
-    let mut expected = vec!["evt_other".to_owned(), watch.completion.unwrap().event_id];
-    expected.sort();
-    assert_eq!(left, expected);
-}
-
-#[tokio::test]
-async fn the_bytes_in_the_spool_are_counted_without_walking_it() {
-    let bench = Bench::new();
-    let put = async |bench: &Bench, watch: u64, event_id: &str, size: usize| {
-        let mut incoming = bench.store.bodies().begin(watch, event_id).await.unwrap();
-        incoming.write(&vec![b' '; size]).await.unwrap();
-        incoming.finish().await.unwrap();
-    };
-    put(&bench, 1, "evt_old", 100).await;
-    put(&bench, 2, "evt_replaced", 20).await;
-    put(&bench, 3, "evt_gone", 3).await;
-    put(&bench, 3, "evt_gone", 4).await;
-    assert_eq!(bench.store.bodies().bytes(), 124);
-    let bench = bench.reopen();
-    // Before the walk has come upon them.
-    put(&bench, 2, "evt_replaced", 50).await;
-    put(&bench, 4, "evt_new", 1000).await;
-    bench.store.bodies().remove(3, "evt_gone").unwrap();
-    assert_eq!(bench.store.bodies().bytes(), 1050);
-    for _ in 0..2 {
-        bench.store.bodies().entries().unwrap();
-        assert_eq!(bench.store.bodies().bytes(), 1150);
-    }
-    // And after it.
-    put(&bench, 2, "evt_replaced", 10).await;
-    bench.store.bodies().remove(1, "evt_old").unwrap();
-    bench.store.bodies().remove(1, "evt_old").unwrap();
-    assert_eq!(bench.store.bodies().bytes(), 1010);
-}
+on_every_backend![
+    a_new_watch_is_found_by_its_id_followed_and_there_after_a_restart,
+    what_is_watched_already_takes_new_labels_and_replaces_the_rest,
+    too_many_labels_change_nothing,
+    a_finished_watch_is_watched_again_unless_only_new_ones_are_wanted,
+    one_batch_holds_the_same_job_twice,
+    a_removed_watch_leaves_nothing_behind,
+    a_number_is_never_given_twice,
+    retention_drops_what_is_finished_and_remembers_it_for_as_long_again,
+    a_dropped_job_that_is_watched_again_is_not_forgotten_with_its_memory,
+    retention_goes_in_bounded_rounds,
+];

@@ -47,7 +47,7 @@ async fn a_step_that_was_written_before_the_failure_is_told_when_it_is_done_agai
 async fn a_counter_that_is_not_durable_is_not_saved_in_the_marker() {
     let bench = Bench::new();
     bench.watch("job_1").await;
-    let shared = Arc::clone(&bench.sled.shared);
+    let shared = Arc::clone(&bench.sled().shared);
     let mut mark = marker::HighWaterMark::at_once();
     shared.healthy.store(false, std::sync::atomic::Ordering::Release);
     writer::save_when_due(&mut mark, &shared);

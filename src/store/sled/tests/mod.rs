@@ -4,6 +4,7 @@ mod batches;
 mod failing;
 mod format;
 mod opening;
+mod spool;
 mod traps;
 mod unreadable;
 
@@ -29,5 +30,5 @@ use crate::{
 
 /// Opens, closes and changes a database behind the back of the store.
 fn with_database<T>(bench: &Bench, work: impl FnOnce(&sled::Db) -> T) -> T {
-    bench.sled.shared.read(|records| Ok(work(records.db))).unwrap()
+    bench.sled().shared.read(|records| Ok(work(records.db))).unwrap()
 }

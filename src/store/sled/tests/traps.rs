@@ -100,7 +100,7 @@ async fn trap_3_a_large_registration_is_one_durable_commit_of_small_batches() {
 async fn trap_4_a_panic_is_an_error_and_the_store_comes_back() {
     let bench = Bench::new();
     let watch = bench.watch("job_1").await;
-    let read: Result<(), StoreError> = bench.sled.shared.read(|_| panic!("as sled does on damage"));
+    let read: Result<(), StoreError> = bench.sled().shared.read(|_| panic!("as sled does on damage"));
     assert!(matches!(&read, Err(StoreError::Damaged(text)) if text.contains("as sled does")), "{read:?}");
     let write: Result<(), StoreError> = bench.store.write(|_| panic!("as sled does on damage")).await;
     assert!(matches!(&write, Err(StoreError::Damaged(text)) if text.contains("as sled does")), "{write:?}");

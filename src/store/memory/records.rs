@@ -1,0 +1,297 @@
+//! The typed records in ordered tables.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Bound, Range},
+    sync::{PoisonError, RwLock},
+};
+
+use crate::{
+    store::{
+        ClockMark, Delivery, DeliveryKey, Event, StoreError, Watch,
+        records::{Effects, JobEntry, JobKey, Pending, Records, Scan, Selection, Table},
+    },
+    util::units::Time,
+};
+
+/// Everything that is stored.
+#[derive(Debug)]
+#[expect(clippy::zero_sized_map_values, reason = "one function merges and copies every table")]
+pub(super) struct Tables {
+    pub(super) next_number: u64,
+    pub(super) clock_mark: Option<ClockMark>,
+    pub(super) watches: BTreeMap<u64, Watch>,
+    pub(super) events: BTreeMap<u64, Event>,
+    pub(super) deliveries: BTreeMap<DeliveryKey, Delivery>,
+    pub(super) paused: BTreeMap<String, Time>,
+    pub(super) learned: BTreeMap<String, Vec<u8>>,
+    pub(super) jobs: BTreeMap<JobKey, JobEntry>,
+    pub(super) dropped: BTreeMap<(Time, JobKey), ()>,
+    pub(super) open: BTreeMap<u64, ()>,
+    pub(super) closed: BTreeMap<(Time, u64), ()>,
+    pub(super) pending: BTreeMap<DeliveryKey, Pending>,
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            next_number: 1,
+            clock_mark: None,
+            watches: BTreeMap::new(),
+            events: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            learned: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            open: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            pending: BTreeMap::new(),
+        }
+    }
+}
+
+impl Tables {
+    fn apply(&mut self, effects: Effects) {
+        self.next_number = effects.next_number.unwrap_or(self.next_number);
+        self.clock_mark = effects.clock_mark.or_else(|| self.clock_mark.take());
+        merge(&mut self.watches, effects.watches);
+        merge(&mut self.events, effects.events);
+        merge(&mut self.deliveries, effects.deliveries);
+        merge(&mut self.paused, effects.paused);
+        merge(&mut self.learned, effects.learned);
+        merge(&mut self.jobs, effects.jobs);
+        merge(&mut self.dropped, effects.dropped);
+        merge(&mut self.open, effects.open);
+        merge(&mut self.closed, effects.closed);
+        merge(&mut self.pending, effects.pending);
+    }
+}
+
+fn merge<K: Ord, V>(table: &mut BTreeMap<K, V>, writes: Table<K, V>) {
+    for (key, value) in writes {
+        match value {
+            Some(value) => drop(table.insert(key, value)),
+            None => drop(table.remove(&key)),
+        }
+    }
+}
+
+/// The records as each call finds them. A scan reads one entry at a time, so that it never holds the lock while its caller works.
+pub(super) struct MemoryRecords<'a>(pub(super) &'a RwLock<Tables>);
+
+impl MemoryRecords<'_> {
+    #[expect(clippy::unnecessary_wraps, reason = "the seam lets every read fail")]
+    fn get<T>(&self, read: impl FnOnce(&Tables) -> T) -> Result<T, StoreError> {
+        Ok(read(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Scans by `next`, which finds the entry that follows on a key.
+    fn scan<K: Clone, T>(
+        &self,
+        next: impl Fn(&Tables, Option<&K>) -> Option<(K, T)>,
+    ) -> impl Iterator<Item = (K, T)> {
+        let mut last = None;
+        std::iter::from_fn(move || {
+            let found = next(&self.0.read().unwrap_or_else(PoisonError::into_inner), last.as_ref())?;
+            last = Some(found.0.clone());
+            Some(found)
+        })
+    }
+}
+
+/// Behind a key, or from the start.
+fn behind<K: Clone>(last: Option<&K>, first: &K) -> Bound<K> {
+    last.map_or_else(|| Bound::Included(first.clone()), |last| Bound::Excluded(last.clone()))
+}
+
+/// Before a key, or up to the end.
+fn before<K: Copy>(last: Option<&K>, end: Option<K>) -> Bound<K> {
+    last.copied().or(end).map_or(Bound::Unbounded, Bound::Excluded)
+}
+
+fn cloned<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
+}
+
+impl Records for MemoryRecords<'_> {
+    fn watch(&self, number: u64) -> Result<Option<Watch>, StoreError> {
+        self.get(|tables| tables.watches.get(&number).cloned())
+    }
+
+    fn has_watch(&self, number: u64) -> Result<bool, StoreError> {
+        self.get(|tables| tables.watches.contains_key(&number))
+    }
+
+    fn job(&self, job: &JobKey) -> Result<Option<JobEntry>, StoreError> {
+        self.get(|tables| tables.jobs.get(job).copied())
+    }
+
+    fn is_open(&self, number: u64) -> Result<bool, StoreError> {
+        self.get(|tables| tables.open.contains_key(&number))
+    }
+
+    fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
+        self.get(|tables| tables.events.get(&number).cloned())
+    }
+
+    fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        self.get(|tables| tables.deliveries.get(&key).cloned())
+    }
+
+    fn has_delivery(&self, key: DeliveryKey) -> Result<bool, StoreError> {
+        self.get(|tables| tables.deliveries.contains_key(&key))
+    }
+
+    fn pending(&self, key: DeliveryKey) -> Result<Option<Pending>, StoreError> {
+        self.get(|tables| tables.pending.get(&key).cloned())
+    }
+
+    fn paused(&self, sink: &str) -> Result<Option<Time>, StoreError> {
+        self.get(|tables| tables.paused.get(sink).copied())
+    }
+
+    fn learned(&self, source: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(|tables| tables.learned.get(source).cloned())
+    }
+
+    fn learned_sources(&self) -> Result<BTreeSet<String>, StoreError> {
+        self.get(|tables| tables.learned.keys().cloned().collect())
+    }
+
+    fn clock_mark(&self) -> Result<Option<ClockMark>, StoreError> {
+        self.get(|tables| tables.clock_mark.clone())
+    }
+
+    fn next_number(&self) -> Result<u64, StoreError> {
+        self.get(|tables| tables.next_number)
+    }
+
+    fn watches(&self, which: Selection, end: Option<u64>) -> Scan<'_, (u64, Option<Watch>)> {
+        Box::new(
+            self.scan(move |tables, last: Option<&u64>| {
+                let range = (Bound::Unbounded, before(last, end));
+                let number = match which {
+                    Selection::All => *tables.watches.range(range).next_back()?.0,
+                    Selection::Open => *tables.open.range(range).next_back()?.0,
+                };
+                Some((number, tables.watches.get(&number).cloned()))
+            })
+            .map(Ok),
+        )
+    }
+
+    fn open(&self) -> Scan<'_, u64> {
+        let open = self
+            .scan(|tables, last| tables.open.range((behind(last, &0), Bound::Unbounded)).next().map(cloned));
+        Box::new(open.map(|(number, ())| Ok(number)))
+    }
+
+    fn closed(&self, period: Range<Time>) -> Scan<'_, (Time, u64)> {
+        let closed = self.scan(move |tables, last| {
+            let first = (period.start, 0);
+            let found = tables.closed.range((behind(last, &first), Bound::Unbounded)).next().map(cloned)?;
+            (found.0.0 < period.end).then_some(found)
+        });
+        Box::new(closed.map(|(entry, ())| Ok(entry)))
+    }
+
+    fn dropped(&self, end: Time) -> Scan<'_, (Time, JobKey)> {
+        let dropped = self.scan(move |tables, last: Option<&(Time, JobKey)>| {
+            let first = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
+            let found = tables.dropped.range((first, Bound::Unbounded)).next().map(cloned)?;
+            (found.0.0 < end).then_some(found)
+        });
+        Box::new(dropped.map(|(entry, ())| Ok(entry)))
+    }
+
+    fn events(&self, after: u64, until: u64) -> Scan<'_, (u64, Option<Event>)> {
+        let events = self.scan(move |tables, last: Option<&u64>| {
+            let after = last.copied().unwrap_or(after);
+            let range = (Bound::Excluded(after), Bound::Unbounded);
+            tables.events.range(range).next().filter(|(number, _)| **number <= until).map(cloned)
+        });
+        Box::new(events.map(|(number, event)| Ok((number, Some(event)))))
+    }
+
+    fn events_before(&self, end: Option<u64>) -> Scan<'_, (u64, Option<Event>)> {
+        let events = self.scan(move |tables, last| {
+            tables.events.range((Bound::Unbounded, before(last, end))).next_back().map(cloned)
+        });
+        Box::new(events.map(|(number, event)| Ok((number, Some(event)))))
+    }
+
+    fn newest_event(&self) -> Result<u64, StoreError> {
+        self.get(|tables| tables.events.keys().next_back().copied().unwrap_or(0))
+    }
+
+    fn events_of(&self, watch: u64) -> Result<Vec<u64>, StoreError> {
+        self.get(|tables| {
+            tables
+                .events
+                .iter()
+                .filter(|(_, event)| event.watch == watch)
+                .map(|(number, _)| *number)
+                .collect()
+        })
+    }
+
+    fn deliveries(&self, event: u64) -> Scan<'_, (DeliveryKey, Option<Delivery>)> {
+        let deliveries = self.scan(move |tables, last| {
+            let first = behind(last, &DeliveryKey::first_of(event));
+            tables.deliveries.range((first, Bound::Included(DeliveryKey::last_of(event)))).next().map(cloned)
+        });
+        Box::new(deliveries.map(|(key, delivery)| Ok((key, Some(delivery)))))
+    }
+
+    fn deliveries_before(
+        &self,
+        which: Selection,
+        end: Option<DeliveryKey>,
+    ) -> Scan<'_, (DeliveryKey, Option<Delivery>)> {
+        Box::new(
+            self.scan(move |tables, last: Option<&DeliveryKey>| {
+                let range = (Bound::Unbounded, before(last, end));
+                let key = match which {
+                    Selection::All => *tables.deliveries.range(range).next_back()?.0,
+                    Selection::Open => *tables.pending.range(range).next_back()?.0,
+                };
+                Some((key, tables.deliveries.get(&key).cloned()))
+            })
+            .map(Ok),
+        )
+    }
+
+    fn all_pending(&self, after: Option<DeliveryKey>, until: u64) -> Scan<'_, (DeliveryKey, Pending)> {
+        let pending = self.scan(move |tables, last: Option<&DeliveryKey>| {
+            let first = last.copied().or(after).map_or(Bound::Unbounded, Bound::Excluded);
+            let found = tables.pending.range((first, Bound::Unbounded)).next();
+            found.filter(|(key, _)| key.event <= until).map(cloned)
+        });
+        Box::new(pending.map(Ok))
+    }
+
+    fn pending_of(&self, event: u64) -> Scan<'_, (DeliveryKey, Pending)> {
+        let pending = self.scan(move |tables, last| {
+            let first = behind(last, &DeliveryKey::first_of(event));
+            tables.pending.range((first, Bound::Included(DeliveryKey::last_of(event)))).next().map(cloned)
+        });
+        Box::new(pending.map(Ok))
+    }
+
+    fn paused_sinks(&self) -> Scan<'_, (String, Time)> {
+        let paused = self.scan(|tables, last| {
+            tables.paused.range((behind(last, &String::new()), Bound::Unbounded)).next().map(cloned)
+        });
+        Box::new(paused.map(Ok))
+    }
+
+    fn apply(&self, effects: Effects) -> Result<(), StoreError> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).apply(effects);
+        Ok(())
+    }
+
+    fn max_writes(&self) -> usize {
+        usize::MAX
+    }
+}
