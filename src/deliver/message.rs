@@ -1,4 +1,4 @@
-//! What is handed to a sink: the event and where its bytes are.
+//! The message to a sink: an event, and where its bytes are.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     util::units::Time,
 };
 
-/// The type of the event that `sink test` sends.
+/// The type of the test event.
 pub const TEST_EVENT: &str = "tidings.test";
 
 /// One event on its way to one sink.
@@ -21,55 +21,55 @@ pub struct Message {
     pub event_id: String,
     /// `job.completed` … `job.lost`, `job.started`, `job.updated`, or [`TEST_EVENT`].
     pub event_type: String,
-    /// When the job ended, or its progress was noticed; the same on every attempt.
+    /// When the job ended, or its progress was seen; the same on every attempt.
     pub time: Time,
-    /// The job it is about; `None` for a test event.
+    /// The job of the event; unset for a test event.
     pub subject: Option<Subject>,
-    /// What the sink is handed, or what the envelope is put around.
+    /// The bytes of the job.
     pub body: Body,
-    /// The media type of the body, when it is not JSON or not UTF-8.
+    /// The media type of the body, if it is not JSON in UTF-8.
     pub media_type: Option<String>,
-    /// The body begins with a byte-order mark.
+    /// Whether the body begins with a byte-order mark.
     pub has_mark: bool,
-    /// The span of the attempt; `None` for an event that belongs to no trace but its own.
+    /// The span of the attempt; unset for an event with a trace of its own.
     pub traceparent: Option<TraceParent>,
 }
 
-/// The job that an event is about.
+/// The job of an event.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// The source's name.
     pub source: String,
     /// The source's own id of the job.
     pub job_id: JobId,
-    /// What its end means; `None` while it has not ended.
+    /// The outcome of the job; unset while it runs.
     pub outcome: Option<Outcome>,
-    /// The source's own word; told only while it has not ended.
+    /// The status in the source's words; set only while the job runs.
     pub status: Option<String>,
-    /// Labels of the watch.
+    /// The labels of the watch.
     pub labels: BTreeMap<String, String>,
-    /// Why it was lost; told for [`Outcome::Lost`] alone.
+    /// The reason of [`Outcome::Lost`].
     pub reason: Option<String>,
 }
 
-/// The bytes of a job, passed on unchanged and never parsed.
+/// The bytes of a job, passed on unchanged.
 #[derive(Clone, Debug)]
 pub enum Body {
-    /// In the spool. The size is part of the promise: a body that has another one is not sent.
+    /// A body in the spool. A body of another size is not sent.
     Stored {
-        /// The bytes.
+        /// The stored bytes.
         body: StoredBody,
-        /// How many were stored.
+        /// The size that was stored.
         size: u64,
     },
-    /// In memory.
+    /// Bytes in memory.
     Inline(Bytes),
-    /// There are none: the job was lost before anything was known.
+    /// No bytes: the job was lost before tidings read any.
     Null,
 }
 
 impl Message {
-    /// The event of a job.
+    /// Returns the message of a job's event.
     #[must_use]
     pub fn job(event_id: String, event: EventType, time: Time, subject: Subject, body: Body) -> Self {
         Self {
@@ -84,13 +84,13 @@ impl Message {
         }
     }
 
-    /// The event's type without `job.`, as file names have it.
+    /// Returns the event's type without `job.`, as in file names.
     #[must_use]
     pub fn word(&self) -> &str {
         self.event_type.strip_prefix("job.").unwrap_or(&self.event_type)
     }
 
-    /// The event of `sink test`: about no job, its data a sentence for people.
+    /// Returns the test event: it has no job, and its data is a sentence.
     #[must_use]
     pub fn test(event_id: String, time: Time, message: &str) -> Self {
         let message = serde_json::Value::from(message);
@@ -109,7 +109,7 @@ impl Message {
 }
 
 impl Body {
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         match self {
@@ -119,7 +119,7 @@ impl Body {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

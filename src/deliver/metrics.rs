@@ -1,4 +1,4 @@
-//! What is counted of the sinks, for `/metrics`.
+//! The metrics of the sinks.
 
 use std::sync::Arc;
 
@@ -9,31 +9,31 @@ use crate::{
     telemetry::{Catalogue, Label, Spans},
 };
 
-/// From at once to the end of a schedule of a day and more.
+/// The buckets of the delay in seconds, up to a whole retry schedule.
 const DELAY_STEPS: [f64; 15] =
     [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 18_000.0, 43_200.0, 86_400.0];
 
 /// Metrics by sink.
 pub struct SinkMetrics {
-    /// Attempts to deliver, by sink and result.
+    /// Attempts, by sink and result.
     pub attempts: IntCounterVec,
-    /// Attempts that failed, by sink and class of error.
+    /// Failed attempts, by sink and class of error.
     pub failures: IntCounterVec,
-    /// Deliveries given up, by sink.
+    /// Dead letters, by sink.
     pub dead_letters: IntCounterVec,
     /// From the end of a job to its first delivery, by sink.
     pub delivered_delay: HistogramVec,
-    /// How long attempts to deliver take, by sink.
+    /// The duration of attempts, by sink.
     pub attempt_seconds: HistogramVec,
-    /// Deliveries that are pending, by sink.
+    /// Pending deliveries, by sink.
     pub pending: IntGaugeVec,
-    /// The age of the oldest event that is pending, by sink.
+    /// The age of the oldest pending event, by sink.
     pub oldest_pending: GaugeVec,
-    /// 1 while it keeps failing, by sink.
+    /// 1 while the sink is failing, by sink.
     pub failing: IntGaugeVec,
     /// 1 while the breaker is open or half-open, by sink.
     pub breaker_open: IntGaugeVec,
-    /// How often the breaker opened, by sink.
+    /// Times that the breaker opened, by sink.
     pub breaker_opened: IntCounterVec,
     /// 1 while paused, by sink.
     pub paused: IntGaugeVec,
@@ -50,11 +50,11 @@ impl SinkMetrics {
         let classes = ErrorClass::ALL.map(ErrorClass::as_str);
         let attempt_seconds = HistogramOpts::new(
             "tidings_delivery_attempt_seconds",
-            "How long an attempt to deliver takes, the answer included.",
+            "Duration of an attempt to deliver, including the answer.",
         );
         let delivered_delay = HistogramOpts::new(
             "tidings_delivered_delay_seconds",
-            "From the end of a job, as its source says or else as it was noticed, to its first delivery.",
+            "Time from the end of a job, by its source if it says when, to its first delivery.",
         );
         Self {
             panics: panics.clone(),
@@ -66,12 +66,12 @@ impl SinkMetrics {
             ),
             failures: catalogue.counters(
                 "tidings_delivery_failures_total",
-                "Attempts to deliver that failed, by class of error.",
+                "Failed attempts to deliver, by class of error.",
                 &by("class", &classes),
             ),
             dead_letters: catalogue.counters(
                 "tidings_dead_letters_total",
-                "Deliveries that were given up.",
+                "Deliveries that became dead letters.",
                 &[Label::SINK],
             ),
             delivered_delay: catalogue
@@ -79,17 +79,17 @@ impl SinkMetrics {
             attempt_seconds: catalogue.histograms(attempt_seconds, &[Label::SINK]),
             pending: catalogue.gauges(
                 "tidings_pending_deliveries",
-                "Deliveries that wait or are under way.",
+                "Deliveries that wait or are in flight.",
                 &[Label::SINK],
             ),
             oldest_pending: catalogue.float_gauges(
                 "tidings_oldest_pending_delivery_seconds",
-                "The age of the oldest event that waits or is under way; 0 when none does.",
+                "Age of the oldest event that waits or is in flight; 0 without one.",
                 &[Label::SINK],
             ),
             failing: catalogue.gauges(
                 "tidings_sink_failing",
-                "1 while the breaker is not closed, or the last attempts failed with no success since.",
+                "1 while the breaker is not closed, or the last attempts failed without a success since.",
                 &[Label::SINK],
             ),
             breaker_open: catalogue.gauges(
@@ -99,7 +99,7 @@ impl SinkMetrics {
             ),
             breaker_opened: catalogue.counters(
                 "tidings_sink_breaker_opened_total",
-                "How often the circuit breaker opened.",
+                "Times that the circuit breaker opened.",
                 &[Label::SINK],
             ),
             paused: catalogue.gauges("tidings_sink_paused", "1 while the sink is paused.", &[Label::SINK]),
@@ -115,7 +115,7 @@ impl SinkMetrics {
         }
     }
 
-    /// Forgets the gauges that are set anew whenever somebody asks.
+    /// Resets the gauges, which each scrape sets again.
     pub fn forget_gauges(&self) {
         for gauge in [&self.pending, &self.failing, &self.breaker_open, &self.paused] {
             gauge.reset();

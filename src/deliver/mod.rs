@@ -1,12 +1,15 @@
-//! Delivering: takes an event to each of its sinks, until the sink took it or the delivery is a dead letter.
+//! Delivering: takes an event to each of its sinks, until the sink took it or the delivery is a
+//! dead letter.
 //!
 //! ```text
 //! worker ─▶ queue (what is due, breaker, pace) ─▶ message ─▶ encode ─▶ webhook | disk ─▶ outcome ─▶ queue::decision
 //! ```
 //!
-//! This room knows the store's records of events and deliveries. It must not know sources, schedules, the HTTP API and its views.
+//! This room knows the store's records of events and deliveries. It must not know sources,
+//! schedules, the HTTP API and its views.
 
 mod config;
+mod error;
 pub mod worker;
 pub mod queue;
 mod sink;
@@ -22,9 +25,10 @@ pub use config::{
     WebhookConfig,
 };
 pub use disk::Disk;
+pub use error::SinkError;
 pub use message::{Body, Message, Subject};
 pub use metrics::SinkMetrics;
 pub use outcome::AttemptOutcome;
-pub use sink::{Sink, SinkError};
+pub use sink::Sink;
 pub use webhook::{BadCallback, Callbacks, Webhook, sign::check_secret};
 pub use worker::{SinkWorker, sinks::Sinks, target::Target};

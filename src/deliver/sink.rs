@@ -1,11 +1,14 @@
-//! A place where events go, whatever its kind.
+//! A sink of either kind.
 
 use crate::{
-    deliver::{config::SinkConfig, disk::Disk, message::Message, outcome::AttemptOutcome, webhook::Webhook},
+    deliver::{
+        config::SinkConfig, disk::Disk, error::SinkError, message::Message, outcome::AttemptOutcome,
+        webhook::Webhook,
+    },
     util::{http_client::Outgoing, units::Time},
 };
 
-/// A sink that is ready to take events.
+/// An open sink.
 #[derive(Clone, Debug)]
 pub enum Sink {
     /// An HTTP endpoint.
@@ -14,29 +17,11 @@ pub enum Sink {
     Disk(Disk),
 }
 
-/// A sink that cannot be used as it is configured.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("sinks.{sink}.{key}: {reason}")]
-pub struct SinkError {
-    /// The sink's name.
-    pub sink: String,
-    /// The key below it.
-    pub key: &'static str,
-    /// What is wrong with it; no secret is in it.
-    pub reason: String,
-}
-
-impl SinkError {
-    pub(super) fn new(sink: &str, key: &'static str, reason: impl Into<String>) -> Self {
-        Self { sink: sink.to_owned(), key, reason: reason.into() }
-    }
-}
-
 impl Sink {
-    /// Opens the sink `name`; nothing is sent or written.
+    /// Opens the sink `name`. Sends and writes nothing.
     ///
     /// # Errors
-    /// When it cannot be used as it is configured.
+    /// When its configuration cannot be used.
     pub fn open(name: &str, config: &SinkConfig, outgoing: &Outgoing) -> Result<Self, SinkError> {
         match config {
             SinkConfig::Webhook(webhook) => Webhook::new(name, webhook, outgoing).map(Self::Webhook),
@@ -44,7 +29,7 @@ impl Sink {
         }
     }
 
-    /// Hands `message` over once; `now` is the instant of this attempt.
+    /// Sends `message` once, at `now`.
     pub async fn attempt(&self, message: &Message, now: Time) -> AttemptOutcome {
         match self {
             Self::Webhook(webhook) => webhook.attempt(message, now).await,
@@ -52,12 +37,12 @@ impl Sink {
         }
     }
 
-    /// Where it points, fit to be shown: a URL without credentials and query, or a folder.
+    /// Returns the address for display: a URL without credentials and query, or a folder.
     #[must_use]
-    pub fn target(&self) -> String {
+    pub fn shown(&self) -> String {
         match self {
-            Self::Webhook(webhook) => webhook.target(),
-            Self::Disk(disk) => disk.target(),
+            Self::Webhook(webhook) => webhook.shown(),
+            Self::Disk(disk) => disk.shown(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can become of an event on its way to a sink.
+//! The states of a delivery, the record of an attempt, and the classes of its errors.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::util::units::Time;
 
-/// Where a delivery stands.
+/// The state of a delivery.
 #[derive(
     Clone,
     Copy,
@@ -28,12 +28,12 @@ pub enum DeliveryState {
     Pending,
     /// The sink took it.
     Delivered,
-    /// Given up; it can be redelivered.
+    /// A dead letter; it can be redelivered.
     Dead,
 }
 
 impl DeliveryState {
-    /// The word used on every surface.
+    /// Returns the word for the state, as the API writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -48,9 +48,9 @@ impl DeliveryState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
-    /// The sink is paused until it is resumed.
+    /// The sink is paused until an operator resumes it.
     Paused,
-    /// The sink asked for a silence (`Retry-After`).
+    /// The sink asked for silence (`Retry-After`).
     Limited,
     /// The sink keeps failing; its breaker is open until the next probe.
     Failing,
@@ -58,47 +58,47 @@ pub enum WaitsFor {
     NotConfigured,
 }
 
-/// One attempt of a delivery.
+/// The record of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryAttempt {
-    /// When it began.
+    /// The start of the attempt.
     pub at: Time,
-    /// How long it took in milliseconds.
+    /// The duration in milliseconds.
     pub duration_ms: u64,
-    /// The HTTP status, when there was an answer.
+    /// The HTTP status, if the receiver answered.
     pub status: Option<u16>,
-    /// What went wrong, when something did.
+    /// The error, unless the attempt succeeded.
     pub error: Option<String>,
-    /// The kind of what went wrong.
+    /// The class of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_class: Option<ErrorClass>,
-    /// The answer's body, at most its first KiB.
+    /// The first KiB of the answer's body.
     pub response: Option<String>,
 }
 
-/// What kind of failure an attempt met, in one word.
+/// The class of an attempt's error, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
     /// The DNS knows no address of the receiver.
     NameNotFound,
-    /// The receiver's address is out of bounds for this sink; nothing was sent.
+    /// The guard blocks the receiver's address; nothing was sent.
     Blocked,
     /// The proxy failed; the receiver was not reached.
     Proxy,
-    /// No connection came about.
+    /// No connection could be opened.
     Connect,
     /// The two sides agree on no encryption, or one does not trust the certificate of the other.
     Tls,
-    /// It took too long.
+    /// The attempt took too long.
     Timeout,
-    /// The connection broke off before the event was sent whole and the answer was complete.
+    /// The connection broke before the event was sent and the answer was complete.
     Reset,
-    /// What came back is not HTTP.
+    /// The answer is not HTTP.
     NotHttp,
     /// An HTTP status other than 2xx.
     Status,
-    /// The receiver points elsewhere; redirects are not followed.
+    /// The receiver redirects, and tidings follows no redirects.
     Redirect,
     /// The stored job cannot be read.
     Payload,
@@ -111,7 +111,7 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// Every one.
+    /// Every class.
     pub const ALL: [Self; 14] = [
         Self::NameNotFound,
         Self::Blocked,
@@ -129,7 +129,7 @@ impl ErrorClass {
         Self::Internal,
     ];
 
-    /// The word for it.
+    /// Returns the word for the class, as the API writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -154,5 +154,17 @@ impl ErrorClass {
 impl fmt::Display for ErrorClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_is_written_as_it_is_named() {
+        for class in ErrorClass::ALL {
+            assert_eq!(serde_json::to_value(class).unwrap(), class.as_str());
+        }
     }
 }

@@ -1,26 +1,27 @@
-//! How a sink can be.
+//! The state and the status of a sink.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::util::units::Time;
 
-/// How a sink is.
+/// The state of a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkState {
-    /// It takes deliveries, as far as is known.
+    /// The sink takes deliveries, or none has been attempted.
     Ok,
-    /// It keeps failing: its breaker is not closed, or its last attempts failed with no success since.
+    /// The sink keeps failing: its breaker is not closed, or its last attempts failed without a
+    /// success since.
     Failing,
-    /// It was paused: deliveries wait until it is resumed.
+    /// The sink is paused: deliveries wait until an operator resumes it.
     Paused,
-    /// Deliveries wait for it, but it is not in the configuration.
+    /// Deliveries wait for the sink, and it is not in the configuration.
     NotConfigured,
 }
 
 impl SinkState {
-    /// The word used on every surface.
+    /// Returns the word for the state, as the API writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,20 +33,20 @@ impl SinkState {
     }
 }
 
-/// A sink's circuit breaker.
+/// The state of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
     /// Deliveries are attempted when they are due.
     Closed,
-    /// The sink kept failing: nothing goes to it until the pause is over.
+    /// The sink kept failing: nothing is sent until the pause is over.
     Open,
-    /// One delivery is in flight as a probe.
+    /// One delivery is in flight as the probe.
     HalfOpen,
 }
 
 impl BreakerState {
-    /// The word used on every surface.
+    /// Returns the word for the state, as the API writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -56,72 +57,73 @@ impl BreakerState {
     }
 }
 
-/// A sink's health.
+/// The status of a sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SinkStatus {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// `webhook` or `disk`; `unknown` for one that is not configured.
     pub kind: String,
-    /// Where it points: a URL without credentials and query, or a folder.
+    /// The address: a URL without credentials and query, or a folder.
     pub target: String,
-    /// How it is, in a word.
+    /// The state.
     pub state: SinkState,
-    /// Whether deliveries are attempted when they are due.
+    /// The state of the breaker.
     pub breaker: BreakerState,
-    /// When the next delivery goes out to find out whether it works again; null unless the breaker is open.
+    /// When the next probe goes out; unset unless the breaker is open.
     pub next_probe_at: Option<Time>,
-    /// Until when nothing is sent because the sink asked for it; null when it did not.
+    /// The end of the silence that the sink asked for; unset when it did not.
     pub quiet_until: Option<Time>,
-    /// Attempts a second for now, after an outage or overload; null for no limit but `max_per_second`.
+    /// The limit in attempts a second after an outage or overload; unset for no limit but
+    /// `max_per_second`.
     pub rate: Option<f64>,
-    /// Since when it is paused.
+    /// The start of the pause; unset while the sink is not paused.
     pub paused_at: Option<Time>,
-    /// When the oldest event that still waits for it was made.
+    /// When the oldest pending event was created.
     pub oldest_pending_at: Option<Time>,
-    /// The share of attempts that succeeded in the last minute, from 0 to 1; null without any.
+    /// The share of successful attempts in the last minute, from 0 to 1; unset without attempts.
     pub success_share: Option<f64>,
     /// Deliveries that wait or are in flight.
     pub pending: u64,
     /// Attempts in flight.
     pub in_flight: u64,
-    /// Deliveries that succeeded since the start.
+    /// Deliveries that succeeded since the start of the daemon.
     pub delivered: u64,
-    /// Attempts that failed since the start.
+    /// Attempts that failed since the start of the daemon.
     pub failed: u64,
     /// Attempts that failed since the last success.
     pub failures_in_row: u64,
-    /// Deliveries given up since the start.
+    /// Dead letters since the start of the daemon.
     pub dead: u64,
-    /// When an attempt last succeeded.
+    /// The time of the last successful attempt.
     pub last_success_at: Option<Time>,
-    /// What the last failed attempt came to.
+    /// The error of the last failed attempt.
     pub last_error: Option<String>,
-    /// For callbacks: where they go, at most 20 origins, those that fail first.
+    /// For callbacks: at most 20 origins, failing ones first.
     pub origins: Vec<OriginStatus>,
 }
 
-/// How one receiver of callbacks is doing.
+/// The status of one receiver of callbacks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OriginStatus {
     /// Scheme, host and port.
     pub origin: String,
-    /// How it is, in a word.
+    /// The state.
     pub state: SinkState,
-    /// Whether deliveries are attempted when they are due.
+    /// The state of the breaker.
     pub breaker: BreakerState,
-    /// Deliveries waiting or in flight.
+    /// Deliveries that wait or are in flight.
     pub pending: u64,
     /// Attempts in flight.
     pub in_flight: u64,
     /// Attempts that failed since the last success.
     pub failures_in_row: u64,
-    /// What the last attempt came to, if it failed.
+    /// The error of the last attempt, if it failed.
     pub last_error: Option<String>,
 }
 
 impl SinkStatus {
-    /// A sink of which nothing is known yet.
+    /// Returns the status of a sink without attempts.
     #[must_use]
     pub fn new(name: &str, kind: &str, target: &str) -> Self {
         Self {

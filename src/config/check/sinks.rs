@@ -166,7 +166,7 @@ impl Checker<'_> {
             self.report(&path.join("dir"), "it is empty\nhint: name a folder");
         }
         self.require(&path.join("path"), disk_path(&disk.path));
-        self.require(&path.join("format"), encode::file_wrapping(disk.format).map(drop));
+        self.require(&path.join("format"), encode::wrapping::Wrapping::of_file(disk.format).map(drop));
         let asks = |event: EventType| disk.events.iter().any(|pattern| pattern == event.as_str());
         let tells = |value: &str| disk.path.contains(value);
         if !tells("{event_id}")

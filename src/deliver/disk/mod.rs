@@ -1,9 +1,12 @@
-//! One attempt to write an event to a folder.
+//! Folders: one attempt to write an event to a file.
 //!
-//! The file is written beside its target, flushed, renamed, and the folder flushed, so a reader sees all of
-//! it or nothing, and what is reported as written is there after a power cut. Every step is relative to a
-//! folder that is already open and follows no link, so neither an id nor a link planted below the folder leads
-//! out of it. A file of another job, or of another sink, is never replaced: see [`naming`].
+//! An attempt writes a temporary file, flushes and renames it, and flushes the folder. A reader
+//! sees the whole file or none, and a written file survives a power cut. Every step is relative to
+//! an open folder and follows no link, so neither an id nor a planted link leads out of the folder.
+//! An attempt never replaces a file of another job or sink: see [`naming`].
+//!
+//! The room returns facts about the attempt. It must not know retries or breakers; the worker
+//! records the owner of a file.
 
 use std::{
     fs::{DirBuilder, File},
@@ -25,12 +28,12 @@ use crate::{
     deliver::{
         config::{Compression, DiskConfig},
         encode::{
-            envelope::{CHUNK, Payload, PayloadError, Wrapping},
-            file_wrapping,
+            payload::{CHUNK, Payload, PayloadError},
+            wrapping::Wrapping,
         },
+        error::SinkError,
         message::Message,
         outcome::{AttemptFailure, AttemptOutcome},
-        sink::SinkError,
     },
     model::delivery::ErrorClass,
     store::Owner,
@@ -43,13 +46,13 @@ mod path_template;
 pub use naming::{Claim, Draft};
 use path_template::PathTemplate;
 
-/// For folders: nobody but the owner.
+/// The mode of folders: the owner alone.
 const FOLDER_MODE: Mode = Mode::RWXU;
 
-/// The level that zstd itself takes when none is given.
+/// The default level of zstd.
 const ZSTD_LEVEL: i32 = 3;
 
-/// A folder that each event is written to.
+/// A folder that takes events.
 #[derive(Clone, Debug)]
 pub struct Disk {
     inner: Arc<Inner>,
@@ -63,15 +66,17 @@ struct Inner {
     template: PathTemplate,
     wrapping: Wrapping,
     compress: Option<Compression>,
-    /// Held while folders are made: who finds a folder there may rely on its entry being flushed.
+    /// Held while folders are made, so that every folder that is found has been flushed into its
+    /// parent.
     folders: Mutex<()>,
 }
 
 impl Disk {
-    /// The folder of a configured sink; it is made with the first file.
+    /// Returns the folder of a configured sink. The first file creates it.
     ///
     /// # Errors
-    /// When the path template is none, or could lead out of the folder, or the format is none for a file.
+    /// When the path template is invalid or could lead out of the folder, or a file cannot have the
+    /// format.
     pub fn new(name: &str, config: &DiskConfig) -> Result<Self, SinkError> {
         let template =
             PathTemplate::parse(&config.path).map_err(|reason| SinkError::new(name, "path", reason))?;
@@ -82,7 +87,7 @@ impl Disk {
             sink: name.to_owned(),
             dir: config.dir.clone(),
             template,
-            wrapping: file_wrapping(config.format)
+            wrapping: Wrapping::of_file(config.format)
                 .map_err(|reason| SinkError::new(name, "format", reason))?,
             compress: config.compress,
             folders: Mutex::new(()),
@@ -90,20 +95,20 @@ impl Disk {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The folder.
+    /// Returns the folder for display.
     #[must_use]
-    pub fn target(&self) -> String {
+    pub fn shown(&self) -> String {
         self.inner.dir.display().to_string()
     }
 
-    /// Whether no two jobs of so many sources want the same file of a sink with this `path`.
+    /// Returns whether two jobs of `sources` sources never have the same file under this `path`.
     #[must_use]
     pub fn tells_jobs_apart(path: &str, sources: usize) -> bool {
         PathTemplate::parse(path).is_ok_and(|template| template.tells_jobs_apart(sources))
     }
 
-    /// Writes `message` once, without asking who wrote what is there. The same event makes the same bytes under the same name,
-    /// whenever it is written.
+    /// Writes `message` once, without asking who owns an existing file. The same event always makes
+    /// the same bytes and name.
     pub async fn attempt(&self, message: &Message, _now: Time) -> AttemptOutcome {
         match self.draft(message).await {
             Ok(draft) => match draft.claim().await {
@@ -114,10 +119,10 @@ impl Disk {
         }
     }
 
-    /// Writes `message` beside its place.
+    /// Writes `message` to a temporary file in its folder.
     ///
     /// # Errors
-    /// The outcome of the attempt, when it failed.
+    /// The outcome of the attempt, when it fails.
     pub async fn draft(&self, message: &Message) -> Result<Draft, Box<AttemptOutcome>> {
         let began = Instant::now();
         let (inner, owned) = (Arc::clone(&self.inner), message.clone());
@@ -127,7 +132,7 @@ impl Disk {
     }
 }
 
-/// The outcome of an attempt to write the file at `path`.
+/// Returns the outcome of a failed attempt to write the file at `path`.
 fn failed(path: &Path, error: WriteError, began: Instant) -> AttemptOutcome {
     let (class, error) = match error {
         WriteError::Payload(error) => (ErrorClass::Payload, error.to_string()),
@@ -157,7 +162,7 @@ impl From<Errno> for WriteError {
 }
 
 impl Inner {
-    /// The folders below `dir` and the file's name.
+    /// Returns the folders below `dir` and the file's name.
     fn place(&self, message: &Message) -> (Vec<String>, String) {
         let suffix = match self.compress {
             Some(Compression::Zstd) => ".zst",
@@ -166,7 +171,7 @@ impl Inner {
         self.template.fill(message, suffix)
     }
 
-    /// Where `message` belongs; a function of the event alone.
+    /// Returns the path of `message`, a function of the event alone.
     fn path(&self, message: &Message) -> PathBuf {
         let (folders, file) = self.place(message);
         let mut path = self.dir.clone();
@@ -184,7 +189,7 @@ impl Inner {
         match self.write_file(&folder, &temporary, &mut reader, payload.len()) {
             Ok(file) => Ok(Draft::new(self, message, folder, temporary, &file, began)?),
             Err(error) => {
-                // The error is what matters; a leftover is overwritten by the next attempt.
+                // A leftover is overwritten by the next attempt.
                 let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
                 Err(error)
             }
@@ -198,7 +203,7 @@ impl Inner {
         reader: &mut impl Read,
         length: u64,
     ) -> Result<File, WriteError> {
-        // A leftover of a crash is removed rather than opened: it could be a link by now.
+        // Removes a leftover of a crash instead of opening it, since it could be a link.
         match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
@@ -219,11 +224,11 @@ impl Inner {
         Ok(file)
     }
 
-    /// Opens the folder below `dir`, making what is missing.
+    /// Opens the folder below `dir`, and makes missing ones.
     fn open_folder(&self, folders: &[String]) -> io::Result<File> {
         let _one_at_a_time = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         make_folder(&self.dir)?;
-        // The operator may have put a link here; below it there is none to follow.
+        // `dir` itself may be a link of the operator; links below it are not followed.
         let mut folder = File::open(&self.dir)?;
         for name in folders {
             folder = open_below(&folder, name)?;
@@ -246,7 +251,7 @@ fn open_below(parent: &File, name: &str) -> io::Result<File> {
     Ok(File::from(open()?))
 }
 
-/// Makes a folder and those above it, each flushed into the one above.
+/// Makes a folder and its parents, and flushes each into its parent.
 fn make_folder(path: &Path) -> io::Result<()> {
     let create = || DirBuilder::new().mode(FOLDER_MODE.bits()).create(path);
     let parent = match path.parent() {
@@ -262,15 +267,17 @@ fn make_folder(path: &Path) -> io::Result<()> {
             make_folder(parent)?;
             create()?;
         }
-        // Another process was faster, or a file is in the way, which opening it will say better.
+        // Another process was faster, or a file is in the way, and opening it gives the better
+        // error.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => made?,
     }
     File::open(parent)?.sync_all()
 }
 
-/// One name per event, sink and target: a retry overwrites what a crash left, two sinks on one folder do not meet,
-/// and it is short enough however long the target's name is.
+/// Returns the temporary name of an event, sink and file. A retry overwrites the leftover of a
+/// crash, two sinks on one folder have two names, and the length does not depend on the file's
+/// name.
 fn temporary_name(event_id: &str, sink: &str, name: &str) -> String {
     let hash = Sha256::new().chain_update(event_id).chain_update([0]).chain_update(sink);
     let hash = hash.chain_update([0]).chain_update(name).finalize();

@@ -1,10 +1,10 @@
-//! How a file that is written gets its name without taking it from another.
+//! The name of a written file, and the rule that it takes no file from another job.
 //!
-//! A path need not tell two jobs apart: `{job_id}.json` is the same for two sources, and where upper and lower case are
-//! alike, so are `a` and `A`. So a name that is free is taken as long as it is free, in one step; a file that is there is
-//! replaced only when a delivery of the same job to the same sink, of no later event, recorded that it wrote it, or when it can be
-//! no other's. In
-//! every other case the file gets a name beside it, which holds a hash of sink, source and job id.
+//! Two jobs may have one path: `{job_id}.json` is the same for two sources, and a file system that
+//! ignores case has one file for `a` and `A`. So a file takes a free name in one step. It replaces
+//! an existing file only if a delivery of the same job to the same sink, of no later event,
+//! recorded that it wrote it, or if the path belongs to no other job. Otherwise the event gets a
+//! fallback name with a hash of sink, source and job id.
 
 use std::{fs::File, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Instant};
 
@@ -21,13 +21,13 @@ use crate::{
     store::{FileMark, Owner},
 };
 
-/// A file that is whole and on the disk, and has not got its name. It is gone with this, unless it got one.
+/// A complete file under a temporary name. Dropping it removes the file, unless it got its name.
 pub struct Draft {
     inner: Arc<Inner>,
     folder: File,
     temporary: String,
     name: String,
-    /// The name that no other job and no other sink gives to a file.
+    /// The name that no other job or sink can use.
     fallback: String,
     mark: FileMark,
     path: PathBuf,
@@ -35,18 +35,18 @@ pub struct Draft {
     is_named: bool,
 }
 
-/// What came of taking the name.
+/// The result of taking the name.
 pub enum Claim {
     /// The attempt is over.
     Done(AttemptOutcome),
-    /// A file is there.
+    /// A file has the name.
     Taken(Draft, FileMark),
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.is_named {
-            // What stays is overwritten by the next attempt.
+            // A leftover is overwritten by the next attempt.
             let _ = unlinkat(&self.folder, &self.temporary, AtFlags::empty());
         }
     }
@@ -75,19 +75,19 @@ impl Draft {
         Ok(Self { inner, folder, temporary, name, fallback, mark, path, began, is_named: false })
     }
 
-    /// What tells the file from every other.
+    /// Returns the identity of the file.
     #[must_use]
     pub fn mark(&self) -> FileMark {
         self.mark
     }
 
-    /// The files that are there under the names that this one may get.
+    /// Returns the existing files under the names that this one may take.
     #[must_use]
     pub fn present(&self) -> Vec<FileMark> {
         [&self.name, &self.fallback].into_iter().filter_map(|name| self.existing(name)).collect()
     }
 
-    /// Takes the name, if it is free.
+    /// Takes the name if it is free.
     pub async fn claim(self) -> Claim {
         let (path, began) = (self.path.clone(), self.began);
         let claimed = tokio::task::spawn_blocking(move || self.claim_now()).await;
@@ -95,7 +95,7 @@ impl Draft {
         claimed.unwrap_or_else(|error| Claim::Done(failed(&path, error, began)))
     }
 
-    /// Takes the name from the file that is there when it belongs to the same job, and else the one beside it.
+    /// Takes the name from an existing file of the same job, and the fallback name otherwise.
     pub async fn settle(self, owner: Owner) -> AttemptOutcome {
         let (path, began) = (self.path.clone(), self.began);
         let settled = tokio::task::spawn_blocking(move || self.settle_now(owner)).await;
@@ -120,18 +120,18 @@ impl Draft {
             }
             Err(Errno::EXIST) => match self.existing(&self.name) {
                 Some(there) => Ok(Claim::Taken(self, there)),
-                // It went away this moment.
+                // The other file was removed at this moment.
                 None => Err(Errno::EXIST.into()),
             },
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Takes a free name where renaming cannot do without replacing.
+    /// Takes a free name where the file system cannot rename without replacing.
     fn link(&self) -> Result<(), Errno> {
         match linkat(&self.folder, &self.temporary, &self.folder, &self.name, AtFlags::empty()) {
             Ok(()) => {
-                // A second name does no harm, and the next attempt removes it.
+                // A second name is harmless; the next attempt removes it.
                 let _ = unlinkat(&self.folder, &self.temporary, AtFlags::empty());
                 Ok(())
             }
@@ -152,21 +152,21 @@ impl Draft {
         let name = if is_ours { &self.name } else { &self.fallback };
         if !is_ours {
             let (sink, file, beside) = (&self.inner.sink, self.path.display(), name);
-            tracing::warn!(sink, %file, beside, "file is not known to belong to this job; written beside it");
+            tracing::warn!(sink, %file, beside, "existing file not known to belong to this job; event written beside it");
         }
         renameat(&self.folder, &self.temporary, &self.folder, name)?;
         self.is_named = true;
         Ok(self.folder.sync_all()?)
     }
 
-    /// The file of this name, and no other that it leads to.
+    /// Returns the file of this name itself, without following a link.
     fn existing(&self, name: &str) -> Option<FileMark> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.folder, name, flags, Mode::empty()).ok()?;
         mark_of(&File::from(file)).ok()
     }
 
-    /// Whether the disk takes upper and lower case for the same.
+    /// Returns whether the file system ignores case in names.
     fn is_case_blind(&self) -> bool {
         self.existing(&self.temporary.to_ascii_uppercase()).is_some()
     }

@@ -1,4 +1,5 @@
-//! The path of a file as a function of its event: a template whose values cannot leave the folder.
+//! The path of a file as a function of its event: a template whose values cannot lead out of the
+//! folder.
 
 use std::fmt::Write as _;
 
@@ -7,14 +8,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::deliver::message::{Message, TEST_EVENT};
 
-/// The longest name of a file or folder. Linux takes 255 bytes; the rest is for whoever copies it under a
-/// longer name.
+/// The longest name of a file or folder in bytes. Linux takes 255; the rest leaves room for copies
+/// under longer names.
 const MAX_NAME: usize = 240;
 
-/// The longest ending that survives the shortening of a name, `.json.zst` among them.
+/// The longest ending that a shortened name keeps, such as `.json.zst`.
 const MAX_ENDING: usize = 16;
 
-/// A path below the folder, split into names.
+/// A path below the folder, as a list of names.
 #[derive(Clone, Debug)]
 pub(super) struct PathTemplate {
     names: Vec<Vec<Piece>>,
@@ -55,14 +56,15 @@ impl Placeholder {
         matches!(self, Self::Year | Self::Month | Self::Day)
     }
 
-    /// The date is that of the job's end, so a retry on the next day names the same file.
+    /// Returns the value for `message`. The date is that of the job's end, so a retry on the next
+    /// day has the same file.
     fn of(self, message: &Message) -> String {
         let date = message.time.calendar();
         match (self, &message.subject) {
             (Self::Source, Some(subject)) => escape(&subject.source),
             (Self::JobId, Some(subject)) => escape(subject.job_id.as_str()),
             (Self::Outcome, Some(_)) => escape(message.word()),
-            // A test event is about no job; all of them share one file.
+            // All test events share one file.
             (Self::Source, None) => TEST_EVENT.to_owned(),
             (Self::JobId | Self::Outcome, None) => "test".to_owned(),
             (Self::EventId, _) => escape(&message.event_id),
@@ -74,22 +76,22 @@ impl Placeholder {
 }
 
 impl PathTemplate {
-    /// Reads a template.
+    /// Parses a template.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let names = text.split('/').map(name).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { names })
     }
 
-    /// Whether no two jobs of so many sources have the same path, whatever their ids: source and job id, or the id of the event, can be read from
-    /// it again. They can when each stands alone in its name, but for text of a fixed length, or when a character that no value
-    /// has stands between them.
+    /// Returns whether two jobs of `sources` sources never have the same path, whatever their ids:
+    /// the path determines source and job id, or the event id. It does when each stands alone in a
+    /// name apart from text of a fixed length, or behind a character that no value holds.
     pub(super) fn tells_jobs_apart(&self, sources: usize) -> bool {
         let read: Vec<Placeholder> = self.names.iter().flat_map(|pieces| readable(pieces)).collect();
         let has = |value: Placeholder| read.contains(&value);
         has(Placeholder::EventId) || (has(Placeholder::JobId) && (sources < 2 || has(Placeholder::Source)))
     }
 
-    /// The folders and the file's name, to which `suffix` is added.
+    /// Returns the folders and the file's name with `suffix`.
     pub(super) fn fill(&self, message: &Message, suffix: &str) -> (Vec<String>, String) {
         let filled = |pieces: &Vec<Piece>| {
             pieces.iter().fold(String::new(), |mut name, piece| {
@@ -106,12 +108,12 @@ impl PathTemplate {
     }
 }
 
-/// The values that can be read from a name again.
+/// Returns the values that a name determines.
 fn readable(pieces: &[Piece]) -> Vec<Placeholder> {
     let mut groups: Vec<Vec<Placeholder>> = vec![Vec::new()];
     for piece in pieces {
         match piece {
-            // No value holds such a character, so what is before it and what is after it stay apart.
+            // No value holds such a character, so it separates the values around it.
             Piece::Literal(text) if text.chars().any(|c| !is_plain(c) && c != '%') => groups.push(Vec::new()),
             Piece::Placeholder(value) if !value.has_fixed_length() => {
                 groups.last_mut().into_iter().for_each(|group| group.push(*value));
@@ -122,7 +124,7 @@ fn readable(pieces: &[Piece]) -> Vec<Placeholder> {
     groups.into_iter().filter(|group| group.len() == 1).flatten().collect()
 }
 
-/// Whether a value holds this character as it is.
+/// Returns whether a value keeps this character as it is.
 fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
@@ -155,11 +157,11 @@ fn name(text: &str) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-/// A value as (part of) a name: `[A-Za-z0-9._-]` stays, everything else and a leading dot becomes `%XX`, so
-/// that distinct values stay distinct and none is hidden, a separator, `.` or `..`.
+/// Escapes a value for a name: `[A-Za-z0-9._-]` stays, everything else and a leading dot becomes
+/// `%XX`. Distinct values stay distinct, and no name is hidden, `.` or `..`, or holds a separator.
 fn escape(value: &str) -> String {
     if value.is_empty() {
-        // A lone `%` is nothing else's escape.
+        // No other value gives a lone `%`.
         return "%".to_owned();
     }
     let mut name = String::with_capacity(value.len());
@@ -174,7 +176,7 @@ fn escape(value: &str) -> String {
     name
 }
 
-/// A name that fits. A long one is cut and told apart by a hash of all of it; its ending stays.
+/// Shortens a long name. A hash of the whole name keeps it distinct, and its ending stays.
 fn shortened(name: String) -> String {
     if name.len() <= MAX_NAME {
         return name;
@@ -182,7 +184,7 @@ fn shortened(name: String) -> String {
     with_hash(&name, &HEXLOWER.encode(&Sha256::digest(&name)[..16]))
 }
 
-/// A name with a hash before its ending, cut so that it fits.
+/// Returns a name with a hash before its ending, cut to fit.
 pub(super) fn with_hash(name: &str, hash: &str) -> String {
     let tail = &name[name.ceil_char_boundary(name.len().saturating_sub(MAX_ENDING))..];
     let ending = tail.find('.').map_or("", |at| &tail[at..]);

@@ -65,7 +65,7 @@ async fn a_job_is_written_whole_and_for_the_owner_alone() {
     for folder in ["deep", "deep/out", "deep/out/retab"] {
         assert_eq!(mode(&root.path().join(folder)), 0o700, "{folder}");
     }
-    assert_eq!(disk.target(), dir.display().to_string());
+    assert_eq!(disk.shown(), dir.display().to_string());
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
-//! `CloudEvents` 1.0.2: the attributes of an event, in JSON (JSON event format) or as headers (HTTP protocol binding).
+//! `CloudEvents` 1.0.2: the attributes of an event, in JSON (JSON event format) or as headers (HTTP
+//! protocol binding).
 //!
-//! Labels are no attributes: a name there is 1 to 20 of `a-z0-9` (specification, "Naming Conventions"), which a label need
-//! not be, and two labels could end up under one name. A receiver that needs them takes the envelope or a template.
+//! Labels are not attributes. The name of an attribute is 1 to 20 of `a-z0-9` (specification,
+//! "Naming Conventions"), and two labels could get the same name. A receiver that needs labels
+//! takes the envelope or a template.
 
 use std::fmt::Write as _;
 
@@ -17,19 +19,19 @@ use crate::{
 /// The `content-type` of structured mode (JSON event format, section 3).
 pub const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
 
-/// The media type of the data, which is a job.
+/// The media type of the data.
 const DATA_TYPE: &str = "application/json";
 
-/// What every type begins with: a reverse-DNS name, as the specification asks for.
+/// The prefix of every type: a reverse-DNS name, as the specification recommends.
 const TYPE_PREFIX: &str = "dev.tidings.";
 
-/// The longest reason that goes into an attribute, in characters; a header should stay short.
+/// The longest reason in characters, because headers should be short.
 const MAX_REASON: usize = 512;
 
-/// What a header value may not hold as it is (HTTP binding 1.0.2, section 3.1.3.2); what is not ASCII never may.
+/// The ASCII characters that a header value must escape (HTTP binding 1.0.2, section 3.1.3.2).
 const IN_HEADERS: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// The attributes of `message`'s event but for `datacontenttype`, in the order in which they are written.
+/// Returns the attributes of an event except `datacontenttype`, in their written order.
 fn attributes(message: &Message) -> Vec<(&'static str, String)> {
     let kind = match message.event_type.as_str() {
         TEST_EVENT => "test",
@@ -57,12 +59,14 @@ fn attributes(message: &Message) -> Vec<(&'static str, String)> {
     attributes
 }
 
-/// Control characters are not allowed in an attribute (specification, "Type System").
+/// Replaces control characters, which an attribute may not hold (specification, "Type System"), and
+/// shortens the text.
 fn printable(text: &str) -> String {
     text.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The event in JSON up to its data: `{"specversion":"1.0",…,"data":`, or all of it when there is none.
+/// Returns the event in JSON up to its data, `{"specversion":"1.0",…,"data":`; without data, the
+/// whole event.
 pub(super) fn structured(message: &Message, has_data: bool) -> String {
     let mut head = String::new();
     for (name, value) in attributes(message) {
@@ -71,7 +75,7 @@ pub(super) fn structured(message: &Message, has_data: bool) -> String {
         let _ = write!(head, "{before}\"{name}\":{}", Value::from(value));
     }
     let media_type = Value::from(message.media_type.as_deref().unwrap_or(DATA_TYPE));
-    // What is no JSON goes in base64 (JSON event format, section 3.1).
+    // Data that is not JSON is base64 (JSON event format, section 3.1).
     let member = if message.media_type.is_some() { "data_base64\":\"" } else { "data\":" };
     match has_data {
         true => _ = write!(head, ",\"datacontenttype\":{media_type},\"{member}"),
@@ -80,7 +84,7 @@ pub(super) fn structured(message: &Message, has_data: bool) -> String {
     head
 }
 
-/// The headers of binary mode; `content-type` stands for `datacontenttype`, so it is there when data is.
+/// Returns the headers of binary mode. With data, `content-type` stands for `datacontenttype`.
 pub(super) fn headers(message: &Message, has_data: bool) -> HeaderMap {
     let encoded = attributes(message).into_iter().filter_map(|(name, value)| {
         let name = HeaderName::try_from(format!("ce-{name}")).ok()?;

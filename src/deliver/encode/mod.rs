@@ -1,8 +1,14 @@
-//! What a sink makes of an event: the job in one of the wrappings, or what a template says.
+//! Encoding: the bytes that a sink gets for an event.
+//!
+//! A [`wrapping`] puts the `envelope` or `cloudevents` around the job's bytes, which stay as they
+//! are; a [`template`] renders a body of its own. Both make a [`payload`]. The room must not know
+//! how a payload is sent or written.
 
 mod cloudevents;
-pub mod envelope;
+mod envelope;
+pub mod payload;
 pub mod template;
+pub mod wrapping;
 
 use std::{path::Path, time::Duration};
 
@@ -11,21 +17,22 @@ use http::{HeaderName, HeaderValue};
 use crate::deliver::{
     config::{Format, WebhookConfig},
     encode::{
-        envelope::{Payload, Wrapping},
+        payload::Payload,
         template::{BodyTemplate, TemplateError},
+        wrapping::Wrapping,
     },
+    error::SinkError,
     message::Message,
-    sink::SinkError,
 };
 /// The `content-type` of what a template renders, when none is given.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// How the payloads of one webhook are made.
+/// The encoder of one webhook.
 #[derive(Clone, Debug)]
 pub(super) enum Encoder {
-    /// The job's bytes, unread, with something around them.
+    /// Puts a wrapping around the job's bytes, which it does not read.
     Wrapped(Wrapping),
-    /// What a template says.
+    /// Renders a template.
     Rendered(Renderer),
 }
 
@@ -38,15 +45,15 @@ pub(super) struct Renderer {
 }
 
 impl Encoder {
-    /// The encoding of the sink `name`.
+    /// Returns the encoder of the sink `name`.
     ///
     /// # Errors
-    /// The first of the [`validate`].
+    /// The first problem that [`validate`] finds.
     pub fn of(name: &str, config: &WebhookConfig) -> Result<Self, SinkError> {
         if let Some((key, reason)) = validate(config, Some(Path::new(""))).into_iter().next() {
             return Err(SinkError::new(name, key, reason));
         }
-        if let Some(wrapping) = config.format.wrapping() {
+        if let Some(wrapping) = Wrapping::of(config.format) {
             return Ok(Self::Wrapped(wrapping));
         }
         let (key, template) = template(config, Path::new(""))
@@ -55,18 +62,18 @@ impl Encoder {
         Ok(Self::Rendered(Renderer { sink: name.to_owned(), key, template }))
     }
 
-    /// The bytes that `message` becomes, within `limit` once it is its turn.
+    /// Returns the payload of `message`. A rendering may take `limit` once it starts.
     ///
     /// # Errors
-    /// When the template fails or takes too long: the key, the line and the reason.
+    /// The key, the line and the reason, when the template fails or takes too long.
     pub async fn payload(&self, message: &Message, limit: Duration) -> Result<Payload, String> {
         let renderer = match self {
             Self::Wrapped(wrapping) => return Ok(Payload::of(message, *wrapping)),
             Self::Rendered(renderer) => renderer,
         };
         let failed = |reason: String| SinkError::new(&renderer.sink, renderer.key, reason).to_string();
-        // One at a time: what a rendering takes in memory counts once for each sink. The wait is not its own time, so that renderings
-        // that take too long fail nobody behind them.
+        // One at a time: what a rendering takes in memory counts once for each sink. The wait is
+        // not its own time, so that renderings that take too long fail nobody behind them.
         let turn = renderer.template.turn().await;
         let (template, message) = (renderer.template.clone(), message.clone());
         let rendering = move || {
@@ -81,8 +88,8 @@ impl Encoder {
     }
 }
 
-/// What is wrong with `format` and the keys that go with it, each with its key. Files are looked for from `directory`;
-/// `None` takes them for granted.
+/// Returns the problems of `format` and the keys that belong to it, each with its key. Files are
+/// relative to `directory`; `None` skips their check.
 #[must_use]
 pub fn validate(config: &WebhookConfig, directory: Option<&Path>) -> Vec<(&'static str, String)> {
     let given = [
@@ -115,7 +122,7 @@ pub fn validate(config: &WebhookConfig, directory: Option<&Path>) -> Vec<(&'stat
     }
 }
 
-/// Headers that would turn an event into another one, or a structured event into a binary one.
+/// Returns the problem of a configured header that would change a `CloudEvents` event.
 fn taken_headers(config: &WebhookConfig) -> Option<(&'static str, String)> {
     let cloud = matches!(config.format, Format::CloudEvents | Format::CloudEventsBinary);
     let is_taken = |name: &&String| name.to_ascii_lowercase().starts_with("ce-");
@@ -123,7 +130,7 @@ fn taken_headers(config: &WebhookConfig) -> Option<(&'static str, String)> {
     Some(("headers", format!("`{name}` belongs to CloudEvents and is set by the format; take another name")))
 }
 
-/// The template that `config` names, with its key.
+/// Returns the template that `config` names, with its key.
 fn template(
     config: &WebhookConfig,
     directory: &Path,
@@ -140,7 +147,7 @@ fn template(
     }
 }
 
-/// `type/subtype`, with parameters or without.
+/// Parses a media type: `type/subtype`, with or without parameters.
 fn media_type(text: &str) -> Result<HeaderValue, String> {
     // Both halves are tokens, as the names of headers are.
     let is_token = |part: &str| HeaderName::try_from(part).is_ok();
@@ -148,23 +155,6 @@ fn media_type(text: &str) -> Result<HeaderValue, String> {
     match (essence.split_once('/'), HeaderValue::from_str(text)) {
         (Some((kind, subtype)), Ok(value)) if is_token(kind) && is_token(subtype) => Ok(value),
         _ => Err("it is no media type; write it like text/plain; charset=utf-8".to_owned()),
-    }
-}
-
-/// What a file holds in this format.
-///
-/// # Errors
-/// When the format makes no sense in a file, with the way out.
-pub fn file_wrapping(format: Format) -> Result<Wrapping, String> {
-    match format.wrapping() {
-        Some(Wrapping::CloudEventsBinary) => {
-            Err("the event would be in headers, which a file does not have; take `cloudevents`".to_owned())
-        }
-        Some(wrapping) => Ok(wrapping),
-        None => {
-            Err("a template makes the body of a webhook; a folder takes `envelope`, `raw` or `cloudevents`"
-                .to_owned())
-        }
     }
 }
 

@@ -75,11 +75,11 @@ fn headers_of_cloudevents_are_not_given_twice() {
 
 #[test]
 fn a_file_takes_what_needs_no_headers() {
-    assert_eq!(file_wrapping(Format::Raw), Ok(Wrapping::Raw));
-    assert_eq!(file_wrapping(Format::CloudEvents), Ok(Wrapping::CloudEvents));
-    assert!(file_wrapping(Format::CloudEventsBinary).unwrap_err().contains("take `cloudevents`"));
+    assert_eq!(Wrapping::of_file(Format::Raw), Ok(Wrapping::Raw));
+    assert_eq!(Wrapping::of_file(Format::CloudEvents), Ok(Wrapping::CloudEvents));
+    assert!(Wrapping::of_file(Format::CloudEventsBinary).unwrap_err().contains("take `cloudevents`"));
     assert!(
-        file_wrapping(Format::Template).unwrap_err().contains("takes `envelope`, `raw` or `cloudevents`")
+        Wrapping::of_file(Format::Template).unwrap_err().contains("takes `envelope`, `raw` or `cloudevents`")
     );
 }
 

@@ -1,4 +1,5 @@
-//! The deliveries that a worker has before it: the queue of one sink, or those of all callbacks.
+//! The pending deliveries of a worker: the queue of one sink, or the queues of all callback
+//! origins.
 
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ pub enum Backlog {
 }
 
 impl Backlog {
-    /// Makes a delivery due at `at`.
+    /// Schedules a delivery at `at`.
     pub fn schedule(&mut self, key: DeliveryKey, at: Instant) {
         match self {
             Self::Sink(queue) => queue.schedule(key, at),
@@ -29,7 +30,7 @@ impl Backlog {
         }
     }
 
-    /// Makes a delivery due, unless it is known.
+    /// Schedules a delivery, unless it is in the backlog.
     pub fn take_over(&mut self, key: DeliveryKey, at: Instant) {
         match self {
             Self::Sink(queue) => queue.take_over(key, at),
@@ -37,7 +38,7 @@ impl Backlog {
         }
     }
 
-    /// Forgets a delivery that is gone.
+    /// Forgets a delivery whose records are gone.
     pub fn forget(&mut self, key: DeliveryKey) {
         match self {
             Self::Sink(queue) => queue.forget(key),
@@ -45,7 +46,7 @@ impl Backlog {
         }
     }
 
-    /// Everything that waits, each with the time at which it is due.
+    /// Removes and returns the waiting deliveries with their due times.
     pub fn drain(&mut self) -> Vec<(DeliveryKey, Instant)> {
         match self {
             Self::Sink(queue) => queue.drain(),
@@ -53,7 +54,7 @@ impl Backlog {
         }
     }
 
-    /// Stops taking deliveries, or goes on.
+    /// Pauses or resumes.
     pub fn pause(&mut self, paused: bool) {
         match self {
             Self::Sink(queue) => queue.pause(paused),
@@ -61,7 +62,7 @@ impl Backlog {
         }
     }
 
-    /// Asks everyone as if they worked. `true` when a breaker closed.
+    /// Closes all breakers and ends all silences. Returns whether a breaker was not closed.
     pub fn reset(&mut self, now: Instant) -> bool {
         match self {
             Self::Sink(queue) => queue.reset(now),
@@ -69,7 +70,7 @@ impl Backlog {
         }
     }
 
-    /// What to do now.
+    /// Releases the next delivery, or returns until when to wait.
     pub fn next(&mut self, now: Instant) -> Next {
         match self {
             Self::Sink(queue) => queue.next(now),
@@ -77,7 +78,7 @@ impl Backlog {
         }
     }
 
-    /// Changes the queue of a delivery; `None` when there is none.
+    /// Calls `change` with the queue of a delivery; returns `None` when it has no queue.
     pub fn with<T>(&mut self, key: DeliveryKey, change: impl FnOnce(&mut Queue) -> T) -> Option<T> {
         match self {
             Self::Sink(queue) => Some(change(queue)),
@@ -85,7 +86,7 @@ impl Backlog {
         }
     }
 
-    /// Ends what [`Next::Take`] began.
+    /// Ends a release; the delivery is due at `again`.
     pub fn finish(&mut self, key: DeliveryKey, again: Option<Instant>, now: Instant) {
         match self {
             Self::Sink(queue) => queue.finish(key, again, now),
@@ -93,7 +94,7 @@ impl Backlog {
         }
     }
 
-    /// When a failed delivery is tried again.
+    /// Returns the retry schedule.
     #[must_use]
     pub fn retry(&self) -> &RetryConfig {
         match self {
@@ -102,7 +103,7 @@ impl Backlog {
         }
     }
 
-    /// Whether the events of one job go one after another.
+    /// Returns whether the sink takes the events of a job in order.
     #[must_use]
     pub fn is_ordered(&self) -> bool {
         match self {
@@ -111,7 +112,7 @@ impl Backlog {
         }
     }
 
-    /// The callbacks, if it is them.
+    /// Returns the queues of the origins, if the worker serves callbacks.
     pub fn callbacks(&mut self) -> Option<&mut Origins> {
         match self {
             Self::Sink(_) => None,
@@ -119,7 +120,7 @@ impl Backlog {
         }
     }
 
-    /// Pending deliveries: in all, and of these in flight.
+    /// Returns the number of pending deliveries, and how many of them are in flight.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         match self {
@@ -128,7 +129,7 @@ impl Backlog {
         }
     }
 
-    /// The delivery of the oldest event.
+    /// Returns the delivery of the oldest event.
     #[must_use]
     pub fn oldest(&self) -> Option<DeliveryKey> {
         match self {

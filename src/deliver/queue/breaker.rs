@@ -1,10 +1,9 @@
-//! A circuit breaker: a sink that keeps failing is asked now and then, by one real delivery at a time, instead of
-//! by all of them. Pure: the present and the randomness are arguments.
+//! The circuit breaker: while a sink keeps failing, one delivery at a time probes it. Pure.
 //!
 //! ```text
-//! closed ──half of the attempts of a minute failed, of ten at the least──▶ open
+//! closed ──half of the attempts of a minute failed, of at least ten───────▶ open
 //!    ▲                                                                      │ a pause
-//!    └────the probe was taken──── half-open ◀──one delivery is the probe────┘
+//!    └────the probe succeeded──── half-open ◀──one delivery is the probe────┘
 //!                                     └──────the probe failed: the next pause──▶ open
 //! ```
 
@@ -14,28 +13,29 @@ use tokio::time::Instant;
 
 use crate::{deliver::config::RetryConfig, model::sink::BreakerState, store::DeliveryKey};
 
-/// The stretch of time over which the share of failures is taken.
+/// The time over which the breaker counts attempts.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// Attempts in the window below which nothing is concluded.
+/// Attempts in the window below which the breaker stays closed.
 pub const MIN_ATTEMPTS: u32 = 10;
 
-/// For how long attempts must have failed: many that fail in one instant are one incident.
+/// The least time over which attempts must fail; many failures in one instant are one incident.
 pub const MIN_TIME: Duration = Duration::from_secs(1);
 
-/// The share of failed attempts from which on the breaker opens.
+/// The share of failed attempts that opens the breaker.
 pub const FAILURE_SHARE: f64 = 0.5;
 
-/// Pauses follow the sink's own retry schedule, but at most double each time, within these bounds.
+/// The bounds of a pause. Pauses follow the retry schedule of the sink, and at most double each
+/// time.
 const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// The pause of a sink that has no retry schedule.
 const USUAL_PAUSE: Duration = Duration::from_secs(5);
 
-/// The window is kept in slots of this length.
+/// The length of a slot; the window consists of slots.
 const SLOT: Duration = Duration::from_secs(5);
 
-/// What came of the attempts of a slot.
+/// The results of the attempts of a slot.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     begun: Instant,
@@ -51,14 +51,14 @@ enum State {
     HalfOpen { probe: DeliveryKey },
 }
 
-/// Whether an attempt may be made.
+/// The admission of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It may.
+    /// Every attempt.
     Attempt,
-    /// From then on, as the probe.
+    /// One attempt as the probe, from this time on.
     Probe(Instant),
-    /// Not while a probe is in flight.
+    /// No attempt while the probe is in flight.
     Hold,
 }
 
@@ -67,10 +67,10 @@ pub enum Admission {
 pub struct Breaker {
     slots: VecDeque<Slot>,
     state: State,
-    /// Failed probes in a streak.
+    /// Failed probes in a row.
     failed_probes: usize,
     opened_at: Option<Instant>,
-    /// Attempts in the window below which nothing is concluded.
+    /// Attempts in the window below which it stays closed.
     attempts: u32,
 }
 
@@ -81,13 +81,13 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// One that concludes nothing from fewer than `attempts` attempts a minute.
+    /// Returns a closed breaker that opens only after `attempts` attempts a minute.
     #[must_use]
     pub fn new(attempts: u32) -> Self {
         Self { slots: VecDeque::new(), state: State::Closed, failed_probes: 0, opened_at: None, attempts }
     }
 
-    /// Whether an attempt may be made.
+    /// Returns which attempts are admitted.
     #[must_use]
     pub fn admission(&self) -> Admission {
         match self.state {
@@ -97,21 +97,21 @@ impl Breaker {
         }
     }
 
-    /// Makes an attempt with `key` the probe, unless it is closed.
+    /// Makes the attempt of `key` the probe, if the breaker is open.
     pub fn probe(&mut self, key: DeliveryKey) {
         if let State::Open { .. } = self.state {
             self.state = State::HalfOpen { probe: key };
         }
     }
 
-    /// Notes that the sink took a delivery. `true` when that closed the breaker.
+    /// Records a success. Returns whether that closed the breaker.
     pub fn taken(&mut self, now: Instant) -> bool {
         let closed = self.close();
         self.slot(now).taken += 1;
         closed
     }
 
-    /// Closes it, whatever happened before. `true` when it was not closed.
+    /// Closes the breaker. Returns whether it was not closed.
     pub fn close(&mut self) -> bool {
         let closed = self.state != State::Closed;
         if closed {
@@ -120,23 +120,23 @@ impl Breaker {
         closed
     }
 
-    /// Notes an attempt with `key` that failed; `random` lies in [0, 1). `true` when the breaker, closed before,
-    /// opened.
+    /// Records a failed attempt of `key`; `random` lies in [0, 1). Returns whether that opened the
+    /// closed breaker.
     pub fn failed(&mut self, key: DeliveryKey, retry: &RetryConfig, now: Instant, random: f64) -> bool {
         let slot = self.slot(now);
         slot.failed += 1;
         slot.first_failure.get_or_insert(now);
-        if self.state == State::Closed && self.is_too_much(now) {
+        if self.state == State::Closed && self.is_failing(now) {
             self.failed_probes = 0;
             self.open(retry, now, random);
             return true;
         }
-        // Another attempt that began before it opened says nothing new.
+        // Attempts that began before the breaker opened do not count.
         self.failed_probe(key, retry, now, random);
         false
     }
 
-    /// Opens it again if the attempt with `key` was the probe.
+    /// Opens the breaker again if the attempt of `key` was the probe.
     pub fn failed_probe(&mut self, key: DeliveryKey, retry: &RetryConfig, now: Instant, random: f64) {
         if self.state == (State::HalfOpen { probe: key }) {
             self.failed_probes += 1;
@@ -144,7 +144,8 @@ impl Breaker {
         }
     }
 
-    /// Notes that an attempt with `key` told nothing about the sink. If it was the probe, the next is.
+    /// Records that the attempt of `key` said nothing about the sink. If it was the probe, the next
+    /// attempt is.
     pub fn abandoned(&mut self, key: DeliveryKey, now: Instant) {
         if self.state == (State::HalfOpen { probe: key }) {
             self.state = State::Open { until: now };
@@ -157,7 +158,7 @@ impl Breaker {
         let doubled = step(0).max(*PAUSE.start()).saturating_mul(1 << self.failed_probes.min(16));
         let pause = step(self.failed_probes).min(doubled).clamp(*PAUSE.start(), *PAUSE.end());
         self.opened_at = Some(now);
-        // Sinks that one outage struck do not all come back at the same instant.
+        // Spreads the probes of sinks that failed in the same outage.
         self.state = State::Open { until: now + pause.mul_f64(1.0 + 0.2 * (random - 0.5)) };
     }
 
@@ -177,7 +178,7 @@ impl Breaker {
         recent.fold((0, 0), |(taken, failed), slot| (taken + slot.taken, failed + slot.failed))
     }
 
-    fn is_too_much(&self, now: Instant) -> bool {
+    fn is_failing(&self, now: Instant) -> bool {
         let (taken, failed) = self.counts(now);
         let first = self.slots.iter().find_map(|slot| slot.first_failure);
         let lasts = first.is_some_and(|first| now.saturating_duration_since(first) >= MIN_TIME);
@@ -186,20 +187,20 @@ impl Breaker {
             && f64::from(failed) >= FAILURE_SHARE * f64::from(taken + failed)
     }
 
-    /// The share of attempts that succeeded in the last minute; `None` without any.
+    /// Returns the share of successful attempts in the last minute; `None` without attempts.
     #[must_use]
     pub fn success_share(&self, now: Instant) -> Option<f64> {
         let (taken, failed) = self.counts(now);
         (taken + failed > 0).then(|| f64::from(taken) / f64::from(taken + failed))
     }
 
-    /// When it opened last, or the last probe failed.
+    /// Returns when the breaker last opened, or the last probe failed.
     #[must_use]
     pub fn opened_at(&self) -> Option<Instant> {
         self.opened_at
     }
 
-    /// When a probe may be made; `None` unless it is open.
+    /// Returns when the next probe may start; `None` unless the breaker is open.
     #[must_use]
     pub fn probe_at(&self) -> Option<Instant> {
         match self.state {
@@ -208,7 +209,7 @@ impl Breaker {
         }
     }
 
-    /// The word for it.
+    /// Returns the state.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         match self.state {

@@ -1,16 +1,17 @@
-//! What an attempt means: for its delivery and for the sink. Pure, and the only place that makes a dead letter.
+//! The meaning of an attempt for its delivery and for the sink. Pure, and the only place that makes
+//! a dead letter.
 //!
-//! | the attempt | the delivery | the sink |
+//! | the outcome | the delivery | the sink |
 //! | --- | --- | --- |
 //! | 2xx | delivered | works |
 //! | 410, 413 without `Retry-After` | dead letter | answers, refuses this event |
 //! | 400, 409, 413, 415, 422 | next step | answers, refuses this event |
-//! | 429 with `Retry-After` | later, no step | overloaded, silent for that long |
-//! | 503, 529 with `Retry-After` while it takes none | next step, not before | overloaded, silent for that long |
-//! | 429, 503, 529 while it takes others | soon again, no step | overloaded |
+//! | 429 with `Retry-After` | deferred, no step | overloaded, silent for that long |
+//! | 503, 529 with `Retry-After` while it takes no others | next step, not before | overloaded, silent for that long |
+//! | 429, 503, 529 while it takes others | deferred, no step | overloaded |
 //! | 429, 503, 529 otherwise | next step | fails |
-//! | any other answer, no answer | next step | fails; but not if it took others since this delivery failed last |
-//! | the event cannot be read or encoded | next step | nothing |
+//! | any other answer, no answer | next step | fails, unless it took others since this delivery last failed |
+//! | the event cannot be read or encoded | next step, or a dead letter if the record is gone | nothing |
 
 use std::time::Duration;
 
@@ -25,59 +26,59 @@ use crate::{
     util::units::Time,
 };
 
-/// Attempts in a streak that overload may cost a delivery without a step of its schedule.
+/// Attempts in a row that may fail by overload without using a step of the schedule.
 const MAX_SPARED: u32 = 8;
 
-/// The total wait after which an attempt costs a step whatever the sink asks for.
+/// The total of deferred waits after which every attempt uses a step.
 const MAX_SPARED_FOR: Duration = Duration::from_hours(24);
 
-/// Refusals in a streak after which overload that others do not meet is the event's own failure.
+/// Overload failures in a row after which the event is to blame, if the sink takes others.
 const OWN_OVERLOAD: u32 = 3;
 
-/// What is known of a delivery when its attempt ends.
+/// The history of a delivery when its attempt ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// Steps of the schedule it has used.
+    /// Steps of the schedule that it has used.
     pub step: u32,
-    /// Attempts in a streak that cost no step.
+    /// Attempts in a row that used no step.
     pub spared: u32,
-    /// Time it waited after attempts that cost no step, in total.
+    /// The total wait after attempts that used no step.
     pub spared_for: Duration,
-    /// The sink took another event since this delivery failed last.
+    /// Whether the sink took another event since this delivery last failed.
     pub passed_by: bool,
 }
 
-/// What an attempt says about its sink.
+/// What an attempt says about the sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkSignal {
-    /// It took the event.
+    /// The sink took the event.
     Works,
-    /// It answers, and refuses this event.
+    /// The sink answers, and refuses this event.
     Refuses,
-    /// It fails.
+    /// The sink fails.
     Fails,
-    /// It fails for this event, and has taken others meanwhile.
+    /// The sink fails for this event, and took others meanwhile.
     FailsForOne,
-    /// It is asked more than it can do, and may ask for silence.
+    /// The sink is overloaded, and may ask for silence.
     Overloaded {
-        /// How long nothing should be sent.
+        /// The silence that it asked for.
         quiet: Option<Duration>,
     },
-    /// Nothing: the sink was not to blame.
+    /// Nothing: the failure was not the sink's.
     Nothing,
 }
 
-/// What an attempt means.
+/// The meaning of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The next step of the delivery.
-    pub next: AttemptVerdict,
-    /// What it says about the sink.
+    pub next_step: AttemptVerdict,
+    /// What the attempt says about the sink.
     pub signal: SinkSignal,
 }
 
-/// Decides what an attempt means. `taking` says that the sink took an event within the last seconds; `random` lies
-/// in [0, 1).
+/// Decides what an attempt means for its delivery and for the sink. `taking` says that the sink
+/// took an event recently; `random` lies in [0, 1).
 #[must_use]
 pub fn decide(
     outcome: &AttemptOutcome,
@@ -90,18 +91,18 @@ pub fn decide(
     let ours = matches!(outcome.error_class, Some(ErrorClass::Payload | ErrorClass::Internal));
     match &outcome.result {
         AttemptResult::Delivered => {
-            return Decision { next: AttemptVerdict::Delivered, signal: SinkSignal::Works };
+            return Decision { next_step: AttemptVerdict::Delivered, signal: SinkSignal::Works };
         }
         AttemptResult::FailedForGood { reason } => {
             let signal = if ours { SinkSignal::Nothing } else { SinkSignal::Refuses };
-            return Decision { next: AttemptVerdict::Dead(reason.clone()), signal };
+            return Decision { next_step: AttemptVerdict::Dead(reason.clone()), signal };
         }
         AttemptResult::Failed { .. } => {}
     }
-    let asked = outcome.asked();
+    let asked = outcome.retry_after();
     let overload = matches!(outcome.status, Some(429 | 503 | 529));
     let limited = outcome.status == Some(429) && asked.is_some();
-    // A 503 that others do not meet is no wish of the whole sink.
+    // If the sink takes others, a 503 asks for silence for this event alone.
     let silent = limited || (overload && asked.is_some() && !taking && !history.passed_by);
     let signal = match outcome.status {
         _ if ours => SinkSignal::Nothing,
@@ -113,7 +114,7 @@ pub fn decide(
     };
     let spares = history.spared_for < MAX_SPARED_FOR
         && (limited || (overload && taking && history.spared < MAX_SPARED));
-    let next = if spares {
+    let next_step = if spares {
         AttemptVerdict::Defer(defer(retry, history.spared, asked, now, random))
     } else {
         let error = outcome.error.as_deref().unwrap_or("it failed");
@@ -123,7 +124,7 @@ pub fn decide(
             AttemptVerdict::Retry,
         )
     };
-    Decision { next, signal }
+    Decision { next_step, signal }
 }
 
 #[cfg(test)]
@@ -231,9 +232,9 @@ mod tests {
             ),
             (broken(ErrorClass::Internal), PASSED, true, retry_in(10), SinkSignal::Nothing),
         ];
-        for (outcome, history, taking, next, signal) in table {
+        for (outcome, history, taking, next_step, signal) in table {
             let decision = decide(&outcome, history, taking, &retry, NOW, 0.0);
-            assert_eq!(decision, Decision { next, signal }, "{outcome:?} {history:?} {taking}");
+            assert_eq!(decision, Decision { next_step, signal }, "{outcome:?} {history:?} {taking}");
         }
     }
 
@@ -245,14 +246,14 @@ mod tests {
             loop {
                 attempts += 1;
                 assert!(attempts < 100_000, "{outcome:?}");
-                match decide(&outcome, history, true, &retry, now, 0.5).next {
+                match decide(&outcome, history, true, &retry, now, 0.5).next_step {
                     AttemptVerdict::Defer(at) => {
                         history.spared += 1;
                         history.spared_for += at.since(now);
                         now = at;
                     }
                     AttemptVerdict::Retry(at) => {
-                        (history.step, history.spared, now) = (history.step + 1, 0, at);
+                        (history.step, history.spared, now) = (history.step + 1, 0, at)
                     }
                     AttemptVerdict::Dead(_) => break,
                     AttemptVerdict::Delivered => panic!("{outcome:?}"),

@@ -1,4 +1,4 @@
-//! How a sink may be asked.
+//! The limits of a sink.
 
 use crate::{
     deliver::{
@@ -8,18 +8,18 @@ use crate::{
     util::process,
 };
 
-/// How a sink may be asked.
+/// The limits of a sink.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// When a failed delivery is tried again.
+    /// The retry schedule.
     pub retry: RetryConfig,
-    /// Attempts in flight at once.
+    /// The most attempts in flight.
     pub max_in_flight: usize,
-    /// Attempts in flight at once, before any succeeded.
+    /// The most attempts in flight before one succeeded.
     pub first_in_flight: usize,
-    /// Attempts a second.
+    /// The most attempts a second; unset for no limit.
     pub max_per_second: Option<f64>,
-    /// The events of one job go one after another.
+    /// Whether the events of one job are delivered in order.
     pub ordered: bool,
     /// Attempts a minute below which the breaker stays closed.
     pub breaker_attempts: u32,

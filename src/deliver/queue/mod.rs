@@ -1,8 +1,18 @@
-//! What to do next for a sink: which delivery is due, and whether the sink may be asked now.
+//! The queue of one sink: which delivery is attempted next, and when.
 //!
-//! [`Queue`] is a record with pure transitions: the time and the randomness are arguments. The task that drives
-//! it is the worker. A delivery that waits because of the sink stays due as it is: it is taken when the sink may be
-//! asked again, and only attempts use up its schedule.
+//! | module | decides |
+//! | --- | --- |
+//! | [`decision`] | what an outcome means for its delivery and its sink; **the only place that makes a dead letter** |
+//! | [`retry`] | when a failed delivery is attempted again |
+//! | [`breaker`] | whether a failing sink gets more than probes |
+//! | `pace` | the rate after an outage or overload |
+//! | `streak` | whether a sink counts as failing |
+//! | [`limits`], [`order`] | attempts in flight, and the turns of an ordered sink |
+//! | [`origins`], [`backlog`] | a queue for each origin of callbacks |
+//!
+//! The room is pure: time and randomness are arguments, and the worker drives it. A delivery that
+//! waits for its sink keeps its due time and its schedule; only attempts use up steps. The queue
+//! must not know how an attempt is made.
 
 pub mod backlog;
 pub mod breaker;
@@ -31,33 +41,35 @@ use crate::{
     util::{budget::Budget, due_queue::DueQueue},
 };
 
-/// The longest silence of a whole sink that answered 429; a single delivery waits as long as it was asked.
+/// The longest silence of a whole sink that answered 429. A single delivery waits as long as the
+/// sink asks.
 const MAX_QUIET: Duration = Duration::from_secs(60);
 
-/// A sink that took an event so recently takes others.
+/// The time after a success for which a sink counts as taking events.
 const TAKING: Duration = Duration::from_secs(10);
 
-/// A wait beyond this need not be told apart from it.
+/// The longest wait; longer ones are cut to it.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
-/// The pause between probes once deliveries have waited for longer than their whole schedule takes.
+/// The pause between probes once deliveries are overdue by more than their whole schedule.
 const OVERDUE_PAUSE: Duration = Duration::from_millis(200);
 
-/// What the driver is to do.
+/// The next step of the worker.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Attempt this delivery and tell [`Queue::record`], or tell [`Queue::defer`]; then [`Queue::finish`].
+    /// Attempt this delivery and call [`Queue::update_breaker`], or call [`Queue::defer`]; then
+    /// call [`Queue::finish`].
     Take(DeliveryKey),
-    /// Nothing is to be done before this time, or before somebody calls.
+    /// Wait until this time, or until the queue changes.
     Wait(Option<Instant>),
 }
 
-/// What an attempt did to the breaker.
+/// A change of the breaker by an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerChange {
-    /// It opened.
+    /// The breaker opened.
     Opened,
-    /// It closed.
+    /// The breaker closed.
     Closed,
 }
 
@@ -71,24 +83,24 @@ struct InFlight {
 /// The last failure of a delivery.
 #[derive(Clone, Copy, Debug)]
 struct LastFailure {
-    /// Deliveries that the sink had taken by then.
+    /// Deliveries that the sink had taken before.
     took: u64,
-    /// It was the sink's; the delivery may go again from then on, as far as the sink is concerned.
+    /// When the sink allows the next attempt; unset when the failure was not the sink's.
     outage: Option<Instant>,
 }
 
-/// The deliveries of one sink that are pending.
+/// The pending deliveries of one sink.
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
-    /// Deliveries of which no attempt failed since the start.
+    /// Deliveries without a failed attempt since the start of the daemon.
     fresh: DueQueue<DeliveryKey>,
-    /// Deliveries of which one failed.
+    /// Deliveries with a failed attempt.
     tried: DueQueue<DeliveryKey>,
-    /// Those in `tried`.
+    /// The last failure of each delivery in `tried`.
     failed: HashMap<DeliveryKey, LastFailure>,
     running: HashMap<DeliveryKey, InFlight>,
-    /// Deliveries that the sink took since the start, and when it took the last.
+    /// The number of deliveries that the sink took, and the time of the last.
     took: u64,
     took_at: Option<Instant>,
     streak: FailureStreak,
@@ -97,12 +109,12 @@ pub struct Queue {
     rate: Option<Budget>,
     paused: bool,
     quiet_until: Option<Instant>,
-    /// While the sink is in trouble it is the turn of a fresh delivery.
+    /// Whether a fresh delivery is next while the sink is failing.
     fresh_next: bool,
 }
 
 impl Queue {
-    /// An empty queue.
+    /// Returns an empty queue.
     #[must_use]
     pub fn new(limits: Limits, now: Instant) -> Self {
         Self {
@@ -135,12 +147,12 @@ impl Queue {
         self.fresh.keys().chain(self.tried.keys()).copied()
     }
 
-    /// Makes a delivery due at `at`.
+    /// Schedules a delivery at `at`.
     pub fn schedule(&mut self, key: DeliveryKey, at: Instant) {
         self.lane(key).schedule(key, at);
     }
 
-    /// Forgets a delivery that is gone.
+    /// Forgets a delivery whose records are gone.
     pub fn forget(&mut self, key: DeliveryKey) {
         self.lane(key).remove(key);
         if !self.running.contains_key(&key) {
@@ -148,7 +160,7 @@ impl Queue {
         }
     }
 
-    /// Everything that waits, each with the time at which it is due; the queue keeps what is in flight.
+    /// Removes and returns the waiting deliveries with their due times. Deliveries in flight stay.
     pub fn drain(&mut self) -> Vec<(DeliveryKey, Instant)> {
         let keys: Vec<DeliveryKey> = self.keys().collect();
         let due = keys.into_iter().filter_map(|key| {
@@ -159,19 +171,20 @@ impl Queue {
         due.collect()
     }
 
-    /// Makes a delivery due, unless it is known.
+    /// Schedules a delivery, unless the queue has it.
     pub fn take_over(&mut self, key: DeliveryKey, at: Instant) {
         if self.due(key).is_none() && !self.running.contains_key(&key) {
             self.schedule(key, at);
         }
     }
 
-    /// Stops taking deliveries, or goes on. Attempts in flight go on.
+    /// Pauses or resumes the queue. Attempts in flight go on.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;
     }
 
-    /// Asks the sink again as if it worked, from a low rate up. `true` when the breaker was not closed.
+    /// Closes the breaker and ends a silence; the rate starts low. Returns whether the breaker was
+    /// not closed.
     pub fn reset(&mut self, now: Instant) -> bool {
         let closed = self.breaker.close();
         let was_quiet = self.quiet_until.take().is_some_and(|until| until > now);
@@ -184,7 +197,7 @@ impl Queue {
         closed
     }
 
-    /// What to do now.
+    /// Releases the next delivery, or returns until when to wait.
     pub fn next(&mut self, now: Instant) -> Next {
         let Some(at) = self.ready_at() else { return Next::Wait(None) };
         if at > now {
@@ -200,8 +213,8 @@ impl Queue {
         Next::Take(key)
     }
 
-    /// When the next delivery may go: once it is due, the silence that the sink asked for is over, and breaker and
-    /// pace allow one. `None` before something changes.
+    /// Returns when the next delivery may go: it is due, no silence holds, and breaker and pace
+    /// admit it. `None` means not before a change.
     #[must_use]
     pub fn ready_at(&self) -> Option<Instant> {
         if self.paused || self.running.len() >= self.pace.window() {
@@ -216,19 +229,20 @@ impl Queue {
         [Some(due), self.quiet_until, probe_at, self.pace.next()].into_iter().flatten().max()
     }
 
-    /// When a probe is made at the latest. A delivery that is due for longer than a whole schedule takes would be
-    /// a dead letter by now without the breaker: it is tried soon, so that an outage does not keep it for ever.
+    /// Returns the latest time of a probe. A delivery overdue by a whole schedule would be a dead
+    /// letter without the breaker, so it is attempted soon, and no outage keeps it for ever.
     fn overdue_at(&self, due: Instant) -> Instant {
         let whole = whole(&self.limits.retry).min(LONGEST);
         let opened = self.breaker.opened_at().unwrap_or(due);
         (due + whole).max(opened + OVERDUE_PAUSE)
     }
 
-    /// The delivery to attempt: the one due the longest. While the sink is in trouble those that failed before and
-    /// the others take order, so that no event is the probe again and again, and none holds up the others.
+    /// Takes the delivery that has been due the longest. While the sink is failing, deliveries that
+    /// failed before and fresh ones alternate, so that no single event is every probe or holds up
+    /// the others.
     fn choose(&mut self, now: Instant) -> Option<DeliveryKey> {
-        let troubled = self.breaker.admission() != Admission::Attempt || self.pace.rate().is_some();
-        let fresh = if troubled {
+        let is_failing = self.breaker.admission() != Admission::Attempt || self.pace.rate().is_some();
+        let fresh = if is_failing {
             self.fresh_next = !self.fresh_next;
             !self.fresh_next
         } else {
@@ -240,26 +254,27 @@ impl Queue {
         first.take(now).or_else(|| second.take(now))
     }
 
-    /// Whether it has a delivery, waiting or in flight.
+    /// Returns whether the queue has a delivery, waiting or in flight.
     #[must_use]
     pub fn knows(&self, key: DeliveryKey) -> bool {
         self.running.contains_key(&key) || self.due(key).is_some()
     }
 
-    /// Whether the sink took another event since this delivery failed last.
+    /// Returns whether the sink took another event since this delivery last failed.
     #[must_use]
     pub fn passed_by(&self, key: DeliveryKey) -> bool {
         self.failed.get(&key).is_some_and(|failed| failed.took < self.took)
     }
 
-    /// Whether the sink took an event within the last seconds.
+    /// Returns whether the sink took an event recently.
     #[must_use]
     pub fn is_taking(&self, now: Instant) -> bool {
         self.took_at.is_some_and(|at| now.saturating_duration_since(at) < TAKING)
     }
 
-    /// Notes what an attempt said about the sink, which may have asked for a wait; `random` lies in [0, 1).
-    pub fn record(
+    /// Updates breaker, pace and streak by what an attempt said about the sink. `asked` is the wait
+    /// that the sink asked for; `random` lies in [0, 1).
+    pub fn update_breaker(
         &mut self,
         key: DeliveryKey,
         signal: SinkSignal,
@@ -307,7 +322,7 @@ impl Queue {
         }
     }
 
-    /// The sink answered as one that works.
+    /// Closes the breaker after an answer of a working sink.
     fn answered(&mut self, now: Instant) -> Option<BreakerChange> {
         self.breaker.taken(now).then(|| {
             self.pace.restart(now);
@@ -315,8 +330,8 @@ impl Queue {
         })
     }
 
-    /// Makes what failed in the outage that is over due again, unless the sink asked for a longer wait: the steps
-    /// of the schedule were for the outage.
+    /// Brings forward the deliveries that failed in the outage, unless the sink asked for a longer
+    /// wait. The waits of their schedules were for the outage, which is over.
     fn bring_forward(&mut self, now: Instant) {
         for (key, failed) in &self.failed {
             if let Some(from) = failed.outage.filter(|_| failed.took == self.took)
@@ -327,21 +342,21 @@ impl Queue {
         }
     }
 
-    /// Sends nothing for a while; afterwards deliveries go out one by one at first.
+    /// Stops sending for `wait`. Deliveries then start one by one.
     fn throttle(&mut self, wait: Duration, began: Instant, now: Instant) {
         let until = now + wait.min(MAX_QUIET);
         self.quiet_until = self.quiet_until.max(Some(until));
         self.pace.silenced(began, until, now);
     }
 
-    /// Makes a delivery that was taken due later, without an attempt, unless something made it due meanwhile.
+    /// Schedules a released delivery for later without an attempt, unless it was scheduled since.
     pub fn defer(&mut self, key: DeliveryKey, at: Instant) {
         if self.due(key).is_none() {
             self.schedule(key, at);
         }
     }
 
-    /// Takes back what [`Next::Take`] counted, when no attempt was made.
+    /// Returns the permit of a released delivery that was not attempted.
     pub fn refund(&mut self, now: Instant) {
         self.pace.refund(now);
         if let Some(rate) = &mut self.rate {
@@ -349,7 +364,7 @@ impl Queue {
         }
     }
 
-    /// Ends what [`Next::Take`] began. With `again` the delivery is due then, unless something else made it due.
+    /// Ends a release. The delivery is due at `again`, unless it was scheduled since.
     pub fn finish(&mut self, key: DeliveryKey, again: Option<Instant>, now: Instant) {
         self.breaker.abandoned(key, now);
         let Some(run) = self.running.remove(&key) else { return };
@@ -370,49 +385,49 @@ impl Queue {
         }
     }
 
-    /// How the sink may be asked.
+    /// Returns the limits of the sink.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The breaker.
+    /// Returns the breaker.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// Whether the sink keeps failing.
+    /// Returns whether the sink is failing.
     #[must_use]
     pub fn is_failing(&self, now: Instant) -> bool {
         self.breaker.admission() != Admission::Attempt || self.streak.is_failing(now)
     }
 
-    /// Attempts that failed since the last success.
+    /// Returns the number of failed attempts since the last success.
     #[must_use]
     pub fn failures_in_row(&self) -> u64 {
         self.streak.count()
     }
 
-    /// Until when nothing is sent, because the sink asked for it.
+    /// Returns the end of the silence that the sink asked for.
     #[must_use]
     pub fn quiet_until(&self, now: Instant) -> Option<Instant> {
         self.quiet_until.filter(|until| *until > now)
     }
 
-    /// Attempts a second for now; `None` for no limit.
+    /// Returns the current limit in attempts a second; `None` for no limit.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         self.pace.rate()
     }
 
-    /// Pending deliveries: in all, and of these in flight.
+    /// Returns the number of pending deliveries, and how many of them are in flight.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         (self.fresh.len() + self.tried.len(), self.running.len())
     }
 
-    /// The delivery of the oldest event.
+    /// Returns the delivery of the oldest event.
     #[must_use]
     pub fn oldest(&self) -> Option<DeliveryKey> {
         self.keys().min()

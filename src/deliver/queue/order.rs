@@ -1,16 +1,16 @@
-//! Whose turn it is at an ordered sink: one attempt at a time for each job.
+//! The turns of an ordered sink: one attempt in flight for each job.
 
 use std::{
     collections::HashSet,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The watches with an attempt in flight. What is pending is in the store; this also covers an earlier event that
-/// is sent again while a later one is in flight.
+/// The watches with an attempt in flight. The store knows the order of pending deliveries; this set
+/// also covers a redelivery of an earlier event while a later one is in flight.
 #[derive(Debug, Default)]
 pub struct JobOrder(Mutex<HashSet<u64>>);
 
-/// The right to attempt a delivery of a watch; ends when dropped.
+/// The right to attempt a delivery of a watch, until it is dropped.
 #[derive(Debug)]
 pub struct JobTurn<'a> {
     order: &'a JobOrder,
@@ -18,9 +18,9 @@ pub struct JobTurn<'a> {
 }
 
 impl JobOrder {
-    /// Takes the turn of a watch; `None` while another delivery of it has the turn.
+    /// Takes the turn of a watch. Returns `None` while another delivery has it.
     pub fn take(&self, watch: u64) -> Option<JobTurn<'_>> {
-        // Only a turn that was taken may exist: one that is dropped ends it.
+        // A turn is made only once it is taken, because dropping one ends it.
         let free = self.lock().insert(watch);
         free.then(|| JobTurn { order: self, watch })
     }

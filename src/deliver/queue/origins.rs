@@ -1,5 +1,6 @@
-//! Callbacks share one task but go to many receivers: each origin has a queue with a breaker and a pace of its own,
-//! and each host has a share of the attempts in flight, so that one that hangs takes nothing from another. Pure.
+//! The queues of callbacks, one for each origin. All share one worker; each has its own breaker and
+//! pace. Each host has a share of the attempts in flight, so that a host that hangs takes nothing
+//! from another. Pure.
 
 use std::{
     cmp::Reverse,
@@ -19,28 +20,28 @@ use crate::{
     store::DeliveryKey,
 };
 
-/// Attempts in flight at once, over all hosts.
+/// The most attempts in flight, over all hosts.
 const MAX_IN_FLIGHT: usize = 96;
 
-/// Those of them that go to hosts whose last attempt failed, or that were never asked.
+/// The most attempts in flight to unproven hosts: their last attempt failed, or they had none.
 const MAX_UNPROVEN: usize = 64;
 
-/// Attempts in flight at once to one host, and to one origin.
+/// The most attempts in flight to one host, and to one origin.
 pub const MAX_PER_HOST: usize = 8;
 
-/// Attempts in flight at once to a host that took nothing yet, beyond which none begins to an origin that failed last.
+/// The most attempts in flight to a host without a success, for origins whose last attempt failed.
 const FIRST_PER_HOST: usize = 2;
 
-/// Attempts to one origin from which on its breaker may open.
+/// Attempts to one origin below which its breaker stays closed.
 const BREAKER_ATTEMPTS: u32 = 3;
 
-/// Hosts that are remembered although nothing waits for them.
+/// Hosts to remember without pending deliveries.
 const MAX_IDLE_HOSTS: usize = 1024;
 
-/// Origins that are shown.
+/// The most origins in a status.
 const MAX_SHOWN: usize = 20;
 
-/// Where a callback goes.
+/// The origin of a callback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallbackOrigin {
     /// Scheme, host and port.
@@ -50,7 +51,7 @@ pub struct CallbackOrigin {
 }
 
 impl CallbackOrigin {
-    /// The origin of a callback's URL. All that are none share one.
+    /// Returns the origin of a URL. All invalid URLs share one.
     #[must_use]
     pub fn of(url: &str) -> Self {
         let Ok(url) = Url::parse(url) else { return Self::default() };
@@ -64,9 +65,9 @@ impl CallbackOrigin {
 pub struct Lane {
     queue: Queue,
     host: Arc<str>,
-    /// Its entry in the agenda.
+    /// The time of its entry in the agenda.
     at: Option<Instant>,
-    /// When its last attempt began: it goes behind those that wait for longer.
+    /// The start of its last attempt; lanes that wait longer go first.
     served_at: Instant,
     last_error: Option<String>,
 }
@@ -76,9 +77,9 @@ struct Host {
     lanes: usize,
     running: usize,
     window: usize,
-    /// Its last attempt was answered.
+    /// Whether its last attempt was answered.
     proven: bool,
-    /// Its lanes that wait for a place.
+    /// Its lanes that wait for its share.
     waiting: BTreeSet<Arc<str>>,
 }
 
@@ -88,27 +89,27 @@ impl Default for Host {
     }
 }
 
-/// The callbacks that are pending.
+/// The pending callbacks.
 #[derive(Debug)]
 pub struct Origins {
     limits: Limits,
     lanes: HashMap<Arc<str>, Lane>,
-    /// When each lane has something to do, unless it waits for its host.
+    /// The next time of each lane, unless it waits for its host.
     agenda: BTreeSet<(Instant, Arc<str>)>,
-    /// Those of them whose time has come, which wait because of [`MAX_UNPROVEN`].
+    /// Lanes whose time has come and that wait because of [`MAX_UNPROVEN`].
     waiting: BTreeSet<(Instant, Arc<str>)>,
     hosts: HashMap<Arc<str>, Host>,
     of: HashMap<DeliveryKey, Arc<str>>,
-    /// Deliveries whose origin is not known yet, with the time at which they are due.
+    /// Deliveries whose origin has not been read yet, with their due times.
     unassigned: BTreeMap<DeliveryKey, Instant>,
-    /// Attempts in flight: whether each counts as one to an unproven host.
+    /// The attempts in flight, and whether each is to an unproven host.
     running: HashMap<DeliveryKey, bool>,
     unproven: usize,
     paused: bool,
 }
 
 impl Origins {
-    /// No callbacks; `retry` says when a failed one is tried again.
+    /// Returns no callbacks, with this retry schedule.
     #[must_use]
     pub fn new(retry: RetryConfig) -> Self {
         Self {
@@ -132,33 +133,33 @@ impl Origins {
         }
     }
 
-    /// When a failed one is tried again.
+    /// Returns the retry schedule.
     #[must_use]
     pub fn retry(&self) -> &RetryConfig {
         &self.limits.retry
     }
 
-    /// Makes a delivery due at `at`.
+    /// Schedules a delivery at `at`.
     pub fn schedule(&mut self, key: DeliveryKey, at: Instant) {
         if self.with(key, |queue| queue.schedule(key, at)).is_none() {
             self.unassigned.insert(key, at);
         }
     }
 
-    /// Makes a delivery due, unless it is known.
+    /// Schedules a delivery, unless it is pending.
     pub fn take_over(&mut self, key: DeliveryKey, at: Instant) {
         if !self.of.contains_key(&key) {
             self.unassigned.entry(key).or_insert(at);
         }
     }
 
-    /// A delivery whose origin is not known yet.
+    /// Returns a delivery whose origin has not been read yet.
     #[must_use]
     pub fn unassigned(&self) -> Option<DeliveryKey> {
         self.unassigned.first_key_value().map(|(key, _)| *key)
     }
 
-    /// Tells the origin of a delivery; `None` when the delivery is gone.
+    /// Assigns a delivery to the lane of its origin; `None` means that the delivery is gone.
     pub fn assign_origin(&mut self, key: DeliveryKey, to: Option<&CallbackOrigin>, now: Instant) {
         let (Some(at), Some(to)) = (self.unassigned.remove(&key), to) else { return };
         let origin: Arc<str> = to.origin.as_str().into();
@@ -175,14 +176,14 @@ impl Origins {
         self.schedule(key, at);
     }
 
-    /// Forgets a delivery that is gone.
+    /// Forgets a delivery whose records are gone.
     pub fn forget(&mut self, key: DeliveryKey) {
         self.unassigned.remove(&key);
         self.with(key, |queue| queue.forget(key));
         self.tidy(key);
     }
 
-    /// Everything that waits, each with the time at which it is due.
+    /// Removes and returns the waiting deliveries with their due times.
     pub fn drain(&mut self) -> Vec<(DeliveryKey, Instant)> {
         let mut all: Vec<(DeliveryKey, Instant)> = std::mem::take(&mut self.unassigned).into_iter().collect();
         let keys: Vec<DeliveryKey> = self.of.keys().copied().collect();
@@ -193,12 +194,12 @@ impl Origins {
         all
     }
 
-    /// Stops taking deliveries, or goes on.
+    /// Pauses or resumes.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;
     }
 
-    /// Asks every origin as if it worked.
+    /// Closes every breaker and ends every silence. Returns whether a breaker was not closed.
     pub fn reset(&mut self, now: Instant) -> bool {
         let origins: Vec<Arc<str>> = self.lanes.keys().cloned().collect();
         let mut closed = false;
@@ -211,7 +212,7 @@ impl Origins {
         closed
     }
 
-    /// What to do now.
+    /// Releases the next delivery, or returns until when to wait.
     pub fn next(&mut self, now: Instant) -> Next {
         if self.paused || self.running.len() >= MAX_IN_FLIGHT {
             return Next::Wait(None);
@@ -229,7 +230,7 @@ impl Origins {
             let Some(lane) = self.lanes.get_mut(&origin) else { continue };
             lane.at = None;
             let Some(host) = self.hosts.get_mut(&lane.host) else { continue };
-            // A neighbour that fails does not keep an origin that does not from its turn.
+            // A failing origin does not hold up a working one on the same host.
             let share = if lane.queue.failures_in_row() == 0 { MAX_PER_HOST } else { host.window };
             if host.running >= share {
                 host.waiting.insert(origin);
@@ -254,7 +255,8 @@ impl Origins {
         }
     }
 
-    /// Changes the queue of a delivery; `None` when its origin is not known.
+    /// Calls `change` with the queue of a delivery; returns `None` when its origin has not been
+    /// read yet.
     pub fn with<T>(&mut self, key: DeliveryKey, change: impl FnOnce(&mut Queue) -> T) -> Option<T> {
         let origin = self.of.get(&key).cloned()?;
         let lane = self.lanes.get_mut(&origin)?;
@@ -263,8 +265,8 @@ impl Origins {
         Some(changed)
     }
 
-    /// Notes what an attempt said about its host.
-    pub fn record(&mut self, key: DeliveryKey, signal: SinkSignal, error: Option<&str>) {
+    /// Updates the share of a host by what an attempt said about it.
+    pub fn update_host(&mut self, key: DeliveryKey, signal: SinkSignal, error: Option<&str>) {
         let lane = self.of.get(&key).and_then(|origin| self.lanes.get_mut(origin));
         let Some(lane) = lane else { return };
         lane.last_error = error.map(str::to_owned);
@@ -278,7 +280,7 @@ impl Origins {
         };
     }
 
-    /// Ends what [`Next::Take`] began.
+    /// Ends a release; the delivery is due at `again`.
     pub fn finish(&mut self, key: DeliveryKey, again: Option<Instant>, now: Instant) {
         self.with(key, |queue| queue.finish(key, again, now));
         if let Some(unproven) = self.running.remove(&key) {
@@ -294,7 +296,7 @@ impl Origins {
         self.tidy(key);
     }
 
-    /// Puts a lane into the agenda, at the time at which it has something to do.
+    /// Moves a lane to its next time in the agenda.
     fn refresh(&mut self, origin: &Arc<str>) {
         let Some(lane) = self.lanes.get_mut(origin) else { return };
         if let Some(at) = lane.at.take() {
@@ -308,8 +310,8 @@ impl Origins {
         }
     }
 
-    /// Forgets a delivery that is in no queue, a lane without deliveries, and a host without lanes that is not
-    /// worth remembering.
+    /// Removes a delivery that is in no queue, a lane without deliveries, and a host without lanes
+    /// that is unproven or one too many.
     fn tidy(&mut self, key: DeliveryKey) {
         let Some(origin) = self.of.get(&key).cloned() else { return };
         let Some(lane) = self.lanes.get(&origin) else {
@@ -338,26 +340,27 @@ impl Origins {
         }
     }
 
-    /// The host that a delivery goes to.
+    /// Returns the host of a delivery.
     #[must_use]
     pub fn host(&self, key: DeliveryKey) -> Option<String> {
         let lane = self.of.get(&key).and_then(|origin| self.lanes.get(origin))?;
         Some(lane.host.to_string()).filter(|host| !host.is_empty())
     }
 
-    /// Pending deliveries: in all, and of these in flight.
+    /// Returns the number of pending deliveries, and how many of them are in flight.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         (self.of.len() + self.unassigned.len(), self.running.len())
     }
 
-    /// The delivery of the oldest event.
+    /// Returns the delivery of the oldest event.
     #[must_use]
     pub fn oldest(&self) -> Option<DeliveryKey> {
         self.of.keys().chain(self.unassigned.keys()).min().copied()
     }
 
-    /// The origins: those that fail first, then those with the most deliveries.
+    /// Returns the status of the first origins: failing ones first, then those with the most
+    /// deliveries.
     #[must_use]
     pub fn statuses(&self, now: Instant) -> Vec<OriginStatus> {
         let mut statuses: Vec<OriginStatus> =

@@ -1,8 +1,9 @@
-//! How fast a sink is asked after trouble: from one attempt at a time up, as it takes them. Pure.
+//! The rate of attempts after an outage or overload. Pure.
 //!
-//! Without trouble there is no limit but the sink's own. After an outage, or a first silence that the sink asked for,
-//! the rate starts low and doubles about every second (by one attempt a second for each success). Overload sets it below
-//! what the sink took in the last second, and lets it grow by a few percent a second from there, over later silences too.
+//! A working sink has no limit but its own. After an outage, or the first silence that a sink asks
+//! for, the rate starts low and grows by one attempt a second with each success, so it doubles
+//! about every second. Overload cuts the rate below what the sink took in the last second. From
+//! there it grows by a few percent a second, over later silences too.
 
 use std::time::Duration;
 
@@ -14,19 +15,19 @@ const START: f64 = 2.0;
 /// The lowest rate, in attempts a second.
 const LEAST: f64 = 0.2;
 
-/// The rate from which on none is kept.
+/// The rate that lifts the limit.
 const ENOUGH: f64 = 1000.0;
 
-/// The share of what the sink takes that is kept after overload.
+/// The share of the sink's throughput that remains after overload.
 const BACK_OFF: f64 = 0.8;
 
-/// How much each success adds to the rate after overload: 5 % a second.
+/// The growth of the rate by each success after overload: 5 % a second.
 const CAREFUL: f64 = 0.05;
 
-/// For how long overload is remembered.
+/// The time after which overload is forgotten.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// Attempts that a timer held up may follow this much closer.
+/// The time by which a late timer may shorten the next gap.
 const SLACK: Duration = Duration::from_millis(20);
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,23 +35,23 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The pace of one sink.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// Attempts in flight at once, and the most there may ever be.
+    /// The current and the highest limit of attempts in flight.
     window: usize,
     max: usize,
-    /// Attempts a second; `None` for no limit.
+    /// The limit in attempts a second; unset for no limit.
     rate: Option<f64>,
     next: Option<Instant>,
-    /// When the rate was last cut. What an attempt that began before says has been heeded.
+    /// The time of the last cut. Attempts that began before it cause no other cut.
     cut_at: Option<Instant>,
-    /// The rate at which it is overloaded was met.
+    /// Whether the rate has met the sink's limit.
     overloaded: bool,
-    /// Successes in the second that began then, and in the one before.
+    /// The start of the current second, and the successes of the previous and the current one.
     second: Option<Instant>,
     taken: [u32; 2],
 }
 
 impl Pace {
-    /// No limit but `max` in flight, of which `window` at first.
+    /// Returns a pace without a rate, with `window` attempts in flight at first and `max` at most.
     #[must_use]
     pub fn new(window: usize, max: usize) -> Self {
         Self {
@@ -65,25 +66,25 @@ impl Pace {
         }
     }
 
-    /// Attempts that may be in flight at once.
+    /// Returns the most attempts in flight.
     #[must_use]
     pub fn window(&self) -> usize {
         self.window
     }
 
-    /// Attempts a second; `None` for no limit.
+    /// Returns the limit in attempts a second; `None` for no limit.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         self.rate
     }
 
-    /// When the next attempt may be made; `None` for at once.
+    /// Returns when the next attempt may start; `None` for at once.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.next.filter(|_| self.rate.is_some())
     }
 
-    /// Counts an attempt.
+    /// Records the start of an attempt.
     pub fn spend(&mut self, now: Instant) {
         if let Some(rate) = self.rate {
             let from = self.next.map_or(now, |next| next.max(now.checked_sub(SLACK).unwrap_or(now)));
@@ -91,17 +92,17 @@ impl Pace {
         }
     }
 
-    /// Takes back an attempt that was not made.
+    /// Takes back the start of an attempt that was not made.
     pub fn refund(&mut self, now: Instant) {
         self.next = self.next.map(|_| now);
     }
 
-    /// Begins low, one attempt at a time, at `from`.
+    /// Restarts at `from` with the lowest rate and one attempt in flight.
     pub fn restart(&mut self, from: Instant) {
         *self = Self { rate: Some(START), next: Some(from), ..Self::new(1, self.max) };
     }
 
-    /// Notes a success.
+    /// Records a success.
     pub fn taken(&mut self, now: Instant) {
         self.turn_second(now);
         self.taken[1] += 1;
@@ -113,15 +114,15 @@ impl Pace {
         self.rate = self.rate.map(|rate| rate + growth).filter(|rate| *rate < ENOUGH || self.overloaded);
     }
 
-    /// Notes that an attempt that `began` then met overload.
+    /// Records that an attempt, begun at `began`, met overload.
     pub fn overloaded(&mut self, began: Instant, now: Instant) {
         self.turn_second(now);
-        if self.heeded(began) {
+        if self.is_before_cut(began) {
             return;
         }
         let took = f64::from(self.taken[0].max(self.taken[1]));
         match self.rate {
-            // How much it can take is found out from here, in steps that double.
+            // The rate doubles from here until the sink is overloaded again.
             None => self.slow_down(took.max(START), now),
             Some(rate) => {
                 self.slow_down((rate.min(took.max(rate / 2.0)) * BACK_OFF).max(LEAST), now);
@@ -130,14 +131,15 @@ impl Pace {
         }
     }
 
-    /// Notes that an attempt that `began` then met overload, and that the sink wants silence until `until`. What is known
-    /// of its rate holds: found out anew after each silence, it would be exceeded each time.
+    /// Records that an attempt, begun at `began`, met overload, and that the sink asked for silence
+    /// until `until`. The known rate stays, because searching for it after each silence would
+    /// exceed it each time.
     pub fn silenced(&mut self, began: Instant, until: Instant, now: Instant) {
         self.turn_second(now);
         let (known, took_none) = ((self.rate, self.overloaded), self.taken == [0; 2]);
         self.overloaded(began, now);
         if took_none {
-            // It was the silence that was too short.
+            // The silence was too short; the rate is not to blame.
             (self.rate, self.overloaded) = known;
         }
         if !self.overloaded {
@@ -147,10 +149,10 @@ impl Pace {
         (self.window, self.next) = (1, Some(until));
     }
 
-    /// Notes that an attempt that `began` then failed.
+    /// Records that an attempt, begun at `began`, failed.
     pub fn failed(&mut self, began: Instant, now: Instant) {
         self.window = (self.window / 2).max(1);
-        if let Some(rate) = self.rate.filter(|_| !self.heeded(began)) {
+        if let Some(rate) = self.rate.filter(|_| !self.is_before_cut(began)) {
             self.slow_down((rate / 2.0).max(START.min(rate)), now);
         }
     }
@@ -161,7 +163,7 @@ impl Pace {
         self.cut_at = Some(now);
     }
 
-    fn heeded(&self, began: Instant) -> bool {
+    fn is_before_cut(&self, began: Instant) -> bool {
         self.cut_at.is_some_and(|at| began < at)
     }
 

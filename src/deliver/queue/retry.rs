@@ -1,16 +1,16 @@
-//! When a failed delivery is tried again. Pure: the present and the randomness are arguments.
+//! The time of the next attempt after a failure. Pure.
 
 use std::time::Duration;
 
 use crate::{deliver::config::RetryConfig, util::units::Time};
 
-/// The longest `Retry-After` that is obeyed.
+/// The longest `Retry-After` that counts.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-/// When the attempt after `attempts_made` is due, or `None` when the schedule is used up.
+/// Returns when the attempt after `attempts_made` is due, or `None` when the schedule is used up.
 ///
-/// The wait is the schedule's step, longer or shorter by up to the jitter's share as `random` (from 0 to
-/// below 1) says, and never shorter than `retry_after`, which counts for at most a day.
+/// The wait is the step of the schedule, changed by up to the jitter's share according to `random`,
+/// in [0, 1). It is at least `retry_after`, which counts for at most a day.
 #[must_use]
 pub fn next_attempt(
     config: &RetryConfig,
@@ -20,7 +20,7 @@ pub fn next_attempt(
     random: f64,
 ) -> Option<Time> {
     let wait = match attempts_made.checked_sub(1) {
-        // Nothing was tried yet, so the first attempt is due.
+        // The first attempt is due at once.
         None => Duration::ZERO,
         Some(made) => jittered(config.schedule.get(usize::try_from(made).ok()?)?.0, config.jitter, random),
     };
@@ -28,8 +28,8 @@ pub fn next_attempt(
     Some(now.after(wait.max(asked)))
 }
 
-/// How long a delivery that is due at `due` still waits. One that would wait longer than any attempt is put off was stamped
-/// by a clock that was wrong, and is due.
+/// Returns the wait of a delivery that is due at `due`. A wait longer than any schedule comes from
+/// a wrong clock; that delivery is due now.
 #[must_use]
 pub fn wait_for(config: &RetryConfig, due: Time, now: Time) -> Duration {
     let longest = config.schedule.iter().map(|step| step.0.saturating_mul(2)).max().unwrap_or_default();
@@ -37,11 +37,11 @@ pub fn wait_for(config: &RetryConfig, due: Time, now: Time) -> Duration {
     if wait > longest.max(MAX_RETRY_AFTER) { Duration::ZERO } else { wait }
 }
 
-/// The first wait after an attempt that costs no step, and the longest that the sink does not ask for.
-const PUT_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The first wait of a deferred delivery, and the longest that the sink did not ask for.
+const DEFERRED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// When the attempt after `spared` attempts in a streak that cost no step is due: soon at first, then less and less
-/// often, up to half longer as `random` says, and never earlier than `retry_after`.
+/// Returns when a delivery is due after `spared` attempts in a row that used no step. The wait
+/// doubles each time, grows by up to half according to `random`, and is at least `retry_after`.
 #[must_use]
 pub fn defer(
     config: &RetryConfig,
@@ -50,20 +50,20 @@ pub fn defer(
     now: Time,
     random: f64,
 ) -> Time {
-    let first = config.schedule.first().map_or(PUT_OFF.0, |step| step.0.min(PUT_OFF.0));
-    let wait = first.saturating_mul(1 << spared.min(10)).min(PUT_OFF.1);
+    let first = config.schedule.first().map_or(DEFERRED.0, |step| step.0.min(DEFERRED.0));
+    let wait = first.saturating_mul(1 << spared.min(10)).min(DEFERRED.1);
     let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
     now.after(wait.mul_f64(1.0 + 0.5 * random).max(asked))
 }
 
-/// How long a whole schedule is, without jitter.
+/// Returns the length of a whole schedule without jitter.
 #[must_use]
 pub fn whole(config: &RetryConfig) -> Duration {
     config.schedule.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.0))
 }
 
-/// `step` × (1 ± `jitter`). The conversion is the checked one: a float that is not finite, or too large for
-/// a duration, leaves the step as it is.
+/// Returns `step` × (1 ± `jitter`). A result that is not finite, or too large for a duration,
+/// leaves the step as it is.
 fn jittered(step: Duration, jitter: f64, random: f64) -> Duration {
     let share = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
     let seconds = step.as_secs_f64() * (1.0 + share * (2.0 * random - 1.0));

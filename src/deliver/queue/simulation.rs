@@ -117,9 +117,9 @@ fn deliver_refused(
         let attempt = if status == 204 { AttemptOutcome::delivered(Duration::ZERO) } else { refusal() };
         let at = start + now;
         let decision = decide(&attempt, *known, queue.is_taking(at), &retry, wall.after(now), 0.5);
-        queue.record(key, decision.signal, attempt.asked(), at, 0.5);
+        queue.update_breaker(key, decision.signal, attempt.retry_after(), at, 0.5);
         outcome.refused += usize::from(status == 503);
-        let again = match decision.next {
+        let again = match decision.next_step {
             AttemptVerdict::Retry(at) => {
                 (known.step, known.spared) = (known.step + 1, 0);
                 Some(at)

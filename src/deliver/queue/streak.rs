@@ -1,4 +1,5 @@
-//! The failures since a sink's last success: enough to say that it fails, however little traffic there is. Pure.
+//! The failures since a sink's last success. They show a failing sink even with little traffic.
+//! Pure.
 
 use std::time::Duration;
 
@@ -6,25 +7,25 @@ use tokio::time::Instant;
 
 use crate::{deliver::queue::decision::SinkSignal, store::DeliveryKey};
 
-/// Failures in a streak after which a sink is failing.
+/// Failures in a row that make a sink failing.
 const MANY: u32 = 3;
 
-/// The time without a success after which one failure is enough.
+/// The time without a success after which one failure makes a sink failing.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Failures in a streak.
+/// The failures in a row.
 #[derive(Clone, Debug, Default)]
 pub struct FailureStreak {
     count: u64,
-    /// Failures for which the sink is to blame, and when the first was.
+    /// Failures of the sink itself, and the time of the first.
     blamed: u32,
     blamed_since: Option<Instant>,
-    /// The first events that failed, each once.
+    /// The first distinct events that failed.
     events: Vec<DeliveryKey>,
 }
 
 impl FailureStreak {
-    /// Notes a failed attempt.
+    /// Records a failed attempt.
     pub fn failed(&mut self, key: DeliveryKey, signal: SinkSignal, now: Instant) {
         self.count += 1;
         if matches!(signal, SinkSignal::Fails | SinkSignal::Overloaded { .. }) {
@@ -36,14 +37,14 @@ impl FailureStreak {
         }
     }
 
-    /// Failures since the last success.
+    /// Returns the number of failures since the last success.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Whether the sink is failing: three failures that are its own, one that no success has followed for 20 s, or
-    /// three events that it refused, with no success in between.
+    /// Returns whether the sink is failing: three failures of its own, one without a success for 20
+    /// s, or three refused events.
     #[must_use]
     pub fn is_failing(&self, now: Instant) -> bool {
         let long = self.blamed_since.is_some_and(|since| now.saturating_duration_since(since) >= LONG);

@@ -33,7 +33,7 @@ fn take(queue: &mut Queue, now: Instant) -> DeliveryKey {
 /// One attempt of what is due, with this result; it is due again at `again`.
 fn attempt(queue: &mut Queue, now: Instant, signal: SinkSignal, again: Option<Instant>) -> DeliveryKey {
     let key = take(queue, now);
-    queue.record(key, signal, None, now, 0.5);
+    queue.update_breaker(key, signal, None, now, 0.5);
     queue.finish(key, again, now);
     key
 }
@@ -91,7 +91,7 @@ fn a_silence_that_was_asked_for_ends_one_by_one() {
     assert_eq!(queue.quiet_until(start), Some(end));
     take(&mut queue, end);
     assert_eq!(queue.next(end + SECOND), Next::Wait(None), "one at a time");
-    queue.record(key(2), SinkSignal::Works, None, end + SECOND, 0.5);
+    queue.update_breaker(key(2), SinkSignal::Works, None, end + SECOND, 0.5);
     queue.finish(key(2), None, end + SECOND);
     let taken = (0..1000).filter(|_| matches!(queue.next(end + SECOND), Next::Take(_))).count();
     assert!((1..=2).contains(&taken), "{taken} after the first success");
@@ -106,12 +106,15 @@ fn an_open_breaker_lets_due_deliveries_wait_and_a_success_lets_them_go() {
     assert_eq!(queue.next(start), Next::Wait(Some(probe_at)));
     assert_eq!(take(&mut queue, probe_at), key(20), "the oldest is the probe");
     assert_eq!(queue.next(probe_at), Next::Wait(None), "and the only one");
-    assert_eq!(queue.record(key(20), SinkSignal::Works, None, probe_at, 0.5), Some(BreakerChange::Closed));
+    assert_eq!(
+        queue.update_breaker(key(20), SinkSignal::Works, None, probe_at, 0.5),
+        Some(BreakerChange::Closed)
+    );
     queue.finish(key(20), None, probe_at);
     assert_eq!(
         attempt(&mut queue, probe_at, SinkSignal::Works, None),
         key(0),
-        "what failed takes order with what did not"
+        "what failed takes turns with what did not"
     );
     assert!(!queue.is_failing(probe_at));
 }
@@ -127,7 +130,7 @@ fn probes_are_now_one_that_failed_before_and_now_another() {
         match queue.next(now) {
             Next::Take(key) => {
                 probes.push(key.event);
-                queue.record(key, SinkSignal::Fails, None, now, 0.5);
+                queue.update_breaker(key, SinkSignal::Fails, None, now, 0.5);
                 queue.finish(key, Some(now + SECOND), now);
             }
             Next::Wait(at) => now = at.unwrap(),
@@ -181,7 +184,7 @@ fn a_delivery_that_failed_alone_is_known_for_it() {
     queue.schedule(key(2), now);
     attempt(&mut queue, now, SinkSignal::Fails, Some(now + HOUR));
     assert_eq!(take(&mut queue, now), key(1));
-    queue.record(key(1), SinkSignal::Works, None, now, 0.5);
+    queue.update_breaker(key(1), SinkSignal::Works, None, now, 0.5);
     queue.finish(key(1), None, now);
     assert!(queue.passed_by(key(2)) && queue.is_taking(now) && !queue.passed_by(key(1)));
 }
@@ -197,7 +200,7 @@ fn what_waits_for_longer_than_its_schedule_is_tried_soon() {
         match queue.next(now) {
             Next::Take(key) => {
                 tried += 1;
-                queue.record(key, SinkSignal::Fails, None, now, 0.5);
+                queue.update_breaker(key, SinkSignal::Fails, None, now, 0.5);
                 queue.finish(key, Some(now + HOUR), now);
             }
             Next::Wait(at) => now = at.unwrap_or(start + HOUR),
@@ -213,7 +216,7 @@ fn what_failed_in_an_outage_goes_again_when_it_is_over() {
     let probe_at = start + 10 * SECOND;
     queue.schedule(key(20), probe_at);
     assert_eq!(take(&mut queue, probe_at), key(20));
-    queue.record(key(20), SinkSignal::Fails, Some(100 * SECOND), probe_at, 0.5);
+    queue.update_breaker(key(20), SinkSignal::Fails, Some(100 * SECOND), probe_at, 0.5);
     queue.finish(key(20), Some(probe_at + HOUR), probe_at);
     let second = probe_at + 60 * SECOND;
     queue.schedule(key(21), second);
@@ -224,7 +227,7 @@ fn what_failed_in_an_outage_goes_again_when_it_is_over() {
         match queue.next(now) {
             Next::Take(key) => {
                 times.push((key.event, now - second));
-                queue.record(key, SinkSignal::Works, None, now, 0.5);
+                queue.update_breaker(key, SinkSignal::Works, None, now, 0.5);
                 queue.finish(key, None, now);
             }
             Next::Wait(at) => now = at.unwrap(),
@@ -247,6 +250,6 @@ fn a_reset_closes_it_and_ends_a_silence() {
     assert_eq!(
         attempt(&mut queue, start + SECOND, SinkSignal::Works, None),
         key(0),
-        "what failed takes order"
+        "what failed takes turns"
     );
 }

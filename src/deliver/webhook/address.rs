@@ -1,4 +1,4 @@
-//! Where a webhook posts to: a URL of the configuration or of a watch, or one in a file, read again when it changes.
+//! The address of a webhook: a URL in the configuration, in a watch or in a file.
 
 use std::{borrow::Cow, fmt, path::Path};
 
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Address {
     Fixed(Endpoint),
-    /// In a file, as a secret.
+    /// In a file, as a secret; read again when the file changes.
     File(SecretSource),
 }
 
@@ -27,7 +27,7 @@ pub(super) enum Address {
 #[derive(Clone)]
 pub(super) struct Endpoint {
     pub(super) url: Url,
-    /// The URL as requests have it: without credentials, which would go nowhere, and without fragment.
+    /// The URL of requests: without credentials and fragment.
     pub(super) uri: Uri,
 }
 
@@ -38,10 +38,10 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Address {
-    /// The address of a configured webhook. What is in a file is not read.
+    /// Returns the address of a configured webhook, without reading a file.
     ///
     /// # Errors
-    /// The key that cannot be used, and why.
+    /// The key that cannot be used, and the reason.
     pub(super) fn of(config: &WebhookConfig) -> Result<Self, (&'static str, String)> {
         match (config.url.as_deref(), config.url_file.as_deref()) {
             (Some(url), None) => Endpoint::parse(url).map(Self::Fixed).map_err(|reason| ("url", reason)),
@@ -51,7 +51,7 @@ impl Address {
         }
     }
 
-    /// Returns the address as it is now.
+    /// Returns the current address.
     pub(super) fn get(&self) -> Result<Cow<'_, Endpoint>, AttemptFailure> {
         match self {
             Self::Fixed(endpoint) => Ok(Cow::Borrowed(endpoint)),
@@ -63,20 +63,20 @@ impl Address {
         }
     }
 
-    /// Returns the address as it may be shown.
+    /// Returns the address for display.
     pub(super) fn shown(&self) -> String {
         self.get().map_or_else(|failure| failure.text, |endpoint| redact::url(&endpoint.url))
     }
 }
 
-/// What a webhook without an address is told.
+/// The error of a webhook without an address.
 pub const MISSING: &str = "it is missing; give `url`, or `url_file` where the URL is a secret";
 
 impl Endpoint {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// Why it cannot be posted to; nothing of it is repeated.
+    /// The reason, without any part of the URL, when it cannot be posted to.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let url = parse_url(text)?;
         let uri = uri(&url)?;
@@ -84,16 +84,16 @@ impl Endpoint {
     }
 }
 
-/// Reads the URL in a file, once.
+/// Checks the URL in a file, once.
 ///
 /// # Errors
-/// Why it cannot be posted to; nothing of it is repeated.
+/// The reason, without any part of the URL, when it cannot be posted to.
 pub fn check_file(path: &Path) -> Result<(), String> {
     let text = SecretSource::file(path).get().map_err(|error| error.to_string())?;
     Endpoint::parse(text.expose()).map(drop)
 }
 
-/// Reads a URL of http or https.
+/// Parses a URL of http or https.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("it is not a URL: {error}"))?;
     match check_url(&url, &Trust::Operator) {

@@ -16,8 +16,15 @@ use super::{
     *,
 };
 use crate::{
-    deliver::outcome::{AttemptResult, classify},
-    util::clock,
+    deliver::{
+        config::CallbackConfig,
+        outcome::AttemptResult,
+        webhook::{
+            callbacks::{CALLBACK_CONNECTIONS, CALLBACK_IDLE},
+            classify::classify,
+        },
+    },
+    util::{clock, http_client},
 };
 
 #[tokio::test]
@@ -46,7 +53,8 @@ async fn a_callback_reaches_loopback_only_when_it_is_allowed() {
         assert_eq!(retry(&outcome), (None, "blocked address: loopback"), "{url}");
         assert_eq!((outcome.error_class, outcome.response), (Some(ErrorClass::Blocked), None));
     }
-    // Past the check of the URL the resolver itself says no, and the reason survives the client's errors.
+    // Past the check of the URL the resolver itself says no, and the reason survives the client's
+    // errors.
     let mut request = Request::new(UploadBody::new(futures_util::stream::empty(), 0));
     *request.uri_mut() = format!("http://localhost:{port}/").parse().unwrap();
     let error = closed.transport.lease().unwrap().client.send(request).await.unwrap_err();
@@ -89,8 +97,9 @@ fn test_event() -> Message {
     Message::test("evt_1".to_owned(), Time(0), "hello")
 }
 
-/// A name that first has an address within bounds and then another one gains nothing: each look-up is judged, and the
-/// address that was judged is the one that is connected to, without a second look-up.
+/// A name that first has an address within bounds and then another one gains nothing: each look-up
+/// is judged, and the address that was judged is the one that is connected to, without a second
+/// look-up.
 #[tokio::test]
 async fn a_name_that_is_rebound_never_reaches_the_address_behind_it() {
     let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -150,7 +159,8 @@ async fn callbacks_let_go_of_idle_connections_after_a_number_of_new_ones() {
             });
         }
     });
-    // As many requests at once as connections may be opened: all but a few of them are closed after use.
+    // As many requests at once as connections may be opened: all but a few of them are closed after
+    // use.
     let all = (0..CALLBACK_CONNECTIONS).map(|_| {
         let hook = hook.clone();
         async move { hook.attempt(&test_event(), clock::now()).await.result }

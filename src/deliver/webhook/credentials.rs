@@ -1,4 +1,4 @@
-//! The headers that a webhook's configuration adds to every request; whatever is in them counts as a secret.
+//! The headers that the configuration adds to every request. Each value is a secret.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{
     util::secret::{SecretSource, SecretValue},
 };
 
-/// Headers that are ours to set, or that would change how the request is framed.
+/// Headers that tidings sets, or that would change the framing of the request.
 const RESERVED: [&str; 11] = [
     "connection",
     "content-encoding",
@@ -25,23 +25,23 @@ const RESERVED: [&str; 11] = [
     "upgrade",
 ];
 
-/// The headers of one webhook, those in files read again when these change.
+/// The configured headers of one webhook. Values in files are read again when the files change.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Credentials(Vec<Credential>);
 
 #[derive(Clone, Debug)]
 struct Credential {
     name: HeaderName,
-    /// What goes before the secret.
+    /// The prefix of the secret.
     scheme: &'static str,
     source: SecretSource,
 }
 
 impl Credentials {
-    /// The headers that a webhook is configured with.
+    /// Reads the headers of a configuration.
     ///
     /// # Errors
-    /// The key that cannot be used, and why.
+    /// The key that cannot be used, and the reason.
     pub(super) fn of(config: &WebhookConfig) -> Result<Self, (&'static str, String)> {
         let mut all = fixed(&config.headers).map_err(|reason| ("headers", reason))?;
         Self(all.clone()).headers().map_err(|failure| ("headers", failure.text))?;
@@ -61,7 +61,7 @@ impl Credentials {
         Ok(all)
     }
 
-    /// The headers as they are now.
+    /// Returns the current headers.
     pub(super) fn headers(&self) -> Result<HeaderMap, AttemptFailure> {
         let mut headers = HeaderMap::with_capacity(self.0.len());
         for Credential { name, scheme, source } in &self.0 {

@@ -1,7 +1,7 @@
-//! How long an exchange may take.
+//! The deadline of an attempt.
 //!
-//! `timeout` limits silence: the wait for the connection, between two steps of the upload, and for the whole answer after it.
-//! A large body may take longer than that in all, as long as it moves.
+//! `timeout` limits silence: the wait for the connection, between two steps of the upload, and for
+//! the whole answer after it. A large body may take longer in all, as long as it makes progress.
 
 use std::time::Duration;
 
@@ -9,45 +9,45 @@ use tokio::time::Instant;
 
 use crate::{deliver::outcome::AttemptFailure, model::delivery::ErrorClass, util::units::HumanDuration};
 
-/// The slowest upload that is waited for, in bytes a second.
+/// The slowest accepted upload, in bytes a second.
 const SLOWEST: u64 = 128 << 10;
 
-/// What the size of a body adds to the time for it, at the most.
+/// The most time that the size of a body adds.
 const MOST: Duration = Duration::from_secs(60 * 60);
 
-/// The time for one attempt.
+/// The deadline of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttemptDeadline {
     timeout: Duration,
-    /// What the size of the body adds.
+    /// The time that the size of the body adds.
     added: Duration,
     end: Instant,
     moved: Instant,
 }
 
-/// What a body of `length` bytes adds to the time for a whole exchange.
+/// Returns the time that a body of `length` bytes adds to an exchange.
 fn added(length: u64) -> Duration {
     Duration::from_millis(length.saturating_mul(1000) / SLOWEST).min(MOST)
 }
 
 impl AttemptDeadline {
-    /// The time for an attempt that begins `now`.
+    /// Returns the deadline of an attempt that begins `now`.
     pub(super) fn new(timeout: Duration, length: u64, now: Instant) -> Self {
         let added = added(length);
         Self { timeout, added, end: now + timeout + added, moved: now }
     }
 
-    /// Takes note that the upload moved on.
+    /// Records progress of the upload.
     pub(super) fn moves(&mut self, now: Instant) {
         self.moved = now;
     }
 
-    /// When the time is over, as things are.
+    /// Returns the deadline without further progress.
     pub(super) fn until(&self) -> Instant {
         self.end.min(self.moved + self.timeout)
     }
 
-    /// What it means that the time is over.
+    /// Returns the failure of an attempt past its deadline.
     pub(super) fn exceeded(&self) -> AttemptFailure {
         let silent = self.until() < self.end || self.added < Duration::from_secs(1);
         let text = match silent {

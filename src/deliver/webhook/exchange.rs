@@ -1,4 +1,5 @@
-//! One exchange over HTTP: what came back, and what it means.
+//! One exchange over HTTP: sends the request, reads the answer, and makes the outcome of the
+//! attempt.
 
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use url::Url;
 
 use crate::{
     deliver::{
-        outcome::{AttemptFailure, AttemptOutcome, AttemptResult, classify},
+        outcome::{AttemptFailure, AttemptOutcome, AttemptResult},
         webhook::{
+            classify::classify,
             redact::SecretRedactor,
             transport::WebClient,
             upload::{Upload, UploadBody, UploadCut},
@@ -29,13 +31,14 @@ use crate::{
     },
 };
 
-/// How much of an answer's body is kept.
+/// Bytes of an answer's body to keep.
 pub(super) const MAX_RESPONSE: usize = 1024;
 
-/// How much of the receiver's words goes into a sentence of ours.
+/// Bytes of the receiver's text to quote in an error.
 const MAX_QUOTE: usize = 200;
 
-/// What came back so far. It outlives the deadline, so that a status is known although the body never ended.
+/// The answer so far. It outlives the deadline, so that a status is known although the body never
+/// ends.
 #[derive(Default)]
 pub(super) struct Exchange {
     sent: String,
@@ -45,12 +48,12 @@ pub(super) struct Exchange {
     body: Vec<u8>,
 }
 
-/// What ended an exchange before its time.
+/// The error that ended an exchange early.
 pub(super) struct ExchangeError {
     pub(super) failure: AttemptFailure,
-    /// The receiver surely did not handle the request.
+    /// Whether the receiver surely did not handle the request.
     pub(super) refused: bool,
-    /// It was the kept connection that failed, at once.
+    /// Whether a kept connection failed at once.
     pub(super) kept: bool,
 }
 
@@ -61,8 +64,8 @@ impl From<AttemptFailure> for ExchangeError {
 }
 
 impl Exchange {
-    /// Sends the request and reads what comes back. An answer of 2xx may come before the receiver has taken all of the event:
-    /// then the rest is sent all the same. Any other answer ends the exchange.
+    /// Sends the request and reads the answer. A 2xx may come before the receiver took the whole
+    /// event; the rest is still sent. Any other status ends the exchange.
     pub(super) async fn run(
         &mut self,
         client: &WebClient,
@@ -99,19 +102,21 @@ impl Exchange {
                     whole.map_err(|UploadCut| AttemptFailure::cut_short(head.status.as_u16()))?;
                     is_complete = true;
                 }
-                // As long as the event is being sent what comes back is read, lest the receiver wait for that.
+                // Reads the answer during the upload, so that the receiver does not wait for a
+                // reader.
                 more = self.next(&mut body), if !is_over => is_over = !more?,
             }
         }
         Ok(())
     }
 
-    /// Reads on, up to what is kept of an answer. A longer one costs its connection; reading on could take for ever.
+    /// Reads the next frame, up to [`MAX_RESPONSE`]. A longer answer costs its connection, since
+    /// reading it could take for ever.
     async fn read(&mut self, body: &mut Incoming) -> Result<bool, AttemptFailure> {
         Ok(self.body.len() < MAX_RESPONSE && self.next(body).await?)
     }
 
-    /// Reads on and keeps the beginning. Whether there may be more.
+    /// Reads the next frame and keeps the beginning of the body. Returns whether more may come.
     async fn next(&mut self, body: &mut Incoming) -> Result<bool, AttemptFailure> {
         let Some(frame) = body.frame().await else { return Ok(false) };
         let frame = frame.map_err(|error| classify(&error, false))?;
@@ -122,12 +127,12 @@ impl Exchange {
         Ok(true)
     }
 
-    /// Whether no status came back.
+    /// Returns whether no status has come.
     pub(super) fn is_unanswered(&self) -> bool {
         self.status.is_none()
     }
 
-    /// What the attempt came to. `failure` is what ended the exchange before its time.
+    /// Returns the outcome of the attempt. `failure` is the error that ended the exchange early.
     pub(super) fn outcome(
         self,
         failure: Option<AttemptFailure>,
@@ -145,7 +150,7 @@ impl Exchange {
             Some(failure) if status.is_success() => {
                 (Some(failure), AttemptResult::Failed { retry_after: None })
             }
-            // A status other than 2xx says all there is to say, whatever became of the body after it.
+            // A status other than 2xx decides, whatever happened to the body after it.
             _ => {
                 let (failure, result) = self.refusal(status, response.as_deref(), url, now);
                 (Some(failure), result)
@@ -155,7 +160,7 @@ impl Exchange {
         AttemptOutcome { status: Some(status.as_u16()), error, error_class, response, duration, result }
     }
 
-    /// What a status other than 2xx leads to.
+    /// Returns the failure and the result for a status other than 2xx.
     fn refusal(
         &self,
         status: StatusCode,
@@ -164,7 +169,7 @@ impl Exchange {
         now: Time,
     ) -> (AttemptFailure, AttemptResult) {
         let header = |name: HeaderName| self.headers.get(name)?.to_str().ok();
-        // RFC 9110 10.2.3: it may come with any status.
+        // `Retry-After` may come with any status (RFC 9110, 10.2.3).
         let retry_after = header(RETRY_AFTER).and_then(|value| parse_retry_after(value, now));
         let answered = format!("answered {}", status.as_u16());
         let result = match (status, retry_after) {
@@ -172,8 +177,8 @@ impl Exchange {
                 let said = response.map(|text| format!(": {}", quote(text))).unwrap_or_default();
                 AttemptResult::FailedForGood { reason: format!("{answered} Gone{said}") }
             }
-            // RFC 9110 15.5.14: a receiver for which it is too large only now says so by Retry-After. The same bytes
-            // would be refused again.
+            // With `Retry-After` the refusal is temporary (RFC 9110, 15.5.14); without it the same
+            // bytes would be refused again.
             (StatusCode::PAYLOAD_TOO_LARGE, None) => AttemptResult::FailedForGood {
                 reason: format!("{answered} Content Too Large to {} bytes", self.sent),
             },
@@ -191,8 +196,8 @@ impl Exchange {
     }
 }
 
-/// The receiver's bytes as text: what is not UTF-8 replaced, control characters (which could drive a terminal)
-/// turned into spaces, not longer than the bytes were allowed to be.
+/// Returns the receiver's bytes as text of at most [`MAX_RESPONSE`] bytes. Replaces what is not
+/// UTF-8, and control characters, which could drive a terminal, by spaces.
 fn readable(bytes: &[u8]) -> String {
     let keep = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
     let mut text: String = String::from_utf8_lossy(bytes).chars().map(keep).collect();

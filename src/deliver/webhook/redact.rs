@@ -1,15 +1,15 @@
-//! Receivers that answer with what they were sent, as many do for an error: our own secrets in it are not kept.
+//! Redaction of our secrets in answers: many receivers quote the request in an error.
 
 use http::HeaderMap;
 use url::Url;
 
 use crate::util::{redact, secret::REDACTED};
 
-/// What is shorter is no secret, and would be struck out of words that have nothing to do with it.
+/// The length below which a text is not redacted: it would match inside ordinary words.
 const SHORTEST: usize = 6;
 
-/// What a request carried that no answer may bring back: its secret headers, and of its URL the query and what is not shown of
-/// the path.
+/// The secrets of a request: its secret headers, the query of its URL, and the hidden part of the
+/// path.
 #[derive(Default)]
 pub(super) struct SecretRedactor(Vec<String>);
 
@@ -17,7 +17,7 @@ impl SecretRedactor {
     pub(super) fn of(headers: &HeaderMap, url: &Url) -> Self {
         let headers = headers.values().filter(|value| value.is_sensitive());
         let headers = headers.filter_map(|value| value.to_str().ok());
-        // `Bearer x` may come back as `x` alone.
+        // A receiver may quote `Bearer x` as `x` alone.
         let headers = headers.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or(value)]);
         let raw = url.query().into_iter().flat_map(|query| query.split('&'));
         let raw = raw.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
@@ -25,12 +25,13 @@ impl SecretRedactor {
         let path = redact::hidden_parts(url);
         let mut all: Vec<String> = headers.chain(raw).chain(path).map(str::to_owned).chain(decoded).collect();
         all.retain(|secret| secret.len() >= SHORTEST);
-        // The whole before its parts.
+        // Longest first, so that a whole goes before its parts.
         all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self(all)
     }
 
-    /// The text without them. One that was cut off may end in the beginning of one.
+    /// Returns the text without the secrets. A text that was cut off may end with the beginning of
+    /// one.
     pub(super) fn redact(&self, mut text: String) -> String {
         for secret in &self.0 {
             if text.contains(secret) {

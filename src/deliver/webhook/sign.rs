@@ -1,4 +1,5 @@
-//! Standard Webhooks signatures (specification 1.0.0, "Signature scheme"): symmetric `v1` and asymmetric `v1a`.
+//! Standard Webhooks signatures (specification 1.0.0, "Signature scheme"): symmetric `v1` and
+//! asymmetric `v1a`.
 
 use std::{
     cell::RefCell,
@@ -17,56 +18,60 @@ use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::{
-    deliver::encode::envelope::{CHUNK, Payload, PayloadError},
+    deliver::{
+        encode::payload::{CHUNK, Payload, PayloadError},
+        outcome::AttemptFailure,
+    },
+    model::delivery::ErrorClass,
     util::secret::{Secret, SecretError, SecretList, SecretSource},
 };
 
-/// How a symmetric secret is shown.
+/// The prefix of a symmetric secret.
 const SYMMETRIC: &str = "whsec_";
-/// How an ed25519 private key is shown.
+/// The prefix of an ed25519 private key.
 const PRIVATE: &str = "whsk_";
-/// How an ed25519 public key is shown.
+/// The prefix of an ed25519 public key.
 const PUBLIC: &str = "whpk_";
 
-/// The bytes that a symmetric key may have.
+/// The length of a symmetric key in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// Secrets are copied by hand, and padding is what gets lost.
+/// Base64 with or without padding, which people often lose when they copy a secret.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Why a text is not a signing secret. Nothing of the text is told.
+/// The reason why a text is not a signing secret, without any part of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSecret {
     /// Another prefix, or none.
     #[error("a signing secret begins with `whsec_` or, for ed25519, with `whsk_`; this one does not")]
     Prefix,
-    /// The half of a pair of keys that receivers have.
+    /// A public key, which receivers use.
     #[error("this is a public key (`whpk_`), which only verifies; signing takes its private key (`whsk_`)")]
     Public,
-    /// What follows the prefix cannot be decoded.
+    /// The part after the prefix is not base64.
     #[error("what follows `{0}` in the signing secret is not standard base64")]
     Base64(&'static str),
-    /// Too short to be safe, or longer than the specification has it.
+    /// Too short to be safe, or longer than the specification allows.
     #[error("a signing secret has 24 to 64 bytes; this one has {0}")]
     Length(usize),
     /// Neither a seed nor a seed with its public key.
     #[error("an ed25519 private key has 32 bytes, or 64 with its public key; this one has {0}")]
     PrivateLength(usize),
-    /// The halves of a private key are not of one pair.
+    /// The public key in a private key belongs to another one.
     #[error("the second half of this ed25519 private key is not its public key")]
     Mismatch,
 }
 
-/// A signature could not be made.
+/// The error of a signature that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     /// A secret cannot be read.
     #[error(transparent)]
     Source(#[from] SecretError),
-    /// A secret is none.
+    /// A secret is invalid.
     #[error(transparent)]
     Secret(#[from] BadSecret),
     /// The payload cannot be read.
@@ -77,7 +82,18 @@ pub enum SignError {
     Changed,
 }
 
-/// The secrets of one webhook; all of them sign, so that a receiver may switch from one to the next.
+impl From<SignError> for AttemptFailure {
+    fn from(error: SignError) -> Self {
+        let class = match error {
+            SignError::Source(_) | SignError::Secret(_) => ErrorClass::Config,
+            SignError::Payload(_) | SignError::Changed => ErrorClass::Payload,
+        };
+        Self::new(class, error.to_string())
+    }
+}
+
+/// The secrets of one webhook. All of them sign, so that a receiver may switch from one to the
+/// next.
 #[derive(Clone, Debug, Default)]
 pub struct Signer {
     secrets: Vec<SecretSource>,
@@ -85,26 +101,27 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A signer with these secrets, in the order of their entries in the header; those of `list` come last.
+    /// Returns a signer with these secrets, in the order of the header's entries; those of `list`
+    /// come last.
     ///
     /// # Errors
-    /// When one of them cannot be read now or is none.
+    /// When one of them cannot be read or is invalid.
     pub fn new(secrets: Vec<SecretSource>, list: Option<SecretList>) -> Result<Self, SignError> {
         let signer = Self { secrets, list };
         signer.keys()?;
         Ok(signer)
     }
 
-    /// Whether there is no secret, so that nothing is signed.
+    /// Returns whether there is no secret, so that requests go unsigned.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.secrets.is_empty() && self.list.is_none()
     }
 
-    /// The public keys (`whpk_…`) of the ed25519 secrets, for receivers.
+    /// Returns the public keys (`whpk_…`) of the ed25519 secrets, for receivers.
     ///
     /// # Errors
-    /// When a secret cannot be read now or is none.
+    /// When a secret cannot be read or is invalid.
     pub fn public_keys(&self) -> Result<Vec<String>, SignError> {
         let public = |key: &Key| match key {
             Key::Symmetric(_) => None,
@@ -113,8 +130,8 @@ impl Signer {
         Ok(self.keys()?.iter().filter_map(public).collect())
     }
 
-    /// The value of `webhook-signature`. Blocks while it reads the payload: once for all symmetric secrets,
-    /// twice for each ed25519 key.
+    /// Returns the value of `webhook-signature`. Blocks while it reads the payload: once for all
+    /// symmetric secrets, and twice for each ed25519 key.
     ///
     /// # Errors
     /// When a secret or the payload cannot be read.
@@ -126,7 +143,7 @@ impl Signer {
         })
     }
 
-    /// The keys as they are now; those in files are read again when they changed.
+    /// Returns the current keys. Reads files again when they have changed.
     fn keys(&self) -> Result<Vec<Key>, SignError> {
         let single = self.secrets.iter().map(|source| Ok(Key::of(&source.get()?)?));
         let mut keys: Vec<Key> = single.collect::<Result<_, SignError>>()?;
@@ -137,10 +154,10 @@ impl Signer {
     }
 }
 
-/// The `webhook-signature` that a request with these headers and this body must have.
+/// Returns the `webhook-signature` that a request with these headers and this body must have.
 ///
 /// # Errors
-/// When the secret is none.
+/// When the secret is invalid.
 pub fn signature(secret: &Secret, id: &str, timestamp: &str, body: &[u8]) -> Result<String, SignError> {
     let begin = format!("{id}.{timestamp}.");
     entries(vec![Key::of(secret)?], |take| {
@@ -150,15 +167,15 @@ pub fn signature(secret: &Secret, id: &str, timestamp: &str, body: &[u8]) -> Res
     })
 }
 
-/// Whether a text is a signing secret.
+/// Checks a signing secret.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why it is invalid.
 pub fn check_secret(secret: &Secret) -> Result<(), BadSecret> {
     Key::of(secret).map(drop)
 }
 
-/// What a signature is made with.
+/// A key that signs.
 enum Key {
     Symmetric(Hmac<Sha256>),
     Ed25519(Box<SigningKey>),
@@ -180,7 +197,8 @@ impl Key {
     }
 }
 
-/// A private key: the seed of RFC 8032 5.1.5, alone or followed by the public key as Svix has it.
+/// Reads a private key: the seed of RFC 8032, 5.1.5, alone or followed by the public key, as Svix
+/// writes it.
 fn ed25519(bytes: &[u8]) -> Result<SigningKey, BadSecret> {
     let wrong = BadSecret::PrivateLength(bytes.len());
     let (seed, public) = bytes.split_at_checked(SECRET_KEY_LENGTH).ok_or(wrong.clone())?;
@@ -193,10 +211,10 @@ fn ed25519(bytes: &[u8]) -> Result<SigningKey, BadSecret> {
     }
 }
 
-/// Hands what is signed over in pieces, from its start.
+/// Takes the signed message in pieces, from its start.
 type Take<'a> = &'a mut dyn FnMut(&[u8]);
 
-/// One entry for each key, in their order.
+/// Returns one entry for each key, in their order.
 fn entries(
     mut keys: Vec<Key>,
     read: impl Fn(Take<'_>) -> Result<(), PayloadError>,
@@ -217,8 +235,9 @@ fn entries(
     Ok(keys.into_iter().map(entry).collect::<Result<Vec<_>, SignError>>()?.join(" "))
 }
 
-/// The ed25519 signature of a message that is too large to hold. The scheme reads it twice (RFC 8032 5.1.6),
-/// and two readings that differ would give the private key away, so nothing is signed then.
+/// Returns the ed25519 signature of a message that is too large for memory. The scheme reads the
+/// message twice (RFC 8032, 5.1.6). Two readings that differ would reveal the private key, so they
+/// give an error instead.
 fn twice_read(
     pair: &SigningKey,
     read: impl Fn(Take<'_>) -> Result<(), PayloadError>,

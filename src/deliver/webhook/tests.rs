@@ -4,7 +4,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use reqwest::header::{HeaderMap, HeaderName};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
 use crate::{
@@ -112,7 +112,7 @@ async fn a_signed_request_is_what_the_contract_says() {
     config.secrets = vec![Secret::new(OTHER_KEY)];
     config.headers.insert("X-Team".to_owned(), "billing".into());
     let hook = webhook(&config);
-    assert_eq!(hook.target(), url.split('?').next().unwrap());
+    assert_eq!(hook.shown(), url.split('?').next().unwrap());
     let now = clock::now();
     let outcome = hook.attempt(&small(), now).await;
     assert_eq!((outcome.status, outcome.error, outcome.result), (Some(200), None, AttemptResult::Delivered));

@@ -1,4 +1,4 @@
-//! The certificates of one webhook: an own CA, and the certificate that tidings shows to the receiver.
+//! The certificates of one webhook: a CA of its own, and the client certificate.
 
 use std::{
     fs, io,
@@ -36,10 +36,10 @@ pub struct TlsError {
 }
 
 impl TlsFiles {
-    /// The files that a webhook names; nothing is read.
+    /// Returns the files that a webhook names, without reading them.
     ///
     /// # Errors
-    /// When it names a client certificate without its key, or the other way round.
+    /// When it names a client certificate without its key, or a key without its certificate.
     pub fn of(config: &WebhookConfig) -> Result<Self, TlsError> {
         let alone = |key, other| {
             let reason = format!("`{other}` is missing; a client certificate takes both");
@@ -54,7 +54,7 @@ impl TlsFiles {
         Ok(Self { ca: config.ca_file.clone(), client })
     }
 
-    /// The same files, seen from `directory`.
+    /// Returns the same files, relative to `directory`.
     #[must_use]
     pub fn below(&self, directory: &Path) -> Self {
         let below = |path: &PathBuf| directory.join(path);
@@ -64,7 +64,7 @@ impl TlsFiles {
         }
     }
 
-    /// What the files look like now, to see later whether they changed.
+    /// Returns the current stamps of the files; different stamps mean that a file has changed.
     pub(super) fn stamps(&self) -> Result<Vec<Stamp>, TlsError> {
         let client = self.client.as_ref();
         let files = [
@@ -76,10 +76,10 @@ impl TlsFiles {
         files.map(|(key, path)| Stamp::of(path).map_err(|error| unreadable(key, path, &error))).collect()
     }
 
-    /// TLS with these certificates, as the files are now.
+    /// Reads the files and returns the TLS configuration.
     ///
     /// # Errors
-    /// What is wrong with the first that cannot be used.
+    /// The first file that cannot be used, and the reason.
     pub fn client_config(&self) -> Result<ClientConfig, TlsError> {
         if self.ca.is_none() && self.client.is_none() {
             return Ok(http_client::tls());
@@ -110,7 +110,7 @@ impl TlsFiles {
     }
 }
 
-/// The certificates of a PEM file, of which there is at least one.
+/// Reads the certificates of a PEM file, at least one.
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = fs::read(path).map_err(|error| unreadable(key, path, &error))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();

@@ -1,4 +1,4 @@
-//! The connections of webhooks: by which client a request goes out, and when that client is built anew.
+//! The HTTP client of a webhook, and when a new one replaces it.
 
 use std::{fmt, time::Duration};
 
@@ -24,46 +24,46 @@ use crate::{
     },
 };
 
-/// Bytes that wait in HTTP/2 for the connection, at the most.
+/// The most bytes that may wait for an HTTP/2 connection.
 const SEND_BUFFER: usize = 128 << 10;
 
-/// The shortest time for which a connection may leave what was sent unacknowledged.
+/// The least time for a connection to acknowledge sent bytes.
 const SHORTEST_UNACKNOWLEDGED: Duration = Duration::from_secs(1);
 
-/// Where connections go and how many are kept.
+/// The settings of a transport.
 #[derive(Clone, Debug)]
 pub(super) struct TransportConfig {
-    /// Which addresses they may reach, and through which proxy.
+    /// The guard of addresses, and the proxy.
     pub(super) outgoing: Outgoing,
-    /// Connections kept open to one host after use.
+    /// Idle connections to keep to one host.
     pub(super) idle: usize,
-    /// How long a connection may leave what was sent unacknowledged, or a ping unanswered.
+    /// The time for a connection to acknowledge sent bytes, or to answer a ping.
     pub(super) timeout: Duration,
-    /// Connections after which a client gives way to a new one, which bounds the idle ones over all hosts: the old
-    /// one's are closed as soon as the last request that uses it is done.
+    /// New connections after which a new client replaces this one. That bounds the idle connections
+    /// over all hosts: those of the old client close once its last request is done.
     pub(super) retire_after: usize,
-    /// The age at which a client gives way to a new one.
+    /// The age at which a new client replaces this one.
     pub(super) life: Duration,
-    /// Certificates beside the usual ones.
+    /// The certificate files of the webhook.
     pub(super) tls: TlsFiles,
 }
 
 impl TransportConfig {
-    /// A route of this many kept connections and no limits but the usual ones.
+    /// Returns settings with this many idle connections and the usual limits.
     pub(super) fn new(outgoing: Outgoing, idle: usize, timeout: Duration) -> Self {
         let tls = TlsFiles::default();
         Self { outgoing, idle, timeout, retire_after: usize::MAX, life: LIFE, tls }
     }
 }
 
-/// The client of a route.
+/// The current client, and how to build the next.
 pub(super) struct Transport {
     tls: TlsFiles,
     retire_after: usize,
     connections: Connections<WebClient, TlsError, Vec<Stamp>>,
 }
 
-/// Sends requests.
+/// A client that sends requests.
 #[derive(Clone)]
 pub(super) struct WebClient {
     client: Client<Connector, UploadBody>,
@@ -80,13 +80,16 @@ impl From<TlsError> for AttemptFailure {
 impl Transport {
     pub(super) fn new(route: TransportConfig) -> Result<Self, TlsError> {
         let (tls, retire_after, life) = (route.tls.clone(), route.retire_after, route.life);
-        // The stamps are older than what is read by it, so a change in between is seen by the next comparison.
+        // Stamps are taken before the files are read, so that the next comparison sees a change in
+        // between.
         let connections = Connections::new(life, tls.stamps()?, move |_| WebClient::new(&route))?;
         Ok(Self { tls, retire_after, connections })
     }
 
-    /// The client to use now. It is built anew when a certificate file changed; when the new one cannot be used, the
-    /// error says so and the next call tries again.
+    /// Returns the client to use now. Builds a new one when a certificate file has changed.
+    ///
+    /// # Errors
+    /// When the new client cannot be built; the next call tries again.
     pub(super) fn lease(&self) -> Result<Lease<WebClient>, TlsError> {
         let stamps = self.tls.stamps()?;
         let lease = self.connections.lease(stamps.clone())?;
@@ -97,7 +100,7 @@ impl Transport {
         self.connections.lease(stamps)
     }
 
-    /// Has the next request go out over a new connection.
+    /// Makes the next request use a new connection.
     pub(super) fn renew(&self, lease: &Lease<WebClient>) {
         self.connections.renew(lease);
     }
@@ -111,7 +114,7 @@ impl fmt::Debug for Transport {
 
 impl WebClient {
     fn new(route: &TransportConfig) -> Result<Self, TlsError> {
-        // A receiver that stops reading would hold the connection of an attempt that is long over.
+        // Ends connections to receivers that stop reading, long after their attempt is over.
         let unacknowledged = route.timeout.max(SHORTEST_UNACKNOWLEDGED);
         let outgoing = route.outgoing.clone();
         let connector = Connector::new(&outgoing, route.tls.client_config()?, unacknowledged);
@@ -122,21 +125,21 @@ impl WebClient {
             .pool_max_idle_per_host(route.idle)
             .http2_max_send_buf_size(SEND_BUFFER)
             .http2_keep_alive_interval(PING_AFTER)
-            // A ping of a slow upload is answered after what was sent before it.
+            // The receiver answers a ping after the upload before it.
             .http2_keep_alive_timeout(route.timeout.max(PING_AFTER))
-            // It is the attempt that decides what is sent again, and over which connection.
+            // The attempt decides what is sent again, and over which connection.
             .retry_canceled_requests(false)
             .build(connector.clone());
         Ok(Self { client, connector, outgoing })
     }
 
-    /// Returns the proxy that answers in the place of who is behind it, as it opens no tunnel for plain text.
+    /// Returns the proxy that itself answers requests to `uri`: plain HTTP goes through no tunnel.
     pub(super) fn proxy_between(&self, uri: &Uri) -> Option<&Forward> {
         let host = uri.host().filter(|_| uri.scheme() == Some(&Scheme::HTTP))?;
         self.outgoing.proxy_for(host).map(AsRef::as_ref)
     }
 
-    /// Adds to a request what the proxy in between has to be told of who asks.
+    /// Adds the credentials for the proxy to a plain HTTP request.
     pub(super) fn authorize(&self, request: &mut Request<UploadBody>) {
         if let Some(auth) = self.proxy_between(request.uri()).and_then(|proxy| proxy.auth.clone()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, auth);

@@ -1,4 +1,4 @@
-//! The body of a request on its way out: how far it got, and whether all of it was handed to the connection.
+//! The upload of a request's body: its progress, and whether the connection took all of it.
 
 use std::{
     error::Error,
@@ -16,14 +16,14 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 use crate::{
-    deliver::encode::envelope::PayloadError,
+    deliver::encode::payload::PayloadError,
     util::http_client::{ConnectionProgress, ConnectionState},
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>> + Send>>;
 
-/// The body was given up. Only an error ends the exchange as a broken one: an end without one would pass for the whole.
+/// The end of a body that was given up. An end without an error would pass for the whole body.
 #[derive(Debug, thiserror::Error)]
 #[error("the rest of the event is not sent")]
 struct GivenUp;
@@ -31,7 +31,7 @@ struct GivenUp;
 /// A body of a known length.
 pub(super) struct UploadBody {
     chunks: Chunks,
-    /// The rest of a chunk.
+    /// The unsent rest of a chunk.
     held: Bytes,
     length: u64,
     left: u64,
@@ -40,31 +40,31 @@ pub(super) struct UploadBody {
     state: watch::Sender<State>,
 }
 
-/// How far the client is with a body.
+/// The progress of the client with a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct State {
-    /// Bytes that it took.
+    /// Bytes that the client took.
     taken: u64,
-    /// Bytes that the connection had written before.
+    /// Bytes that the connection wrote before this body.
     base: u64,
-    /// The flushes of the connection by the time that it took the last byte.
+    /// The flushes of the connection before the client took the last byte.
     ended: Option<u64>,
-    /// It dropped the body.
+    /// Whether the client dropped the body.
     gone: bool,
 }
 
-/// The progress of an [`UploadBody`], seen from outside. When it is dropped, what is left of the body is not sent.
+/// The progress of an [`UploadBody`], seen from outside. Dropping it gives up the rest of the body.
 pub(super) struct Upload {
     meter: UploadMeter,
     length: u64,
     _given_up: DropGuard,
 }
 
-/// A body that will not be sent whole.
+/// The error of a body that will not be sent whole.
 #[derive(Debug)]
 pub(super) struct UploadCut;
 
-/// Tells when an upload moves on.
+/// A meter of an upload's progress.
 #[derive(Clone)]
 pub(super) struct UploadMeter {
     state: watch::Receiver<State>,
@@ -82,7 +82,8 @@ impl UploadBody {
         Self { chunks, held, length, left: length, captured: None, given_up: None, state }
     }
 
-    /// The next bytes. The last byte goes alone: over HTTP/2 it is taken once the receiver has room for all before it.
+    /// Polls the next bytes. The last byte goes alone, because HTTP/2 takes it only once the
+    /// receiver has room for those before it.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
         while self.held.is_empty() {
             match ready!(self.chunks.as_mut().poll_next(context)) {
@@ -126,7 +127,7 @@ impl Body for UploadBody {
         }
         match ready!(self.poll_chunk(context)) {
             Some(Ok(chunk)) => {
-                // Over HTTP/1.1 nothing is asked for after the length that was announced, over HTTP/2 the end is.
+                // HTTP/1.1 polls nothing after the announced length; HTTP/2 polls the end.
                 let is_http2 = self.captured.as_ref().is_some_and(ConnectionState::is_http2);
                 self.took(chunk.len(), self.left == 0 && !is_http2);
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
@@ -151,7 +152,7 @@ impl Drop for UploadBody {
 }
 
 impl Upload {
-    /// Follows the body of a request and the connection that it goes over.
+    /// Tracks the body of a request and its connection.
     pub(super) fn of(request: &mut Request<UploadBody>) -> Self {
         let captured = capture_connection(request);
         let given_up = CancellationToken::new();
@@ -162,20 +163,20 @@ impl Upload {
         Self { meter, length: body.length, _given_up: given_up.drop_guard() }
     }
 
-    /// Tells when it moves on.
+    /// Returns a meter of the progress.
     pub(super) fn meter(&self) -> UploadMeter {
         self.meter.clone()
     }
 
-    /// The connection that it goes over.
+    /// Returns the connection of the request.
     pub(super) fn captured(&self) -> &CaptureConnection {
         &self.meter.captured
     }
 
-    /// Whether all of it was handed to the connection.
+    /// Returns whether the connection took the whole body.
     ///
     /// # Errors
-    /// When that will not happen any more.
+    /// When it never will.
     pub(super) fn is_complete(&self) -> Result<bool, UploadCut> {
         if self.length == 0 {
             return Ok(true);
@@ -191,10 +192,10 @@ impl Upload {
         }
     }
 
-    /// Waits until all of it was handed to the connection.
+    /// Waits until the connection took the whole body.
     ///
     /// # Errors
-    /// As soon as that will not happen any more.
+    /// As soon as it never will.
     pub(super) async fn complete(&mut self) -> Result<(), UploadCut> {
         while !self.is_complete()? {
             self.meter.changed().await;
@@ -204,7 +205,7 @@ impl Upload {
 }
 
 impl UploadMeter {
-    /// Waits until the upload moves on.
+    /// Waits for progress of the upload.
     pub(super) async fn moved(&mut self) {
         let before = self.position();
         while self.position() == before {
@@ -212,7 +213,8 @@ impl UploadMeter {
         }
     }
 
-    /// The bytes that the client took, and those that its connection did. Over HTTP/2 the connection is that of others, too.
+    /// Returns the bytes that the client took, and those that the connection wrote. An HTTP/2
+    /// connection counts for none, because other requests share it.
     fn position(&self) -> (u64, u64) {
         let line = ConnectionState::of(&self.captured).filter(|_| !ConnectionState::is_http2(&self.captured));
         (self.state.borrow().taken, line.map_or(0, |line| line.progress().written))
@@ -220,7 +222,7 @@ impl UploadMeter {
 
     async fn changed(&mut self) {
         async fn next<T>(watched: &mut watch::Receiver<T>) {
-            // Of what is gone there is no more news.
+            // A closed channel never changes again.
             if watched.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }

@@ -1,4 +1,5 @@
-//! All sinks by name, each with its own queue and limit, and the webhooks that watches bring along.
+//! The workers of all sinks by name. Callbacks, the webhooks that watches name, have one worker for
+//! all of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,11 +11,12 @@ use tokio::time::Instant;
 use crate::{
     deliver::{
         config::{CALLBACK_SINK, RetryConfig, SinkConfig},
+        error::SinkError,
         metrics::SinkMetrics,
         queue::{Queue, backlog::Backlog, limits::Limits, origins::Origins},
-        sink::{Sink, SinkError},
+        sink::Sink,
         webhook::Callbacks,
-        worker::{SinkWorker, event_created_at, target::Target},
+        worker::{SinkWorker, status::event_created_at, target::Target},
     },
     model::{
         delivery::{DeliveryAttempt, DeliveryState, WaitsFor},
@@ -24,22 +26,22 @@ use crate::{
     util::{clock, http_client::Outgoing, units::Time},
 };
 
-/// The sinks.
+/// All sinks.
 pub struct Sinks {
     by_name: BTreeMap<String, Arc<SinkWorker>>,
     store: Store,
-    /// Deliveries that wait for sinks which are not configured.
+    /// Deliveries to sinks that are not configured.
     missing: Arc<Mutex<BTreeMap<String, BTreeSet<DeliveryKey>>>>,
 }
 
 impl Sinks {
-    /// None yet.
+    /// Returns no sinks.
     #[must_use]
     pub fn new(store: &Store) -> Self {
         Self { by_name: BTreeMap::new(), store: store.clone(), missing: Arc::default() }
     }
 
-    /// Those of them that `keep` names, as they are.
+    /// Returns the sinks that `keep` selects, with their workers as they are.
     #[must_use]
     pub fn keeping(&self, keep: impl Fn(&str) -> bool) -> Self {
         let kept = self.by_name.iter().filter(|(name, _)| keep(name));
@@ -50,10 +52,10 @@ impl Sinks {
         }
     }
 
-    /// Opens a sink, unless it is there.
+    /// Opens the sink `name`, unless it is open.
     ///
     /// # Errors
-    /// When it cannot be set up.
+    /// When its configuration cannot be used.
     pub fn open(
         &mut self,
         name: &str,
@@ -69,7 +71,7 @@ impl Sinks {
         Ok(())
     }
 
-    /// Opens the callbacks, unless they are there.
+    /// Opens the worker of callbacks, unless it is open.
     pub fn open_callbacks(&mut self, callbacks: &Callbacks, metrics: &Arc<SinkMetrics>) {
         if !self.serves(CALLBACK_SINK) {
             let backlog = Backlog::Callbacks(Origins::new(RetryConfig::default()));
@@ -82,21 +84,22 @@ impl Sinks {
         self.by_name.insert(name.to_owned(), Arc::new(worker));
     }
 
-    /// The worker of a sink.
+    /// Returns the worker of the sink `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<SinkWorker>> {
         self.by_name.get(name)
     }
 
-    /// Keeps the deliveries of a sink that is gone from the configuration in sight. Its worker has ended.
+    /// Keeps the deliveries of a sink that the configuration no longer has. Its worker has ended.
     pub fn park(&self, worker: &SinkWorker) {
         for (key, _) in worker.drain() {
             self.schedule(&worker.name, key, clock::now(), clock::now());
         }
     }
 
-    /// Lets the worker of a sink go on with what waits for it: what the one before it left, or what came while the sink was
-    /// not configured. What has reached it by itself meanwhile is newer, and stays.
+    /// Gives `worker` the pending deliveries of its sink: those of the previous worker, and those
+    /// that came while the sink was not configured. A delivery that `worker` has already stays as
+    /// it is.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -117,24 +120,25 @@ impl Sinks {
         Ok(())
     }
 
-    /// Pauses what was paused before the last stop.
+    /// Pauses the sinks that were paused before the restart.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn restore_pauses(&self) -> Result<(), StoreError> {
         for (name, since) in self.store.paused_sinks()? {
             if let Some(worker) = self.by_name.get(&name) {
-                tracing::warn!(sink = name, %since, "the sink is paused; `tidings sink resume` lets it go on");
+                tracing::warn!(sink = name, %since, hint = "tidings sink resume", "sink still paused");
                 worker.pause(Some(since));
             }
         }
         Ok(())
     }
 
-    /// Pauses a sink, or lets it go on, with its breaker closed; durable. `None` when there is none of that name.
+    /// Pauses a sink, or resumes it and resets its breaker, durably. Returns `None` when no sink of
+    /// this name is configured.
     ///
     /// # Errors
-    /// When it could not be stored; nothing has changed then.
+    /// When the store cannot write; the sink has not changed then.
     pub async fn pause(&self, name: &str, paused: bool) -> Result<Option<SinkStatus>, StoreError> {
         let Some(worker) = self.by_name.get(name) else { return Ok(None) };
         let since = self.store.pause_sink(name, paused, clock::now()).await?;
@@ -142,59 +146,61 @@ impl Sinks {
         if !paused {
             worker.reset();
         }
-        tracing::info!(sink = name, "the sink was {}", if paused { "paused" } else { "resumed" });
+        tracing::info!(sink = name, "sink {}", if paused { "paused" } else { "resumed" });
         Ok(Some(worker.status()))
     }
 
-    /// Every worker.
+    /// Returns every worker.
     pub fn all(&self) -> impl Iterator<Item = &Arc<SinkWorker>> {
         self.by_name.values()
     }
 
-    /// The names of the configured sinks.
+    /// Returns the names of the configured sinks.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str).filter(|name| *name != CALLBACK_SINK)
     }
 
-    /// Whether there is a configured sink of this name.
+    /// Returns whether a sink of this name is configured.
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
         self.names().any(|known| known == name)
     }
 
-    /// Whether deliveries to a sink of this name go out, or have waited for it since the start.
+    /// Returns whether a sink of this name has a worker, or deliveries to it have come since the
+    /// start.
     #[must_use]
     pub fn has_seen(&self, sink: &str) -> bool {
         self.serves(sink) || self.missing().contains_key(sink)
     }
 
-    /// Whether somebody hands over the deliveries to this sink.
+    /// Returns whether a worker sends the deliveries of this sink.
     #[must_use]
     pub fn serves(&self, sink: &str) -> bool {
         self.by_name.contains_key(sink)
     }
 
-    /// Makes a delivery due at its sink. For a sink that is no longer configured it stays in the store as it is,
-    /// to be seen, and goes on when the sink is back.
+    /// Schedules a delivery at its sink. A delivery to a sink that is not configured stays in the
+    /// store, where the API shows it, and continues once the sink is configured again.
     pub fn schedule(&self, sink: &str, key: DeliveryKey, due: Time, as_of: Time) {
         if let Some(worker) = self.by_name.get(sink) {
             return worker.schedule(key, due, as_of);
         }
         let mut missing = self.missing();
         if !missing.contains_key(sink) {
-            tracing::warn!(sink, "deliveries wait for a sink that is not configured");
+            tracing::warn!(sink, "deliveries waiting for a sink that is not configured");
         }
         missing.entry(sink.to_owned()).or_default().insert(key);
     }
 
-    /// What keeps a pending delivery from being attempted, and until when; without a time until somebody acts.
+    /// Returns what keeps a pending delivery from being attempted, and until when; without a time
+    /// until an operator acts.
     #[must_use]
     pub fn waits_for(&self, sink: &str, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
         let Some(worker) = self.by_name.get(sink) else { return Some((WaitsFor::NotConfigured, None)) };
         worker.waits_for(key)
     }
 
-    /// Forgets a delivery that is gone.
+    /// Forgets a delivery whose records are gone.
     pub fn forget(&self, sink: &str, key: DeliveryKey) {
         if let Some(worker) = self.by_name.get(sink) {
             return worker.forget(key);
@@ -204,7 +210,8 @@ impl Sinks {
         }
     }
 
-    /// How the sinks are doing, and those that deliveries wait for although they are not configured.
+    /// Returns the status of every sink, and of each that is not configured and has deliveries
+    /// waiting.
     #[must_use]
     pub fn statuses(&self) -> Vec<SinkStatus> {
         let mut statuses: Vec<SinkStatus> = self.by_name.values().map(|worker| worker.status()).collect();
@@ -222,7 +229,7 @@ impl Sinks {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a test event to a sink; `None` when there is none of that name.
+    /// Sends a test event to a sink. Returns `None` when no sink of this name is configured.
     pub async fn test(&self, name: &str) -> Option<DeliveryAttempt> {
         let worker = self.by_name.get(name).filter(|_| self.knows(name))?;
         Some(worker.test().await)

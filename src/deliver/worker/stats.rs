@@ -1,43 +1,43 @@
-//! What came of a sink's attempts since the start.
+//! The statistics of a sink since the start of the daemon.
 
 use crate::{model::sink::SinkStatus, store::AttemptVerdict, util::units::Time};
 
-/// Counts, and the last news of a sink.
+/// Counts of a sink's attempts, and the last outcomes.
 #[derive(Clone, Debug, Default)]
 pub struct SinkStats {
     /// Deliveries that succeeded.
     pub delivered: u64,
     /// Attempts that failed.
     pub failed: u64,
-    /// Deliveries given up.
+    /// Dead letters.
     pub dead: u64,
-    /// When an attempt last succeeded.
+    /// The time of the last successful attempt.
     pub last_success_at: Option<Time>,
-    /// What the last failed attempt came to.
+    /// The error of the last failed attempt.
     pub last_error: Option<String>,
-    /// Since when the sink is paused.
+    /// The time since which the sink is paused; unset while it is not.
     pub paused_at: Option<Time>,
 }
 
 impl SinkStats {
-    /// Counts an attempt, and returns the word for what it came to.
-    pub fn count(&mut self, verdict: &AttemptVerdict, error: &str, now: Time) -> &'static str {
-        if *verdict == AttemptVerdict::Delivered {
+    /// Records an attempt, and returns the value of the label `result` for it.
+    pub fn record(&mut self, next_step: &AttemptVerdict, error: &str, now: Time) -> &'static str {
+        if *next_step == AttemptVerdict::Delivered {
             self.delivered += 1;
             self.last_success_at = Some(now);
             return "delivered";
         }
         self.failed += 1;
         self.last_error = Some(error.to_owned());
-        if matches!(verdict, AttemptVerdict::Retry(_) | AttemptVerdict::Defer(_)) {
+        if matches!(next_step, AttemptVerdict::Retry(_) | AttemptVerdict::Defer(_)) {
             return "failed";
         }
         self.dead += 1;
         "dead"
     }
 
-    /// Shows it.
-    pub fn show(&self, status: &mut SinkStatus) {
+    /// Copies the statistics into `status`.
+    pub fn fill(&self, status: &mut SinkStatus) {
         status.delivered = self.delivered;
         status.failed = self.failed;
         status.dead = self.dead;

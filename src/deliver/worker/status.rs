@@ -1,20 +1,64 @@
-//! What is shown of a sink and of an attempt.
+//! The status of a sink, and the record and the span of an attempt.
 
 use tokio::time::Instant;
 
+use super::SinkWorker;
 use crate::{
-    deliver::{outcome::AttemptOutcome, queue::Queue},
+    deliver::{
+        outcome::AttemptOutcome,
+        queue::{Queue, backlog::Backlog},
+    },
     model::{
-        delivery::DeliveryAttempt,
+        delivery::{DeliveryAttempt, WaitsFor},
         sink::{SinkState, SinkStatus},
     },
-    store::Delivery,
+    store::{Delivery, DeliveryKey, Store},
     telemetry::{TraceParent, TraceSpan, number, text},
-    util::units::Time,
+    util::{clock, units::Time},
 };
 
-/// Shows how the queue of a sink stands.
-pub(super) fn show(queue: &Queue, status: &mut SinkStatus, now: Instant, wall: Time) {
+impl SinkWorker {
+    /// Returns the status of the sink.
+    #[must_use]
+    pub fn status(&self) -> SinkStatus {
+        let (now, wall) = (Instant::now(), clock::now());
+        let mut status = SinkStatus::new(&self.name, self.target.kind(), &self.target.shown());
+        let oldest = {
+            let mut backlog = self.backlog();
+            let (pending, in_flight) = backlog.counts();
+            (status.pending, status.in_flight) = (pending as u64, in_flight as u64);
+            match &mut *backlog {
+                Backlog::Sink(queue) => fill(&mut status, queue, now, wall),
+                Backlog::Callbacks(origins) => status.origins = origins.statuses(now),
+            }
+            backlog.oldest()
+        };
+        self.stats().fill(&mut status);
+        if status.paused_at.is_some() {
+            status.state = SinkState::Paused;
+        }
+        status.oldest_pending_at = oldest.and_then(|key| event_created_at(&self.store, key));
+        status
+    }
+
+    /// Returns what keeps a pending delivery from being attempted, and until when; without a time
+    /// until an operator acts.
+    pub(super) fn waits_for(&self, key: DeliveryKey) -> Option<(WaitsFor, Option<Time>)> {
+        if self.stats().paused_at.is_some() {
+            return Some((WaitsFor::Paused, None));
+        }
+        let (now, wall) = (Instant::now(), clock::now());
+        let until = |at: Instant| Some(wall.after(at.saturating_duration_since(now)));
+        let by_queue = |queue: &mut Queue| {
+            let quiet = queue.quiet_until(now).map(|at| (WaitsFor::Limited, until(at)));
+            quiet.or_else(|| queue.breaker().probe_at().map(|at| (WaitsFor::Failing, until(at))))
+        };
+        self.backlog().with(key, by_queue).flatten()
+    }
+}
+
+/// Copies the state of a sink's queue into `status`.
+fn fill(status: &mut SinkStatus, queue: &Queue, now: Instant, wall: Time) {
     let later = |at: Instant| wall.after(at.saturating_duration_since(now));
     let breaker = queue.breaker();
     if queue.is_failing(now) {
@@ -28,7 +72,13 @@ pub(super) fn show(queue: &Queue, status: &mut SinkStatus, now: Instant, wall: T
     status.failures_in_row = queue.failures_in_row();
 }
 
-/// Shows an attempt as a span of the trace of its job.
+/// Returns when the event of a delivery was created; `None` when it is gone or the store cannot be
+/// read.
+pub(super) fn event_created_at(store: &Store, key: DeliveryKey) -> Option<Time> {
+    store.delivery(key).ok().flatten().map(|delivery| delivery.created_at)
+}
+
+/// Returns the span of an attempt in the trace of its job.
 pub(super) fn attempt_span(
     delivery: &Delivery,
     outcome: &AttemptOutcome,
@@ -52,7 +102,7 @@ pub(super) fn attempt_span(
     }
 }
 
-/// Shows an attempt as the API does.
+/// Returns the record of an attempt that began at `at`.
 pub(super) fn attempt_record(outcome: &AttemptOutcome, at: Time) -> DeliveryAttempt {
     DeliveryAttempt {
         at,

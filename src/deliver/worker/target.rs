@@ -1,4 +1,4 @@
-//! What a worker carries events with: a configured sink, or the webhooks that watches bring along.
+//! The target of a worker: a configured sink, or the callbacks of watches.
 
 use bytes::Bytes;
 
@@ -16,16 +16,16 @@ use crate::{
     util::units::Time,
 };
 
-/// What a worker carries events with.
+/// The target of a worker.
 pub enum Target {
     /// A configured sink.
     Sink(Sink),
-    /// Webhooks that watches bring along.
+    /// The webhooks that watches name.
     Callbacks(Callbacks),
 }
 
 impl Target {
-    /// `webhook` or `disk`.
+    /// Returns `webhook` or `disk`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -34,16 +34,16 @@ impl Target {
         }
     }
 
-    /// Where it points, without credentials and query.
+    /// Returns the address without credentials and query.
     #[must_use]
-    pub fn target(&self) -> String {
+    pub fn shown(&self) -> String {
         match self {
-            Self::Sink(sink) => sink.target(),
+            Self::Sink(sink) => sink.shown(),
             Self::Callbacks(_) => "the callback of each watch".to_owned(),
         }
     }
 
-    /// Where a delivery of the callbacks goes; `None` when it is gone.
+    /// Reads the origin of a callback; `None` when the delivery is gone.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -53,10 +53,10 @@ impl Target {
         Ok(Some(callback.map(|callback| CallbackOrigin::of(&callback.url)).unwrap_or_default()))
     }
 
-    /// One attempt of the delivery `key` to `sink`.
+    /// Sends the event of the delivery `key` to `sink` once.
     ///
     /// # Errors
-    /// When the store cannot be used; nothing was attempted then.
+    /// When the store cannot be used; nothing was sent then.
     pub async fn attempt(
         &self,
         store: &Store,
@@ -73,13 +73,13 @@ impl Target {
             Self::Sink(Sink::Webhook(webhook)) => return Ok(webhook.attempt(&message, now).await),
             Self::Callbacks(callbacks) => callbacks,
         };
-        // Read afresh: a callback that was given again replaces the one before.
+        // Read for each attempt: a caller may have replaced the callback.
         let Some(callback) = store.watch(event.watch)?.and_then(|watch| watch.callback) else {
-            return Ok(AttemptOutcome::refused("the watch names no callback"));
+            return Ok(AttemptOutcome::misconfigured("the watch names no callback"));
         };
         match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
             Ok(webhook) => Ok(webhook.attempt(&message, now).await),
-            Err(error) => Ok(AttemptOutcome::refused(error.to_string())),
+            Err(error) => Ok(AttemptOutcome::misconfigured(error.to_string())),
         }
     }
 
@@ -87,13 +87,15 @@ impl Target {
     pub async fn test(&self, message: &Message, now: Time) -> AttemptOutcome {
         match self {
             Self::Sink(sink) => sink.attempt(message, now).await,
-            Self::Callbacks(_) => AttemptOutcome::refused("callbacks have no address of their own to test"),
+            Self::Callbacks(_) => {
+                AttemptOutcome::misconfigured("callbacks have no address of their own to test")
+            }
         }
     }
 }
 
-/// Writes a file. Before it gets its name it is recorded whose it is, so that no other job's file is taken for this one's, nor
-/// this one's for another's.
+/// Writes a file. The store records the file's owner before the file gets its name, so that two
+/// jobs never take each other's file for their own.
 async fn write(
     disk: &Disk,
     message: &Message,
@@ -115,7 +117,7 @@ async fn write(
     }
 }
 
-/// An event with the bytes that belong to it.
+/// Returns the message of an event: its attributes, and where its bytes are.
 fn message(event: &Event, store: &Store) -> Message {
     let news = &event.news;
     let body = match (news.job(), &event.last_body) {

@@ -1,9 +1,9 @@
-//! What a failed request says, below the layers that only repeat that it failed.
+//! The cause of a failed request, below the layers that only repeat the failure.
 
 use std::{error::Error, io};
 
-/// The first error of type `T` in the chain. `io::Error` leaves the error that it wraps out of `source()`,
-/// so it is looked into by hand; the innermost one of its kind is the one that says something.
+/// Returns the innermost error of type `T` in the chain. `io::Error` hides the error that it wraps
+/// from `source()`, so this looks inside.
 #[must_use]
 pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let below = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -13,13 +13,13 @@ pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
     below.or_else(|| error.downcast_ref())
 }
 
-/// The innermost cause says what happened; the outer ones repeat the URL.
+/// Returns the innermost cause; the outer ones only repeat the URL.
 #[must_use]
 pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     std::iter::successors(Some(error), |error| (*error).source()).last().unwrap_or(error)
 }
 
-/// An I/O error without the ` (os error 28)` that means nothing to most.
+/// Returns an error's text without ` (os error 28)`.
 #[must_use]
 pub fn plain(error: &(dyn Error + 'static)) -> String {
     let text = error.to_string();

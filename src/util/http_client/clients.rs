@@ -1,4 +1,4 @@
-//! The clients of requests that carry no large body: those to sources, to links and to the collector.
+//! The clients of requests without large bodies: to sources, to links and to the collector.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use super::{
     tls, was_refused,
 };
 
-/// The wait after which a request without an answer casts doubt on its connection when its caller gives it up.
+/// The wait after which a caller that gives up a request makes its connection suspect.
 const DOUBT: Duration = Duration::from_secs(1);
 
-/// The clients of a part of tidings.
+/// A client that is replaced when its connections fail or grow old.
 pub struct Clients {
     connections: Connections<Client, reqwest::Error>,
     outgoing: Outgoing,
 }
 
-/// Why a request brought no head of an answer.
+/// The error of a request without an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The proxy failed, and nothing is known of who is behind it.
+    /// The proxy failed; nothing is known of the peer behind it.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// The peer did.
+    /// The peer failed.
     #[error(transparent)]
     Peer(#[from] reqwest::Error),
 }
@@ -44,12 +44,13 @@ pub struct ProxyError {
 }
 
 impl ProxyError {
-    /// No connection through it came about.
+    /// Returns the error of a proxy without a connection.
     pub(super) fn unreachable(proxy: &Forward, error: &(dyn std::error::Error + 'static)) -> Self {
         Self { address: proxy.shown().to_owned(), reason: plain(innermost(error)) }
     }
 
-    /// It answered 407, which nobody else does (RFC 9110, section 15.5.8).
+    /// Returns the error of a proxy that answered 407, which only proxies do (RFC 9110, section
+    /// 15.5.8).
     #[must_use]
     pub fn unauthorized(proxy: &Forward) -> Self {
         let reason = "it answered 407 and wants other credentials".to_owned();
@@ -58,7 +59,7 @@ impl ProxyError {
 }
 
 impl Clients {
-    /// Clients that go out by `outgoing`, each finished by `finish`.
+    /// Builds a client for `outgoing`; `finish` completes each new one.
     ///
     /// # Errors
     /// When the TLS library cannot be set up.
@@ -71,12 +72,12 @@ impl Clients {
         Ok(Self { connections, outgoing: outgoing.clone() })
     }
 
-    /// Sends a request and returns the head of its answer. A request is sent again over another connection when the peer
-    /// did not handle it, or when it may be repeated and a kept connection broke under it. `sending` is called for each
-    /// request that goes out.
+    /// Sends a request and returns the head of its answer. Sends it again over another connection
+    /// when the peer did not handle it, or when it may be repeated and a kept connection broke.
+    /// Calls `sending` for each request.
     ///
     /// # Errors
-    /// That of the last request.
+    /// The error of the last request.
     pub async fn send(
         &self,
         make: impl FnOnce(&Client) -> RequestBuilder,
@@ -107,7 +108,7 @@ impl Clients {
         }
     }
 
-    /// Tells what the proxy says from what the peer says.
+    /// Separates an answer or an error of the proxy from one of the peer.
     fn settled(&self, sent: reqwest::Result<Response>, url: &Url) -> Result<Response, SendError> {
         let Some(proxy) = url.host_str().and_then(|host| self.outgoing.proxy_for(host)) else {
             return Ok(sent?);
@@ -117,7 +118,7 @@ impl Clients {
             Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && !is_tunnel => {
                 Err(ProxyError::unauthorized(proxy).into())
             }
-            // TLS within the tunnel is the peer's.
+            // TLS inside the tunnel is the peer's.
             Err(error) if is_tunnel && find::<rustls::Error>(&error).is_some() && !proxy.is_tls() => {
                 Err(error.into())
             }
@@ -127,7 +128,8 @@ impl Clients {
     }
 }
 
-/// A request without an answer. When it is given up late, its connection may be dead, and others must not wait for it.
+/// A request without an answer. When its caller gives it up late, its connection may be dead, and
+/// the next request uses another.
 struct Doubt<'a> {
     connections: &'a Connections<Client, reqwest::Error>,
     lease: &'a Lease<Client>,

@@ -1,10 +1,11 @@
-//! A connection that its requests know: how far their bytes got, and that it can be cut.
+//! The state of a connection as its requests see it: the progress of their bytes, and a way to cut
+//! it.
 //!
-//! hyper says neither. It counts a request's body as sent once it has taken it, and it keeps a connection open as long as a
-//! body that nobody wants any more waits for its peer.
+//! hyper offers neither. It counts a body as sent once it has taken it, and keeps a connection open
+//! while an abandoned body waits for the peer.
 //!
-//! Nor does it part in peace. To close a socket that holds something unread is to reset the connection, and what was sent
-//! but is still under way is lost. So what the peer still says is read for a while, unless the connection was cut.
+//! Closing a socket with unread bytes resets the connection, and bytes in flight to the peer are
+//! lost. So a closed connection is read for a while, unless it was cut.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -23,10 +24,10 @@ use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connecti
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// How long a peer may take to read the rest of what was sent to it.
+/// The time for a peer to read the rest of the sent bytes.
 const LINGER: Duration = Duration::from_secs(15);
 
-/// The bytes that are read meanwhile, beyond as many as were sent.
+/// The most bytes to read meanwhile, beyond as many as were sent.
 const LINGER_SLACK: u64 = 64 << 10;
 
 /// A stream that carries HTTP.
@@ -34,7 +35,7 @@ pub(super) trait Stream: Read + Write + Connection + Send + Unpin {}
 
 impl<S: Read + Write + Connection + Send + Unpin> Stream for S {}
 
-/// What requests know of their connection.
+/// The state of a connection, shared by its requests.
 #[derive(Clone)]
 pub struct ConnectionState(Arc<Shared>);
 
@@ -48,19 +49,19 @@ struct Shared {
     cut: CancellationToken,
 }
 
-/// How far a connection got.
+/// The progress of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionProgress {
-    /// The bytes that it took to send.
+    /// Bytes that it took to send.
     pub written: u64,
-    /// How often all that it took had been handed to the operating system.
+    /// Times that all taken bytes had reached the operating system.
     pub flushes: u64,
-    /// Whether it is gone.
+    /// Whether the connection is closed.
     pub closed: bool,
 }
 
 impl ConnectionState {
-    /// The connection that a request goes over, once it does.
+    /// Returns the state of a request's connection, once it has one.
     #[must_use]
     pub fn of(captured: &CaptureConnection) -> Option<Self> {
         let mut extras = http::Extensions::new();
@@ -68,19 +69,19 @@ impl ConnectionState {
         extras.remove()
     }
 
-    /// Whether a request goes over HTTP/2, and so shares its connection.
+    /// Returns whether a request uses HTTP/2, and so shares its connection.
     #[must_use]
     pub fn is_http2(captured: &CaptureConnection) -> bool {
         captured.connection_metadata().as_ref().is_some_and(Connected::is_negotiated_h2)
     }
 
-    /// How far it got.
+    /// Returns the progress.
     #[must_use]
     pub fn progress(&self) -> ConnectionProgress {
         *self.0.progress.borrow()
     }
 
-    /// Tells each change of [`ConnectionProgress`].
+    /// Returns a receiver of each change of the progress.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<ConnectionProgress> {
         self.0.progress.subscribe()
@@ -96,7 +97,7 @@ pub struct ConnectionUse {
 }
 
 impl ConnectionUse {
-    /// The use of the connection that a request goes over, once it does.
+    /// Records the use of a request's connection, once it has one.
     #[must_use]
     pub fn of(captured: &CaptureConnection) -> Option<Self> {
         let connection = ConnectionState::of(captured)?;
@@ -105,7 +106,7 @@ impl ConnectionUse {
         Some(Self { connection, captured: captured.clone(), reused })
     }
 
-    /// Gives the connection up: it carries no further request, and it is cut when the last one in flight is done.
+    /// Retires the connection: it takes no further request, and is cut after the last one in flight.
     pub fn retire(&self) {
         if let Some(connected) = self.captured.connection_metadata().as_ref() {
             connected.poison();
@@ -125,7 +126,7 @@ impl Drop for ConnectionUse {
 
 /// A stream with its [`ConnectionState`].
 pub struct Tracked {
-    /// There until it is dropped.
+    /// Set until the drop.
     stream: Option<Box<dyn Stream>>,
     is_proxied: bool,
     connection: ConnectionState,
@@ -133,7 +134,7 @@ pub struct Tracked {
 }
 
 impl Tracked {
-    /// `is_proxied` says that requests over it name their whole URL.
+    /// Tracks a stream. `is_proxied` says that its requests name their whole URL.
     pub(super) fn new(stream: impl Stream + 'static, is_proxied: bool) -> Self {
         let cut = CancellationToken::new();
         let waiting = Box::pin(cut.clone().cancelled_owned());
@@ -152,7 +153,10 @@ impl Tracked {
         }
     }
 
-    /// The stream, unless it was cut.
+    /// Returns the stream.
+    ///
+    /// # Errors
+    /// When the connection was cut.
     fn open(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut Box<dyn Stream>>> {
         let given_up = || io::Error::new(io::ErrorKind::ConnectionAborted, "it was given up");
         let is_cut = self.cut.as_mut().poll(context).is_ready();
@@ -232,7 +236,7 @@ impl Drop for Tracked {
     }
 }
 
-/// Says that there is no more to come, and reads up to `most` bytes until the peer says the same.
+/// Shuts down the sending side, and reads up to `most` bytes until the peer closes.
 async fn part(mut stream: Box<dyn Stream>, most: u64) -> io::Result<()> {
     poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await?;
     let (mut buffer, mut seen) = ([0; 4096], 0);

@@ -1,8 +1,8 @@
-//! The client in use, and the moments at which its connections give way to new ones.
+//! The client in use, and when a new one replaces it.
 //!
-//! A client keeps connections and goes on using them, also when they lead nowhere any more. So a client is given up, and
-//! the next request goes out by a new one, when a kept connection broke or stayed silent, and when it is [`LIFE`] old:
-//! only a new connection asks the DNS again. Requests in flight finish on the old one.
+//! A client keeps using its connections even when they are dead. So a new client replaces it when a
+//! kept connection broke or stayed silent, and when it is [`LIFE`] old, because only a new
+//! connection asks the DNS again. Requests in flight finish on the old one.
 
 use std::{
     error::Error,
@@ -12,13 +12,14 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The age at which a client gives way to a new one.
+/// The age at which a new client replaces the old one.
 pub const LIFE: Duration = Duration::from_secs(5 * 60);
 
-/// The number of times a request that the peer did not handle is sent.
+/// The most times to send a request that the peer did not handle.
 const REFUSED_TRIES: u32 = 4;
 
-/// A client, made by `build` out of a key such as the state of its certificate files, and made anew when the key changes.
+/// A client that `build` makes from a key, such as the stamps of certificate files. Another key
+/// makes a new client.
 pub struct Connections<C, E, K = ()> {
     build: Build<C, E, K>,
     life: Duration,
@@ -47,7 +48,7 @@ impl<C: Clone, E, K: PartialEq> Connections<C, E, K> {
     /// Builds the first client.
     ///
     /// # Errors
-    /// That of `build`.
+    /// The error of `build`.
     pub fn new(
         life: Duration,
         key: K,
@@ -61,7 +62,7 @@ impl<C: Clone, E, K: PartialEq> Connections<C, E, K> {
     /// Returns the client to use now.
     ///
     /// # Errors
-    /// That of building a new one; the next call tries again.
+    /// The error of `build` for a new one; the next call tries again.
     pub fn lease(&self, key: K) -> Result<Lease<C>, E> {
         let mut live = self.live();
         if live.given_up || live.key != key || live.since.elapsed() >= self.life {
@@ -71,7 +72,7 @@ impl<C: Clone, E, K: PartialEq> Connections<C, E, K> {
         Ok(Lease { client: live.client.clone(), number: live.number })
     }
 
-    /// Has the next request go out by a new client, unless it does so already.
+    /// Makes the next request use a new client, unless a new one has replaced that of `lease`.
     pub fn renew(&self, lease: &Lease<C>) {
         let mut live = self.live();
         live.given_up |= live.number == lease.number;
@@ -82,15 +83,15 @@ impl<C: Clone, E, K: PartialEq> Connections<C, E, K> {
     }
 }
 
-/// Whether a request that failed `tries` times is sent once more. `kept` says that it may be repeated, and that it went
-/// over a connection that had been in use before.
+/// Returns whether to send a request again after `tries` failures. `kept` says that the request may
+/// be repeated, and that it used a kept connection.
 #[must_use]
 pub const fn is_sent_again(refused: bool, kept: bool, tries: u32) -> bool {
     (refused && tries < REFUSED_TRIES) || (kept && tries == 1)
 }
 
-/// Whether a request was surely not handled: it was not sent, or the peer says so (RFC 9113, sections 6.8 for GOAWAY and 8.7
-/// for `REFUSED_STREAM`).
+/// Returns whether the peer surely did not handle a request: it was not sent, or the peer says so
+/// (RFC 9113, section 6.8 for GOAWAY and 8.7 for `REFUSED_STREAM`).
 #[must_use]
 pub fn was_refused(error: &(dyn Error + 'static)) -> bool {
     let mut chain = std::iter::successors(Some(error), |error| (*error).source());

@@ -1,4 +1,5 @@
-//! How connections of [`ConnectionState`](super::ConnectionState)s come about: TCP, a proxy where there is one, TLS.
+//! How connections of [`ConnectionState`](super::ConnectionState)s are opened: TCP, a proxy if
+//! there is one, TLS.
 
 use std::{
     error::Error,
@@ -27,7 +28,7 @@ use super::{
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What a name resolver of [`Connector`] is.
+/// The name that a resolver of [`Connector`] resolves.
 pub use hyper_util::client::legacy::connect::dns::Name;
 
 /// A proxy for outgoing requests.
@@ -35,12 +36,12 @@ pub use hyper_util::client::legacy::connect::dns::Name;
 pub struct Forward {
     address: Uri,
     shown: String,
-    /// What it is told of who asks.
+    /// The credentials for the proxy.
     pub auth: Option<HeaderValue>,
 }
 
 impl Forward {
-    /// The proxy at `url`, which may lack its scheme; `None` when it is no URL.
+    /// Returns the proxy at `url`, which may lack its scheme; `None` when it is not a URL.
     #[must_use]
     pub fn at(url: &str) -> Option<Self> {
         let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
@@ -103,7 +104,8 @@ struct Proxied {
 }
 
 impl Connector {
-    /// A connector by this way out. A connection may leave what was sent unacknowledged for `unacknowledged`.
+    /// Returns a connector for `outgoing`. `unacknowledged` is the time for a peer to acknowledge
+    /// sent bytes.
     #[must_use]
     pub fn new(outgoing: &Outgoing, mut tls: ClientConfig, unacknowledged: Duration) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(outgoing.resolver.clone());
@@ -127,7 +129,7 @@ impl Connector {
         Self { direct: (tcp, tls).into(), proxied, outgoing: outgoing.clone(), opened: Arc::default() }
     }
 
-    /// How many connections it began to open.
+    /// Returns the number of connections that it began to open.
     #[must_use]
     pub fn opened(&self) -> usize {
         self.opened.load(Ordering::Relaxed)
@@ -165,7 +167,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A connector whose failures are those of the proxy.
+/// A connector whose failures count as the proxy's.
 #[derive(Clone)]
 struct AtProxy<C> {
     connector: C,

@@ -1,9 +1,9 @@
-//! Which addresses an outgoing request may reach. Every client has this guard.
+//! The guard: the addresses that an outgoing request may reach. Every client has it.
 //!
-//! A callback's URL is a caller's word, so it may not be turned against the network that this program sits in
-//! (SSRF). The addresses are judged where the connection is made, in the client's resolver, so a name that
-//! answers differently the second time (DNS rebinding) gains nothing. A literal address never reaches the
-//! resolver; [`check_url`] judges it and is asked before every attempt.
+//! A caller chooses the URL of a callback, and must not reach our own network with it (SSRF). The
+//! guard checks addresses in the client's resolver, where the connection is made, so that a name
+//! with other answers later (DNS rebinding) gains nothing. A literal address never reaches the
+//! resolver, so each attempt checks it with [`check_url`].
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -21,24 +21,25 @@ use super::Name;
 
 mod ranges;
 
-/// How far a URL's addresses are trusted.
+/// The trust in the addresses of a URL.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// A caller named the URL: global addresses alone.
+    /// A caller chose the URL: global addresses only.
     Callback {
-        /// Ranges opened by the configuration. An IPv4 range also opens the IPv6 forms that embed it.
+        /// Ranges opened by the configuration. An IPv4 range also opens the IPv6 forms that embed
+        /// it.
         allow: Vec<IpNet>,
     },
-    /// The operator wrote the URL into the configuration: everything but link-local and cloud metadata
-    /// addresses, and those too as a literal.
+    /// The operator chose the URL: all but link-local and cloud metadata addresses, and those as a
+    /// literal.
     Operator,
 }
 
-/// Why a URL or an address is refused.
+/// The reason to refuse a URL or an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Blocked {
-    /// An address out of bounds. It is not named: behind a name it would tell a caller about a network that
-    /// is not the caller's.
+    /// A blocked address. The error does not name it, because that would tell a caller about our
+    /// network.
     #[error("blocked address: {0}")]
     Address(&'static str),
     /// Neither http nor https.
@@ -52,10 +53,10 @@ pub enum Blocked {
     NoHost,
 }
 
-/// Judges one address.
+/// Checks an address.
 ///
 /// # Errors
-/// When `trust` does not reach that far.
+/// When `trust` does not cover it.
 pub fn check_address(ip: IpAddr, trust: &Trust) -> Result<(), Blocked> {
     match trust {
         Trust::Operator => match ranges::metadata(ip) {
@@ -80,11 +81,11 @@ pub fn check_address(ip: IpAddr, trust: &Trust) -> Result<(), Blocked> {
     }
 }
 
-/// Judges what a URL says without asking the DNS: its scheme, its credentials and a literal address in
-/// whatever spelling, which the URL parser has brought to the one form (WHATWG URL, "host parsing").
+/// Checks a URL without a DNS look-up: its scheme, its credentials and a literal address. The URL
+/// parser has normalized every spelling of an address (WHATWG URL, "host parsing").
 ///
 /// # Errors
-/// When `trust` does not reach that far.
+/// When `trust` does not cover it.
 pub fn check_url(url: &Url, trust: &Trust) -> Result<(), Blocked> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Blocked::Scheme(url.scheme().to_owned()));
@@ -100,7 +101,7 @@ pub fn check_url(url: &Url, trust: &Trust) -> Result<(), Blocked> {
             None
         }
     };
-    // The operator's own literal is taken at its word.
+    // A literal address of the operator is allowed.
     let Trust::Callback { .. } = trust else { return Ok(()) };
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Blocked::Credentials);
@@ -108,24 +109,25 @@ pub fn check_url(url: &Url, trust: &Trust) -> Result<(), Blocked> {
     literal.map_or(Ok(()), |ip| check_address(ip, trust))
 }
 
-/// `localhost` and all names below it are loopback, whatever a DNS server says (RFC 6761 section 6.3).
+/// Returns whether a name is `localhost` or below it, which is always loopback (RFC 6761, section
+/// 6.3).
 pub(super) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit('.').next().unwrap_or(name);
     last.eq_ignore_ascii_case("localhost")
 }
 
-/// The loopback addresses that `trust` reaches.
+/// Returns the loopback addresses that `trust` covers.
 fn loopback(trust: &Trust) -> Result<Vec<IpAddr>, Blocked> {
     let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let open: Vec<_> = both.into_iter().filter(|ip| check_address(*ip, trust).is_ok()).collect();
     if open.is_empty() { Err(Blocked::Address("loopback")) } else { Ok(open) }
 }
 
-/// Why a name did not lead to an address that may be connected to.
+/// The error of a name without a usable address.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// An address of the name is out of bounds.
+    /// The guard blocks an address of the name.
     #[error(transparent)]
     Blocked(#[from] Blocked),
     /// The lookup failed.
@@ -136,20 +138,21 @@ pub enum ResolveError {
     NoAddress,
 }
 
-/// A resolver, for reqwest and for the connector of deliveries, that refuses a whole name when one of its addresses is out of
-/// bounds: a name that mixes public and private addresses is an attack or a mistake.
+/// The resolver of reqwest and of the connector of deliveries. It refuses a name if any of its
+/// addresses is blocked, because a name with public and private addresses is an attack or a
+/// mistake.
 #[derive(Clone, Debug)]
 pub struct GuardedResolver {
     trust: Arc<Trust>,
     names: NameSource,
 }
 
-/// Who knows the addresses of names.
+/// The source of addresses.
 #[derive(Clone, Debug)]
 enum NameSource {
     /// The system's resolver.
     System,
-    /// A test, which answers each look-up with the next list.
+    /// A test, with a list for each look-up.
     #[cfg(test)]
     Scripted(Script),
 }
@@ -159,13 +162,13 @@ enum NameSource {
 pub(crate) type Script = Arc<std::sync::Mutex<std::collections::VecDeque<Vec<SocketAddr>>>>;
 
 impl GuardedResolver {
-    /// A resolver that lets through what `trust` reaches.
+    /// Returns a resolver that allows what `trust` covers.
     #[must_use]
     pub fn new(trust: Arc<Trust>) -> Self {
         Self { trust, names: NameSource::System }
     }
 
-    /// A resolver that is told the answers of its look-ups.
+    /// Returns a resolver with the given answers.
     #[cfg(test)]
     pub(crate) fn scripted(trust: Arc<Trust>, answers: Script) -> Self {
         Self { trust, names: NameSource::Scripted(answers) }
@@ -197,7 +200,7 @@ impl Service<Name> for GuardedResolver {
     }
 }
 
-/// The addresses of a name, all of them within bounds. The port is 0, for the client to fill in.
+/// Returns the addresses of a name, all of them allowed. Their port is 0; the client sets it.
 async fn lookup(name: &str, trust: &Trust, names: &NameSource) -> Result<Vec<SocketAddr>, ResolveError> {
     if matches!(trust, Trust::Callback { .. }) && is_localhost(name) {
         let addresses = loopback(trust)?;

@@ -1,5 +1,8 @@
-//! The one place that builds HTTP clients for outgoing requests: TLS by rustls with the certificates of the
-//! system and of Mozilla, no redirects, no proxy variables, no decompression.
+//! The HTTP clients of outgoing requests: TLS by rustls with the certificates of the system and of
+//! Mozilla, no redirects, no proxy variables, no decompression.
+//!
+//! Every client has the [`guard`], which checks the addresses that it connects to, and goes
+//! [`Outgoing`]: direct or by a proxy. This room must not know sources, sinks or deliveries.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -28,26 +31,27 @@ mod reuse;
 /// The `user-agent` of every outgoing request.
 pub const USER_AGENT: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));
 
-/// How long a connection may take to open.
+/// The time for a connection to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an unused connection is kept; most servers close theirs at 60 s or later.
+/// The time to keep an idle connection; most servers close theirs after 60 s or more.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// The idle time after which the system asks whether the peer is still there.
+/// The idle time after which the system probes the peer.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// How long what was sent may stay unacknowledged before the connection is dead. Linux would wait for a quarter of an hour.
+/// The time for the peer to acknowledge sent bytes. The default of Linux is a quarter of an hour.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// The silence of an HTTP/2 connection in use after which it is pinged.
 pub const PING_AFTER: Duration = Duration::from_secs(10);
 
-/// The longest wait for the answer to a ping.
+/// The time for the answer to a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client that follows no redirect (credentials would follow it), takes no proxy from the environment, hands bodies over as they
-/// came, and connects only to addresses that the guard of `outgoing` lets through.
+/// Returns a client that follows no redirect, since credentials would follow it. The client takes
+/// no proxy from the environment, leaves bodies as they are, and connects only to addresses that
+/// the guard of `outgoing` allows.
 #[expect(clippy::disallowed_methods, reason = "this is the one place for outgoing requests")]
 pub fn builder(outgoing: &Outgoing, mut tls: ClientConfig) -> ClientBuilder {
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -59,7 +63,7 @@ pub fn builder(outgoing: &Outgoing, mut tls: ClientConfig) -> ClientBuilder {
         .tcp_keepalive(TCP_KEEPALIVE)
         .http2_keep_alive_interval(PING_AFTER)
         .http2_keep_alive_timeout(PING_TIMEOUT)
-        // It would send a request again over the connection that just refused it.
+        // A retry would use the connection that just refused the request.
         .retry(retry::never())
         .connector_layer(reuse::Noticing)
         .dns_resolver(outgoing.resolver.clone())
@@ -80,14 +84,15 @@ pub fn builder(outgoing: &Outgoing, mut tls: ClientConfig) -> ClientBuilder {
     })
 }
 
-/// TLS that trusts [`roots`] and shows no certificate. All clients share one, so that the roots are in memory once.
+/// Returns TLS that trusts [`roots`], without a client certificate. All clients share it, so that
+/// the roots are in memory once.
 #[must_use]
 pub fn tls() -> ClientConfig {
     static TLS: OnceLock<ClientConfig> = OnceLock::new();
     TLS.get_or_init(|| trusting(Arc::clone(roots())).with_no_client_auth()).clone()
 }
 
-/// TLS that trusts `roots`; whether it shows a certificate is still to be said.
+/// Returns a builder of TLS that trusts `roots`; the caller decides about a client certificate.
 ///
 /// # Panics
 /// Never: ring provides what the default versions of TLS need.
@@ -104,8 +109,8 @@ pub fn trusting(roots: impl Into<Arc<RootCertStore>>) -> ConfigBuilder<ClientCon
         .with_root_certificates(roots)
 }
 
-/// Certificates of the system (a company's own CA lives there), and Mozilla's for an image that has none. One of the
-/// system that cannot be read is left out. They are read once.
+/// Returns the certificates of the system, where a company's CA is, and of Mozilla, for an image
+/// without any. They are read once; an unreadable one of the system is left out.
 pub fn roots() -> &'static Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     ROOTS.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! By which way requests go out: which addresses they may reach, and through which proxy.
+//! The route of outgoing requests: the addresses that they may reach, and the proxy.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -10,30 +10,30 @@ use super::{
     guard::{GuardedResolver, Trust, is_localhost},
 };
 
-/// The way out of the requests of a source, a sink or the collector. Cheap to clone.
+/// The route of the requests of a source, a sink or the collector. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// Judges the addresses, that of a proxy among them.
+    /// The guard of addresses, including that of a proxy.
     pub resolver: GuardedResolver,
     proxy: Option<(Arc<Forward>, Scope)>,
 }
 
-/// What goes through a proxy.
+/// The requests that use a proxy.
 #[derive(Clone, Debug)]
 enum Scope {
-    /// Everything: it was named for this source or sink.
+    /// All: the source or sink names its own proxy.
     All,
-    /// Everything but loopback and these.
+    /// All but loopback and these.
     Except(Arc<[Exception]>),
 }
 
-/// A proxy, or a host that needs none, that cannot be used.
+/// A proxy or an exception that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadProxy {
-    /// No URL of a proxy.
+    /// Not the URL of a proxy.
     #[error("it is no URL of http or https, such as http://proxy.example:3128, and not \"none\"")]
     Url,
-    /// No host.
+    /// Not a host.
     #[error(
         "it is no host; write example.com (with all names below it), .example.com (those below it alone), an address or a range such as 10.0.0.0/8"
     )]
@@ -44,23 +44,23 @@ impl Outgoing {
     /// The word for no proxy where one could be named.
     pub const NONE: &str = "none";
 
-    /// Requests that go through no proxy.
+    /// Returns a route without a proxy.
     #[must_use]
     pub fn direct(trust: Trust) -> Self {
         Self { resolver: GuardedResolver::new(Arc::new(trust)), proxy: None }
     }
 
-    /// Requests through no proxy, for a test that tells the answers of the look-ups.
+    /// Returns a route without a proxy, for a test that gives the answers of look-ups.
     #[cfg(test)]
     pub(crate) fn scripted(trust: Arc<Trust>, answers: super::guard::Script) -> Self {
         Self { resolver: GuardedResolver::scripted(trust, answers), proxy: None }
     }
 
-    /// Requests to what the operator wrote into the configuration, through `proxy` unless they go to one of `no_proxy` or
-    /// over loopback.
+    /// Returns the route to addresses of the configuration: through `proxy`, except to `no_proxy`
+    /// and loopback.
     ///
     /// # Errors
-    /// When one of them cannot be used.
+    /// When the proxy or an exception cannot be used.
     pub fn of(proxy: Option<&str>, no_proxy: &[String]) -> Result<Self, BadProxy> {
         let except = no_proxy.iter().map(|text| Exception::parse(text)).collect::<Result<_, _>>()?;
         let proxy = proxy.map(forward).transpose()?;
@@ -68,11 +68,11 @@ impl Outgoing {
         Ok(Self { proxy, ..Self::direct(Trust::Operator) })
     }
 
-    /// The same with the proxy that a source or a sink names for itself: a URL, which everything goes through, or
+    /// Returns the route with the proxy that a source or a sink names: a URL for all requests, or
     /// [`NONE`](Self::NONE).
     ///
     /// # Errors
-    /// When it is neither.
+    /// When the choice is neither.
     pub fn choosing(&self, choice: Option<&str>) -> Result<Self, BadProxy> {
         let proxy = match choice {
             None => self.proxy.clone(),
@@ -115,7 +115,7 @@ fn is_loopback(host: &Host) -> bool {
     }
 }
 
-/// Hosts that are reached without the proxy.
+/// Hosts to reach without the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Exception {
     Within(IpNet),

@@ -1,4 +1,4 @@
-//! Whether a request went over a connection that had been in use before.
+//! Detects whether a request used a kept connection.
 
 use std::{
     cell::Cell,
@@ -9,11 +9,11 @@ use std::{
 use tower::{Layer, Service};
 
 tokio::task_local! {
-    /// Whether the request of this task began to open a connection.
+    /// Whether the request of this task opened a connection.
     static OPENED: Cell<bool>;
 }
 
-/// Runs a request, and tells whether it went over a connection that was open before.
+/// Runs a request. Returns its output, and whether it used a kept connection.
 pub(super) async fn noticing_reuse<F: Future>(request: F) -> (F::Output, bool) {
     let noticed = async {
         let output = request.await;
@@ -22,8 +22,8 @@ pub(super) async fn noticing_reuse<F: Future>(request: F) -> (F::Output, bool) {
     OPENED.scope(Cell::new(false), noticed).await
 }
 
-/// Notices that a connection is opened: the client asks its connector within the request's own task, and only when no
-/// kept connection is at hand.
+/// Notices each new connection. The client calls its connector in the request's task, and only
+/// without a kept connection.
 #[derive(Clone)]
 pub(super) struct Noticing;
 
@@ -48,7 +48,7 @@ impl<S: Service<R>, R> Service<R> for Noticed<S> {
     }
 
     fn call(&mut self, request: R) -> S::Future {
-        // Outside of a request that wants to know, nothing is noticed.
+        // Outside of `noticing_reuse` there is nothing to set.
         let _ = OPENED.try_with(|opened| opened.set(true));
         self.0.call(request)
     }

@@ -1,6 +1,6 @@
-//! A job as a template sees it, read as tolerantly as the rest of the daemon reads one. Not by way of `serde_json::Value`, which
-//! turns whole numbers beyond 64 bits into floats (to have it keep them is a feature of the crate that would change everybody's
-//! numbers).
+//! The job as a template sees it, parsed as tolerantly as in the rest of the daemon.
+//! `serde_json::Value` would turn integers beyond 64 bits into floats, and its feature that keeps
+//! them would change all other users.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -8,21 +8,22 @@ use minijinja::value::Value;
 
 use crate::util::json_slice::{Pointers, Scan, unescape};
 
-/// How deep a job may be nested.
+/// The deepest nesting of a job.
 const MAX_DEPTH: usize = 2000;
 
-/// What a job may hold: a value counts one, and a list or an object as many as it takes of the memory of a number.
+/// The most values of a job. A list or an object counts as many as it takes of the memory of a
+/// number.
 const MAX_VALUES: usize = 500_000;
 const CONTAINER: usize = 5;
 
-/// A list or an object that is being read.
+/// A list or an object that is not closed yet.
 enum Open {
     List(Vec<Value>),
     Object { pairs: Vec<(Value, Value)>, names: HashSet<String>, name: Option<String> },
 }
 
-/// The value of a JSON text. Whole numbers of up to 128 bits are exact, others are 64-bit floats; of two members with one name
-/// the first counts.
+/// Parses a JSON text. Integers of up to 128 bits are exact, other numbers are 64-bit floats. Of
+/// two members with one name the first counts.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
     let mut scan = Scan::new(&Arc::new(Pointers::new([])));
     scan.push(bytes).and_then(|()| scan.finish()).map_err(|error| error.to_string())?;
@@ -30,7 +31,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
     Ok(value(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)))
 }
 
-/// Whether a text has no more values than [`MAX_VALUES`] and is no deeper than [`MAX_DEPTH`], seen before any of them is made.
+/// Checks [`MAX_VALUES`] and [`MAX_DEPTH`] before any value is made.
 fn measure(bytes: &[u8]) -> Result<(), String> {
     let (mut left, mut depth, mut in_text, mut escaped) = (MAX_VALUES, 0_usize, false, false);
     for byte in bytes {
@@ -66,7 +67,7 @@ fn measure(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// The value of a text whose structure is right.
+/// Returns the value of a well-formed text.
 fn value(bytes: &[u8]) -> Value {
     let mut open: Vec<Open> = Vec::new();
     let mut at = 0;
@@ -134,7 +135,7 @@ impl Open {
     }
 }
 
-/// The bytes of a string before the quote that ends it.
+/// Returns the length of a string up to its closing quote.
 fn text_length(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(found) = memchr::memchr2(b'"', b'\\', &bytes[at..]) {
@@ -150,7 +151,7 @@ fn ends_word(byte: u8) -> bool {
     matches!(byte, b',' | b':' | b']' | b'}' | b'[' | b'{' | b'"') || byte.is_ascii_whitespace()
 }
 
-/// The value of what stands without quotes. A word that nobody knows is a text.
+/// Returns the value of a word without quotes. An unknown word is a text.
 fn of_word(text: &str) -> Value {
     match text {
         "true" => return Value::from(true),
@@ -159,7 +160,7 @@ fn of_word(text: &str) -> Value {
         _ => {}
     }
     if let Ok(whole) = text.parse::<i128>() {
-        // minijinja takes the smallest of its kinds.
+        // minijinja expects the smallest type that fits.
         return i64::try_from(whole).map_or_else(|_| Value::from(whole), Value::from);
     }
     if let Ok(whole) = text.parse::<u128>() {

@@ -1,8 +1,8 @@
-//! The body of a webhook as a Jinja template over the event, for endpoints that want their own words.
+//! Templates: the body of a webhook as a Jinja template over the event.
 //!
-//! A template cannot hang or fill the daemon: it is rendered in a process of its own (`process`), whose time, memory and depth
-//! are bounded; its work is counted, its output and what it may read are bounded, too (`rendering`). One that fails fails the
-//! attempt, with the line and the reason.
+//! A template cannot hang the daemon or fill its memory. It is rendered in a process of its own
+//! (`process`) with bounded time, memory and depth. The rendering (`render`) also bounds its work,
+//! its output and its input. A template that fails fails the attempt, with the line and the reason.
 
 use std::{
     collections::BTreeMap,
@@ -20,11 +20,12 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
     deliver::{
-        encode::envelope::{Payload, Wrapping},
+        encode::{payload::Payload, wrapping::Wrapping},
         message::{Message, Subject},
     },
     model::job::{EventType, Outcome},
     util::{
+        http_client::plain,
         secret::shown_path,
         units::{Size, Time},
     },
@@ -44,7 +45,7 @@ const MAX_TEMPLATE: Size = Size::mib(1);
 /// The time to check a template.
 const CHECK_TIME: Duration = Duration::from_secs(10);
 
-/// A template with where it comes from. Cheap to clone; clones take turns.
+/// A template and its source. Cheap to clone; clones render one after another.
 #[derive(Clone, Debug)]
 pub struct BodyTemplate {
     source: Source,
@@ -55,17 +56,17 @@ pub struct BodyTemplate {
 #[derive(Clone, Debug)]
 enum Source {
     Inline(Arc<str>),
-    /// Where it is, and how the configuration names it.
+    /// A file: its path, and its name in the configuration.
     File {
         path: PathBuf,
         named: PathBuf,
     },
 }
 
-/// A template that cannot be used, or not for this event.
+/// The error of a template, or of its rendering for one event.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TemplateError {
-    /// The file as people may see it.
+    /// The file for display.
     file: Option<String>,
     line: Option<usize>,
     reason: String,
@@ -86,14 +87,14 @@ impl fmt::Display for TemplateError {
 impl std::error::Error for TemplateError {}
 
 impl BodyTemplate {
-    /// A template that is written in the configuration.
+    /// Returns a template in the configuration.
     #[must_use]
     pub fn inline(text: &str, content_type: HeaderValue) -> Self {
         Self::new(Source::Inline(text.into()), content_type)
     }
 
-    /// The template in the file that the configuration calls `named`, looked for from `directory`. It is read for every
-    /// rendering, so that mending it needs no restart.
+    /// Returns the template in the file `named`, relative to `directory`. Each rendering reads the
+    /// file, so that a change needs no restart.
     #[must_use]
     pub fn file(directory: &Path, named: &Path, content_type: HeaderValue) -> Self {
         let source = Source::File { path: directory.join(named), named: named.to_owned() };
@@ -104,24 +105,26 @@ impl BodyTemplate {
         Self { source, content_type, turn: Arc::default() }
     }
 
-    /// Waits until no other rendering of this template is under way.
+    /// Waits until no other rendering of this template runs.
     pub async fn turn(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.turn).lock_owned().await
     }
 
-    /// The body for `message`, within `limit`. Blocks: it may read the template and the job.
+    /// Renders the payload of `message` within `limit`. Blocks while it reads the template and the
+    /// job.
     ///
     /// # Errors
-    /// When the template cannot be read or fails, when it takes too long or too much memory, when it needs a job that is too long, or
-    /// when its output has to be JSON and is not.
+    /// When the template cannot be read, fails, or takes too long or too much memory. When it needs
+    /// a job that is too long, or its output should be JSON and is not.
     pub fn render(&self, message: &Message, limit: Duration) -> Result<Payload, TemplateError> {
         let (job, data) = job(message);
         let text = self.rendered(message, job, data, limit).map_err(|failure| self.error(failure))?;
         Ok(Payload::text(self.content_type.clone(), text))
     }
 
-    /// Looks for what is wrong with every event: a mistake in the syntax, a filter or a name that nobody knows, an output that
-    /// is not JSON, a template that has no end. What depends on the job or on labels is left to the attempts.
+    /// Checks the template with a sample event. Finds mistakes that every event meets: bad syntax,
+    /// an unknown filter or name, output that is not JSON, a loop without an end. Only attempts
+    /// find what depends on the job or its labels.
     ///
     /// # Errors
     /// The first mistake.
@@ -140,7 +143,7 @@ impl BodyTemplate {
         limit: Duration,
     ) -> Result<String, RenderFailure> {
         let template = self.text().map_err(RenderFailure::certain)?.to_string();
-        // It was made of text.
+        // A content type is always text.
         let content_type = self.content_type.to_str().unwrap_or_default().to_owned();
         process::render(
             RenderRequest { template, content_type, variables: variables(message), job },
@@ -151,7 +154,7 @@ impl BodyTemplate {
 
     fn error(&self, failure: RenderFailure) -> TemplateError {
         let file = match &self.source {
-            // What leads to a file is no secret that was pasted into its place.
+            // The path of an existing file is not a secret that someone pasted there.
             Source::File { path, named } if path.exists() => Some(named.display().to_string()),
             Source::File { named, .. } => Some(shown_path(named)),
             Source::Inline(_) => None,
@@ -165,10 +168,8 @@ impl BodyTemplate {
             Source::File { path, .. } => path,
         };
         let mut text = String::new();
-        let file = File::open(path).map_err(|error| crate::deliver::outcome::plain(&error))?;
-        file.take(MAX_TEMPLATE.0 + 1)
-            .read_to_string(&mut text)
-            .map_err(|error| crate::deliver::outcome::plain(&error))?;
+        let file = File::open(path).map_err(|error| plain(&error))?;
+        file.take(MAX_TEMPLATE.0 + 1).read_to_string(&mut text).map_err(|error| plain(&error))?;
         match text.len() as u64 > MAX_TEMPLATE.0 {
             true => Err(format!("it is longer than {MAX_TEMPLATE}")),
             false => Ok(text.into()),
@@ -176,7 +177,8 @@ impl BodyTemplate {
     }
 }
 
-/// What a template sees but for `data`. A test event is about no job; it has words where others have theirs.
+/// Returns the variables of a template except `data`. A test event has placeholders for those of a
+/// job.
 fn variables(message: &Message) -> BTreeMap<String, Value> {
     let subject = message.subject.as_ref();
     let of_job = |value: fn(&Subject) -> &str| Value::from(subject.map_or("test", value));
@@ -198,7 +200,7 @@ fn variables(message: &Message) -> BTreeMap<String, Value> {
     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// The job of an event, and its bytes.
+/// Reads the job of an event. Returns its kind and its bytes.
 fn job(message: &Message) -> (JobInput, Vec<u8>) {
     let size = message.body.len();
     if size > MAX_DATA.0 {
@@ -209,9 +211,7 @@ fn job(message: &Message) -> (JobInput, Vec<u8>) {
     }
     let mut bytes = Vec::new();
     let read = Payload::of(message, Wrapping::Raw).reader().map_err(|error| error.to_string());
-    let read = read.and_then(|mut reader| {
-        reader.read_to_end(&mut bytes).map_err(|error| crate::deliver::outcome::plain(&error))
-    });
+    let read = read.and_then(|mut reader| reader.read_to_end(&mut bytes).map_err(|error| plain(&error)));
     match read {
         Err(reason) => (JobInput::Unread(reason), Vec::new()),
         Ok(_) if message.media_type.is_some() => (JobInput::Foreign, bytes),
@@ -219,7 +219,7 @@ fn job(message: &Message) -> (JobInput, Vec<u8>) {
     }
 }
 
-/// An event as most are, of which only the job is not known.
+/// Returns a typical event without a job.
 fn sample() -> Message {
     let event_type = EventType::Ended(Outcome::Completed).as_str().to_owned();
     Message { event_type, ..Message::test("evt_1".to_owned(), Time(0), "") }

@@ -1,28 +1,34 @@
-//! How a template's values are written: escaped for what the output is.
+//! The output of a template: bounded, with its values escaped for its media type.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use http::HeaderValue;
 use minijinja::{AutoEscape, Error, ErrorKind, HtmlEscape, Output, State, value::Value};
 
-use super::render::Bounded;
+use crate::util::units::Size;
 
-/// The name of our escaping for JSON; that of minijinja writes whole JSON values.
+/// The longest text that a template may render.
+pub(super) const MAX_OUTPUT: Size = Size::mib(8);
+
+/// The name of our escaping for JSON strings. The one of minijinja writes whole JSON values.
 const JSON_TEXT: &str = "json-text";
 
-/// What the output is, as far as it matters to a value in it.
+/// The kind of output, which decides how values are escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OutputKind {
-    /// JSON: a value is text for the inside of a string.
+    /// JSON: a value is the inside of a string.
     Json,
-    /// HTML or XML: a value is text without markup.
+    /// HTML or XML: a value is escaped text.
     Markup,
-    /// Anything else: a value is what it is.
+    /// Anything else: a value stays as it is.
     Plain,
 }
 
 impl OutputKind {
-    /// What a media type asks for.
+    /// Returns the kind of a media type.
     pub(super) fn of(content_type: &HeaderValue) -> Self {
         let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
         let essence = essence.trim_end().to_ascii_lowercase();
@@ -42,7 +48,7 @@ impl OutputKind {
     }
 }
 
-/// Prints a value: text as it is, anything else as its JSON, and both so that they can stand where text stands.
+/// Prints a value, text as it is and anything else as JSON, escaped for the output.
 pub(super) fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let text = text(value)?;
     match state.auto_escape() {
@@ -67,4 +73,22 @@ fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
         Error::new(kind, error.to_string())
     })?;
     Ok(Cow::Owned(String::from_utf8_lossy(&written.0).into_owned()))
+}
+
+/// A buffer of at most [`MAX_OUTPUT`] bytes.
+#[derive(Default)]
+pub(super) struct Bounded(pub(super) Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.0.len() + bytes.len()) as u64 > MAX_OUTPUT.0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -1,6 +1,7 @@
-//! A rendering in a process of its own. What a template makes cannot be foreseen: a list that is doubled forty times is as short as
-//! any other text. So time, memory and depth are bounded by the system, and whatever happens ends that process alone: it is
-//! this program again, which reads what to render, writes what came of it, and ends.
+//! Rendering in a process of its own. The cost of a template cannot be foreseen: a short one can
+//! double a list forty times. So the system bounds time, memory and depth, and a failure ends that
+//! process alone. The process is this program again: it reads the request, writes the answer, and
+//! exits.
 
 use std::{
     fs::File,
@@ -18,32 +19,38 @@ use rustix::{
     process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
 };
 
-use super::render::{self, RenderFailure, RenderRequest, STACK};
-use crate::util::units::{HumanDuration, Size};
+use super::{
+    output::MAX_OUTPUT,
+    render::{self, RenderFailure, RenderRequest, STACK},
+};
+use crate::util::{
+    http_client::plain,
+    units::{HumanDuration, Size},
+};
 
-/// The argument that makes this program render.
+/// The argument that starts this program as a renderer.
 const WORD: &str = "--render-template";
 
-/// The memory of one rendering, beside its stack.
+/// The memory of one rendering besides its stack.
 const MEMORY: Size = Size::mib(192);
 
-/// The longest answer: the longest text, and a little more.
-const MAX_ANSWER: u64 = render::MAX_OUTPUT.0 + 1024;
+/// The longest answer: the longest output and its frame.
+const MAX_ANSWER: u64 = MAX_OUTPUT.0 + 1024;
 
-/// How much of what the process said of its end is read.
+/// Bytes of the renderer's error output to read.
 const MAX_WORDS: u64 = 2048;
 
-/// The program that renders. Without one templates are rendered within this process.
+/// The program that renders. Unset: this process renders.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Renders templates by this program from now on, which must be a `tidings`.
+/// Sets the program that renders, which must be a `tidings`.
 pub fn render_by(program: PathBuf) {
-    // The first holds.
+    // The first call wins.
     let _ = PROGRAM.set(program);
 }
 
-/// Does what this process was started for when that is to render a template, and returns how it ends. For the very beginning of
-/// `main`; any other process renders by this program from now on.
+/// Renders a template and returns the exit code, if this process was started for that. Any other
+/// process uses this program as its renderer from now on. `main` calls it first.
 #[must_use]
 pub fn serve() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
@@ -55,14 +62,14 @@ pub fn serve() -> Option<ExitCode> {
     Some(match bound(seconds.unwrap_or(1)).and_then(|()| answer()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever started it reads that.
+            // The daemon reads it.
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     })
 }
 
-/// Bounds this process: its memory, its time, and that it outlives nobody.
+/// Bounds this process: its memory, its time, and its life by that of its parent.
 fn bound(seconds: u64) -> io::Result<()> {
     let limit = |resource, most| {
         let most = Some(within(most, getrlimit(resource).maximum));
@@ -72,14 +79,15 @@ fn bound(seconds: u64) -> io::Result<()> {
     limit(Resource::Data, MEMORY.0 + STACK as u64)?;
     limit(Resource::Cpu, seconds)?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // Where memory runs out all the same, this process goes first. Some systems allow no such wish.
+    // Makes the kernel kill this process first when memory runs out, where the system allows that.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    // It holds a job. Not before: a process that cannot be dumped may not write its own files in /proc.
+    // Its memory holds a job. Comes last, since a process that cannot be dumped may not write its
+    // files in /proc.
     crate::util::process::allow_core_dumps(false);
     Ok(())
 }
 
-/// Returns a limit that may be set where the machine grants no more than `maximum`: only the system's administrator raises it.
+/// Returns `most`, or the machine's `maximum` if that is lower; only an administrator can raise it.
 fn within(most: u64, maximum: Option<u64>) -> u64 {
     maximum.map_or(most, |maximum| most.min(maximum))
 }
@@ -95,7 +103,7 @@ fn answer() -> io::Result<()> {
     io::stdout().write_all(&answer)
 }
 
-/// A request as the process reads it: the length of its head, the head, the job.
+/// Encodes a request for the process: the length of its head, the head, the job.
 fn encoded(request: &RenderRequest, data: &[u8]) -> io::Result<Vec<u8>> {
     let head = serde_json::to_vec(request)?;
     Ok([&(head.len() as u64).to_be_bytes(), head.as_slice(), data].concat())
@@ -109,7 +117,7 @@ fn decoded(bytes: &[u8]) -> io::Result<(RenderRequest, Vec<u8>)> {
     Ok((serde_json::from_slice(head)?, data.to_vec()))
 }
 
-/// What a request comes to, after `limit` at the latest.
+/// Renders a request within `limit`.
 pub(super) fn render(
     request: RenderRequest,
     data: Vec<u8>,
@@ -131,7 +139,7 @@ pub(super) fn render(
     running.answer(words, limit)
 }
 
-/// A file in memory that holds these bytes.
+/// Returns a file in memory with these bytes.
 fn memory_file(bytes: &[u8]) -> io::Result<File> {
     let mut file = File::from(memfd_create("tidings-template", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
@@ -139,16 +147,12 @@ fn memory_file(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-fn plain(error: &io::Error) -> String {
-    crate::deliver::outcome::plain(error)
-}
-
-/// The process; it ends with this.
+/// A running renderer. Dropping it ends the process.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended cannot be killed, and only has to be waited for.
+        // A process that has ended is only waited for.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -161,7 +165,7 @@ impl Running {
         let answer = read(stdout, Instant::now() + limit);
         let answer = answer.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => {
-                // In whole milliseconds: a little of the sink's time went by before.
+                // Rounded up to milliseconds, since a little of the time has passed already.
                 let limit = Duration::from_millis(
                     u64::try_from((limit + Duration::from_nanos(999_999)).as_millis()).unwrap_or(u64::MAX),
                 );
@@ -183,11 +187,11 @@ impl Running {
         }
     }
 
-    /// Why the process ended without an answer.
+    /// Returns the failure of a process that ended without an answer.
     fn ended(mut self, mut words: File) -> RenderFailure {
         let status = self.0.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let mut said = Vec::new();
-        // What cannot be read says nothing.
+        // Without its error output the failure is only less specific.
         let _ = words.rewind().and_then(|()| words.take(MAX_WORDS).read_to_end(&mut said));
         let said = String::from_utf8_lossy(&said);
         if said.contains("overflowed its stack") {
@@ -203,7 +207,7 @@ impl Running {
     }
 }
 
-/// Everything that comes until the process closes its output.
+/// Reads the output of the process until it is closed.
 fn read(mut from: ChildStdout, deadline: Instant) -> io::Result<Vec<u8>> {
     let (mut answer, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
     loop {

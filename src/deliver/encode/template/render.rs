@@ -1,9 +1,8 @@
-//! What a template makes of an event. Its work is counted, its output and what it may read are bounded; what that does not bound is
-//! left to the process that it runs in.
+//! One rendering. It bounds the work, the output and the input of a template; `process` bounds the
+//! rest.
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     thread,
 };
@@ -20,40 +19,37 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
     data,
-    output::{self, OutputKind},
+    output::{self, Bounded, MAX_OUTPUT, OutputKind},
 };
 use crate::util::units::Size;
 
-/// The longest job that a template may look into; parsed it takes many times its size in memory.
+/// The longest job that a template may read. Parsed, it takes many times its size in memory.
 pub(super) const MAX_DATA: Size = Size::mib(4);
 
-/// The longest text that a template may render.
-pub(super) const MAX_OUTPUT: Size = Size::mib(8);
-
-/// What one rendering may do, in minijinja's units: an instruction costs one, 64 bytes that are made cost one, and JSON
-/// sixteen times as much. Enough to print the longest job; in time far below a second.
+/// The work of one rendering in minijinja's units: one for an instruction or 64 new bytes, sixteen
+/// times as much for JSON. It is enough to print the longest job, and takes far less than a second.
 const FUEL: u64 = 2_000_000;
 
-/// The stack of a rendering: the deepest job that is read, and the values that a template nests, are followed on it.
+/// The stack of a rendering. Its depth bounds the nesting of jobs and of a template's values.
 pub(super) const STACK: usize = 64 << 20;
 
-/// The words of one tag, each of which may nest those after it, and the branches of one `if`, which are nested in each other.
+/// The most words of a tag and branches of an `if`, since each may nest those after it.
 const MAX_WORDS: usize = 10_000;
 const MAX_BRANCHES: usize = 1000;
 
-/// The longest reason of a failure, in characters: some quote a value.
+/// The longest reason of a failure in characters, since some quote a value.
 const MAX_REASON: usize = 300;
 
-/// What every template can use, whatever the event is about.
+/// The variables of every template.
 const VARIABLES: [&str; 10] =
     ["type", "timestamp", "id", "source", "job_id", "outcome", "status", "labels", "reason", "data"];
 
-/// What to render.
+/// The request of a rendering.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RenderRequest {
     pub(super) template: String,
     pub(super) content_type: String,
-    /// What the template sees but for `data`.
+    /// The variables except `data`.
     pub(super) variables: BTreeMap<String, Value>,
     pub(super) job: JobInput,
 }
@@ -61,23 +57,23 @@ pub(super) struct RenderRequest {
 /// The job of an event.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum JobInput {
-    /// Not known: the template is only checked.
+    /// Unknown: the template is only checked.
     Unknown,
     /// JSON.
     Json,
     /// Something else.
     Foreign,
-    /// It was not read, for this reason.
+    /// Not read, for this reason.
     Unread(String),
 }
 
-/// Why nothing was rendered.
+/// The failure of a rendering.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RenderFailure {
-    /// In the template, from 1.
+    /// The line in the template, from 1.
     pub(super) line: Option<usize>,
     pub(super) reason: String,
-    /// Every event would meet it.
+    /// Whether every event fails so.
     pub(super) is_certain: bool,
 }
 
@@ -91,7 +87,7 @@ impl RenderFailure {
     }
 }
 
-/// A failure, with what minijinja calls it.
+/// A failure with its kind in minijinja.
 struct Cause {
     line: Option<usize>,
     kind: Option<ErrorKind>,
@@ -156,7 +152,8 @@ fn rendered(request: &RenderRequest, job: &[u8]) -> Result<String, Cause> {
     Ok(text)
 }
 
-/// Whether a template can be parsed on any stack: minijinja bounds some of its nesting and not all. Seen before it is parsed.
+/// Checks before parsing that a template fits on any stack, since minijinja bounds only some of the
+/// nesting.
 fn measure(template: &str) -> Result<(), Cause> {
     let (mut words, mut begins_tag) = (0, false);
     let mut branches: Vec<usize> = Vec::new();
@@ -189,7 +186,7 @@ fn measure(template: &str) -> Result<(), Cause> {
     Ok(())
 }
 
-/// The job, parsed.
+/// Returns the job as `data`.
 fn data(job: &JobInput, bytes: &[u8]) -> Result<Value, String> {
     match job {
         JobInput::Unread(reason) => Err(reason.clone()),
@@ -197,7 +194,7 @@ fn data(job: &JobInput, bytes: &[u8]) -> Result<Value, String> {
             let encoded = || base64::engine::general_purpose::STANDARD.encode(bytes);
             Ok(std::str::from_utf8(bytes).map_or_else(|_| encoded().into(), Value::from))
         }
-        // There is none.
+        // An empty job is null.
         JobInput::Json if bytes.is_empty() => Ok(Value::from(())),
         JobInput::Json | JobInput::Unknown => {
             data::parse(bytes).map_err(|error| format!("the job cannot be read as JSON: {error}"))
@@ -209,16 +206,16 @@ fn environment<'source>(writing: OutputKind) -> Environment<'source> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
-    // Names what is undefined; nothing else of it is shown.
+    // Names undefined variables in errors; nothing else of the debug output is shown.
     environment.set_debug(true);
-    // It prints everything there is, but for what was not read.
+    // `debug` would print all variables.
     environment.remove_global("debug");
     environment.set_auto_escape_callback(move |_| writing.escaping());
     environment.set_formatter(output::print);
     environment
 }
 
-/// Whether what failed for the sample fails for every event that gets as far.
+/// Returns whether a failure with the sample is one with every event that gets as far.
 fn is_certain(kind: Option<ErrorKind>, reason: &str, source: &str) -> bool {
     use ErrorKind::{
         BadEscape, OutOfFuel, SyntaxError, UndefinedError, UnknownFilter, UnknownFunction, UnknownMethod,
@@ -229,7 +226,7 @@ fn is_certain(kind: Option<ErrorKind>, reason: &str, source: &str) -> bool {
         None => true,
         Some(UndefinedError) => {
             let name = reason.strip_prefix('`').and_then(|rest| rest.split_once('`'));
-            // Names with a dot are looked up in something that the sample need not have.
+            // The sample may lack the parent of a name with a dot.
             name.is_some_and(|(name, _)| {
                 !name.contains(['.', '[']) && !VARIABLES.contains(&name) && !is_set(name, source)
             })
@@ -248,7 +245,7 @@ fn is_certain(kind: Option<ErrorKind>, reason: &str, source: &str) -> bool {
     }
 }
 
-/// Whether some `{% set … %}`, which may depend on the event, gives a value to `name`.
+/// Returns whether a `{% set … %}`, which may depend on the event, sets `name`.
 fn is_set(name: &str, source: &str) -> bool {
     source.split("{%").skip(1).any(|tag| {
         let tag = tag.split("%}").next().unwrap_or_default().trim_start_matches(['-', '+']).trim_start();
@@ -258,7 +255,7 @@ fn is_set(name: &str, source: &str) -> bool {
 
 fn check_json(text: &str, template: &Template<'_, '_>, event: Value) -> Result<(), Cause> {
     let Err(error) = serde_json::from_str::<IgnoredAny>(text) else { return Ok(()) };
-    // Rendered once more, for only now the way back from the output to the template is needed.
+    // Renders again to map the output back to the template, which only a failure needs.
     let spans = template.render_with_spans(event).map(|(_, spans)| spans).unwrap_or_default();
     let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let at = before + error.column().saturating_sub(1);
@@ -268,7 +265,7 @@ fn check_json(text: &str, template: &Template<'_, '_>, event: Value) -> Result<(
     Err(Cause { line: line_of(&spans, text, at), kind: None, reason })
 }
 
-/// The line of the template that wrote the byte at `at`, or the last byte before it.
+/// Returns the line of the template that wrote the byte at `at`, or the last byte before it.
 fn line_of(spans: &[OutputSpan], text: &str, at: usize) -> Option<usize> {
     let span = spans.iter().rev().find(|span| span.output_range().start <= at)?;
     let written = text.as_bytes().get(span.output_range().start..at.min(span.output_range().end))?;
@@ -277,22 +274,4 @@ fn line_of(spans: &[OutputSpan], text: &str, at: usize) -> Option<usize> {
         _ => 0,
     };
     Some(span.line() + newlines)
-}
-
-/// Takes [`MAX_OUTPUT`] bytes and no more.
-#[derive(Default)]
-pub(super) struct Bounded(pub(super) Vec<u8>);
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if (self.0.len() + bytes.len()) as u64 > MAX_OUTPUT.0 {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -31,8 +31,8 @@ fn take(origins: &mut Origins, now: Instant) -> Vec<u64> {
 
 fn end(origins: &mut Origins, event: u64, signal: SinkSignal, now: Instant) {
     let key = key(event);
-    origins.with(key, |queue| queue.record(key, signal, None, now, 0.5));
-    origins.record(key, signal, None);
+    origins.with(key, |queue| queue.update_breaker(key, signal, None, now, 0.5));
+    origins.update_host(key, signal, None);
     let again = (signal != SinkSignal::Works).then(|| now + Duration::from_secs(5));
     origins.finish(key, again, now);
 }

@@ -5,7 +5,7 @@ use standardwebhooks::Webhook;
 use super::*;
 use crate::{
     deliver::{
-        encode::envelope::Wrapping,
+        encode::wrapping::Wrapping,
         message::{Body, Message},
     },
     util::{clock, units::Time},

@@ -14,7 +14,8 @@ pub(super) enum AddressClass {
 
 /// An IPv4 range: its first address, the length of its prefix, what it is.
 type V4 = ([u8; 4], u32, &'static str);
-/// An IPv6 range: the same, with the first four groups (none of the prefixes is longer than 64 bits).
+/// An IPv6 range: the same, with the first four groups (none of the prefixes is longer than 64
+/// bits).
 type V6 = ([u16; 4], u32, &'static str);
 
 const BLOCKED_V4: &[V4] = &[
@@ -37,10 +38,11 @@ const BLOCKED_V4: &[V4] = &[
     ([168, 63, 129, 16], 32, "cloud metadata"),
 ];
 
-/// What lies inside `2000::/3`, the global unicast space; everything outside of it is refused anyway.
+/// What lies inside `2000::/3`, the global unicast space; everything outside of it is refused
+/// anyway.
 const BLOCKED_V6: &[V6] = &[
-    // Teredo (2001::/32) hides an IPv4 address that its relay picks; with it goes the whole block of
-    // protocol assignments.
+    // Teredo (2001::/32) hides an IPv4 address that its relay picks; with it goes the whole block
+    // of protocol assignments.
     ([0x2001, 0, 0, 0], 23, "reserved"),
     ([0x2001, 0xdb8, 0, 0], 32, "documentation"),
     ([0x3fff, 0, 0, 0], 20, "documentation"),
@@ -62,7 +64,8 @@ const METADATA_V4: &[V4] = &[
     ([192, 0, 0, 192], 32, "cloud metadata"),
 ];
 
-/// Within `fd00:ec2::/32` Amazon has instance metadata (`::254`), credentials of pods (`::23`), DNS and time.
+/// Within `fd00:ec2::/32` Amazon has instance metadata (`::254`), credentials of pods (`::23`), DNS
+/// and time.
 const METADATA_V6: &[V6] =
     &[([0xfe80, 0, 0, 0], 10, "link-local"), ([0xfd00, 0xec2, 0, 0], 32, "cloud metadata")];
 
@@ -107,7 +110,8 @@ pub(super) fn not_global(ip: IpAddr) -> AddressClass {
     if let Some(inner) = embedded(ip) {
         return AddressClass::Embeds(inner);
     }
-    // Default-deny: discard-only, SRv6, local NAT64, IPv4-compatible and whatever is not assigned yet.
+    // Default-deny: discard-only, SRv6, local NAT64, IPv4-compatible and whatever is not assigned
+    // yet.
     if ip.segments()[0] & 0xe000 == 0x2000 { AddressClass::Global } else { AddressClass::Blocked("reserved") }
 }
 
@@ -141,7 +145,8 @@ pub(super) fn metadata(ip: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Every IPv4 address that an IPv6 address may stand for, the forms among them that callbacks cannot use at all.
+/// Every IPv4 address that an IPv6 address may stand for, the forms among them that callbacks
+/// cannot use at all.
 fn forms(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
     let groups = ip.segments();
     let last = Ipv4Addr::from_bits(u32::from(groups[6]) << 16 | u32::from(groups[7]));
@@ -149,8 +154,8 @@ fn forms(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
     match groups {
         // Compatible ::/96 (RFC 4291 2.5.5.1).
         [0, 0, 0, 0, 0, 0, ..] => forms.push(last),
-        // Local NAT64 64:ff9b:1::/48 (RFC 8215) with the address where RFC 6052 2.2 has it for a prefix of 48 bits, or
-        // at the end as for one of 96.
+        // Local NAT64 64:ff9b:1::/48 (RFC 8215) with the address where RFC 6052 2.2 has it for a
+        // prefix of 48 bits, or at the end as for one of 96.
         [0x64, 0xff9b, 1, high, low, next, ..] => {
             let [_, c] = low.to_be_bytes();
             let [d, _] = next.to_be_bytes();

@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use futures_util::TryStreamExt as _;
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
 use crate::{
