@@ -12,7 +12,7 @@ mod webhook;
 pub use disk::{Compression, DiskConfig};
 pub use webhook::{Method, WebhookConfig};
 
-/// The name under which the webhooks that watches bring along are listed; no configured sink may have it.
+/// The name of the callbacks among the sinks; no configured sink may have it.
 pub const CALLBACK_SINK: &str = "callback";
 
 /// A destination of events.

@@ -66,7 +66,7 @@ impl Encoder {
     ///
     /// # Errors
     /// The key, the line and the reason, when the template fails or takes too long.
-    pub async fn payload(&self, message: &Message, limit: Duration) -> Result<Payload, String> {
+    pub async fn encode(&self, message: &Message, limit: Duration) -> Result<Payload, String> {
         let renderer = match self {
             Self::Wrapped(wrapping) => return Ok(Payload::of(message, *wrapping)),
             Self::Rendered(renderer) => renderer,

@@ -98,6 +98,6 @@ async fn a_rendering_that_takes_its_time_fails_nobody_behind_it() {
         tokio::time::sleep(20 * limit).await;
         drop(turn);
     };
-    let (payload, ()) = tokio::join!(encoding.payload(&message, limit), before);
+    let (payload, ()) = tokio::join!(encoding.encode(&message, limit), before);
     assert_eq!(payload.map(|payload| payload.len()), Ok(4));
 }

@@ -71,10 +71,10 @@ impl Backlog {
     }
 
     /// Releases the next delivery, or returns until when to wait.
-    pub fn next(&mut self, now: Instant) -> Next {
+    pub fn release_next(&mut self, now: Instant) -> Next {
         match self {
-            Self::Sink(queue) => queue.next(now),
-            Self::Callbacks(origins) => origins.next(now),
+            Self::Sink(queue) => queue.release_next(now),
+            Self::Callbacks(origins) => origins.release_next(now),
         }
     }
 

@@ -19,6 +19,7 @@ pub mod breaker;
 pub mod decision;
 pub mod limits;
 pub mod origins;
+mod health;
 mod pace;
 pub mod retry;
 mod streak;
@@ -31,7 +32,6 @@ use tokio::time::Instant;
 use crate::{
     deliver::queue::{
         breaker::{Admission, Breaker},
-        decision::SinkSignal,
         limits::Limits,
         pace::Pace,
         retry::whole,
@@ -40,13 +40,6 @@ use crate::{
     store::DeliveryKey,
     util::{budget::Budget, due_queue::DueQueue},
 };
-
-/// The longest silence of a whole sink that answered 429. A single delivery waits as long as the
-/// sink asks.
-const MAX_QUIET: Duration = Duration::from_secs(60);
-
-/// The time after a success for which a sink counts as taking events.
-const TAKING: Duration = Duration::from_secs(10);
 
 /// The longest wait; longer ones are cut to it.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
@@ -99,7 +92,7 @@ pub struct Queue {
     tried: DueQueue<DeliveryKey>,
     /// The last failure of each delivery in `tried`.
     failed: HashMap<DeliveryKey, LastFailure>,
-    running: HashMap<DeliveryKey, InFlight>,
+    in_flight: HashMap<DeliveryKey, InFlight>,
     /// The number of deliveries that the sink took, and the time of the last.
     took: u64,
     took_at: Option<Instant>,
@@ -121,7 +114,7 @@ impl Queue {
             fresh: DueQueue::default(),
             tried: DueQueue::default(),
             failed: HashMap::new(),
-            running: HashMap::new(),
+            in_flight: HashMap::new(),
             took: 0,
             took_at: None,
             streak: FailureStreak::default(),
@@ -155,7 +148,7 @@ impl Queue {
     /// Forgets a delivery whose records are gone.
     pub fn forget(&mut self, key: DeliveryKey) {
         self.lane(key).remove(key);
-        if !self.running.contains_key(&key) {
+        if !self.in_flight.contains_key(&key) {
             self.failed.remove(&key);
         }
     }
@@ -173,7 +166,7 @@ impl Queue {
 
     /// Schedules a delivery, unless the queue has it.
     pub fn take_over(&mut self, key: DeliveryKey, at: Instant) {
-        if self.due(key).is_none() && !self.running.contains_key(&key) {
+        if self.due(key).is_none() && !self.in_flight.contains_key(&key) {
             self.schedule(key, at);
         }
     }
@@ -183,22 +176,8 @@ impl Queue {
         self.paused = paused;
     }
 
-    /// Closes the breaker and ends a silence; the rate starts low. Returns whether the breaker was
-    /// not closed.
-    pub fn reset(&mut self, now: Instant) -> bool {
-        let closed = self.breaker.close();
-        let was_quiet = self.quiet_until.take().is_some_and(|until| until > now);
-        if closed || was_quiet {
-            self.pace.restart(now);
-        }
-        if closed {
-            self.bring_forward(now);
-        }
-        closed
-    }
-
     /// Releases the next delivery, or returns until when to wait.
-    pub fn next(&mut self, now: Instant) -> Next {
+    pub fn release_next(&mut self, now: Instant) -> Next {
         let Some(at) = self.ready_at() else { return Next::Wait(None) };
         if at > now {
             return Next::Wait(Some(at));
@@ -207,7 +186,7 @@ impl Queue {
             return Next::Wait(Some(at));
         }
         let Some(key) = self.choose(now) else { return Next::Wait(None) };
-        self.running.insert(key, InFlight { began: now, failed: None });
+        self.in_flight.insert(key, InFlight { began: now, failed: None });
         self.pace.spend(now);
         self.breaker.probe(key);
         Next::Take(key)
@@ -217,7 +196,7 @@ impl Queue {
     /// admit it. `None` means not before a change.
     #[must_use]
     pub fn ready_at(&self) -> Option<Instant> {
-        if self.paused || self.running.len() >= self.pace.window() {
+        if self.paused || self.in_flight.len() >= self.pace.window() {
             return None;
         }
         let due = self.fresh.next_due().into_iter().chain(self.tried.next_due()).min()?;
@@ -257,96 +236,7 @@ impl Queue {
     /// Returns whether the queue has a delivery, waiting or in flight.
     #[must_use]
     pub fn knows(&self, key: DeliveryKey) -> bool {
-        self.running.contains_key(&key) || self.due(key).is_some()
-    }
-
-    /// Returns whether the sink took another event since this delivery last failed.
-    #[must_use]
-    pub fn passed_by(&self, key: DeliveryKey) -> bool {
-        self.failed.get(&key).is_some_and(|failed| failed.took < self.took)
-    }
-
-    /// Returns whether the sink took an event recently.
-    #[must_use]
-    pub fn is_taking(&self, now: Instant) -> bool {
-        self.took_at.is_some_and(|at| now.saturating_duration_since(at) < TAKING)
-    }
-
-    /// Updates breaker, pace and streak by what an attempt said about the sink. `asked` is the wait
-    /// that the sink asked for; `random` lies in [0, 1).
-    pub fn update_breaker(
-        &mut self,
-        key: DeliveryKey,
-        signal: SinkSignal,
-        asked: Option<Duration>,
-        now: Instant,
-        random: f64,
-    ) -> Option<BreakerChange> {
-        let began = self.running.get(&key).map_or(now, |run| run.began);
-        if signal == SinkSignal::Works {
-            self.pace.taken(now);
-            let change = self.answered(now);
-            if change.is_some() {
-                self.bring_forward(now);
-            }
-            (self.took, self.took_at, self.streak) = (self.took + 1, Some(now), FailureStreak::default());
-            return change;
-        }
-        if let Some(run) = self.running.get_mut(&key) {
-            let outage = (signal == SinkSignal::Fails).then(|| now + asked.unwrap_or_default().min(LONGEST));
-            run.failed = Some(LastFailure { took: self.took, outage });
-        }
-        if signal != SinkSignal::Nothing {
-            self.streak.failed(key, signal, now);
-        }
-        match signal {
-            SinkSignal::Refuses if self.breaker.admission() != Admission::Attempt => self.answered(now),
-            SinkSignal::Works | SinkSignal::Nothing | SinkSignal::Refuses => None,
-            SinkSignal::Fails => {
-                self.pace.failed(began, now);
-                let opened = self.breaker.failed(key, &self.limits.retry, now, random);
-                opened.then_some(BreakerChange::Opened)
-            }
-            SinkSignal::FailsForOne => {
-                self.breaker.failed_probe(key, &self.limits.retry, now, random);
-                None
-            }
-            SinkSignal::Overloaded { quiet } => {
-                self.breaker.failed_probe(key, &self.limits.retry, now, random);
-                match quiet.filter(|wait| !wait.is_zero()) {
-                    Some(wait) => self.throttle(wait, began, now),
-                    None => self.pace.overloaded(began, now),
-                }
-                None
-            }
-        }
-    }
-
-    /// Closes the breaker after an answer of a working sink.
-    fn answered(&mut self, now: Instant) -> Option<BreakerChange> {
-        self.breaker.taken(now).then(|| {
-            self.pace.restart(now);
-            BreakerChange::Closed
-        })
-    }
-
-    /// Brings forward the deliveries that failed in the outage, unless the sink asked for a longer
-    /// wait. The waits of their schedules were for the outage, which is over.
-    fn bring_forward(&mut self, now: Instant) {
-        for (key, failed) in &self.failed {
-            if let Some(from) = failed.outage.filter(|_| failed.took == self.took)
-                && self.tried.due(key).is_some_and(|due| due > from.max(now))
-            {
-                self.tried.schedule(*key, from.max(now));
-            }
-        }
-    }
-
-    /// Stops sending for `wait`. Deliveries then start one by one.
-    fn throttle(&mut self, wait: Duration, began: Instant, now: Instant) {
-        let until = now + wait.min(MAX_QUIET);
-        self.quiet_until = self.quiet_until.max(Some(until));
-        self.pace.silenced(began, until, now);
+        self.in_flight.contains_key(&key) || self.due(key).is_some()
     }
 
     /// Schedules a released delivery for later without an attempt, unless it was scheduled since.
@@ -367,14 +257,14 @@ impl Queue {
     /// Ends a release. The delivery is due at `again`, unless it was scheduled since.
     pub fn finish(&mut self, key: DeliveryKey, again: Option<Instant>, now: Instant) {
         self.breaker.abandoned(key, now);
-        let Some(run) = self.running.remove(&key) else { return };
+        let Some(attempt) = self.in_flight.remove(&key) else { return };
         let due = self.due(key).or(again);
         let lane = self.lane(key);
         lane.remove(key);
         lane.finish(key);
         match due {
             Some(at) => {
-                if let Some(failed) = run.failed {
+                if let Some(failed) = attempt.failed {
                     self.failed.insert(key, failed);
                 }
                 self.schedule(key, at);
@@ -391,40 +281,10 @@ impl Queue {
         &self.limits
     }
 
-    /// Returns the breaker.
-    #[must_use]
-    pub fn breaker(&self) -> &Breaker {
-        &self.breaker
-    }
-
-    /// Returns whether the sink is failing.
-    #[must_use]
-    pub fn is_failing(&self, now: Instant) -> bool {
-        self.breaker.admission() != Admission::Attempt || self.streak.is_failing(now)
-    }
-
-    /// Returns the number of failed attempts since the last success.
-    #[must_use]
-    pub fn failures_in_row(&self) -> u64 {
-        self.streak.count()
-    }
-
-    /// Returns the end of the silence that the sink asked for.
-    #[must_use]
-    pub fn quiet_until(&self, now: Instant) -> Option<Instant> {
-        self.quiet_until.filter(|until| *until > now)
-    }
-
-    /// Returns the current limit in attempts a second; `None` for no limit.
-    #[must_use]
-    pub fn rate(&self) -> Option<f64> {
-        self.pace.rate()
-    }
-
     /// Returns the number of pending deliveries, and how many of them are in flight.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (self.fresh.len() + self.tried.len(), self.running.len())
+        (self.fresh.len() + self.tried.len(), self.in_flight.len())
     }
 
     /// Returns the delivery of the oldest event.

@@ -2,6 +2,9 @@
 //! pace. Each host has a share of the attempts in flight, so that a host that hangs takes nothing
 //! from another. Pure.
 
+mod host;
+mod lane;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,6 +13,9 @@ use std::{
 
 use tokio::time::Instant;
 use url::Url;
+
+use host::Host;
+use lane::Lane;
 
 use crate::{
     deliver::{
@@ -28,9 +34,6 @@ const MAX_UNPROVEN: usize = 64;
 
 /// The most attempts in flight to one host, and to one origin.
 pub const MAX_PER_HOST: usize = 8;
-
-/// The most attempts in flight to a host without a success, for origins whose last attempt failed.
-const FIRST_PER_HOST: usize = 2;
 
 /// Attempts to one origin below which its breaker stays closed.
 const BREAKER_ATTEMPTS: u32 = 3;
@@ -57,35 +60,6 @@ impl CallbackOrigin {
         let Ok(url) = Url::parse(url) else { return Self::default() };
         let host = url.host_str().unwrap_or_default().to_owned();
         Self { origin: url.origin().ascii_serialization(), host }
-    }
-}
-
-/// The deliveries to one origin.
-#[derive(Debug)]
-pub struct Lane {
-    queue: Queue,
-    host: Arc<str>,
-    /// The time of its entry in the agenda.
-    at: Option<Instant>,
-    /// The start of its last attempt; lanes that wait longer go first.
-    served_at: Instant,
-    last_error: Option<String>,
-}
-
-#[derive(Debug)]
-struct Host {
-    lanes: usize,
-    running: usize,
-    window: usize,
-    /// Whether its last attempt was answered.
-    proven: bool,
-    /// Its lanes that wait for its share.
-    waiting: BTreeSet<Arc<str>>,
-}
-
-impl Default for Host {
-    fn default() -> Self {
-        Self { lanes: 0, running: 0, window: FIRST_PER_HOST, proven: false, waiting: BTreeSet::new() }
     }
 }
 
@@ -213,7 +187,7 @@ impl Origins {
     }
 
     /// Releases the next delivery, or returns until when to wait.
-    pub fn next(&mut self, now: Instant) -> Next {
+    pub fn release_next(&mut self, now: Instant) -> Next {
         if self.paused || self.running.len() >= MAX_IN_FLIGHT {
             return Next::Wait(None);
         }
@@ -231,7 +205,7 @@ impl Origins {
             lane.at = None;
             let Some(host) = self.hosts.get_mut(&lane.host) else { continue };
             // A failing origin does not hold up a working one on the same host.
-            let share = if lane.queue.failures_in_row() == 0 { MAX_PER_HOST } else { host.window };
+            let share = host.share(lane.queue.failures_in_row() > 0);
             if host.running >= share {
                 host.waiting.insert(origin);
                 continue;
@@ -241,7 +215,7 @@ impl Origins {
                 self.waiting.insert((at, origin));
                 continue;
             }
-            let next = lane.queue.next(now);
+            let next = lane.queue.release_next(now);
             if let Next::Take(key) = next {
                 lane.served_at = now;
                 host.running += 1;
@@ -271,13 +245,7 @@ impl Origins {
         let Some(lane) = lane else { return };
         lane.last_error = error.map(str::to_owned);
         let Some(host) = self.hosts.get_mut(&lane.host) else { return };
-        (host.proven, host.window) = match signal {
-            SinkSignal::Works | SinkSignal::Refuses => (true, (host.window + 1).min(MAX_PER_HOST)),
-            SinkSignal::Nothing => return,
-            SinkSignal::Fails | SinkSignal::FailsForOne | SinkSignal::Overloaded { .. } => {
-                (false, (host.window / 2).max(1))
-            }
-        };
+        host.update(signal);
     }
 
     /// Ends a release; the delivery is due at `again`.
@@ -370,22 +338,6 @@ impl Origins {
         });
         statuses.truncate(MAX_SHOWN);
         statuses
-    }
-}
-
-impl Lane {
-    fn status(&self, origin: &str, now: Instant) -> OriginStatus {
-        let (pending, in_flight) = self.queue.counts();
-        let failing = self.queue.is_failing(now);
-        OriginStatus {
-            origin: origin.to_owned(),
-            state: if failing { SinkState::Failing } else { SinkState::Ok },
-            breaker: self.queue.breaker().state(),
-            pending: pending as u64,
-            in_flight: in_flight as u64,
-            failures_in_row: self.queue.failures_in_row(),
-            last_error: self.last_error.clone(),
-        }
     }
 }
 

@@ -95,7 +95,7 @@ fn deliver_refused(
     let mut flying: BinaryHeap<Reverse<(Duration, DeliveryKey, u16)>> = BinaryHeap::new();
     let (mut now, mut outcome) = (Duration::ZERO, Outcome::default());
     while queue.counts().0 > 0 {
-        let wait = match queue.next(start + now) {
+        let wait = match queue.release_next(start + now) {
             Next::Take(key) => {
                 let (status, at) = match now < outage {
                     true => (503, now + Duration::from_millis(5)),

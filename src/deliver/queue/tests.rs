@@ -1,4 +1,4 @@
-use super::*;
+use super::{decision::SinkSignal, health::MAX_QUIET, *};
 use crate::{
     deliver::{config::RetryConfig, queue::breaker},
     model::sink::BreakerState,
@@ -24,7 +24,7 @@ fn limits() -> Limits {
 }
 
 fn take(queue: &mut Queue, now: Instant) -> DeliveryKey {
-    match queue.next(now) {
+    match queue.release_next(now) {
         Next::Take(key) => key,
         Next::Wait(until) => panic!("nothing is due before {:?}", until.map(|until| until - now)),
     }
@@ -57,13 +57,13 @@ fn it_takes_as_many_as_may_be_in_flight_and_none_while_paused() {
     let mut queue = Queue::new(limits(), now);
     (1..=3).for_each(|event| queue.schedule(key(event), now));
     queue.pause(true);
-    assert_eq!(queue.next(now), Next::Wait(None));
+    assert_eq!(queue.release_next(now), Next::Wait(None));
     queue.pause(false);
-    assert_eq!([queue.next(now), queue.next(now)], [Next::Take(key(1)), Next::Take(key(2))]);
-    assert_eq!(queue.next(now), Next::Wait(None));
+    assert_eq!([queue.release_next(now), queue.release_next(now)], [Next::Take(key(1)), Next::Take(key(2))]);
+    assert_eq!(queue.release_next(now), Next::Wait(None));
     assert_eq!((queue.counts(), queue.oldest()), ((3, 2), Some(key(1))));
     queue.finish(key(1), None, now);
-    assert_eq!(queue.next(now), Next::Take(key(3)));
+    assert_eq!(queue.release_next(now), Next::Take(key(3)));
 }
 
 #[test]
@@ -71,12 +71,12 @@ fn a_rate_holds_for_the_whole_sink() {
     let now = Instant::now();
     let mut queue = Queue::new(Limits { max_per_second: Some(1.0), ..limits() }, now);
     (1..=2).for_each(|event| queue.schedule(key(event), now));
-    assert_eq!(queue.next(now), Next::Take(key(1)));
-    let Next::Wait(Some(at)) = queue.next(now) else { panic!("one a second") };
+    assert_eq!(queue.release_next(now), Next::Take(key(1)));
+    let Next::Wait(Some(at)) = queue.release_next(now) else { panic!("one a second") };
     assert!(at > now + Duration::from_millis(900));
     // Without an attempt nothing was spent.
     queue.refund(now);
-    assert_eq!(queue.next(now), Next::Take(key(2)));
+    assert_eq!(queue.release_next(now), Next::Take(key(2)));
 }
 
 #[test]
@@ -87,13 +87,13 @@ fn a_silence_that_was_asked_for_ends_one_by_one() {
     let quiet = SinkSignal::Overloaded { quiet: Some(HOUR) };
     attempt(&mut queue, start, quiet, Some(start + HOUR));
     let end = start + MAX_QUIET;
-    assert_eq!(queue.next(start), Next::Wait(Some(end)));
+    assert_eq!(queue.release_next(start), Next::Wait(Some(end)));
     assert_eq!(queue.quiet_until(start), Some(end));
     take(&mut queue, end);
-    assert_eq!(queue.next(end + SECOND), Next::Wait(None), "one at a time");
+    assert_eq!(queue.release_next(end + SECOND), Next::Wait(None), "one at a time");
     queue.update_breaker(key(2), SinkSignal::Works, None, end + SECOND, 0.5);
     queue.finish(key(2), None, end + SECOND);
-    let taken = (0..1000).filter(|_| matches!(queue.next(end + SECOND), Next::Take(_))).count();
+    let taken = (0..1000).filter(|_| matches!(queue.release_next(end + SECOND), Next::Take(_))).count();
     assert!((1..=2).contains(&taken), "{taken} after the first success");
 }
 
@@ -103,9 +103,9 @@ fn an_open_breaker_lets_due_deliveries_wait_and_a_success_lets_them_go() {
     let mut queue = failing(start);
     (20..23).for_each(|event| queue.schedule(key(event), start));
     let probe_at = start + 10 * SECOND;
-    assert_eq!(queue.next(start), Next::Wait(Some(probe_at)));
+    assert_eq!(queue.release_next(start), Next::Wait(Some(probe_at)));
     assert_eq!(take(&mut queue, probe_at), key(20), "the oldest is the probe");
-    assert_eq!(queue.next(probe_at), Next::Wait(None), "and the only one");
+    assert_eq!(queue.release_next(probe_at), Next::Wait(None), "and the only one");
     assert_eq!(
         queue.update_breaker(key(20), SinkSignal::Works, None, probe_at, 0.5),
         Some(BreakerChange::Closed)
@@ -127,7 +127,7 @@ fn probes_are_now_one_that_failed_before_and_now_another() {
     (20..23).for_each(|event| queue.schedule(key(event), now));
     let mut probes = Vec::new();
     while probes.len() < 6 {
-        match queue.next(now) {
+        match queue.release_next(now) {
             Next::Take(key) => {
                 probes.push(key.event);
                 queue.update_breaker(key, SinkSignal::Fails, None, now, 0.5);
@@ -197,7 +197,7 @@ fn what_waits_for_longer_than_its_schedule_is_tried_soon() {
     let mut now = start + 11 * SECOND;
     let mut tried = 0;
     while now < start + 31 * SECOND {
-        match queue.next(now) {
+        match queue.release_next(now) {
             Next::Take(key) => {
                 tried += 1;
                 queue.update_breaker(key, SinkSignal::Fails, None, now, 0.5);
@@ -224,7 +224,7 @@ fn what_failed_in_an_outage_goes_again_when_it_is_over() {
     let mut times = Vec::new();
     let mut now = second;
     while queue.counts().0 > 0 {
-        match queue.next(now) {
+        match queue.release_next(now) {
             Next::Take(key) => {
                 times.push((key.event, now - second));
                 queue.update_breaker(key, SinkSignal::Works, None, now, 0.5);

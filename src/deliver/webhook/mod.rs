@@ -61,7 +61,7 @@ use crate::{
 
 /// The time within which an unanswered request over a kept connection is sent once more, because
 /// the receiver had closed the connection.
-const INSTANT: Duration = Duration::from_secs(1);
+const KEPT_RETRY_WITHIN: Duration = Duration::from_secs(1);
 
 /// An HTTP endpoint that takes events. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ struct WebhookInner {
     signer: Signer,
     credentials: Credentials,
     method: http::Method,
-    encoding: Encoder,
+    encoder: Encoder,
     timeout: Duration,
 }
 
@@ -94,11 +94,11 @@ impl Webhook {
         let outgoing = outgoing.choosing(config.proxy.as_deref());
         let outgoing = outgoing.map_err(|error| bad("proxy", error.to_string()))?;
         // Keeps as many connections as can be in use, so that each is reused.
-        let route = TransportConfig {
+        let settings = TransportConfig {
             tls: TlsFiles::of(config).map_err(|error| bad(error.key, error.to_string()))?,
             ..TransportConfig::new(outgoing, config.max_in_flight, config.timeout.0)
         };
-        let transport = Transport::new(route).map_err(|error| bad(error.key, error.to_string()))?;
+        let transport = Transport::new(settings).map_err(|error| bad(error.key, error.to_string()))?;
         let inner = WebhookInner {
             address,
             transport: Arc::new(transport),
@@ -106,7 +106,7 @@ impl Webhook {
             signer: signer(name, config)?,
             credentials: Credentials::of(config).map_err(|(key, reason)| bad(key, reason))?,
             method: config.method.into(),
-            encoding: Encoder::of(name, config)?,
+            encoder: Encoder::of(name, config)?,
             timeout: config.timeout.0,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -128,7 +128,7 @@ impl Webhook {
             signer: Signer::new(secrets, None).map_err(|error| bad("secret", error.to_string()))?,
             credentials: Credentials::default(),
             method: defaults.method.into(),
-            encoding: Encoder::Wrapped(Wrapping::Envelope),
+            encoder: Encoder::Wrapped(Wrapping::Envelope),
             timeout: defaults.timeout.0,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -167,17 +167,17 @@ impl WebhookInner {
     ) -> Result<(), AttemptFailure> {
         // The resolver checks names only, so each attempt checks a literal address here.
         check_url(&to.url, &self.trust)?;
-        let mut limit = None;
+        let mut deadline = None;
         let mut tries = 1;
         loop {
             let lease = self.transport.lease()?;
             let (request, length) = self.request(to, message, now).await?;
-            let limit =
-                limit.get_or_insert_with(|| AttemptDeadline::new(self.timeout, length, Instant::now()));
-            let Err(broken) = self.send(exchange, to, request, &lease, limit).await else { return Ok(()) };
+            let deadline =
+                deadline.get_or_insert_with(|| AttemptDeadline::new(self.timeout, length, Instant::now()));
+            let Err(error) = self.send(exchange, to, request, &lease, deadline).await else { return Ok(()) };
             // The receiver may have seen the first request. Both carry the same event id.
-            if !exchange.is_unanswered() || !is_sent_again(broken.refused, broken.kept, tries) {
-                return Err(broken.failure);
+            if !exchange.is_unanswered() || !is_sent_again(error.refused, error.kept, tries) {
+                return Err(error.failure);
             }
             tries += 1;
         }
@@ -190,40 +190,40 @@ impl WebhookInner {
         to: &Endpoint,
         mut request: Request<UploadBody>,
         lease: &Lease<WebClient>,
-        limit: &mut AttemptDeadline,
+        deadline: &mut AttemptDeadline,
     ) -> Result<(), ExchangeError> {
         let mut upload = Upload::of(&mut request);
         let (mut meter, captured) = (upload.meter(), upload.captured().clone());
-        let (began, mut line) = (Instant::now(), None);
+        let (began, mut connection) = (Instant::now(), None);
         let result = {
             let mut running = pin!(exchange.run(&lease.client, request, &mut upload, &to.url));
             loop {
                 select! {
                     biased;
                     ended = &mut running => break ended,
-                    () = meter.moved() => limit.moves(Instant::now()),
-                    () = sleep_until(limit.until()) => break Err(limit.exceeded().into()),
+                    () = meter.moved() => deadline.moves(Instant::now()),
+                    () = sleep_until(deadline.until()) => break Err(deadline.exceeded().into()),
                 }
-                line = line.or_else(|| ConnectionUse::of(&captured));
+                connection = connection.or_else(|| ConnectionUse::of(&captured));
             }
         };
-        let line: Option<ConnectionUse> = line.or_else(|| ConnectionUse::of(&captured));
-        let reused = line.as_ref().is_some_and(|line| line.reused);
+        let connection: Option<ConnectionUse> = connection.or_else(|| ConnectionUse::of(&captured));
+        let reused = connection.as_ref().is_some_and(|connection| connection.reused);
         if result.is_err() || !matches!(upload.is_complete(), Ok(true)) {
             // The rest of the upload would block the connection, and a broken or silent connection
             // is useless.
-            line.iter().for_each(ConnectionUse::retire);
+            connection.iter().for_each(ConnectionUse::retire);
         }
-        let mut broken = match result {
+        let mut error = match result {
             Ok(()) => return Ok(()),
-            Err(broken) => broken,
+            Err(error) => error,
         };
-        let class = broken.failure.class;
-        broken.kept = reused && class == ErrorClass::Reset && began.elapsed() < INSTANT;
-        if broken.refused || (reused && matches!(class, ErrorClass::Reset | ErrorClass::Timeout)) {
+        let class = error.failure.class;
+        error.kept = reused && class == ErrorClass::Reset && began.elapsed() < KEPT_RETRY_WITHIN;
+        if error.refused || (reused && matches!(class, ErrorClass::Reset | ErrorClass::Timeout)) {
             self.transport.renew(lease);
         }
-        Err(broken)
+        Err(error)
     }
 }
 

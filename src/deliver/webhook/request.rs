@@ -23,7 +23,7 @@ impl WebhookInner {
         now: Time,
     ) -> Result<(Request<UploadBody>, u64), AttemptFailure> {
         let unusable = |reason| AttemptFailure::new(ErrorClass::Payload, reason);
-        let payload = self.encoding.payload(message, self.timeout).await.map_err(unusable)?;
+        let payload = self.encoder.encode(message, self.timeout).await.map_err(unusable)?;
         let timestamp = now.unix_seconds();
         let signature = self.signature(&message.event_id, timestamp, &payload).await?;
         let length = payload.len();

@@ -69,7 +69,7 @@ pub(super) struct UploadCut;
 pub(super) struct UploadMeter {
     state: watch::Receiver<State>,
     captured: CaptureConnection,
-    line: Option<watch::Receiver<ConnectionProgress>>,
+    connection: Option<watch::Receiver<ConnectionProgress>>,
 }
 
 impl UploadBody {
@@ -99,8 +99,8 @@ impl UploadBody {
     }
 
     fn took(&self, bytes: usize, ended: bool) {
-        let line = self.captured.as_ref().and_then(ConnectionState::of);
-        let now = line.map(|line| line.progress()).unwrap_or_default();
+        let connection = self.captured.as_ref().and_then(ConnectionState::of);
+        let now = connection.map(|connection| connection.progress()).unwrap_or_default();
         self.state.send_modify(|state| {
             if state.taken == 0 {
                 state.base = now.written;
@@ -159,7 +159,7 @@ impl Upload {
         let body = request.body_mut();
         body.captured = Some(captured.clone());
         body.given_up = Some(Box::pin(given_up.clone().cancelled_owned()));
-        let meter = UploadMeter { state: body.state.subscribe(), captured, line: None };
+        let meter = UploadMeter { state: body.state.subscribe(), captured, connection: None };
         Self { meter, length: body.length, _given_up: given_up.drop_guard() }
     }
 
@@ -182,11 +182,13 @@ impl Upload {
             return Ok(true);
         }
         let state = *self.meter.state.borrow();
-        let line = ConnectionState::of(&self.meter.captured).map(|line| line.progress()).unwrap_or_default();
-        let written = line.written.saturating_sub(state.base) >= self.length;
+        let connection = ConnectionState::of(&self.meter.captured)
+            .map(|connection| connection.progress())
+            .unwrap_or_default();
+        let written = connection.written.saturating_sub(state.base) >= self.length;
         match state.ended {
-            Some(flushes) if written && line.flushes > flushes => Ok(true),
-            _ if line.closed => Err(UploadCut),
+            Some(flushes) if written && connection.flushes > flushes => Ok(true),
+            _ if connection.closed => Err(UploadCut),
             None if state.gone => Err(UploadCut),
             _ => Ok(false),
         }
@@ -216,8 +218,9 @@ impl UploadMeter {
     /// Returns the bytes that the client took, and those that the connection wrote. An HTTP/2
     /// connection counts for none, because other requests share it.
     fn position(&self) -> (u64, u64) {
-        let line = ConnectionState::of(&self.captured).filter(|_| !ConnectionState::is_http2(&self.captured));
-        (self.state.borrow().taken, line.map_or(0, |line| line.progress().written))
+        let connection =
+            ConnectionState::of(&self.captured).filter(|_| !ConnectionState::is_http2(&self.captured));
+        (self.state.borrow().taken, connection.map_or(0, |connection| connection.progress().written))
     }
 
     async fn changed(&mut self) {
@@ -227,14 +230,14 @@ impl UploadMeter {
                 std::future::pending::<()>().await;
             }
         }
-        if self.line.is_none() {
-            self.line = ConnectionState::of(&self.captured).map(|line| line.watch());
+        if self.connection.is_none() {
+            self.connection = ConnectionState::of(&self.captured).map(|connection| connection.watch());
         }
-        match &mut self.line {
+        match &mut self.connection {
             None => next(&mut self.state).await,
-            Some(line) => tokio::select! {
+            Some(connection) => tokio::select! {
                 () = next(&mut self.state) => {}
-                () = next(line) => {}
+                () = next(connection) => {}
             },
         }
     }

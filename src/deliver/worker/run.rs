@@ -27,7 +27,7 @@ impl SinkWorker {
         let mut in_flight: HashMap<Id, DeliveryKey> = HashMap::new();
         while !stop.is_cancelled() {
             let more_origins = self.assign_origins();
-            let next = self.backlog().next(Instant::now());
+            let next = self.backlog().release_next(Instant::now());
             let until = match next {
                 Next::Take(key) => {
                     let worker = Arc::clone(&self);

@@ -23,7 +23,7 @@ fn add(origins: &mut Origins, event: u64, url: &str, now: Instant) {
 /// Everything that may go now.
 fn take(origins: &mut Origins, now: Instant) -> Vec<u64> {
     let mut taken = Vec::new();
-    while let Next::Take(key) = origins.next(now) {
+    while let Next::Take(key) = origins.release_next(now) {
         taken.push(key.event);
     }
     taken
