@@ -8,6 +8,7 @@
 
 pub mod components;
 pub mod dispatch;
+mod gauges;
 pub mod handle;
 pub mod metrics;
 
