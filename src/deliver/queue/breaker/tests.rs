@@ -63,7 +63,7 @@ fn one_probe_a_pause_and_the_pauses_follow_the_schedule() {
     assert_eq!(breaker.admission(), Admission::Probe(first));
     breaker.probe(key(1));
     assert_eq!((breaker.state(), breaker.admission()), (BreakerState::HalfOpen, Admission::Hold));
-    // One that was under way when it opened does not count as the probe.
+    // An attempt in flight when the breaker opened does not count as the probe.
     assert!(!breaker.failed(key(9), &retry(), first, 0.5));
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
     breaker.failed(key(1), &retry(), first, 0.5);
