@@ -160,8 +160,8 @@ impl App {
         for (bound, router, places) in routes {
             if let Some(bound) = bound {
                 tracing::info!(address = %bound.address, "listening");
-                let patience = config.server.write_timeout.0;
-                tasks.start("a listener", bound.serve(router, places, patience, state.shutdown.clone()));
+                let timeout = config.server.write_timeout.0;
+                tasks.start("a listener", bound.serve(router, places, timeout, state.shutdown.clone()));
             }
         }
         let loaded = tokio::select! {

@@ -92,7 +92,7 @@ pub struct FaultArgs {
     /// Reads within this time after a job's creation answer 404
     #[arg(long, value_name = "TIME", default_value = "0s")]
     pub lag: HumanDuration,
-    /// Handing over is late: create answers 202 with a warning, retry 503 although it took effect
+    /// The queue of jobs is late: create answers 202 with a warning, retry 503 although it took effect
     #[arg(long)]
     pub late_dispatch: bool,
     /// Cuts the connection after so many bytes of a full body
@@ -181,7 +181,7 @@ Create a job that is {end} after three seconds:
   curl -s {base}/v1/jobs{header} -H 'content-type: application/json' \\
     -d '{{\"endpoint\":\"/v1/extractions\",\"request\":{{}},\"metadata\":{{\"mock_duration\":\"3s\"}}}}'
 
-Hand it over when it ends:
+Register it with the daemon:
 
   RETAB_API_BASE_URL={base} {key}tidings run --once --watch {id} --out out
 

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_look_like_the_real_ones_and_repeat_with_the_seed() {
+    fn ids_resemble_the_real_ones_and_repeat_with_the_seed() {
         let id = nanoid(7, 0);
         let tail = id.strip_prefix("job_").unwrap();
         assert_eq!(tail.len(), 21);

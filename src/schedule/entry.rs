@@ -165,7 +165,7 @@ impl Track {
     }
 }
 
-/// Returns a number in [0, 1) that looks random and is the same each time (the finalizer of
+/// Returns a number in [0, 1) that seems random and is the same each time (the finalizer of
 /// `SplitMix64`).
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
 fn unit(number: u64) -> f64 {

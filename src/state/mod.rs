@@ -55,7 +55,7 @@ pub struct AppState {
 
 /// The settings of the local API. They hold until the process ends.
 pub struct ServerState {
-    /// The bearer token that requests need; `None` when the API is open to whoever reaches it.
+    /// The bearer token that requests need; unset when the API is open to every local caller.
     pub token: Option<SecretSource>,
     /// Names of this server beside those that it derives from its address.
     pub allowed_hosts: Vec<String>,

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::{
-    Bodies, Flaw, StoreError,
+    Bodies, StoreError, StoreProblem,
     records::{Records, Txn},
 };
 
@@ -40,7 +40,7 @@ pub(super) trait Backend: Send + Sync {
     fn size(&self) -> Result<u64, StoreError>;
 
     /// Names what does not hold together. With `hashes` it reads every body, too.
-    fn check(&self, hashes: bool) -> Result<Vec<Flaw>, StoreError>;
+    fn check(&self, hashes: bool) -> Result<Vec<StoreProblem>, StoreError>;
 
     /// Begins to read all records as they are now. The caller sees to it that there is no second reader.
     fn snapshot(&self) -> Box<dyn Snapshot>;

@@ -69,7 +69,7 @@ pub enum OpenError {
     /// It holds something that is not, or no longer, a whole store.
     #[error(
         "the store in {} is damaged: {reason}. It was not replaced by an empty one. Restore the folder from a \
-         backup, or move it away to begin anew",
+         backup, or move it away to start with an empty one",
         path.display()
     )]
     Damaged {

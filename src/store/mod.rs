@@ -49,7 +49,7 @@ pub use rules::{
     polling::Finished,
     registration::{Registered, Registration},
 };
-pub use stats::{Flaw, Stats};
+pub use stats::{Stats, StoreProblem};
 pub use transfer::{Export, TransferError, Transferred, import};
 pub use watches::{Found, Removed, WatchFilter};
 

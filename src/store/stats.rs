@@ -39,7 +39,7 @@ pub struct Stats {
 
 /// Something that does not hold together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Flaw {
+pub struct StoreProblem {
     /// Where: a record's key, or a file's name.
     pub at: String,
     /// What it is, and what it means.
@@ -91,7 +91,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store as a whole cannot be read.
-    pub fn check(&self, hashes: bool) -> Result<Vec<Flaw>, StoreError> {
+    pub fn check(&self, hashes: bool) -> Result<Vec<StoreProblem>, StoreError> {
         self.backend.check(hashes)
     }
 }

@@ -69,7 +69,7 @@ impl SourceClock {
     /// ahead. Returns one of the dropped times.
     ///
     /// An answer without a `Date` keeps only its end time. A job that is old and a clock that is
-    /// behind look the same then, so the job counts as old as its registration.
+    /// behind are the same then, so the job counts as old as its registration.
     pub fn drop_untrue(self, answer: &mut StatusAnswer) -> Option<Time> {
         answer.clock_ahead = self.ahead;
         let mut dropped = None;

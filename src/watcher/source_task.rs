@@ -23,7 +23,7 @@ use crate::{
 /// How often a refused key is compared with its file.
 const KEY_CHECK: Duration = Duration::from_millis(500);
 
-/// How soon the task looks for a slow request again, if it could cut none.
+/// How soon the task checks again for a slow request, if it could cut none.
 const CUT_AGAIN: Duration = Duration::from_millis(250);
 
 /// What a finished poll or fetch means for its watch.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// The most bytes of bodies that the cache of one source holds.
 const MAX_BYTES: usize = 16 << 20;
 
-/// The number of bodies at which the cache first looks for old ones to drop.
+/// The number of bodies at which the cache first drops old ones.
 const SWEEP_AT: usize = 256;
 
 /// The last status bodies of one source.

@@ -6,6 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Terms of others that hold such a word.
+const TERMS: [&str; 2] = ["carrier-grade NAT", "buffer.unfilled()"];
+
 const HEADING: &str = "## Words that were given up";
 
 /// A word of a text, in lower case.
@@ -98,6 +101,7 @@ fn all_offences(paths: Vec<PathBuf>) -> String {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         let text = fs::read_to_string(&path).unwrap();
         let text = if name == "STYLE.md" { without_tables(&text) } else { without_generated(&text) };
+        let text = TERMS.iter().fold(text, |text, term| text.replace(term, ""));
         for offence in offences(&name, &text, &phrases) {
             writeln!(list, "{offence}").unwrap();
         }

@@ -31,7 +31,7 @@ fn keys_and_format_belong_together() {
 }
 
 #[test]
-fn a_template_and_its_content_type_are_looked_at() {
+fn a_template_and_its_content_type_are_checked() {
     let with = |template: &str, content_type: Option<&str>| {
         flawed(|config| {
             config.format = Format::Template;

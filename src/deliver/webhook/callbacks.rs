@@ -68,7 +68,7 @@ impl Callbacks {
         Ok(Self { transport: Arc::new(transport), trust })
     }
 
-    /// Checks whether a callback may name this URL, without a DNS look-up.
+    /// Checks whether a callback may name this URL, without a DNS query.
     ///
     /// # Errors
     /// The reason to refuse it, in words for the caller.

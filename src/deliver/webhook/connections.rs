@@ -97,9 +97,9 @@ fn test_event() -> Message {
     Message::test("evt_1".to_owned(), Time(0), "hello")
 }
 
-/// A name that first has an address within bounds and then another one gains nothing: each look-up
+/// A name that first has an address within bounds and then another one gains nothing: each query
 /// is judged, and the address that was judged is the one that is connected to, without a second
-/// look-up.
+/// query.
 #[tokio::test]
 async fn a_name_that_is_rebound_never_reaches_the_address_behind_it() {
     let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -122,7 +122,7 @@ async fn a_name_that_is_rebound_never_reaches_the_address_behind_it() {
     for (delivered, left) in [(true, 3), (false, 2), (false, 1), (true, 0)] {
         let outcome = hook.attempt(&test_event(), clock::now()).await;
         assert_eq!(outcome.result == AttemptResult::Delivered, delivered, "{outcome:?}");
-        assert_eq!(answers.lock().unwrap().len(), left, "one look-up for each connection");
+        assert_eq!(answers.lock().unwrap().len(), left, "one query for each connection");
         if !delivered {
             assert_eq!(outcome.error.as_deref(), Some("blocked address: loopback"));
             assert_eq!((outcome.status, outcome.response), (None, None));
@@ -132,7 +132,7 @@ async fn a_name_that_is_rebound_never_reaches_the_address_behind_it() {
 }
 
 #[tokio::test]
-async fn callbacks_let_go_of_idle_connections_after_a_number_of_new_ones() {
+async fn callbacks_close_idle_connections_after_a_number_of_new_ones() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let allow = vec!["127.0.0.0/8".parse().unwrap()];

@@ -51,7 +51,7 @@ pub(super) struct Exchange {
 /// The error that ended an exchange early.
 pub(super) struct ExchangeError {
     pub(super) failure: AttemptFailure,
-    /// Whether the receiver surely did not handle the request.
+    /// Whether the receiver certainly did not handle the request.
     pub(super) refused: bool,
     /// Whether a kept connection failed at once.
     pub(super) kept: bool,

@@ -115,7 +115,7 @@ async fn answers_in_flight_do_not_end_a_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_longer_wish_counts_whoever_brings_it() {
+async fn a_longer_wish_counts_from_any_request() {
     let start = Instant::now();
     let mut health = Health::new(LONGEST);
     health.record(at(start, 1, 0.0, 1.0), ill(Some(5)), OPEN, 0.0);

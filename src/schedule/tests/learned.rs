@@ -147,7 +147,7 @@ fn one(config: &PollingConfig, takes: f64) -> (Schedule, u64, Instant) {
 }
 
 #[test]
-fn a_look_comes_when_such_jobs_end() {
+fn a_poll_comes_when_such_jobs_finish() {
     let (schedule, number, start) = one(&learned(), 100.0);
     let (due, reason) = next(&schedule, number, start);
     // They take 90 to 110 seconds.
@@ -192,7 +192,7 @@ fn a_request_comes_at_once_and_a_hint_is_heeded() {
 }
 
 #[test]
-fn a_look_that_failed_is_tried_again_after_a_growing_pause() {
+fn a_poll_that_failed_is_tried_again_after_a_growing_pause() {
     let (mut schedule, number, start) = one(&learned(), 100.0);
     let mut at = 0.0;
     let mut waits = Vec::new();

@@ -284,7 +284,7 @@ async fn jobs_that_are_gone_are_missing_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_is_none_is_looked_for_at_growing_intervals() {
+async fn a_status_that_is_not_final_is_polled_at_growing_intervals() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     let (mut now, mut at) = (start, wall());
@@ -365,7 +365,7 @@ async fn slow_fetches_hold_no_place_and_polls_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_is_never_later_than_the_deadline() {
+async fn a_poll_is_never_later_than_the_deadline() {
     let start = Instant::now();
     let config = PollingConfig { min_interval: HumanDuration::secs(20), ..backoff() };
     let mut schedule = Schedule::new(&config, 10.0, 4, start);

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncSeekExt as _, ReadBuf};
 
 use crate::store::files::Held;
 
-/// A stored body. Each reader begins anew, so that it can be sent more than once. Cheap to clone.
+/// A stored body. Each reader starts at the beginning, so that it can be sent more than once. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct StoredBody(Source);
 

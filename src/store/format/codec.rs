@@ -1,6 +1,6 @@
 //! Records as bytes: one version byte, then JSON.
 //!
-//! JSON because a record can be read by a person in trouble, and because fields can be added without a new
+//! JSON because a record can be read by a person, and because fields can be added without a new
 //! version: a missing field takes its default, an unknown one is passed over. A change that this cannot carry
 //! takes the next version, and [`decode`] learns to lift the old one.
 

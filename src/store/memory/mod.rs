@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    Bodies, Flaw, StoreError,
+    Bodies, StoreError, StoreProblem,
     backend::{Backend, Call, Snapshot},
     bodies::MemoryBodies,
     listeners::Listeners,
@@ -93,7 +93,7 @@ impl Backend for MemoryStore {
         Ok(0)
     }
 
-    fn check(&self, _hashes: bool) -> Result<Vec<Flaw>, StoreError> {
+    fn check(&self, _hashes: bool) -> Result<Vec<StoreProblem>, StoreError> {
         // No disk can have changed a record behind its back.
         Ok(Vec::new())
     }

@@ -91,7 +91,7 @@ pub(in crate::store) fn resume(txn: &mut Txn<'_>, number: u64, now: Time) -> Res
     watch.stage = WatchStage::Watching;
     watch.pending_completion = None;
     watch.rewatch = false;
-    // It runs anew; a source that tells runs apart says so itself.
+    // It runs again; a source that tells runs apart says so itself.
     watch.started = watch.started.filter(|run| !run.is_silent());
     watch.seen_running = true;
     watch.updated_at = now;

@@ -9,7 +9,7 @@ use super::Shared;
 use crate::{
     model::delivery::DeliveryState,
     store::{
-        BodyEntry, Delivery, Event, Flaw, StoreError, StoredBody, StoredJob, Watch, WatchStage,
+        BodyEntry, Delivery, Event, StoreError, StoreProblem, StoredBody, StoredJob, Watch, WatchStage,
         format::{codec, keys, shown},
         records::JobKey,
     },
@@ -17,8 +17,8 @@ use crate::{
 
 /// Checks whether every record can be read and agrees with the others. With `hashes` it reads every stored job, too. It
 /// changes nothing.
-pub(super) fn check(shared: &Shared, hashes: bool) -> Result<Vec<Flaw>, StoreError> {
-    let mut check = Check { shared, hashes, flaws: Vec::new() };
+pub(super) fn check(shared: &Shared, hashes: bool) -> Result<Vec<StoreProblem>, StoreError> {
+    let mut check = Check { shared, hashes, problems: Vec::new() };
     shared.read(|records| {
         let db = records.db;
         check.watches(db)?;
@@ -29,23 +29,23 @@ pub(super) fn check(shared: &Shared, hashes: bool) -> Result<Vec<Flaw>, StoreErr
         for BodyEntry { watch: number, event_id, .. } in shared.spool.entries()? {
             if !db.contains_key(keys::watch(number))? {
                 let name = shared.spool.shown(number, &event_id);
-                check.flaw(&name.display().to_string(), "belongs to no watch; the next start removes it");
+                check.problem(&name.display().to_string(), "belongs to no watch; the next start removes it");
             }
         }
         Ok(())
     })?;
-    Ok(check.flaws)
+    Ok(check.problems)
 }
 
 struct Check<'a> {
     shared: &'a Shared,
     hashes: bool,
-    flaws: Vec<Flaw>,
+    problems: Vec<StoreProblem>,
 }
 
 impl Check<'_> {
-    fn flaw(&mut self, at: &str, what: impl Into<String>) {
-        self.flaws.push(Flaw { at: at.to_owned(), what: what.into() });
+    fn problem(&mut self, at: &str, what: impl Into<String>) {
+        self.problems.push(StoreProblem { at: at.to_owned(), what: what.into() });
     }
 
     fn decoded<T: serde::de::DeserializeOwned>(&mut self, key: &[u8], value: &[u8]) -> Option<T> {
@@ -54,7 +54,7 @@ impl Check<'_> {
             Err(StoreError::Record(reason)) => reason,
             Err(error) => error.to_string(),
         };
-        self.flaw(&shown(key), format!("cannot be read: {reason}"));
+        self.problem(&shown(key), format!("cannot be read: {reason}"));
         None
     }
 
@@ -65,22 +65,22 @@ impl Check<'_> {
             let at = keys::source_and_job(&key);
             let Some(value) = value.strip_prefix(b"+") else {
                 if !value.starts_with(b"-") {
-                    self.flaw(&at, "has an index entry that cannot be read; `tidings unwatch` removes it");
+                    self.problem(&at, "has an index entry that cannot be read; `tidings unwatch` removes it");
                 }
                 continue;
             };
             let Some(number) = keys::number_of(value) else {
-                self.flaw(&at, "has an index entry that cannot be read; `tidings unwatch` removes it");
+                self.problem(&at, "has an index entry that cannot be read; `tidings unwatch` removes it");
                 continue;
             };
             match db.get(keys::watch(number))? {
                 Some(bytes) if codec::decode::<Watch>(&bytes).is_err() => {
                     let what =
                         format!("is watch {number}, which cannot be read; `tidings unwatch` removes it");
-                    self.flaw(&at, what);
+                    self.problem(&at, what);
                 }
                 Some(_) => {}
-                None => self.flaw(&at, format!("is watch {number}, which is missing")),
+                None => self.problem(&at, format!("is watch {number}, which is missing")),
             }
         }
         Ok(())
@@ -96,7 +96,7 @@ impl Check<'_> {
             let at = shown(&key);
             let lacks = |this: &mut Self, there: bool, what: &str| {
                 if !there {
-                    this.flaw(&at, format!("of job {} {what}", watch.job_id));
+                    this.problem(&at, format!("of job {} {what}", watch.job_id));
                 }
             };
             let index = db.get(keys::id(&JobKey::of(&watch)))?;
@@ -134,7 +134,7 @@ impl Check<'_> {
             let (key, value) = entry?;
             let Some(event) = self.decoded::<Event>(&key, &value) else { continue };
             if !db.contains_key(keys::watch(event.watch))? {
-                self.flaw(&shown(&key), format!("belongs to watch {}, which is missing", event.watch));
+                self.problem(&shown(&key), format!("belongs to watch {}, which is missing", event.watch));
             }
             if let Some(job) = event.news.job() {
                 self.body(event.watch, event.news.event_id(), job);
@@ -161,7 +161,7 @@ impl Check<'_> {
             Ok(_) => return,
         };
         let shown = self.shared.spool.shown(watch, event_id);
-        self.flaw(&shown.display().to_string(), what);
+        self.problem(&shown.display().to_string(), what);
     }
 
     fn deliveries(&mut self, db: &sled::Db) -> Result<(), StoreError> {
@@ -170,12 +170,12 @@ impl Check<'_> {
             let Some(at) = keys::delivery_of(&key) else { continue };
             let Some(delivery) = self.decoded::<Delivery>(&key, &value) else { continue };
             if !db.contains_key(keys::event(at.event))? {
-                self.flaw(&at.id(), format!("carries event {}, which is missing", at.event));
+                self.problem(&at.id(), format!("carries event {}, which is missing", at.event));
             }
             if db.contains_key(keys::delivery(keys::PENDING, at))?
                 != (delivery.state == DeliveryState::Pending)
             {
-                self.flaw(&at.id(), "waits, or not, against its record: it may not be attempted");
+                self.problem(&at.id(), "waits, or not, against its record: it may not be attempted");
             }
         }
         Ok(())
@@ -189,7 +189,7 @@ impl Check<'_> {
                 if let Some(number) = keys::number_of(&key)
                     && !db.contains_key(keys::watch(number))?
                 {
-                    self.flaw(&shown(&key), format!("leads to watch {number}, which is missing"));
+                    self.problem(&shown(&key), format!("leads to watch {number}, which is missing"));
                 }
             }
         }
@@ -198,7 +198,7 @@ impl Check<'_> {
             if let Some(at) = keys::delivery_of(&key)
                 && !db.contains_key(keys::delivery(keys::DELIVERY, at))?
             {
-                self.flaw(&at.id(), "waits, and is missing");
+                self.problem(&at.id(), "waits, and is missing");
             }
         }
         Ok(())

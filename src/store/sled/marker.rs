@@ -32,11 +32,11 @@ pub(super) const DATABASE: &str = "db";
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a process that is just stopping may take to let go.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Marker {
-    /// What this folder is, for whoever finds it.
+    /// What this folder is, for a person who finds it.
     about: String,
     /// The format of the folder.
     format: u32,
@@ -145,7 +145,7 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The marker, unless the database that it tells of is missing or empty: sled would make a new one before anyone could look for
+/// The marker, unless the database that it tells of is missing or empty: sled would make a new one before anyone could search for
 /// the sentinel.
 fn found(folder: &DataFolder) -> Result<Option<Marker>, String> {
     let marker = read_marker(folder)?;
@@ -225,7 +225,7 @@ fn patiently_lock(file: &fs::File) -> Result<(), fs::TryLockError> {
     let begun = Instant::now();
     loop {
         match file.try_lock() {
-            Err(fs::TryLockError::WouldBlock) if begun.elapsed() <= LOCK_PATIENCE => {
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() <= LOCK_TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(50));
             }
             done => return done,
@@ -233,7 +233,7 @@ fn patiently_lock(file: &fs::File) -> Result<(), fs::TryLockError> {
     }
 }
 
-/// Waits until sled has let go of its file. The folder is ours, so whoever holds it is a database of this process that failed
+/// Waits until sled has closed its file. The folder is ours, so its holder is a database of this process that failed
 /// and whose threads are still ending; sled itself would not wait for them.
 fn await_release(file: &Path) -> Result<(), StoreError> {
     match fs::File::open(file) {

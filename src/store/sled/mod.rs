@@ -41,7 +41,7 @@ use tokio::sync::oneshot;
 use crate::util::panic::panic_text;
 
 use super::{
-    Bodies, Flaw, OpenError, StoreConfig, StoreError,
+    Bodies, OpenError, StoreConfig, StoreError, StoreProblem,
     backend::{self, Backend, Call},
     bodies::Spool,
     files::{make_private, sync_folder},
@@ -245,7 +245,7 @@ impl Backend for SledStore {
         Ok(size_of(self.shared.folder.database())?)
     }
 
-    fn check(&self, hashes: bool) -> Result<Vec<Flaw>, StoreError> {
+    fn check(&self, hashes: bool) -> Result<Vec<StoreProblem>, StoreError> {
         inspect::check(&self.shared, hashes)
     }
 
@@ -326,7 +326,7 @@ impl From<sled::Error> for StoreError {
     }
 }
 
-/// Waits until another handle has let go of the folder.
+/// Waits until another handle has closed the folder.
 #[cfg(test)]
 pub(super) fn await_closed(folder: &Path) {
     drop(marker::lock(folder).unwrap());

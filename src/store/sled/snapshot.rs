@@ -1,6 +1,6 @@
 //! Every record as it was at one instant, read in the order of the keys while the store goes on.
 //!
-//! sled has no snapshots. So whoever reads one says how far it is, and the writer keeps the old value of each record
+//! sled has no snapshots. So its reader says how far it is, and the writer keeps the old value of each record
 //! that it changes behind that place. The two take turns by one lock, so that a snapshot begins between two batches
 //! and no reader sees half of one. What is kept is bounded: a reader that is too slow for what changes fails.
 

@@ -1,4 +1,4 @@
-//! The one thread that writes. Whoever wants something written sends a call; the thread takes all calls that
+//! The one thread that writes. A caller that wants something written sends a call; the thread takes all calls that
 //! wait, applies them, flushes, syncs the data file once, and only then answers everyone: group commit.
 
 use std::{
@@ -52,7 +52,7 @@ fn run(waiting: &Receiver<Order>, shared: &Weak<Shared>, is_failed: bool) {
         reopening.begin();
     }
     loop {
-        let mut next = match waiting.recv_timeout(reopening.patience()) {
+        let mut next = match waiting.recv_timeout(reopening.timeout()) {
             Ok(order) => Some(order),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
@@ -76,7 +76,7 @@ fn run(waiting: &Receiver<Order>, shared: &Weak<Shared>, is_failed: bool) {
             shared.save_high_water_mark();
         }
         for done in saved {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = done.send(());
         }
     }
@@ -103,7 +103,7 @@ fn see_to_folder(shared: &Shared, reopening: &mut Reopening) {
     close(old);
 }
 
-/// Lets go of a database. A failed one may panic once more as it goes.
+/// Closes a database. A failed one may panic once more as it goes.
 fn close(database: Option<Database>) {
     let _ = contained(|| {
         drop(database);
@@ -163,7 +163,7 @@ fn sync(file: &fs::File) -> io::Result<()> {
 
 pub(super) fn save_when_due(mark: &mut marker::HighWaterMark, shared: &Shared) {
     // What a failed database counts may never have reached the disk, and a marker that is ahead of the disk would
-    // make a whole store look damaged.
+    // make a whole store seem damaged.
     if !shared.healthy.load(Ordering::Acquire) {
         return;
     }
@@ -191,7 +191,7 @@ struct Reopening {
 
 impl Reopening {
     /// How long the writer may sleep when nobody calls.
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         self.due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()).min(IDLE))
     }
 

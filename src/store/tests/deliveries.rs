@@ -39,7 +39,7 @@ async fn a_dead_letter_makes_the_watch_dead_once_nothing_is_pending(kind: Kind) 
     assert_eq!((delivery.state, delivery.reason.as_deref()), (DeliveryState::Dead, Some("it is gone")));
 }
 
-async fn an_attempt_that_is_put_off_costs_no_step(kind: Kind) {
+async fn a_deferred_attempt_costs_no_step(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app");
@@ -147,7 +147,7 @@ async fn a_delivery_remembers_a_bounded_number_of_attempts(kind: Kind) {
 on_every_backend![
     a_failed_attempt_is_due_again_and_a_success_settles_the_watch,
     a_dead_letter_makes_the_watch_dead_once_nothing_is_pending,
-    an_attempt_that_is_put_off_costs_no_step,
+    a_deferred_attempt_costs_no_step,
     the_same_attempt_counts_once,
     a_redelivery_has_the_same_event_and_a_fresh_schedule,
     an_attempt_begun_before_a_redelivery_does_not_end_it,

@@ -234,7 +234,7 @@ pub(in crate::store) fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTre
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Looks again until `probe` finds something; a passing test never uses the patience up.
+/// Reads again until `probe` finds something. A passing test never reaches the timeout.
 pub(in crate::store) async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     loop {

@@ -81,7 +81,7 @@ async fn what_a_job_says_of_its_end_makes_the_event_and_its_id(kind: Kind) {
         outcome,
         error: Some("no page 3".to_owned()),
     };
-    // What a killed process stored and did not record is worked out anew, and comes to the same.
+    // What a killed process stored and did not record is worked out again, and comes to the same.
     let end = seen_end.clone().said_by(&fetching, &said(Outcome::Failed));
     assert_eq!(end, seen_end.clone().said_by(&fetching, &said(Outcome::Failed)));
     let id = crate::model::job::event_id("retab", &fetching.job_id, Outcome::Failed, &seen_end.attempt);

@@ -9,8 +9,8 @@ fn at_work(run: u32) -> StatusAnswer {
 }
 
 impl Bench {
-    /// Records a look, and tells what was made of it for one sink.
-    async fn look(&self, watch: &Watch, seen: &StatusAnswer, now: Time) -> Vec<&'static str> {
+    /// Records a poll, and tells what was made of it for one sink.
+    async fn poll(&self, watch: &Watch, seen: &StatusAnswer, now: Time) -> Vec<&'static str> {
         let made = self.store.observe(watch.number, seen, 1, to(&["app"]), now).await;
         made.into_iter().map(EventType::as_str).collect()
     }
@@ -30,12 +30,12 @@ impl Bench {
 async fn a_change_of_status_and_the_start_of_work_are_news(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    assert!(bench.look(&watch, &seen("validating", 1), at(1)).await.is_empty(), "a first word is no change");
-    assert_eq!(bench.look(&watch, &seen("queued", 1), at(2)).await, ["job.updated"]);
+    assert!(bench.poll(&watch, &seen("validating", 1), at(1)).await.is_empty(), "a first word is no change");
+    assert_eq!(bench.poll(&watch, &seen("queued", 1), at(2)).await, ["job.updated"]);
     bench.told();
-    assert_eq!(bench.look(&watch, &at_work(1), at(3)).await, ["job.started", "job.updated"]);
+    assert_eq!(bench.poll(&watch, &at_work(1), at(3)).await, ["job.started", "job.updated"]);
     assert_eq!(bench.told().len(), 2, "both deliveries are due");
-    assert!(bench.look(&watch, &at_work(1), at(4)).await.is_empty(), "the step done twice makes nothing");
+    assert!(bench.poll(&watch, &at_work(1), at(4)).await.is_empty(), "the step done twice makes nothing");
     let watch = bench.read(watch.number);
     let [first, started, last] = watch.progress_events[..] else { panic!("{watch:?}") };
     let News::Progress(step) = bench.news(started) else { panic!("progress") };
@@ -65,29 +65,29 @@ async fn nothing_is_made_that_goes_nowhere(kind: Kind) {
 async fn a_run_starts_once_and_a_retry_in_place_is_another_run(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    assert_eq!(bench.look(&watch, &at_work(1), at(1)).await, ["job.started"]);
-    assert_eq!(bench.look(&watch, &seen("queued", 1), at(2)).await, ["job.updated"]);
-    assert_eq!(bench.look(&watch, &at_work(2), at(3)).await, ["job.started", "job.updated"]);
+    assert_eq!(bench.poll(&watch, &at_work(1), at(1)).await, ["job.started"]);
+    assert_eq!(bench.poll(&watch, &seen("queued", 1), at(2)).await, ["job.updated"]);
+    assert_eq!(bench.poll(&watch, &at_work(2), at(3)).await, ["job.started", "job.updated"]);
     let other = StatusAnswer { status: "nearly_done".to_owned(), ..at_work(2) };
-    assert_eq!(bench.look(&watch, &other, at(4)).await, ["job.updated"]);
+    assert_eq!(bench.poll(&watch, &other, at(4)).await, ["job.updated"]);
     bench.end_run(&watch, 2, at(5)).await;
     bench.watch("job_1").await;
-    assert_eq!(bench.look(&watch, &at_work(3), at(6)).await, ["job.started", "job.updated"]);
+    assert_eq!(bench.poll(&watch, &at_work(3), at(6)).await, ["job.started", "job.updated"]);
 }
 
 async fn a_job_that_was_lost_at_work_does_not_start_again(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    bench.look(&watch, &at_work(1), at(1)).await;
+    bench.poll(&watch, &at_work(1), at(1)).await;
     bench.store.lose(watch.number, "past its deadline", 2, to(&[]), at(2)).await;
     bench.watch("job_1").await;
-    assert!(bench.look(&watch, &at_work(1), at(3)).await.is_empty());
+    assert!(bench.poll(&watch, &at_work(1), at(3)).await.is_empty());
 }
 
 async fn progress_counts_for_where_its_own_run_stands(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    bench.look(&watch, &at_work(1), at(1)).await;
+    bench.poll(&watch, &at_work(1), at(1)).await;
     bench.end_run(&watch, 1, at(2)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Delivering, "its start is still to be delivered");
     let key = bench.pending()[0].1;
@@ -110,7 +110,7 @@ async fn progress_counts_for_where_its_own_run_stands(kind: Kind) {
 async fn dead_progress_before_the_end_is_told_at_the_end(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    bench.look(&watch, &at_work(1), at(1)).await;
+    bench.poll(&watch, &at_work(1), at(1)).await;
     let key = bench.pending()[0].1;
     bench.store.attempted(key, &attempt(0, at(2), AttemptVerdict::Dead("no".to_owned())), at(2)).await;
     assert_eq!(bench.read(watch.number).dead_current_run, 1);
@@ -130,7 +130,7 @@ async fn much_progress_pushes_out_no_end_and_no_dead_letter(kind: Kind) {
     let mut dead_step = None;
     for turn in 0..60 {
         let word = seen(if turn % 2 == 0 { "queued" } else { "paused" }, 2);
-        bench.look(&watch, &word, at(20 + turn)).await;
+        bench.poll(&watch, &word, at(20 + turn)).await;
         let key = bench.pending()[0].1;
         let verdict =
             if turn == 0 { AttemptVerdict::Dead("no".to_owned()) } else { AttemptVerdict::Delivered };
@@ -145,7 +145,7 @@ async fn much_progress_pushes_out_no_end_and_no_dead_letter(kind: Kind) {
     assert_eq!(watch.end_events, end.end_events);
     // Undelivered, it is bounded as well.
     for turn in 0..300 {
-        bench.look(&watch, &seen(if turn % 2 == 0 { "queued" } else { "paused" }, 2), at(100 + turn)).await;
+        bench.poll(&watch, &seen(if turn % 2 == 0 { "queued" } else { "paused" }, 2), at(100 + turn)).await;
     }
     let watch = bench.read(watch.number);
     assert_eq!(watch.progress_events.len(), 256);

@@ -71,6 +71,6 @@ async fn a_source_whose_name_moves_to_metadata_is_never_sent_the_key() {
             assert!(text.ends_with(", which only an address in the place of the name opens"), "{text}");
         }
     }
-    assert!(script.lock().unwrap().is_empty(), "each connection looked the name up");
+    assert!(script.lock().unwrap().is_empty(), "each connection resolved the name");
     assert_eq!(seen.lock().unwrap().len(), 1, "nothing was sent");
 }

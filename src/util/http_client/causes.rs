@@ -3,7 +3,7 @@
 use std::{error::Error, io};
 
 /// Returns the innermost error of type `T` in the chain. `io::Error` hides the error that it wraps
-/// from `source()`, so this looks inside.
+/// from `source()`, so this searches inside.
 #[must_use]
 pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let below = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

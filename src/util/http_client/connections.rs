@@ -90,7 +90,7 @@ pub const fn is_sent_again(refused: bool, kept: bool, tries: u32) -> bool {
     (refused && tries < REFUSED_TRIES) || (kept && tries == 1)
 }
 
-/// Returns whether the peer surely did not handle a request: it was not sent, or the peer says so
+/// Returns whether the peer certainly did not handle a request: it was not sent, or the peer says so
 /// (RFC 9113, section 6.8 for GOAWAY and 8.7 for `REFUSED_STREAM`).
 #[must_use]
 pub fn was_refused(error: &(dyn Error + 'static)) -> bool {

@@ -81,7 +81,7 @@ pub fn check_address(ip: IpAddr, trust: &Trust) -> Result<(), Blocked> {
     }
 }
 
-/// Checks a URL without a DNS look-up: its scheme, its credentials and a literal address. The URL
+/// Checks a URL without a DNS query: its scheme, its credentials and a literal address. The URL
 /// parser has normalized every spelling of an address (WHATWG URL, "host parsing").
 ///
 /// # Errors
@@ -152,12 +152,12 @@ pub struct GuardedResolver {
 enum NameSource {
     /// The system's resolver.
     System,
-    /// A test, with a list for each look-up.
+    /// A test, with a list for each query.
     #[cfg(test)]
     Scripted(Script),
 }
 
-/// The answers of look-ups, in turn.
+/// The answers of queries, in turn.
 #[cfg(test)]
 pub(crate) type Script = Arc<std::sync::Mutex<std::collections::VecDeque<Vec<SocketAddr>>>>;
 

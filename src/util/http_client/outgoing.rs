@@ -50,7 +50,7 @@ impl Outgoing {
         Self { resolver: GuardedResolver::new(Arc::new(trust)), proxy: None }
     }
 
-    /// Returns a route without a proxy, for a test that gives the answers of look-ups.
+    /// Returns a route without a proxy, for a test that gives the answers of DNS queries.
     #[cfg(test)]
     pub(crate) fn scripted(trust: Arc<Trust>, answers: super::guard::Script) -> Self {
         Self { resolver: GuardedResolver::scripted(trust, answers), proxy: None }

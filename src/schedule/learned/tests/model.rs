@@ -52,7 +52,7 @@ fn exponential_lifetimes_have_a_closed_form() {
 }
 
 #[test]
-fn the_waiting_at_the_next_look_is_theta() {
+fn the_waiting_at_the_next_poll_is_theta() {
     for text in ["lognormal", "bimodal", "normal", "pareto", "weibull"] {
         let curve = known(&named(text));
         for theta in [0.01, 0.2, 5.0] {
@@ -185,7 +185,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn a_look_is_finite_and_within_its_clamps(
+    fn a_poll_is_finite_and_within_its_clamps(
         history in history(), age in 0.0..1e6f64, theta in 1e-4..1e3f64, min in 0.01..10.0f64, more in 0.0..1e4f64,
         luck in 0.0..1.0f64, jitter in 0.0..1.0f64, hint in prop::option::of(0.0..1e6f64),
     ) {

@@ -1,6 +1,6 @@
 //! A data folder that an earlier build wrote is read by this one.
 //!
-//! `UPDATE=1 cargo test --lib store::sled::tests::format` writes the fixture anew. Do that only together with a change
+//! `UPDATE=1 cargo test --lib store::sled::tests::format` writes the fixture again. Do that only together with a change
 //! of the format's version: the point of the fixture is that it was written by another build.
 
 use super::*;
@@ -29,7 +29,7 @@ fn copy(from: &Path, to: &Path, name: &dyn Fn(&str) -> Option<String>, change: &
 }
 
 /// An open watch, a finished one with its job, a pending delivery and a dead letter.
-async fn write_anew() {
+async fn write_again() {
     let bench = Bench::new();
     bench.finish("dropped", &[]).await;
     assert_eq!(bench.store.drop_finished(at(12), at(13)).await.unwrap().watches, 1);
@@ -71,7 +71,7 @@ async fn write_anew() {
 #[tokio::test]
 async fn a_data_folder_of_the_first_format_is_read_whole() {
     if std::env::var_os("UPDATE").is_some() {
-        write_anew().await;
+        write_again().await;
     }
     let folder = tempfile::tempdir().unwrap();
     let unpacked = |name: &str| name.strip_suffix(".zst").map(str::to_owned);

@@ -31,14 +31,14 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 #[track_caller]
 fn refused(folder: &Path, why: &str) {
     // sled repairs a damaged file in place while it reads it (it overwrites what it takes for a torn segment), so
-    // the second look may find it in another state. It must not pass for whole or for new.
-    for look in 1..=2 {
+    // the second attempt may find it in another state. It must not pass for whole or for new.
+    for attempt in 1..=2 {
         match Store::open(&config(folder)) {
             Err(OpenError::Damaged { reason, .. }) => {
-                assert!(look == 2 || reason.contains(why), "look {look}: {reason}");
+                assert!(attempt == 2 || reason.contains(why), "attempt {attempt}: {reason}");
             }
-            Err(other) => panic!("look {look}: refused for another reason: {other}"),
-            Ok(_) => panic!("look {look}: a damaged store was opened"),
+            Err(other) => panic!("attempt {attempt}: refused for another reason: {other}"),
+            Ok(_) => panic!("attempt {attempt}: a damaged store was opened"),
         }
     }
 }

@@ -82,20 +82,28 @@ async fn it_is_named_and_can_be_removed() {
             let again = bench.register(Registration::new("retab", id(job)), at(50)).await;
             assert!(matches!(again, Registered::Unreadable(_)), "{again:?}");
         }
-        let flaws = bench.store.check(false).unwrap();
+        let problems = bench.store.check(false).unwrap();
         for job in ["retab/bad", "retab/ended", "retab/waiting"] {
-            assert!(flaws.iter().any(|flaw| flaw.at == job), "{job}: {flaws:#?}");
+            assert!(problems.iter().any(|problem| problem.at == job), "{job}: {problems:#?}");
         }
-        assert!(flaws.iter().any(|flaw| flaw.at.starts_with("e:") && flaw.what.contains("cannot be read")));
-        assert!(flaws.iter().any(|flaw| flaw.at.starts_with("d:") && flaw.what.contains("cannot be read")));
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem.at.starts_with("e:") && problem.what.contains("cannot be read"))
+        );
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem.at.starts_with("d:") && problem.what.contains("cannot be read"))
+        );
         for job in ["bad", "ended", "waiting", "no_delivery", "no_event"] {
             assert!(bench.store.remove("retab", &id(job)).await.unwrap(), "{job}");
             assert_eq!(find(job).unwrap(), Found::Nothing);
             assert!(!bench.store.remove("retab", &id(job)).await.unwrap(), "{job} is gone");
         }
         assert_eq!(bench.store.unreadable(), 0);
-        let flaws = bench.store.check(true).unwrap();
-        assert_eq!(flaws, [], "{garbage:?}: nothing of them is left");
+        let problems = bench.store.check(true).unwrap();
+        assert_eq!(problems, [], "{garbage:?}: nothing of them is left");
         assert_eq!(bench.pending().len(), 1);
         let found = bench.register(Registration::new("retab", id("bad")), at(60)).await;
         assert!(matches!(&found, Registered::New(_)), "{found:?}");
