@@ -60,7 +60,8 @@ async fn names_are_completed_by_the_running_daemon() {
     }
     assert_eq!(offer(&["get", "job_"]).await, [job.as_str()], "a shell would run the others");
     eventually("deliveries are offered", || async {
-        (offer(&["redeliver", "dlv_"]).await.len() == 2).then_some(())
+        // The hostile ids are lost some time, and make deliveries, too.
+        (offer(&["redeliver", "dlv_"]).await.len() >= 2).then_some(())
     })
     .await;
     assert!(offer(&["sink", ""]).await.contains(&"pause".to_owned()), "commands are still completed");
