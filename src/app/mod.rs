@@ -96,6 +96,23 @@ impl App {
         let opened = config.store.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(&opened)).await;
         let store = store.map_err(|error| StartError::Address(error.to_string()))??;
+        Self::over(store, config, serve, stop).await
+    }
+
+    /// Binds a daemon that keeps everything in memory, for a demonstration. Nothing outlives it.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn bind_in_memory(config: Config, stop: CancellationToken) -> Result<Self, StartError> {
+        Self::over(Store::in_memory(), config, true, stop).await
+    }
+
+    async fn over(
+        store: Store,
+        config: Config,
+        serve: bool,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
         let listener = match serve {
             true => Some(bind("server.listen", "--listen", &config.server.listen).await?),
             false => None,

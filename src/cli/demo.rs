@@ -69,7 +69,7 @@ pub(super) async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
     let hook = format!("http://{}/hooks/jobs", receiver.local_addr()?);
     let secret = format!("whsec_{}", STANDARD.encode(rand::random::<[u8; 32]>()));
     let config = config(&mock, &hook, &secret, folder.path());
-    let app = App::bind_until(config, true, stop).await?;
+    let app = App::bind_in_memory(config, stop).await?;
     let handle = app.handle();
     let api = app.addr().map(ToString::to_string).unwrap_or_default();
     say(&format!(
@@ -129,7 +129,6 @@ fn config(mock: &Mock, hook: &str, secret: &str, folder: &Path) -> Config {
     webhook.secret = Some(Secret::new(secret));
     let mut config = Config::default();
     LOOPBACK.to_string().clone_into(&mut config.server.listen);
-    config.store.path = folder.join("data");
     config.sinks.insert("receiver".to_owned(), SinkConfig::Webhook(webhook));
     config.sinks.insert("folder".to_owned(), SinkConfig::Disk(DiskConfig::to(folder.join("out"))));
     if let Some(source) = config.sources.get_mut("retab") {
