@@ -1,5 +1,5 @@
-//! Who may use the API: the token, and the checks that keep a browser's pages out (DNS rebinding, cross-origin
-//! requests).
+//! Checks that a caller may use the API: the token, and the defence against pages in a browser (DNS
+//! rebinding, cross-origin requests).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -16,16 +16,16 @@ use super::{
     problem::{Code, Problem},
 };
 
-/// Where a request came in; known from its connection.
+/// The kind of connection that brought a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
-    /// A TCP connection to this address of ours.
+pub(super) enum PeerKind {
+    /// A TCP connection to this local address.
     Tcp(IpAddr),
     /// The unix socket, which no browser reaches.
     Unix,
 }
 
-/// Routes that a probe asks without a token and under any name.
+/// Returns whether a path is a probe, which needs neither a token nor a name of this server.
 pub(super) fn is_probe(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
 }
@@ -42,26 +42,26 @@ pub(super) async fn check(
     Ok(next.run(request).await)
 }
 
-fn door(request: &Request) -> Door {
-    request.extensions().get::<Door>().copied().unwrap_or(Door::Unix)
+fn peer_kind(request: &Request) -> PeerKind {
+    request.extensions().get::<PeerKind>().copied().unwrap_or(PeerKind::Unix)
 }
 
-/// Whether a probe is told more than codes: it could use the API. Without a token only this machine can, and a page that was
-/// rebound by DNS is not it.
+/// Returns whether a probe may see details: its caller could use the API. A daemon without a token
+/// shows them to this machine alone, and not to a page that was rebound by DNS.
 pub(super) fn may_see_details(state: &AppState, request: &Request) -> bool {
-    // What comes to a loopback address comes from this machine.
-    let is_local = match door(request) {
-        Door::Tcp(local) => local.to_canonical().is_loopback(),
-        Door::Unix => true,
+    // Only this machine reaches a loopback address.
+    let is_local = match peer_kind(request) {
+        PeerKind::Tcp(local) => local.to_canonical().is_loopback(),
+        PeerKind::Unix => true,
     };
     (state.server.token.is_some() || is_local)
         && check_site(state, request).is_ok()
         && check_token(state, request).is_ok()
 }
 
-/// Keeps out pages that were rebound by DNS, and those of other origins.
+/// Refuses requests of pages that were rebound by DNS, and of pages of other origins.
 fn check_site(state: &AppState, request: &Request) -> Result<(), Problem> {
-    let Door::Tcp(local) = door(request) else { return Ok(()) };
+    let PeerKind::Tcp(local) = peer_kind(request) else { return Ok(()) };
     let host = host(request)?;
     if !is_ours(&host, local, &state.server.allowed_hosts) {
         let detail = format!(
@@ -72,7 +72,7 @@ fn check_site(state: &AppState, request: &Request) -> Result<(), Problem> {
     check_origin(request.headers(), local, &state.server.allowed_hosts)
 }
 
-/// The host that the request names, without its port.
+/// Returns the host that the request names, without its port.
 fn host(request: &Request) -> Result<String, Problem> {
     let bad = |what: &str| Problem::new(Code::BadHost, format!("the request has {what}"));
     let mut hosts = request.headers().get_all(header::HOST).iter();
@@ -89,7 +89,8 @@ fn host(request: &Request) -> Result<String, Problem> {
     Ok(authority.host().to_owned())
 }
 
-/// A name that leads here. A page that was rebound by DNS carries a name of its own, never an address.
+/// Returns whether a host names this server. A page that was rebound by DNS carries its own name,
+/// never an address.
 fn is_ours(host: &str, local: IpAddr, names: &[String]) -> bool {
     if let Some(address) = literal(host) {
         let is_named = names.iter().any(|name| literal(name) == Some(address));
@@ -100,7 +101,7 @@ fn is_ours(host: &str, local: IpAddr, names: &[String]) -> bool {
     is_bare("localhost") || names.iter().any(|name| is_bare(name))
 }
 
-/// The address that a host is.
+/// Reads a host as an address.
 fn literal(host: &str) -> Option<IpAddr> {
     let bare = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     bare.parse().ok().map(|address: IpAddr| address.to_canonical())
@@ -108,7 +109,7 @@ fn literal(host: &str) -> Option<IpAddr> {
 
 fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<(), Problem> {
     let refused = |what: &str| {
-        Problem::new(Code::CrossOrigin, format!("{what}: this API does not answer pages of other origins"))
+        Problem::new(Code::CrossOrigin, format!("{what}; this API does not answer pages of other origins"))
     };
     if let Some(site) = headers.get("sec-fetch-site")
         && !matches!(site.as_bytes(), b"same-origin" | b"none")
@@ -140,7 +141,7 @@ fn check_token(state: &AppState, request: &Request) -> Result<(), Problem> {
     let unreadable =
         |error: crate::util::secret::SecretError| Problem::new(Code::TokenUnreadable, error.to_string());
     let token = token.get().map_err(unreadable)?;
-    // What goes through the proxy may need `Authorization` for its own server.
+    // A request through the proxy may need `Authorization` for its own server.
     let is_proxied = request.uri().path().starts_with("/proxy/");
     let proxied = request.headers().get(header::PROXY_AUTHORIZATION).filter(|_| is_proxied);
     let given = proxied.or_else(|| request.headers().get(header::AUTHORIZATION));

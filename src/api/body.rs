@@ -1,4 +1,5 @@
-//! The JSON bodies of requests: bounded in size, in time and in how many are in memory at once, and read without a tree.
+//! Reads the JSON bodies of requests. Size, time and the number of bodies in memory are bounded. No
+//! body becomes a tree of values.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 
@@ -26,32 +27,32 @@ use super::problem::{Code, Problem};
 /// The largest body of a request.
 const MAX_BODY: usize = 8 << 20;
 
-/// How long a body may take to arrive, and how long it waits for its turn.
+/// The longest time for a body to arrive, and the longest wait for a permit.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A larger body waits for a place. A registration is smaller.
+/// A larger body needs a permit. A registration is smaller.
 const SMALL: usize = 8 << 10;
 
-/// A larger body waits for one of few places.
+/// A larger body needs one of few permits.
 const MEDIUM: usize = 64 << 10;
 
-/// So many bodies above [`SMALL`], and above [`MEDIUM`], are in memory at once.
-static MEDIUM_PLACES: Semaphore = Semaphore::const_new(64);
-static LARGE_PLACES: Semaphore = Semaphore::const_new(4);
+/// The bodies above [`SMALL`], and above [`MEDIUM`], that may be in memory at once.
+static MEDIUM_PERMITS: Semaphore = Semaphore::const_new(64);
+static LARGE_PERMITS: Semaphore = Semaphore::const_new(4);
 
-/// Pairs that are kept of a map, one more than any of them may have; the rest is read past.
+/// The pairs that are kept of a map: one more than any map may have. The rest is skipped.
 pub(super) const MAX_PAIRS: usize = 101;
 
-/// Different texts that are kept of a list.
+/// The largest number of different texts in a list.
 const MAX_TEXTS: usize = 1000;
 
-/// Entries that a batch may have.
+/// The largest number of entries in a batch.
 pub(super) const MAX_BATCH: usize = 10_000;
 
-/// A body that has arrived. It keeps its place while it is held.
+/// A body that has arrived. It keeps its permits until it is dropped.
 pub(super) struct JsonBody {
     bytes: Bytes,
-    _places: Places,
+    _permits: BodyPermits,
 }
 
 impl<S: Sync> FromRequest<S> for JsonBody {
@@ -63,7 +64,7 @@ impl<S: Sync> FromRequest<S> for JsonBody {
         if !essence.eq_ignore_ascii_case("application/json") {
             return Err(Problem::new(
                 Code::NotJson,
-                "send JSON, with the header `content-type: application/json`",
+                "the body is not declared as JSON; send the header `content-type: application/json`",
             ));
         }
         Self::arrived(request.into_body()).await
@@ -74,21 +75,22 @@ impl JsonBody {
     async fn arrived(body: Body) -> Result<Self, Problem> {
         let mut body = Limited::new(body, MAX_BODY);
         let mut until = Instant::now() + BODY_TIMEOUT;
-        let (mut bytes, mut places) = (BytesMut::new(), Places::default());
-        // Where its length is known the place is taken first, and the buffer is made at once: one that grows is copied.
-        let told = body.size_hint().exact().and_then(|told| usize::try_from(told).ok());
-        let told = told.filter(|told| *told <= MAX_BODY).unwrap_or_default();
-        until += places.take(told).await?;
-        bytes.reserve(told);
+        let (mut bytes, mut permits) = (BytesMut::new(), BodyPermits::default());
+        // A known length takes its permit first and allocates the buffer once, without later copies.
+        let declared = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        let declared = declared.filter(|length| *length <= MAX_BODY).unwrap_or_default();
+        until += permits.take(declared).await?;
+        bytes.reserve(declared);
         while let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| too_slow())? {
-            let Ok(data) = frame.map_err(|error| cut(&*error))?.into_data() else { continue };
-            until += places.take(bytes.len() + data.len()).await?;
+            let Ok(data) = frame.map_err(|error| incomplete(&*error))?.into_data() else { continue };
+            until += permits.take(bytes.len() + data.len()).await?;
             bytes.extend_from_slice(&data);
         }
-        Ok(Self { bytes: bytes.freeze(), _places: places })
+        Ok(Self { bytes: bytes.freeze(), _permits: permits })
     }
 
-    /// The body as a `T`, which may borrow from it. Of a name that is there twice either the first counts, or it is an error.
+    /// Reads the body as a `T`, which may borrow from it. For a repeated name the first value
+    /// counts, or the body is invalid.
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         let mut json = serde_json::Deserializer::from_slice(without_mark(&self.bytes));
         let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -106,31 +108,33 @@ impl JsonBody {
     }
 }
 
-/// The places of a body that is not small.
+/// The permits of a body that is not small.
 #[derive(Default)]
-struct Places {
+struct BodyPermits {
     medium: Option<SemaphorePermit<'static>>,
     large: Option<SemaphorePermit<'static>>,
 }
 
-impl Places {
-    /// Takes what a body of this size needs. Returns how long it waited for that.
+impl BodyPermits {
+    /// Acquires the permits that a body of this size needs. Returns the time that it waited.
     async fn take(&mut self, size: usize) -> Result<Duration, Problem> {
         let asked = Instant::now();
         if size > SMALL && self.medium.is_none() {
-            self.medium = Some(turn(&MEDIUM_PLACES).await?);
+            self.medium = Some(acquire(&MEDIUM_PERMITS).await?);
         }
         if size > MEDIUM && self.large.is_none() {
-            self.large = Some(turn(&LARGE_PLACES).await?);
+            self.large = Some(acquire(&LARGE_PERMITS).await?);
         }
         Ok(asked.elapsed())
     }
 }
 
-async fn turn(places: &'static Semaphore) -> Result<SemaphorePermit<'static>, Problem> {
-    match timeout(BODY_TIMEOUT, places.acquire()).await {
-        Ok(Ok(place)) => Ok(place),
-        _ => Err(Problem::new(Code::Busy, "other requests of this size are being read; send it again")),
+async fn acquire(permits: &'static Semaphore) -> Result<SemaphorePermit<'static>, Problem> {
+    match timeout(BODY_TIMEOUT, permits.acquire()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => {
+            Err(Problem::new(Code::Busy, "other large requests are being read; send the request again later"))
+        }
     }
 }
 
@@ -139,20 +143,20 @@ fn too_slow() -> Problem {
     Problem::new(Code::BodyTooSlow, detail)
 }
 
-fn cut(error: &(dyn std::error::Error + 'static)) -> Problem {
+fn incomplete(error: &(dyn std::error::Error + 'static)) -> Problem {
     if error.is::<LengthLimitError>() {
-        let detail = format!("a request's body may hold {} MiB at the most", MAX_BODY >> 20);
+        let detail = format!("the body of a request has at most {} MiB", MAX_BODY >> 20);
         return Problem::new(Code::BodyTooLarge, detail);
     }
     Problem::new(Code::BodyCut, "the body ended before it was complete")
 }
 
-/// Some clients write a byte-order mark before the JSON.
+/// Removes the byte-order mark that some clients write before the JSON.
 fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// A JSON body of its own type.
+/// A JSON body, read as its type.
 pub(super) struct Input<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Input<T> {
@@ -163,8 +167,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Input<T> {
     }
 }
 
-/// What does not fit, without the text that the caller wrote there: it may be a secret in the wrong place, and answers
-/// end up in logs.
+/// Returns the message of a mismatch without the caller's text. That text may be a misplaced
+/// secret, and answers end up in logs.
 fn mismatch(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match (text.find("string \""), text.rfind("\", expected ")) {
@@ -174,37 +178,37 @@ fn mismatch(error: &serde_json::Error) -> String {
 }
 
 fn bad_json(error: &serde_json::Error) -> Problem {
-    Problem::new(Code::BadJson, format!("the body is no JSON: {error}"))
+    Problem::new(Code::BadJson, format!("the body is not JSON: {error}"))
 }
 
-/// The body of a batch: its entries as they are written, so that one bad entry does not spoil the others and no more than one
-/// is taken apart at a time.
+/// The body of a batch with its raw entries. An invalid entry does not affect the others, and only
+/// one entry is parsed at a time.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Batch<'a> {
     #[serde(borrow)]
-    pub(super) watches: Entries<'a>,
+    pub(super) watches: BatchEntries<'a>,
 }
 
-/// The first entries of a batch, and how many there are.
-pub(super) struct Entries<'a> {
+/// The first entries of a batch, and the number of all.
+pub(super) struct BatchEntries<'a> {
     pub(super) first: Vec<&'a RawValue>,
     pub(super) count: usize,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for BatchEntries<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct List;
 
         impl<'de> Visitor<'de> for List {
-            type Value = Entries<'de>;
+            type Value = BatchEntries<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a sequence")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries<'de>, A::Error> {
-                let mut entries = Entries { first: Vec::new(), count: 0 };
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<BatchEntries<'de>, A::Error> {
+                let mut entries = BatchEntries { first: Vec::new(), count: 0 };
                 while entries.first.len() < MAX_BATCH
                     && let Some(entry) = list.next_element()?
                 {
@@ -222,17 +226,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     }
 }
 
-/// An entry of a batch as a `T`.
+/// Reads an entry of a batch as a `T`.
 pub(super) fn entry<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Problem> {
     serde_json::from_str(raw.get()).map(|Object(value)| value).map_err(|error| {
-        // A place within an entry says nothing to whoever sent the batch.
+        // A line within an entry does not help the caller, who sent the whole batch.
         let text = mismatch(&error);
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
         Problem::new(Code::InvalidBody, text)
     })
 }
 
-/// An object. By itself serde takes a list for one, too, and its values for the fields in turn.
+/// A value that must be an object. serde alone would also accept a list, with the values as fields.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -255,14 +259,15 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Reads an object, or nothing.
+/// Reads an object or null.
 pub(super) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
-/// Reads a map of texts. Of two pairs with one name the first counts, and of more than any map may have only some are kept.
+/// Reads a map of texts. For a repeated name the first value counts. At most [`MAX_PAIRS`] pairs
+/// are kept.
 pub(super) fn pairs<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
@@ -290,7 +295,7 @@ pub(super) fn pairs<'de, D: Deserializer<'de>>(
     deserializer.deserialize_map(Map)
 }
 
-/// Reads a list of texts, each once.
+/// Reads a list of texts and drops repeated ones.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     struct List;
 
@@ -340,7 +345,7 @@ mod tests {
     }
 
     fn body(text: impl Into<String>) -> JsonBody {
-        JsonBody { bytes: text.into().into(), _places: Places::default() }
+        JsonBody { bytes: text.into().into(), _permits: BodyPermits::default() }
     }
 
     #[test]

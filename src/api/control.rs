@@ -1,4 +1,5 @@
-//! `/v1/config`, `/v1/reload` and `/v1/shutdown`: the configuration of the daemon, and signals to it.
+//! `/v1/config`, `/v1/reload` and `/v1/shutdown`: shows and reloads the configuration, stops the
+//! daemon.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use axum::{Extension, Json, extract::State, http::StatusCode};
 
 use super::{
     AppState,
-    access::Door,
+    access::PeerKind,
     problem::{Code, Problem},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     state::handle::{Handle, ReloadError, Reloaded},
 };
 
-/// The configuration that holds now, with its secrets redacted.
+/// Show the current configuration, with redacted secrets.
 #[utoipa::path(
     get, path = "/v1/config", tag = "control",
     responses((status = 200, body = serde_json::Value, description = "The tables and keys of a configuration file"))
@@ -27,13 +28,13 @@ pub(super) async fn config(State(state): State<Arc<AppState>>) -> Json<Config> {
 #[utoipa::path(
     post, path = "/v1/reload", tag = "control",
     responses(
-        (status = 200, body = Reloaded, description = "It holds, but for the keys in `restart`"),
-        (status = 409, body = super::view::Problem, description = "There is none that could be read again"),
-        (status = 422, body = super::view::Problem, description = "It has mistakes; what held before holds on"),
+        (status = 200, body = Reloaded, description = "The new configuration is current; the keys in `restart` need a restart"),
+        (status = 409, body = super::view::Problem, description = "The daemon was started without a configuration to reload"),
+        (status = 422, body = super::view::Problem, description = "The configuration has mistakes; the daemon keeps the previous one"),
     )
 )]
 pub(super) async fn reload(State(state): State<Arc<AppState>>) -> Result<Json<Reloaded>, Problem> {
-    let refused = |error: ReloadError| match &error {
+    let problem = |error: ReloadError| match &error {
         ReloadError::Config(_) | ReloadError::Setup(_) => {
             Problem::new(Code::InvalidConfiguration, error.to_string())
         }
@@ -42,10 +43,11 @@ pub(super) async fn reload(State(state): State<Arc<AppState>>) -> Result<Json<Re
             Problem::new(Code::ReloadFailed, error.to_string())
         }
     };
-    Handle::new(&state).reload().await.map(Json).map_err(refused)
+    Handle::new(&state).reload().await.map(Json).map_err(problem)
 }
 
-/// Stop the daemon as SIGTERM does. Needs `server.shutdown = true`, and a request from this machine.
+/// Stop the daemon as SIGTERM does. Needs `server.shutdown = true`, and a request from this
+/// machine.
 #[utoipa::path(
     post, path = "/v1/shutdown", tag = "control",
     responses(
@@ -56,21 +58,21 @@ pub(super) async fn reload(State(state): State<Arc<AppState>>) -> Result<Json<Re
 )]
 pub(super) async fn shutdown(
     State(state): State<Arc<AppState>>,
-    door: Option<Extension<Door>>,
+    peer: Option<Extension<PeerKind>>,
 ) -> Result<StatusCode, Problem> {
     if !state.server.shutdown {
         let detail =
             "the configuration does not allow a request to stop the daemon; server.shutdown = true allows it";
         return Err(Problem::new(Code::QuitDisabled, detail));
     }
-    // An address of loopback is reached from this machine alone.
-    if let Some(Extension(Door::Tcp(local))) = door
+    // Only this machine reaches a loopback address.
+    if let Some(Extension(PeerKind::Tcp(local))) = peer
         && !local.to_canonical().is_loopback()
     {
         let detail = "only a request over loopback or the unix socket may stop the daemon";
         return Err(Problem::new(Code::NotLocal, detail));
     }
-    tracing::info!("stopping: a request asked for it");
+    tracing::info!("stopping on request");
     state.shutdown.cancel();
     Ok(StatusCode::ACCEPTED)
 }

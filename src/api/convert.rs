@@ -1,4 +1,4 @@
-//! Records of the store as the API shows them.
+//! Converts records of the store into the views of the API.
 
 use super::{
     AppState,
@@ -10,10 +10,11 @@ use crate::{
     util::{clock, units::Time},
 };
 
-/// Returns a watch with its deliveries, and with what the schedule knows of it: polls, the next poll, the last error.
+/// Returns the view of a watch with its deliveries. The schedule adds its polls, the next poll and
+/// the last error.
 ///
 /// # Errors
-/// When the store cannot be read.
+/// Returns an error when the store cannot be read.
 pub fn watch_view(state: &AppState, watch: &Watch) -> Result<WatchView, StoreError> {
     let deliveries = state.store.deliveries_of(watch)?;
     let end = watch.current_completion();
@@ -70,13 +71,13 @@ fn brief(state: &AppState, key: DeliveryKey, delivery: &Delivery) -> DeliveryBri
     }
 }
 
-/// A delivery with its attempts. One that waits for a sink which is not configured says so.
+/// Returns the view of a delivery with its attempts. The reason names a sink that is not
+/// configured.
 pub(super) fn delivery_view(state: &AppState, key: DeliveryKey, delivery: Delivery) -> DeliveryView {
     let last = delivery.attempts.last();
     let (next_attempt_at, waits_for) = next_attempt(state, key, &delivery);
-    let waiting = (waits_for == Some(WaitsFor::NotConfigured)).then(|| {
-        format!("the sink `{}` is not configured; this waits in the store until it is", delivery.sink)
-    });
+    let waiting = (waits_for == Some(WaitsFor::NotConfigured))
+        .then(|| format!("the sink `{}` is not configured; the delivery waits in the store", delivery.sink));
     DeliveryView {
         id: key.id(),
         next_attempt_at,
@@ -98,7 +99,7 @@ pub(super) fn delivery_view(state: &AppState, key: DeliveryKey, delivery: Delive
     }
 }
 
-/// When a delivery is attempted next, and what keeps it from that.
+/// Returns the time of the next attempt, and the obstacle to it.
 fn next_attempt(state: &AppState, key: DeliveryKey, delivery: &Delivery) -> (Option<Time>, Option<WaitsFor>) {
     if delivery.state != DeliveryState::Pending {
         return (None, None);

@@ -1,4 +1,4 @@
-//! `/v1/deliveries`: what went where, and sending it again.
+//! `/v1/deliveries`: lists deliveries, shows one, and sends one again.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{
     AppState,
     convert::delivery_view,
     problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
-    requests::{aside, cursor, cursor_text, limit},
+    requests::{cursor, cursor_text, limit, run_blocking},
     view::{DeliveryQuery, DeliveryView, Page},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) async fn list(
                 filter.state = Some(delivery_state(&value).ok_or_else(wanted)?);
             }
             "since" => {
-                let wanted = || bad_parameter(&key, &value, "a time like 2026-11-23T17:00:00Z");
+                let wanted = || bad_parameter(&key, &value, "a time such as 2026-11-23T17:00:00Z");
                 filter.since = Some(Time::parse(&value).ok_or_else(wanted)?);
             }
             "sink" => filter.sink = Some(value),
@@ -47,7 +47,7 @@ pub(super) async fn list(
             _ => return Err(unknown_parameter(&key, KNOWN)),
         }
     }
-    aside(&state, move |state| {
+    run_blocking(&state, move |state| {
         let listing = state.store.deliveries(&filter, from, size)?;
         let data =
             listing.entries.into_iter().map(|(key, delivery)| delivery_view(state, key, delivery)).collect();
@@ -61,7 +61,7 @@ fn delivery_state(text: &str) -> Option<DeliveryState> {
     all.into_iter().find(|state| state.as_str() == text)
 }
 
-/// One delivery with its attempts.
+/// Show one delivery with its attempts.
 #[utoipa::path(
     get, path = "/v1/deliveries/{id}", tag = "deliveries", params(("id" = String, Path)),
     responses((status = 200, body = DeliveryView), (status = 404, body = super::view::Problem))
@@ -79,7 +79,7 @@ fn unknown(id: &str) -> Problem {
     Problem::new(Code::DeliveryNotFound, format!("there is no delivery `{id}`"))
 }
 
-/// Send a delivery again: the same event, a fresh schedule.
+/// Send a delivery again: the same event, with a new retry schedule.
 #[utoipa::path(
     post, path = "/v1/deliveries/{id}/redeliver", tag = "deliveries", params(("id" = String, Path)),
     responses((status = 202, body = DeliveryView), (status = 404, body = super::view::Problem))

@@ -1,4 +1,4 @@
-//! What a request for `/v1/events` asks for, and the events as pages of JSON.
+//! The query of `/v1/events`, and the list of events as pages of JSON.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -8,28 +8,28 @@ use super::{
     AppState,
     events::view,
     problem::{Code, Problem, bad_parameter, unknown_parameter},
-    requests::{aside, cursor, cursor_text, limit},
+    requests::{cursor, cursor_text, limit, run_blocking},
     view::{EventView, Page},
 };
 use crate::{model::job::Outcome, store::EventFilter, util::units::Time};
 
-/// What a request for events asks for.
+/// The query of a request for events.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct EventQuery {
     pub(super) filter: EventFilter,
     limit: Option<usize>,
     cursor: Option<u64>,
-    /// The parameters that only a list has.
+    /// The given parameters that only the list takes.
     list_only: BTreeSet<String>,
 }
 
-impl Asked {
+impl EventQuery {
     pub(super) fn of(query: Vec<(String, String)>) -> Result<Self, Problem> {
         const KNOWN: &str = "source, label.KEY, routed, outcome, since, until, limit and cursor";
         let mut asked = Self::default();
         let filter = &mut asked.filter;
         let time = |key: &str, value: &str| {
-            Time::parse(value).ok_or_else(|| bad_parameter(key, value, "a time like 2026-11-23T17:00:00Z"))
+            Time::parse(value).ok_or_else(|| bad_parameter(key, value, "a time such as 2026-11-23T17:00:00Z"))
         };
         for (key, value) in query {
             match key.as_str() {
@@ -60,7 +60,8 @@ impl Asked {
         Ok(asked)
     }
 
-    /// Whether a page is asked for, and not the stream: by `Accept`, or where that says nothing by a parameter.
+    /// Returns whether the request is for a page instead of the stream. `Accept` decides; without a
+    /// preference there, the parameters do.
     pub(super) fn is_list(&self, headers: &HeaderMap) -> bool {
         let accept: Vec<&str> =
             headers.get_all(http::header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
@@ -72,21 +73,23 @@ impl Asked {
         }
     }
 
-    /// The filter of the stream.
+    /// Returns the filter of the stream, or a problem for a parameter that only the list takes.
     pub(super) fn for_stream(self) -> Result<EventFilter, Problem> {
         match self.list_only.first() {
             Some(key) => {
-                let detail = format!("`{key}` is for the list of events: send `Accept: application/json`");
+                let detail = format!(
+                    "the stream of events does not take `{key}`; the list does: send `Accept: application/json`"
+                );
                 Err(Problem::new(Code::BadParameter, detail))
             }
             None => Ok(self.filter),
         }
     }
 
-    /// The page that is asked for.
+    /// Reads the page from the store.
     pub(super) async fn page(self, state: &Arc<AppState>) -> Result<Json<Page<EventView>>, Problem> {
         let Self { filter, limit, cursor, .. } = self;
-        aside(state, move |state| {
+        run_blocking(state, move |state| {
             let listing = state.store.events(&filter, cursor, limit.unwrap_or(100))?;
             let data = listing.entries.into_iter().map(view).collect();
             Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
@@ -95,7 +98,8 @@ impl Asked {
     }
 }
 
-/// How much a header `Accept` wants a media type, in thousandths: by the most specific range that holds it.
+/// Returns the weight of a media type in the header `Accept`, in thousandths. The most specific
+/// range that contains the type decides.
 fn quality(accept: &str, media_type: &str) -> u16 {
     if accept.trim().is_empty() {
         return 1000;
@@ -153,7 +157,7 @@ mod tests {
             if !accept.is_empty() {
                 headers.insert("accept", accept.parse().unwrap());
             }
-            let asked = Asked::of(pairs).unwrap();
+            let asked = EventQuery::of(pairs).unwrap();
             assert_eq!(asked.is_list(&headers), is_list, "{accept:?} {query:?}");
         }
     }

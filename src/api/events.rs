@@ -1,5 +1,5 @@
-//! `GET /v1/events`: the events as they happen, read from the store by each reader at its own pace. A reader
-//! holds its place and at most one page, whatever its client does.
+//! `GET /v1/events`: a stream of events. Each reader reads the store at its own pace. A reader
+//! holds its position and at most one page, however slow its client is.
 
 use std::{
     collections::VecDeque,
@@ -25,11 +25,11 @@ use tokio::{
 
 use super::{
     AppState,
-    event_list::Asked,
-    patience::Line,
+    event_list::EventQuery,
     problem::{Code, Problem, Query},
-    requests::aside,
+    requests::run_blocking,
     view::{EventView, Page},
+    write_timeout::ConnectionFlags,
 };
 use crate::{
     config::StreamLimits,
@@ -38,83 +38,87 @@ use crate::{
     util::path_segment,
 };
 
-/// Events read at once, and about how many bytes of them.
+/// The largest page that a reader reads at once: events, and about their bytes.
 const PAGE: usize = 100;
 const PAGE_BYTES: usize = 64 << 10;
 
-/// Follow the events, or list those that are kept.
+/// Stream new events, or list the stored ones.
 ///
-/// With `Accept: application/json` pages of events, newest first; also without a preference in `Accept` when `routed` or
-/// a parameter of the list is there. `routed=false` lists the events that no sink took.
+/// `Accept: application/json` returns pages of events, newest first. So does a request with
+/// `routed` or a parameter of the list, if `Accept` prefers neither type. `routed=false` lists the
+/// events without a delivery to any sink.
 ///
-/// Otherwise server-sent events: `id` is where the event stands (opaque), `event` its type, `data` one line of JSON: the
-/// envelope without the job. Without `Last-Event-ID` it begins with what happens from now on, with it after that
-/// event, or at the oldest that is kept. A comment comes every 15 seconds. A reader that falls more than 1000
-/// events behind is sent `event: dropped` and cut off; it may come back with its last id.
+/// Every other request gets server-sent events: `id` is the opaque position of the event, `event`
+/// its type, and `data` one line of JSON, the envelope without the job. The stream begins after
+/// `Last-Event-ID`, or at the oldest stored event after it; without that header it begins with new
+/// events. A comment arrives every 15 seconds. A reader that falls more than 1000 events behind
+/// gets `event: dropped`, and the daemon closes the stream. It can continue with its last id.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events",
     params(
-        ("source" = Option<String>, Query, description = "Only those of this source"),
-        ("label.KEY" = Option<String>, Query, description = "Only those whose label KEY has this value"),
-        ("routed" = Option<bool>, Query, description = "`false`: only those without a delivery to any sink; `true`: only those with one"),
-        ("outcome" = Option<crate::model::job::Outcome>, Query, description = "List: only ends with this outcome"),
-        ("since" = Option<String>, Query, description = "List: only those made at this time or later"),
-        ("until" = Option<String>, Query, description = "List: only those made before this time"),
-        ("limit" = Option<usize>, Query, description = "List: entries a page, at most 1000; 100 when left out"),
-        ("cursor" = Option<String>, Query, description = "List: from `next_cursor` of the page before"),
-        ("Last-Event-ID" = Option<String>, Header, description = "Stream: the id of the last event that was read"),
+        ("source" = Option<String>, Query, description = "Only events of this source"),
+        ("label.KEY" = Option<String>, Query, description = "Only events whose label KEY has this value"),
+        ("routed" = Option<bool>, Query, description = "`false`: only events without a delivery to any sink; `true`: only events with one"),
+        ("outcome" = Option<crate::model::job::Outcome>, Query, description = "List: only finished jobs with this outcome"),
+        ("since" = Option<String>, Query, description = "List: only events recorded at this time or later"),
+        ("until" = Option<String>, Query, description = "List: only events recorded before this time"),
+        ("limit" = Option<usize>, Query, description = "List: entries a page, at most 1000; default 100"),
+        ("cursor" = Option<String>, Query, description = "List: `next_cursor` of the previous page"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Stream: the id of the last event that the client read"),
     ),
     responses(
         (status = 200, content((EventView = "text/event-stream"), (Page<EventView> = "application/json"))),
         (status = 400, body = super::view::Problem),
-        (status = 503, body = super::view::Problem, description = "Too many readers"),
+        (status = 503, body = super::view::Problem, description = "The limit of readers is reached"),
     )
 )]
 pub(super) async fn get(
     State(state): State<Arc<AppState>>,
-    line: Option<Extension<Arc<Line>>>,
+    flags: Option<Extension<Arc<ConnectionFlags>>>,
     headers: HeaderMap,
     Query(query): Query,
 ) -> Result<Response, Problem> {
-    let asked = Asked::of(query)?;
+    let asked = EventQuery::of(query)?;
     if asked.is_list(&headers) {
         return Ok(asked.page(&state).await?.into_response());
     }
     let filter = asked.for_stream()?;
-    let line = line.map(|Extension(line)| line);
-    Ok(follow(state, line, &headers, filter)?.into_response())
+    let flags = flags.map(|Extension(flags)| flags);
+    Ok(stream_events(state, flags, &headers, filter)?.into_response())
 }
 
-fn follow(
+fn stream_events(
     state: Arc<AppState>,
-    line: Option<Arc<Line>>,
+    flags: Option<Arc<ConnectionFlags>>,
     headers: &HeaderMap,
     filter: EventFilter,
 ) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>> + use<>>, Problem> {
     let newest = state.store.newest_event();
     let now = *newest.borrow();
     let after = match headers.get("last-event-id") {
-        // One of a data folder that was replaced: there is nothing before now that it could mean.
+        // A larger id is from a data folder that was replaced; the stream then begins with new
+        // events.
         Some(id) => last_id(id)?.min(now.number),
         None => now.number,
     };
-    let place = Place::take(&state, line)?;
+    let slot = ReaderSlot::take(&state, flags)?;
     let limits = state.server.streams;
-    let reader = Reader {
+    let reader = EventReader {
         filter,
         newest,
         limits,
         position: after,
         goal: now,
         caught_up: false,
-        // An id alone moves the client's place without being an event, so that it can come back from here.
+        // An id without data is no event, but moves the client's position, so that it can continue
+        // from here.
         page: VecDeque::from([Message::default().id(after.to_string())]),
         beat: Instant::now() + limits.heartbeat,
-        over: false,
-        place,
+        done: false,
+        slot,
         state,
     };
-    Ok(Sse::new(stream::unfold(reader, Reader::next)))
+    Ok(Sse::new(stream::unfold(reader, EventReader::next)))
 }
 
 fn last_id(id: &http::HeaderValue) -> Result<u64, Problem> {
@@ -126,59 +130,60 @@ fn last_id(id: &http::HeaderValue) -> Result<u64, Problem> {
     })
 }
 
-/// A reader's place among the bounded number of them.
-struct Place {
+/// One of the bounded number of readers. Its drop makes room for another one.
+struct ReaderSlot {
     metrics: Arc<Metrics>,
-    line: Option<Arc<Line>>,
+    flags: Option<Arc<ConnectionFlags>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
-    fn take(state: &AppState, line: Option<Arc<Line>>) -> Result<Self, Problem> {
+impl ReaderSlot {
+    fn take(state: &AppState, flags: Option<Arc<ConnectionFlags>>) -> Result<Self, Problem> {
         let permit = Arc::clone(&state.server.readers).try_acquire_owned().map_err(|_| {
-            let detail = format!("{} readers follow the events already", state.server.streams.readers);
+            let detail =
+                format!("{} readers stream events, which is the limit", state.server.streams.readers);
             Problem::new(Code::TooManyReaders, detail)
         })?;
-        if let Some(line) = &line {
-            line.streaming.store(true, Ordering::Release);
+        if let Some(flags) = &flags {
+            flags.streaming.store(true, Ordering::Release);
         }
         state.metrics.event_readers.inc();
-        Ok(Self { metrics: Arc::clone(&state.metrics), line, _permit: permit })
+        Ok(Self { metrics: Arc::clone(&state.metrics), flags, _permit: permit })
     }
 }
 
-impl Drop for Place {
+impl Drop for ReaderSlot {
     fn drop(&mut self) {
         self.metrics.event_readers.dec();
-        if let Some(line) = &self.line {
-            line.streaming.store(false, Ordering::Release);
-            if line.stalled.load(Ordering::Acquire) {
+        if let Some(flags) = &self.flags {
+            flags.streaming.store(false, Ordering::Release);
+            if flags.stalled.load(Ordering::Acquire) {
                 self.metrics.event_readers_dropped.with_label_values(&["write_timeout"]).inc();
             }
         }
     }
 }
 
-/// One client that follows the events.
-struct Reader {
+/// The stream of one client.
+struct EventReader {
     state: Arc<AppState>,
     filter: EventFilter,
     newest: watch::Receiver<NewestEvent>,
     limits: StreamLimits,
-    /// Everything up to here was looked at.
+    /// The last event that was read from the store.
     position: u64,
-    /// How far the present stretch goes.
+    /// The newest event of the present stretch.
     goal: NewestEvent,
-    /// It has been at the newest event; before that it is catching up and may take its time.
+    /// Whether the reader has reached the newest event once. Before that it may read at any pace.
     caught_up: bool,
     page: VecDeque<Message>,
     beat: Instant,
-    over: bool,
-    place: Place,
+    done: bool,
+    slot: ReaderSlot,
 }
 
-impl Reader {
-    /// The next message; it is asked for only when the client has taken what came before.
+impl EventReader {
+    /// Returns the next message. Called only when the client has taken the previous one.
     async fn next(mut self) -> Option<(Result<Message, Infallible>, Self)> {
         let stop = self.state.shutdown.clone();
         loop {
@@ -186,12 +191,12 @@ impl Reader {
                 self.beat = Instant::now() + self.limits.heartbeat;
                 return Some((Ok(message), self));
             }
-            if self.over || stop.is_cancelled() {
+            if self.done || stop.is_cancelled() {
                 return None;
             }
             let newest = *self.newest.borrow_and_update();
             if self.caught_up && newest.count.saturating_sub(self.goal.count) > self.limits.behind {
-                self.drop_out();
+                self.drop_reader();
             } else if self.position < self.goal.number {
                 self.read().await;
             } else if newest.number > self.goal.number {
@@ -199,10 +204,10 @@ impl Reader {
             } else {
                 self.caught_up = true;
                 select! {
-                    // News for one that waited is no falling behind, however much it is.
+                    // A reader that waited is not behind, however many events arrive at once.
                     changed = self.newest.changed() => match changed {
                         Ok(()) => self.goal = *self.newest.borrow_and_update(),
-                        Err(_) => self.over = true,
+                        Err(_) => self.done = true,
                     },
                     () = sleep_until(self.beat) => {
                         self.page.push_back(Message::default().comment("").id(self.position.to_string()));
@@ -216,9 +221,9 @@ impl Reader {
     async fn read(&mut self) {
         let (after, until) = (self.position, self.goal.number);
         let filter = self.filter.clone();
-        let read = aside(&self.state, move |state| {
+        let read = run_blocking(&self.state, move |state| {
             let events = state.store.events_after(after, until, PAGE, PAGE_BYTES)?;
-            // A page that is empty although there should be more: those were dropped.
+            // Retention dropped the events of an empty page.
             let position = events.last().map_or(until, |(number, _)| *number);
             let mut page = VecDeque::new();
             for (number, event) in events.into_iter().filter(|(_, event)| filter.takes(event)) {
@@ -231,25 +236,25 @@ impl Reader {
         match read.await {
             Ok((position, page)) => (self.position, self.page) = (position, page),
             Err(problem) => {
-                tracing::warn!(error = problem.detail(), "a reader of the events is sent away");
-                self.over = true;
+                tracing::warn!(error = problem.detail(), "event reader closed: the store cannot be read");
+                self.done = true;
             }
         }
     }
 
-    fn drop_out(&mut self) {
+    fn drop_reader(&mut self) {
         let reason = format!("the reader fell more than {} events behind", self.limits.behind);
-        tracing::warn!(reason, "a reader of the events was dropped");
-        self.place.metrics.event_readers_dropped.with_label_values(&["behind"]).inc();
+        tracing::warn!(reason, "event reader dropped");
+        self.slot.metrics.event_readers_dropped.with_label_values(&["behind"]).inc();
         let data = serde_json::json!({"code": "behind", "reason": reason}).to_string();
         self.page.push_back(Message::default().event("dropped").data(data));
-        self.over = true;
+        self.done = true;
     }
 }
 
 fn message(number: u64, event: Event) -> Message {
     let view = view(event);
-    // A record of texts and numbers is always JSON.
+    // A value of texts and numbers always becomes JSON.
     let data = serde_json::to_string(&view).unwrap_or_default();
     Message::default().id(number.to_string()).event(view.event_type).data(data)
 }

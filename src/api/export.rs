@@ -1,4 +1,4 @@
-//! `GET /v1/export`: a backup of the daemon while it runs.
+//! `GET /v1/export`: a backup of the running daemon.
 
 use std::{
     io::{self, Write},
@@ -19,18 +19,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AppState,
-    patience::Line,
     problem::{Code, Problem},
+    write_timeout::ConnectionFlags,
 };
 
-/// Bytes of one part of the answer, and parts that wait for the client.
+/// The size of one part of the answer in bytes, and the number of parts that wait for the client.
 const PART: usize = 64 << 10;
 const PARTS: usize = 4;
 
-/// Write out everything: watches, events, deliveries, stored jobs, what was learned.
+/// Export the store: watches, events, deliveries, stored jobs and learned statistics.
 ///
-/// The store as it is when the request comes, whatever changes meanwhile, as lines of JSON that `tidings store import`
-/// takes. The secrets of callbacks are among it. An answer that is cut short is no backup. One at a time.
+/// The answer is the store at the time of the request, as lines of JSON for `tidings store import`.
+/// It contains the secrets of callbacks. An answer that breaks off is no backup. The daemon writes
+/// one export at a time.
 #[utoipa::path(
     get, path = "/v1/export", tag = "control",
     responses(
@@ -41,60 +42,60 @@ const PARTS: usize = 4;
 )]
 pub(super) async fn export(
     State(state): State<Arc<AppState>>,
-    line: Option<Extension<Arc<Line>>>,
+    flags: Option<Extension<Arc<ConnectionFlags>>>,
 ) -> Result<Response, Problem> {
     if !state.store.is_healthy() {
-        let detail = "the store failed and is being opened again";
+        let detail = "the store failed; the daemon is opening it again";
         return Err(Problem::new(Code::StoreUnavailable, detail));
     }
     let export = state.store.begin_export().ok_or_else(|| {
-        let detail = "another export is being written; ask again when it is done";
+        let detail = "another export is being written; send the request again when it is done";
         Problem::new(Code::ExportRunning, detail)
     })?;
     let (parts, answer) = mpsc::channel(PARTS);
     let stop = state.shutdown.clone();
     tokio::task::spawn_blocking(move || {
-        let mut out = Parts { to: parts, part: BytesMut::with_capacity(PART), stop };
+        let mut out = ExportWriter { to: parts, part: BytesMut::with_capacity(PART), stop };
         match export.write(&mut out) {
             Ok(done) => {
-                tracing::info!(records = done.records, jobs = done.jobs, "the store was exported");
+                tracing::info!(records = done.records, jobs = done.jobs, "store exported");
                 out.end();
             }
-            Err(error) => tracing::warn!(%error, "an export was cut short"),
+            Err(error) => tracing::warn!(%error, "export failed"),
         }
     });
-    let body = Answer { answer, _sending: Sending::begin(line.map(|Extension(line)| line)) };
+    let body = ExportBody { answer, _sending: Sending::begin(flags.map(|Extension(flags)| flags)) };
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"tidings.jsonl\""),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    Ok((headers, Body::from_stream(stream::unfold(body, Answer::next))).into_response())
+    Ok((headers, Body::from_stream(stream::unfold(body, ExportBody::next))).into_response())
 }
 
 /// A part of the answer.
-enum Part {
+enum ExportPart {
     Bytes(Bytes),
-    /// All of it was there.
+    /// The export is complete.
     End,
 }
 
-/// What is written goes to the client in parts, as fast as it takes them.
-struct Parts {
-    to: mpsc::Sender<Part>,
+/// A writer that sends its bytes to the client in parts, as fast as the client takes them.
+struct ExportWriter {
+    to: mpsc::Sender<ExportPart>,
     part: BytesMut,
     stop: CancellationToken,
 }
 
-impl Parts {
-    /// Says that nothing is missing. The client may have gone by now.
+impl ExportWriter {
+    /// Marks the export as complete. The client may have gone by now.
     fn end(self) {
-        let _ = self.to.blocking_send(Part::End);
+        let _ = self.to.blocking_send(ExportPart::End);
     }
 }
 
-impl Write for Parts {
+impl Write for ExportWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.part.extend_from_slice(bytes);
         if self.part.len() >= PART {
@@ -109,45 +110,46 @@ impl Write for Parts {
         }
         let part = std::mem::replace(&mut self.part, BytesMut::with_capacity(PART)).freeze();
         let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone");
-        self.to.blocking_send(Part::Bytes(part)).map_err(gone)
+        self.to.blocking_send(ExportPart::Bytes(part)).map_err(gone)
     }
 }
 
-/// The body of the answer. Without [`Part::End`] it breaks off, so that nobody takes it for whole.
-struct Answer {
-    answer: mpsc::Receiver<Part>,
+/// The body of the answer. Without [`ExportPart::End`] it breaks off, so that the client notices a
+/// missing part.
+struct ExportBody {
+    answer: mpsc::Receiver<ExportPart>,
     _sending: Sending,
 }
 
-impl Answer {
+impl ExportBody {
     async fn next(mut self) -> Option<(io::Result<Bytes>, Self)> {
         match self.answer.recv().await {
-            Some(Part::Bytes(bytes)) => Some((Ok(bytes), self)),
-            Some(Part::End) => None,
+            Some(ExportPart::Bytes(bytes)) => Some((Ok(bytes), self)),
+            Some(ExportPart::End) => None,
             None => {
                 self.answer.close();
-                Some((Err(io::Error::other("the export was cut short")), self))
+                Some((Err(io::Error::other("the export failed")), self))
             }
         }
     }
 }
 
-/// The answer is on its way: a client that does not take it holds up no stop.
-struct Sending(Option<Arc<Line>>);
+/// Marks the connection as streaming, so that a stop does not wait for the client.
+struct Sending(Option<Arc<ConnectionFlags>>);
 
 impl Sending {
-    fn begin(line: Option<Arc<Line>>) -> Self {
-        if let Some(line) = &line {
-            line.streaming.store(true, Ordering::Release);
+    fn begin(flags: Option<Arc<ConnectionFlags>>) -> Self {
+        if let Some(flags) = &flags {
+            flags.streaming.store(true, Ordering::Release);
         }
-        Self(line)
+        Self(flags)
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        if let Some(line) = &self.0 {
-            line.streaming.store(false, Ordering::Release);
+        if let Some(flags) = &self.0 {
+            flags.streaming.store(false, Ordering::Release);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Probes and metrics: how everything is doing.
+//! `/healthz`, `/readyz` and `/metrics`.
 
 use std::sync::Arc;
 
@@ -12,85 +12,89 @@ use axum::{
 use super::{AppState, access, problem::Problem, view::Readiness};
 use crate::{model::sink::SinkState, schedule::HealthState};
 
-/// Whether the process is alive. Also while it drains.
+/// Tell that the process is alive, also while it drains.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = String)))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether a job can be accepted durably. `details` come with the token, or without one over loopback and the unix socket.
+/// Tell whether the daemon can accept a job durably.
+///
+/// `details` need the token; a daemon without a token shows them over loopback and the unix socket.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     responses(
-        (status = 200, body = Readiness, description = "Jobs are accepted; `degraded` when a source or a sink fails"),
-        (status = 503, body = Readiness, description = "Jobs are not accepted"),
+        (status = 200, body = Readiness, description = "The daemon accepts jobs; `degraded` when a source or a sink fails"),
+        (status = 503, body = Readiness, description = "The daemon accepts no jobs"),
     )
 )]
 pub(super) async fn readyz(
     State(state): State<Arc<AppState>>,
     request: Request,
 ) -> (StatusCode, Json<Readiness>) {
-    let broken = broken(&state);
-    let (code, status, reasons) = if broken.is_empty() {
+    let unavailable = unavailable(&state);
+    let (code, status, reasons) = if unavailable.is_empty() {
         let failing = failing(&state);
         let status = if failing.is_empty() { "ready" } else { "degraded" };
         (StatusCode::OK, status, failing)
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "unavailable", broken)
+        (StatusCode::SERVICE_UNAVAILABLE, "unavailable", unavailable)
     };
     let (reasons, details): (Vec<_>, Vec<_>) = reasons.into_iter().map(|it| (it.code, it.detail)).unzip();
     let details = if access::may_see_details(&state, &request) { details } else { Vec::new() };
     (code, Json(Readiness { status: status.to_owned(), reasons, details }))
 }
 
-/// Why the daemon is not `ready`: a code that anybody may see, and words with names, paths and errors in them.
-struct Reason {
+/// A reason why the daemon is not `ready`.
+struct NotReady {
+    /// A public code without data.
     code: String,
+    /// A sentence with names, paths and errors, for callers who may use the API.
     detail: String,
 }
 
-impl Reason {
+impl NotReady {
     fn new(code: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { code: code.into(), detail: detail.into() }
     }
 }
 
-/// Why no job is accepted.
-fn broken(state: &AppState) -> Vec<Reason> {
-    let mut broken = Vec::new();
+/// Returns why the daemon accepts no jobs.
+fn unavailable(state: &AppState) -> Vec<NotReady> {
+    let mut reasons = Vec::new();
     if !*state.loaded.borrow() {
-        broken.push(Reason::new("store_loading", "the store is being loaded"));
+        reasons.push(NotReady::new("store_loading", "the store is loading"));
     }
     if state.shutdown.is_cancelled() {
-        broken.push(Reason::new("stopping", "it is stopping"));
+        reasons.push(NotReady::new("stopping", "the daemon is stopping"));
     }
-    for trouble in state.store.trouble().into_iter().chain(state.store.check_space().err()) {
-        let detail = trouble.to_string();
-        broken.push(Reason::new(Problem::from(trouble).code().as_str(), detail));
+    for error in state.store.trouble().into_iter().chain(state.store.check_space().err()) {
+        let detail = error.to_string();
+        reasons.push(NotReady::new(Problem::from(error).code().as_str(), detail));
     }
-    broken
+    reasons
 }
 
-/// The sources and the sinks that fail.
-fn failing(state: &AppState) -> Vec<Reason> {
+/// Returns the sources and sinks that fail.
+fn failing(state: &AppState) -> Vec<NotReady> {
     let (live, now) = (state.components(), tokio::time::Instant::now());
     let sources = live.watchers.values().filter_map(|watcher| {
         let (name, state) = (&watcher.source.name, watcher.schedule().shown_state(now));
         let error = watcher.last_error().unwrap_or_default();
         let detail = format!("source `{name}` is {}: {error}", state.as_str());
         let code = format!("source_{}:{name}", state.as_str());
-        (state != HealthState::Ok).then(|| Reason::new(code, detail))
+        (state != HealthState::Ok).then(|| NotReady::new(code, detail))
     });
     let sinks = live.sinks.statuses().into_iter().filter(|sink| sink.state == SinkState::Failing);
     let sinks = sinks.map(|sink| {
         let error = sink.last_error.unwrap_or_default();
         let detail = format!("sink `{}` is failing: {error}", sink.name);
-        Reason::new(format!("sink_failing:{}", sink.name), detail)
+        NotReady::new(format!("sink_failing:{}", sink.name), detail)
     });
     sources.chain(sinks).collect()
 }
 
-/// Counters and gauges in the Prometheus text format.
+/// Return the metrics in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
 pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
     state.refresh_metrics();

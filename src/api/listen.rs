@@ -1,4 +1,4 @@
-//! Addresses to listen on, and the sockets bound to them.
+//! Listeners: binds TCP addresses and unix sockets, and accepts connections on them.
 
 use std::{
     fs, io,
@@ -18,62 +18,65 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{access::Door, patience::Stream, tcp};
+use super::{access::PeerKind, tcp, write_timeout::Stream};
 use crate::util::listen::Listen;
 
-/// How long the folder of a socket may be held by a process that is just starting.
-const BIND_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest wait for a starting process that locks the folder of the socket.
+const BIND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often it is tried meanwhile.
+/// The pause between two tries.
 const BIND_RETRY: Duration = Duration::from_millis(50);
 
-/// A listener that is bound.
-pub struct Bound {
-    socket: Socket,
+/// A bound listener.
+pub struct BoundListener {
+    socket: ListenerSocket,
     /// The address, with the port that the system chose.
     pub address: Listen,
 }
 
-enum Socket {
+enum ListenerSocket {
     Tcp(TcpListener),
     Unix(UnixSocket),
 }
 
-/// A connection that was accepted.
+/// An accepted connection.
 pub(super) enum Accepted {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Bound {
-    /// Binds an address. A unix socket that a killed process left is replaced; whatever else is there stays.
+impl BoundListener {
+    /// Binds an address. Replaces a unix socket that a killed process left, and no other file.
     ///
     /// # Errors
-    /// When it is taken or not allowed.
+    /// Returns an error when the address is in use or not allowed.
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => {
                 let socket = tcp::bind(*address).await?;
                 let address = Listen::Tcp(socket.local_addr()?);
-                Ok(Self { socket: Socket::Tcp(socket), address })
+                Ok(Self { socket: ListenerSocket::Tcp(socket), address })
             }
             Listen::Unix(path) => {
                 let socket = UnixSocket::bind(path).await?;
-                Ok(Self { socket: Socket::Unix(socket), address: listen.clone() })
+                Ok(Self { socket: ListenerSocket::Unix(socket), address: listen.clone() })
             }
         }
     }
 
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match &self.socket {
-            Socket::Tcp(socket) => socket.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
-            Socket::Unix(socket) => socket.listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+            ListenerSocket::Tcp(socket) => socket.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+            ListenerSocket::Unix(socket) => {
+                socket.listener.accept().await.map(|(stream, _)| Accepted::Unix(stream))
+            }
         }
     }
 }
 
 impl Accepted {
-    /// Waits for the first byte, or the end. It is looked for, since a new socket may call itself readable without one.
+    /// Waits for the first byte, or the end of the stream. Peeks at the socket, because a new one
+    /// may report that it is readable although no byte arrived.
     pub(super) async fn speaks(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.async_io(Interest::READABLE, || peek(stream)).await,
@@ -81,20 +84,20 @@ impl Accepted {
         }
     }
 
-    pub(super) fn door(&self) -> Door {
+    pub(super) fn peer_kind(&self) -> PeerKind {
         match self {
             Self::Tcp(stream) => {
                 let local = stream.local_addr().map(|address| address.ip());
-                Door::Tcp(local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+                PeerKind::Tcp(local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
             }
-            Self::Unix(_) => Door::Unix,
+            Self::Unix(_) => PeerKind::Unix,
         }
     }
 
     pub(super) fn into_stream(self) -> Box<dyn Stream> {
         match self {
             Self::Tcp(stream) => {
-                // Only a delay is at stake.
+                // A failure costs only latency.
                 let _ = stream.set_nodelay(true);
                 Box::new(stream)
             }
@@ -108,24 +111,24 @@ fn peek(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// A unix socket of ours. Dropped, it takes its name away, unless that is another's by now.
+/// Our unix socket. Its drop removes the file, unless another process has replaced the file.
 struct UnixSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode; the kernel gives them to no other file while the listener is open.
+    /// Device and inode. No other file gets them while the listener is open.
     identity: (u64, u64),
 }
 
 impl UnixSocket {
     async fn bind(path: &Path) -> io::Result<Self> {
-        // Two processes that find the same dead socket would otherwise remove each other's live one.
-        let _turn = turn(path).await;
-        make_way(path).await?;
+        // Two processes that find one dead socket would otherwise remove each other's live one.
+        let _lock = lock_folder(path).await;
+        remove_dead_socket(path).await?;
         let listener = UnixListener::bind(path)?;
         let identity = identity(&fs::symlink_metadata(path)?);
         let socket = Self { listener, path: path.to_owned(), identity };
-        // The socket is the API: whoever may open it may use it. Owner and group, as for a sidecar's
-        // shared volume.
+        // Any process that may open the socket may use the API: owner and group, as on a volume
+        // that sidecars share.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
         fs::set_permissions(path, mode)?;
         Ok(socket)
@@ -135,7 +138,7 @@ impl UnixSocket {
 impl Drop for UnixSocket {
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|there| identity(&there) == self.identity) {
-            // One that stays is replaced at the next start.
+            // The next start replaces a socket that stays.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -145,11 +148,11 @@ fn identity(file: &fs::Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-/// Locks the folder of a socket. `None` where that cannot be done: then the socket can still be bound.
-async fn turn(path: &Path) -> Option<fs::File> {
+/// Locks the folder of a socket. Returns `None` when the lock fails; the bind may still succeed.
+async fn lock_folder(path: &Path) -> Option<fs::File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = fs::File::open(folder).ok()?;
-    let deadline = Instant::now() + BIND_PATIENCE;
+    let deadline = Instant::now() + BIND_TIMEOUT;
     loop {
         match folder.try_lock() {
             Ok(()) => return Some(folder),
@@ -159,24 +162,24 @@ async fn turn(path: &Path) -> Option<fs::File> {
     }
 }
 
-/// Removes a socket on which nobody listens; leaves everything else alone.
-async fn make_way(path: &Path) -> io::Result<()> {
+/// Removes a socket without a listening process; leaves every other file alone.
+async fn remove_dead_socket(path: &Path) -> io::Result<()> {
     let taken = |text: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, text.to_owned()));
     let there = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         there => there?,
     };
     if !there.file_type().is_socket() {
-        return taken("something that is not a socket has this name; it was left as it is");
+        return taken("a file that is not a socket has this name; it stays as it is");
     }
     match UnixStream::connect(path).await {
         Ok(_) => taken("another process listens there"),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             if identity(&fs::symlink_metadata(path)?) != identity(&there) {
-                return taken("another process begins to listen there");
+                return taken("another process is starting to listen there");
             }
             fs::remove_file(path)
         }
-        Err(error) => taken(&format!("another process may listen there; asked, it says: {error}")),
+        Err(error) => taken(&format!("another process may listen there; connecting to it failed: {error}")),
     }
 }

@@ -1,7 +1,17 @@
-//! The local HTTP API: where job ids come in, and where their state can be seen.
+//! The HTTP API: one file a resource, problems, access, connections and their limits.
+//!
+//! - `/v1/watches`: registers jobs, lists them, waits for them and returns their results.
+//! - `/v1/deliveries`: lists deliveries and sends them again, one by one or in bulk.
+//! - `/v1/sinks`, `/v1/sources`: their health; pauses, tests and moves of a sink.
+//! - `/v1/events`: a stream of events, or a list of them.
+//! - `/v1/export`, `/v1/config`, `/v1/reload` and the stop of the daemon: for operators.
+//! - `/healthz`, `/readyz`, `/metrics`: for monitoring.
+//!
+//! `routes.rs` has the whole table, which is also the OpenAPI document. This room must not know the
+//! handlers of `proxy`, nor any task of the daemon. `app` merges both routers.
 
 mod access;
-mod again;
+mod bulk_deliveries;
 mod body;
 mod control;
 mod convert;
@@ -11,8 +21,7 @@ mod events;
 mod export;
 mod health;
 mod listen;
-mod patience;
-mod places;
+mod connection_limits;
 mod problem;
 mod requests;
 mod routes;
@@ -22,6 +31,7 @@ mod sources;
 mod tcp;
 pub mod view;
 mod watches;
+mod write_timeout;
 
 use std::sync::Arc;
 
@@ -34,9 +44,9 @@ use axum::{
     routing::get,
 };
 
+pub(crate) use connection_limits::ConnectionLimits;
 pub use convert::watch_view;
-pub use listen::Bound;
-pub(crate) use places::Places;
+pub use listen::BoundListener;
 pub use problem::Code;
 pub(crate) use problem::Problem;
 pub use routes::openapi;
@@ -49,18 +59,18 @@ pub fn routes() -> Router<Arc<AppState>> {
     routes::routes().route("/openapi.json", get(async || Json(openapi())))
 }
 
-/// Puts the checks of every request around the routes of the API and of the proxy.
+/// Wraps the routes of the API and of the proxy in the checks that every request passes.
 pub fn guarded(state: &Arc<AppState>, routes: Router<Arc<AppState>>) -> Router {
     routes
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(state), access::check))
-        .layer(middleware::map_response(inert))
-        .layer(middleware::from_fn_with_state(Arc::clone(state), count))
+        .layer(middleware::map_response(forbid_active_content))
+        .layer(middleware::from_fn_with_state(Arc::clone(state), count_response))
         .with_state(Arc::clone(state))
 }
 
-/// Probes and metrics alone.
+/// Returns the routes of `server.admin_listen`: probes and metrics.
 pub fn admin_router(state: &Arc<AppState>) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
@@ -68,13 +78,13 @@ pub fn admin_router(state: &Arc<AppState>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
-        .layer(middleware::map_response(inert))
+        .layer(middleware::map_response(forbid_active_content))
         .with_state(Arc::clone(state))
 }
 
-/// What jobs and sources say is shown by a browser as if the API had said it: none of it may run there, or be taken for another
-/// type than it has.
-async fn inert(mut response: Response) -> Response {
+/// Forbids a browser to run what an answer contains, or to guess another type for it. Answers hold
+/// texts of jobs and sources, and a browser shows them as texts of the API.
+async fn forbid_active_content(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let policy = HeaderValue::from_static("default-src 'none'; sandbox");
@@ -82,7 +92,7 @@ async fn inert(mut response: Response) -> Response {
     response
 }
 
-async fn count(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+async fn count_response(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     state.metrics.api_requests.with_label_values(&[response.status().as_str()]).inc();
     response

@@ -1,4 +1,4 @@
-//! Errors as RFC 9457 problems, and the extractors that produce them.
+//! Errors as RFC 9457 problems, and the extractors that return them.
 
 use axum::{
     Json,
@@ -17,7 +17,7 @@ use crate::{
     store::StoreError,
 };
 
-/// A request that failed, and changed nothing.
+/// The error of a request that changed nothing.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -26,18 +26,18 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// A problem with the usual status of `code`.
+    /// Returns a problem with the usual status of `code`.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { status: code.status(), code, detail: detail.into() }
     }
 
-    /// A problem with a name in the path, which is a 404 whatever the name is of.
+    /// Returns a problem with a name in the path, whose status is always 404.
     pub(crate) fn in_path(code: Code, detail: impl Into<String>) -> Self {
         Self { status: StatusCode::NOT_FOUND, ..Self::new(code, detail) }
     }
 
     pub(super) fn no_watch(source: &str, job_id: &JobId) -> Self {
-        Self::new(Code::WatchNotFound, format!("no watch of job `{job_id}` of source `{source}`"))
+        Self::new(Code::WatchNotFound, format!("the job `{job_id}` of the source `{source}` is not watched"))
     }
 
     pub(super) fn code(&self) -> Code {
@@ -89,7 +89,7 @@ impl From<BadJobId> for Problem {
     }
 }
 
-/// The source and the job that a path names.
+/// The source and the job in a path.
 pub(super) struct Named {
     pub(super) source: String,
     pub(super) job_id: JobId,
@@ -105,7 +105,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// One name in a path.
+/// The only name in a path.
 pub(super) struct Name(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
@@ -121,7 +121,7 @@ fn bad_path(error: &PathRejection) -> Problem {
     Problem::new(Code::BadPath, error.body_text())
 }
 
-/// The query as pairs, in order.
+/// The pairs of a query, in their order.
 pub(super) struct Query(pub(super) Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Query {
@@ -133,31 +133,31 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// A query value that cannot be read.
+/// Returns the problem of an invalid query value.
 pub(super) fn bad_parameter(name: &str, value: &str, wanted: &str) -> Problem {
     Problem::new(Code::BadParameter, format!("`{name}` is `{value}`; it must be {wanted}"))
 }
 
-/// A query value as one of the words of an enumeration.
+/// Reads a query value as a word of an enumeration.
 pub(super) fn word<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Problem> {
     serde_json::from_value(text.into())
         .map_err(|error| Problem::new(Code::BadParameter, format!("`{name}`: {error}")))
 }
 
-/// A query key that nobody knows.
+/// Returns the problem of an unknown query key.
 pub(super) fn unknown_parameter(name: &str, known: &str) -> Problem {
     Problem::new(Code::UnknownParameter, format!("there is no parameter `{name}`; there are {known}"))
 }
 
 pub(super) async fn no_route(request: Request) -> Problem {
     let path = request.uri().path();
-    Problem::new(Code::NoSuchRoute, format!("there is no `{path}`; /openapi.json lists what there is"))
+    Problem::new(Code::NoSuchRoute, format!("there is no route `{path}`; /openapi.json lists the routes"))
 }
 
 pub(super) async fn wrong_method(request: Request) -> Problem {
     let (method, path) = (request.method(), request.uri().path());
     Problem::new(
         Code::MethodNotAllowed,
-        format!("`{path}` does not take {method}; /openapi.json lists what it takes"),
+        format!("`{path}` does not take {method}; /openapi.json lists its methods"),
     )
 }

@@ -1,13 +1,12 @@
-//! Checking what a caller asks for, before anything is stored.
+//! Checks requests before the store changes.
 
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
 use super::{
-    AppState,
-    again::check_sink,
-    body,
+    AppState, body,
+    bulk_deliveries::check_sink,
     problem::{Code, Problem, bad_parameter},
     view::{CallbackRequest, WatchRequest},
 };
@@ -22,7 +21,7 @@ use crate::{
     },
 };
 
-/// Bounds of labels, as Retab's metadata has them.
+/// Limits of labels, equal to those of Retab's metadata.
 const MAX_LABELS: usize = 16;
 const MAX_LABEL_KEY: usize = 64;
 const MAX_LABEL_VALUE: usize = 512;
@@ -30,7 +29,7 @@ const MAX_LABEL_VALUE: usize = 512;
 /// The longest URL of a callback.
 const MAX_URL: usize = 2048;
 
-/// A registration from a request that is right in every part.
+/// Returns the registration that a request asks for, or the first problem of the request.
 pub(super) fn registration(
     state: &AppState,
     asked: WatchRequest,
@@ -57,7 +56,7 @@ pub(super) fn registration(
     })
 }
 
-/// Whether the paths of the source can be filled, and lead to where its key may go.
+/// Checks that the variables fill the paths of the source, and that its key may go to the URL.
 fn check_vars(
     state: &AppState,
     source: &str,
@@ -66,22 +65,22 @@ fn check_vars(
 ) -> Result<(), Problem> {
     let live = state.components();
     let Some(watcher) = live.watchers.get(source) else { return Ok(()) };
-    let refused = |detail: String| Err(Problem::new(Code::InvalidVars, detail));
+    let invalid = |detail: String| Err(Problem::new(Code::InvalidVars, detail));
     let known: std::collections::BTreeSet<&str> = watcher.source.profile.known_vars().collect();
     let takes = || list(known.iter().copied());
     if let Some(name) = vars.keys().find(|name| !known.contains(name.as_str())) {
         let name: String = name.chars().take(100).collect();
-        return refused(format!("the source `{source}` has no variable `{name}`; it takes {}", takes()));
+        return invalid(format!("the source `{source}` has no variable `{name}`; it takes {}", takes()));
     }
     let missing = watcher.source.profile.wanted_vars().find(|name| !vars.contains_key(*name));
     if let Some(name) = missing {
-        return refused(format!("the variable `{name}` is missing; the source `{source}` takes {}", takes()));
+        return invalid(format!("the variable `{name}` is missing; the source `{source}` takes {}", takes()));
     }
     let checked = watcher.source.check_job(JobRef { id: job_id, vars });
-    checked.or_else(|failure| refused(failure.to_string()))
+    checked.or_else(|failure| invalid(failure.to_string()))
 }
 
-/// The same from a value of a batch, so that one bad entry does not spoil the others.
+/// Returns the registration of one entry of a batch. An invalid entry does not affect the others.
 pub(super) fn registration_of(
     state: &AppState,
     value: &RawValue,
@@ -90,7 +89,7 @@ pub(super) fn registration_of(
     registration(state, body::entry(value)?, now)
 }
 
-/// The named source, or the one that a request without a name means.
+/// Returns the named source, or the default source of a request without a name.
 pub(super) fn source_name(state: &AppState, asked: Option<String>) -> Result<String, Problem> {
     let known = || list(state.components().watchers.keys().map(String::as_str));
     match asked {
@@ -107,17 +106,17 @@ fn callback(state: &AppState, asked: CallbackRequest) -> Result<Callback, Proble
     let Some(callbacks) = &state.components().callbacks else {
         return Err(Problem::new(
             Code::CallbacksDisabled,
-            "callbacks are switched off (callbacks.enabled); send the event to a sink instead",
+            "callbacks are disabled; send the event to a sink, or set callbacks.enabled",
         ));
     };
-    let refused = |detail: String| Problem::new(Code::CallbackRefused, detail);
+    let invalid = |detail: String| Problem::new(Code::CallbackRefused, detail);
     if asked.url.len() > MAX_URL {
-        return Err(refused(format!("a callback URL has at most {MAX_URL} bytes")));
+        return Err(invalid(format!("a callback URL has at most {MAX_URL} bytes")));
     }
     callbacks.check(&asked.url).map_err(|wrong| {
-        let detail = format!("the callback URL is refused: {wrong}");
+        let detail = format!("invalid callback URL: {wrong}");
         match wrong {
-            BadCallback::Url(_) => refused(detail),
+            BadCallback::Url(_) => invalid(detail),
             BadCallback::Blocked(_) => Problem::new(
                 Code::CallbackBlocked,
                 format!("{detail}; callbacks.allow can open a range of addresses"),
@@ -126,30 +125,29 @@ fn callback(state: &AppState, asked: CallbackRequest) -> Result<Callback, Proble
     })?;
     let secret = asked.secret.map(Secret::new);
     if let Some(secret) = &secret {
-        check_secret(secret)
-            .map_err(|error| refused(format!("the callback's secret is refused: {error}")))?;
+        check_secret(secret).map_err(|error| invalid(format!("invalid callback secret: {error}")))?;
     }
     Ok(Callback { url: asked.url, secret })
 }
 
 fn check_labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(), Problem> {
-    let refused = |detail: String| Err(Problem::new(Code::InvalidLabels, detail));
+    let invalid = |detail: String| Err(Problem::new(Code::InvalidLabels, detail));
     if labels.len() >= body::MAX_PAIRS {
-        return refused(format!(
+        return invalid(format!(
             "a watch has at most {MAX_LABELS} labels; these are {} or more",
             labels.len()
         ));
     }
     if labels.len() > MAX_LABELS {
-        return refused(format!("a watch has at most {MAX_LABELS} labels; these are {}", labels.len()));
+        return invalid(format!("a watch has at most {MAX_LABELS} labels; these are {}", labels.len()));
     }
     for (key, value) in labels {
         let (keys, values) = (key.chars().count(), value.chars().count());
         if key.is_empty() || keys > MAX_LABEL_KEY {
-            return refused(format!("a label's key has 1 to {MAX_LABEL_KEY} characters; one has {keys}"));
+            return invalid(format!("a label's key has 1 to {MAX_LABEL_KEY} characters; one has {keys}"));
         }
         if values > MAX_LABEL_VALUE {
-            return refused(format!(
+            return invalid(format!(
                 "a label's value has at most {MAX_LABEL_VALUE} characters; that of `{key}` has {values}"
             ));
         }
@@ -157,30 +155,30 @@ fn check_labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(
     Ok(())
 }
 
-/// A span from now, or an instant.
+/// Reads a duration from now, or a time.
 fn deadline(text: &str, now: Time) -> Result<Time, Problem> {
-    let refused = |detail: String| Err(Problem::new(Code::InvalidDeadline, detail));
+    let invalid = |detail: String| Err(Problem::new(Code::InvalidDeadline, detail));
     let at = match (Time::parse(text), text.parse::<HumanDuration>()) {
         (Some(at), _) => at,
         (None, Ok(span)) => now.after(span.0),
-        (None, Err(reason)) => return refused(format!("{reason}, or a time like 2026-11-23T17:00:00Z")),
+        (None, Err(reason)) => return invalid(format!("{reason}, or a time such as 2026-11-23T17:00:00Z")),
     };
     if at <= now {
-        return refused(format!("the deadline `{text}` is over already"));
+        return invalid(format!("the deadline `{text}` is in the past"));
     }
     if at > now.after(HumanDuration::LONGEST.0) {
-        return refused(format!("the deadline `{text}` is too far ahead; it is at most 36500d away"));
+        return invalid(format!("the deadline `{text}` is more than 36500d ahead"));
     }
     Ok(at)
 }
 
-/// A page's size.
+/// Reads the size of a page.
 pub(super) fn limit(text: &str) -> Result<usize, Problem> {
     let limit = text.parse().ok().filter(|limit| (1..=1000).contains(limit));
     limit.ok_or_else(|| bad_parameter("limit", text, "a number from 1 to 1000"))
 }
 
-/// The key of a record as the cursor of a page.
+/// A key of a record that serves as the cursor of a page.
 pub(super) trait Cursor: Copy {
     fn to_bytes(&self) -> Vec<u8>;
 
@@ -212,28 +210,26 @@ impl Cursor for DeliveryKey {
 pub(super) fn cursor<C: Cursor>(text: &str) -> Result<C, Problem> {
     let bytes = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).ok();
     let key = bytes.and_then(|bytes| C::from_bytes(&bytes));
-    key.ok_or_else(|| bad_parameter("cursor", text, "the `next_cursor` of a page before"))
+    key.ok_or_else(|| bad_parameter("cursor", text, "the `next_cursor` of a previous page"))
 }
 
-/// Returns a cursor as callers see it.
+/// Returns the text of a cursor.
 pub(super) fn cursor_text<C: Cursor>(key: C) -> String {
     data_encoding::BASE64URL_NOPAD.encode(&key.to_bytes())
 }
 
-/// Names for a message.
+/// Joins names for a message.
 pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// Runs a read that may take a while where it holds up nobody.
-pub(super) async fn aside<T: Send + 'static>(
+/// Runs a long read on a blocking thread, so that it delays no other request.
+pub(super) async fn run_blocking<T: Send + 'static>(
     state: &Arc<AppState>,
     read: impl FnOnce(&AppState) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let state = Arc::clone(state);
     let done = tokio::task::spawn_blocking(move || read(&state)).await;
-    done.unwrap_or_else(|error| {
-        Err(Problem::new(Code::Internal, format!("the request could not be carried out: {error}")))
-    })
+    done.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("the request failed: {error}"))))
 }

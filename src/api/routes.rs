@@ -1,17 +1,19 @@
-//! Which address goes to which handler.
+//! The table of routes: paths, methods and their handlers.
 
 use std::sync::Arc;
 
 use axum::{Router, routing::MethodRouter};
 use utoipa::{OpenApi as _, openapi::OpenApi};
 
-use super::{AppState, again, control, deliveries, events, export, health, sinks, sources, view, watches};
+use super::{
+    AppState, bulk_deliveries, control, deliveries, events, export, health, sinks, sources, view, watches,
+};
 
-/// What is served and what is documented, from one table. The document is made only when somebody asks for it: while it
-/// is made it takes a MiB, a tenth of the whole process.
+/// Builds the router and the OpenAPI document from one table. Each request for the document builds
+/// it again: building takes a MiB, a tenth of the whole process.
 macro_rules! routes {
     ($($path:literal $($method:ident($module:ident::$handler:ident)),+;)+) => {
-        /// The routes of the API.
+        /// Returns the routes of the API.
         pub(super) fn routes() -> Router<Arc<AppState>> {
             Router::new()$(.route($path, MethodRouter::new()$(.$method($module::$handler))+))+
                 // The old spelling of /v1/shutdown.
@@ -22,7 +24,7 @@ macro_rules! routes {
         #[openapi(
             info(
                 title = "tidings",
-                description = "Hand in the ids of asynchronous jobs; their ends are brought to your sinks.",
+                description = "Register the ids of asynchronous jobs; tidings tells your sinks when they finish.",
                 license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
             ),
             paths($($($module::$handler),+),+),
@@ -43,16 +45,16 @@ routes! {
     "/v1/watches/{source}/{job_id}/poll" post(watches::poll);
     "/v1/watches/{source}/{job_id}/job" get(watches::job);
     "/v1/deliveries" get(deliveries::list);
-    "/v1/deliveries/redeliver" post(again::redeliver);
-    "/v1/deliveries/deliver" post(again::deliver);
+    "/v1/deliveries/redeliver" post(bulk_deliveries::redeliver);
+    "/v1/deliveries/deliver" post(bulk_deliveries::deliver);
     "/v1/deliveries/{id}" get(deliveries::get);
     "/v1/deliveries/{id}/redeliver" post(deliveries::redeliver);
     "/v1/sinks" get(sinks::list_all);
     "/v1/sinks/{name}/test" post(sinks::test);
     "/v1/sinks/{name}/pause" post(sinks::pause);
     "/v1/sinks/{name}/resume" post(sinks::resume);
-    "/v1/sinks/{name}/drop" post(again::drop_pending);
-    "/v1/sinks/{name}/move" post(again::move_pending);
+    "/v1/sinks/{name}/drop" post(bulk_deliveries::drop_pending);
+    "/v1/sinks/{name}/move" post(bulk_deliveries::move_pending);
     "/v1/events" get(events::get);
     "/v1/sources" get(sources::list_all);
     "/v1/sources/{name}" get(sources::show);
@@ -65,7 +67,7 @@ routes! {
     "/metrics" get(health::metrics);
 }
 
-/// The `OpenAPI` 3.1 document of the API, made from the code.
+/// Returns the `OpenAPI` 3.1 document of the API.
 #[must_use]
 pub fn openapi() -> OpenApi {
     Document::openapi()

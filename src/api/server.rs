@@ -1,4 +1,4 @@
-//! Serving connections, with bounds that a slow or greedy client meets.
+//! Serves connections, within limits for slow and greedy clients.
 
 use std::{
     convert::Infallible,
@@ -18,57 +18,57 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::{
-    access::{Door, is_probe},
-    listen::{Accepted, Bound},
-    patience::{Line, Patient},
-    places::{InRequest, Place, Places},
+    access::{PeerKind, is_probe},
+    connection_limits::{ConnectionLimits, ConnectionSlot, RequestInFlight},
+    listen::{Accepted, BoundListener},
     problem::{Code, Problem},
+    write_timeout::{ConnectionFlags, WriteTimeout},
 };
 use crate::util::units::HumanDuration;
 
-/// How long a connection may lie idle between requests.
+/// The longest pause between two requests on one connection.
 const IDLE: Duration = Duration::from_secs(75);
 
-/// How long it may say nothing at first.
+/// The longest wait for the first byte of a connection.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// The largest head of a request, and the most of its body that is read ahead.
+/// The largest head of a request, and the largest part of a body that is read ahead.
 const MAX_HEAD: usize = 16 << 10;
 
-/// How long a stop waits for the reader of an endless answer to take its end, and for a head to be complete.
+/// The longest wait of a stop for an endless answer to be taken, and for a head to be complete.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long an idle connection that gives way may take for what it was sent before.
+/// The longest wait for an evicted connection to take the answer that it was sent before.
 const FLUSH: Duration = Duration::from_millis(100);
 
-/// How long to wait after a connection could not be accepted.
+/// The pause after a connection could not be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// What all connections of a listener share.
+/// The part that all connections of a listener share.
 #[derive(Clone)]
 struct Serving {
     router: Router,
-    patience: Duration,
+    write_timeout: Duration,
     stop: CancellationToken,
 }
 
-impl Bound {
-    /// Serves `router` until `stop`, then lets requests in flight finish.
-    /// A client that takes nothing of its answer for `patience` is cut off.
+impl BoundListener {
+    /// Serves `router` until `stop`, then lets requests in flight finish. Closes the connection of
+    /// a client that takes no byte of its answer for `write_timeout`.
     pub(crate) async fn serve(
         self,
         router: Router,
-        places: Arc<Places>,
-        patience: Duration,
+        limits: Arc<ConnectionLimits>,
+        write_timeout: Duration,
         stop: CancellationToken,
     ) {
-        let serving = Serving { router, patience, stop };
+        let serving = Serving { router, write_timeout, stop };
         let open = TaskTracker::new();
         let mut failing = false;
         loop {
             let accepted = select! {
                 accepted = async {
-                    places.room().await;
+                    limits.wait_for_room().await;
                     self.accept().await
                 } => accepted,
                 () = serving.stop.cancelled() => break,
@@ -76,14 +76,14 @@ impl Bound {
             match accepted {
                 Ok(accepted) => {
                     failing = false;
-                    open.spawn(serving.clone().connection(accepted, places.enter()));
+                    open.spawn(serving.clone().connection(accepted, limits.open_connection()));
                 }
                 Err(error) => {
-                    // Out of descriptors, most likely.
+                    // The process is most likely out of descriptors.
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "a connection could not be accepted; the longest idle ones are closed");
+                        tracing::warn!(%error, "accepting a connection failed; closing the longest idle ones");
                     }
-                    places.end_oldest();
+                    limits.evict_oldest();
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
@@ -95,40 +95,44 @@ impl Bound {
 }
 
 impl Serving {
-    async fn connection(self, accepted: Accepted, place: Arc<Place>) {
-        // Until it says something it costs its descriptor and little else.
+    async fn connection(self, accepted: Accepted, slot: Arc<ConnectionSlot>) {
+        // Before its first byte a connection costs its descriptor and little else.
         let spoken = select! {
             spoken = timeout(SILENCE, accepted.speaks()) => matches!(spoken, Ok(Ok(()))),
-            () = place.leave() => false,
+            () = slot.evicted() => false,
             () = self.stop.cancelled() => false,
         };
         if spoken {
-            // Only now, and apart: what serves a connection takes more memory than waiting for it.
-            Box::pin(self.serve(accepted, place)).await;
+            // Boxed, and only now: serving a connection takes more memory than waiting for it.
+            Box::pin(self.serve(accepted, slot)).await;
         }
     }
 
-    async fn serve(self, accepted: Accepted, place: Arc<Place>) {
-        let line = Arc::new(Line::default());
-        let door = accepted.door();
-        let stream =
-            Patient::new(accepted.into_stream(), self.patience, Arc::clone(&line), Arc::clone(&place));
-        let service = service_fn(|request| self.answer(request, door, &line, &place));
+    async fn serve(self, accepted: Accepted, slot: Arc<ConnectionSlot>) {
+        let flags = Arc::new(ConnectionFlags::default());
+        let peer = accepted.peer_kind();
+        let stream = WriteTimeout::new(
+            accepted.into_stream(),
+            self.write_timeout,
+            Arc::clone(&flags),
+            Arc::clone(&slot),
+        );
+        let service = service_fn(|request| self.answer(request, peer, &flags, &slot));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let mut ending = false;
         loop {
             select! {
-                // A client that breaks off is its own affair.
+                // A client may break off; that is no error of the daemon.
                 _ = connection.as_mut() => break,
-                () = place.leave(), if !ending => {
-                    if place.is_in_head() {
+                () = slot.evicted(), if !ending => {
+                    if slot.is_in_head() {
                         break;
                     }
                     ending = true;
                     connection.as_mut().graceful_shutdown();
-                    if timeout(FLUSH, connection.as_mut()).await.is_ok() || !place.is_in_request() {
+                    if timeout(FLUSH, connection.as_mut()).await.is_ok() || !slot.is_in_request() {
                         break;
                     }
                 }
@@ -136,59 +140,59 @@ impl Serving {
                     ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = abandoned(&line, &place, &self.stop) => break,
+                () = abandoned(&flags, &slot, &self.stop) => break,
             }
         }
-        if line.stalled.load(Ordering::Acquire) {
-            tracing::warn!(after = %HumanDuration(self.patience), "a client took nothing of its answer and was cut off");
+        if flags.stalled.load(Ordering::Acquire) {
+            tracing::warn!(after = %HumanDuration(self.write_timeout), "connection closed: the client took nothing of its answer");
         }
     }
 
     async fn answer(
         &self,
         mut request: Request<Incoming>,
-        door: Door,
-        line: &Arc<Line>,
-        place: &Arc<Place>,
+        peer: PeerKind,
+        flags: &Arc<ConnectionFlags>,
+        slot: &Arc<ConnectionSlot>,
     ) -> Result<Response<Body>, Infallible> {
-        let (in_request, has_room) = place.begin_request();
+        let (in_request, has_room) = slot.begin_request();
         if !has_room && !is_probe(request.uri().path()) {
-            let text = "too many requests are in flight; send it again";
+            let text = "too many requests are in flight; send the request again later";
             let problem = Problem::new(Code::Busy, text);
-            return Ok(
-                last(problem.into_response()).map(|body| Body::new(Answer { body, _in_request: in_request }))
-            );
+            return Ok(last(problem.into_response())
+                .map(|body| Body::new(TrackedBody { body, _in_request: in_request })));
         }
-        request.extensions_mut().insert(door);
-        request.extensions_mut().insert(Arc::clone(line));
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(Arc::clone(flags));
         let response = self.router.clone().oneshot(request.map(Body::new)).await?;
         let response = if has_room { response } else { last(response) };
-        Ok(response.map(|body| Body::new(Answer { body, _in_request: in_request })))
+        Ok(response.map(|body| Body::new(TrackedBody { body, _in_request: in_request })))
     }
 }
 
-/// The last answer on its connection, which makes room for others then.
+/// Marks an answer as the last one on its connection, which then makes room for others.
 fn last(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
     response
 }
 
-/// Waits until the daemon stops and its client neither takes the end of an endless answer nor completes a head.
-async fn abandoned(line: &Line, place: &Place, stop: &CancellationToken) {
+/// Waits until the daemon stops and the client then neither takes the end of an endless answer nor
+/// completes a head.
+async fn abandoned(flags: &ConnectionFlags, slot: &ConnectionSlot, stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(FAREWELL).await;
-    if !line.streaming.load(Ordering::Acquire) && !place.is_in_head() {
+    if !flags.streaming.load(Ordering::Acquire) && !slot.is_in_head() {
         std::future::pending::<()>().await;
     }
 }
 
-/// The body of an answer. With its end the request is over.
-struct Answer {
+/// The body of an answer. Its drop ends the request.
+struct TrackedBody {
     body: Body,
-    _in_request: InRequest,
+    _in_request: RequestInFlight,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for TrackedBody {
     type Data = bytes::Bytes;
     type Error = axum::Error;
 

@@ -1,4 +1,4 @@
-//! `/v1/sinks`: how the sinks are, a test event, pausing and resuming.
+//! `/v1/sinks`: shows the health of the sinks, tests, pauses and resumes them.
 
 use crate::model::sink::SinkState;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use super::{
 #[utoipa::path(
     get, path = "/v1/sinks", tag = "sinks",
     params(
-        ("state" = Option<SinkState>, Query, description = "Only those in this state"),
-        ("type" = Option<String>, Query, description = "Only those of this type: `webhook` or `disk`"),
+        ("state" = Option<SinkState>, Query, description = "Only sinks in this state"),
+        ("type" = Option<String>, Query, description = "Only sinks of this type: `webhook` or `disk`"),
     ),
     responses((status = 200, body = Page<SinkView>), (status = 400, body = super::view::Problem))
 )]
@@ -40,7 +40,9 @@ pub(super) async fn list_all(
     Ok(Json(Page { data, next_cursor: None }))
 }
 
-/// Send a `tidings.test` event to a sink, once, and tell what came of it. When it is taken the sink's breaker closes.
+/// Send one `tidings.test` event to a sink and return the outcome.
+///
+/// A success closes the breaker of the sink.
 #[utoipa::path(
     post, path = "/v1/sinks/{name}/test", tag = "sinks", params(("name" = String, Path)),
     responses((status = 200, body = AttemptView), (status = 404, body = super::view::Problem))
@@ -53,7 +55,7 @@ pub(super) async fn test(
     Ok(Json(attempt.into()))
 }
 
-/// Stop handing deliveries to a sink. What comes in meanwhile is kept; it holds over a restart.
+/// Pause a sink: new deliveries wait in the store. The pause outlives a restart.
 #[utoipa::path(
     post, path = "/v1/sinks/{name}/pause", tag = "sinks", params(("name" = String, Path)),
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))
@@ -66,7 +68,9 @@ pub(super) async fn pause(
     status.map(|status| Json(status.into())).ok_or_else(|| no_sink(&state, &name))
 }
 
-/// Let a paused sink go on, with everything that came in meanwhile. Its breaker closes, also of a sink that is not paused.
+/// Resume a paused sink, with every delivery that waits for it.
+///
+/// The breaker of the sink closes, even when the sink was not paused.
 #[utoipa::path(
     post, path = "/v1/sinks/{name}/resume", tag = "sinks", params(("name" = String, Path)),
     responses((status = 200, body = SinkView), (status = 404, body = super::view::Problem))

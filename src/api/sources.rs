@@ -1,4 +1,4 @@
-//! `/v1/sources`: how the sources are, and what was learned of their jobs.
+//! `/v1/sources`: shows the health of the sources and the learned statistics of their jobs.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ const STATES: [&str; 4] = ["ok", "unauthorized", "limited", "failing"];
 #[utoipa::path(
     get, path = "/v1/sources", tag = "sources",
     params(
-        ("state" = Option<String>, Query, description = "Only those in this state: `ok`, `unauthorized`, `limited` or `failing`"),
-        ("type" = Option<String>, Query, description = "Only those with this profile"),
+        ("state" = Option<String>, Query, description = "Only sources in this state: `ok`, `unauthorized`, `limited` or `failing`"),
+        ("type" = Option<String>, Query, description = "Only sources with this profile"),
     ),
     responses((status = 200, body = Page<SourceView>), (status = 400, body = super::view::Problem))
 )]
@@ -45,7 +45,7 @@ pub(super) async fn list_all(
     Ok(Json(Page { data, next_cursor: None }))
 }
 
-/// One source, with the curves that were learned of its jobs.
+/// Show one source, with the learned curves of its jobs.
 #[utoipa::path(
     get, path = "/v1/sources/{name}", tag = "sources", params(("name" = String, Path)),
     responses((status = 200, body = SourceView), (status = 404, body = super::view::Problem))
@@ -83,7 +83,7 @@ fn view(watcher: &SourceState, curves: bool) -> SourceView {
 
 #[expect(clippy::cast_precision_loss, reason = "counts")]
 fn polling(schedule: &Schedule, curves: bool, now: tokio::time::Instant) -> PollingView {
-    let (tally, config) = (schedule.stats(), schedule.config());
+    let (stats, config) = (schedule.stats(), schedule.config());
     let (requests_per_second, budget_used) = schedule.budget_in_use(now);
     let each = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
     PollingView {
@@ -91,22 +91,23 @@ fn polling(schedule: &Schedule, curves: bool, now: tokio::time::Instant) -> Poll
         cost_of_a_poll_seconds: config.cost_of_a_poll.0.as_secs_f64(),
         requests_per_second,
         budget_used,
-        finished: tally.jobs,
-        polls_per_job: each(tally.polls as f64, tally.jobs),
-        mean_delay_seconds: each(tally.delay, tally.timed),
+        finished: stats.jobs,
+        polls_per_job: each(stats.polls as f64, stats.jobs),
+        mean_delay_seconds: each(stats.delay, stats.timed),
         kinds: schedule.kinds(curves).into_iter().map(kind).collect(),
     }
 }
 
-fn kind(seen: KindSummary) -> KindView {
-    let (survival, looks) = seen.curves.map(|curves| (curves.survival, curves.polls)).unwrap_or_default();
+fn kind(summary: KindSummary) -> KindView {
+    let (survival, poll_ages) =
+        summary.curves.map(|curves| (curves.survival, curves.polls)).unwrap_or_default();
     KindView {
-        endpoint: seen.endpoint,
-        label: seen.label,
-        finishes: seen.finishes,
-        median_seconds: seen.percentiles.map(|[median, _]| median),
-        p90_seconds: seen.percentiles.map(|[_, p90]| p90),
+        endpoint: summary.endpoint,
+        label: summary.label,
+        finishes: summary.finishes,
+        median_seconds: summary.percentiles.map(|[median, _]| median),
+        p90_seconds: summary.percentiles.map(|[_, p90]| p90),
         survival,
-        looks,
+        poll_ages,
     }
 }

@@ -1,4 +1,5 @@
-//! Binding TCP addresses. `[::]` means every interface: IPv6 and IPv4 where the machine has both, IPv4 where it has no IPv6.
+//! Binds TCP addresses. `[::]` means every interface: IPv6 and IPv4, or IPv4 alone on a machine
+//! without IPv6.
 
 use std::{
     io,
@@ -9,17 +10,17 @@ use std::{
 use rustix::{io::Errno, net::sockopt};
 use tokio::net::{TcpListener, TcpSocket};
 
-/// How long a port may be held by a process that is just going away.
-const BIND_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest wait for an ending process that holds the port.
+const BIND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections that the kernel completes before they are accepted.
+/// Connections that the kernel completes before the daemon accepts them.
 const BACKLOG: u32 = 1024;
 
-/// Binds `address`. A port that a process which was just killed still holds is tried again for a second.
+/// Binds `address`. Tries again for a second while an ending process still holds the port.
 pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let deadline = tokio::time::Instant::now() + BIND_PATIENCE;
+    let deadline = tokio::time::Instant::now() + BIND_TIMEOUT;
     loop {
-        match on_any_machine(address, open) {
+        match open_or_fall_back_to_ipv4(address, open) {
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < deadline =>
             {
@@ -30,12 +31,16 @@ pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// Opens `address`, or the same port of `0.0.0.0` when `address` is `[::]` and the machine has no IPv6.
-fn on_any_machine<T>(address: SocketAddr, open: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+/// Opens `address`, or the same port of `0.0.0.0` when `address` is `[::]` and the machine has no
+/// IPv6.
+fn open_or_fall_back_to_ipv4<T>(
+    address: SocketAddr,
+    open: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
     match open(address) {
         Err(error) if is_every_ipv6(address) && lacks_ipv6(&error) => {
             let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            tracing::info!(%address, %instead, "this machine has no IPv6; every IPv4 interface is used instead");
+            tracing::info!(%address, %instead, "listening on IPv4 alone: this machine has no IPv6");
             open(instead)
         }
         opened => opened,
@@ -46,7 +51,7 @@ fn is_every_ipv6(address: SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
 }
 
-/// The kernel was built or started without IPv6, a sandbox allows IPv4 alone, or no interface has it.
+/// Returns whether the error means that the kernel, the sandbox or every interface lacks IPv6.
 fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -58,7 +63,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
     socket.set_reuseaddr(true)?;
     if is_every_ipv6(address) {
-        // The system's default is an administrator's (`net.ipv6.bindv6only`).
+        // An administrator can change the system's default (`net.ipv6.bindv6only`).
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
     socket.bind(address)?;
@@ -69,13 +74,14 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 mod tests {
     use super::*;
 
-    /// What a machine that answers IPv6 with `errno` would bind.
+    /// Returns the address that a machine would bind if IPv6 failed with `errno`.
     fn bound(address: &str, errno: Errno) -> Result<String, Errno> {
         let open = |address: SocketAddr| match address.is_ipv6() {
             true => Err(io::Error::from(errno)),
             false => Ok(address.to_string()),
         };
-        on_any_machine(address.parse().unwrap(), open).map_err(|error| Errno::from_io_error(&error).unwrap())
+        open_or_fall_back_to_ipv4(address.parse().unwrap(), open)
+            .map_err(|error| Errno::from_io_error(&error).unwrap())
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! What the API shows and takes, as JSON. The command line's client reads the same types.
+//! The JSON bodies of requests and answers. The client commands read the same types.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-mod again;
+mod bulk_deliveries;
 mod sinks;
 
-pub use again::{Counted, DeliverRequest, MoveRequest, Moved, RedeliverRequest};
+pub use bulk_deliveries::{Counted, DeliverRequest, MoveRequest, Moved, RedeliverRequest};
 pub use sinks::{OriginView, SinkView};
 
 use crate::{
@@ -26,51 +26,52 @@ pub struct WatchView {
     pub source: String,
     /// The source's own id of the job.
     pub job_id: JobId,
-    /// What the paths of its source take beside the id.
+    /// Variables for the paths of the source, beside the job id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, String>,
-    /// Where the watch stands.
+    /// The phase of the watch.
     pub phase: Phase,
-    /// The source's own last word; null before the first answer.
+    /// The last status, in the source's own word; null before the first answer.
     pub status: Option<String>,
-    /// What the terminal status means; null before the end.
+    /// The meaning of the final status; null before the job finishes.
     pub outcome: Option<Outcome>,
     /// The operation the job runs, as the source names it.
     pub endpoint: Option<String>,
     /// Labels given with the watch.
     pub labels: BTreeMap<String, String>,
-    /// The job's own metadata, as the source told it.
+    /// The job's own metadata, as the source sent it.
     pub metadata: Option<BTreeMap<String, String>>,
-    /// When it was registered.
+    /// The time of the registration.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Time,
-    /// When anything about it last changed.
+    /// The time of the last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Time,
-    /// Status requests made for it.
+    /// Status requests for this job.
     pub polls: u64,
-    /// When it is looked at next; null when it is not being polled.
+    /// The time of the next poll; null when the job is not being polled.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_poll_at: Option<Time>,
-    /// What decided when that is: `learned`, `prior` (nothing is learned yet), `exploring` (one of the few jobs that are
-    /// looked at more often, so that a change is noticed), `min_interval`, `max_interval`, `max_delay`, `deadline`,
-    /// `hint` (the source asked for patience), `asked`, `retry` (the last request for it failed),
-    /// `backoff` or `fixed`; `source_limited`, `source_unauthorized` or `source_failing` while all requests to its source
-    /// wait; null when it is not being polled.
+    /// The reason for that time: `learned`, `prior` (nothing is learned yet), `exploring` (one of
+    /// the few jobs that the daemon polls more often, to notice a change), `min_interval`,
+    /// `max_interval`, `max_delay`, `deadline`, `hint` (the source asked for a pause), `asked`,
+    /// `retry` (the last request for this job failed), `backoff` or `fixed`; `source_limited`,
+    /// `source_unauthorized` or `source_failing` while all requests to the source wait. Null when
+    /// the job is not being polled.
     #[serde(default)]
     pub next_poll_reason: Option<String>,
-    /// When its end was noticed.
+    /// The time at which the daemon noticed the final status.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Time>,
-    /// The id of the event that its end made.
+    /// The id of the event of the finished job.
     pub event_id: Option<String>,
     /// Bytes of the stored job.
     pub job_size: Option<u64>,
     /// SHA-256 of the stored job, hexadecimal.
     pub job_sha256: Option<String>,
-    /// What went wrong last, while it is being followed or why it was lost.
+    /// The last error while the job is watched, or the reason why it was lost.
     pub last_error: Option<String>,
-    /// Where its event goes.
+    /// The deliveries of its events.
     pub deliveries: Vec<DeliveryBrief>,
 }
 
@@ -81,18 +82,18 @@ pub struct DeliveryBrief {
     pub id: String,
     /// The sink's name.
     pub sink: String,
-    /// Where it stands.
+    /// The state of the delivery.
     pub state: DeliveryState,
     /// Attempts made.
     pub attempts: u32,
-    /// When it is tried next; null when it is not pending, or its sink is paused or not configured. A time in the past
-    /// says that it is due, and waits for its turn.
+    /// The time of the next attempt; null when the delivery is not pending, or its sink is paused
+    /// or not configured. A time in the past means that the delivery is due.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Time>,
-    /// What keeps it from being attempted, beside its own schedule; null when nothing does.
+    /// The obstacle to the next attempt, beside the retry schedule; null without one.
     #[serde(default)]
     pub waits_for: Option<WaitsFor>,
-    /// The HTTP status of the last attempt, when there was an answer.
+    /// The HTTP status of the last attempt; null without an answer.
     pub last_status: Option<u16>,
 }
 
@@ -103,9 +104,9 @@ pub struct DeliveryView {
     pub id: String,
     /// The sink's name; `callback` for a webhook that the watch brought along.
     pub sink: String,
-    /// Where it stands.
+    /// The state of the delivery.
     pub state: DeliveryState,
-    /// The event's id, the same on every attempt.
+    /// The id of the event, equal on every attempt.
     pub event_id: String,
     /// `job.completed` … `job.lost`, `job.started`, `job.updated`
     pub event_type: String,
@@ -113,24 +114,24 @@ pub struct DeliveryView {
     pub source: String,
     /// The job.
     pub job_id: JobId,
-    /// When the event was made.
+    /// The time at which the event was recorded.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Time,
-    /// When anything about it last changed.
+    /// The time of the last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Time,
-    /// When it is tried next; null when it is not pending, or its sink is paused or not configured. A time in the past
-    /// says that it is due, and waits for its turn.
+    /// The time of the next attempt; null when the delivery is not pending, or its sink is paused
+    /// or not configured. A time in the past means that the delivery is due.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Time>,
-    /// What keeps it from being attempted, beside its own schedule; null when nothing does.
+    /// The obstacle to the next attempt, beside the retry schedule; null without one.
     #[serde(default)]
     pub waits_for: Option<WaitsFor>,
-    /// The HTTP status of the last attempt, when there was an answer.
+    /// The HTTP status of the last attempt; null without an answer.
     pub last_status: Option<u16>,
-    /// Why it is a dead letter, or what the last attempt came to.
+    /// The reason of a dead letter, or the error of the last attempt.
     pub reason: Option<String>,
-    /// How many attempts were made in all.
+    /// The number of all attempts.
     pub attempt_count: u32,
     /// The latest attempts, oldest first.
     pub attempts: Vec<AttemptView>,
@@ -139,19 +140,19 @@ pub struct DeliveryView {
 /// One attempt of a delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
-    /// When it began.
+    /// The start of the attempt.
     #[schema(value_type = String, format = DateTime)]
     pub at: Time,
-    /// How long it took in milliseconds.
+    /// The duration in milliseconds.
     pub duration_ms: u64,
-    /// The HTTP status, when there was an answer.
+    /// The HTTP status; null without an answer.
     pub status: Option<u16>,
-    /// What went wrong, when something did.
+    /// The error of a failed attempt.
     pub error: Option<String>,
-    /// The kind of what went wrong.
+    /// The class of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_class: Option<ErrorClass>,
-    /// The answer's body, at most its first KiB.
+    /// The body of the answer, at most its first KiB.
     pub response: Option<String>,
 }
 
@@ -162,33 +163,33 @@ impl From<DeliveryAttempt> for AttemptView {
     }
 }
 
-/// An event as `/v1/events` tells it: the envelope without the job.
+/// An event as `/v1/events` shows it: the envelope without the job.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
     /// `job.completed` … `job.lost`, `job.started`, `job.updated`
     #[serde(rename = "type")]
     pub event_type: String,
-    /// When the job ended, or its progress was noticed.
+    /// The time at which the job finished, or at which the daemon noticed its progress.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Time,
-    /// When the event was made; a daemon of an earlier version does not tell.
+    /// The time at which the event was recorded; absent from a daemon of an earlier version.
     #[serde(default)]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Option<Time>,
-    /// `evt_…`, the same wherever the event goes.
+    /// `evt_…`, equal at every sink.
     pub id: String,
     /// The source's name.
     pub source: String,
     /// The job.
     pub job_id: JobId,
-    /// What its end means; null while it has not ended.
+    /// The outcome of the job; null for progress.
     pub outcome: Option<Outcome>,
     /// Labels of the watch.
     pub labels: BTreeMap<String, String>,
-    /// The source's own word, while it has not ended.
+    /// The status in the source's own word; only for progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Why it was lost.
+    /// The reason why the job was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Bytes of the stored job.
@@ -202,8 +203,8 @@ pub struct EventView {
 pub struct Page<T> {
     /// The entries, newest first.
     pub data: Vec<T>,
-    /// Pass it as `cursor` for the next page; null on the last. A page may be short, even empty, and still
-    /// have a next one: a request looks at a bounded number of records.
+    /// The `cursor` of the next page; null on the last page. A short or empty page may have a next
+    /// one, because a request reads a bounded number of records.
     pub next_cursor: Option<String>,
 }
 
@@ -212,68 +213,70 @@ pub struct Page<T> {
 pub struct PollingView {
     /// `learned`, `backoff` or `fixed`.
     pub strategy: String,
-    /// θ of `learned`: how many seconds of delay one status request is worth.
+    /// θ of `learned`: the seconds of delay that one status request is worth.
     pub cost_of_a_poll_seconds: f64,
-    /// Requests a second that may be sent for now: less than configured after the source asked for less.
+    /// The present budget in requests a second; lower than configured after the source asked for
+    /// less.
     pub requests_per_second: f64,
-    /// The share of them that was sent of late, from 0 to 1.
+    /// The share of the budget that was used recently, from 0 to 1.
     pub budget_used: f64,
-    /// Jobs whose end was noticed since the start.
+    /// Jobs that finished since the start of the daemon.
     pub finished: u64,
-    /// Status requests for each of them, in the mean.
+    /// Status requests for each finished job, on average.
     pub polls_per_job: Option<f64>,
-    /// From the end of a job, where its source tells it, to our noticing it, in the mean.
+    /// The average time from the end of a job to the poll that notices it. Null when the source
+    /// does not send the time of the end.
     pub mean_delay_seconds: Option<f64>,
-    /// The kinds of job with something learned, those with the most finishes first.
+    /// The kinds of job with learned statistics, those with the most finished jobs first.
     pub kinds: Vec<KindView>,
 }
 
-/// What was learned of one kind of job.
+/// The learned statistics of one kind of job.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct KindView {
-    /// The operation; empty when the source tells none.
+    /// The endpoint; empty when the source names none.
     pub endpoint: String,
     /// The value of the label that tells kinds apart, where one is configured.
     pub label: Option<String>,
-    /// Finishes learned from.
+    /// Finished jobs in the statistics.
     pub finishes: u64,
-    /// Half of the jobs take longer.
+    /// The median duration: half of the jobs take longer.
     pub median_seconds: Option<f64>,
-    /// A tenth of the jobs takes longer.
+    /// The 90th percentile of the duration: a tenth of the jobs takes longer.
     pub p90_seconds: Option<f64>,
-    /// The share of the jobs that is still running at an age in seconds: pairs of both. Only for one source.
+    /// Pairs of an age in seconds and the share of jobs that still run then. Only for one source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Vec<f64>>)]
     pub survival: Vec<(f64, f64)>,
-    /// The ages in seconds at which a fresh job would be looked at. Only for one source.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub looks: Vec<f64>,
+    /// The ages in seconds at which the daemon would poll a new job. Only for one source.
+    #[serde(rename = "looks", default, skip_serializing_if = "Vec::is_empty")]
+    pub poll_ages: Vec<f64>,
 }
 
 /// A source's health.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SourceView {
-    /// Its name.
+    /// The name of the source.
     pub name: String,
-    /// Its profile.
+    /// The name of its profile.
     #[serde(rename = "type")]
     pub kind: String,
     /// Its base URL.
     pub base_url: String,
     /// `ok`, `unauthorized`, `limited` or `failing`.
     pub state: String,
-    /// Until when no request is sent, when it asked for patience or fails.
+    /// The end of the pause in requests; null unless the source asked for a pause or fails.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub paused_until: Option<Time>,
-    /// Watches that are being followed.
+    /// Watches whose jobs are polled or fetched.
     pub open_watches: u64,
-    /// Requests a second that may be sent.
+    /// The configured budget in requests a second.
     pub max_requests_per_second: f64,
-    /// Requests sent since the start.
+    /// Requests since the start of the daemon.
     pub requests: u64,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
-    /// When its jobs are looked at, and what that costs.
+    /// The polling of its jobs.
     pub polling: PollingView,
 }
 
@@ -284,7 +287,7 @@ pub struct WatchRequest {
     /// The source's own id of the job.
     #[schema(value_type = String)]
     pub job_id: String,
-    /// The source's name; may be left out when it is `retab` or the only one.
+    /// The source's name. Unset: `retab`, or the only source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Variables of the source's paths, such as `owner` and `repo`.
@@ -293,13 +296,14 @@ pub struct WatchRequest {
     /// At most 16 pairs, keys of at most 64 and values of at most 512 characters.
     #[serde(default, deserialize_with = "super::body::pairs", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The sinks its event goes to, instead of what the routes say.
+    /// The sinks that get its events. Unset: the routes decide.
     #[serde(default, deserialize_with = "super::body::texts", skip_serializing_if = "Option::is_none")]
     pub sinks: Option<Vec<String>>,
     /// One more webhook, for this watch alone.
     #[serde(default, deserialize_with = "super::body::object", skip_serializing_if = "Option::is_none")]
     pub callback: Option<CallbackRequest>,
-    /// How long to follow it (`2h`), or until when (RFC 3339), instead of the source's deadline.
+    /// The longest time to watch the job (`2h`), or its end (RFC 3339). Unset: the deadline of the
+    /// source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
 }
@@ -308,9 +312,9 @@ pub struct WatchRequest {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallbackRequest {
-    /// http or https, to an address that is not loopback or private.
+    /// An http or https URL with a public address.
     pub url: String,
-    /// The signing secret, `whsec_…`; never shown again.
+    /// The signing secret, `whsec_…`. No answer shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 }
@@ -327,20 +331,20 @@ pub struct BatchRequest {
 /// The answer to a batch.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct BatchAnswer {
-    /// New, or finished and watched again.
+    /// Watches that are new, or were finished and start again.
     pub accepted: u64,
-    /// Being watched already.
+    /// Jobs that were already watched.
     pub existing: u64,
-    /// Refused; the others were stored.
+    /// Invalid entries. The others are stored.
     pub rejected: Vec<Rejected>,
 }
 
-/// One refused entry of a batch.
+/// One invalid entry of a batch.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Rejected {
-    /// Its place in the request, from 0.
+    /// The position in the request, from 0.
     pub index: usize,
-    /// A word for programs; docs/reference/errors.md has the meaning of each.
+    /// A word for programs; docs/reference/errors.md has the meaning of each code.
     #[schema(value_type = super::Code)]
     pub code: String,
     /// A sentence for people.
@@ -351,32 +355,32 @@ pub struct Rejected {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryQuery {
-    /// Only those in this state.
+    /// Only deliveries in this state.
     pub state: Option<DeliveryState>,
-    /// Only those to this sink.
+    /// Only deliveries to this sink.
     pub sink: Option<String>,
-    /// Only those of this source.
+    /// Only deliveries of this source.
     pub source: Option<String>,
-    /// Only those of this job.
+    /// Only deliveries of this job.
     pub job_id: Option<String>,
-    /// Only those made at this time or later.
+    /// Only deliveries of events recorded at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Time>,
-    /// Entries a page, at most 1000; 100 when left out.
+    /// Entries a page, at most 1000; default 100.
     pub limit: Option<usize>,
-    /// From `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
-/// `/readyz`: whether a job can be accepted durably.
+/// The answer of `/readyz`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Readiness {
-    /// `ready`, `degraded` (accepting, but a source or sink is in trouble) or `unavailable`.
+    /// `ready`, `degraded` (a source or sink fails, and jobs are accepted) or `unavailable`.
     pub status: String,
-    /// Why it is not `ready`, as codes: `store_loading`, `stopping`, `store_unavailable`, `disk_full`,
-    /// `source_STATE:NAME`, `sink_failing:NAME`.
+    /// The reasons against `ready`, as codes: `store_loading`, `stopping`, `store_unavailable`,
+    /// `disk_full`, `source_STATE:NAME`, `sink_failing:NAME`.
     pub reasons: Vec<String>,
-    /// The same in words, in the same order; left out for whoever may not use the API.
+    /// The same reasons in words, in the same order. Empty for callers who may not use the API.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
 }
@@ -384,16 +388,16 @@ pub struct Readiness {
 /// An error, as RFC 9457 `application/problem+json`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// A URI for the kind of error; `about:blank` says that the title is that of the HTTP status.
+    /// A URI for the kind of error; always `about:blank`, so the title is that of the HTTP status.
     #[serde(rename = "type")]
     pub kind: String,
     /// The HTTP status in words.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// What is wrong and how to mend it.
+    /// A sentence for people: the failure, its reason and, if there is one, the way out.
     pub detail: String,
-    /// A word for programs; docs/reference/errors.md has the meaning of each.
+    /// A word for programs; docs/reference/errors.md has the meaning of each code.
     #[schema(value_type = super::Code)]
     pub code: String,
 }

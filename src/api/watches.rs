@@ -1,4 +1,4 @@
-//! `/v1/watches`: the way in, and the state of what came in.
+//! `/v1/watches`: registers jobs, shows their watches and returns their results.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
     body::{Batch, Input, JsonBody, MAX_BATCH},
     convert::watch_view,
     problem::{Code, Named, Problem, Query, bad_parameter, unknown_parameter, word},
-    requests::{aside, cursor, cursor_text, limit, registration, registration_of},
+    requests::{cursor, cursor_text, limit, registration, registration_of, run_blocking},
     view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
 };
 use crate::{
@@ -34,14 +34,14 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// Watch a job.
 ///
-/// When this answers, the watch is on disk: a crash afterwards loses nothing.
+/// The watch is on disk before the answer, so a later crash does not lose it.
 #[utoipa::path(
     post, path = "/v1/watches", tag = "watches", request_body = WatchRequest,
     responses(
-        (status = 202, body = WatchView, description = "It is new, or was finished and is watched again"),
-        (status = 200, body = WatchView, description = "It is being watched already; labels were merged, the rest replaced"),
+        (status = 202, body = WatchView, description = "The watch is new, or it was finished and starts again"),
+        (status = 200, body = WatchView, description = "The job is already watched; its labels were merged, the rest was replaced"),
         (status = 409, body = super::view::Problem, description = "A job with this id is watched with other `vars`"),
-        (status = 422, body = super::view::Problem, description = "Something in it is not right; nothing was stored"),
+        (status = 422, body = super::view::Problem, description = "The request is invalid; nothing was stored"),
         (status = 507, body = super::view::Problem, description = "The disk is full"),
     )
 )]
@@ -70,17 +70,16 @@ pub(super) async fn register(
 }
 
 fn too_many_labels() -> Problem {
-    Problem::new(Code::InvalidLabels, "with the labels that the watch has already there are more than 16")
+    Problem::new(Code::InvalidLabels, "together with its present labels the watch would have more than 16")
 }
 
-/// The watch is there, and DELETE can remove it.
+/// Returns the problem of a watch whose record is damaged. `DELETE` can still remove it.
 fn unreadable(reason: String) -> Problem {
     StoreError::Record(reason).into()
 }
 
 fn other_vars() -> Problem {
-    let detail =
-        "a job with this id is watched with other `vars`; give jobs whose ids may be the same a source each";
+    let detail = "a job with this id is watched with other `vars`; jobs with equal ids need a source each";
     Problem::new(Code::VarsConflict, detail)
 }
 
@@ -88,8 +87,8 @@ fn other_vars() -> Problem {
 #[utoipa::path(
     post, path = "/v1/watches/batch", tag = "watches", request_body = BatchRequest,
     responses(
-        (status = 200, body = BatchAnswer, description = "What became of each; those accepted are on disk"),
-        (status = 422, body = super::view::Problem, description = "It is no batch; nothing was stored"),
+        (status = 200, body = BatchAnswer, description = "The result of each entry; accepted watches are on disk"),
+        (status = 422, body = super::view::Problem, description = "The body is not a batch; nothing was stored"),
     )
 )]
 pub(super) async fn register_batch(
@@ -141,13 +140,13 @@ fn reject(index: usize, problem: &Problem) -> Rejected {
 #[utoipa::path(
     get, path = "/v1/watches", tag = "watches",
     params(
-        ("phase" = Option<Phase>, Query, description = "Only those in this phase"),
-        ("source" = Option<String>, Query, description = "Only those of this source"),
-        ("status" = Option<String>, Query, description = "Only those with this last status"),
-        ("outcome" = Option<Outcome>, Query, description = "Only those with this outcome"),
-        ("label.KEY" = Option<String>, Query, description = "Only those whose label KEY has this value"),
-        ("limit" = Option<usize>, Query, description = "Entries a page, at most 1000; 100 when left out"),
-        ("cursor" = Option<String>, Query, description = "From `next_cursor` of the page before"),
+        ("phase" = Option<Phase>, Query, description = "Only watches in this phase"),
+        ("source" = Option<String>, Query, description = "Only watches of this source"),
+        ("status" = Option<String>, Query, description = "Only watches with this last status"),
+        ("outcome" = Option<Outcome>, Query, description = "Only watches with this outcome"),
+        ("label.KEY" = Option<String>, Query, description = "Only watches whose label KEY has this value"),
+        ("limit" = Option<usize>, Query, description = "Entries a page, at most 1000; default 100"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
     responses((status = 200, body = Page<WatchView>))
 )]
@@ -172,7 +171,7 @@ pub(super) async fn list(
             },
         }
     }
-    aside(&state, move |state| {
+    run_blocking(&state, move |state| {
         let listing = state.store.watches(&filter, from, size)?;
         let data = listing.entries.iter().map(|watch| watch_view(state, watch)).collect::<Result<_, _>>()?;
         Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
@@ -180,7 +179,7 @@ pub(super) async fn list(
     .await
 }
 
-/// One watch.
+/// Show one watch.
 #[utoipa::path(
     get, path = "/v1/watches/{source}/{job_id}", tag = "watches",
     params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
@@ -201,7 +200,7 @@ fn find(state: &AppState, named: &Named) -> Result<Watch, Problem> {
     }
 }
 
-/// End a watch: no more polls, and its pending deliveries are dropped.
+/// End a watch: the daemon stops polling the job and drops its pending deliveries.
 #[utoipa::path(
     delete, path = "/v1/watches/{source}/{job_id}", tag = "watches",
     params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
@@ -214,12 +213,12 @@ pub(super) async fn remove(State(state): State<Arc<AppState>>, named: Named) -> 
     }
 }
 
-/// Look at a job now.
+/// Poll a job now.
 #[utoipa::path(
     post, path = "/v1/watches/{source}/{job_id}/poll", tag = "watches",
     params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
     responses(
-        (status = 202, body = WatchView, description = "A look is due now, if the job is still being polled"),
+        (status = 202, body = WatchView, description = "A poll is due now, if the job is still being polled"),
         (status = 404, body = super::view::Problem),
     )
 )]
@@ -234,16 +233,16 @@ pub(super) async fn poll(
     Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &watch)?)))
 }
 
-/// Wait until a job ended and was stored.
+/// Wait until a job is finished and its result is stored.
 #[utoipa::path(
     get, path = "/v1/watches/{source}/{job_id}/wait", tag = "watches",
     params(
         ("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded"),
-        ("timeout" = Option<String>, Query, description = "At most 5m; 30s when left out"),
+        ("timeout" = Option<String>, Query, description = "At most 5m; default 30s"),
     ),
     responses(
-        (status = 200, body = WatchView, description = "It ended"),
-        (status = 202, body = WatchView, description = "The time ran out"),
+        (status = 200, body = WatchView, description = "The job finished"),
+        (status = 202, body = WatchView, description = "The timeout passed first"),
         (status = 404, body = super::view::Problem),
     )
 )]
@@ -252,19 +251,19 @@ pub(super) async fn wait(
     named: Named,
     Query(query): Query,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
-    let mut patience = Duration::from_secs(30);
+    let mut timeout = Duration::from_secs(30);
     for (key, value) in query {
         if key != "timeout" {
             return Err(unknown_parameter(&key, "timeout"));
         }
-        let wanted = || bad_parameter("timeout", &value, "a span like 30s, at most 5m");
+        let wanted = || bad_parameter("timeout", &value, "a duration such as 30s, at most 5m");
         let span: units::HumanDuration = value.parse().map_err(|_| wanted())?;
-        patience = Some(span.0).filter(|patience| *patience <= MAX_WAIT).ok_or_else(wanted)?;
+        timeout = Some(span.0).filter(|timeout| *timeout <= MAX_WAIT).ok_or_else(wanted)?;
     }
     let number = find(&state, &named)?.number;
-    let deadline = tokio::time::Instant::now() + patience;
+    let deadline = tokio::time::Instant::now() + timeout;
     loop {
-        // Armed before the record is read, so that no end is missed in between.
+        // Armed before the record is read, so that no completion is missed in between.
         let settled = state.waiters.wait(number);
         let watch = find(&state, &named)?;
         if !matches!(watch.phase(), Phase::Watching | Phase::Fetching) {
@@ -281,13 +280,13 @@ pub(super) async fn wait(
     }
 }
 
-/// The full job: the upstream's bytes, unchanged.
+/// Return the full job: the unchanged bytes of the source.
 #[utoipa::path(
     get, path = "/v1/watches/{source}/{job_id}/job", tag = "watches",
     params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
     responses(
-        (status = 200, content_type = "application/json", description = "The job as its source gave it, with an ETag"),
-        (status = 304, description = "It is the one that If-None-Match names"),
+        (status = 200, content_type = "application/json", description = "The job as its source sent it, with an ETag"),
+        (status = 304, description = "The job is the one that If-None-Match names"),
         (status = 404, body = super::view::Problem, description = "No such watch, or the job was lost"),
         (status = 409, body = super::view::Problem, description = "It has not ended"),
         (status = 410, body = super::view::Problem, description = "It was dropped after retention"),
@@ -308,7 +307,8 @@ pub(super) async fn job(
         Found::Nothing => return Err(Problem::no_watch(&named.source, &named.job_id)),
     };
     if matches!(watch.phase(), Phase::Watching | Phase::Fetching) {
-        let detail = format!("the job `{}` has not ended yet; it is {}", named.job_id, watch.phase());
+        let detail =
+            format!("the job `{}` is not finished yet; its phase is {}", named.job_id, watch.phase());
         return Err(Problem::new(Code::JobNotEnded, detail));
     }
     let Some((event_id, job)) =
@@ -318,23 +318,23 @@ pub(super) async fn job(
             .completion
             .as_ref()
             .and_then(|end| end.reason.as_deref())
-            .unwrap_or("it could not be followed");
+            .unwrap_or("it could not be watched");
         return Err(Problem::new(Code::JobLost, format!("the job `{}` was lost: {reason}", named.job_id)));
     };
     let etag = format!("\"{}\"", job.sha256);
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    if known.is_some_and(|known| {
-        known == "*" || known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
+    let cached = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    if cached.is_some_and(|cached| {
+        cached == "*" || cached.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
     }) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     stored_body(&state, watch.number, event_id, job).await.map_err(|_| gone())
 }
 
-/// The bytes of a stored job are read in chunks of this size.
+/// The size of the chunks in which a stored job is read.
 const CHUNK: usize = 64 << 10;
 
-/// Returns the bytes of a stored job, with their type.
+/// Returns an answer with the bytes of a stored job and their media type.
 pub(crate) async fn stored_body(
     state: &AppState,
     watch: u64,
@@ -357,7 +357,7 @@ pub(crate) async fn stored_body(
     Ok(response)
 }
 
-/// Whether a browser shows a media type as text whatever is in it.
+/// Returns whether browsers show every body of this media type as text.
 fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))

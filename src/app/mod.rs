@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Bound, Places},
+    api::{self, BoundListener, ConnectionLimits},
     app::{
         reload::Reloader,
         tasks::{SINK, SOURCE, Tasks},
@@ -69,8 +69,8 @@ pub struct App {
     reloader: Option<Reloader>,
     asked: mpsc::Receiver<ReloadRequest>,
     state: Arc<AppState>,
-    listener: Option<Bound>,
-    admin: Option<Bound>,
+    listener: Option<BoundListener>,
+    admin: Option<BoundListener>,
     exporter: Option<Exporter>,
 }
 
@@ -171,8 +171,8 @@ impl App {
         });
         let descriptors = process::descriptor_limit();
         let routes = [
-            (listener, router(&state), Places::of_api(descriptors)),
-            (admin, api::admin_router(&state), Places::of_admin(descriptors)),
+            (listener, router(&state), ConnectionLimits::of_api(descriptors)),
+            (admin, api::admin_router(&state), ConnectionLimits::of_admin(descriptors)),
         ];
         for (bound, router, places) in routes {
             if let Some(bound) = bound {
@@ -239,10 +239,10 @@ fn start_all(state: &Arc<AppState>, tasks: &mut Tasks) {
     }
 }
 
-async fn bind(key: &'static str, way_out: &'static str, address: &str) -> Result<Bound, StartError> {
+async fn bind(key: &'static str, way_out: &'static str, address: &str) -> Result<BoundListener, StartError> {
     let listen: Listen = address.parse().map_err(StartError::Address)?;
     let failed = |source| StartError::Listen { key, way_out, address: address.to_owned(), source };
-    Bound::bind(&listen).await.map_err(failed)
+    BoundListener::bind(&listen).await.map_err(failed)
 }
 
 /// Logs how much open work a stopped daemon leaves for the next start.

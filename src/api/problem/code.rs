@@ -1,4 +1,4 @@
-//! The codes of problems: one meaning each, with the statuses it comes with and the way out.
+//! The codes of problems: each has one meaning, its statuses and a way out.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 macro_rules! codes {
     ($($name:ident $word:literal [$($status:literal),+] $meaning:literal, $way_out:literal;)+) => {
-        /// The kind of a problem, a word for programs.
+        /// The code of a problem, a word for programs.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum Code {
@@ -16,28 +16,28 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code, by its usual status.
+            /// Every code, ordered by its usual status.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The word.
+            /// Returns the word of the API.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)+ }
             }
 
-            /// The statuses it comes with, the usual one first.
+            /// Returns its statuses, the usual one first.
             #[must_use]
             pub const fn statuses(self) -> &'static [u16] {
                 match self { $(Self::$name => &[$($status),+],)+ }
             }
 
-            /// What went wrong.
+            /// Returns the meaning.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$name => $meaning,)+ }
             }
 
-            /// What the caller, or the operator, can do.
+            /// Returns the way out for the caller or the operator.
             #[must_use]
             pub const fn way_out(self) -> &'static str {
                 match self { $(Self::$name => $way_out,)+ }
@@ -117,22 +117,22 @@ codes! {
         "A job with this id is watched with other `vars`.",
         "Give jobs whose ids may be equal a source each.";
     JobNotEnded "job_not_ended" [409]
-        "The job has not ended, so there is no result yet.",
+        "The job is not finished, so there is no result yet.",
         "Wait for it with `GET …/wait`.";
     ExportRunning "export_running" [409]
         "Another export of the store is being written.",
-        "Send the request again when that one is done.";
+        "Send the request again when the other export is done.";
     NoConfiguration "no_configuration" [409]
-        "The daemon runs without a configuration that could be read again.",
+        "The daemon was started without a configuration to reload.",
         "Restart it with the new settings.";
     JobDropped "job_dropped" [410]
         "The result was dropped after retention.",
-        "Ask the source itself; raise `store.retention` for the next ones.";
+        "Ask the source itself; raise `store.retention` for later jobs.";
     BodyTooLarge "body_too_large" [413]
         "The body is larger than 8 MiB.",
         "Send several smaller batches.";
     NotJson "not_json" [415]
-        "The body is not announced as JSON.",
+        "The header `content-type` does not declare JSON.",
         "Send the header `content-type: application/json`.";
     InvalidBody "invalid_body" [422]
         "The JSON does not have the shape that the route takes.",
@@ -147,19 +147,19 @@ codes! {
         "The `vars` do not fill the paths of the source.",
         "The detail lists the variables that the source takes.";
     InvalidDeadline "invalid_deadline" [422]
-        "The deadline cannot be read, is over, or is too far ahead.",
+        "The deadline is not a duration or time, is in the past, or is too far ahead.",
         "Send a duration such as `2h`, or a time such as `2026-11-23T17:00:00Z`.";
     InvalidRange "invalid_range" [422]
         "`since` is not before `until`.",
         "Exchange the two.";
     ConflictingFilters "conflicting_filters" [422]
-        "The events are named one by one and by a filter.",
+        "The request names events both by `event_ids` and by a filter.",
         "Send `event_ids` alone, or a filter alone.";
     EventNotTaken "event_not_taken" [422]
-        "The sink does not ask for progress of this type.",
+        "The sink does not take progress of this type.",
         "Name the type in `events` of the sink, or leave the event out.";
     SameSink "same_sink" [422]
-        "A sink cannot hand its deliveries to itself.",
+        "A sink cannot move its deliveries to itself.",
         "Name another sink in `to`.";
     SourceMissing "source_missing" [422]
         "There are several sources, and the request names none.",
@@ -168,7 +168,7 @@ codes! {
         "The configuration does not allow callbacks.",
         "Send the event to a configured sink, or set `callbacks.enabled`.";
     CallbackRefused "callback_refused" [422]
-        "The URL or the secret of the callback cannot be used.",
+        "The URL or the secret of the callback is invalid.",
         "The detail names the reason.";
     CallbackBlocked "callback_blocked" [422]
         "The callback leads to an address that the guard does not allow.",
@@ -178,55 +178,55 @@ codes! {
         "Send several batches.";
     InvalidConfiguration "invalid_configuration" [422]
         "The configuration has mistakes; the daemon keeps the previous one.",
-        "The detail names each key; `tidings config check` tells the same.";
+        "The detail names each key; `tidings config check` shows the same list.";
     Internal "internal" [500]
-        "The daemon failed at the request: a fault of tidings.",
-        "Send the request again; report the log line that came with it.";
+        "The daemon failed to handle the request, because of a bug in tidings.",
+        "Send the request again, and report the line in the log.";
     RecordUnreadable "record_unreadable" [500]
         "The record in the store cannot be read.",
         "`tidings store check` names it; `DELETE` removes the watch.";
     NotProxied "not_proxied" [501]
-        "The drop-in proxy passes on neither `CONNECT` and `TRACE` nor a change of the protocol.",
+        "The drop-in proxy forwards neither `CONNECT` and `TRACE` nor a change of the protocol.",
         "Ask the source itself, or send the request without `Upgrade`.";
     UpstreamUnreachable "upstream_unreachable" [502]
         "The source did not answer a request through the proxy.",
         "The detail names the reason; `tidings source list` shows the source.";
     Busy "busy" [503]
         "Too many requests, or too many large ones, are in flight.",
-        "Send the request again a moment later.";
+        "Send the request again later.";
     TooManyReaders "too_many_readers" [503]
-        "The bounded number of event streams is open.",
-        "Close one, or try again later.";
+        "The limit of open event streams is reached.",
+        "Close a stream, or send the request again later.";
     StoreUnavailable "store_unavailable" [503]
-        "The store cannot be written or read for now; it is opened again.",
+        "The store cannot be written or read; the daemon is opening it again.",
         "Send the request again; the log names the cause.";
     StoreDamaged "store_damaged" [503]
         "The store is damaged.",
         "See docs/guide/runbook.md.";
     TokenUnreadable "token_unreadable" [503]
         "The file with the token of the daemon cannot be read.",
-        "Mend `server.token_file`; it is read again at the next request.";
+        "Correct `server.token_file`; the next request reads the file again.";
     KeyUnreadable "key_unreadable" [503]
         "The file with the key of the source cannot be read.",
-        "Mend `api_key_file` of the source; it is read again at the next request.";
+        "Correct `api_key_file` of the source; the next request reads the file again.";
     ReloadFailed "reload_failed" [503]
-        "The new configuration could not be put in place.",
-        "The detail names the reason; ask for the reload again.";
+        "The new configuration is valid, but the daemon could not apply it.",
+        "The detail names the reason; send the request again.";
     DiskFull "disk_full" [507]
         "The disk of the data folder is full.",
-        "Free some space; watches that are stored go on.";
+        "Free some space; stored watches continue.";
     ProxyLoop "proxy_loop" [508]
         "The request passed a tidings proxy too often.",
         "Point `base_url` of the source at the API instead of at the daemon.";
 }
 
 impl Code {
-    /// The usual status.
+    /// Returns the usual status.
     pub(super) fn status(self) -> StatusCode {
         StatusCode::from_u16(self.statuses()[0]).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The table of `docs/reference/errors.md`.
+    /// Returns the table of `docs/reference/errors.md`.
     #[must_use]
     pub fn table() -> String {
         let mut text = "| code | status | meaning | way out |\n| --- | --- | --- | --- |\n".to_owned();
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn the_shipped_errors_are_current() {
         let text = std::fs::read_to_string(DOCUMENT).unwrap();
-        let (before, rest) = text.split_once(FROM).expect("the document has a place for the table");
+        let (before, rest) = text.split_once(FROM).expect("the document has the marker of the table");
         let (there, after) = rest.split_once(TO).expect("the table ends");
         let current = Code::table();
         if std::env::var_os("UPDATE").is_some() {

@@ -1,4 +1,4 @@
-//! How the sinks are, as JSON.
+//! The health of sinks, as JSON.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -11,72 +11,73 @@ use crate::{
 /// A sink's health.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SinkView {
-    /// Its name.
+    /// The name of the sink.
     pub name: String,
-    /// `webhook` or `disk`; `unknown` for one that is not configured.
+    /// `webhook` or `disk`; `unknown` for a sink that is not configured.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Where it points: a URL without credentials and query, or a folder.
+    /// The target: a URL without credentials and query, or a folder.
     pub target: String,
-    /// How it is, in a word.
+    /// The health, in a word.
     pub state: SinkState,
-    /// Whether deliveries are attempted when they are due.
+    /// The state of the circuit breaker.
     pub breaker: BreakerState,
-    /// When the next delivery goes out to find out whether it works again; null unless the breaker is open.
+    /// The time of the next probe; null unless the breaker is open.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_probe_at: Option<Time>,
-    /// Until when nothing is sent because the sink asked for it; null when it did not.
+    /// The end of a pause that the sink asked for; null without one.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub quiet_until: Option<Time>,
-    /// Attempts a second for now, after an outage or overload; null for no limit but `max_per_second`.
+    /// The present limit in attempts a second, after an outage or overload; null when only
+    /// `max_per_second` applies.
     pub rate: Option<f64>,
-    /// Since when it is paused.
+    /// The start of a pause by the operator; null when the sink is not paused.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub paused_at: Option<Time>,
-    /// When the oldest event that still waits for it was made.
+    /// The time of the oldest event that still waits for the sink.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest_pending_at: Option<Time>,
-    /// The share of attempts that succeeded in the last minute, from 0 to 1; null without any.
+    /// The share of attempts that succeeded in the last minute, from 0 to 1; null without attempts.
     pub success_share: Option<f64>,
-    /// Deliveries waiting or under way.
+    /// Deliveries that wait or are in flight.
     pub pending: u64,
-    /// Attempts under way.
+    /// Attempts in flight.
     pub in_flight: u64,
-    /// Deliveries that succeeded since the start.
+    /// Deliveries that succeeded since the start of the daemon.
     pub delivered: u64,
-    /// Attempts that failed since the start.
+    /// Attempts that failed since the start of the daemon.
     pub failed: u64,
     /// Attempts that failed since the last success.
     #[serde(default)]
     pub failures_in_row: u64,
-    /// Deliveries given up since the start.
+    /// Dead letters since the start of the daemon.
     pub dead: u64,
-    /// When an attempt last succeeded.
+    /// The time of the last successful attempt.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_success_at: Option<Time>,
-    /// What the last failed attempt came to.
+    /// The error of the last failed attempt.
     pub last_error: Option<String>,
-    /// For callbacks: where they go, at most 20 origins, those that fail first.
+    /// The receivers of callbacks: at most 20 origins, failing ones first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<OriginView>,
 }
 
-/// How one receiver of callbacks is doing.
+/// The health of one receiver of callbacks.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct OriginView {
     /// Scheme, host and port.
     pub origin: String,
-    /// How it is, in a word.
+    /// The health, in a word.
     pub state: SinkState,
-    /// Whether deliveries are attempted when they are due.
+    /// The state of the circuit breaker.
     pub breaker: BreakerState,
-    /// Deliveries waiting or in flight.
+    /// Deliveries that wait or are in flight.
     pub pending: u64,
     /// Attempts in flight.
     pub in_flight: u64,
     /// Attempts that failed since the last success.
     pub failures_in_row: u64,
-    /// What the last attempt came to, if it failed.
+    /// The error of the last attempt; null when it succeeded.
     pub last_error: Option<String>,
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn run(
     if args.plot {
         for kind in kinds {
             writeln!(console.out, "\n{} ({} finishes)", clean(&name(kind)), kind.finishes)?;
-            console.out.write_all(plot(&kind.survival, &kind.looks).as_bytes())?;
+            console.out.write_all(plot(&kind.survival, &kind.poll_ages).as_bytes())?;
         }
         return Ok(ExitStatus::Done);
     }

@@ -1,4 +1,4 @@
-//! A connection whose client must go on: finishing the head that it began, and taking what it is sent.
+//! Timeouts of a connection: the client must complete the head that it began, and take its answer.
 
 use std::{
     io,
@@ -16,60 +16,62 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::places::Place;
+use super::connection_limits::ConnectionSlot;
 
-/// How long the head of a request may take from its first byte on.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time from the first byte of a head to its end.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A stream of any kind.
+/// A stream of bytes in both directions.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// What a connection and the answers on it know of each other.
+/// Flags that a connection and the answers on it share.
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    /// The client took nothing for too long and was cut off.
+pub(super) struct ConnectionFlags {
+    /// The client took no byte within the write timeout, so the connection is closed.
     pub stalled: AtomicBool,
-    /// An answer without an end is on its way.
+    /// An endless answer is being sent.
     pub streaming: AtomicBool,
 }
 
-/// A stream that fails when a head is not finished in time, or when not a byte can be written for a while.
-pub(super) struct Patient {
+/// A stream that fails when a head is not complete in time, or when no byte can be written within
+/// the write timeout.
+pub(super) struct WriteTimeout {
     stream: Box<dyn Stream>,
-    patience: Duration,
-    line: Arc<Line>,
-    place: Arc<Place>,
+    timeout: Duration,
+    flags: Arc<ConnectionFlags>,
+    slot: Arc<ConnectionSlot>,
     waiting: Option<Pin<Box<Sleep>>>,
     head: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
+impl WriteTimeout {
     pub(super) fn new(
         stream: Box<dyn Stream>,
-        patience: Duration,
-        line: Arc<Line>,
-        place: Arc<Place>,
+        timeout: Duration,
+        flags: Arc<ConnectionFlags>,
+        slot: Arc<ConnectionSlot>,
     ) -> Self {
-        Self { stream, patience, line, place, waiting: None, head: None }
+        Self { stream, timeout, flags, slot, waiting: None, head: None }
     }
 
-    /// Passes a result on; one that has to be waited for starts the clock or fails once it has run out.
+    /// Returns `done` if it is ready. Otherwise starts the timer, and fails when the timer has
+    /// fired.
     fn within<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if done.is_ready() {
             self.waiting = None;
             return done;
         }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timeout = self.timeout;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(waiting.as_mut().poll(cx));
-        self.line.stalled.store(true, Ordering::Release);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
+        self.flags.stalled.store(true, Ordering::Release);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -78,21 +80,24 @@ impl AsyncRead for Patient {
         let before = buffer.filled().len();
         let done = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let came = buffer.filled().len() > before;
-        let in_head = if came { self.place.heard() } else { self.place.is_in_head() };
+        let in_head = if came { self.slot.record_bytes() } else { self.slot.is_in_head() };
         if !in_head {
             self.head = None;
             return done;
         }
-        let head = self.head.get_or_insert_with(|| Box::pin(sleep(HEAD_PATIENCE)));
+        let head = self.head.get_or_insert_with(|| Box::pin(sleep(HEAD_TIMEOUT)));
         if done.is_pending() {
             ready!(head.as_mut().poll(cx));
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head takes too long")));
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the head of the request was not complete in time",
+            )));
         }
         done
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.within(cx, done)

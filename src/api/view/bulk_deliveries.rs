@@ -1,4 +1,4 @@
-//! What is asked for deliveries in bulk: again, to a sink that never got them, to another sink.
+//! The bodies of requests that change deliveries in bulk, and of their answers.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,72 +8,73 @@ use crate::{
     util::units::Time,
 };
 
-/// The body of `POST /v1/deliveries/redeliver`: which ones. Without `state` the dead letters.
+/// The body of `POST /v1/deliveries/redeliver`: a filter.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedeliverRequest {
-    /// Only those in this state; dead letters when left out.
+    /// Only deliveries in this state; default `dead`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<DeliveryState>,
-    /// Only those to this sink.
+    /// Only deliveries to this sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<String>,
-    /// Only those of this source.
+    /// Only deliveries of this source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Only those of this job.
+    /// Only deliveries of this job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
-    /// Only those that became dead letters (or were delivered) at this time or later; for pending ones the time of the
-    /// event counts.
+    /// Only deliveries that became dead letters, or succeeded, at this time or later. For pending
+    /// ones the time of the event counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Time>,
-    /// Only those that became dead letters (or were delivered) before this time.
+    /// Only deliveries that became dead letters, or succeeded, before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Time>,
-    /// Count them and change nothing.
+    /// Count the deliveries and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
 
-/// The body of `POST /v1/deliveries/deliver`: to which sink, and which past events. Without any filter all that the
-/// sink never got.
+/// The body of `POST /v1/deliveries/deliver`: a sink and a filter of past events. An empty filter
+/// means every event that the sink has no delivery of.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeliverRequest {
-    /// The sink. Routes and its `events` do not count for ends; progress it gets only when it asks for it.
+    /// The sink. It gets finished jobs whatever the routes and its `events` say, and progress only
+    /// if its `events` name the type.
     pub sink: String,
-    /// Only events made at this time or later.
+    /// Only events recorded at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Time>,
-    /// Only events made before this time.
+    /// Only events recorded before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Time>,
-    /// Only ends with this outcome.
+    /// Only finished jobs with this outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// Only events of this source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// `false`: only events that no sink took; `true`: only those that some sink took.
+    /// `false`: only events without a delivery to any sink; `true`: only events with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routed: Option<bool>,
-    /// Exactly these events, at most 1000, instead of a filter.
+    /// The ids of at most 1000 events, instead of a filter.
     #[serde(default, deserialize_with = "crate::api::body::texts", skip_serializing_if = "Option::is_none")]
     pub event_ids: Option<Vec<String>>,
-    /// Count them and change nothing.
+    /// Count the deliveries and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
 
-/// How many deliveries it comes to.
+/// A number of deliveries.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Counted {
-    /// The number.
+    /// The number of deliveries.
     pub count: u64,
 }
 
@@ -85,11 +86,11 @@ pub struct MoveRequest {
     pub to: String,
 }
 
-/// What became of the pending deliveries of a sink.
+/// The result of moving the pending deliveries of a sink.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Moved {
-    /// Those that the other sink has to deliver now.
+    /// Deliveries that the other sink now has to make.
     pub count: u64,
-    /// Those that ended because the other sink has the same event already, delivered or pending.
+    /// Deliveries that ended because the other sink already has one of the same event.
     pub existing: u64,
 }

@@ -1,5 +1,6 @@
-//! Deliveries in bulk: sent again, made of past events, ended or handed to another sink. Each goes step by step, a
-//! bounded number of deliveries in one durable commit; a request that is cut short is sent again and goes on.
+//! Changes of deliveries in bulk: sends them again, makes them from past events, drops them, or
+//! moves them to another sink. Each request changes a bounded number of deliveries in one durable
+//! commit. A caller that was interrupted sends the request again, and it continues.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::{
     AppState,
     body::Input,
     problem::{Code, Name, Problem},
-    requests::{aside, list},
+    requests::{list, run_blocking},
     sinks::no_sink,
     view::{Counted, DeliverRequest, MoveRequest, Moved, RedeliverRequest},
 };
@@ -22,11 +23,11 @@ use crate::{
 /// Deliveries that change in one durable commit.
 const CHUNK: usize = 200;
 
-/// Send many again: dead letters, unless `state` says otherwise.
+/// Send many deliveries again: dead letters, unless `state` names another state.
 #[utoipa::path(
     post, path = "/v1/deliveries/redeliver", tag = "deliveries", request_body = RedeliverRequest,
     responses(
-        (status = 202, body = Counted, description = "So many are sent again, or would be with `dry_run`"),
+        (status = 202, body = Counted, description = "The number of deliveries that are sent again, or would be with `dry_run`"),
         (status = 422, body = super::view::Problem),
     )
 )]
@@ -47,7 +48,8 @@ pub(super) async fn redeliver(
     let (mut from, mut count) = (None, 0);
     loop {
         let (filter, cursor) = (filter.clone(), from.take());
-        let listing = aside(&state, move |state| Ok(state.store.deliveries(&filter, cursor, CHUNK)?)).await?;
+        let listing =
+            run_blocking(&state, move |state| Ok(state.store.deliveries(&filter, cursor, CHUNK)?)).await?;
         let keys: Vec<_> = listing.entries.into_iter().map(|(key, _)| key).collect();
         count += match asked.dry_run {
             true => keys.len() as u64,
@@ -60,15 +62,16 @@ pub(super) async fn redeliver(
     }
 }
 
-/// Deliver past events to a sink that never got them: one that is new, or events that no sink took.
+/// Deliver past events to a sink, for example to a new one, or events that no sink took.
 ///
-/// An event that the sink has a delivery of, in any state, is passed over, so that doing it twice delivers nothing twice.
+/// The daemon skips an event that the sink already has a delivery of, in any state. The request can
+/// therefore be repeated.
 #[utoipa::path(
     post, path = "/v1/deliveries/deliver", tag = "deliveries", request_body = DeliverRequest,
     responses(
-        (status = 202, body = Counted, description = "So many deliveries are made, or would be with `dry_run`"),
+        (status = 202, body = Counted, description = "The number of new deliveries, also with `dry_run`"),
         (status = 404, body = super::view::Problem, description = "There is no such event"),
-        (status = 410, body = super::view::Problem, description = "The job of a named event is not stored any more"),
+        (status = 410, body = super::view::Problem, description = "The job of a named event is no longer stored"),
         (status = 422, body = super::view::Problem),
     )
 )]
@@ -96,7 +99,7 @@ pub(super) async fn deliver(
         Some(ids) => deliver_named(&state, &sink, ids, dry_run).await?,
     };
     if !dry_run {
-        tracing::info!(sink, count, "past events are delivered to a sink on request");
+        tracing::info!(sink, count, "past events queued for a sink");
     }
     Ok((StatusCode::ACCEPTED, Json(Counted { count })))
 }
@@ -111,7 +114,7 @@ async fn deliver_filtered(
     let (mut count, mut bodiless, mut after) = (0, 0, 0);
     loop {
         let (filter, name) = (filter.clone(), sink.to_owned());
-        let past = aside(state, move |state| {
+        let past = run_blocking(state, move |state| {
             let router = state.resources.routing.router();
             let takes = |event| router.takes_named(&name, event);
             Ok(state.store.past(&name, &filter, takes, (after, until), CHUNK)?)
@@ -131,7 +134,7 @@ async fn deliver_filtered(
         tracing::warn!(
             sink,
             events = bodiless,
-            "past events are not delivered: their stored jobs are missing; `tidings store check` names them"
+            "past events skipped: their stored jobs are missing; `tidings store check` names them"
         );
     }
     Ok(count)
@@ -144,7 +147,7 @@ async fn deliver_named(
     dry_run: bool,
 ) -> Result<u64, Problem> {
     let name = sink.to_owned();
-    let events = aside(state, move |state| {
+    let events = run_blocking(state, move |state| {
         let found = state.store.events_named(&ids)?;
         if let Some(id) = ids.iter().find(|id| !found.iter().any(|(_, event)| event.news.event_id() == **id))
         {
@@ -166,21 +169,22 @@ async fn deliver_named(
     }
 }
 
-/// Whether a sink can get an event that is named for it.
+/// Checks that a sink can get an event that the caller named.
 fn check_event(state: &AppState, event: &Event, sink: &str) -> Result<(), Problem> {
     let (id, event_type) = (event.news.event_id(), event.news.event_type());
     if !state.resources.routing.router().takes_named(sink, event_type) {
-        let detail = format!("the sink `{sink}` does not ask for `{event_type}`, the type of `{id}`");
+        let detail = format!("the sink `{sink}` does not take `{event_type}`, the type of `{id}`");
         return Err(Problem::new(Code::EventNotTaken, detail));
     }
     if !state.store.has_body(event) {
-        let detail = format!("the stored job of the event `{id}` is not there any more");
+        let detail = format!("the stored job of the event `{id}` was dropped after retention");
         return Err(Problem::new(Code::JobDropped, detail));
     }
     Ok(())
 }
 
-/// End the pending deliveries of a sink, also of one that is no longer configured. Their events stay.
+/// Drop the pending deliveries of a sink, also of one that is no longer configured. Their events
+/// stay.
 #[utoipa::path(
     post, path = "/v1/sinks/{name}/drop", tag = "sinks", params(("name" = String, Path)),
     responses((status = 200, body = Counted), (status = 404, body = super::view::Problem))
@@ -190,31 +194,33 @@ pub(super) async fn drop_pending(
     Name(name): Name,
 ) -> Result<Json<Counted>, Problem> {
     check_known(&state, &name)?;
-    // What comes in meanwhile is left alone.
+    // Deliveries that arrive during the request stay.
     let until = state.store.last_event()?;
     let (mut after, mut count) = (None, 0);
     loop {
         let sink = name.clone();
         let keys =
-            aside(&state, move |state| Ok(state.store.pending_of(&sink, after, until, CHUNK)?)).await?;
+            run_blocking(&state, move |state| Ok(state.store.pending_of(&sink, after, until, CHUNK)?))
+                .await?;
         let Some(last) = keys.last().copied() else { break };
         after = Some(last);
         count += state.store.drop_pending(&name, keys, clock::now()).await?;
     }
-    tracing::warn!(sink = name, count, "pending deliveries of a sink were dropped on request");
+    tracing::warn!(sink = name, count, "pending deliveries dropped");
     Ok(Json(Counted { count }))
 }
 
-/// Hand the pending deliveries of a sink to another one, as after a rename. The first need not be configured any more.
+/// Move the pending deliveries of a sink to another one, for example after a rename. The first sink
+/// need not be configured.
 ///
-/// An event that the other sink has a delivery of already is not delivered to it twice; a dead letter there is sent again.
-/// Progress that the other sink does not ask for stays.
+/// The other sink gets no event twice; a dead letter of the same event there is sent again.
+/// Progress that the other sink does not take stays.
 #[utoipa::path(
     post, path = "/v1/sinks/{name}/move", tag = "sinks", params(("name" = String, Path)), request_body = MoveRequest,
     responses(
         (status = 200, body = Moved),
         (status = 404, body = super::view::Problem),
-        (status = 422, body = super::view::Problem, description = "The other sink is not configured, or is the same"),
+        (status = 422, body = super::view::Problem, description = "The other sink is not configured, or is the same sink"),
     )
 )]
 pub(super) async fn move_pending(
@@ -226,7 +232,7 @@ pub(super) async fn move_pending(
     check_sink(&state, &asked.to)?;
     let to = asked.to;
     if to == name {
-        let detail = format!("`{name}` cannot hand its deliveries to itself");
+        let detail = format!("the sink `{name}` cannot move its deliveries to itself");
         return Err(Problem::new(Code::SameSink, detail));
     }
     let until = state.store.last_event()?;
@@ -234,21 +240,22 @@ pub(super) async fn move_pending(
     loop {
         let sink = name.clone();
         let keys =
-            aside(&state, move |state| Ok(state.store.pending_of(&sink, after, until, CHUNK)?)).await?;
+            run_blocking(&state, move |state| Ok(state.store.pending_of(&sink, after, until, CHUNK)?))
+                .await?;
         let Some(last) = keys.last().copied() else { break };
         after = Some(last);
         let (router, other) = (state.resources.routing.router(), to.clone());
         let takes = move |event| router.takes_named(&other, event);
-        let handed = state.store.move_pending(&name, &to, keys, takes, clock::now()).await?;
-        moved.count += handed.moved;
-        moved.existing += handed.existing;
+        let step = state.store.move_pending(&name, &to, keys, takes, clock::now()).await?;
+        moved.count += step.moved;
+        moved.existing += step.existing;
     }
     let (count, existing) = (moved.count, moved.existing);
-    tracing::info!(sink = name, to, count, existing, "pending deliveries of a sink were moved on request");
+    tracing::info!(sink = name, to, count, existing, "pending deliveries moved");
     Ok(Json(moved))
 }
 
-/// Whether there is a sink of this name, or was one that deliveries waited for since the start.
+/// Checks that a sink of this name is configured, or has had waiting deliveries since the start.
 fn check_known(state: &AppState, name: &str) -> Result<(), Problem> {
     if state.components().sinks.has_seen(name) { Ok(()) } else { Err(no_sink(state, name)) }
 }
@@ -256,14 +263,14 @@ fn check_known(state: &AppState, name: &str) -> Result<(), Problem> {
 fn check_range(since: Option<Time>, until: Option<Time>) -> Result<(), Problem> {
     match (since, until) {
         (Some(since), Some(until)) if since >= until => {
-            let detail = format!("`since` is {since}, which is not before `until`, {until}");
+            let detail = format!("`since` ({since}) is not before `until` ({until})");
             Err(Problem::new(Code::InvalidRange, detail))
         }
         _ => Ok(()),
     }
 }
 
-/// Whether a sink that a request's body names is configured.
+/// Checks that a sink in the body of a request is configured.
 pub(super) fn check_sink(state: &AppState, name: &str) -> Result<(), Problem> {
     let live = state.components();
     if live.sinks.knows(name) {
