@@ -1,4 +1,5 @@
-//! Logs, metrics and traces.
+//! Logs, metrics and traces: the log and its level, the catalogue of metrics, the spans of a job,
+//! and the export of both over OTLP. Each other room declares its own metrics.
 
 mod catalogue;
 mod log_queue;
@@ -57,38 +58,38 @@ impl Default for LogConfig {
     }
 }
 
-/// What a level or filter such as `info, tidings::deliver=debug` lets through.
+/// Reads a level or a filter such as `info, tidings::deliver=debug`.
 ///
 /// # Errors
-/// When it is no filter.
+/// Returns an error when the text is not a filter.
 pub fn log_filter(level: &str) -> Result<Targets, ParseError> {
     let words = level.split(',').map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(",");
-    // An empty word would name every module there is.
+    // An empty word would name every module.
     if words.is_empty() { "error" } else { &words }.parse()
 }
 
-/// The level at which a process logs, to be changed while it runs.
+/// The level of the log, which can change while the process runs.
 #[derive(Clone, Debug)]
 pub struct LogLevel {
     filter: reload::Handle<Targets, tracing_subscriber::Registry>,
-    /// The command line or the environment has decided.
+    /// Whether the command line or the environment set the level.
     fixed: bool,
 }
 
 impl LogLevel {
-    /// Logs at this level from now on, unless the command line or `RUST_LOG` says otherwise.
+    /// Sets the level, unless the command line or `RUST_LOG` set it.
     pub fn set(&self, level: &str) {
         if let Ok(filter) = log_filter(level)
             && !self.fixed
         {
-            // It fails only when the subscriber is gone, and nothing is logged then.
+            // This fails only after the subscriber is gone, when no line is logged.
             let _ = self.filter.reload(filter);
         }
     }
 }
 
-/// Starts to log to stderr. Only the first call of a process counts. `flag` is the level that the command line
-/// names; it wins over `RUST_LOG`, which wins over the configuration.
+/// Starts the log on stderr. Only the first call of a process counts. `flag`, the level of the
+/// command line, has priority over `RUST_LOG`, and that over the configuration.
 pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
     #[expect(
         clippy::disallowed_methods,
@@ -107,7 +108,7 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
         None => BoxMakeWriter::new(std::io::stderr),
     };
     let layer = fmt::layer().with_writer(writer).with_target(false);
-    // A second subscriber in one process is a test's own affair.
+    // Only tests start a second subscriber in one process.
     let _ = match config.format {
         LogFormat::Text => {
             let fields = fmt::format::debug_fn(foreign::log_field).delimited(" ");
@@ -122,7 +123,7 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
     std::panic::set_hook(Box::new(|panic| {
         let text = crate::util::panic::panic_text(panic.payload());
         let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, "a panic: {text}");
+        tracing::error!(place, "panic: {text}");
     }));
     LogLevel { filter: handle, fixed }
 }

@@ -1,5 +1,5 @@
-//! The metrics as data: what is registered is written down beside it, for `docs/reference/metrics.md` and for whoever wants to
-//! know which series can occur.
+//! The catalogue of metrics: it registers each metric and keeps its description, for
+//! `docs/reference/metrics.md` and for tests of the possible series.
 
 use std::fmt::Write as _;
 
@@ -12,18 +12,18 @@ use prometheus::{
 /// A label of a metric.
 #[derive(Clone, Debug)]
 pub struct Label {
-    /// Its name.
+    /// The name of the label.
     pub name: &'static str,
-    /// What it can be.
+    /// The possible values.
     pub values: Values,
 }
 
-/// The values of a label. Both kinds are bounded: neither a caller nor a source can make up new ones.
+/// The values of a label. Both kinds are bounded: no caller and no source can add values.
 #[derive(Clone, Debug)]
 pub enum Values {
-    /// One of these.
+    /// A fixed list of words.
     Words(Vec<&'static str>),
-    /// As many as there are of what is named here.
+    /// One value for each thing that this text names.
     Each(&'static str),
 }
 
@@ -48,21 +48,21 @@ impl Label {
     }
 }
 
-/// A metric that can occur.
+/// The description of a metric.
 #[derive(Clone, Debug)]
 pub struct Described {
-    /// Its name.
+    /// The name of the metric.
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// One sentence.
+    /// The help, in one sentence.
     pub help: String,
-    /// Its labels, in the order in which their values are given.
+    /// The labels, in the order of their values.
     pub labels: Vec<Label>,
 }
 
 impl Described {
-    /// The base unit, after the name; empty for a plain number.
+    /// Returns the unit, which the end of the name tells; empty for a plain number.
     #[must_use]
     pub fn unit(&self) -> &'static str {
         let units = [("_seconds", "seconds"), ("_bytes", "bytes"), ("_request_budget", "requests a second")];
@@ -71,7 +71,7 @@ impl Described {
     }
 }
 
-/// The metrics of a process: those that Prometheus knows, and what they are.
+/// The metrics of a process: the Prometheus registry, and a description of each metric.
 #[derive(Default)]
 pub struct Catalogue {
     registry: Registry,
@@ -79,27 +79,27 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// A counter with labels.
+    /// Registers a counter with labels.
     pub(crate) fn counters(&mut self, name: &str, help: &str, labels: &[Label]) -> IntCounterVec {
         self.add(IntCounterVec::new(Opts::new(name, help), &names(labels)), labels)
     }
 
-    /// A gauge of whole numbers with labels.
+    /// Registers a gauge of whole numbers with labels.
     pub(crate) fn gauges(&mut self, name: &str, help: &str, labels: &[Label]) -> IntGaugeVec {
         self.add(IntGaugeVec::new(Opts::new(name, help), &names(labels)), labels)
     }
 
-    /// A gauge of any numbers with labels.
+    /// Registers a gauge of any numbers with labels.
     pub(crate) fn float_gauges(&mut self, name: &str, help: &str, labels: &[Label]) -> GaugeVec {
         self.add(GaugeVec::new(Opts::new(name, help), &names(labels)), labels)
     }
 
-    /// A histogram with labels.
+    /// Registers a histogram with labels.
     pub(crate) fn histograms(&mut self, options: HistogramOpts, labels: &[Label]) -> HistogramVec {
         self.add(HistogramVec::new(options, &names(labels)), labels)
     }
 
-    /// Registers a metric and notes what it is.
+    /// Registers a metric and keeps its description.
     pub(crate) fn add<C: Collector + Clone + 'static>(
         &mut self,
         made: prometheus::Result<C>,
@@ -118,12 +118,12 @@ impl Catalogue {
             help: described.help.clone(),
             labels: labels.to_vec(),
         }));
-        // Each name is registered once.
+        // No name is registered twice.
         let _ = self.registry.register(Box::new(collector.clone()));
         collector
     }
 
-    /// Every metric, by name.
+    /// Returns every metric, ordered by name.
     #[must_use]
     pub fn metrics(&self) -> Vec<&Described> {
         let mut metrics: Vec<&Described> = self.metrics.iter().collect();
@@ -131,8 +131,8 @@ impl Catalogue {
         metrics
     }
 
-    /// Shows the series of a counter for one source or sink at zero: an alert on a rate misses the first step of a
-    /// series that begins with it.
+    /// Starts the series of a counter for one source or sink at zero. An alert on a rate misses the
+    /// first step of a series that starts above zero.
     pub(crate) fn begin(&self, counters: &IntCounterVec, owner: &str) {
         match self.labels(counters) {
             [_] => drop(counters.with_label_values(&[owner])),
@@ -141,7 +141,7 @@ impl Catalogue {
         }
     }
 
-    /// The same for a counter that belongs to the process.
+    /// Starts the series of a counter of the process at zero.
     pub(crate) fn begin_words(&self, counters: &IntCounterVec) {
         for label in self.labels(counters) {
             label.each_word(|word| drop(counters.with_label_values(&[word])));
@@ -157,7 +157,7 @@ impl Catalogue {
         self.registry.gather()
     }
 
-    /// The table of `docs/reference/metrics.md`.
+    /// Returns the table of `docs/reference/metrics.md`.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = "| metric | type | unit | is | labels |\n| --- | --- | --- | --- | --- |\n".to_owned();
@@ -171,7 +171,7 @@ impl Catalogue {
     }
 }
 
-/// A counter that no process shows until it is replaced by one that is registered.
+/// Returns an unregistered counter, to be replaced by a registered one.
 pub(crate) fn loose_counter() -> IntCounter {
     Catalogue::default().add(IntCounter::new("loose", "Not registered."), &[])
 }

@@ -1,5 +1,5 @@
-//! The way of the log to stderr: a bounded queue and one thread that writes. A reader who does not read costs lines, never the
-//! work of whoever logs them.
+//! The log queue: a bounded queue, and one thread that writes to stderr. A stalled reader of stderr
+//! costs lines, and never blocks a task that logs.
 
 use std::{
     fs::File,
@@ -13,16 +13,16 @@ use std::{
 
 use prometheus::IntCounter;
 
-/// Bytes of lines that wait, and as many that are being written.
+/// The largest size of queued lines in bytes. As many bytes may be in writing.
 const CAPACITY: usize = 1 << 20;
 
-/// How often a stderr that takes nothing now is tried again, where it says so instead of blocking.
+/// The pause before the next write to a non-blocking stderr that is full.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The queue of this process, once it has one.
+/// The queue of this process; unset until [`log_in_background`].
 static QUEUE: OnceLock<Arc<LogQueue>> = OnceLock::new();
 
-/// Lines that were dropped. It belongs to the process, as stderr does.
+/// The number of dropped lines. A process has one, as it has one stderr.
 static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "the name is a constant, and a test makes it")]
     IntCounter::new(
@@ -32,23 +32,23 @@ static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     .expect("a metric's name is valid")
 });
 
-/// Returns the counter of log lines that were dropped. It belongs to the process, as stderr does.
+/// Returns the counter of dropped log lines.
 #[must_use]
 pub fn lines_dropped() -> IntCounter {
     DROPPED.clone()
 }
 
-/// Has everything that is logged from now on written by a thread of its own.
+/// Starts a thread that writes all later log lines.
 ///
 /// # Errors
-/// When that thread cannot be started.
+/// Returns an error when the thread cannot be started.
 pub fn log_in_background() -> io::Result<()> {
-    // A descriptor of our own: whoever holds the lock of std's stderr may be blocked there.
+    // Our own descriptor: another thread may hold the lock of std's stderr while it is blocked.
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return Ok(()) };
     let queue = LogQueue::start(File::from(stderr), DROPPED.clone())?;
-    // A second call changes nothing.
+    // A second call has no effect.
     let _ = QUEUE.set(queue);
-    // The usual hook writes to stderr itself.
+    // The default hook writes to stderr itself, past the queue.
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         say(&format!("tidings: panic at {place}: {}", crate::util::panic::panic_text(panic.payload())));
@@ -61,12 +61,12 @@ pub fn say(line: &str) {
     let line = format!("{line}\n");
     match queue() {
         Some(queue) => queue.push(line.as_bytes()),
-        // When stderr is closed there is nowhere left to say so.
+        // There is no other place to report a closed stderr.
         None => drop(io::stderr().write_all(line.as_bytes())),
     }
 }
 
-/// Waits until everything logged so far is written, `within` at most.
+/// Waits until all queued lines are written, for at most `within`.
 pub fn flush(within: Duration) {
     if let Some(queue) = queue() {
         queue.flush(within);
@@ -78,25 +78,25 @@ pub(super) fn queue() -> Option<&'static Arc<LogQueue>> {
 }
 
 #[derive(Default)]
-struct State {
-    /// Whole lines.
+struct QueueState {
+    /// Queued bytes, always whole lines.
     waiting: Vec<u8>,
     lines: u64,
-    /// The thread is writing what it took.
+    /// Whether the thread is writing the lines that it took.
     writing: bool,
-    /// Lines dropped since the log last said so.
+    /// Dropped lines that the log has not mentioned yet.
     dropped: u64,
 }
 
-/// Lines on their way to a writer.
+/// Log lines on their way to stderr.
 pub(super) struct LogQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
     dropped: IntCounter,
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to `out`. It ends with the process.
+    /// Starts the thread that writes to `out`. The thread ends with the process.
     fn start(out: impl Write + Send + 'static, dropped: IntCounter) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), dropped });
         let draining = Arc::clone(&queue);
@@ -118,7 +118,7 @@ impl LogQueue {
         self.changed.notify_all();
     }
 
-    /// Waits until everything is written. Returns whether that is so.
+    /// Waits until all lines are written. Returns `false` when `within` passes first.
     fn flush(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let mut state = self.lock();
@@ -138,22 +138,22 @@ impl LogQueue {
             let written = write_all(&mut out, &lines);
             let mut state = self.lock();
             state.writing = false;
-            let mut to_tell = 0;
+            let mut unreported = 0;
             if written.is_ok() {
-                to_tell = std::mem::take(&mut state.dropped);
+                unreported = std::mem::take(&mut state.dropped);
             } else {
                 state.dropped += count;
                 self.dropped.inc_by(count);
             }
             drop(state);
-            if to_tell > 0 {
-                tracing::warn!(lines = to_tell, "log lines dropped: stderr was not read");
+            if unreported > 0 {
+                tracing::warn!(lines = unreported, "log lines dropped: stderr was not read");
             }
             self.changed.notify_all();
         }
     }
 
-    /// Waits for lines, and takes all of them.
+    /// Waits for lines and takes all of them.
     fn take(&self) -> (Vec<u8>, u64) {
         let mut state = self.lock();
         while state.waiting.is_empty() {
@@ -163,12 +163,12 @@ impl LogQueue {
         (std::mem::take(&mut state.waiting), std::mem::take(&mut state.lines))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The layer that makes the lines writes each with one call.
+/// Queues each `write` as one line; the formatting layer writes each line with one call.
 impl Write for &LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -180,7 +180,7 @@ impl Write for &LogQueue {
     }
 }
 
-/// Like [`Write::write_all`], also for a stderr that somebody has made non-blocking.
+/// Writes all bytes as [`Write::write_all`] does, also to a non-blocking stderr.
 fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match out.write(bytes) {
@@ -203,7 +203,7 @@ mod tests {
 
     const MOMENT: Duration = Duration::from_secs(20);
 
-    /// A writer that takes a piece when it is let, and passes it on.
+    /// A writer that waits for a permit before each write, and sends the bytes to the test.
     struct Gate {
         open: Receiver<io::Result<()>>,
         came: Sender<Vec<u8>>,
@@ -239,7 +239,7 @@ mod tests {
             queue.push(&line);
         }
         assert_eq!(queue.dropped.get(), 5);
-        assert!(!queue.flush(Duration::from_millis(1)), "nobody has read yet");
+        assert!(!queue.flush(Duration::from_millis(1)), "no line is written yet");
         open.send(Ok(())).unwrap();
         open.send(Ok(())).unwrap();
         assert!(queue.flush(MOMENT));

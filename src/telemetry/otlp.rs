@@ -1,4 +1,4 @@
-//! Spans and metrics to an OpenTelemetry collector: OTLP over HTTP with protobuf
+//! Exports spans and metrics to an OpenTelemetry collector: OTLP over HTTP with protobuf
 //! (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>).
 
 mod config;
@@ -36,19 +36,19 @@ use crate::util::{
 };
 use prometheus::IntCounterVec;
 
-/// Spans wait this long for others before they are sent.
+/// The time for which spans wait for others before they are sent.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Spans of one request, at the most.
+/// The largest number of spans in one request.
 const BATCH: usize = 512;
 
-/// How long a collector may take to answer.
+/// The longest wait for an answer of the collector.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the last requests of a process may take together.
+/// The longest time for the last requests of a process together.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// Sends what the process does to a collector.
+/// The task that sends spans and metrics to a collector.
 pub struct Exporter {
     clients: Clients,
     endpoint: String,
@@ -59,22 +59,22 @@ pub struct Exporter {
     exports: IntCounterVec,
     spans: mpsc::Receiver<ProtoSpan>,
     started: Time,
-    /// The last request failed, and the log says so.
+    /// Whether the last request failed and was logged.
     failing: bool,
 }
 
-/// What became of a request.
-enum Sent {
+/// The outcome of an export request.
+enum ExportOutcome {
     Ok,
-    /// Worth another try.
-    Later(String),
-    /// The collector does not want it.
-    Refused(String),
+    /// The request failed and may succeed later.
+    Retry(String),
+    /// The collector rejected the request for good.
+    Rejected(String),
 }
 
-/// What an [`Exporter`] sends.
+/// The data that an [`Exporter`] sends.
 pub struct Exported {
-    /// Every metric.
+    /// The metrics.
     pub catalogue: Arc<Catalogue>,
     /// Requests to the collector, by signal and result.
     pub exports: IntCounterVec,
@@ -83,10 +83,11 @@ pub struct Exported {
 }
 
 impl Exporter {
-    /// An exporter, if one is configured. Spans are kept from here on.
+    /// Returns an exporter and starts to queue spans. Returns `None` when none is configured.
     ///
     /// # Errors
-    /// When the name of a header cannot be used; the configuration has been checked for that.
+    /// Returns an error when a header has an invalid name, which the check of the configuration
+    /// prevents.
     pub fn new(config: &OtlpConfig, what: &Exported, outgoing: &Outgoing) -> Result<Option<Self>, String> {
         let Some(endpoint) = &config.endpoint else { return Ok(None) };
         let wrong = |error: &dyn std::fmt::Display| format!("otlp: {error}");
@@ -120,7 +121,8 @@ impl Exporter {
         }))
     }
 
-    /// Sends until `stop`, then what is left. `refresh` sets the gauges before metrics are sent.
+    /// Sends spans and metrics until `stop`, then the queued rest. `refresh` sets the gauges before
+    /// each export of metrics.
     pub async fn run(mut self, refresh: impl Fn() + Send, stop: CancellationToken) {
         let mut batch = Vec::new();
         let (mut linger, mut measure) = (interval(LINGER), interval(self.interval));
@@ -132,7 +134,7 @@ impl Exporter {
                 () = stop.cancelled() => break,
                 _ = measure.tick() => self.send_metrics(&refresh).await,
                 _ = linger.tick() => self.send_spans(&mut batch).await,
-                // Without room the batch waits for the collector, and what comes meanwhile for the batch.
+                // A full batch waits for the collector, and new spans wait in the queue.
                 taken = self.spans.recv_many(&mut batch, room), if room > 0 => {
                     if taken == room && !self.failing {
                         self.send_spans(&mut batch).await;
@@ -151,11 +153,11 @@ impl Exporter {
             self.send_metrics(&refresh).await;
         };
         if tokio::time::timeout(FAREWELL, rest).await.is_err() {
-            tracing::warn!("the collector did not take the last spans and metrics in time");
+            tracing::warn!("last export timed out: the collector did not take all spans and metrics");
         }
     }
 
-    /// Sends the batch and empties it, unless it is worth another try.
+    /// Sends the batch. Empties it unless the request may succeed later.
     async fn send_spans(&mut self, batch: &mut Vec<ProtoSpan>) {
         if batch.is_empty() {
             return;
@@ -170,7 +172,8 @@ impl Exporter {
         }
     }
 
-    /// Sends every metric as it is now. What fails is made up for by the next time, since all of it is cumulative.
+    /// Sends every metric. The next export makes up for a failed one, because metrics are
+    /// cumulative.
     async fn send_metrics(&mut self, refresh: &(impl Fn() + Send)) {
         refresh();
         let metrics = metrics::converted(&self.catalogue, nanos(self.started), nanos(clock::now()));
@@ -181,30 +184,30 @@ impl Exporter {
         self.send("metrics", &ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }).await;
     }
 
-    /// Whether this is done with.
+    /// Sends one request. Returns whether its data is no longer needed.
     async fn send(&mut self, signal: &'static str, message: &impl Message) -> bool {
         let sent = self.post(signal, message.encode_to_vec()).await;
-        let word = if matches!(sent, Sent::Ok) { "ok" } else { "failed" };
+        let word = if matches!(sent, ExportOutcome::Ok) { "ok" } else { "failed" };
         self.exports.with_label_values(&[signal, word]).inc();
-        let failing = !matches!(sent, Sent::Ok);
+        let failing = !matches!(sent, ExportOutcome::Ok);
         let endpoint = redact::url_text(&self.endpoint);
         match &sent {
-            Sent::Later(error) | Sent::Refused(error) if !self.failing => {
-                tracing::warn!(endpoint, signal, error, "the collector does not take spans or metrics");
+            ExportOutcome::Retry(error) | ExportOutcome::Rejected(error) if !self.failing => {
+                tracing::warn!(endpoint, signal, error, "export failed");
             }
-            Sent::Ok if self.failing => {
-                tracing::info!(endpoint, signal, "the collector takes spans and metrics again");
+            ExportOutcome::Ok if self.failing => {
+                tracing::info!(endpoint, signal, "export works again");
             }
             _ => {}
         }
         self.failing = failing;
-        !matches!(sent, Sent::Later(_))
+        !matches!(sent, ExportOutcome::Retry(_))
     }
 
-    async fn post(&self, signal: &str, body: Vec<u8>) -> Sent {
+    async fn post(&self, signal: &str, body: Vec<u8>) -> ExportOutcome {
         let headers = match self.credentials() {
             Ok(headers) => headers,
-            Err(error) => return Sent::Later(error),
+            Err(error) => return ExportOutcome::Retry(error),
         };
         let endpoint = format!("{}/v1/{signal}", self.endpoint);
         let request = self.clients.send(
@@ -215,20 +218,24 @@ impl Exporter {
             || {},
         );
         match request.await {
-            Ok(answer) if answer.status().is_success() => Sent::Ok,
+            Ok(answer) if answer.status().is_success() => ExportOutcome::Ok,
             Ok(answer) => {
                 // The statuses that the specification calls retryable.
-                let again = [
+                let retryable = [
                     StatusCode::TOO_MANY_REQUESTS,
                     StatusCode::BAD_GATEWAY,
                     StatusCode::SERVICE_UNAVAILABLE,
                     StatusCode::GATEWAY_TIMEOUT,
                 ];
-                let error = format!("it answered {}", answer.status());
-                if again.contains(&answer.status()) { Sent::Later(error) } else { Sent::Refused(error) }
+                let error = format!("the collector answered {}", answer.status());
+                if retryable.contains(&answer.status()) {
+                    ExportOutcome::Retry(error)
+                } else {
+                    ExportOutcome::Rejected(error)
+                }
             }
-            Err(SendError::Proxy(error)) => Sent::Later(error.to_string()),
-            Err(SendError::Peer(error)) => Sent::Later(innermost(&error).to_string()),
+            Err(SendError::Proxy(error)) => ExportOutcome::Retry(error.to_string()),
+            Err(SendError::Peer(error)) => ExportOutcome::Retry(innermost(&error).to_string()),
         }
     }
 
@@ -237,7 +244,8 @@ impl Exporter {
         for (name, source) in &self.headers {
             let secret = source.get().map_err(|error| error.to_string())?;
             let value = HeaderValue::from_str(secret.expose());
-            let mut value = value.map_err(|_| format!("the value of `{name}` cannot be sent in a header"))?;
+            let mut value =
+                value.map_err(|_| format!("the value of the header `{name}` has invalid characters"))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -276,7 +284,9 @@ mod tests {
             spans: Arc::new(Spans::new(counter)),
         };
         let exporter = Exporter::new(&config, &exported, &outgoing).unwrap().unwrap();
-        let Sent::Later(error) = exporter.post("traces", Vec::new()).await else { panic!("it was sent") };
+        let ExportOutcome::Retry(error) = exporter.post("traces", Vec::new()).await else {
+            panic!("the request was sent")
+        };
         assert_eq!(error, "blocked address: link-local");
     }
 }

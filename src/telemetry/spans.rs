@@ -1,4 +1,4 @@
-//! What is done for a job, as spans: made when it is over, queued for [`super::otlp`].
+//! The spans of jobs. Each span is recorded at its end and queued for [`super::otlp`].
 
 use std::sync::OnceLock;
 
@@ -12,27 +12,27 @@ use tokio::sync::mpsc;
 use super::trace::JobTrace;
 use crate::util::units::Time;
 
-/// Spans that wait to be sent, at the most; more are dropped and counted.
+/// The largest number of queued spans. Further spans are dropped and counted.
 const WAITING: usize = 4096;
 
-/// One thing that was done for a job.
+/// One step of the work for a job.
 #[derive(Clone, Debug)]
 pub struct TraceSpan {
-    /// What was done.
+    /// The name of the step.
     pub name: &'static str,
-    /// Its own id; `None` for the span of the job itself.
+    /// The id of the span; `None` for the span of the job itself.
     pub id: Option<u64>,
-    /// From when.
+    /// The start of the step.
     pub start: Time,
-    /// Until when.
+    /// The end of the step.
     pub end: Time,
-    /// What is known about it.
+    /// The attributes of the span.
     pub attributes: Vec<(&'static str, Value)>,
-    /// Why it failed.
+    /// The error of a failed step.
     pub error: Option<String>,
 }
 
-/// Where spans go. Costs nothing until somebody listens.
+/// The queue of spans. Without an exporter it drops spans at no cost.
 #[derive(Debug)]
 pub struct Spans {
     queue: OnceLock<mpsc::Sender<ProtoSpan>>,
@@ -44,13 +44,13 @@ impl Spans {
         Self { queue: OnceLock::new(), dropped }
     }
 
-    /// Begins to keep spans. `None` when somebody listens already.
+    /// Starts to queue spans for an exporter. Returns `None` when there already is one.
     pub(super) fn listen(&self) -> Option<mpsc::Receiver<ProtoSpan>> {
         let (queue, spans) = mpsc::channel(WAITING);
         self.queue.set(queue).ok().map(|()| spans)
     }
 
-    /// Takes a span, if its trace is recorded and somebody listens.
+    /// Records a span, if its trace is sampled and there is an exporter.
     pub fn record(&self, trace: &JobTrace, kind: SpanKind, span: impl FnOnce() -> TraceSpan) {
         let Some(queue) = self.queue.get().filter(|_| trace.sampled) else { return };
         if queue.try_send(proto(trace, kind, span())).is_err() {
@@ -59,13 +59,13 @@ impl Spans {
     }
 }
 
-/// An attribute of text.
+/// Returns a text as the value of an attribute.
 #[must_use]
 pub fn text(value: impl Into<String>) -> Value {
     Value::StringValue(value.into())
 }
 
-/// An attribute that is a whole number.
+/// Returns a whole number as the value of an attribute.
 #[must_use]
 pub fn number(value: impl TryInto<i64>) -> Value {
     Value::IntValue(value.try_into().unwrap_or(i64::MAX))
@@ -75,7 +75,7 @@ pub(super) fn attribute((key, value): (impl Into<String>, Value)) -> KeyValue {
     KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
-/// Unix time in nanoseconds.
+/// Returns the Unix time in nanoseconds.
 pub(super) fn nanos(time: Time) -> u64 {
     u64::try_from(time.0).unwrap_or(0).saturating_mul(1_000_000)
 }

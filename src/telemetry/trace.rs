@@ -1,4 +1,5 @@
-//! Where a job belongs in a distributed trace, after W3C Trace Context (<https://www.w3.org/TR/trace-context/>).
+//! The place of a job in a distributed trace, after W3C Trace Context
+//! (<https://www.w3.org/TR/trace-context/>).
 
 use std::{fmt, str::FromStr};
 
@@ -10,26 +11,27 @@ use crate::model::job::JobId;
 /// The header that carries a [`TraceParent`].
 pub const TRACEPARENT: &str = "traceparent";
 
-/// A span of somebody's trace, as the header `traceparent` names it.
+/// A span of a caller's trace, as the header `traceparent` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// Never 0.
+    /// The id of the trace, never 0.
     pub trace_id: u128,
-    /// Never 0.
+    /// The id of the span, never 0.
     pub span_id: u64,
-    /// Whether whoever began the trace records it.
+    /// Whether the caller that began the trace records it.
     pub sampled: bool,
 }
 
-/// A text that is no `traceparent`. The standard wants such a header to be ignored.
+/// The error of a text that is not a `traceparent`. The standard requires that such a header is
+/// ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is no traceparent")]
+#[error("not a traceparent")]
 pub struct BadTraceParent;
 
 impl FromStr for TraceParent {
     type Err = BadTraceParent;
 
-    /// Section 3.2.2; of a version to come, section 3.2.4 wants the parts that are known.
+    /// Reads section 3.2.2. Section 3.2.4 requires the known parts of a future version.
     fn from_str(text: &str) -> Result<Self, BadTraceParent> {
         let mut parts = text.splitn(5, '-');
         let mut hex = |digits: usize| {
@@ -66,29 +68,29 @@ impl<'de> Deserialize<'de> for TraceParent {
 }
 
 impl TraceParent {
-    /// Of a request; `None` when it brings none that can be used.
+    /// Returns the span in the headers of a request; `None` without a valid one.
     #[must_use]
     pub fn of(headers: &http::HeaderMap) -> Option<Self> {
         headers.get(TRACEPARENT)?.to_str().ok()?.trim().parse().ok()
     }
 }
 
-/// The trace of one watch, and its span in it. The same after a restart, so that nothing about it has to be kept but
-/// what the caller sent.
+/// The trace of one watch, and the span of its job. Both are derived from the watch, so the store
+/// keeps only the caller's `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobTrace {
-    /// The caller's, or one of its own.
+    /// The id of the caller's trace, or of a new one.
     pub trace_id: u128,
-    /// The span of whoever registered the job.
+    /// The caller's span that registered the job.
     pub caller: Option<u64>,
-    /// The span of the job, from its registration to its event; what is done for the job is below it.
+    /// The span of the job, from its registration to its event. It is the parent of every step.
     pub span_id: u64,
-    /// Whether it is recorded.
+    /// Whether the trace is recorded.
     pub sampled: bool,
 }
 
 impl JobTrace {
-    /// Of the watch with this number.
+    /// Returns the trace of the watch with this number.
     #[must_use]
     pub fn new(caller: Option<TraceParent>, source: &str, job_id: &JobId, number: u64) -> Self {
         let mut digest = Sha256::new();
@@ -108,7 +110,7 @@ impl JobTrace {
         }
     }
 
-    /// A new span below that of the job, as it is told to a receiver.
+    /// Returns a new child of the job's span, to send to a receiver.
     #[must_use]
     pub fn child(&self) -> TraceParent {
         let span_id = rand::random::<u64>().max(1);
@@ -123,11 +125,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_traceparent_is_refused() {
+    fn an_invalid_traceparent_is_refused() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert!(good.parse::<TraceParent>().unwrap().sampled);
         assert!(!good.replace("-01", "-02").parse::<TraceParent>().unwrap().sampled);
-        // A version to come may say more; this one may not.
+        // A future version may have more parts; this version may not.
         format!("cc{}-more", &good[2..]).parse::<TraceParent>().unwrap();
         for bad in [
             String::new(),

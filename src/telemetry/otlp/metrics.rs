@@ -1,4 +1,4 @@
-//! What Prometheus collects → metrics of OTLP, under the same names.
+//! Converts the metrics of Prometheus into metrics of OTLP with the same names.
 
 use opentelemetry_proto::tonic::{
     common::v1::KeyValue,
@@ -14,7 +14,7 @@ use super::super::{
     spans::{attribute, text},
 };
 
-/// Every series, as it is at `now`; both times in nanoseconds since 1970.
+/// Returns every series at `now`. Both times are in nanoseconds since 1970.
 pub(super) fn converted(catalogue: &Catalogue, started: u64, now: u64) -> Vec<Metric> {
     let units = catalogue.metrics();
     let unit =
@@ -60,7 +60,8 @@ fn data(family: &MetricFamily, started: u64, now: u64) -> Data {
     }
 }
 
-/// Prometheus counts what is below each bound, OTLP what is between two.
+/// Converts a histogram. Prometheus counts the values below each bound, OTLP those between two
+/// bounds.
 fn histogram(one: &Collected, started: u64, now: u64) -> HistogramDataPoint {
     let histogram = one.get_histogram();
     let (mut bucket_counts, mut explicit_bounds, mut below) = (Vec::new(), Vec::new(), 0);
