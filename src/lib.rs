@@ -12,12 +12,12 @@
 
 pub mod cli;
 pub mod app;
-pub mod proxy;
+pub(crate) mod proxy;
 pub mod api;
 pub mod state;
 pub mod config;
-pub mod watcher;
-pub mod routing;
+pub(crate) mod watcher;
+pub(crate) mod routing;
 pub mod upstream;
 pub mod deliver;
 pub mod schedule;

@@ -29,7 +29,7 @@ mod server;
 mod sinks;
 mod sources;
 mod tcp;
-pub mod view;
+pub(crate) mod view;
 mod watches;
 mod write_timeout;
 

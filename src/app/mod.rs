@@ -1,13 +1,13 @@
 //! The daemon: binds its listeners, starts its tasks, and drains them at the end. Must not know how any step works.
 
 pub mod config_watch;
-pub mod lifecycle;
-pub mod reload;
+pub(crate) mod lifecycle;
+pub(crate) mod reload;
 mod maintenance;
 pub mod runtime;
 mod startup;
-pub mod tasks;
-pub mod timekeeper;
+pub(crate) mod tasks;
+pub(crate) mod timekeeper;
 
 use std::{io, sync::Arc};
 

@@ -10,8 +10,8 @@
 
 mod config;
 mod error;
-pub mod worker;
-pub mod queue;
+pub(crate) mod worker;
+pub(crate) mod queue;
 mod sink;
 pub mod webhook;
 mod disk;

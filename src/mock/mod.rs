@@ -8,7 +8,7 @@
 //! server ─▶ routes (gate: counters, faults) ─▶ state ─▶ job ─▶ render ─▶ payload
 //! ```
 
-pub mod cli;
+pub(crate) mod cli;
 
 mod counters;
 mod faults;

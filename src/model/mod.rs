@@ -1,6 +1,6 @@
 //! The words of the domain: what a job is, what can become of it, and of its way to a sink. Knows nothing of the rest.
 
 pub mod job;
-pub mod delivery;
-pub mod sink;
+pub(crate) mod delivery;
+pub(crate) mod sink;
 pub mod status_answer;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub use decision::{RouteDecision, RouteReason};
-pub use route::{Facts, Route, Unmet, When};
+pub use route::{Facts, Route, Unmet};
 pub use unrouted::Unrouted;
 
 /// Decides which sinks an event goes to.

@@ -45,8 +45,6 @@ pub struct BudgetJob<'a> {
 pub struct Spent {
     /// The average delay in seconds.
     pub delay: f64,
-    /// Polls per job.
-    pub polls: f64,
     /// The requests that were not sent although a job was ready.
     pub idle: u64,
 }
@@ -63,7 +61,7 @@ struct Open {
 #[expect(clippy::cast_precision_loss, reason = "counts")]
 pub fn run(jobs: &[BudgetJob], order: Order, rate: f64, theta: f64, random: &mut Random) -> Spent {
     let mut waiting = Waiting::new(order, jobs, theta);
-    let (mut made, mut ended, mut polls, mut delay, mut idle, mut turn) = (0, 0, 0_u64, 0.0, 0, 0.0);
+    let (mut made, mut ended, mut delay, mut idle, mut turn) = (0, 0, 0.0, 0, 0.0);
     while ended < jobs.len() {
         let now = turn / rate;
         turn += 1.0;
@@ -75,7 +73,6 @@ pub fn run(jobs: &[BudgetJob], order: Order, rate: f64, theta: f64, random: &mut
             idle += u64::from(waiting.any_ready(now));
             continue;
         };
-        polls += 1;
         let age = now - jobs[number].made;
         if age >= jobs[number].takes {
             delay += age - jobs[number].takes + ROUND_TRIP / 2.0;
@@ -86,7 +83,7 @@ pub fn run(jobs: &[BudgetJob], order: Order, rate: f64, theta: f64, random: &mut
         }
     }
     let count = jobs.len() as f64;
-    Spent { delay: delay / count, polls: polls as f64 / count, idle }
+    Spent { delay: delay / count, idle }
 }
 
 /// The jobs that wait for their next poll.

@@ -24,8 +24,6 @@ const FOR_PERCENTILES: usize = 15;
 /// The cost of one policy under one distribution.
 #[derive(Clone, Debug)]
 pub struct PolicyRow {
-    /// The policy.
-    pub policy: String,
     /// What it costs.
     pub cost: PolicyCost,
     /// The median of the delay and its 99th percentile, in seconds.
@@ -38,21 +36,21 @@ pub struct PolicyRow {
 #[must_use]
 pub fn as_shipped(truth: &Truth, seed: u64) -> Vec<PolicyRow> {
     let mut random = Random::new(seed);
-    let row = |(name, policy): (&str, Shipped)| {
+    let row = |(_, policy): (&str, Shipped)| {
         let schedules = policy.schedules(truth, SCHEDULES, &mut random);
-        row(truth, name, &schedules)
+        row(truth, &schedules)
     };
     Shipped::ALL.into_iter().map(row).collect()
 }
 
 /// Returns the cost of a policy with equally likely schedules.
 #[must_use]
-pub fn row(truth: &Truth, name: &str, schedules: &[Vec<f64>]) -> PolicyRow {
+pub fn row(truth: &Truth, schedules: &[Vec<f64>]) -> PolicyRow {
     let cost = cost_of(truth, schedules);
     let some = &schedules[..schedules.len().min(FOR_PERCENTILES)];
     let (_, best) = optimum_at(truth, cost.polls);
     let percentiles = [0.5, 0.99].map(|share| percentile(truth, some, share));
-    PolicyRow { policy: name.to_owned(), cost, percentiles, times_optimum: cost.delay / best.delay }
+    PolicyRow { cost, percentiles, times_optimum: cost.delay / best.delay }
 }
 
 /// Returns the average cost of equally likely schedules.
@@ -89,10 +87,8 @@ pub fn learning<A: AsRef<[f64]>>(truth: &Truth, curve: &Curve<A>, theta: f64) ->
 pub struct Equal {
     /// The polls of the shipped policy and its delay.
     pub shipped: PolicyCost,
-    /// The optimum with as many polls, and its θ.
+    /// The optimum with as many polls.
     pub best: PolicyCost,
-    /// That θ in seconds.
-    pub theta: f64,
     /// The delay of the best fixed interval as a multiple of the optimum.
     pub tuned: f64,
     /// The same for the expected wait with the true curve.
@@ -124,7 +120,7 @@ pub fn equal_polls(distribution: &Distribution, shipped: Shipped, finishes: &[us
         (count, delay / runs as f64, cost / runs as f64)
     };
     let learned = finishes.iter().map(|count| of(*count)).collect();
-    Equal { shipped, best, theta, tuned: times(fixed), known: times(known), learned }
+    Equal { shipped, best, tuned: times(fixed), known: times(known), learned }
 }
 
 /// Returns the curve learned from this many finished jobs.

@@ -7,18 +7,18 @@
 pub mod distribution;
 pub mod random;
 pub mod truth;
-pub mod optimum;
-pub mod policies;
+pub(crate) mod optimum;
+pub(crate) mod policies;
 pub mod fleet;
-pub mod compare;
-pub mod budget;
-pub mod phases;
-pub mod drift;
-pub mod table;
-pub mod durations;
-pub mod study;
-pub mod plot;
-pub mod tables;
+pub(crate) mod compare;
+pub(crate) mod budget;
+pub(crate) mod phases;
+pub(crate) mod drift;
+pub(crate) mod table;
+pub(crate) mod durations;
+pub(crate) mod study;
+pub(crate) mod plot;
+pub(crate) mod tables;
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@
 //! - [`handle`]: what the process asks of its daemon.
 //! - [`metrics`]: every metric, and the gauges that are read when somebody asks.
 
-pub mod components;
-pub mod dispatch;
+pub(crate) mod components;
+pub(crate) mod dispatch;
 mod gauges;
 pub mod handle;
 pub mod metrics;

@@ -9,7 +9,7 @@ pub mod http_client;
 pub(crate) mod http_date;
 pub(crate) mod json_slice;
 pub mod listen;
-pub mod panic;
+pub(crate) mod panic;
 pub(crate) mod path_segment;
 pub mod process;
 pub(crate) mod redact;

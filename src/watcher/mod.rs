@@ -20,8 +20,8 @@ mod failure;
 mod events;
 mod in_flight;
 mod metrics;
-pub mod learned;
-pub mod status_cache;
+pub(crate) mod learned;
+pub(crate) mod status_cache;
 
 pub(crate) use self::source_task::TaskResult;
 pub use self::{metrics::SourceMetrics, source_state::SourceState, source_task::SourceTask};

@@ -6,9 +6,9 @@
 
 mod cloudevents;
 mod envelope;
-pub mod payload;
+pub(crate) mod payload;
 pub mod template;
-pub mod wrapping;
+pub(crate) mod wrapping;
 
 use std::{path::Path, time::Duration};
 

@@ -14,16 +14,16 @@
 //! waits for its sink keeps its due time and its schedule; only attempts use up steps. The queue
 //! must not know how an attempt is made.
 
-pub mod backlog;
-pub mod breaker;
-pub mod decision;
-pub mod limits;
-pub mod origins;
+pub(crate) mod backlog;
+pub(crate) mod breaker;
+pub(crate) mod decision;
+pub(crate) mod limits;
+pub(crate) mod origins;
 mod health;
 mod pace;
-pub mod retry;
+pub(crate) mod retry;
 mod streak;
-pub mod order;
+pub(crate) mod order;
 
 use std::{collections::HashMap, time::Duration};
 

@@ -1,6 +1,6 @@
 //! The address of a webhook: a URL in the configuration, in a watch or in a file.
 
-use std::{borrow::Cow, fmt, path::Path};
+use std::{borrow::Cow, fmt};
 
 use http::Uri;
 use url::Url;
@@ -82,15 +82,6 @@ impl Endpoint {
         let uri = uri(&url)?;
         Ok(Self { url, uri })
     }
-}
-
-/// Checks the URL in a file, once.
-///
-/// # Errors
-/// The reason, without any part of the URL, when it cannot be posted to.
-pub fn check_file(path: &Path) -> Result<(), String> {
-    let text = SecretSource::file(path).get().map_err(|error| error.to_string())?;
-    Endpoint::parse(text.expose()).map(drop)
 }
 
 /// Parses a URL of http or https.

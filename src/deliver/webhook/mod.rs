@@ -6,7 +6,7 @@
 //!
 //! The room returns facts about the attempt. It must not know retries, breakers or the store.
 
-pub mod address;
+pub(crate) mod address;
 mod callbacks;
 mod classify;
 mod credentials;
@@ -15,7 +15,7 @@ mod exchange;
 mod redact;
 mod request;
 pub mod sign;
-pub mod tls;
+pub(crate) mod tls;
 mod transport;
 mod upload;
 

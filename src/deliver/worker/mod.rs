@@ -11,10 +11,10 @@
 mod attempt;
 mod ordering;
 mod run;
-pub mod sinks;
+pub(crate) mod sinks;
 mod stats;
 mod status;
-pub mod target;
+pub(crate) mod target;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

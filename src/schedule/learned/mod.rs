@@ -3,17 +3,17 @@
 //! A job is polled when a finished result would already have been waiting for θ seconds on average.
 //! Pure: observations, time and randomness are arguments.
 
-pub mod bins;
-pub mod clock;
-pub mod counts;
-pub mod curve;
+pub(crate) mod bins;
+pub(crate) mod clock;
+pub(crate) mod counts;
+pub(crate) mod curve;
 pub mod decide;
 pub mod forecast;
-pub mod hazard;
+pub(crate) mod hazard;
 pub mod kind;
 pub mod levels;
 pub mod model;
-pub mod save;
+pub(crate) mod save;
 
 #[cfg(test)]
 mod tests;
