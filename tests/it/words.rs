@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Terms of others that hold such a word.
-const TERMS: [&str; 2] = ["carrier-grade NAT", "buffer.unfilled()"];
+/// Terms that hold such a word and are not ours to change: those of others, and a field of the API.
+const TERMS: [&str; 3] = ["carrier-grade NAT", "buffer.unfilled()", "rename = \"looks\""];
 
 const HEADING: &str = "## Words that were given up";
 
@@ -128,7 +128,6 @@ fn given_up_words_stay_out_of_the_documents() {
 }
 
 #[test]
-#[ignore = "the code is being renamed"]
 fn given_up_words_stay_out_of_the_code() {
     let mut paths = files_below(&root().join("src"), &["rs"]);
     paths.extend(files_below(&root().join("config"), &["toml"]));
