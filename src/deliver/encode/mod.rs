@@ -1,7 +1,7 @@
 //! Encoding: the bytes that a sink gets for an event.
 //!
 //! A [`wrapping`] puts the `envelope` or `cloudevents` around the job's bytes, which stay as they
-//! are; a [`template`] renders a body of its own. Both make a [`payload`]. The room must not know
+//! are; a [`mod@template`] renders a body of its own. Both make a [`payload`]. The room must not know
 //! how a payload is sent or written.
 
 mod cloudevents;
