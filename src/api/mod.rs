@@ -7,7 +7,7 @@
 //! - `/v1/export`, `/v1/config`, `/v1/reload` and the stop of the daemon: for operators.
 //! - `/healthz`, `/readyz`, `/metrics`: for monitoring.
 //!
-//! `routes.rs` has the whole table, which is also the OpenAPI document. This room must not know the
+//! `routes.rs` has the whole table, which is also the `OpenAPI` document. This room must not know the
 //! handlers of `proxy`, nor any task of the daemon. `app` merges both routers.
 
 mod access;

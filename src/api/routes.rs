@@ -9,7 +9,7 @@ use super::{
     AppState, bulk_deliveries, control, deliveries, events, export, health, sinks, sources, view, watches,
 };
 
-/// Builds the router and the OpenAPI document from one table. Each request for the document builds
+/// Builds the router and the `OpenAPI` document from one table. Each request for the document builds
 /// it again: building takes a MiB, a tenth of the whole process.
 macro_rules! routes {
     ($($path:literal $($method:ident($module:ident::$handler:ident)),+;)+) => {
