@@ -152,6 +152,8 @@ async fn a_check_finds_what_does_not_hold_together() {
     fs::remove_file(&bodies[1]).unwrap();
     fs::write(killed.path().join("data/spool/00000000000000ff-evt_none.json"), "{}").unwrap();
     let (status, said) = killed.store(&["check"]).await;
+    // A stored job that belongs to no watch is no damaged record, and no backup brings it back.
+    assert!(said.contains("2 problems found") && !said.contains("damaged"), "{said}");
     assert!(
         status == Some(1) && said.contains("cannot be read") && said.contains("belongs to no watch"),
         "{said}"

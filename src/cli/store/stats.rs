@@ -61,19 +61,19 @@ fn shown(stats: &Stats) -> String {
     table(&["WHAT", "", "COUNT"], rows.into_iter().map(|row| row.to_vec()).collect())
 }
 
-/// Prints every damage of a store.
+/// Prints every problem of a store.
 pub(super) fn check(store: &Store, hashes: bool, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let damages = store.check(hashes)?;
-    for damage in &damages {
-        writeln!(console.out, "{} {}", clean(&damage.at), clean(&damage.what))?;
+    let problems = store.check(hashes)?;
+    for problem in &problems {
+        writeln!(console.out, "{} {}", clean(&problem.at), clean(&problem.what))?;
     }
-    if damages.is_empty() {
+    if problems.is_empty() {
         writeln!(console.out, "the store is sound")?;
         return Ok(ExitStatus::Done);
     }
-    let records = count(damages.len() as u64, "record is", "records are");
+    let problems = count(problems.len() as u64, "problem", "problems");
     console.note(&format!(
-        "{records} damaged; the daemon passes over damaged records\nhint: restore a backup to get them back"
+        "{problems} found; the daemon passes over what it cannot read\nhint: a backup brings back what is missing"
     ));
     Ok(ExitStatus::Failed)
 }
