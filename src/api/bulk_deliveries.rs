@@ -10,7 +10,7 @@ use super::{
     AppState,
     body::Input,
     problem::{Code, Name, Problem},
-    requests::{list, run_blocking},
+    requests::list,
     sinks::no_sink,
     view::{Counted, DeliverRequest, MoveRequest, Moved, RedeliverRequest},
 };
@@ -47,9 +47,7 @@ pub(super) async fn redeliver(
     };
     let (mut from, mut count) = (None, 0);
     loop {
-        let (filter, cursor) = (filter.clone(), from.take());
-        let listing =
-            run_blocking(&state, move |state| Ok(state.store.deliveries(&filter, cursor, CHUNK)?)).await?;
+        let listing = state.store.deliveries(&filter, from, CHUNK).await?;
         let keys: Vec<_> = listing.entries.into_iter().map(|(key, _)| key).collect();
         count += match asked.dry_run {
             true => keys.len() as u64,
@@ -110,16 +108,12 @@ async fn deliver_filtered(
     filter: EventFilter,
     dry_run: bool,
 ) -> Result<u64, Problem> {
-    let until = state.store.last_event()?;
+    let until = state.store.last_event().await?;
     let (mut count, mut bodiless, mut after) = (0, 0, 0);
     loop {
-        let (filter, name) = (filter.clone(), sink.to_owned());
-        let past = run_blocking(state, move |state| {
-            let router = state.resources.routing.router();
-            let takes = |event| router.takes_named(&name, event);
-            Ok(state.store.past(&name, &filter, takes, (after, until), CHUNK)?)
-        });
-        let past = past.await?;
+        let (router, name) = (state.resources.routing.router(), sink.to_owned());
+        let takes = move |event| router.takes_named(&name, event);
+        let past = state.store.past(sink, &filter, takes, (after, until), CHUNK).await?;
         bodiless += past.bodiless;
         count += match dry_run {
             true => past.events.len() as u64,
@@ -146,37 +140,31 @@ async fn deliver_named(
     ids: Vec<String>,
     dry_run: bool,
 ) -> Result<u64, Problem> {
-    let name = sink.to_owned();
-    let events = run_blocking(state, move |state| {
-        let found = state.store.events_named(&ids)?;
-        if let Some(id) = ids.iter().find(|id| !found.iter().any(|(_, event)| event.news.event_id() == **id))
-        {
-            return Err(Problem::new(Code::EventNotFound, format!("there is no event `{id}`")));
+    let found = state.store.events_named(&ids).await?;
+    if let Some(id) = ids.iter().find(|id| !found.iter().any(|(_, event)| event.news.event_id() == **id)) {
+        return Err(Problem::new(Code::EventNotFound, format!("there is no event `{id}`")));
+    }
+    let mut numbers = Vec::new();
+    for (number, event) in found {
+        if !state.store.has_delivery(number, &event, sink).await? {
+            check_event(state, &event, sink).await?;
+            numbers.push(number);
         }
-        let mut numbers = Vec::new();
-        for (number, event) in found {
-            if !state.store.has_delivery(number, &event, &name)? {
-                check_event(state, &event, &name)?;
-                numbers.push(number);
-            }
-        }
-        Ok(numbers)
-    });
-    let events = events.await?;
+    }
     match dry_run {
-        true => Ok(events.len() as u64),
-        false => Ok(state.store.deliver_past(sink, events, clock::now()).await?),
+        true => Ok(numbers.len() as u64),
+        false => Ok(state.store.deliver_past(sink, numbers, clock::now()).await?),
     }
 }
 
 /// Checks that a sink can get an event that the caller named.
-fn check_event(state: &AppState, event: &Event, sink: &str) -> Result<(), Problem> {
+async fn check_event(state: &AppState, event: &Event, sink: &str) -> Result<(), Problem> {
     let (id, event_type) = (event.news.event_id(), event.news.event_type());
     if !state.resources.routing.router().takes_named(sink, event_type) {
         let detail = format!("the sink `{sink}` does not take `{event_type}`, the type of `{id}`");
         return Err(Problem::new(Code::EventNotTaken, detail));
     }
-    if !state.store.has_body(event) {
+    if !state.store.has_body(event).await {
         let detail = format!("the stored job of the event `{id}` was dropped after retention");
         return Err(Problem::new(Code::JobDropped, detail));
     }
@@ -195,13 +183,10 @@ pub(super) async fn drop_pending(
 ) -> Result<Json<Counted>, Problem> {
     check_known(&state, &name)?;
     // Deliveries that arrive during the request stay.
-    let until = state.store.last_event()?;
+    let until = state.store.last_event().await?;
     let (mut after, mut count) = (None, 0);
     loop {
-        let sink = name.clone();
-        let keys =
-            run_blocking(&state, move |state| Ok(state.store.pending_of(&sink, after, until, CHUNK)?))
-                .await?;
+        let keys = state.store.pending_of(&name, after, until, CHUNK).await?;
         let Some(last) = keys.last().copied() else { break };
         after = Some(last);
         count += state.store.drop_pending(&name, keys, clock::now()).await?;
@@ -235,13 +220,10 @@ pub(super) async fn move_pending(
         let detail = format!("the sink `{name}` cannot move its deliveries to itself");
         return Err(Problem::new(Code::SameSink, detail));
     }
-    let until = state.store.last_event()?;
+    let until = state.store.last_event().await?;
     let (mut after, mut moved) = (None, Moved::default());
     loop {
-        let sink = name.clone();
-        let keys =
-            run_blocking(&state, move |state| Ok(state.store.pending_of(&sink, after, until, CHUNK)?))
-                .await?;
+        let keys = state.store.pending_of(&name, after, until, CHUNK).await?;
         let Some(last) = keys.last().copied() else { break };
         after = Some(last);
         let (router, other) = (state.resources.routing.router(), to.clone());

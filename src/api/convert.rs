@@ -15,8 +15,25 @@ use crate::{
 ///
 /// # Errors
 /// Returns an error when the store cannot be read.
-pub fn watch_view(state: &AppState, watch: &Watch) -> Result<WatchView, StoreError> {
-    let deliveries = state.store.deliveries_of(watch)?;
+pub async fn watch_view(state: &AppState, watch: &Watch) -> Result<WatchView, StoreError> {
+    let deliveries = state.store.deliveries_of(watch).await?;
+    Ok(view_with(state, watch, &deliveries))
+}
+
+/// Returns the views of a page of watches; see [`watch_view`].
+///
+/// # Errors
+/// Returns an error when the store cannot be read.
+pub(super) async fn watch_views(state: &AppState, watches: &[Watch]) -> Result<Vec<WatchView>, StoreError> {
+    let deliveries = state.store.deliveries_of_each(watches).await?;
+    Ok(watches
+        .iter()
+        .zip(&deliveries)
+        .map(|(watch, deliveries)| view_with(state, watch, deliveries))
+        .collect())
+}
+
+fn view_with(state: &AppState, watch: &Watch, deliveries: &[(DeliveryKey, Delivery)]) -> WatchView {
     let end = watch.current_completion();
     let job = end.and_then(|end| end.job.as_ref());
     let mut view = WatchView {
@@ -55,7 +72,7 @@ pub fn watch_view(state: &AppState, watch: &Watch) -> Result<WatchView, StoreErr
             view.last_error = Some(failures.last_error.clone());
         }
     }
-    Ok(view)
+    view
 }
 
 fn brief(state: &AppState, key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {

@@ -8,7 +8,7 @@ use super::{
     AppState,
     convert::delivery_view,
     problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
-    requests::{cursor, cursor_text, limit, run_blocking},
+    requests::{cursor, cursor_text, limit},
     view::{DeliveryQuery, DeliveryView, Page},
 };
 use crate::{
@@ -47,13 +47,10 @@ pub(super) async fn list(
             _ => return Err(unknown_parameter(&key, KNOWN)),
         }
     }
-    run_blocking(&state, move |state| {
-        let listing = state.store.deliveries(&filter, from, size)?;
-        let data =
-            listing.entries.into_iter().map(|(key, delivery)| delivery_view(state, key, delivery)).collect();
-        Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
-    })
-    .await
+    let listing = state.store.deliveries(&filter, from, size).await?;
+    let data =
+        listing.entries.into_iter().map(|(key, delivery)| delivery_view(&state, key, delivery)).collect();
+    Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
 }
 
 fn delivery_state(text: &str) -> Option<DeliveryState> {
@@ -71,7 +68,7 @@ pub(super) async fn get(
     Name(id): Name,
 ) -> Result<Json<DeliveryView>, Problem> {
     let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
-    let delivery = state.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
+    let delivery = state.store.find_delivery(key).await?.ok_or_else(|| unknown(&id))?;
     Ok(Json(delivery_view(&state, key, delivery)))
 }
 
@@ -89,10 +86,10 @@ pub(super) async fn redeliver(
     Name(id): Name,
 ) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     let key = DeliveryKey::parse(&id).ok_or_else(|| unknown(&id))?;
-    state.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
+    state.store.find_delivery(key).await?.ok_or_else(|| unknown(&id))?;
     if state.store.redeliver(vec![key], clock::now()).await? == 0 {
         return Err(unknown(&id));
     }
-    let delivery = state.store.find_delivery(key)?.ok_or_else(|| unknown(&id))?;
+    let delivery = state.store.find_delivery(key).await?.ok_or_else(|| unknown(&id))?;
     Ok((StatusCode::ACCEPTED, Json(delivery_view(&state, key, delivery))))
 }

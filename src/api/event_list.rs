@@ -8,7 +8,7 @@ use super::{
     AppState,
     events::view,
     problem::{Code, Problem, bad_parameter, unknown_parameter},
-    requests::{cursor, cursor_text, limit, run_blocking},
+    requests::{cursor, cursor_text, limit},
     view::{EventView, Page},
 };
 use crate::{model::job::Outcome, store::EventFilter, util::units::Time};
@@ -89,12 +89,9 @@ impl EventQuery {
     /// Reads the page from the store.
     pub(super) async fn page(self, state: &Arc<AppState>) -> Result<Json<Page<EventView>>, Problem> {
         let Self { filter, limit, cursor, .. } = self;
-        run_blocking(state, move |state| {
-            let listing = state.store.events(&filter, cursor, limit.unwrap_or(100))?;
-            let data = listing.entries.into_iter().map(view).collect();
-            Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
-        })
-        .await
+        let listing = state.store.events(&filter, cursor, limit.unwrap_or(100)).await?;
+        let data = listing.entries.into_iter().map(view).collect();
+        Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
     }
 }
 

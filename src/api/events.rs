@@ -27,14 +27,13 @@ use super::{
     AppState,
     event_list::EventQuery,
     problem::{Code, Problem, Query},
-    requests::run_blocking,
     view::{EventView, Page},
     write_timeout::ConnectionFlags,
 };
 use crate::{
     config::StreamLimits,
     state::metrics::Metrics,
-    store::{Event, EventFilter, NewestEvent},
+    store::{Event, EventFilter, NewestEvent, StoreError},
     util::path_segment,
 };
 
@@ -219,27 +218,29 @@ impl EventReader {
     }
 
     async fn read(&mut self) {
-        let (after, until) = (self.position, self.goal.number);
-        let filter = self.filter.clone();
-        let read = run_blocking(&self.state, move |state| {
-            let events = state.store.events_after(after, until, PAGE, PAGE_BYTES)?;
-            // Retention dropped the events of an empty page.
-            let position = events.last().map_or(until, |(number, _)| *number);
-            let mut page = VecDeque::new();
-            for (number, event) in events.into_iter().filter(|(_, event)| filter.takes(event)) {
-                if filter.routed.is_none() || filter.routed == Some(state.store.is_routed(number)?) {
-                    page.push_back(message(number, event));
-                }
-            }
-            Ok((position, page))
-        });
-        match read.await {
+        match self.next_page().await {
             Ok((position, page)) => (self.position, self.page) = (position, page),
-            Err(problem) => {
-                tracing::warn!(error = problem.detail(), "event reader closed: the store cannot be read");
+            Err(error) => {
+                tracing::warn!(%error, "event reader closed: the store cannot be read");
                 self.done = true;
             }
         }
+    }
+
+    /// Reads the next messages from the store, with the position after them.
+    async fn next_page(&self) -> Result<(u64, VecDeque<Message>), StoreError> {
+        let (after, until) = (self.position, self.goal.number);
+        let (store, filter) = (&self.state.store, &self.filter);
+        let events = store.events_after(after, until, PAGE, PAGE_BYTES).await?;
+        // Retention dropped the events of an empty page.
+        let position = events.last().map_or(until, |(number, _)| *number);
+        let mut page = VecDeque::new();
+        for (number, event) in events.into_iter().filter(|(_, event)| filter.takes(event)) {
+            if filter.routed.is_none() || filter.routed == Some(store.is_routed(number).await?) {
+                page.push_back(message(number, event));
+            }
+        }
+        Ok((position, page))
     }
 
     fn drop_reader(&mut self) {

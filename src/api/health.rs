@@ -34,7 +34,7 @@ pub(super) async fn readyz(
 ) -> (StatusCode, Json<Readiness>) {
     let unavailable = unavailable(&state);
     let (code, status, reasons) = if unavailable.is_empty() {
-        let failing = failing(&state);
+        let failing = failing(&state).await;
         let status = if failing.is_empty() { "ready" } else { "degraded" };
         (StatusCode::OK, status, failing)
     } else {
@@ -76,8 +76,10 @@ fn unavailable(state: &AppState) -> Vec<NotReady> {
 }
 
 /// Returns the sources and sinks that fail.
-fn failing(state: &AppState) -> Vec<NotReady> {
-    let (live, now) = (state.components(), tokio::time::Instant::now());
+async fn failing(state: &AppState) -> Vec<NotReady> {
+    let live = state.components();
+    let sinks = live.sinks.statuses().await;
+    let now = tokio::time::Instant::now();
     let sources = live.watchers.values().filter_map(|watcher| {
         let (name, state) = (&watcher.source.name, watcher.schedule().shown_state(now));
         let error = watcher.last_error().unwrap_or_default();
@@ -85,7 +87,7 @@ fn failing(state: &AppState) -> Vec<NotReady> {
         let code = format!("source_{}:{name}", state.as_str());
         (state != HealthState::Ok).then(|| NotReady::new(code, detail))
     });
-    let sinks = live.sinks.statuses().into_iter().filter(|sink| sink.state == SinkState::Failing);
+    let sinks = sinks.into_iter().filter(|sink| sink.state == SinkState::Failing);
     let sinks = sinks.map(|sink| {
         let error = sink.last_error.unwrap_or_default();
         let detail = format!("sink `{}` is failing: {error}", sink.name);
@@ -97,7 +99,7 @@ fn failing(state: &AppState) -> Vec<NotReady> {
 /// Return the metrics in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
 pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
-    state.refresh_metrics();
+    state.refresh_metrics().await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render())
         .into_response()
 }

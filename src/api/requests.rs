@@ -1,7 +1,5 @@
 //! Checks requests before the store changes.
 
-use std::sync::Arc;
-
 use serde_json::value::RawValue;
 
 use super::{
@@ -222,14 +220,4 @@ pub(super) fn cursor_text<C: Cursor>(key: C) -> String {
 pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-}
-
-/// Runs a long read on a blocking thread, so that it delays no other request.
-pub(super) async fn run_blocking<T: Send + 'static>(
-    state: &Arc<AppState>,
-    read: impl FnOnce(&AppState) -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let state = Arc::clone(state);
-    let done = tokio::task::spawn_blocking(move || read(&state)).await;
-    done.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("the request failed: {error}"))))
 }

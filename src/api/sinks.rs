@@ -25,7 +25,7 @@ pub(super) async fn list_all(
     State(state): State<Arc<AppState>>,
     Query(query): Query,
 ) -> Result<Json<Page<SinkView>>, Problem> {
-    let mut data = state.components().sinks.statuses();
+    let mut data = state.components().sinks.statuses().await;
     for (key, value) in query {
         match key.as_str() {
             "state" => {

@@ -14,9 +14,9 @@ use tokio_util::io::ReaderStream;
 use super::{
     AppState,
     body::{Batch, Input, JsonBody, MAX_BATCH},
-    convert::watch_view,
+    convert::{watch_view, watch_views},
     problem::{Code, Named, Problem, Query, bad_parameter, unknown_parameter, word},
-    requests::{cursor, cursor_text, limit, registration, registration_of, run_blocking},
+    requests::{cursor, cursor_text, limit, registration, registration_of},
     view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
 };
 use crate::{
@@ -60,9 +60,9 @@ pub(super) async fn register(
     }
     match registered {
         Some(Registered::New(watch) | Registered::Again(watch)) => {
-            Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &watch)?)))
+            Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &watch).await?)))
         }
-        Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(watch_view(&state, &watch)?))),
+        Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(watch_view(&state, &watch).await?))),
         Some(Registered::OtherVars) => Err(other_vars()),
         Some(Registered::Unreadable(reason)) => Err(unreadable(reason)),
         Some(Registered::TooManyLabels) | None => Err(too_many_labels()),
@@ -171,12 +171,9 @@ pub(super) async fn list(
             },
         }
     }
-    run_blocking(&state, move |state| {
-        let listing = state.store.watches(&filter, from, size)?;
-        let data = listing.entries.iter().map(|watch| watch_view(state, watch)).collect::<Result<_, _>>()?;
-        Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
-    })
-    .await
+    let listing = state.store.watches(&filter, from, size).await?;
+    let data = watch_views(&state, &listing.entries).await?;
+    Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
 }
 
 /// Show one watch.
@@ -189,12 +186,12 @@ pub(super) async fn get(
     State(state): State<Arc<AppState>>,
     named: Named,
 ) -> Result<Json<WatchView>, Problem> {
-    let watch = find(&state, &named)?;
-    Ok(Json(watch_view(&state, &watch)?))
+    let watch = find(&state, &named).await?;
+    Ok(Json(watch_view(&state, &watch).await?))
 }
 
-fn find(state: &AppState, named: &Named) -> Result<Watch, Problem> {
-    match state.store.find(&named.source, &named.job_id)? {
+async fn find(state: &AppState, named: &Named) -> Result<Watch, Problem> {
+    match state.store.find(&named.source, &named.job_id).await? {
         Found::Watch(watch) => Ok(*watch),
         Found::Dropped | Found::Nothing => Err(Problem::no_watch(&named.source, &named.job_id)),
     }
@@ -226,11 +223,11 @@ pub(super) async fn poll(
     State(state): State<Arc<AppState>>,
     named: Named,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
-    let watch = find(&state, &named)?;
+    let watch = find(&state, &named).await?;
     if let Some(watcher) = state.components().watchers.get(&watch.source) {
         watcher.request_now(watch.number);
     }
-    Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &watch)?)))
+    Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &watch).await?)))
 }
 
 /// Wait until a job is finished and its result is stored.
@@ -260,14 +257,14 @@ pub(super) async fn wait(
         let span: units::HumanDuration = value.parse().map_err(|_| wanted())?;
         timeout = Some(span.0).filter(|timeout| *timeout <= MAX_WAIT).ok_or_else(wanted)?;
     }
-    let number = find(&state, &named)?.number;
+    let number = find(&state, &named).await?.number;
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
         // Armed before the record is read, so that no completion is missed in between.
         let settled = state.waiters.wait(number);
-        let watch = find(&state, &named)?;
+        let watch = find(&state, &named).await?;
         if !matches!(watch.phase(), Phase::Watching | Phase::Fetching) {
-            return Ok((StatusCode::OK, Json(watch_view(&state, &watch)?)));
+            return Ok((StatusCode::OK, Json(watch_view(&state, &watch).await?)));
         }
         let stopped = state.shutdown.cancelled();
         let in_time = tokio::select! {
@@ -275,7 +272,7 @@ pub(super) async fn wait(
             () = stopped => false,
         };
         if !in_time {
-            return Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &find(&state, &named)?)?)));
+            return Ok((StatusCode::ACCEPTED, Json(watch_view(&state, &find(&state, &named).await?).await?)));
         }
     }
 }
@@ -301,7 +298,7 @@ pub(super) async fn job(
         let detail = format!("the job `{}` was dropped after retention", named.job_id);
         Problem::new(Code::JobDropped, detail)
     };
-    let watch = match state.store.find(&named.source, &named.job_id)? {
+    let watch = match state.store.find(&named.source, &named.job_id).await? {
         Found::Watch(watch) => watch,
         Found::Dropped => return Err(gone()),
         Found::Nothing => return Err(Problem::no_watch(&named.source, &named.job_id)),

@@ -10,11 +10,9 @@ const RETENTION_ROUND: Duration = Duration::from_secs(60);
 
 /// Removes finished watches after retention. First removes what a killed process left in the spool.
 pub(super) async fn retain(state: Arc<AppState>) {
-    let sweeping = Arc::clone(&state);
-    match tokio::task::spawn_blocking(move || sweeping.store.sweep_spool()).await {
-        Ok(Ok(0)) => {}
-        Ok(Ok(orphans)) => tracing::info!(orphans, "stored jobs without a watch removed"),
-        Ok(Err(error)) => tracing::warn!(%error, "spool not swept; the next start tries again"),
+    match state.store.sweep_spool().await {
+        Ok(0) => {}
+        Ok(orphans) => tracing::info!(orphans, "stored jobs without a watch removed"),
         Err(error) => tracing::warn!(%error, "spool not swept; the next start tries again"),
     }
     loop {
@@ -29,7 +27,7 @@ pub(super) async fn retain(state: Arc<AppState>) {
             continue;
         }
         // Without the mark a jump of the clock could go unnoticed, and would remove young watches.
-        let Ok(Some(mark)) = state.store.clock_mark() else { continue };
+        let Ok(Some(mark)) = state.store.clock_mark().await else { continue };
         let now = moment.wall;
         let before = timekeeper::cutoff(now, retention, mark.leap);
         loop {

@@ -167,7 +167,11 @@ impl App {
         let last = CancellationToken::new();
         let exporting = exporter.map(|exporter| {
             let state = Arc::clone(&state);
-            tokio::spawn(exporter.run(move || state.refresh_metrics(), last.clone()))
+            let refresh = move || {
+                let state = Arc::clone(&state);
+                async move { state.refresh_metrics().await }
+            };
+            tokio::spawn(exporter.run(refresh, last.clone()))
         });
         let descriptors = process::descriptor_limit();
         let routes = [
@@ -204,7 +208,7 @@ impl App {
             tracing::warn!("drain time over; work in flight resumes at the next start");
         }
         state.store.save_high_water_mark().await;
-        report_left(&state);
+        report_left(&state).await;
         last.cancel();
         if let Some(exporting) = exporting {
             // It has a deadline of its own. A panic of it is in the log already.
@@ -246,7 +250,7 @@ async fn bind(key: &'static str, way_out: &'static str, address: &str) -> Result
 }
 
 /// Logs how much open work a stopped daemon leaves for the next start.
-fn report_left(state: &AppState) {
+async fn report_left(state: &AppState) {
     let live = state.components();
     let watches: usize = live
         .watchers
@@ -256,6 +260,6 @@ fn report_left(state: &AppState) {
             watching + fetching
         })
         .sum();
-    let deliveries: u64 = live.sinks.statuses().iter().map(|sink| sink.pending).sum();
+    let deliveries: u64 = live.sinks.statuses().await.iter().map(|sink| sink.pending).sum();
     tracing::info!(watches, deliveries, "stopped; open work is on disk and resumes at the next start");
 }

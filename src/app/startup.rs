@@ -24,19 +24,8 @@ pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<()
         tracing::warn!(%error, "clock not compared with the one that stamped the store");
     }
     let died = |reason: String| TaskDied::new("the start", &reason);
-    let loading = Arc::clone(state);
-    let loaded = tokio::task::spawn_blocking(move || -> Result<Dispatched, StoreError> {
-        let components = loading.components();
-        for watcher in components.watchers.values() {
-            learned::restore(&loading.store, watcher);
-        }
-        let mut dispatched = dispatch::open_watches(&loading, &components)?;
-        components.sinks.restore_pauses()?;
-        dispatched.deliveries = dispatch::pending_deliveries(&loading, &components)?;
-        Ok(dispatched)
-    });
     let Dispatched { watches, deliveries, orphaned } =
-        loaded.await.map_err(|error| died(error.to_string()))?.map_err(|error| died(error.to_string()))?;
+        schedule_open(state).await.map_err(|error| died(error.to_string()))?;
     for (source, watches) in orphaned {
         tracing::warn!(source, watches, "source is not configured; its watches wait");
     }
@@ -53,6 +42,18 @@ pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<()
     }
     state.loaded.send_replace(true);
     Ok(())
+}
+
+/// Restores the learned models, and schedules every open watch and every pending delivery.
+async fn schedule_open(state: &AppState) -> Result<Dispatched, StoreError> {
+    let components = state.components();
+    for watcher in components.watchers.values() {
+        learned::restore(&state.store, watcher).await;
+    }
+    let mut dispatched = dispatch::open_watches(state, &components).await?;
+    components.sinks.restore_pauses().await?;
+    dispatched.deliveries = dispatch::pending_deliveries(state, &components).await?;
+    Ok(dispatched)
 }
 
 /// Registers the jobs of the configuration as soon as the store accepts them.

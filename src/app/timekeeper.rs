@@ -80,8 +80,8 @@ fn mark(now: Moment, since: Time, leap: Option<Leap>) -> ClockMark {
 /// When the store cannot be read or written.
 pub async fn begin(store: &Store) -> Result<(), StoreError> {
     let now = clock::moment();
-    let known = store.clock_mark()?;
-    let found = compare(known.as_ref(), &boot_id(), now, store.newest_stamp()?);
+    let known = store.clock_mark().await?;
+    let found = compare(known.as_ref(), &boot_id(), now, store.newest_stamp().await?);
     clock::timeline().start_period(found.since, now);
     if let Some((period, by)) = found.jumped {
         let moved = store.move_stamps(period, by).await?;
@@ -126,9 +126,7 @@ async fn adapt(state: &Arc<AppState>, now: Moment, change: Change) {
             watcher.slept(change.slept);
         }
     }
-    let dispatching = Arc::clone(state);
-    let told = tokio::task::spawn_blocking(move || dispatch_again(&dispatching, change.jumped != 0)).await;
-    if let Ok(Err(error)) = told {
+    if let Err(error) = dispatch_again(state, change.jumped != 0).await {
         tracing::warn!(%error, "open work unreadable; it keeps its previous schedule");
     }
 }
@@ -140,11 +138,11 @@ async fn record_jump(store: &Store, period: Period, by: i64, now: Moment) -> Res
 }
 
 /// Schedules pending deliveries, and with `with_watches` open watches, by the clocks as they are now.
-fn dispatch_again(state: &AppState, with_watches: bool) -> Result<(), StoreError> {
+async fn dispatch_again(state: &AppState, with_watches: bool) -> Result<(), StoreError> {
     let components = state.components();
-    dispatch::pending_deliveries(state, &components)?;
+    dispatch::pending_deliveries(state, &components).await?;
     if with_watches {
-        dispatch::open_watches(state, &components)?;
+        dispatch::open_watches(state, &components).await?;
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ pub(super) async fn run(args: DemoArgs, global: &Global) -> Result<ExitStatus> {
     let mut all = true;
     while let Some((id, watch)) = waits.next().await {
         if let Some(watch) = watch? {
-            say(&format!("watch    {}", summary(&watch_view(handle.state(), &watch)?)))?;
+            say(&format!("watch    {}", summary(&watch_view(handle.state(), &watch).await?)))?;
         } else {
             all = false;
             say(&format!("watch    {id} is not done"))?;

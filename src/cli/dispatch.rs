@@ -68,7 +68,7 @@ impl Cli {
             return completions::run(args, console);
         }
         if let Command::Simulate(args) = &self.command {
-            return simulate::run(args, console);
+            return simulate::run(args, console).await;
         }
         if let Command::Config(command) = &self.command {
             return config::run(command, &self.global, console).await;

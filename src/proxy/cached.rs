@@ -34,7 +34,7 @@ pub(super) async fn status(
     job: &RoutedJob,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
-    let Some(watch) = find(state, watcher, job, headers)? else { return Ok(None) };
+    let Some(watch) = find(state, watcher, job, headers).await? else { return Ok(None) };
     if watch.stage != WatchStage::Watching {
         return finished(state, watcher, watch).await;
     }
@@ -49,7 +49,7 @@ pub(super) async fn status(
     if !is_well || !watcher.poll_now(watch.number) || timeout(MAX_HOLD, polled).await.is_err() {
         return Ok(None);
     }
-    let Some(watch) = find(state, watcher, job, headers)? else { return Ok(None) };
+    let Some(watch) = find(state, watcher, job, headers).await? else { return Ok(None) };
     if watch.stage != WatchStage::Watching {
         return finished(state, watcher, watch).await;
     }
@@ -63,14 +63,14 @@ pub(super) async fn result(
     job: &RoutedJob,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
-    match find(state, watcher, job, headers)? {
+    match find(state, watcher, job, headers).await? {
         Some(watch) if watch.stage != WatchStage::Watching => stored(state, watcher, watch).await,
         _ => Ok(None),
     }
 }
 
 /// Returns the watch of a job, if the caller may see it.
-fn find(
+async fn find(
     state: &AppState,
     watcher: &SourceState,
     job: &RoutedJob,
@@ -80,7 +80,7 @@ fn find(
     if !watcher.source.config.proxy.inject_key && !source.is_own_key(headers) {
         return Ok(None);
     }
-    let watch = match state.store.find(&source.name, &job.id) {
+    let watch = match state.store.find(&source.name, &job.id).await {
         Ok(Found::Watch(watch)) => watch,
         // The source answers for a job whose record is gone or damaged here.
         Ok(Found::Dropped | Found::Nothing) | Err(StoreError::Record(_)) => return Ok(None),
@@ -134,9 +134,9 @@ async fn stored(state: &AppState, watcher: &SourceState, watch: Watch) -> Result
         // Read again after the waiter is armed, so that no change falls in between.
         let is_fetching =
             |watch: &Option<Watch>| matches!(watch, Some(watch) if watch.stage == WatchStage::Fetching);
-        let mut now = state.store.watch(watch.number)?;
+        let mut now = state.store.watch(watch.number).await?;
         if is_fetching(&now) && timeout(MAX_HOLD, settled).await.is_ok() {
-            now = state.store.watch(watch.number)?;
+            now = state.store.watch(watch.number).await?;
         }
         let Some(now) = now else { return Ok(None) };
         watch = now;

@@ -154,7 +154,7 @@ impl Forwarding {
                 forward::response(answer)
             }
             ProxyRoute::Touch(id) if done => {
-                self.poll_again(id);
+                self.poll_again(id).await;
                 forward::response(answer)
             }
             _ => forward::response(answer),
@@ -182,7 +182,7 @@ impl Forwarding {
             Ok(id) => id,
             Err(reason) => return failed(reason),
         };
-        self.poll_again(&id);
+        self.poll_again(&id).await;
         let vars = self.watcher.source.routes.needed(vars, &source.profile);
         let registration = Registration { vars, traceparent, ..Registration::new(&source.name, id.clone()) };
         let now = clock::now();
@@ -199,9 +199,9 @@ impl Forwarding {
     }
 
     /// Polls a job now: its cached status may be out of date.
-    fn poll_again(&self, id: &JobId) {
+    async fn poll_again(&self, id: &JobId) {
         let watcher = &self.watcher;
-        if let Ok(Found::Watch(watch)) = self.state.store.find(&watcher.source.name, id) {
+        if let Ok(Found::Watch(watch)) = self.state.store.find(&watcher.source.name, id).await {
             watcher.status_cache.remove(watch.number);
             watcher.poll_now(watch.number);
         }

@@ -12,7 +12,7 @@ use std::{
 use super::{AppState, components::Components};
 use crate::{
     routing::Unrouted,
-    store::{Change, StoreError},
+    store::{Change, StoreError, Watch},
     util::clock,
 };
 
@@ -63,26 +63,23 @@ fn dispatch(state: &AppState, unrouted: &Unrouted, change: Change) {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn open_watches(state: &AppState, components: &Components) -> Result<Dispatched, StoreError> {
-    let mut dispatched = Dispatched::default();
-    state.store.each_open(|watch| {
+pub async fn open_watches(state: &AppState, components: &Arc<Components>) -> Result<Dispatched, StoreError> {
+    let components = Arc::clone(components);
+    let dispatch = move |dispatched: &mut Dispatched, watch: Watch| {
         dispatched.watches += 1;
         if !components.follow(&watch) {
             *dispatched.orphaned.entry(watch.source).or_default() += 1;
         }
-    })?;
-    Ok(dispatched)
+    };
+    state.store.each_open(Dispatched::default(), dispatch).await
 }
 
 /// Schedules every pending delivery. Returns how many there are.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn pending_deliveries(state: &AppState, components: &Components) -> Result<u64, StoreError> {
-    let mut deliveries = 0;
-    state.store.each_pending(|sink, key, due| {
-        components.sinks.schedule(sink, key, due, clock::now());
-        deliveries += 1;
-    })?;
-    Ok(deliveries)
+pub async fn pending_deliveries(state: &AppState, components: &Arc<Components>) -> Result<u64, StoreError> {
+    let components = Arc::clone(components);
+    let schedule = move |sink: &str, key, due| components.sinks.schedule(sink, key, due, clock::now());
+    state.store.each_pending(schedule).await
 }

@@ -9,7 +9,7 @@ use crate::{
 
 impl AppState {
     /// Sets the gauges to their current values.
-    pub(crate) fn refresh_metrics(&self) {
+    pub(crate) async fn refresh_metrics(&self) {
         let live = self.components();
         for watcher in live.watchers.values() {
             let (watching, fetching) = watcher.schedule().open();
@@ -27,7 +27,7 @@ impl AppState {
             }
             sources.request_budget.with_label_values(&[name]).set(budget);
         }
-        for sink in live.sinks.statuses() {
+        for sink in live.sinks.statuses().await {
             let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
             let name = [sink.name.as_str()];
             self.metrics.sinks.pending.with_label_values(&name).set(pending);

@@ -142,8 +142,8 @@ impl Handle {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn find(&self, source: &str, job_id: &JobId) -> Result<Option<Watch>, StoreError> {
-        match self.state.store.find(source, job_id)? {
+    pub async fn find(&self, source: &str, job_id: &JobId) -> Result<Option<Watch>, StoreError> {
+        match self.state.store.find(source, job_id).await? {
             Found::Watch(watch) => Ok(Some(*watch)),
             Found::Dropped | Found::Nothing => Ok(None),
         }
@@ -155,10 +155,10 @@ impl Handle {
     /// When the store cannot be read.
     pub async fn finished(&self, source: &str, job_id: &JobId) -> Result<Option<Watch>, StoreError> {
         loop {
-            let Found::Watch(watch) = self.state.store.find(source, job_id)? else { return Ok(None) };
+            let Found::Watch(watch) = self.state.store.find(source, job_id).await? else { return Ok(None) };
             let settled = self.state.waiters.wait(watch.number);
             // Read after the waiter is armed, so that no change falls in between.
-            match self.state.store.watch(watch.number)? {
+            match self.state.store.watch(watch.number).await? {
                 Some(watch) if watch.phase().is_final() => return Ok(Some(watch)),
                 Some(_) => {}
                 None => return Ok(None),

@@ -16,7 +16,10 @@ pub(super) trait Call: Send {
 
 /// A place for records and bodies.
 pub(super) trait Backend: Send + Sync {
-    /// Runs `query` on the records as they are now. It may block.
+    /// Whether a read of one record may wait for long, as over a network. Then no read runs on a thread of the runtime.
+    fn reads_block(&self) -> bool;
+
+    /// Runs `query` on the records as they are now.
     fn read(&self, query: &mut dyn FnMut(&dyn Records) -> Result<(), StoreError>) -> Result<(), StoreError>;
 
     /// Takes an operation. The backend applies it, whole or not at all, and answers it when it is durable.

@@ -53,8 +53,8 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn clock_mark(&self) -> Result<Option<ClockMark>, StoreError> {
-        self.read(|records| passed_over(records.clock_mark()))
+    pub async fn clock_mark(&self) -> Result<Option<ClockMark>, StoreError> {
+        self.get(|records| passed_over(records.clock_mark())).await
     }
 
     /// Records which clock stamps the records from now on.
@@ -73,9 +73,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn newest_stamp(&self) -> Result<Option<Time>, StoreError> {
+    pub async fn newest_stamp(&self) -> Result<Option<Time>, StoreError> {
         let number = self.newest_event().borrow().number;
-        Ok(self.event(number)?.map(|event| event.created_at))
+        Ok(self.event(number).await?.map(|event| event.created_at))
     }
 
     /// Moves what the clock stamped in `period` by so many milliseconds, so that ages stay what they are: open watches,
@@ -84,14 +84,15 @@ impl Store {
     /// # Errors
     /// When it could not be stored. What was moved by then does not lie in the period any more.
     pub async fn move_stamps(&self, period: Period, by: i64) -> Result<Moved, StoreError> {
-        let (watches, deliveries) = self.read(|records| {
+        let stamped = self.scan(move |records| {
             let mut watches = records.open().collect::<Result<Vec<_>, _>>()?;
             for closed in records.closed(period.since..period.until.after(Duration::from_millis(1))) {
                 watches.push(closed?.1);
             }
             let pending = records.all_pending(None, u64::MAX).map(|entry| Ok(entry?.0));
             Ok((watches, pending.collect::<Result<Vec<_>, StoreError>>()?))
-        })?;
+        });
+        let (watches, deliveries) = stamped.await?;
         let shift = Shift { period, by };
         let mut moved = Moved::default();
         for some in watches.chunks(AT_ONCE) {

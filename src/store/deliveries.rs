@@ -2,7 +2,7 @@
 
 use super::{
     AttemptDone, Delivery, DeliveryKey, FileMark, Handed, Listing, Store, StoreError, Watch,
-    records::{Selection, passed_over},
+    records::{Records, Selection, passed_over},
     rules::{backlog, delivery, each},
     watches::page,
 };
@@ -142,16 +142,16 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
-        self.read(|records| passed_over(records.delivery(key)))
+    pub async fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        self.get(move |records| passed_over(records.delivery(key))).await
     }
 
     /// Returns one delivery.
     ///
     /// # Errors
     /// When the store cannot be read, and [`StoreError::Record`] when this delivery alone cannot.
-    pub fn find_delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
-        self.read(|records| records.delivery(key))
+    pub async fn find_delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        self.get(move |records| records.delivery(key)).await
     }
 
     /// Returns the deliveries of the last run that ended and of the current one, and those of earlier ones that are
@@ -159,36 +159,40 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn deliveries_of(&self, watch: &Watch) -> Result<Vec<(DeliveryKey, Delivery)>, StoreError> {
-        self.read(|records| {
-            let mut deliveries = Vec::new();
-            for event in watch.all_events() {
-                for entry in records.deliveries(event) {
-                    let (key, Some(delivery)) = entry? else { continue };
-                    if watch.is_recent(event) || delivery.state == DeliveryState::Pending {
-                        deliveries.push((key, delivery));
-                    }
-                }
-            }
-            Ok(deliveries)
-        })
+    pub async fn deliveries_of(&self, watch: &Watch) -> Result<Vec<(DeliveryKey, Delivery)>, StoreError> {
+        let events = events_shown(watch);
+        self.get(move |records| deliveries_of(records, &events)).await
+    }
+
+    /// Returns what [`deliveries_of`](Self::deliveries_of) does for each of `watches`, in their order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn deliveries_of_each(
+        &self,
+        watches: &[Watch],
+    ) -> Result<Vec<Vec<(DeliveryKey, Delivery)>>, StoreError> {
+        let events: Vec<_> = watches.iter().map(events_shown).collect();
+        self.scan(move |records| events.iter().map(|events| deliveries_of(records, events)).collect()).await
     }
 
     /// Returns a page of deliveries, newest first.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn deliveries(
+    pub async fn deliveries(
         &self,
         filter: &DeliveryFilter,
         cursor: Option<DeliveryKey>,
         limit: usize,
     ) -> Result<Listing<(DeliveryKey, Delivery), DeliveryKey>, StoreError> {
-        self.read(|records| {
+        let filter = filter.clone();
+        self.scan(move |records| {
             page(records.deliveries_before(filter.selection(), cursor), limit, |key, delivery| {
                 Ok(delivery.filter(|delivery| filter.takes(delivery)).map(|delivery| (key, delivery)))
             })
         })
+        .await
     }
 
     /// Returns at most `limit` pending deliveries to `sink` behind `after`, oldest event first, of the events up to
@@ -196,20 +200,22 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn pending_of(
+    pub async fn pending_of(
         &self,
         sink: &str,
         after: Option<DeliveryKey>,
         until: u64,
         limit: usize,
     ) -> Result<Vec<DeliveryKey>, StoreError> {
-        self.read(|records| {
+        let sink = sink.to_owned();
+        self.scan(move |records| {
             let of_sink = records.all_pending(after, until).filter_map(|entry| match entry {
                 Ok((key, pending)) => (pending.sink == sink).then_some(Ok(key)),
                 Err(error) => Some(Err(error)),
             });
             of_sink.take(limit).collect()
         })
+        .await
     }
 
     /// Returns the first pending delivery to `sink` among all events of a watch, its progress included, and the time at
@@ -217,13 +223,14 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn first_pending(
+    pub async fn first_pending(
         &self,
         watch: u64,
         sink: &str,
         before: Option<u64>,
     ) -> Result<Option<(DeliveryKey, Time)>, StoreError> {
-        self.read(|records| {
+        let sink = sink.to_owned();
+        self.get(move |records| {
             let Some(watch) = passed_over(records.watch(watch))? else { return Ok(None) };
             let events = watch.all_events().into_iter();
             for event in events.take_while(|event| before.is_none_or(|before| *event < before)) {
@@ -236,33 +243,42 @@ impl Store {
             }
             Ok(None)
         })
+        .await
     }
 
-    /// Calls `each` with every pending delivery: its sink, its key and when it is due.
+    /// Calls `each` with every pending delivery, beside the runtime: its sink, its key and when it is due. Returns how
+    /// many there are.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn each_pending(&self, mut each: impl FnMut(&str, DeliveryKey, Time)) -> Result<(), StoreError> {
-        self.read(|records| {
+    pub async fn each_pending(
+        &self,
+        mut each: impl FnMut(&str, DeliveryKey, Time) + Send + 'static,
+    ) -> Result<u64, StoreError> {
+        self.scan(move |records| {
+            let mut count = 0;
             for entry in records.all_pending(None, u64::MAX) {
                 let (key, pending) = entry?;
                 each(&pending.sink, key, pending.due);
+                count += 1;
             }
-            Ok(())
+            Ok(count)
         })
+        .await
     }
 
     /// Returns who of a watch wrote `file`, for the delivery `key` to `sink`.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn owner_of_file(
+    pub async fn owner_of_file(
         &self,
         watch: u64,
         (key, sink): (DeliveryKey, &str),
         file: FileMark,
     ) -> Result<Owner, StoreError> {
-        self.read(|records| {
+        let sink = sink.to_owned();
+        self.get(move |records| {
             let Some(watch) = passed_over(records.watch(watch))? else { return Ok(Owner::Unknown) };
             for event in watch.all_events() {
                 for entry in records.deliveries(event) {
@@ -276,5 +292,27 @@ impl Store {
             }
             Ok(Owner::Unknown)
         })
+        .await
     }
+}
+
+/// The events of a watch, each with whether it belongs to the last run that ended or to the current one.
+fn events_shown(watch: &Watch) -> Vec<(u64, bool)> {
+    watch.all_events().into_iter().map(|event| (event, watch.is_recent(event))).collect()
+}
+
+fn deliveries_of(
+    records: &dyn Records,
+    events: &[(u64, bool)],
+) -> Result<Vec<(DeliveryKey, Delivery)>, StoreError> {
+    let mut deliveries = Vec::new();
+    for (event, is_recent) in events {
+        for entry in records.deliveries(*event) {
+            let (key, Some(delivery)) = entry? else { continue };
+            if *is_recent || delivery.state == DeliveryState::Pending {
+                deliveries.push((key, delivery));
+            }
+        }
+    }
+    Ok(deliveries)
 }

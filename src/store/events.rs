@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
-    DeliveryKey, Event, Listing, Store, StoreError,
+    Bodies, DeliveryKey, Event, Listing, Store, StoreError,
     records::{Records, passed_over},
     rules::{backfill, each},
     watches::{MAX_READ, page},
@@ -76,16 +76,16 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
-        self.read(|records| passed_over(records.event(number)))
+    pub async fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
+        self.get(move |records| passed_over(records.event(number))).await
     }
 
     /// Returns the number of the last event that a reader of the store sees; 0 when there is none. It may not be durable yet.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn last_event(&self) -> Result<u64, StoreError> {
-        self.read(|records| records.newest_event())
+    pub async fn last_event(&self) -> Result<u64, StoreError> {
+        self.get(|records| records.newest_event()).await
     }
 
     /// Returns the newest event, and word of each that follows once it is durable.
@@ -99,14 +99,14 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn events_after(
+    pub async fn events_after(
         &self,
         after: u64,
         until: u64,
         limit: usize,
         bytes: usize,
     ) -> Result<Vec<(u64, Event)>, StoreError> {
-        self.read(|records| {
+        self.scan(move |records| {
             let (mut events, mut size) = (Vec::new(), 0);
             for entry in records.events(after, until) {
                 let (number, event) = entry?;
@@ -118,32 +118,35 @@ impl Store {
             }
             Ok(events)
         })
+        .await
     }
 
     /// Returns whether an event has a delivery to some sink, in any state.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn is_routed(&self, event: u64) -> Result<bool, StoreError> {
-        self.read(|records| is_routed(records, event))
+    pub async fn is_routed(&self, event: u64) -> Result<bool, StoreError> {
+        self.get(move |records| is_routed(records, event)).await
     }
 
     /// Returns a page of events, newest first.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn events(
+    pub async fn events(
         &self,
         filter: &EventFilter,
         cursor: Option<u64>,
         limit: usize,
     ) -> Result<Listing<Event>, StoreError> {
-        self.read(|records| {
+        let filter = filter.clone();
+        self.scan(move |records| {
             page(records.events_before(cursor), limit, |number, event| {
                 let event = event.filter(|event| filter.takes(event));
                 Ok(if event.is_some() && filter.takes_routed(records, number)? { event } else { None })
             })
         })
+        .await
     }
 
     /// Returns at most `limit` events after number `after` up to `until` that match `filter` and that `sink`
@@ -151,24 +154,25 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn past(
+    pub async fn past(
         &self,
         sink: &str,
         filter: &EventFilter,
-        takes: impl Fn(EventType) -> bool,
+        takes: impl Fn(EventType) -> bool + Send + 'static,
         (after, until): (u64, u64),
         limit: usize,
     ) -> Result<Past, StoreError> {
-        self.read(|records| {
+        let (sink, filter, bodies) = (sink.to_owned(), filter.clone(), self.bodies().clone());
+        self.scan(move |records| {
             let mut past = Past::default();
             for (read, entry) in records.events(after, until).enumerate() {
                 let (number, event) = entry?;
                 let wanted = |event: &Event| filter.takes(event) && takes(event.news.event_type());
                 if let Some(event) = event.filter(wanted)
                     && filter.takes_routed(records, number)?
-                    && !records.has_delivery(delivery_key(number, &event, sink))?
+                    && !records.has_delivery(delivery_key(number, &event, &sink))?
                 {
-                    match self.has_body(&event) {
+                    match has_body(&bodies, &event) {
                         true => past.events.push(number),
                         false => past.bodiless += 1,
                     }
@@ -180,15 +184,16 @@ impl Store {
             }
             Ok(past)
         })
+        .await
     }
 
     /// Returns the events with these ids and their numbers, in the order in which they were made.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn events_named(&self, ids: &[String]) -> Result<Vec<(u64, Event)>, StoreError> {
-        let mut wanted: HashSet<&str> = ids.iter().map(String::as_str).collect();
-        self.read(|records| {
+    pub async fn events_named(&self, ids: &[String]) -> Result<Vec<(u64, Event)>, StoreError> {
+        let mut wanted: HashSet<String> = ids.iter().cloned().collect();
+        self.scan(move |records| {
             let mut found = Vec::new();
             for entry in records.events(0, u64::MAX) {
                 if wanted.is_empty() {
@@ -203,20 +208,22 @@ impl Store {
             }
             Ok(found)
         })
+        .await
     }
 
     /// Returns whether everything that a delivery of `event` sends is there.
-    #[must_use]
-    pub fn has_body(&self, event: &Event) -> bool {
-        event.news.job().is_none_or(|job| self.bodies().has(event.watch, event.news.event_id(), job.size))
+    pub async fn has_body(&self, event: &Event) -> bool {
+        let (bodies, event) = (self.bodies().clone(), event.clone());
+        tokio::task::spawn_blocking(move || has_body(&bodies, &event)).await.unwrap_or(false)
     }
 
     /// Returns whether `sink` has a delivery of an event, in any state.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn has_delivery(&self, number: u64, event: &Event, sink: &str) -> Result<bool, StoreError> {
-        self.read(|records| records.has_delivery(delivery_key(number, event, sink)))
+    pub async fn has_delivery(&self, number: u64, event: &Event, sink: &str) -> Result<bool, StoreError> {
+        let key = delivery_key(number, event, sink);
+        self.get(move |records| records.has_delivery(key)).await
     }
 
     /// Makes a delivery to `sink` for each of these events that has none yet. Returns how many it made. Doing it
@@ -231,6 +238,10 @@ impl Store {
         })
         .await
     }
+}
+
+fn has_body(bodies: &Bodies, event: &Event) -> bool {
+    event.news.job().is_none_or(|job| bodies.has(event.watch, event.news.event_id(), job.size))
 }
 
 fn delivery_key(number: u64, event: &Event, sink: &str) -> DeliveryKey {

@@ -93,7 +93,7 @@ impl Store {
     #[must_use]
     pub fn in_memory() -> Self {
         let listeners = Arc::default();
-        let backend = Arc::new(memory::MemoryStore::new(&listeners));
+        let backend = Arc::new(memory::MemoryStore::new(&listeners, false));
         Self { backend, listeners }
     }
 
@@ -158,7 +158,34 @@ impl Store {
         let _ = self.backend.save_high_water_mark().await;
     }
 
-    /// Runs `query` on the records as they are now.
+    /// Runs a point read: `query` reads a few records by their keys. It runs on the caller's thread, unless the backend's
+    /// reads block.
+    async fn get<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&dyn Records) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.backend.reads_block() { self.scan(query).await } else { self.read(query) }
+    }
+
+    /// Runs a scan: `query` goes through many records. It runs beside the runtime.
+    async fn scan<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&dyn Records) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.aside(move |store| store.read(query)).await
+    }
+
+    /// Runs work that blocks beside the runtime.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        done.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a read did not end: {error}"))))
+    }
+
+    /// Runs `query` on the records as they are now, on the caller's thread.
     fn read<T>(&self, query: impl FnOnce(&dyn Records) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let (mut query, mut found) = (Some(query), None);
         self.backend.read(&mut |records| {

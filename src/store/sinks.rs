@@ -24,8 +24,8 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn paused_sinks(&self) -> Result<BTreeMap<String, Time>, StoreError> {
-        self.read(|records| records.paused_sinks().collect())
+    pub async fn paused_sinks(&self) -> Result<BTreeMap<String, Time>, StoreError> {
+        self.get(|records| records.paused_sinks().collect()).await
     }
 
     /// Keeps what was learned of a source's jobs, in place of what was kept before.
@@ -45,7 +45,8 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn curves(&self, source: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.read(|records| records.learned(source))
+    pub async fn curves(&self, source: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let source = source.to_owned();
+        self.get(move |records| records.learned(&source)).await
     }
 }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Store, StoreError, records::Selection};
+use super::{
+    Store, StoreError,
+    records::{Records, Selection},
+};
 use crate::{
     model::{delivery::DeliveryState, job::Phase},
     util::units::Time,
@@ -51,39 +54,15 @@ impl Store {
     ///
     /// # Errors
     /// When the store or the spool cannot be read.
-    pub fn stats(&self) -> Result<Stats, StoreError> {
-        let mut stats = self.read(|records| {
-            let mut stats = Stats::default();
-            for watch in records.watches(Selection::All, None) {
-                let Some(watch) = watch?.1 else {
-                    stats.unreadable += 1;
-                    continue;
-                };
-                let made = watch.created_at;
-                stats.oldest_watch = Some(stats.oldest_watch.map_or(made, |oldest| oldest.min(made)));
-                stats.newest_watch = Some(stats.newest_watch.map_or(made, |newest| newest.max(made)));
-                let phase = watch.phase();
-                *stats.watches.entry(watch.source).or_default().entry(phase).or_default() += 1;
-            }
-            for delivery in records.deliveries_before(Selection::All, None) {
-                let Some(delivery) = delivery?.1 else {
-                    stats.unreadable += 1;
-                    continue;
-                };
-                *stats.deliveries.entry(delivery.sink).or_default().entry(delivery.state).or_default() += 1;
-            }
-            for event in records.events(0, u64::MAX) {
-                event?;
-                stats.events += 1;
-            }
-            stats.paused = records.paused_sinks().collect::<Result<_, _>>()?;
-            stats.learned = records.learned_sources()?;
+    pub async fn stats(&self) -> Result<Stats, StoreError> {
+        self.aside(|store| {
+            let mut stats = store.read(count)?;
+            let bodies = store.bodies().entries()?;
+            (stats.jobs, stats.job_bytes) = (bodies.len() as u64, bodies.iter().map(|body| body.size).sum());
+            stats.database_bytes = store.backend.size()?;
             Ok(stats)
-        })?;
-        let bodies = self.bodies().entries()?;
-        (stats.jobs, stats.job_bytes) = (bodies.len() as u64, bodies.iter().map(|body| body.size).sum());
-        stats.database_bytes = self.backend.size()?;
-        Ok(stats)
+        })
+        .await
     }
 
     /// Checks whether every record can be read and agrees with the others. With `hashes` it reads every stored job, too. It
@@ -91,7 +70,37 @@ impl Store {
     ///
     /// # Errors
     /// When the store as a whole cannot be read.
-    pub fn check(&self, hashes: bool) -> Result<Vec<StoreProblem>, StoreError> {
-        self.backend.check(hashes)
+    pub async fn check(&self, hashes: bool) -> Result<Vec<StoreProblem>, StoreError> {
+        self.aside(move |store| store.backend.check(hashes)).await
     }
+}
+
+/// Counts the records.
+fn count(records: &dyn Records) -> Result<Stats, StoreError> {
+    let mut stats = Stats::default();
+    for watch in records.watches(Selection::All, None) {
+        let Some(watch) = watch?.1 else {
+            stats.unreadable += 1;
+            continue;
+        };
+        let made = watch.created_at;
+        stats.oldest_watch = Some(stats.oldest_watch.map_or(made, |oldest| oldest.min(made)));
+        stats.newest_watch = Some(stats.newest_watch.map_or(made, |newest| newest.max(made)));
+        let phase = watch.phase();
+        *stats.watches.entry(watch.source).or_default().entry(phase).or_default() += 1;
+    }
+    for delivery in records.deliveries_before(Selection::All, None) {
+        let Some(delivery) = delivery?.1 else {
+            stats.unreadable += 1;
+            continue;
+        };
+        *stats.deliveries.entry(delivery.sink).or_default().entry(delivery.state).or_default() += 1;
+    }
+    for event in records.events(0, u64::MAX) {
+        event?;
+        stats.events += 1;
+    }
+    stats.paused = records.paused_sinks().collect::<Result<_, _>>()?;
+    stats.learned = records.learned_sources()?;
+    Ok(stats)
 }

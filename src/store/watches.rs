@@ -185,22 +185,32 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read, and [`StoreError::Record`] when the record of this watch alone cannot.
-    pub fn find(&self, source: &str, job_id: &JobId) -> Result<Found, StoreError> {
+    pub async fn find(&self, source: &str, job_id: &JobId) -> Result<Found, StoreError> {
         let job = JobKey::new(source, job_id);
-        self.read(|records| match records.job(&job)? {
+        self.get(move |records| match records.job(&job)? {
             Some(JobEntry::Watch(number)) => {
                 Ok(records.watch(number)?.map_or(Found::Nothing, |watch| Found::Watch(Box::new(watch))))
             }
             Some(JobEntry::Dropped(_)) => Ok(Found::Dropped),
             None => Ok(Found::Nothing),
         })
+        .await
     }
 
     /// Returns the watch with this number; `None` also when its record cannot be read.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn watch(&self, number: u64) -> Result<Option<Watch>, StoreError> {
+    pub async fn watch(&self, number: u64) -> Result<Option<Watch>, StoreError> {
+        self.get(move |records| passed_over(records.watch(number))).await
+    }
+
+    /// Returns what [`watch`](Self::watch) does, read on the caller's thread: for one that may block, and that holds a lock
+    /// over several reads.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn watch_now(&self, number: u64) -> Result<Option<Watch>, StoreError> {
         self.read(|records| passed_over(records.watch(number)))
     }
 
@@ -208,24 +218,35 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn watches(
+    pub async fn watches(
         &self,
         filter: &WatchFilter,
         cursor: Option<u64>,
         limit: usize,
     ) -> Result<Listing<Watch>, StoreError> {
-        self.read(|records| {
+        let filter = filter.clone();
+        self.scan(move |records| {
             let scan = records.watches(filter.selection(), cursor);
             page(scan, limit, |_, watch| Ok(watch.filter(|watch| filter.takes(watch))))
         })
+        .await
     }
 
-    /// Calls `each` with every open watch that can be read, oldest first.
+    /// Calls `each` with `found` and every open watch that can be read, oldest first, beside the runtime. Returns what
+    /// became of `found`.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn each_open(&self, each: impl FnMut(Watch)) -> Result<(), StoreError> {
-        self.read(|records| each_open(records, each))
+    pub async fn each_open<T: Send + 'static>(
+        &self,
+        mut found: T,
+        mut each: impl FnMut(&mut T, Watch) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.scan(move |records| {
+            each_open(records, |watch| each(&mut found, watch))?;
+            Ok(found)
+        })
+        .await
     }
 }
 
@@ -290,10 +311,11 @@ impl Store {
     /// # Errors
     /// When it could not be stored.
     pub async fn drop_finished(&self, before: Time, now: Time) -> Result<Removed, StoreError> {
-        let (closed, dropped) = self.read(|records| {
+        let finished = self.scan(move |records| {
             let dropped = records.dropped(before).take(MAX_DROPPED).collect::<Result<Vec<_>, _>>()?;
             Ok((closed_before(records, before)?, dropped))
-        })?;
+        });
+        let (closed, dropped) = finished.await?;
         let more = closed.len() == MAX_DROPPED || dropped.len() == MAX_DROPPED;
         let (watches, bodies) = self
             .write(move |txn| {
@@ -322,7 +344,12 @@ impl Store {
     ///
     /// # Errors
     /// When the spool or the store cannot be read.
-    pub fn sweep_spool(&self) -> Result<usize, StoreError> {
+    pub async fn sweep_spool(&self) -> Result<usize, StoreError> {
+        self.aside(Self::sweep_now).await
+    }
+
+    /// Does what [`sweep_spool`](Self::sweep_spool) does, on the caller's thread.
+    pub(super) fn sweep_now(&self) -> Result<usize, StoreError> {
         let mut swept = 0;
         for BodyEntry { watch: number, event_id, .. } in self.bodies().entries()? {
             // A body of a watch that is still there is left alone: it may be the one being fetched right now,
@@ -350,12 +377,18 @@ impl Store {
 
     /// Removes a watch whose record, or whose index entry, cannot be read. Its number leads to what belongs to it.
     async fn remove_unreadable(&self, job: JobKey) -> Result<Vec<BodyKey>, StoreError> {
-        let found = self.read(|records| unreadable_watch(records, &job))?;
-        let mut bodies = Vec::new();
-        if let Some(number) = found.number {
-            let stored = self.bodies().entries()?.into_iter();
-            bodies.extend(stored.filter(|body| body.watch == number).map(|body| (body.watch, body.event_id)));
-        }
+        let wanted = job.clone();
+        let reading = self.aside(move |store| {
+            let found = store.read(|records| unreadable_watch(records, &wanted))?;
+            let mut bodies = Vec::new();
+            if let Some(number) = found.number {
+                let stored = store.bodies().entries()?.into_iter();
+                let own = stored.filter(|body| body.watch == number);
+                bodies.extend(own.map(|body| (body.watch, body.event_id)));
+            }
+            Ok((found, bodies))
+        });
+        let (found, bodies) = reading.await?;
         let removed = self.write(move |txn| removal::remove_unreadable(txn, job, &found)).await?;
         Ok(if removed { bodies } else { Vec::new() })
     }

@@ -123,7 +123,11 @@ impl Exporter {
 
     /// Sends spans and metrics until `stop`, then the queued rest. `refresh` sets the gauges before
     /// each export of metrics.
-    pub async fn run(mut self, refresh: impl Fn() + Send, stop: CancellationToken) {
+    pub async fn run<R: Future<Output = ()> + Send>(
+        mut self,
+        refresh: impl Fn() -> R + Send + Sync,
+        stop: CancellationToken,
+    ) {
         let mut batch = Vec::new();
         let (mut linger, mut measure) = (interval(LINGER), interval(self.interval));
         linger.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,7 +136,10 @@ impl Exporter {
             let room = BATCH - batch.len();
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = measure.tick() => self.send_metrics(&refresh).await,
+                _ = measure.tick() => {
+                    refresh().await;
+                    self.send_metrics().await;
+                }
                 _ = linger.tick() => self.send_spans(&mut batch).await,
                 // A full batch waits for the collector, and new spans wait in the queue.
                 taken = self.spans.recv_many(&mut batch, room), if room > 0 => {
@@ -150,7 +157,8 @@ impl Exporter {
                 }
             }
             self.send_spans(&mut batch).await;
-            self.send_metrics(&refresh).await;
+            refresh().await;
+            self.send_metrics().await;
         };
         if tokio::time::timeout(FAREWELL, rest).await.is_err() {
             tracing::warn!("last export timed out: the collector did not take all spans and metrics");
@@ -174,8 +182,7 @@ impl Exporter {
 
     /// Sends every metric. The next export makes up for a failed one, because metrics are
     /// cumulative.
-    async fn send_metrics(&mut self, refresh: &(impl Fn() + Send)) {
-        refresh();
+    async fn send_metrics(&mut self) {
         let metrics = metrics::converted(&self.catalogue, nanos(self.started), nanos(clock::now()));
         let scope_metrics = ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() };
         let resource = Some(self.resource.clone());

@@ -42,7 +42,7 @@ impl SourceState {
     pub(super) async fn give_up(&self, number: u64, reason: &str) {
         let polls = self.schedule().entry(number).map_or(0, |(entry, _)| entry.polls);
         self.store.lose(number, reason, polls, self.route(), clock::now()).await;
-        if let Ok(Some(watch)) = self.store.watch(number)
+        if let Ok(Some(watch)) = self.store.watch(number).await
             && watch.stage == WatchStage::Finished
         {
             self.count_event(EventType::Ended(Outcome::Lost));

@@ -15,9 +15,9 @@ use crate::{
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Restores the saved model of a source. It ignores a save that is damaged.
-pub fn restore(store: &Store, state: &SourceState) {
+pub async fn restore(store: &Store, state: &SourceState) {
     let source = &state.source.name;
-    let bytes = match store.curves(source) {
+    let bytes = match store.curves(source).await {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return,
         Err(error) => return tracing::warn!(source, %error, "learned model not readable; learning again"),

@@ -38,7 +38,7 @@ pub(super) async fn poll(state: &SourceState, request: &InFlight) -> TaskResult 
         })
     };
     let Some((polls, missing)) = known else { return TaskResult::Advanced };
-    let Watch { job_id, vars, .. } = match state.store.watch(number) {
+    let Watch { job_id, vars, .. } = match state.store.watch(number).await {
         Ok(Some(watch)) => watch,
         // The watch was deleted meanwhile, or its record cannot be read.
         Ok(None) => {

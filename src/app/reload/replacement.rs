@@ -1,6 +1,6 @@
 //! Replaces the tasks of components that changed. A successor starts once its predecessor has ended.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,7 +8,7 @@ use crate::{
     app::tasks::{SINK, SOURCE, Tasks},
     deliver::CALLBACK_SINK,
     state::{AppState, components::Components},
-    store::{StoreError, WatchStage},
+    store::{StoreError, Watch, WatchStage},
     watcher::{SourceState, SourceTask, learned},
 };
 
@@ -25,7 +25,7 @@ pub(super) fn replace_sinks(before: &Arc<Components>, next: &Arc<Components>, ta
         let (worker, next) = (Arc::clone(new), Arc::clone(next));
         tasks.replace((SINK, new.name.clone()), move |stop| async move {
             // Deliveries that it cannot read now are scheduled at the next start.
-            if let Err(error) = next.sinks.inherit(&worker, old.as_deref()) {
+            if let Err(error) = next.sinks.inherit(&worker, old.as_deref()).await {
                 tracing::error!(sink = worker.name, %error, "pending deliveries unreadable; they resume at the next start");
             }
             worker.run(stop).await;
@@ -59,11 +59,9 @@ pub(super) fn replace_sources(
         tasks.replace((SOURCE, name.clone()), move |stop| async move {
             match &old {
                 Some(old) => watcher.inherit(old),
-                None => learned::restore(&state.store, &watcher),
+                None => learned::restore(&state.store, &watcher).await,
             }
-            let (taking, superseded) = (Arc::clone(&watcher), stop.clone());
-            let taken = tokio::task::spawn_blocking(move || take_over(&state, &taking, &superseded)).await;
-            if let Ok(Err(error)) = taken {
+            if let Err(error) = take_over(&state, &watcher, &stop).await {
                 let source = &watcher.source.name;
                 tracing::error!(source, %error, "open watches unreadable; they resume at the next start");
             }
@@ -79,33 +77,39 @@ pub(super) fn replace_sources(
 /// Schedules the open watches of a source. Each is read under the lock that dispatch waits for, so that no change falls in
 /// between. A watcher that already has a successor leaves them to it: otherwise, with reloads faster than reads, every watcher
 /// in line would read them and none would start.
-fn take_over(
-    state: &AppState,
-    watcher: &SourceState,
+async fn take_over(
+    state: &Arc<AppState>,
+    watcher: &Arc<SourceState>,
     superseded: &CancellationToken,
 ) -> Result<(), StoreError> {
     if superseded.is_cancelled() {
         return Ok(());
     }
-    let mut numbers = Vec::new();
-    state.store.each_open(|watch| {
-        if watch.source == watcher.source.name {
-            numbers.push(watch.number);
-        }
-    })?;
+    let source = watcher.source.name.clone();
+    let keep = move |numbers: &mut Vec<u64>, watch: Watch| {
+        numbers.extend((watch.source == source).then_some(watch.number));
+    };
+    let numbers = state.store.each_open(Vec::new(), keep).await?;
     for some in numbers.chunks(AT_ONCE) {
         if superseded.is_cancelled() {
             return Ok(());
         }
-        let still = state.lock_components();
-        for number in some {
-            if let Some(watch) =
-                state.store.watch(*number)?.filter(|watch| watch.stage != WatchStage::Finished)
-            {
-                watcher.add(&watch);
-            }
+        let (state, watcher, some) = (Arc::clone(state), Arc::clone(watcher), some.to_vec());
+        let adding = tokio::task::spawn_blocking(move || add_open(&state, &watcher, &some)).await;
+        // A panic in there has been reported.
+        adding.unwrap_or(Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Schedules these watches as far as they are open. It blocks: the lock must not be held across an await.
+fn add_open(state: &AppState, watcher: &SourceState, numbers: &[u64]) -> Result<(), StoreError> {
+    let _still = state.lock_components();
+    for number in numbers {
+        let watch = state.store.watch_now(*number)?;
+        if let Some(watch) = watch.filter(|watch| watch.stage != WatchStage::Finished) {
+            watcher.add(&watch);
         }
-        mem::drop(still);
     }
     Ok(())
 }

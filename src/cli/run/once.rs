@@ -75,7 +75,7 @@ pub(super) async fn run(
     if !daemon.is_finished() {
         join(daemon, &end).await?;
     }
-    let (lines, status, open) = results(&handle, &source, ids)?;
+    let (lines, status, open) = results(&handle, &source, ids).await?;
     print(lines, stop).await?;
     match end {
         RunEnd::Settled => Ok(status),
@@ -106,11 +106,14 @@ where
 }
 
 /// Returns a line for each job, the status of all, and the number of open ones.
-fn results(handle: &Handle, source: &str, ids: &[JobId]) -> Result<(String, ExitStatus, u64)> {
+async fn results(handle: &Handle, source: &str, ids: &[JobId]) -> Result<(String, ExitStatus, u64)> {
     let (mut lines, mut status, mut open) = (String::new(), ExitStatus::Done, 0);
     for id in ids {
-        let watch = handle.find(source, id)?;
-        match watch.map(|watch| watch_view(handle.state(), &watch)).transpose()? {
+        let view = match handle.find(source, id).await? {
+            Some(watch) => Some(watch_view(handle.state(), &watch).await?),
+            None => None,
+        };
+        match view {
             Some(view) if view.phase.is_final() => {
                 status = status.max(ExitStatus::of_watch(&view));
                 lines.push_str(&summary(&view));

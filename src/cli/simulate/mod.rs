@@ -145,14 +145,14 @@ impl<'a> Results<'a> {
 ///
 /// # Errors
 /// When the durations cannot be read, or the output is closed.
-pub(super) fn run(args: &SimulateArgs, console: &mut Console<'_>) -> Result<ExitStatus> {
+pub(super) async fn run(args: &SimulateArgs, console: &mut Console<'_>) -> Result<ExitStatus> {
     if args.tables {
         console.note("this takes some minutes, and much longer in a debug build");
         tables::print(console.out)?;
         return Ok(ExitStatus::Done);
     }
     let question = question(args);
-    let subjects = subjects(args, console)?;
+    let subjects = subjects(args, console).await?;
     match args.output {
         Format::Json => {
             let result = |one| Results::new(one, &question);
@@ -189,7 +189,7 @@ fn question(args: &SimulateArgs) -> Question {
     }
 }
 
-fn subjects(args: &SimulateArgs, console: &mut Console<'_>) -> Result<Vec<Subject>> {
+async fn subjects(args: &SimulateArgs, console: &mut Console<'_>) -> Result<Vec<Subject>> {
     if let Some(path) = &args.durations {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let found =
@@ -198,7 +198,7 @@ fn subjects(args: &SimulateArgs, console: &mut Console<'_>) -> Result<Vec<Subjec
         return Ok(vec![Subject::in_turn(&name, &found)?]);
     }
     if let Some(folder) = &args.from_store {
-        return stored(folder, console);
+        return stored(folder, console).await;
     }
     if args.distributions.is_empty() {
         let known = |(_, text): (&str, &str)| Ok(Subject::known(text, text.parse()?));

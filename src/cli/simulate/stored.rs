@@ -21,7 +21,7 @@ const PAGE: usize = 1000;
 ///
 /// # Errors
 /// When the folder has no store, is in use, or has no such job.
-pub(super) fn stored(folder: &Path, console: &mut Console<'_>) -> Result<Vec<Subject>> {
+pub(super) async fn stored(folder: &Path, console: &mut Console<'_>) -> Result<Vec<Subject>> {
     // Opening would make a store where there is none.
     if !folder.join("tidings.json").is_file() {
         let text = format!("there is no store in {}", folder.display());
@@ -38,7 +38,7 @@ pub(super) fn stored(folder: &Path, console: &mut Console<'_>) -> Result<Vec<Sub
     let (mut groups, mut told, mut all) = (BTreeMap::<String, Vec<(f64, f64)>>::new(), 0_u64, 0_u64);
     let mut cursor = None;
     loop {
-        let page = store.watches(&WatchFilter::default(), cursor, PAGE)?;
+        let page = store.watches(&WatchFilter::default(), cursor, PAGE).await?;
         for watch in page.entries {
             let Some(run) = finished(&watch, since) else { continue };
             all += 1;

@@ -120,8 +120,8 @@ pub(super) async fn run(
     console: &mut Console<'_>,
 ) -> Result<ExitStatus> {
     match command {
-        StoreCommand::Stats(args) => stats::stats(&open(&args.folder, global)?, args.output, console),
-        StoreCommand::Check(args) => stats::check(&open(&args.folder, global)?, args.hashes, console),
+        StoreCommand::Stats(args) => stats::stats(&open(&args.folder, global)?, args.output, console).await,
+        StoreCommand::Check(args) => stats::check(&open(&args.folder, global)?, args.hashes, console).await,
         StoreCommand::Export(args) if args.from_daemon => {
             backup::run(&args.file, &global.client()?, console).await
         }

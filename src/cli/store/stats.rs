@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// Prints the numbers of records.
-pub(super) fn stats(store: &Store, format: Format, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let stats = store.stats()?;
+pub(super) async fn stats(store: &Store, format: Format, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let stats = store.stats().await?;
     if matches!(format, Format::Json) {
         writeln!(console.out, "{:#}", serde_json::to_value(&stats)?)?;
         return Ok(ExitStatus::Done);
@@ -62,8 +62,8 @@ fn shown(stats: &Stats) -> String {
 }
 
 /// Prints every problem of a store.
-pub(super) fn check(store: &Store, hashes: bool, console: &mut Console<'_>) -> Result<ExitStatus> {
-    let problems = store.check(hashes)?;
+pub(super) async fn check(store: &Store, hashes: bool, console: &mut Console<'_>) -> Result<ExitStatus> {
+    let problems = store.check(hashes).await?;
     for problem in &problems {
         writeln!(console.out, "{} {}", clean(&problem.at), clean(&problem.what))?;
     }

@@ -29,16 +29,16 @@ use crate::{
 impl SinkWorker {
     /// Attempts a due delivery if it has its turn, and records the outcome with the next step.
     pub(super) async fn deliver(&self, key: DeliveryKey) -> Result<(), StoreError> {
-        let Some((delivery, turn)) = self.prepare(key)? else {
+        let Some((delivery, turn)) = self.prepare(key).await? else {
             self.backlog().with(key, |queue| queue.refund(Instant::now()));
             return Ok(());
         };
         let begun = clock::now();
-        let Some(event) = self.store.event(key.event)? else {
+        let Some(event) = self.store.event(key.event).await? else {
             let outcome = AttemptOutcome::unreadable("the record of its event cannot be read");
             self.conclude(key, &delivery, &outcome, begun).await;
             drop(turn);
-            return self.wake_next(&delivery);
+            return self.wake_next(&delivery).await;
         };
         let trace = event.trace();
         let span = trace.child();
@@ -56,7 +56,7 @@ impl SinkWorker {
             self.metrics.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
         }
         drop(turn);
-        self.wake_next(&delivery)
+        self.wake_next(&delivery).await
     }
 
     /// Sends the event once. A panic becomes an outcome, so that it costs this delivery alone.

@@ -23,18 +23,23 @@ pub(super) type Prepared<'a> = (Delivery, Option<JobTurn<'a>>);
 impl SinkWorker {
     /// Reads a delivery and takes its turn. Returns `None` when it is no longer pending, or another
     /// one goes first.
-    pub(super) fn prepare(&self, key: DeliveryKey) -> Result<Option<Prepared<'_>>, StoreError> {
-        let pending = self.store.delivery(key)?.filter(|delivery| delivery.state == DeliveryState::Pending);
+    pub(super) async fn prepare(&self, key: DeliveryKey) -> Result<Option<Prepared<'_>>, StoreError> {
+        let pending =
+            self.store.delivery(key).await?.filter(|delivery| delivery.state == DeliveryState::Pending);
         let Some(delivery) = pending else { return Ok(None) };
         let ordered = self.backlog().is_ordered();
-        let turn = if ordered { self.take_turn(key, &delivery)? } else { None };
+        let turn = if ordered { self.take_turn(key, &delivery).await? } else { None };
         Ok((!ordered || turn.is_some()).then_some((delivery, turn)))
     }
 
     /// Takes the turn of a delivery. When another delivery of its job goes first, this one is
     /// deferred, and [`wake_next`](Self::wake_next) schedules it after the other one.
-    fn take_turn(&self, key: DeliveryKey, delivery: &Delivery) -> Result<Option<JobTurn<'_>>, StoreError> {
-        let first = self.store.first_pending(delivery.watch, &self.name, Some(key.event))?;
+    async fn take_turn(
+        &self,
+        key: DeliveryKey,
+        delivery: &Delivery,
+    ) -> Result<Option<JobTurn<'_>>, StoreError> {
+        let first = self.store.first_pending(delivery.watch, &self.name, Some(key.event)).await?;
         let wait = match first {
             Some((_, due)) => due.since(clock::now()),
             None => match self.order.take(delivery.watch) {
@@ -47,9 +52,9 @@ impl SinkWorker {
     }
 
     /// Schedules the delivery of the same job that goes after this one, if the sink is ordered.
-    pub(super) fn wake_next(&self, delivery: &Delivery) -> Result<(), StoreError> {
+    pub(super) async fn wake_next(&self, delivery: &Delivery) -> Result<(), StoreError> {
         if self.backlog().is_ordered()
-            && let Some((next, due)) = self.store.first_pending(delivery.watch, &self.name, None)?
+            && let Some((next, due)) = self.store.first_pending(delivery.watch, &self.name, None).await?
         {
             self.schedule(next, due, clock::now());
         }

@@ -26,7 +26,7 @@ impl SinkWorker {
         let mut tasks = JoinSet::new();
         let mut in_flight: HashMap<Id, DeliveryKey> = HashMap::new();
         while !stop.is_cancelled() {
-            let more_origins = self.assign_origins();
+            let more_origins = self.assign_origins().await;
             let next = self.backlog().release_next(Instant::now());
             let until = match next {
                 Next::Take(key) => {
@@ -51,10 +51,10 @@ impl SinkWorker {
 
     /// Assigns new callbacks to the queues of their origins, a bounded number at a time. Returns
     /// when to continue.
-    fn assign_origins(&self) -> Option<Instant> {
+    async fn assign_origins(&self) -> Option<Instant> {
         for _ in 0..ORIGINS_AT_ONCE {
             let key = self.backlog().callbacks()?.unassigned()?;
-            let Ok(origin) = Target::callback_origin(&self.store, key) else {
+            let Ok(origin) = Target::callback_origin(&self.store, key).await else {
                 return Some(Instant::now() + STORE_RETRY_WAIT);
             };
             self.backlog().callbacks()?.assign_origin(key, origin.as_ref(), Instant::now());

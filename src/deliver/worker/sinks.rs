@@ -103,9 +103,9 @@ impl Sinks {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn inherit(&self, worker: &SinkWorker, before: Option<&SinkWorker>) -> Result<(), StoreError> {
+    pub async fn inherit(&self, worker: &SinkWorker, before: Option<&SinkWorker>) -> Result<(), StoreError> {
         let name = worker.name.as_str();
-        if let Some(since) = self.store.paused_sinks()?.get(name) {
+        if let Some(since) = self.store.paused_sinks().await?.get(name) {
             worker.pause(Some(*since));
         }
         for (key, at) in before.map(SinkWorker::drain).unwrap_or_default() {
@@ -113,7 +113,9 @@ impl Sinks {
         }
         let waited = self.missing().remove(name).unwrap_or_default();
         for key in waited {
-            if let Some(delivery) = self.store.delivery(key)?.filter(|d| d.state == DeliveryState::Pending) {
+            if let Some(delivery) =
+                self.store.delivery(key).await?.filter(|d| d.state == DeliveryState::Pending)
+            {
                 worker.take_over(key, Instant::now() + worker.wait_for(delivery.next_attempt_at));
             }
         }
@@ -124,8 +126,8 @@ impl Sinks {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn restore_pauses(&self) -> Result<(), StoreError> {
-        for (name, since) in self.store.paused_sinks()? {
+    pub async fn restore_pauses(&self) -> Result<(), StoreError> {
+        for (name, since) in self.store.paused_sinks().await? {
             if let Some(worker) = self.by_name.get(&name) {
                 tracing::warn!(sink = name, %since, hint = "tidings sink resume", "sink still paused");
                 worker.pause(Some(since));
@@ -147,7 +149,7 @@ impl Sinks {
             worker.reset();
         }
         tracing::info!(sink = name, "sink {}", if paused { "paused" } else { "resumed" });
-        Ok(Some(worker.status()))
+        Ok(Some(worker.status().await))
     }
 
     /// Returns every worker.
@@ -212,16 +214,21 @@ impl Sinks {
 
     /// Returns the status of every sink, and of each that is not configured and has deliveries
     /// waiting.
-    #[must_use]
-    pub fn statuses(&self) -> Vec<SinkStatus> {
-        let mut statuses: Vec<SinkStatus> = self.by_name.values().map(|worker| worker.status()).collect();
+    pub async fn statuses(&self) -> Vec<SinkStatus> {
+        let mut statuses = Vec::new();
+        for worker in self.by_name.values() {
+            statuses.push(worker.status().await);
+        }
         let missing = self.missing().clone();
-        statuses.extend(missing.iter().filter(|(_, keys)| !keys.is_empty()).map(|(name, keys)| SinkStatus {
-            state: SinkState::NotConfigured,
-            pending: keys.len() as u64,
-            oldest_pending_at: keys.first().and_then(|key| event_created_at(&self.store, *key)),
-            ..SinkStatus::new(name, "unknown", "not in the configuration")
-        }));
+        for (name, keys) in &missing {
+            let Some(oldest) = keys.first() else { continue };
+            statuses.push(SinkStatus {
+                state: SinkState::NotConfigured,
+                pending: keys.len() as u64,
+                oldest_pending_at: event_created_at(&self.store, *oldest).await,
+                ..SinkStatus::new(name, "unknown", "not in the configuration")
+            });
+        }
         statuses
     }
 

@@ -19,8 +19,7 @@ use crate::{
 
 impl SinkWorker {
     /// Returns the status of the sink.
-    #[must_use]
-    pub fn status(&self) -> SinkStatus {
+    pub async fn status(&self) -> SinkStatus {
         let (now, wall) = (Instant::now(), clock::now());
         let mut status = SinkStatus::new(&self.name, self.target.kind(), &self.target.shown());
         let oldest = {
@@ -37,7 +36,10 @@ impl SinkWorker {
         if status.paused_at.is_some() {
             status.state = SinkState::Paused;
         }
-        status.oldest_pending_at = oldest.and_then(|key| event_created_at(&self.store, key));
+        status.oldest_pending_at = match oldest {
+            Some(key) => event_created_at(&self.store, key).await,
+            None => None,
+        };
         status
     }
 
@@ -74,8 +76,8 @@ fn fill(status: &mut SinkStatus, queue: &Queue, now: Instant, wall: Time) {
 
 /// Returns when the event of a delivery was created; `None` when it is gone or the store cannot be
 /// read.
-pub(super) fn event_created_at(store: &Store, key: DeliveryKey) -> Option<Time> {
-    store.delivery(key).ok().flatten().map(|delivery| delivery.created_at)
+pub(super) async fn event_created_at(store: &Store, key: DeliveryKey) -> Option<Time> {
+    store.delivery(key).await.ok().flatten().map(|delivery| delivery.created_at)
 }
 
 /// Returns the span of an attempt in the trace of its job.

@@ -47,9 +47,12 @@ impl Target {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn callback_origin(store: &Store, key: DeliveryKey) -> Result<Option<CallbackOrigin>, StoreError> {
-        let Some(delivery) = store.delivery(key)? else { return Ok(None) };
-        let callback = store.watch(delivery.watch)?.and_then(|watch| watch.callback);
+    pub async fn callback_origin(
+        store: &Store,
+        key: DeliveryKey,
+    ) -> Result<Option<CallbackOrigin>, StoreError> {
+        let Some(delivery) = store.delivery(key).await? else { return Ok(None) };
+        let callback = store.watch(delivery.watch).await?.and_then(|watch| watch.callback);
         Ok(Some(callback.map(|callback| CallbackOrigin::of(&callback.url)).unwrap_or_default()))
     }
 
@@ -74,7 +77,7 @@ impl Target {
             Self::Callbacks(callbacks) => callbacks,
         };
         // Read for each attempt: a caller may have replaced the callback.
-        let Some(callback) = store.watch(event.watch)?.and_then(|watch| watch.callback) else {
+        let Some(callback) = store.watch(event.watch).await?.and_then(|watch| watch.callback) else {
             return Ok(AttemptOutcome::misconfigured("the watch names no callback"));
         };
         match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
@@ -111,7 +114,7 @@ async fn write(
     match draft.claim().await {
         Claim::Done(outcome) => Ok(outcome),
         Claim::Taken(draft, there) => {
-            let owner = store.owner_of_file(watch, (key, sink), there)?;
+            let owner = store.owner_of_file(watch, (key, sink), there).await?;
             Ok(draft.settle(owner).await)
         }
     }

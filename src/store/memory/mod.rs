@@ -28,15 +28,18 @@ pub(super) struct MemoryStore {
     listeners: Arc<Listeners>,
     /// One commit at a time, so that changes are told in the order of the commits.
     commits: Arc<Mutex<()>>,
+    /// Tests take it for a backend whose reads block.
+    reads_block: bool,
 }
 
 impl MemoryStore {
-    pub(super) fn new(listeners: &Arc<Listeners>) -> Self {
+    pub(super) fn new(listeners: &Arc<Listeners>, reads_block: bool) -> Self {
         Self {
             tables: Arc::default(),
             bodies: MemoryBodies::default().into(),
             listeners: Arc::clone(listeners),
             commits: Arc::default(),
+            reads_block,
         }
     }
 
@@ -59,6 +62,10 @@ impl MemoryStore {
 }
 
 impl Backend for MemoryStore {
+    fn reads_block(&self) -> bool {
+        self.reads_block
+    }
+
     fn read(&self, query: &mut dyn FnMut(&dyn Records) -> Result<(), StoreError>) -> Result<(), StoreError> {
         query(&MemoryRecords(&self.tables))
     }

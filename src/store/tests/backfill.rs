@@ -7,19 +7,20 @@ use crate::model::{delivery::DeliveryState, job::Phase};
 
 impl Bench {
     pub(in crate::store) async fn deliver_all(&self, sink: &str, now: Time) -> u64 {
-        let until = self.store.last_event().unwrap();
-        let past = self.store.past(sink, &EventFilter::default(), |_| true, (0, until), usize::MAX).unwrap();
+        let until = self.store.last_event().await.unwrap();
+        let past =
+            self.store.past(sink, &EventFilter::default(), |_| true, (0, until), usize::MAX).await.unwrap();
         self.store.deliver_past(sink, past.events, now).await.unwrap()
     }
 
-    pub(in crate::store) fn unrouted(&self) -> Vec<String> {
+    pub(in crate::store) async fn unrouted(&self) -> Vec<String> {
         let filter = EventFilter { routed: Some(false), ..EventFilter::default() };
-        let page = self.store.events(&filter, None, 100).unwrap();
+        let page = self.store.events(&filter, None, 100).await.unwrap();
         page.entries.into_iter().map(|event| event.job_id.to_string()).collect()
     }
 
-    fn pending_of(&self, sink: &str) -> Vec<DeliveryKey> {
-        self.store.pending_of(sink, None, u64::MAX, usize::MAX).unwrap()
+    async fn pending_of(&self, sink: &str) -> Vec<DeliveryKey> {
+        self.store.pending_of(sink, None, u64::MAX, usize::MAX).await.unwrap()
     }
 }
 
@@ -31,10 +32,10 @@ async fn an_event_for_nobody_is_told_once(kind: Kind) {
         bench.told().into_iter().filter(|told| matches!(told, Change::EventUnrouted { .. })).collect();
     let event_id = nobody.completion.as_ref().unwrap().event_id.clone();
     assert_eq!(told, [Change::EventUnrouted { source: "retab".to_owned(), job_id: id("nobody"), event_id }]);
-    assert_eq!(bench.unrouted(), ["nobody"]);
+    assert_eq!(bench.unrouted().await, ["nobody"]);
     let lost = bench.watch("lost").await;
     bench.store.lose(lost.number, "gone", 1, to(&[]), at(30)).await;
-    assert_eq!(bench.unrouted(), ["lost", "nobody"]);
+    assert_eq!(bench.unrouted().await, ["lost", "nobody"]);
 }
 
 async fn past_events_are_found_step_by_step_in_their_order(kind: Kind) {
@@ -47,10 +48,11 @@ async fn past_events_are_found_step_by_step_in_their_order(kind: Kind) {
             expected.extend(watch.end_events);
         }
     }
-    let until = bench.store.last_event().unwrap();
+    let until = bench.store.last_event().await.unwrap();
     let (mut found, mut after, mut steps) = (Vec::new(), 0, 0);
     loop {
-        let past = bench.store.past("app", &EventFilter::default(), |_| true, (after, until), 4).unwrap();
+        let past =
+            bench.store.past("app", &EventFilter::default(), |_| true, (after, until), 4).await.unwrap();
         assert!(past.events.len() <= 4);
         found.extend(past.events);
         steps += 1;
@@ -60,7 +62,7 @@ async fn past_events_are_found_step_by_step_in_their_order(kind: Kind) {
         }
     }
     assert_eq!((found, steps), (expected, 5));
-    let named = bench.store.events_named(&["evt_none".to_owned()]).unwrap();
+    let named = bench.store.events_named(&["evt_none".to_owned()]).await.unwrap();
     assert!(named.is_empty());
 }
 
@@ -121,21 +123,22 @@ async fn hold(kind: Kind, acts: Vec<Act>) -> Result<(), TestCaseError> {
             }
             Act::Drop(sink) => {
                 let sink = SINKS[usize::from(sink)];
-                let keys = bench.pending_of(sink);
+                let keys = bench.pending_of(sink).await;
                 let count = keys.len() as u64;
                 prop_assert_eq!(bench.store.drop_pending(sink, keys, now).await.unwrap(), count);
-                prop_assert!(bench.pending_of(sink).is_empty());
+                prop_assert!(bench.pending_of(sink).await.is_empty());
             }
             Act::Move(from, to) if from != to => {
                 let (from, to) = (SINKS[usize::from(from)], SINKS[usize::from(to)]);
-                let keys = bench.pending_of(from);
+                let keys = bench.pending_of(from).await;
                 let count = keys.len() as u64;
                 let handed = bench.store.move_pending(from, to, keys, |_| true, now).await.unwrap();
                 prop_assert_eq!(handed.moved + handed.existing, count);
-                prop_assert!(bench.pending_of(from).is_empty());
+                prop_assert!(bench.pending_of(from).await.is_empty());
             }
             Act::Redeliver(one) => {
-                let all = bench.store.deliveries(&DeliveryFilter::default(), None, 1000).unwrap().entries;
+                let all =
+                    bench.store.deliveries(&DeliveryFilter::default(), None, 1000).await.unwrap().entries;
                 if !all.is_empty() {
                     let (key, delivery) = &all[one.index(all.len())];
                     asked_again.insert((delivery.sink.clone(), delivery.event_id.clone()));
@@ -146,7 +149,7 @@ async fn hold(kind: Kind, acts: Vec<Act>) -> Result<(), TestCaseError> {
                 let pending = bench.pending();
                 if !pending.is_empty() {
                     let key = pending[one.index(pending.len())].1;
-                    let delivery = bench.store.delivery(key).unwrap().unwrap();
+                    let delivery = bench.store.delivery(key).await.unwrap().unwrap();
                     let verdict =
                         if good { AttemptVerdict::Delivered } else { AttemptVerdict::Dead("no".to_owned()) };
                     if good {
@@ -158,12 +161,12 @@ async fn hold(kind: Kind, acts: Vec<Act>) -> Result<(), TestCaseError> {
             }
             Act::Again(_) | Act::Move(..) => {}
         }
-        prop_assert_eq!(bench.store.check(false).unwrap(), []);
+        prop_assert_eq!(bench.store.check(false).await.unwrap(), []);
         for job in &jobs {
-            let Found::Watch(watch) = bench.store.find("retab", &id(job)).unwrap() else {
+            let Found::Watch(watch) = bench.store.find("retab", &id(job)).await.unwrap() else {
                 return Err(TestCaseError::fail("a watch is gone"));
             };
-            let deliveries = bench.store.deliveries_of(&watch).unwrap();
+            let deliveries = bench.store.deliveries_of(&watch).await.unwrap();
             let of = |state| deliveries.iter().filter(|(_, one)| one.state == state).count();
             let expected = match (of(DeliveryState::Pending), of(DeliveryState::Dead)) {
                 (0, 0) => Phase::Done,
@@ -201,7 +204,7 @@ async fn the_last_event_is_the_one_that_a_reader_sees_already(kind: Kind) {
     // What is being made durable can be read, and is not told yet.
     bench.store.on_flush(move |_| {
         let newest = store.newest_event().borrow().number;
-        told.lock().unwrap().push((store.last_event().unwrap(), newest));
+        told.lock().unwrap().push((store.read(|records| records.newest_event()).unwrap(), newest));
     });
     let watch = bench.finish("job", &[]).await;
     let (last, newest) = *seen.lock().unwrap().last().unwrap();

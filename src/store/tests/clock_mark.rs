@@ -27,7 +27,7 @@ async fn what_was_stamped_in_the_period_moves_with_the_clock(kind: Kind) {
         }
         let done = bench.finish("done", &[]).await;
         let waiting = bench.finish("waiting", &["app"]).await;
-        let key = bench.key(&waiting, "app");
+        let key = bench.key(&waiting, "app").await;
         bench.store.attempted(key, &attempt(0, at(20), AttemptVerdict::Retry(at(3620))), at(20)).await;
         bench.told();
 
@@ -39,7 +39,7 @@ async fn what_was_stamped_in_the_period_moves_with_the_clock(kind: Kind) {
         assert_eq!((span.registered_at, span.created_at), (moved(at(0), by), moved(at(0), by)));
         assert_eq!((span.deadline, fixed.deadline), (Some(moved(at(3600), by)), Some(at(3600))));
         assert_eq!(bench.read(done.number).closed_at, Some(moved(at(11), by)));
-        let delivery = bench.store.delivery(key).unwrap().unwrap();
+        let delivery = bench.store.delivery(key).await.unwrap().unwrap();
         assert_eq!((delivery.created_at, delivery.updated_at), (moved(at(11), by), moved(at(20), by)));
         // Put right to an earlier time it waits as long as before; to a later one it is due by the clock that is right.
         let due = if by < 0 { moved(at(3620), by) } else { at(3620) };
@@ -52,7 +52,7 @@ async fn what_was_stamped_in_the_period_moves_with_the_clock(kind: Kind) {
         }));
         // Done again it finds nothing: the stamps have left the period.
         assert_eq!(bench.store.move_stamps(period, by).await.unwrap(), Moved::default());
-        assert_eq!(bench.store.check(true).unwrap(), []);
+        assert_eq!(bench.store.check(true).await.unwrap(), []);
         // Retention goes by the new stamp.
         let dropped = bench.store.drop_finished(moved(at(11), by), at(40)).await.unwrap();
         assert_eq!(dropped.watches, 0);
@@ -64,7 +64,7 @@ async fn what_was_stamped_in_the_period_moves_with_the_clock(kind: Kind) {
 
 async fn the_mark_of_the_clock_is_kept(kind: Kind) {
     let bench = Bench::on(kind);
-    assert_eq!(bench.store.clock_mark().unwrap(), None);
+    assert_eq!(bench.store.clock_mark().await.unwrap(), None);
     let mark = ClockMark {
         boot_id: "b".to_owned(),
         boot_ms: 7,
@@ -73,7 +73,7 @@ async fn the_mark_of_the_clock_is_kept(kind: Kind) {
         leap: Some(Leap { at: at(-1), by_ms: DAY }),
     };
     bench.store.set_clock_mark(mark.clone()).await.unwrap();
-    assert_eq!(bench.reopen().store.clock_mark().unwrap(), Some(mark));
+    assert_eq!(bench.reopen().store.clock_mark().await.unwrap(), Some(mark));
 }
 
 on_every_backend![what_was_stamped_in_the_period_moves_with_the_clock, the_mark_of_the_clock_is_kept,];

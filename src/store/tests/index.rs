@@ -58,8 +58,8 @@ fn job(number: u8) -> String {
 }
 
 impl Bench {
-    fn number(&self, job: &str) -> u64 {
-        match self.store.find("retab", &id(job)).unwrap() {
+    async fn number(&self, job: &str) -> u64 {
+        match self.store.find("retab", &id(job)).await.unwrap() {
             Found::Watch(watch) => watch.number,
             Found::Dropped | Found::Nothing => 0,
         }
@@ -71,26 +71,26 @@ impl Bench {
             Act::Register(one) => drop(self.register(Registration::new("retab", id(job(one))), now).await),
             Act::Run(one, run) => {
                 let seen = StatusAnswer { at_work: run % 2 == 1, ..seen("running", run.into()) };
-                store.observe(self.number(&job(one)), &seen, 1, to(&SINKS[..1]), now).await;
+                store.observe(self.number(&job(one)).await, &seen, 1, to(&SINKS[..1]), now).await;
             }
             Act::Finish(one, run) => {
                 let outcome = if run % 2 == 0 { Outcome::Completed } else { Outcome::Failed };
-                store.end(self.number(&job(one)), outcome, &seen("ended", run.into()), 1, now).await;
+                store.end(self.number(&job(one)).await, outcome, &seen("ended", run.into()), 1, now).await;
             }
             Act::FanOut(one, told) => {
                 let stored =
                     StoredJob { size: 0, sha256: String::new(), content_type: None, has_mark: false };
                 let said = Said { status: "failed".to_owned(), outcome: Outcome::Failed, error: None };
                 let said = told.then_some(&said);
-                store.fan_out(self.number(&job(one)), &stored, said, to(&SINKS[..2]), now).await;
+                store.fan_out(self.number(&job(one)).await, &stored, said, to(&SINKS[..2]), now).await;
             }
-            Act::Resume(one) => store.resume_watching(self.number(&job(one)), now).await,
-            Act::Refuse(one) => store.refuse_result(self.number(&job(one)), now).await,
-            Act::Lose(one) => store.lose(self.number(&job(one)), "gone", 1, to(&SINKS), now).await,
+            Act::Resume(one) => store.resume_watching(self.number(&job(one)).await, now).await,
+            Act::Refuse(one) => store.refuse_result(self.number(&job(one)).await, now).await,
+            Act::Lose(one) => store.lose(self.number(&job(one)).await, "gone", 1, to(&SINKS), now).await,
             Act::Attempt(one, verdict) => {
                 let pending = self.pending();
                 if let Some((_, key, _)) = pending.get(one.index(pending.len().max(1))) {
-                    let delivery = store.delivery(*key).unwrap().unwrap();
+                    let delivery = store.delivery(*key).await.unwrap().unwrap();
                     let verdict = match verdict {
                         0 => AttemptVerdict::Delivered,
                         1 => AttemptVerdict::Retry(now.after(Duration::from_secs(9))),
@@ -101,21 +101,21 @@ impl Bench {
                 }
             }
             Act::Redeliver(one) => {
-                let all = store.deliveries(&DeliveryFilter::default(), None, 1000).unwrap().entries;
+                let all = store.deliveries(&DeliveryFilter::default(), None, 1000).await.unwrap().entries;
                 if let Some((key, _)) = all.get(one.index(all.len().max(1))) {
                     store.redeliver(vec![*key], now).await.unwrap();
                 }
             }
             Act::Move(from, to) => {
                 let (from, to) = (SINKS[usize::from(from)], SINKS[usize::from(to)]);
-                let keys = store.pending_of(from, None, u64::MAX, usize::MAX).unwrap();
+                let keys = store.pending_of(from, None, u64::MAX, usize::MAX).await.unwrap();
                 if from != to {
                     store.move_pending(from, to, keys, |_| true, now).await.unwrap();
                 }
             }
             Act::Drop(sink) => {
                 let sink = SINKS[usize::from(sink)];
-                let keys = store.pending_of(sink, None, u64::MAX, usize::MAX).unwrap();
+                let keys = store.pending_of(sink, None, u64::MAX, usize::MAX).await.unwrap();
                 store.drop_pending(sink, keys, now).await.unwrap();
             }
             Act::Deliver(sink) => drop(self.deliver_all(SINKS[usize::from(sink)], now).await),

@@ -84,7 +84,11 @@ impl Bench {
     pub(in crate::store) fn on(kind: Kind) -> Self {
         match kind {
             Kind::Sled => Self::new(),
-            Kind::Memory => Self::over(Store::in_memory(), None, tempfile::tempdir().unwrap()),
+            Kind::Memory => {
+                let listeners = Arc::default();
+                let backend = Arc::new(memory::MemoryStore::new(&listeners, true));
+                Self::over(Store { backend, listeners }, None, tempfile::tempdir().unwrap())
+            }
         }
     }
 
@@ -139,7 +143,7 @@ impl Bench {
     }
 
     pub(in crate::store) fn read(&self, number: u64) -> Watch {
-        self.store.watch(number).unwrap().unwrap()
+        self.store.watch_now(number).unwrap().unwrap()
     }
 
     /// The bytes of a stored body; `None` when it is missing.
@@ -173,19 +177,26 @@ impl Bench {
     /// The deliveries that a start would take up.
     pub(in crate::store) fn pending(&self) -> Vec<(String, DeliveryKey, Time)> {
         let mut pending = Vec::new();
-        self.store.each_pending(|sink, key, due| pending.push((sink.to_owned(), key, due))).unwrap();
+        let read = self.store.read(|records| {
+            for entry in records.all_pending(None, u64::MAX) {
+                let (key, one) = entry?;
+                pending.push((one.sink, key, one.due));
+            }
+            Ok(())
+        });
+        read.unwrap();
         pending
     }
 
     /// The watches that a start would take up.
     pub(in crate::store) fn open_watches(&self) -> Vec<Watch> {
         let mut open = Vec::new();
-        self.store.each_open(|watch| open.push(watch)).unwrap();
+        self.store.read(|records| super::watches::each_open(records, |watch| open.push(watch))).unwrap();
         open
     }
 
-    pub(in crate::store) fn key(&self, watch: &Watch, sink: &str) -> DeliveryKey {
-        let deliveries = self.store.deliveries_of(watch).unwrap();
+    pub(in crate::store) async fn key(&self, watch: &Watch, sink: &str) -> DeliveryKey {
+        let deliveries = self.store.deliveries_of(watch).await.unwrap();
         deliveries.into_iter().find(|(_, delivery)| delivery.sink == sink).unwrap().0
     }
 }

@@ -44,7 +44,10 @@ async fn an_end_makes_one_event_with_a_delivery_to_each_sink(kind: Kind) {
     let end = watch.current_completion().unwrap();
     assert_eq!((end.outcome, end.job.as_ref().unwrap().size), (Outcome::Failed, BODY.len() as u64));
     assert_eq!(Some(&end.event_id), fetching.pending_completion.as_ref().map(|ending| &ending.event_id));
-    assert_eq!(bench.store.event(watch.end_events[0]).unwrap().unwrap().news, News::Completion(end.clone()));
+    assert_eq!(
+        bench.store.event(watch.end_events[0]).await.unwrap().unwrap().news,
+        News::Completion(end.clone())
+    );
     assert!(bench.open_watches().is_empty());
     let sinks: Vec<_> = bench.pending().into_iter().map(|(sink, _, due)| (sink, due)).collect();
     assert_eq!(sinks.len(), 2);
@@ -167,7 +170,7 @@ async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all(kind: K
     let end = lost.current_completion().unwrap();
     assert_eq!((end.outcome, end.reason.as_deref()), (Outcome::Lost, Some("nobody knows it")));
     assert_eq!((lost.phase(), lost.polls, end.job.as_ref()), (Phase::Delivering, 7, None));
-    let event = bench.store.event(lost.end_events[0]).unwrap().unwrap();
+    let event = bench.store.event(lost.end_events[0]).await.unwrap().unwrap();
     assert_eq!(event.last_body.as_deref(), Some(r#"{"status":"queued"}"#));
     bench.watch("job_1").await;
     // Lost once more is no news.
@@ -237,7 +240,7 @@ async fn a_watch_keeps_a_bounded_number_of_settled_events(kind: Kind) {
     bench.fan_out(&watch, &[], at(60)).await;
     let watch = bench.read(number);
     assert_eq!(watch.end_events.len(), 8);
-    assert_eq!(bench.store.delivery(key).unwrap(), None);
+    assert_eq!(bench.store.delivery(key).await.unwrap(), None);
 }
 
 on_every_backend![

@@ -16,7 +16,7 @@ impl Bench {
     }
 
     fn news(&self, number: u64) -> News {
-        self.store.event(number).unwrap().unwrap().news
+        self.store.read(|records| records.event(number)).unwrap().unwrap().news
     }
 
     /// Ends a run, with no delivery of its end.
@@ -40,14 +40,14 @@ async fn a_change_of_status_and_the_start_of_work_are_news(kind: Kind) {
     let [first, started, last] = watch.progress_events[..] else { panic!("{watch:?}") };
     let News::Progress(step) = bench.news(started) else { panic!("progress") };
     assert_eq!((step.status.as_str(), step.noticed_at), ("in_progress", at(3)));
-    let event = bench.store.event(started).unwrap().unwrap();
+    let event = bench.store.event(started).await.unwrap().unwrap();
     assert_eq!((event.news.time(), event.news.status()), (at(3), Some("in_progress")));
     assert_eq!(event.last_body.as_deref(), Some(r#"{"status":"in_progress"}"#));
     let mut ids: Vec<_> = [first, started, last].map(|event| bench.news(event).event_id().to_owned()).into();
     ids.dedup();
     assert_eq!(ids.len(), 3, "{ids:?}");
     assert_eq!((watch.phase(), watch.pending, watch.end_events.len()), (Phase::Watching, 3, 0));
-    assert_eq!(bench.store.deliveries_of(&watch).unwrap().len(), 3);
+    assert_eq!(bench.store.deliveries_of(&watch).await.unwrap().len(), 3);
 }
 
 async fn nothing_is_made_that_goes_nowhere(kind: Kind) {
@@ -124,7 +124,7 @@ async fn dead_progress_before_the_end_is_told_at_the_end(kind: Kind) {
 async fn much_progress_pushes_out_no_end_and_no_dead_letter(kind: Kind) {
     let bench = Bench::on(kind);
     let end = bench.finish("job_1", &["app"]).await;
-    let dead_end = bench.key(&end, "app");
+    let dead_end = bench.key(&end, "app").await;
     bench.store.attempted(dead_end, &attempt(0, at(12), AttemptVerdict::Dead("no".to_owned())), at(12)).await;
     let watch = bench.watch("job_1").await;
     let mut dead_step = None;
@@ -140,7 +140,7 @@ async fn much_progress_pushes_out_no_end_and_no_dead_letter(kind: Kind) {
     let watch = bench.read(watch.number);
     assert!(watch.progress_events.len() <= 18, "{} are kept", watch.progress_events.len());
     for key in [dead_end, dead_step.unwrap()] {
-        assert_eq!(bench.store.delivery(key).unwrap().unwrap().state, DeliveryState::Dead);
+        assert_eq!(bench.store.delivery(key).await.unwrap().unwrap().state, DeliveryState::Dead);
     }
     assert_eq!(watch.end_events, end.end_events);
     // Undelivered, it is bounded as well.
@@ -151,7 +151,9 @@ async fn much_progress_pushes_out_no_end_and_no_dead_letter(kind: Kind) {
     assert_eq!(watch.progress_events.len(), 256);
     let numbers = watch.all_events();
     assert!(bench.store.remove("retab", &watch.job_id).await.unwrap());
-    assert!(numbers.iter().all(|number| bench.store.event(*number).unwrap().is_none()));
+    for number in numbers {
+        assert_eq!(bench.store.event(number).await.unwrap(), None);
+    }
     assert!(bench.pending().is_empty());
 }
 

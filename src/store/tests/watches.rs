@@ -14,10 +14,13 @@ async fn a_new_watch_is_found_by_its_id_followed_and_there_after_a_restart(kind:
     );
     assert_eq!(bench.told(), [Change::WatchOpened(watch.clone())]);
     let bench = bench.reopen();
-    assert_eq!(bench.store.find("retab", &id("job/1 ü")).unwrap(), Found::Watch(Box::new(watch.clone())));
+    assert_eq!(
+        bench.store.find("retab", &id("job/1 ü")).await.unwrap(),
+        Found::Watch(Box::new(watch.clone()))
+    );
     assert_eq!(bench.open_watches(), [watch]);
-    assert_eq!(bench.store.find("other", &id("job/1 ü")).unwrap(), Found::Nothing);
-    assert_eq!(bench.store.find("retab", &id("job/1")).unwrap(), Found::Nothing);
+    assert_eq!(bench.store.find("other", &id("job/1 ü")).await.unwrap(), Found::Nothing);
+    assert_eq!(bench.store.find("retab", &id("job/1")).await.unwrap(), Found::Nothing);
 }
 
 async fn what_is_watched_already_takes_new_labels_and_replaces_the_rest(kind: Kind) {
@@ -109,9 +112,9 @@ async fn a_removed_watch_leaves_nothing_behind(kind: Kind) {
         "{told:?}"
     );
     assert!(told.contains(&Change::WatchSettled { watch: watch.number }), "{told:?}");
-    assert_eq!(bench.store.find("retab", &id("job_1")).unwrap(), Found::Nothing);
-    assert_eq!(bench.store.watch(watch.number).unwrap(), None);
-    assert_eq!(bench.store.event(watch.end_events[0]).unwrap(), None);
+    assert_eq!(bench.store.find("retab", &id("job_1")).await.unwrap(), Found::Nothing);
+    assert_eq!(bench.store.watch(watch.number).await.unwrap(), None);
+    assert_eq!(bench.store.event(watch.end_events[0]).await.unwrap(), None);
     assert_eq!(bench.pending().len(), 1);
     assert!(!bench.store.remove("retab", &id("job_1")).await.unwrap());
     // Only what the other watch needs is left, beside what stands alone.
@@ -140,14 +143,14 @@ async fn retention_drops_what_is_finished_and_remembers_it_for_as_long_again(kin
     let event_id = old.completion.as_ref().unwrap().event_id.clone();
     assert_eq!(removed, Removed { watches: 1, bodies: vec![(old.number, event_id.clone())], more: false });
     assert_eq!(bench.body(old.number, &event_id), None);
-    assert_eq!(bench.store.find("retab", &id("old")).unwrap(), Found::Dropped);
-    assert_eq!(bench.store.watch(old.number).unwrap(), None);
+    assert_eq!(bench.store.find("retab", &id("old")).await.unwrap(), Found::Dropped);
+    assert_eq!(bench.store.watch(old.number).await.unwrap(), None);
     assert_eq!((bench.read(busy.number), bench.read(open.number)), (busy, open));
     let bench = bench.reopen();
     bench.store.drop_finished(at(50), at(60)).await.unwrap();
-    assert_eq!(bench.store.find("retab", &id("old")).unwrap(), Found::Dropped);
+    assert_eq!(bench.store.find("retab", &id("old")).await.unwrap(), Found::Dropped);
     bench.store.drop_finished(at(51), at(61)).await.unwrap();
-    assert_eq!(bench.store.find("retab", &id("old")).unwrap(), Found::Nothing);
+    assert_eq!(bench.store.find("retab", &id("old")).await.unwrap(), Found::Nothing);
 }
 
 async fn a_dropped_job_that_is_watched_again_is_not_forgotten_with_its_memory(kind: Kind) {
@@ -157,7 +160,7 @@ async fn a_dropped_job_that_is_watched_again_is_not_forgotten_with_its_memory(ki
     let new = bench.watch("job_1").await;
     assert!(new.number > old.number);
     bench.store.drop_finished(at(100), at(100)).await.unwrap();
-    assert_eq!(bench.store.find("retab", &id("job_1")).unwrap(), Found::Watch(Box::new(new)));
+    assert_eq!(bench.store.find("retab", &id("job_1")).await.unwrap(), Found::Watch(Box::new(new)));
 }
 
 async fn retention_goes_in_bounded_rounds(kind: Kind) {

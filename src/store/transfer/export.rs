@@ -48,7 +48,7 @@ struct Bodies {
 impl Drop for Bodies {
     fn drop(&mut self) {
         if self.pin.let_go()
-            && let Err(error) = self.store.sweep_spool()
+            && let Err(error) = self.store.sweep_now()
         {
             tracing::warn!(%error, "stored jobs that were kept for an export could not be removed; the next start does");
         }

@@ -59,7 +59,7 @@ struct Fetched {
 /// Fetches one job and makes its event.
 pub(super) async fn fetch(state: &SourceState, request: &InFlight) -> TaskResult {
     let number = request.number;
-    let watch = match state.store.watch(number) {
+    let watch = match state.store.watch(number).await {
         Ok(Some(watch)) if watch.stage == WatchStage::Fetching => watch,
         Ok(_) => return TaskResult::Advanced,
         Err(_) => return TaskResult::Repeat,

@@ -8,7 +8,7 @@ use super::*;
 async fn what_a_failed_commit_wrote_after_all_is_followed_once_the_store_is_back() {
     let bench = Bench::new();
     let delivering = bench.finish("delivering", &["app"]).await;
-    let key = bench.key(&delivering, "app");
+    let key = bench.key(&delivering, "app").await;
     let watch = bench.watch("job_1").await;
     bench.told();
     let failed: Result<(), StoreError> = bench.store.write(|_| panic!("nobody knows what was written")).await;
@@ -143,7 +143,7 @@ async fn fill_and_free(disk: &Path) {
     register(&store, "after").await.unwrap();
     accepted.push("after".to_owned());
     for job in &accepted {
-        assert!(matches!(store.find("retab", &id(job)).unwrap(), Found::Watch(_)), "{job} is lost");
+        assert!(matches!(store.find("retab", &id(job)).await.unwrap(), Found::Watch(_)), "{job} is lost");
     }
     println!("{} watches were accepted before and after the disk was full", accepted.len());
 }

@@ -48,10 +48,10 @@ async fn write_again() {
     bench.store.end(fetching.number, Outcome::Failed, &seen("failed", 1), 2, at(2)).await;
     bench.finish("done", &[]).await;
     let pending = bench.finish("pending", &["app"]).await;
-    let key = bench.key(&pending, "app");
+    let key = bench.key(&pending, "app").await;
     bench.store.attempted(key, &attempt(0, at(20), AttemptVerdict::Retry(at(25))), at(20)).await;
     let dead = bench.finish("dead", &["app"]).await;
-    let key = bench.key(&dead, "app");
+    let key = bench.key(&dead, "app").await;
     bench
         .store
         .attempted(
@@ -77,15 +77,18 @@ async fn a_data_folder_of_the_first_format_is_read_whole() {
     let unpacked = |name: &str| name.strip_suffix(".zst").map(str::to_owned);
     copy(&fixture(), folder.path(), &unpacked, &|bytes| zstd::decode_all(bytes).unwrap());
     let bench = Bench::open(folder);
-    let find = |job: &str| match bench.store.find("retab", &id(job)).unwrap() {
+    let find = async |job: &str| match bench.store.find("retab", &id(job)).await.unwrap() {
         Found::Watch(watch) => *watch,
         other => panic!("{job}: {other:?}"),
     };
-    let phases = ["open", "fetching", "done", "pending", "dead", "lost"].map(|job| find(job).phase());
+    let mut phases = Vec::new();
+    for job in ["open", "fetching", "done", "pending", "dead", "lost"] {
+        phases.push(find(job).await.phase());
+    }
     let expected =
         [Phase::Watching, Phase::Fetching, Phase::Done, Phase::Delivering, Phase::Dead, Phase::Done];
     assert_eq!(phases, expected);
-    let open = find("open");
+    let open = find("open").await;
     assert_eq!((open.labels, open.deadline), (labels([("team", "billing")]), Some(at(3600))));
     let secret = open.callback.unwrap().secret.unwrap();
     assert_eq!(secret.expose(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
@@ -93,21 +96,21 @@ async fn a_data_folder_of_the_first_format_is_read_whole() {
         bench.open_watches().into_iter().map(|watch| watch.job_id.to_string()).collect();
     followed.sort();
     assert_eq!(followed, ["fetching", "open"]);
-    let done = find("done");
+    let done = find("done").await;
     let end = done.completion.as_ref().unwrap();
     // An event's id is a function of the job's run: it may never change, or receivers see old news as new.
     assert_eq!(end.event_id, "evt_vxdrpsvgo4zkwoybp4iirco3py");
     let body = bench.body(done.number, &end.event_id).unwrap();
     assert_eq!((body.as_slice(), end.job.as_ref().unwrap().size), (BODY, BODY.len() as u64));
-    let pending = find("pending");
-    let key = bench.key(&pending, "app");
+    let pending = find("pending").await;
+    let key = bench.key(&pending, "app").await;
     assert_eq!(bench.pending(), [("app".to_owned(), key, at(25))]);
-    let delivery = bench.store.delivery(key).unwrap().unwrap();
+    let delivery = bench.store.delivery(key).await.unwrap().unwrap();
     assert_eq!((delivery.attempt_count, delivery.attempts[0].status), (1, Some(503)));
-    let dead = bench.store.delivery(bench.key(&find("dead"), "app")).unwrap().unwrap();
+    let dead = bench.store.delivery(bench.key(&find("dead").await, "app").await).await.unwrap().unwrap();
     assert_eq!((dead.state, dead.reason.as_deref()), (DeliveryState::Dead, Some("the last attempt failed")));
-    assert_eq!(find("lost").completion.unwrap().reason.as_deref(), Some("nobody knows it"));
-    assert_eq!(bench.store.find("retab", &id("dropped")).unwrap(), Found::Dropped);
+    assert_eq!(find("lost").await.completion.unwrap().reason.as_deref(), Some("nobody knows it"));
+    assert_eq!(bench.store.find("retab", &id("dropped")).await.unwrap(), Found::Dropped);
     // And it is not only read: what waits in it goes on.
     bench.store.attempted(key, &nth(2, attempt(0, at(50), AttemptVerdict::Delivered)), at(50)).await;
     assert_eq!(bench.read(pending.number).phase(), Phase::Done);
@@ -120,17 +123,19 @@ async fn a_store_of_before_lists_and_delivers_what_no_sink_took() {
     let unpacked = |name: &str| name.strip_suffix(".zst").map(str::to_owned);
     copy(&fixture(), folder.path(), &unpacked, &|bytes| zstd::decode_all(bytes).unwrap());
     let bench = Bench::open(folder);
-    assert_eq!(bench.unrouted(), ["lost", "done"]);
+    assert_eq!(bench.unrouted().await, ["lost", "done"]);
     assert_eq!(bench.deliver_all("new", at(100)).await, 4);
-    assert!(bench.unrouted().is_empty());
+    assert!(bench.unrouted().await.is_empty());
     assert_eq!(bench.deliver_all("new", at(101)).await, 0);
-    let Found::Watch(done) = bench.store.find("retab", &id("done")).unwrap() else { panic!("it is there") };
+    let Found::Watch(done) = bench.store.find("retab", &id("done")).await.unwrap() else {
+        panic!("it is there")
+    };
     assert_eq!((done.phase(), done.closed_at), (Phase::Delivering, None));
-    let key = bench.key(&done, "new");
-    let delivery = bench.store.delivery(key).unwrap().unwrap();
+    let key = bench.key(&done, "new").await;
+    let delivery = bench.store.delivery(key).await.unwrap().unwrap();
     assert_eq!((delivery.created_at, delivery.next_attempt_at, delivery.generation), (at(11), at(100), 1));
     bench.store.attempted(key, &attempt(1, at(102), AttemptVerdict::Delivered), at(102)).await;
     let done = bench.read(done.number);
     assert_eq!((done.phase(), done.closed_at), (Phase::Done, Some(at(102))));
-    assert_eq!(bench.store.check(true).unwrap(), []);
+    assert_eq!(bench.store.check(true).await.unwrap(), []);
 }

@@ -108,9 +108,8 @@ async fn flipped_bytes_are_refused_or_harmless_and_never_an_empty_store() {
             Ok(store) => {
                 // Room that nothing lies in, and then everything is there; or damage that a read comes upon, which the
                 // start of the daemon does.
-                let mut open = 0;
-                match store.each_open(|_| open += 1) {
-                    Ok(()) => assert_eq!(open, 2000, "round {round}"),
+                match store.each_open(0, |open, _| *open += 1).await {
+                    Ok(open) => assert_eq!(open, 2000, "round {round}"),
                     Err(StoreError::Damaged(_)) => refusals += 1,
                     Err(other) => panic!("round {round}: {other}"),
                 }
@@ -151,7 +150,7 @@ async fn a_lost_record_of_an_open_watch_is_noticed_when_it_is_taken_up() {
     let bench = Bench::new();
     let watch = bench.watch("job_1").await;
     with_database(&bench, |db| db.remove(keys::watch(watch.number)).unwrap());
-    let error = bench.store.each_open(|_| ()).unwrap_err();
+    let error = bench.store.each_open((), |(), _| ()).await.unwrap_err();
     assert!(matches!(&error, StoreError::Damaged(reason) if reason.contains("is missing")), "{error}");
 }
 

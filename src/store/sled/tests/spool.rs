@@ -14,7 +14,7 @@ async fn bodies_that_nobody_refers_to_are_swept_and_the_others_stay() {
     drop(bench.store.bodies().begin(5, "evt_half").await.unwrap());
     let bench = bench.reopen();
     assert_eq!(fs::read_dir(bench.folder.path().join("spool/incoming")).unwrap().count(), 0);
-    assert_eq!(bench.store.sweep_spool().unwrap(), 1);
+    assert_eq!(bench.store.sweep_spool().await.unwrap(), 1);
     let mut left: Vec<_> =
         bench.store.bodies().entries().unwrap().into_iter().map(|body| body.event_id).collect();
     left.sort();

@@ -91,7 +91,7 @@ async fn trap_3_a_large_registration_is_one_durable_commit_of_small_batches() {
     let bench = bench.reopen();
     assert_eq!(bench.open_watches().len(), 3000);
     for n in [0, 32, 33, 34, 99, 100, 101, 2999] {
-        let found = bench.store.find("retab", &id(format!("job_{n}"))).unwrap();
+        let found = bench.store.find("retab", &id(format!("job_{n}"))).await.unwrap();
         assert!(matches!(found, Found::Watch(_)), "job_{n}: {found:?}");
     }
 }
@@ -147,7 +147,7 @@ async fn trap_6_no_record_becomes_a_file_of_its_own() {
     let blobs = fs::read_dir(bench.folder.path().join("db/blobs")).map_or(0, Iterator::count);
     assert_eq!(blobs, 0);
     assert_eq!(
-        bench.store.event(bench.read(watch.number).end_events[0]).unwrap().unwrap().last_body,
+        bench.store.event(bench.read(watch.number).end_events[0]).await.unwrap().unwrap().last_body,
         large.body
     );
 }

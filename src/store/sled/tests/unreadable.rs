@@ -31,7 +31,7 @@ async fn spoilt(garbage: &[u8]) -> Bench {
     let no_delivery = bench.finish("no_delivery", &["app"]).await;
     let no_event = bench.finish("no_event", &["app"]).await;
     let _ = pending;
-    let delivery = keys::delivery(keys::DELIVERY, bench.key(&no_delivery, "app"));
+    let delivery = keys::delivery(keys::DELIVERY, bench.key(&no_delivery, "app").await);
     let event = keys::event(no_event.end_events[0]);
     let folder = bench.close();
     let watches = [bad, ended, waiting].map(|watch| keys::watch(watch.number));
@@ -45,19 +45,19 @@ async fn the_others_are_opened_listed_and_followed() {
         let bench = spoilt(garbage).await;
         assert_eq!(names(&bench.open_watches()), ["open"]);
         assert_eq!(bench.store.unreadable(), 1, "what is open was read");
-        let all = bench.store.watches(&WatchFilter::default(), None, 100).unwrap().entries;
+        let all = bench.store.watches(&WatchFilter::default(), None, 100).await.unwrap().entries;
         assert_eq!(names(&all), ["no_event", "no_delivery", "pending", "done", "open"]);
         let open = WatchFilter { phase: Some(Phase::Watching), ..WatchFilter::default() };
-        assert_eq!(names(&bench.store.watches(&open, None, 100).unwrap().entries), ["open"]);
-        let deliveries = bench.store.deliveries(&DeliveryFilter::default(), None, 100).unwrap().entries;
+        assert_eq!(names(&bench.store.watches(&open, None, 100).await.unwrap().entries), ["open"]);
+        let deliveries = bench.store.deliveries(&DeliveryFilter::default(), None, 100).await.unwrap().entries;
         let jobs: Vec<String> = deliveries.iter().map(|(_, delivery)| delivery.job_id.to_string()).collect();
         assert_eq!(jobs, ["no_event", "pending", "waiting"]);
-        let events = bench.store.events_after(0, u64::MAX, 100, usize::MAX).unwrap();
+        let events = bench.store.events_after(0, u64::MAX, 100, usize::MAX).await.unwrap();
         let jobs: Vec<String> = events.iter().map(|(_, event)| event.job_id.to_string()).collect();
         assert_eq!(jobs, ["ended", "done", "waiting", "pending", "no_delivery"]);
         assert_eq!(bench.pending().len(), 4, "all are told; those that cannot be read are passed over later");
         assert_eq!(bench.store.unreadable(), 5, "each is counted once");
-        assert_eq!(bench.store.stats().unwrap().unreadable, 4);
+        assert_eq!(bench.store.stats().await.unwrap().unreadable, 4);
     }
 }
 
@@ -65,7 +65,8 @@ async fn the_others_are_opened_listed_and_followed() {
 async fn a_page_of_events_does_not_end_at_one_that_cannot_be_read() {
     let bench = spoilt(GARBAGE[2]).await;
     let (mut jobs, mut after) = (Vec::new(), 0);
-    while let [(number, event)] = &bench.store.events_after(after, u64::MAX, 1, usize::MAX).unwrap()[..] {
+    while let [(number, event)] = &bench.store.events_after(after, u64::MAX, 1, usize::MAX).await.unwrap()[..]
+    {
         jobs.push(event.job_id.to_string());
         after = *number;
     }
@@ -76,13 +77,13 @@ async fn a_page_of_events_does_not_end_at_one_that_cannot_be_read() {
 async fn it_is_named_and_can_be_removed() {
     for garbage in GARBAGE {
         let bench = spoilt(garbage).await;
-        let find = |job: &str| bench.store.find("retab", &id(job));
+        let find = async |job: &str| bench.store.find("retab", &id(job)).await;
         for job in ["bad", "ended", "waiting"] {
-            assert!(matches!(find(job), Err(StoreError::Record(_))), "{job}");
+            assert!(matches!(find(job).await, Err(StoreError::Record(_))), "{job}");
             let again = bench.register(Registration::new("retab", id(job)), at(50)).await;
             assert!(matches!(again, Registered::Unreadable(_)), "{again:?}");
         }
-        let problems = bench.store.check(false).unwrap();
+        let problems = bench.store.check(false).await.unwrap();
         for job in ["retab/bad", "retab/ended", "retab/waiting"] {
             assert!(problems.iter().any(|problem| problem.at == job), "{job}: {problems:#?}");
         }
@@ -98,11 +99,11 @@ async fn it_is_named_and_can_be_removed() {
         );
         for job in ["bad", "ended", "waiting", "no_delivery", "no_event"] {
             assert!(bench.store.remove("retab", &id(job)).await.unwrap(), "{job}");
-            assert_eq!(find(job).unwrap(), Found::Nothing);
+            assert_eq!(find(job).await.unwrap(), Found::Nothing);
             assert!(!bench.store.remove("retab", &id(job)).await.unwrap(), "{job} is gone");
         }
         assert_eq!(bench.store.unreadable(), 0);
-        let problems = bench.store.check(true).unwrap();
+        let problems = bench.store.check(true).await.unwrap();
         assert_eq!(problems, [], "{garbage:?}: nothing of them is left");
         assert_eq!(bench.pending().len(), 1);
         let found = bench.register(Registration::new("retab", id("bad")), at(60)).await;
@@ -127,7 +128,7 @@ async fn a_batch_with_one_is_taken_but_for_that_one() {
 async fn what_follows_and_delivers_passes_over_it() {
     let bench = spoilt(GARBAGE[3]).await;
     // The numbers of `bad` and of its neighbours follow from their order.
-    assert_eq!(bench.store.watch(1).unwrap(), None);
+    assert_eq!(bench.store.watch(1).await.unwrap(), None);
     assert_eq!(bench.store.observe(1, &seen("in_progress", 1), 2, to(&["app"]), at(60)).await, []);
     let ended = bench.store.end(1, Outcome::Completed, &seen("completed", 1), 3, at(60)).await;
     assert_eq!(ended, Finished::Gone);
@@ -139,19 +140,19 @@ async fn what_follows_and_delivers_passes_over_it() {
     // One delivery cannot be read and is left, the others were recorded.
     assert_eq!(bench.pending().len(), 1);
     let delivered = DeliveryFilter { state: Some(DeliveryState::Delivered), ..DeliveryFilter::default() };
-    assert_eq!(bench.store.deliveries(&delivered, None, 100).unwrap().entries.len(), 3);
+    assert_eq!(bench.store.deliveries(&delivered, None, 100).await.unwrap().entries.len(), 3);
 }
 
 #[tokio::test]
 async fn retention_and_the_sweep_leave_it_and_drop_the_others() {
     let bench = spoilt(GARBAGE[4]).await;
     let bodies = bench.store.bodies().entries().unwrap().len();
-    assert_eq!(bench.store.sweep_spool().unwrap(), 0, "the bodies of those that cannot be read stay");
+    assert_eq!(bench.store.sweep_spool().await.unwrap(), 0, "the bodies of those that cannot be read stay");
     assert_eq!(bench.store.bodies().entries().unwrap().len(), bodies);
     let removed = bench.store.drop_finished(at(100), at(100)).await.unwrap();
     assert_eq!((removed.watches, removed.more), (1, false));
-    assert_eq!(bench.store.find("retab", &id("done")).unwrap(), Found::Dropped);
-    let found = bench.store.find("retab", &id("ended"));
+    assert_eq!(bench.store.find("retab", &id("done")).await.unwrap(), Found::Dropped);
+    let found = bench.store.find("retab", &id("ended")).await;
     assert!(matches!(&found, Err(StoreError::Record(_))), "{found:?}");
 }
 
@@ -165,7 +166,7 @@ async fn an_export_has_it_and_says_so() {
     let imported = import(&mut file.as_slice(), &config(&folder.path().join("data"))).unwrap();
     assert_eq!((imported.records, imported.jobs), (exported.records, exported.jobs));
     let store = Store::open(&config(&folder.path().join("data"))).unwrap();
-    assert_eq!(store.watches(&WatchFilter::default(), None, 100).unwrap().entries.len(), 5);
+    assert_eq!(store.watches(&WatchFilter::default(), None, 100).await.unwrap().entries.len(), 5);
 }
 
 #[tokio::test]
@@ -178,7 +179,7 @@ async fn a_record_that_is_missing_is_still_damage() {
     db.flush().unwrap();
     drop(db);
     let bench = Bench::open(folder);
-    let found = bench.store.each_open(|_| {});
+    let found = bench.store.each_open((), |(), _| ()).await;
     assert!(matches!(&found, Err(StoreError::Damaged(_))), "{found:?}");
 }
 
