@@ -116,7 +116,7 @@ impl Components {
 
     /// Schedules `watch`. Returns `false` if its source is not configured; the watch then stays in the store.
     #[must_use]
-    pub fn follow(&self, watch: &Watch) -> bool {
+    pub fn schedule(&self, watch: &Watch) -> bool {
         let watcher = self.watchers.get(&watch.source);
         if let Some(watcher) = watcher {
             watcher.add(watch);

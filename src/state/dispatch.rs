@@ -45,7 +45,7 @@ fn dispatch(state: &AppState, unrouted: &Unrouted, change: Change) {
     match change {
         Change::WatchOpened(watch) => {
             // A watch whose source is not configured stays in the store.
-            let _ = components.follow(&watch);
+            let _ = components.schedule(&watch);
         }
         Change::WatchClosed { source, watch } => {
             if let Some(watcher) = components.watchers.get(&source) {
@@ -67,7 +67,7 @@ pub async fn open_watches(state: &AppState, components: &Arc<Components>) -> Res
     let components = Arc::clone(components);
     let dispatch = move |dispatched: &mut Dispatched, watch: Watch| {
         dispatched.watches += 1;
-        if !components.follow(&watch) {
+        if !components.schedule(&watch) {
             *dispatched.orphaned.entry(watch.source).or_default() += 1;
         }
     };

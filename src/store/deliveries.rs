@@ -64,7 +64,7 @@ pub enum Owner {
 /// What sinks and operators record.
 impl Store {
     /// Records an attempt and what follows from it, in one write.
-    pub async fn attempted(&self, key: DeliveryKey, done: &AttemptDone, now: Time) {
+    pub async fn record_attempt(&self, key: DeliveryKey, done: &AttemptDone, now: Time) {
         self.write_until_durable(|| {
             let done = done.clone();
             move |txn| delivery::record_attempt(txn, key, done, now)
@@ -77,7 +77,7 @@ impl Store {
     ///
     /// # Errors
     /// When it could not be stored; the file must not get its name then.
-    pub async fn name_file(
+    pub async fn record_file(
         &self,
         key: DeliveryKey,
         made: FileMark,

@@ -101,7 +101,7 @@ impl Store {
 
     /// Records a status that is not terminal and differs from the one recorded, or that the job is at work.
     /// Makes the progress events that `route` leads to some sink, and returns them.
-    pub async fn observe<R>(
+    pub async fn record_running<R>(
         &self,
         number: u64,
         seen: &StatusAnswer,
@@ -120,7 +120,7 @@ impl Store {
     }
 
     /// Records that a poll saw the end of a job. Fixes the run, and so the id of its event.
-    pub async fn end(
+    pub async fn record_finished(
         &self,
         number: u64,
         outcome: Outcome,
@@ -141,13 +141,13 @@ impl Store {
     }
 
     /// Records that a job failed after all: the source answered the request for its result with its error.
-    pub async fn refuse_result(&self, number: u64, now: Time) {
+    pub async fn record_refusal(&self, number: u64, now: Time) {
         self.write_until_durable(|| move |txn| polling::record_refusal(txn, number, now)).await;
     }
 
     /// Makes the event of a fetched job, with a delivery to each sink that `route` names. What the job says of its own end
     /// counts. Returns `false` when the watch is gone.
-    pub async fn fan_out<R>(
+    pub async fn complete<R>(
         &self,
         number: u64,
         job: &StoredJob,

@@ -146,7 +146,8 @@ async fn record_running(
     };
     // The store records only a status that changed, so a poll without news costs no disk.
     if is_new {
-        let events = state.store.observe(job.number, answer, job.polls, state.route(), clocks.wall).await;
+        let events =
+            state.store.record_running(job.number, answer, job.polls, state.route(), clocks.wall).await;
         for event in events {
             state.count_event(event);
         }
@@ -169,7 +170,7 @@ async fn record_finished(
     // Recording the end turns the entry into that of a fetch, so what it knows of the run is read
     // before.
     let pending = state.schedule().pending_completion(job.number, is_own_end);
-    let recorded = state.store.end(job.number, outcome, answer, job.polls, clocks.wall).await;
+    let recorded = state.store.record_finished(job.number, outcome, answer, job.polls, clocks.wall).await;
     let Finished::Fetch(_) = recorded else { return };
     if let Some(ended_at) = answer.by_steady_clock(answer.ended_at) {
         state.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());

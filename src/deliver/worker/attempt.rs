@@ -95,7 +95,7 @@ impl SinkWorker {
             attempt: attempt_record(outcome, begun),
             verdict: next_step.clone(),
         };
-        self.store.attempted(key, &done, now).await;
+        self.store.record_attempt(key, &done, now).await;
         next_step
     }
 

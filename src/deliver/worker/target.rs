@@ -110,7 +110,7 @@ async fn write(
         Ok(draft) => draft,
         Err(outcome) => return Ok(*outcome),
     };
-    store.name_file(key, draft.mark(), draft.present()).await?;
+    store.record_file(key, draft.mark(), draft.present()).await?;
     match draft.claim().await {
         Claim::Done(outcome) => Ok(outcome),
         Claim::Taken(draft, there) => {

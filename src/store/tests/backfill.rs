@@ -113,8 +113,10 @@ async fn hold(kind: Kind, acts: Vec<Act>) -> Result<(), TestCaseError> {
             Act::Again(one) if !jobs.is_empty() => {
                 let watch = bench.watch(&jobs[one.index(jobs.len())]).await;
                 let run = 2 + u32::try_from(n).unwrap();
-                let ended =
-                    bench.store.end(watch.number, Outcome::Failed, &seen("failed", run), 3, now).await;
+                let ended = bench
+                    .store
+                    .record_finished(watch.number, Outcome::Failed, &seen("failed", run), 3, now)
+                    .await;
                 let Finished::Fetch(watch) = ended else { panic!("a new end") };
                 bench.fan_out(&watch, &["a"], now).await;
             }
@@ -156,7 +158,7 @@ async fn hold(kind: Kind, acts: Vec<Act>) -> Result<(), TestCaseError> {
                         *taken.entry((delivery.sink.clone(), delivery.event_id.clone())).or_default() += 1;
                     }
                     let done = nth(delivery.attempt_count + 1, attempt(delivery.generation, now, verdict));
-                    bench.store.attempted(key, &done, now).await;
+                    bench.store.record_attempt(key, &done, now).await;
                 }
             }
             Act::Again(_) | Act::Move(..) => {}

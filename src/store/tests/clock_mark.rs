@@ -28,7 +28,7 @@ async fn what_was_stamped_in_the_period_moves_with_the_clock(kind: Kind) {
         let done = bench.finish("done", &[]).await;
         let waiting = bench.finish("waiting", &["app"]).await;
         let key = bench.key(&waiting, "app").await;
-        bench.store.attempted(key, &attempt(0, at(20), AttemptVerdict::Retry(at(3620))), at(20)).await;
+        bench.store.record_attempt(key, &attempt(0, at(20), AttemptVerdict::Retry(at(3620))), at(20)).await;
         bench.told();
 
         let period = Period { since: at(0), until: at(30) };

@@ -71,21 +71,29 @@ impl Bench {
             Act::Register(one) => drop(self.register(Registration::new("retab", id(job(one))), now).await),
             Act::Run(one, run) => {
                 let seen = StatusAnswer { at_work: run % 2 == 1, ..seen("running", run.into()) };
-                store.observe(self.number(&job(one)).await, &seen, 1, to(&SINKS[..1]), now).await;
+                store.record_running(self.number(&job(one)).await, &seen, 1, to(&SINKS[..1]), now).await;
             }
             Act::Finish(one, run) => {
                 let outcome = if run % 2 == 0 { Outcome::Completed } else { Outcome::Failed };
-                store.end(self.number(&job(one)).await, outcome, &seen("ended", run.into()), 1, now).await;
+                store
+                    .record_finished(
+                        self.number(&job(one)).await,
+                        outcome,
+                        &seen("ended", run.into()),
+                        1,
+                        now,
+                    )
+                    .await;
             }
             Act::FanOut(one, told) => {
                 let stored =
                     StoredJob { size: 0, sha256: String::new(), content_type: None, has_mark: false };
                 let said = Said { status: "failed".to_owned(), outcome: Outcome::Failed, error: None };
                 let said = told.then_some(&said);
-                store.fan_out(self.number(&job(one)).await, &stored, said, to(&SINKS[..2]), now).await;
+                store.complete(self.number(&job(one)).await, &stored, said, to(&SINKS[..2]), now).await;
             }
             Act::Resume(one) => store.resume_watching(self.number(&job(one)).await, now).await,
-            Act::Refuse(one) => store.refuse_result(self.number(&job(one)).await, now).await,
+            Act::Refuse(one) => store.record_refusal(self.number(&job(one)).await, now).await,
             Act::Lose(one) => store.lose(self.number(&job(one)).await, "gone", 1, to(&SINKS), now).await,
             Act::Attempt(one, verdict) => {
                 let pending = self.pending();
@@ -97,7 +105,7 @@ impl Bench {
                         _ => AttemptVerdict::Dead("no".to_owned()),
                     };
                     let done = nth(delivery.attempt_count + 1, attempt(delivery.generation, now, verdict));
-                    store.attempted(*key, &done, now).await;
+                    store.record_attempt(*key, &done, now).await;
                 }
             }
             Act::Redeliver(one) => {

@@ -159,14 +159,16 @@ impl Bench {
         let mut incoming = self.store.bodies().begin(watch.number, event_id).await.unwrap();
         incoming.write(BODY).await.unwrap();
         let job = incoming.finish().await.unwrap();
-        assert!(self.store.fan_out(watch.number, &job, None, to(sinks), now).await);
+        assert!(self.store.complete(watch.number, &job, None, to(sinks), now).await);
     }
 
     /// Brings a watch to its end, with an event that goes to `sinks`.
     pub(in crate::store) async fn finish(&self, job: &str, sinks: &[&str]) -> Watch {
         let watch = self.watch(job).await;
-        let Finished::Fetch(watch) =
-            self.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 3, at(10)).await
+        let Finished::Fetch(watch) = self
+            .store
+            .record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 3, at(10))
+            .await
         else {
             panic!("a new end")
         };

@@ -11,11 +11,11 @@ async fn an_observation_is_taken_in_and_marks_the_run_as_seen(kind: Kind) {
         metadata: Some(labels([("order", "204")])),
         ..seen("in_progress", 1)
     };
-    bench.store.observe(watch.number, &more, 2, to(&[]), at(1)).await;
+    bench.store.record_running(watch.number, &more, 2, to(&[]), at(1)).await;
     // What a later answer leaves out stays.
     bench
         .store
-        .observe(watch.number, &StatusAnswer { body: None, ..seen("odd", 1) }, 3, to(&[]), at(2))
+        .record_running(watch.number, &StatusAnswer { body: None, ..seen("odd", 1) }, 3, to(&[]), at(2))
         .await;
     let watch = bench.read(watch.number);
     assert_eq!((watch.status.as_deref(), watch.polls, watch.seen_running), (Some("odd"), 3, true));
@@ -28,7 +28,8 @@ async fn an_end_makes_one_event_with_a_delivery_to_each_sink(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.told();
-    let ended = bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 4, at(10)).await;
+    let ended =
+        bench.store.record_finished(watch.number, Outcome::Failed, &seen("failed", 1), 4, at(10)).await;
     let Finished::Fetch(fetching) = ended else { panic!("a new end") };
     assert_eq!(
         (fetching.phase(), bench.told()),
@@ -60,23 +61,25 @@ async fn an_end_makes_one_event_with_a_delivery_to_each_sink(kind: Kind) {
 async fn a_step_done_twice_makes_one_event(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
-    let again = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(2)).await;
+    bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
+    let again =
+        bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(2)).await;
     assert_eq!(again, Finished::Gone);
     let fetching = bench.read(watch.number);
     bench.fan_out(&fetching, &["app"], at(3)).await;
     let job = StoredJob { size: 1, sha256: "other".to_owned(), content_type: None, has_mark: false };
-    assert!(bench.store.fan_out(watch.number, &job, None, to(&["app"]), at(4)).await);
+    assert!(bench.store.complete(watch.number, &job, None, to(&["app"]), at(4)).await);
     bench.store.lose(watch.number, "too late", 9, to(&["app"]), at(5)).await;
     let watch = bench.read(watch.number);
     assert_eq!((watch.end_events.len(), bench.pending().len(), watch.polls), (1, 1, 1));
-    assert!(!bench.store.fan_out(999, &job, None, to(&["app"]), at(6)).await, "there is no such watch");
+    assert!(!bench.store.complete(999, &job, None, to(&["app"]), at(6)).await, "there is no such watch");
 }
 
 async fn what_a_job_says_of_its_end_makes_the_event_and_its_id(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    let ended = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 4, at(10)).await;
+    let ended =
+        bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 4, at(10)).await;
     let Finished::Fetch(fetching) = ended else { panic!("a new end") };
     let seen_end = fetching.pending_completion.as_deref().unwrap().clone();
     let said = |outcome: Outcome| Said {
@@ -97,7 +100,7 @@ async fn what_a_job_says_of_its_end_makes_the_event_and_its_id(kind: Kind) {
     let job = StoredJob { size: 2, sha256: String::new(), content_type: None, has_mark: false };
     let failed = said(Outcome::Failed);
     for now in [at(11), at(12)] {
-        assert!(bench.store.fan_out(watch.number, &job, Some(&failed), to(&["app"]), now).await);
+        assert!(bench.store.complete(watch.number, &job, Some(&failed), to(&["app"]), now).await);
     }
     let told = bench.read(watch.number);
     let known = told.current_completion().unwrap();
@@ -106,8 +109,8 @@ async fn what_a_job_says_of_its_end_makes_the_event_and_its_id(kind: Kind) {
 
     // A status route that goes on to say otherwise makes no second event of the same run.
     bench.watch("job_1").await;
-    bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 5, at(20)).await;
-    assert!(bench.store.fan_out(watch.number, &job, Some(&failed), to(&["app"]), at(21)).await);
+    bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 5, at(20)).await;
+    assert!(bench.store.complete(watch.number, &job, Some(&failed), to(&["app"]), at(21)).await);
     let again = bench.read(watch.number);
     assert_eq!(
         (again.end_events.clone(), again.current_completion(), again.pending),
@@ -121,12 +124,16 @@ async fn a_run_that_was_told_makes_no_second_event_and_a_new_run_does(kind: Kind
     bench.watch("job_1").await;
     // The same run, its data gone by now, and a route that leaves a field out.
     let same = StatusAnswer { run: Run::default(), ..seen("expired", 1) };
-    assert_eq!(bench.store.end(done.number, Outcome::Expired, &same, 5, at(20)).await, Finished::Known);
+    assert_eq!(
+        bench.store.record_finished(done.number, Outcome::Expired, &same, 5, at(20)).await,
+        Finished::Known
+    );
     let back = bench.read(done.number);
     assert_eq!((back.phase(), back.completion.as_ref()), (Phase::Done, done.completion.as_ref()));
     assert_eq!((back.end_events.as_slice(), bench.open_watches().len()), (done.end_events.as_slice(), 0));
     bench.watch("job_1").await;
-    let ended = bench.store.end(done.number, Outcome::Completed, &seen("completed", 2), 6, at(30)).await;
+    let ended =
+        bench.store.record_finished(done.number, Outcome::Completed, &seen("completed", 2), 6, at(30)).await;
     let Finished::Fetch(fetching) = ended else { panic!("a second run") };
     bench.fan_out(&fetching, &[], at(31)).await;
     let second = bench.read(done.number);
@@ -137,11 +144,13 @@ async fn a_run_that_was_told_makes_no_second_event_and_a_new_run_does(kind: Kind
 async fn a_run_that_ends_otherwise_is_another_run_even_in_the_same_second(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    let ended = bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
+    let ended =
+        bench.store.record_finished(watch.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
     let Finished::Fetch(fetching) = ended else { panic!("a first run") };
     bench.fan_out(&fetching, &[], at(2)).await;
     bench.watch("job_1").await;
-    let ended = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 2, at(3)).await;
+    let ended =
+        bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 2, at(3)).await;
     assert!(matches!(ended, Finished::Fetch(_)), "{ended:?}");
 }
 
@@ -149,13 +158,13 @@ async fn a_silent_source_has_a_new_run_only_after_it_was_seen_running(kind: Kind
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     let gone = silent("completed");
-    let end = |now| bench.store.end(watch.number, Outcome::Completed, &gone, 1, now);
+    let end = |now| bench.store.record_finished(watch.number, Outcome::Completed, &gone, 1, now);
     let Finished::Fetch(first) = end(at(1)).await else { panic!("the first run") };
     bench.fan_out(&first, &[], at(2)).await;
     bench.watch("job_1").await;
     assert_eq!(end(at(3)).await, Finished::Known);
     bench.watch("job_1").await;
-    bench.store.observe(watch.number, &silent("queued"), 2, to(&[]), at(4)).await;
+    bench.store.record_running(watch.number, &silent("queued"), 2, to(&[]), at(4)).await;
     let Finished::Fetch(second) = end(at(5)).await else { panic!("it ran again") };
     let ids = [&first, &second].map(|watch| watch.pending_completion.as_ref().unwrap().event_id.clone());
     assert_ne!(ids[0], ids[1]);
@@ -164,7 +173,7 @@ async fn a_silent_source_has_a_new_run_only_after_it_was_seen_running(kind: Kind
 async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    bench.store.observe(watch.number, &seen("queued", 0), 2, to(&[]), at(1)).await;
+    bench.store.record_running(watch.number, &seen("queued", 0), 2, to(&[]), at(1)).await;
     bench.store.lose(watch.number, "nobody knows it", 7, to(&["app"]), at(2)).await;
     let lost = bench.read(watch.number);
     let end = lost.current_completion().unwrap();
@@ -177,7 +186,8 @@ async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all(kind: K
     bench.store.lose(watch.number, "still nobody", 8, to(&["app"]), at(3)).await;
     assert_eq!(bench.read(watch.number).end_events.len(), 1);
     bench.watch("job_1").await;
-    let ended = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 9, at(4)).await;
+    let ended =
+        bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 9, at(4)).await;
     assert!(matches!(ended, Finished::Fetch(_)), "{ended:?}");
 }
 
@@ -197,7 +207,7 @@ async fn a_job_lost_while_it_is_watched_again_goes_back_to_its_end(kind: Kind) {
 async fn a_fetched_job_that_runs_again_is_watched_on(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    bench.store.end(watch.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
+    bench.store.record_finished(watch.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
     bench.store.resume_watching(watch.number, at(2)).await;
     let watch = bench.read(watch.number);
     assert_eq!(
@@ -210,7 +220,7 @@ async fn a_fetched_job_that_runs_again_is_watched_on(kind: Kind) {
 async fn a_job_registered_while_it_is_fetched_is_watched_again_afterwards(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
+    bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
     let again = bench.register(Registration::new("retab", id("job_1")), at(2)).await;
     let Registered::Existing(fetching) = again else { panic!("it is being watched: {again:?}") };
     bench.fan_out(&fetching, &["app"], at(3)).await;
@@ -224,8 +234,10 @@ async fn a_watch_keeps_a_bounded_number_of_settled_events(kind: Kind) {
     let number = bench.finish("job_1", &["app"]).await.number;
     for run in 2..=12 {
         bench.watch("job_1").await;
-        let ended =
-            bench.store.end(number, Outcome::Completed, &seen("completed", run), 1, at(run.into())).await;
+        let ended = bench
+            .store
+            .record_finished(number, Outcome::Completed, &seen("completed", run), 1, at(run.into()))
+            .await;
         let Finished::Fetch(watch) = ended else { panic!("run {run}") };
         bench.fan_out(&watch, &[], at(run.into())).await;
     }
@@ -233,9 +245,10 @@ async fn a_watch_keeps_a_bounded_number_of_settled_events(kind: Kind) {
     let watch = bench.read(number);
     assert_eq!((watch.end_events.len(), watch.phase(), bench.pending().len()), (12, Phase::Delivering, 1));
     let key = bench.pending()[0].1;
-    bench.store.attempted(key, &attempt(0, at(50), AttemptVerdict::Delivered), at(50)).await;
+    bench.store.record_attempt(key, &attempt(0, at(50), AttemptVerdict::Delivered), at(50)).await;
     bench.watch("job_1").await;
-    let ended = bench.store.end(number, Outcome::Completed, &seen("completed", 13), 1, at(60)).await;
+    let ended =
+        bench.store.record_finished(number, Outcome::Completed, &seen("completed", 13), 1, at(60)).await;
     let Finished::Fetch(watch) = ended else { panic!("run 13") };
     bench.fan_out(&watch, &[], at(60)).await;
     let watch = bench.read(number);

@@ -11,7 +11,7 @@ fn at_work(run: u32) -> StatusAnswer {
 impl Bench {
     /// Records a poll, and tells what was made of it for one sink.
     async fn poll(&self, watch: &Watch, seen: &StatusAnswer, now: Time) -> Vec<&'static str> {
-        let made = self.store.observe(watch.number, seen, 1, to(&["app"]), now).await;
+        let made = self.store.record_running(watch.number, seen, 1, to(&["app"]), now).await;
         made.into_iter().map(EventType::as_str).collect()
     }
 
@@ -21,7 +21,8 @@ impl Bench {
 
     /// Ends a run, with no delivery of its end.
     async fn end_run(&self, watch: &Watch, run: u32, now: Time) {
-        let ended = self.store.end(watch.number, Outcome::Failed, &seen("failed", run), 1, now).await;
+        let ended =
+            self.store.record_finished(watch.number, Outcome::Failed, &seen("failed", run), 1, now).await;
         let Finished::Fetch(watch) = ended else { panic!("run {run}: {ended:?}") };
         self.fan_out(&watch, &[], now).await;
     }
@@ -53,8 +54,8 @@ async fn a_change_of_status_and_the_start_of_work_are_news(kind: Kind) {
 async fn nothing_is_made_that_goes_nowhere(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
-    bench.store.observe(watch.number, &seen("queued", 1), 1, to(&[]), at(1)).await;
-    assert!(bench.store.observe(watch.number, &at_work(1), 2, to(&[]), at(2)).await.is_empty());
+    bench.store.record_running(watch.number, &seen("queued", 1), 1, to(&[]), at(1)).await;
+    assert!(bench.store.record_running(watch.number, &at_work(1), 2, to(&[]), at(2)).await.is_empty());
     let watch = bench.read(watch.number);
     assert_eq!(
         (watch.status.as_deref(), watch.progress_events.len(), watch.progress_count),
@@ -92,7 +93,7 @@ async fn progress_counts_for_where_its_own_run_stands(kind: Kind) {
     assert_eq!(bench.read(watch.number).phase(), Phase::Delivering, "its start is still to be delivered");
     let key = bench.pending()[0].1;
     let dead = attempt(0, at(3), AttemptVerdict::Dead("no".to_owned()));
-    bench.store.attempted(key, &dead, at(3)).await;
+    bench.store.record_attempt(key, &dead, at(3)).await;
     let settled = bench.read(watch.number);
     assert_eq!((settled.phase(), settled.dead, settled.dead_current_run), (Phase::Dead, 1, 0));
     assert_eq!(settled.completion.as_ref().unwrap().noticed_at, at(2), "the end is the end");
@@ -103,7 +104,7 @@ async fn progress_counts_for_where_its_own_run_stands(kind: Kind) {
     bench.store.redeliver(vec![key], at(5)).await.unwrap();
     assert_eq!(bench.read(watch.number).phase(), Phase::Delivering);
     let again = nth(2, attempt(1, at(6), AttemptVerdict::Dead("no".to_owned())));
-    bench.store.attempted(key, &again, at(6)).await;
+    bench.store.record_attempt(key, &again, at(6)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Done);
 }
 
@@ -112,12 +113,12 @@ async fn dead_progress_before_the_end_is_told_at_the_end(kind: Kind) {
     let watch = bench.watch("job_1").await;
     bench.poll(&watch, &at_work(1), at(1)).await;
     let key = bench.pending()[0].1;
-    bench.store.attempted(key, &attempt(0, at(2), AttemptVerdict::Dead("no".to_owned())), at(2)).await;
+    bench.store.record_attempt(key, &attempt(0, at(2), AttemptVerdict::Dead("no".to_owned())), at(2)).await;
     assert_eq!(bench.read(watch.number).dead_current_run, 1);
     bench.end_run(&watch, 1, at(3)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Dead);
     bench.store.redeliver(vec![key], at(4)).await.unwrap();
-    bench.store.attempted(key, &nth(2, attempt(1, at(5), AttemptVerdict::Delivered)), at(5)).await;
+    bench.store.record_attempt(key, &nth(2, attempt(1, at(5), AttemptVerdict::Delivered)), at(5)).await;
     assert_eq!(bench.read(watch.number).phase(), Phase::Done);
 }
 
@@ -125,7 +126,10 @@ async fn much_progress_pushes_out_no_end_and_no_dead_letter(kind: Kind) {
     let bench = Bench::on(kind);
     let end = bench.finish("job_1", &["app"]).await;
     let dead_end = bench.key(&end, "app").await;
-    bench.store.attempted(dead_end, &attempt(0, at(12), AttemptVerdict::Dead("no".to_owned())), at(12)).await;
+    bench
+        .store
+        .record_attempt(dead_end, &attempt(0, at(12), AttemptVerdict::Dead("no".to_owned())), at(12))
+        .await;
     let watch = bench.watch("job_1").await;
     let mut dead_step = None;
     for turn in 0..60 {
@@ -134,7 +138,7 @@ async fn much_progress_pushes_out_no_end_and_no_dead_letter(kind: Kind) {
         let key = bench.pending()[0].1;
         let verdict =
             if turn == 0 { AttemptVerdict::Dead("no".to_owned()) } else { AttemptVerdict::Delivered };
-        bench.store.attempted(key, &attempt(0, at(20 + turn), verdict), at(20 + turn)).await;
+        bench.store.record_attempt(key, &attempt(0, at(20 + turn), verdict), at(20 + turn)).await;
         dead_step = dead_step.or(Some(key));
     }
     let watch = bench.read(watch.number);

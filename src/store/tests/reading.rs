@@ -52,9 +52,9 @@ async fn every_filter_of_watches_holds(kind: Kind) {
         Registration { labels: labels([("team", "a")]), ..Registration::new("other", id("labelled")) };
     bench.register(labelled, at(0)).await;
     let running = bench.watch("running").await;
-    bench.store.observe(running.number, &seen("in_progress", 1), 1, to(&[]), at(1)).await;
+    bench.store.record_running(running.number, &seen("in_progress", 1), 1, to(&[]), at(1)).await;
     let fetching = bench.watch("fetching").await;
-    bench.store.end(fetching.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
+    bench.store.record_finished(fetching.number, Outcome::Failed, &seen("failed", 1), 1, at(1)).await;
     bench.finish("done", &[]).await;
     bench.finish("delivering", &["app"]).await;
     let store = &bench.store;
@@ -78,7 +78,10 @@ async fn every_filter_of_deliveries_holds_on_either_index(kind: Kind) {
     for (n, job) in ["one", "two", "three"].into_iter().enumerate() {
         let watch = bench.finish(job, &["app", "disk"]).await;
         let verdict = if n == 0 { AttemptVerdict::Dead("no".to_owned()) } else { AttemptVerdict::Delivered };
-        bench.store.attempted(bench.key(&watch, "disk").await, &attempt(0, at(12), verdict), at(12)).await;
+        bench
+            .store
+            .record_attempt(bench.key(&watch, "disk").await, &attempt(0, at(12), verdict), at(12))
+            .await;
     }
     let names = async |filter: &DeliveryFilter, limit: usize| {
         let (mut names, mut cursor) = (Vec::new(), None);

@@ -78,7 +78,7 @@ pub(super) async fn fetch(state: &SourceState, request: &InFlight) -> TaskResult
         Err(FetchError::Running) => record_running(state, request).await,
         Err(FetchError::Request(Failure::JobFailed(_))) => {
             state.record_answer(request);
-            state.store.refuse_result(number, clock::now()).await;
+            state.store.record_refusal(number, clock::now()).await;
             TaskResult::Repeat
         }
         Err(FetchError::Request(failure)) => state.record_failure(request, &watch.job_id, &failure).await,
@@ -226,7 +226,7 @@ fn is_early(state: &SourceState, end: &Completion) -> bool {
 
 async fn make_event(state: &SourceState, watch: &Watch, fetched: &Fetched) {
     let Fetched { job, end, said } = fetched;
-    let is_made = state.store.fan_out(watch.number, job, said.as_ref(), state.route(), clock::now()).await;
+    let is_made = state.store.complete(watch.number, job, said.as_ref(), state.route(), clock::now()).await;
     if !is_made {
         // The watch was deleted meanwhile, and with it every reader of the body.
         let _ = state.store.bodies().remove(watch.number, &end.event_id);

@@ -31,10 +31,11 @@ async fn what_a_failed_commit_wrote_after_all_is_followed_once_the_store_is_back
 async fn a_step_that_was_written_before_the_failure_is_told_when_it_is_done_again() {
     let bench = Bench::new();
     let watch = bench.watch("job_1").await;
-    let end = bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
+    let end =
+        bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
     let Finished::Fetch(fetching) = end else { panic!("a new end") };
     bench.told();
-    bench.store.end(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
+    bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
     assert_eq!(bench.told(), [Change::WatchOpened((*fetching).clone())]);
     bench.fan_out(&fetching, &[], at(2)).await;
     bench.told();

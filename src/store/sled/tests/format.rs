@@ -43,18 +43,18 @@ async fn write_again() {
         ..Registration::new("retab", id("open"))
     };
     let Registered::New(watch) = bench.register(open, at(0)).await else { panic!("new") };
-    bench.store.observe(watch.number, &seen("in_progress", 1), 2, to(&[]), at(1)).await;
+    bench.store.record_running(watch.number, &seen("in_progress", 1), 2, to(&[]), at(1)).await;
     let fetching = bench.watch("fetching").await;
-    bench.store.end(fetching.number, Outcome::Failed, &seen("failed", 1), 2, at(2)).await;
+    bench.store.record_finished(fetching.number, Outcome::Failed, &seen("failed", 1), 2, at(2)).await;
     bench.finish("done", &[]).await;
     let pending = bench.finish("pending", &["app"]).await;
     let key = bench.key(&pending, "app").await;
-    bench.store.attempted(key, &attempt(0, at(20), AttemptVerdict::Retry(at(25))), at(20)).await;
+    bench.store.record_attempt(key, &attempt(0, at(20), AttemptVerdict::Retry(at(25))), at(20)).await;
     let dead = bench.finish("dead", &["app"]).await;
     let key = bench.key(&dead, "app").await;
     bench
         .store
-        .attempted(
+        .record_attempt(
             key,
             &attempt(0, at(20), AttemptVerdict::Dead("the last attempt failed".to_owned())),
             at(20),
@@ -112,7 +112,7 @@ async fn a_data_folder_of_the_first_format_is_read_whole() {
     assert_eq!(find("lost").await.completion.unwrap().reason.as_deref(), Some("nobody knows it"));
     assert_eq!(bench.store.find("retab", &id("dropped")).await.unwrap(), Found::Dropped);
     // And it is not only read: what waits in it goes on.
-    bench.store.attempted(key, &nth(2, attempt(0, at(50), AttemptVerdict::Delivered)), at(50)).await;
+    bench.store.record_attempt(key, &nth(2, attempt(0, at(50), AttemptVerdict::Delivered)), at(50)).await;
     assert_eq!(bench.read(pending.number).phase(), Phase::Done);
     assert!(bench.watch("new").await.number > dead.watch);
 }
@@ -134,7 +134,7 @@ async fn a_store_of_before_lists_and_delivers_what_no_sink_took() {
     let key = bench.key(&done, "new").await;
     let delivery = bench.store.delivery(key).await.unwrap().unwrap();
     assert_eq!((delivery.created_at, delivery.next_attempt_at, delivery.generation), (at(11), at(100), 1));
-    bench.store.attempted(key, &attempt(1, at(102), AttemptVerdict::Delivered), at(102)).await;
+    bench.store.record_attempt(key, &attempt(1, at(102), AttemptVerdict::Delivered), at(102)).await;
     let done = bench.read(done.number);
     assert_eq!((done.phase(), done.closed_at), (Phase::Done, Some(at(102))));
     assert_eq!(bench.store.check(true).await.unwrap(), []);

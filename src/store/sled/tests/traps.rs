@@ -141,7 +141,7 @@ async fn trap_6_no_record_becomes_a_file_of_its_own() {
         metadata: Some((0..16).map(|n| (format!("{n:064}"), "ü".repeat(512))).collect()),
         ..seen("in_progress", 1)
     };
-    bench.store.observe(watch.number, &large, 1, to(&[]), at(1)).await;
+    bench.store.record_running(watch.number, &large, 1, to(&[]), at(1)).await;
     bench.store.lose(watch.number, "gone", 2, to(&["app"]), at(2)).await;
     let bench = bench.reopen();
     let blobs = fs::read_dir(bench.folder.path().join("db/blobs")).map_or(0, Iterator::count);

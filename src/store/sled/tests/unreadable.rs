@@ -129,13 +129,13 @@ async fn what_follows_and_delivers_passes_over_it() {
     let bench = spoilt(GARBAGE[3]).await;
     // The numbers of `bad` and of its neighbours follow from their order.
     assert_eq!(bench.store.watch(1).await.unwrap(), None);
-    assert_eq!(bench.store.observe(1, &seen("in_progress", 1), 2, to(&["app"]), at(60)).await, []);
-    let ended = bench.store.end(1, Outcome::Completed, &seen("completed", 1), 3, at(60)).await;
+    assert_eq!(bench.store.record_running(1, &seen("in_progress", 1), 2, to(&["app"]), at(60)).await, []);
+    let ended = bench.store.record_finished(1, Outcome::Completed, &seen("completed", 1), 3, at(60)).await;
     assert_eq!(ended, Finished::Gone);
     bench.store.lose(1, "gone", 1, to(&["app"]), at(60)).await;
     bench.store.resume_watching(1, at(60)).await;
     for (_, key, _) in bench.pending() {
-        bench.store.attempted(key, &attempt(0, at(60), AttemptVerdict::Delivered), at(60)).await;
+        bench.store.record_attempt(key, &attempt(0, at(60), AttemptVerdict::Delivered), at(60)).await;
     }
     // One delivery cannot be read and is left, the others were recorded.
     assert_eq!(bench.pending().len(), 1);
