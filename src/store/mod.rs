@@ -1,6 +1,6 @@
 //! What is kept: watches, events and deliveries as records, job bodies as readers.
 //!
-//! Callers see named operations ([`Store::register`], [`Store::end`], [`Store::fan_out`], …), each atomic, each
+//! Callers see named operations ([`Store::register`], [`Store::record_finished`], [`Store::complete`], …), each atomic, each
 //! answered after it is durable. What an operation changes is decided once, in `rules`, over the typed transaction of
 //! `records`, whose index entries follow from the records. A backend supplies records, bodies and the commit
 //! ([`backend`](self)): `sled` on a machine's own disk, `memory` for tests and the demo.
