@@ -143,7 +143,7 @@ async fn large_bodies_pass_the_proxy_in_bounded_memory() {
 }
 
 /// Resident memory grows by no more than this while a body of that many values is read.
-const MOST_FOR_A_CROWD: u64 = 32 << 20;
+const MOST_FOR_A_CROWD: u64 = 48 << 20;
 
 /// As many small objects as go into so many bytes.
 fn crowd(bytes: usize) -> String {
