@@ -68,8 +68,9 @@ def listening(process):
     ports = []
     for line in process.stderr:
         said = json.loads(line)
-        address = said.get("address") or said.get("fields", {}).get("address")
-        if "listening" in line and address:
+        said |= said.get("fields", {})
+        if said.get("message") == "listening":
+            address = said["address"]
             ports.append((address, int(address.rsplit(":", 1)[1])))
         if len(ports) == 2:
             return ports
