@@ -63,7 +63,7 @@ def memory_fits():
 
 
 def threads_fit():
-    source = (root / "src/process.rs").read_text()
+    source = (root / "src/app/runtime.rs").read_text()
     workers, blocking, own = (int(re.search(rf"const {name}: usize = (\d+);", source)[1]) for name in ["MAX_WORKERS", "MAX_BLOCKING", "OWN_THREADS"])
     # A thread that waits for a rendering has a process of two.
     most = 1 + workers + own + blocking + 2 * blocking
