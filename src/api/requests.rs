@@ -165,7 +165,7 @@ fn deadline(text: &str, now: Time) -> Result<Time, Problem> {
         return invalid(format!("the deadline `{text}` is in the past"));
     }
     if at > now.after(HumanDuration::LONGEST.0) {
-        return invalid(format!("the deadline `{text}` is more than 36500d ahead"));
+        return invalid(format!("the deadline `{text}` is too far ahead; it is at most 36500d"));
     }
     Ok(at)
 }

@@ -106,7 +106,7 @@ async fn a_deadline_is_bounded_where_it_is_asked_for() {
         let body = json!({"job_id": job, "deadline": deadline});
         let (status, problem) = flow.daemon.post("/v1/watches", &body).await;
         assert_eq!((status, &problem["code"]), (422, &json!("invalid_deadline")), "{problem}");
-        assert!(problem["detail"].as_str().unwrap().contains("36500d"), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("at most 36500d"), "{problem}");
     }
     let (status, _) = flow.daemon.post("/v1/watches", &json!({"job_id": job, "deadline": "36500d"})).await;
     assert_eq!(status, 202);
