@@ -1,18 +1,16 @@
 //! What a commit changed, for the tasks that have to know.
 
+use std::sync::Arc;
+
 use super::{DeliveryKey, Watch};
 use crate::{model::job::JobId, util::units::Time};
 
 /// Something became due, or is gone. The backend tells it after it is durable. A change that is lost costs time, never work:
 /// the next start reads the same from the store.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a list of them is one block, given back as a whole; a box for each would leave holes in memory"
-)]
 pub enum Change {
     /// This watch is open: its source polls or fetches it, by its stage.
-    WatchOpened(Watch),
+    WatchOpened(Arc<Watch>),
     /// This watch is finished or gone: its source leaves it alone.
     WatchClosed {
         /// The source's name.

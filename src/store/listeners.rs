@@ -1,6 +1,9 @@
 //! Who is told of what becomes durable.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -48,7 +51,7 @@ impl Listeners {
         let number = records.newest_event()?;
         self.newest.send_modify(|newest| newest.number = newest.number.max(number));
         let Some(listener) = self.change.get() else { return Ok(()) };
-        watches::each_open(records, |watch| listener(Change::WatchOpened(watch)))?;
+        watches::each_open(records, |watch| listener(Change::WatchOpened(Arc::new(watch))))?;
         for entry in records.all_pending(None, u64::MAX) {
             let (key, pending) = entry?;
             listener(Change::DeliveryDue { sink: pending.sink, key, due: pending.due, as_of: clock::now() });

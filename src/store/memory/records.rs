@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::{Bound, Range},
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Tables {
     pub(super) next_number: u64,
     pub(super) clock_mark: Option<ClockMark>,
-    pub(super) watches: BTreeMap<u64, Watch>,
+    pub(super) watches: BTreeMap<u64, Arc<Watch>>,
     pub(super) events: BTreeMap<u64, Event>,
     pub(super) deliveries: BTreeMap<DeliveryKey, Delivery>,
     pub(super) paused: BTreeMap<String, Time>,
@@ -116,7 +116,7 @@ fn cloned<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
 
 impl Records for MemoryRecords<'_> {
     fn watch(&self, number: u64) -> Result<Option<Watch>, StoreError> {
-        self.get(|tables| tables.watches.get(&number).cloned())
+        self.get(|tables| tables.watches.get(&number).map(|watch| Watch::clone(watch)))
     }
 
     fn has_watch(&self, number: u64) -> Result<bool, StoreError> {
@@ -175,7 +175,7 @@ impl Records for MemoryRecords<'_> {
                     Selection::All => *tables.watches.range(range).next_back()?.0,
                     Selection::Open => *tables.open.range(range).next_back()?.0,
                 };
-                Some((number, tables.watches.get(&number).cloned()))
+                Some((number, tables.watches.get(&number).map(|watch| Watch::clone(watch))))
             })
             .map(Ok),
         )

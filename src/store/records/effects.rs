@@ -1,6 +1,6 @@
 //! What an operation writes, and what it tells.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{JobEntry, JobKey, Pending};
 use crate::{
@@ -16,7 +16,7 @@ pub(in crate::store) type Table<K, V> = BTreeMap<K, Option<V>>;
 pub(in crate::store) struct Effects {
     pub(in crate::store) next_number: Option<u64>,
     pub(in crate::store) clock_mark: Option<ClockMark>,
-    pub(in crate::store) watches: Table<u64, Watch>,
+    pub(in crate::store) watches: Table<u64, Arc<Watch>>,
     pub(in crate::store) events: Table<u64, Event>,
     pub(in crate::store) deliveries: Table<DeliveryKey, Delivery>,
     pub(in crate::store) paused: Table<String, Time>,

@@ -1,6 +1,6 @@
 //! The typed transaction: the operations of many callers, each whole.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Effects, JobEntry, JobKey, Pending, Records, Table, WatchEntries, passed_over, pending_of};
 use crate::{
@@ -91,7 +91,7 @@ impl Txn<'_> {
 
     fn watch_strictly(&mut self, number: u64) -> Result<Option<Watch>, StoreError> {
         let watch = match self.written(&number, |effects| &effects.watches) {
-            Some(written) => written.clone(),
+            Some(written) => written.as_deref().cloned(),
             None => self.records.watch(number)?,
         };
         self.known.insert(number, watch.as_ref().map(WatchEntries::of));
@@ -107,19 +107,47 @@ impl Txn<'_> {
 
     /// Returns the watch of a job. [`StoreError::Record`] when there is one that cannot be read.
     pub(in crate::store) fn find(&mut self, job: &JobKey) -> Result<Option<Watch>, StoreError> {
-        match self.job(job)? {
+        let entry = self.job(job)?;
+        self.watch_of(entry)
+    }
+
+    /// Returns the watch that the entry of a job leads to. [`StoreError::Record`] when there is one that cannot be read.
+    pub(in crate::store) fn watch_of(
+        &mut self,
+        entry: Option<JobEntry>,
+    ) -> Result<Option<Watch>, StoreError> {
+        match entry {
             Some(JobEntry::Watch(number)) => self.watch_strictly(number),
             Some(JobEntry::Dropped(_)) | None => Ok(None),
         }
     }
 
-    pub(in crate::store) fn put_watch(&mut self, watch: &Watch) -> Result<(), StoreError> {
-        let old = self.index_watch(watch.number, Some(WatchEntries::of(watch)))?;
+    /// Writes a watch. Returns it, shared with what is written.
+    pub(in crate::store) fn put_watch(&mut self, watch: Watch) -> Result<Arc<Watch>, StoreError> {
+        let old = self.index_watch(watch.number, Some(WatchEntries::of(&watch)))?;
         if old.is_none() {
-            self.set_job(JobKey::of(watch), Some(JobEntry::Watch(watch.number)))?;
+            self.set_job(JobKey::of(&watch), Some(JobEntry::Watch(watch.number)))?;
         }
-        self.current.watches.insert(watch.number, Some(watch.clone()));
-        Ok(())
+        Ok(self.stage_watch(watch))
+    }
+
+    /// Writes a watch with a number that was just given. `old` is the entry of its job, as it was read.
+    pub(in crate::store) fn add_watch(
+        &mut self,
+        job: JobKey,
+        old: Option<JobEntry>,
+        watch: Watch,
+    ) -> Result<Arc<Watch>, StoreError> {
+        self.known.insert(watch.number, None);
+        self.index_watch(watch.number, Some(WatchEntries::of(&watch)))?;
+        self.replace_job(job, old, Some(JobEntry::Watch(watch.number)));
+        Ok(self.stage_watch(watch))
+    }
+
+    fn stage_watch(&mut self, watch: Watch) -> Arc<Watch> {
+        let watch = Arc::new(watch);
+        self.current.watches.insert(watch.number, Some(Arc::clone(&watch)));
+        watch
     }
 
     /// Deletes a watch. What was known of its job goes, too, or becomes its tombstone.
@@ -155,6 +183,11 @@ impl Txn<'_> {
     /// Writes what is known of a job, with the entry by which retention finds its tombstone.
     fn set_job(&mut self, job: JobKey, new: Option<JobEntry>) -> Result<(), StoreError> {
         let old = passed_over(self.job(&job))?;
+        self.replace_job(job, old, new);
+        Ok(())
+    }
+
+    fn replace_job(&mut self, job: JobKey, old: Option<JobEntry>, new: Option<JobEntry>) {
         if let Some(JobEntry::Dropped(at)) = old {
             self.current.dropped.insert((at, job.clone()), None);
         }
@@ -162,7 +195,6 @@ impl Txn<'_> {
             self.current.dropped.insert((at, job.clone()), Some(()));
         }
         self.current.jobs.insert(job, new);
-        Ok(())
     }
 
     /// Writes the entries of `new` where they differ from those of the old record. Returns the old ones.

@@ -31,7 +31,7 @@ pub(in crate::store) fn complete(
     let Some(mut completion) = watch.pending_completion.take().map(|completion| *completion) else {
         // No version writes such a record. The job is polled again.
         watch.stage = WatchStage::Watching;
-        txn.put_watch(&watch)?;
+        let watch = txn.put_watch(watch)?;
         txn.emit(Change::WatchOpened(watch));
         return Ok(false);
     };
@@ -132,7 +132,7 @@ fn make_end(
         watch.stage = WatchStage::Watching;
         watch.registered_at = now;
         watch.updated_at = now;
-        txn.put_watch(&watch)?;
+        let watch = txn.put_watch(watch)?;
         txn.emit(Change::WatchSettled { watch: watch.number });
         txn.emit(Change::WatchOpened(watch));
         return Ok(());

@@ -9,6 +9,8 @@ pub(super) mod registration;
 pub(super) mod removal;
 pub(super) mod stamps;
 
+use std::sync::Arc;
+
 use super::{Change, Delivery, DeliveryKey, StoreError, Watch, WatchStage, records::Txn};
 use crate::util::units::Time;
 
@@ -16,8 +18,8 @@ use crate::util::units::Time;
 fn settle(txn: &mut Txn<'_>, mut watch: Watch, now: Time) -> Result<(), StoreError> {
     watch.updated_at = now;
     watch.closed_at = (watch.pending == 0).then_some(now);
-    txn.put_watch(&watch)?;
-    emit_closed(txn, watch.source, watch.number);
+    let watch = txn.put_watch(watch)?;
+    emit_closed(txn, watch.source.clone(), watch.number);
     Ok(())
 }
 
@@ -27,7 +29,8 @@ fn put_watch(txn: &mut Txn<'_>, mut watch: Watch, now: Time) -> Result<(), Store
         return settle(txn, watch, now);
     }
     watch.updated_at = now;
-    txn.put_watch(&watch)
+    txn.put_watch(watch)?;
+    Ok(())
 }
 
 /// Tells that a watch is finished or gone.
@@ -41,7 +44,7 @@ fn emit_again(txn: &mut Txn<'_>, watch: Watch) {
     if watch.stage == WatchStage::Finished {
         return emit_closed(txn, watch.source, watch.number);
     }
-    txn.emit(Change::WatchOpened(watch));
+    txn.emit(Change::WatchOpened(Arc::new(watch)));
 }
 
 /// Writes a pending delivery, and tells when it is due.

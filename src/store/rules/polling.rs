@@ -1,5 +1,7 @@
 //! Records what polls and fetches find out about a job that is watched.
 
+use std::sync::Arc;
+
 use super::{completion::restore, emit_again, removal};
 use crate::model::status_answer::StatusAnswer;
 use crate::{
@@ -22,7 +24,7 @@ const MAX_PROGRESS: usize = 256;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finished {
     /// The end is new: the result of this watch is to be fetched.
-    Fetch(Box<Watch>),
+    Fetch(Arc<Watch>),
     /// The end was known already. The watch is finished again.
     Known,
     /// There is no such watch, or it is no longer watched.
@@ -45,7 +47,7 @@ pub(in crate::store) fn record_running(
     watch.polls = polls;
     watch.updated_at = now;
     let made = make_progress(txn, &mut watch, &progress, route, now)?;
-    txn.put_watch(&watch)?;
+    txn.put_watch(watch)?;
     Ok(made)
 }
 
@@ -80,9 +82,9 @@ pub(in crate::store) fn record_finished(
     if outcome == Outcome::Failed {
         watch.last_error = error;
     }
-    txn.put_watch(&watch)?;
-    txn.emit(Change::WatchOpened(watch.clone()));
-    Ok(Finished::Fetch(Box::new(watch)))
+    let watch = txn.put_watch(watch)?;
+    txn.emit(Change::WatchOpened(Arc::clone(&watch)));
+    Ok(Finished::Fetch(watch))
 }
 
 /// Records that a fetched job still runs: a retry in place came between.
@@ -95,7 +97,7 @@ pub(in crate::store) fn resume(txn: &mut Txn<'_>, number: u64, now: Time) -> Res
     watch.started = watch.started.filter(|run| !run.is_silent());
     watch.seen_running = true;
     watch.updated_at = now;
-    txn.put_watch(&watch)?;
+    let watch = txn.put_watch(watch)?;
     txn.emit(Change::WatchOpened(watch));
     Ok(())
 }
@@ -109,7 +111,8 @@ pub(in crate::store) fn record_refusal(txn: &mut Txn<'_>, number: u64, now: Time
         completion.event_id = event_id(&watch.source, &watch.job_id, Outcome::Failed, &completion.attempt);
     }
     watch.updated_at = now;
-    txn.put_watch(&watch)
+    txn.put_watch(watch)?;
+    Ok(())
 }
 
 /// The watch with this number while it is in `stage`.

@@ -1,12 +1,12 @@
 //! Registers a job: its id becomes a durable watch.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     model::job::JobId,
     store::{
         Callback, Change, StoreError, Watch, WatchStage,
-        records::{JobKey, Txn},
+        records::{JobEntry, JobKey, Txn},
     },
     telemetry::TraceParent,
     util::units::Time,
@@ -63,11 +63,11 @@ impl Registration {
 #[derive(Clone, Debug)]
 pub enum Registered {
     /// The job is watched from now on.
-    New(Watch),
+    New(Arc<Watch>),
     /// Its watch was finished. The job is watched again.
-    Again(Watch),
+    Again(Arc<Watch>),
     /// The job is being watched already.
-    Existing(Watch),
+    Existing(Arc<Watch>),
     /// The labels that the watch has and the new ones together are too many. Nothing was changed.
     TooManyLabels,
     /// The watch has a record that cannot be read, for this reason. Nothing was changed.
@@ -82,9 +82,11 @@ pub(in crate::store) fn register(
     asked: Registration,
     now: Time,
 ) -> Result<Registered, StoreError> {
-    let watch = match txn.find(&JobKey::new(&asked.source, &asked.job_id)) {
-        Ok(Some(watch)) => watch,
-        Ok(None) => return Ok(Registered::New(add(txn, asked, now)?)),
+    let job = JobKey::new(&asked.source, &asked.job_id);
+    let found = txn.job(&job).and_then(|entry| Ok((txn.watch_of(entry)?, entry)));
+    let watch = match found {
+        Ok((Some(watch), _)) => watch,
+        Ok((None, entry)) => return Ok(Registered::New(add(txn, job, entry, asked, now)?)),
         Err(StoreError::Record(reason)) => return Ok(Registered::Unreadable(reason)),
         Err(error) => return Err(error),
     };
@@ -93,13 +95,12 @@ pub(in crate::store) fn register(
         Ok(watch) => watch,
         Err(unchanged) => return Ok(unchanged),
     };
-    txn.put_watch(&watch)?;
-    txn.emit(Change::WatchOpened(watch.clone()));
+    let watch = txn.put_watch(watch)?;
+    txn.emit(Change::WatchOpened(Arc::clone(&watch)));
     Ok(if was_finished { Registered::Again(watch) } else { Registered::Existing(watch) })
 }
 
 /// Returns the watch with what was asked for, or else the answer that changes nothing.
-#[expect(clippy::result_large_err, reason = "both sides hold a watch, and neither stays")]
 fn merged(mut watch: Watch, asked: Registration, now: Time) -> Result<Watch, Registered> {
     if !asked.vars.is_empty() && watch.vars != asked.vars {
         return Err(Registered::OtherVars);
@@ -110,7 +111,7 @@ fn merged(mut watch: Watch, asked: Registration, now: Time) -> Result<Watch, Reg
         return Err(Registered::TooManyLabels);
     }
     if watch.stage == WatchStage::Finished && asked.only_new {
-        return Err(Registered::Existing(watch));
+        return Err(Registered::Existing(Arc::new(watch)));
     }
     watch.labels = labels;
     watch.sinks = asked.sinks.or(watch.sinks);
@@ -136,10 +137,16 @@ fn merged(mut watch: Watch, asked: Registration, now: Time) -> Result<Watch, Reg
     Ok(watch)
 }
 
-fn add(txn: &mut Txn<'_>, asked: Registration, now: Time) -> Result<Watch, StoreError> {
+fn add(
+    txn: &mut Txn<'_>,
+    job: JobKey,
+    old: Option<JobEntry>,
+    asked: Registration,
+    now: Time,
+) -> Result<Arc<Watch>, StoreError> {
     let watch = new_watch(txn.next_number()?, asked, now);
-    txn.put_watch(&watch)?;
-    txn.emit(Change::WatchOpened(watch.clone()));
+    let watch = txn.add_watch(job, old, watch)?;
+    txn.emit(Change::WatchOpened(Arc::clone(&watch)));
     Ok(watch)
 }
 

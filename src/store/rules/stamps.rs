@@ -21,7 +21,7 @@ impl Shift {
         let moved = self.moved_watch(watch.clone());
         let changed = moved != watch;
         if changed {
-            txn.put_watch(&moved)?;
+            txn.put_watch(moved)?;
         }
         Ok(changed)
     }

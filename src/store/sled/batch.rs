@@ -25,19 +25,19 @@ pub(super) fn apply(records: SledRecords<'_>, effects: Effects) -> Result<(), St
 
 fn apply_writes(records: SledRecords<'_>, writes: Writes) -> Result<(), StoreError> {
     let mut batch = sled::Batch::default();
-    let touched = writes.keys().cloned().chain(keys::COUNTED.map(|(_, name, _)| name.to_vec())).collect();
     for (prefix, name, _) in keys::COUNTED {
         if let Some(count) = counted(records.db, &writes, prefix, name)? {
             batch.insert(name, &count.to_be_bytes());
         }
     }
-    for (key, value) in writes {
-        records.unreadable.forget(&key);
+    records.unreadable.forget_all(writes.keys());
+    for (key, value) in &writes {
         match value {
-            Some(value) => batch.insert(key, value),
-            None => batch.remove(key),
+            Some(value) => batch.insert(key.as_slice(), value.as_slice()),
+            None => batch.remove(key.as_slice()),
         }
     }
+    let touched = || writes.into_keys().chain(keys::COUNTED.map(|(_, name, _)| name.to_vec()));
     records.snapshots.apply(records.db, touched, batch)
 }
 

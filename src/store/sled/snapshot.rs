@@ -101,15 +101,15 @@ impl Reading {
 
 impl Snapshots {
     /// Applies a batch that changes the records at `touched`.
-    pub(super) fn apply(
+    pub(super) fn apply<K: Iterator<Item = Vec<u8>>>(
         &self,
         db: &sled::Db,
-        touched: Vec<Vec<u8>>,
+        touched: impl FnOnce() -> K,
         batch: sled::Batch,
     ) -> Result<(), StoreError> {
         let mut reading = self.lock();
         if let Some(reading) = &mut *reading {
-            for key in touched {
+            for key in touched() {
                 reading.keep(db, key)?;
             }
         }
@@ -174,7 +174,7 @@ mod tests {
                 None => batch.remove(key.clone()),
             }
         }
-        let touched = changes.iter().map(|(key, _)| key.clone()).collect();
+        let touched = || changes.iter().map(|(key, _)| key.clone());
         snapshots.apply(db, touched, batch).unwrap();
     }
 

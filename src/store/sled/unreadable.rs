@@ -26,9 +26,14 @@ impl Unreadable {
         }
     }
 
-    /// Forgets a record that was replaced or removed.
-    pub(super) fn forget(&self, key: &[u8]) {
-        self.keys().remove(key);
+    /// Forgets records that were replaced or removed.
+    pub(super) fn forget_all<'a>(&self, written: impl Iterator<Item = &'a Vec<u8>>) {
+        let mut keys = self.keys();
+        if !keys.is_empty() {
+            for key in written {
+                keys.remove(key);
+            }
+        }
     }
 
     pub(super) fn count(&self) -> usize {

@@ -137,7 +137,7 @@ impl Bench {
     /// A new watch of this job.
     pub(in crate::store) async fn watch(&self, job: &str) -> Watch {
         match self.register(Registration::new("retab", id(job)), at(0)).await {
-            Registered::New(watch) | Registered::Again(watch) => watch,
+            Registered::New(watch) | Registered::Again(watch) => Watch::clone(&watch),
             other => panic!("{other:?}"),
         }
     }

@@ -33,9 +33,9 @@ async fn an_end_makes_one_event_with_a_delivery_to_each_sink(kind: Kind) {
     let Finished::Fetch(fetching) = ended else { panic!("a new end") };
     assert_eq!(
         (fetching.phase(), bench.told()),
-        (Phase::Fetching, vec![Change::WatchOpened((*fetching).clone())])
+        (Phase::Fetching, vec![Change::WatchOpened(fetching.clone())])
     );
-    assert_eq!(bench.open_watches(), [*fetching.clone()]);
+    assert_eq!(bench.open_watches(), [Watch::clone(&fetching)]);
     bench.fan_out(&fetching, &["app", "disk"], at(11)).await;
     let watch = bench.read(watch.number);
     assert_eq!(
@@ -214,7 +214,7 @@ async fn a_fetched_job_that_runs_again_is_watched_on(kind: Kind) {
         (watch.stage, watch.pending_completion.as_ref(), watch.seen_running),
         (WatchStage::Watching, None, true)
     );
-    assert_eq!(bench.told().last(), Some(&Change::WatchOpened(watch)));
+    assert_eq!(bench.told().last(), Some(&Change::WatchOpened(watch.into())));
 }
 
 async fn a_job_registered_while_it_is_fetched_is_watched_again_afterwards(kind: Kind) {

@@ -16,9 +16,9 @@ async fn a_new_watch_is_found_by_its_id_followed_and_there_after_a_restart(kind:
     let bench = bench.reopen();
     assert_eq!(
         bench.store.find("retab", &id("job/1 ü")).await.unwrap(),
-        Found::Watch(Box::new(watch.clone()))
+        Found::Watch(Box::new(Watch::clone(&watch)))
     );
-    assert_eq!(bench.open_watches(), [watch]);
+    assert_eq!(bench.open_watches(), [Watch::clone(&watch)]);
     assert_eq!(bench.store.find("other", &id("job/1 ü")).await.unwrap(), Found::Nothing);
     assert_eq!(bench.store.find("retab", &id("job/1")).await.unwrap(), Found::Nothing);
 }
@@ -44,7 +44,7 @@ async fn what_is_watched_already_takes_new_labels_and_replaces_the_rest(kind: Ki
     assert_eq!(watch.labels, labels([("team", "b"), ("kept", "1")]));
     assert_eq!((watch.sinks.as_deref(), watch.deadline), (Some([].as_slice()), Some(at(60))));
     assert_eq!((watch.callback.as_ref(), watch.registered_at), (Some(&callback), at(0)));
-    assert_eq!(bench.read(new.number), watch);
+    assert_eq!(bench.read(new.number), *watch);
 }
 
 async fn too_many_labels_change_nothing(kind: Kind) {
@@ -71,7 +71,7 @@ async fn a_finished_watch_is_watched_again_unless_only_new_ones_are_wanted(kind:
     assert_eq!((done.phase(), done.closed_at), (Phase::Done, Some(at(11))));
     let only_new = Registration { only_new: true, ..Registration::new("retab", id("job_1")) };
     let Registered::Existing(left) = bench.register(only_new, at(20)).await else { panic!("left alone") };
-    assert_eq!(left, done);
+    assert_eq!(*left, done);
     bench.told();
     let Registered::Again(again) = bench.register(Registration::new("retab", id("job_1")), at(30)).await
     else {
@@ -80,7 +80,7 @@ async fn a_finished_watch_is_watched_again_unless_only_new_ones_are_wanted(kind:
     assert_eq!((again.phase(), again.registered_at, again.closed_at), (Phase::Watching, at(30), None));
     assert_eq!((again.created_at, again.current_completion()), (at(0), None));
     assert_eq!(bench.told(), [Change::WatchOpened(again.clone())]);
-    assert_eq!(bench.open_watches(), [again]);
+    assert_eq!(bench.open_watches(), [Watch::clone(&again)]);
     // It is no longer finished, so retention leaves it alone.
     assert_eq!(bench.store.drop_finished(at(100), at(100)).await.unwrap(), Removed::default());
 }

@@ -21,7 +21,7 @@ async fn what_a_failed_commit_wrote_after_all_is_followed_once_the_store_is_back
             matches!(change, Change::DeliveryDue { sink, key: told, due, .. }
                 if (sink.as_str(), *told, *due) == ("app", key, at(11)))
         };
-        (told.contains(&Change::WatchOpened(watch.clone())) && told.iter().any(delivers)).then_some(())
+        (told.contains(&Change::WatchOpened(watch.clone().into())) && told.iter().any(delivers)).then_some(())
     })
     .await;
     assert!(bench.store.is_healthy());
@@ -36,7 +36,7 @@ async fn a_step_that_was_written_before_the_failure_is_told_when_it_is_done_agai
     let Finished::Fetch(fetching) = end else { panic!("a new end") };
     bench.told();
     bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
-    assert_eq!(bench.told(), [Change::WatchOpened((*fetching).clone())]);
+    assert_eq!(bench.told(), [Change::WatchOpened(fetching.clone())]);
     bench.fan_out(&fetching, &[], at(2)).await;
     bench.told();
     bench.fan_out(&fetching, &[], at(2)).await;
