@@ -1,11 +1,18 @@
-//! Durable accepts a second: over HTTP against the daemon in this process, by the store alone, and by appending to
-//! a file with the same group commit, all on one disk in one run. `cargo bench --bench accepts`
+//! Durable registrations a second, beside the limit: an axum handler that parses the same body and appends it to a
+//! file with the same group commit. `cargo bench --bench accepts`
+//!
+//! The daemon is the real binary and the handler a process of its own, so that the processor time of each is told
+//! apart. Both have the same client, the same cores and the same disk, and are measured in turns. `TIDINGS=PATH`
+//! measures a second binary of the daemon beside this version.
+
+#![expect(clippy::disallowed_methods, reason = "it waits for processes, and reads its own environment")]
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
-    future::Future,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,70 +21,105 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::{Json, extract::State, http::StatusCode, routing::post};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
 use tidings::{
-    app::App,
-    config::Config,
+    app::runtime,
     mock::{Mock, MockConfig},
     model::job::JobId,
     store::{Registration, Store, StoreConfig},
-    util::{
-        clock,
-        http_client::{self, Outgoing, guard::Trust},
-        listen::Listen,
-        units::HumanDuration,
-    },
+    util::clock,
 };
 use tokio::sync::oneshot;
 
 const CALLERS: [usize; 3] = [1, 16, 256];
-const LASTS: Duration = Duration::from_secs(3);
+const BATCH: usize = 100;
+const BATCH_CALLERS: usize = 4;
+/// Each server is measured so often, in turns, for so long.
+const ROUNDS: usize = 3;
+const LASTS: Duration = Duration::from_secs(2);
 
-/// One row: accepts a second, and how long callers waited.
-struct Row {
-    rate: f64,
-    p50: Duration,
-    p99: Duration,
+/// A process that is killed when this goes.
+struct Process {
+    child: Child,
+    address: String,
 }
 
-/// `callers` tasks that each call `accept` again and again.
-async fn measure<F, A>(callers: usize, accept: F) -> Row
-where
-    F: Fn(u64) -> A + Clone + Send + 'static,
-    A: Future<Output = ()> + Send,
-{
-    let next = Arc::new(AtomicU64::new(0));
-    let begun = Instant::now();
-    let tasks: Vec<_> = (0..callers)
-        .map(|_| {
-            let (accept, next) = (accept.clone(), Arc::clone(&next));
-            tokio::spawn(async move {
-                let mut waits = Vec::new();
-                while begun.elapsed() < LASTS {
-                    let asked = Instant::now();
-                    accept(next.fetch_add(1, Ordering::Relaxed)).await;
-                    waits.push(asked.elapsed());
-                }
-                waits
-            })
-        })
-        .collect();
-    let mut waits = Vec::new();
-    for task in tasks {
-        waits.extend(task.await.unwrap());
+impl Process {
+    /// Starts it and waits for the line of stderr that says where it listens.
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let address = lines.by_ref().find_map(|line| {
+            let at = line.find("address=")? + "address=".len();
+            Some(line[at..].split_whitespace().next()?.to_owned())
+        });
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address: address.expect("it says where it listens") }
     }
-    let took = begun.elapsed();
-    waits.sort_unstable();
-    let at = |share: usize| waits[(waits.len() * share / 100).min(waits.len() - 1)];
-    Row {
-        rate: f64::from(u32::try_from(waits.len()).unwrap()) / took.as_secs_f64(),
-        p50: at(50),
-        p99: at(99),
+
+    fn handler(folder: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("handler").arg(folder.join("log"));
+        Self::start(command)
+    }
+
+    fn daemon(binary: &Path, folder: &Path, upstream: &str) -> Self {
+        // The question is how fast it accepts: it polls next to nothing meanwhile.
+        let config = format!(
+            "[sources.retab]\nbase_url = \"{upstream}\"\napi_key = \"any\"\nmax_requests_per_second = 1\n\
+             [sources.retab.polling]\nmin_interval = \"10m\"\nmax_interval = \"10m\"\n"
+        );
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("tidings.toml"), config).unwrap();
+        let mut command = Command::new(binary);
+        command.args(["run", "--listen", "127.0.0.1:0"]).env_clear().env("RUST_LOG", "info");
+        command.current_dir(folder);
+        Self::start(command)
+    }
+
+    fn processor_seconds(&self) -> f64 {
+        processor_seconds(&self.child.id().to_string())
     }
 }
 
-/// Ids that are as good as random as keys.
-fn job(n: u64) -> String {
-    format!("job_{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// User and system time of a process so far, from `/proc/PID/stat` in ticks of 10 ms.
+fn processor_seconds(pid: &str) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+}
+
+/// What a caller sends, as a handler of axum reads it.
+#[derive(Serialize, Deserialize)]
+struct Asked {
+    job_id: String,
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    vars: BTreeMap<String, String>,
+    #[serde(default)]
+    sinks: Option<Vec<String>>,
+    #[serde(default)]
+    deadline: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AskedBatch {
+    watches: Vec<Asked>,
 }
 
 type Append = (Vec<u8>, oneshot::Sender<()>);
@@ -87,17 +129,16 @@ fn appender(path: &Path) -> mpsc::Sender<Append> {
     let mut file = File::create(path).unwrap();
     let (calls, waiting) = mpsc::channel::<Append>();
     std::thread::spawn(move || {
+        let (mut bytes, mut replies) = (Vec::new(), Vec::new());
         while let Ok(first) = waiting.recv() {
-            let mut group = vec![first];
-            while group.len() < 2048
-                && let Ok(call) = waiting.try_recv()
-            {
-                group.push(call);
+            for (record, reply) in std::iter::once(first).chain(waiting.try_iter()) {
+                bytes.extend_from_slice(&record);
+                replies.push(reply);
             }
-            let bytes: Vec<u8> = group.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
             file.write_all(&bytes).unwrap();
             file.sync_data().unwrap();
-            for (_, reply) in group {
+            bytes.clear();
+            for reply in replies.drain(..) {
                 let _ = reply.send(());
             }
         }
@@ -105,93 +146,242 @@ fn appender(path: &Path) -> mpsc::Sender<Append> {
     calls
 }
 
-async fn append(folder: &Path, callers: usize) -> Row {
-    let calls = appender(&folder.join("log"));
-    measure(callers, move |n| {
-        let (reply, answer) = oneshot::channel();
-        // About as much as a watch's record.
-        let record = format!("{:<300}\n", job(n)).into_bytes();
-        calls.send((record, reply)).unwrap();
-        async move { answer.await.unwrap() }
-    })
-    .await
+async fn append(calls: &mpsc::Sender<Append>, record: Vec<u8>) {
+    let (reply, answer) = oneshot::channel();
+    calls.send((record, reply)).unwrap();
+    answer.await.unwrap();
 }
 
-async fn store(folder: &Path, callers: usize) -> Row {
+fn line(bytes: &mut Vec<u8>, asked: &Asked) {
+    serde_json::to_writer(&mut *bytes, asked).unwrap();
+    bytes.push(b'\n');
+}
+
+async fn accept(
+    State(calls): State<mpsc::Sender<Append>>,
+    Json(asked): Json<Asked>,
+) -> (StatusCode, Json<Asked>) {
+    let mut record = Vec::new();
+    line(&mut record, &asked);
+    append(&calls, record).await;
+    (StatusCode::ACCEPTED, Json(asked))
+}
+
+async fn accept_batch(
+    State(calls): State<mpsc::Sender<Append>>,
+    Json(asked): Json<AskedBatch>,
+) -> Json<BTreeMap<&'static str, usize>> {
+    let mut records = Vec::new();
+    asked.watches.iter().for_each(|asked| line(&mut records, asked));
+    append(&calls, records).await;
+    Json(BTreeMap::from([("accepted", asked.watches.len())]))
+}
+
+/// The limit, as a process.
+async fn handler(path: &Path) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    eprintln!("address={}", listener.local_addr().unwrap());
+    let routes = axum::Router::new()
+        .route("/v1/watches", post(accept))
+        .route("/v1/watches/batch", post(accept_batch))
+        .with_state(appender(path));
+    axum::serve(listener, routes).await.unwrap();
+}
+
+/// Requests that were answered, how long each took, and the processor time of the server.
+#[derive(Default)]
+struct Measured {
+    waits: Vec<Duration>,
+    took: Duration,
+    processor: f64,
+}
+
+impl Measured {
+    fn add(&mut self, (waits, took): (Vec<Duration>, Duration), processor: f64) {
+        self.waits.extend(waits);
+        self.waits.sort_unstable();
+        self.took += took;
+        self.processor += processor;
+    }
+
+    fn per_second(&self) -> f64 {
+        f64::from(u32::try_from(self.waits.len()).unwrap()) / self.took.as_secs_f64()
+    }
+
+    fn ms_at(&self, share: usize) -> f64 {
+        self.waits[self.waits.len() * share / 100].as_secs_f64() * 1000.0
+    }
+
+    fn per_thousand(&self) -> f64 {
+        self.processor / self.per_second() / self.took.as_secs_f64() * 1000.0
+    }
+}
+
+/// Ids that are as good as random as keys.
+fn job(n: u64) -> String {
+    format!("job_{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+fn watch(n: u64) -> String {
+    format!("{{\"job_id\":\"{}\",\"labels\":{{\"team\":\"billing\"}}}}", job(n))
+}
+
+/// What callers send.
+#[derive(Clone, Copy)]
+struct Load {
+    callers: usize,
+    batch: Option<usize>,
+}
+
+impl Load {
+    fn name(self) -> String {
+        self.batch.map_or_else(|| "one watch".to_owned(), |size| format!("batch of {size}"))
+    }
+
+    fn path(self) -> &'static str {
+        if self.batch.is_some() { "/v1/watches/batch" } else { "/v1/watches" }
+    }
+
+    /// The body of request `n`, and the status that answers it.
+    fn request(self, n: u64) -> (String, StatusCode) {
+        let Some(size) = self.batch else { return (watch(n), StatusCode::ACCEPTED) };
+        let watches: Vec<String> = (0..size as u64).map(|at| watch(n * size as u64 + at)).collect();
+        (format!("{{\"watches\":[{}]}}", watches.join(",")), StatusCode::OK)
+    }
+
+    /// Callers that each send one request after the other on a connection of their own.
+    async fn send(self, address: &str, next: &Arc<AtomicU64>) -> (Vec<Duration>, Duration) {
+        let mut callers = Vec::new();
+        for _ in 0..self.callers {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            callers.push(sender);
+        }
+        let begun = Instant::now();
+        let tasks: Vec<_> = callers
+            .into_iter()
+            .map(|sender| tokio::spawn(self.call(sender, address.to_owned(), Arc::clone(next), begun)))
+            .collect();
+        let mut waits = Vec::new();
+        for task in tasks {
+            waits.extend(task.await.unwrap());
+        }
+        (waits, begun.elapsed())
+    }
+
+    async fn call(
+        self,
+        mut sender: http1::SendRequest<Full<Bytes>>,
+        address: String,
+        next: Arc<AtomicU64>,
+        begun: Instant,
+    ) -> Vec<Duration> {
+        let mut waits = Vec::new();
+        while begun.elapsed() < LASTS {
+            let (body, expected) = self.request(next.fetch_add(1, Ordering::Relaxed));
+            let request = hyper::Request::post(self.path())
+                .header(header::HOST, &address)
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Full::new(Bytes::from(body)))
+                .unwrap();
+            let asked = Instant::now();
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!(answer.status(), expected);
+            answer.into_body().collect().await.unwrap();
+            waits.push(asked.elapsed());
+        }
+        waits
+    }
+}
+
+/// The store in this process, without HTTP.
+async fn store(folder: &Path, callers: usize) -> Measured {
     let config = StoreConfig { path: folder.join("store"), ..StoreConfig::default() };
     let store = Store::open(&config).unwrap();
-    measure(callers, move |n| {
-        let store = store.clone();
-        async move {
-            let id: JobId = job(n).parse().unwrap();
-            store.register(vec![Registration::new("retab", id)], clock::now()).await.unwrap();
-        }
-    })
-    .await
+    let next = Arc::new(AtomicU64::new(0));
+    let (begun, before) = (Instant::now(), processor_seconds("self"));
+    let tasks: Vec<_> = (0..callers)
+        .map(|_| {
+            let (store, next) = (store.clone(), Arc::clone(&next));
+            tokio::spawn(async move {
+                let mut waits = Vec::new();
+                while begun.elapsed() < LASTS {
+                    let asked = Instant::now();
+                    let id: JobId = job(next.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
+                    store.register(vec![Registration::new("retab", id)], clock::now()).await.unwrap();
+                    waits.push(asked.elapsed());
+                }
+                waits
+            })
+        })
+        .collect();
+    let mut measured = Measured::default();
+    let mut waits = Vec::new();
+    for task in tasks {
+        waits.extend(task.await.unwrap());
+    }
+    measured.add((waits, begun.elapsed()), processor_seconds("self") - before);
+    measured
 }
 
-async fn http(folder: &Path, callers: usize) -> Row {
-    let upstream = Mock::start(MockConfig::default(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let mut config = Config::default();
-    "127.0.0.1:0".clone_into(&mut config.server.listen);
-    config.store.path = folder.join("daemon");
-    let source = config.sources.get_mut("retab").unwrap();
-    source.base_url = Some(upstream.base_url());
-    // The question is how fast it accepts: it polls next to nothing meanwhile.
-    source.max_requests_per_second = 1.0;
-    source.polling.min_interval = HumanDuration::secs(600);
-    source.polling.max_interval = Some(HumanDuration::secs(600));
-    let app = App::bind(config, true).await.unwrap();
-    let Some(Listen::Tcp(address)) = app.addr() else { panic!("it listens on TCP") };
-    let url = format!("http://{address}/v1/watches");
-    let handle = app.handle();
-    let running = tokio::spawn(app.run());
-    handle.loaded().await;
-    let outgoing = Outgoing::direct(Trust::Operator);
-    let client = http_client::builder(&outgoing, http_client::tls()).build().unwrap();
-    let row = measure(callers, move |n| {
-        let post = client.post(&url).header("content-type", "application/json");
-        let post = post.body(format!("{{\"job_id\":\"{}\",\"labels\":{{\"team\":\"billing\"}}}}", job(n)));
-        async move {
-            let answer = post.send().await.unwrap();
-            assert_eq!(answer.status(), 202);
-            answer.bytes().await.unwrap();
-        }
-    })
-    .await;
-    handle.stop();
-    running.await.unwrap().unwrap();
-    row
-}
-
-fn print(name: &str, callers: usize, row: &Row, best: f64, store: f64) {
-    let ms = |span: Duration| span.as_secs_f64() * 1000.0;
+fn print(load: Load, name: &str, measured: &Measured, limit: &Measured) {
+    let watches = f64::from(u32::try_from(load.batch.unwrap_or(1)).unwrap());
     println!(
-        "| {name:<22} | {callers:>7} | {:>9.0} | {:>8.2} | {:>8.2} | {:>9.2} | {:>8.2} |",
-        row.rate,
-        ms(row.p50),
-        ms(row.p99),
-        row.rate / best,
-        row.rate / store
+        "| {:<12} | {:>7} | {name:<15} | {:>9.0} | {:>6.2} | {:>6.2} | {:>11.4} | {:>14.2} |",
+        load.name(),
+        load.callers,
+        measured.per_second() * watches,
+        measured.ms_at(50),
+        measured.ms_at(99),
+        measured.per_thousand() / watches,
+        measured.per_second() / limit.per_second(),
     );
 }
 
-fn main() {
-    let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("accepts");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    println!("| what                   | callers | accepts/s |  p50 ms  |  p99 ms  | of append | of store |");
-    println!("| ---------------------- | ------: | --------: | -------: | -------: | --------: | -------: |");
-    for callers in CALLERS {
-        let _ = fs::remove_dir_all(&root);
-        fs::create_dir_all(&root).unwrap();
-        let best = runtime.block_on(append(&root, callers));
-        let alone = runtime.block_on(store(&root, callers));
-        let whole = runtime.block_on(http(&root, callers));
-        for (name, row) in
-            [("append + fdatasync", &best), ("the store alone", &alone), ("HTTP, one daemon", &whole)]
-        {
-            print(name, callers, row, best.rate, alone.rate);
+async fn bench(root: &Path) {
+    let upstream = Mock::start(MockConfig::default(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let mut binaries = vec![("tidings", PathBuf::from(env!("CARGO_BIN_EXE_tidings")))];
+    binaries.extend(std::env::var_os("TIDINGS").map(|other| ("other tidings", other.into())));
+    println!(
+        "| request      | callers | server          | watches/s | p50 ms | p99 ms | CPU s/1,000 | of the handler |"
+    );
+    println!(
+        "| ------------ | ------: | --------------- | --------: | -----: | -----: | ----------: | -------------: |"
+    );
+    let single = CALLERS.map(|callers| Load { callers, batch: None });
+    for load in single.into_iter().chain([Load { callers: BATCH_CALLERS, batch: Some(BATCH) }]) {
+        let _ = fs::remove_dir_all(root);
+        fs::create_dir_all(root).unwrap();
+        let mut servers = vec![("handler", Process::handler(root))];
+        for (name, binary) in &binaries {
+            servers.push((name, Process::daemon(binary, &root.join(name), &upstream.base_url())));
+        }
+        let (mut measured, next) = (BTreeMap::<usize, Measured>::new(), Arc::default());
+        for _ in 0..ROUNDS {
+            for (at, (_, server)) in servers.iter().enumerate() {
+                let before = server.processor_seconds();
+                let sent = load.send(&server.address, &next).await;
+                measured.entry(at).or_default().add(sent, server.processor_seconds() - before);
+            }
+        }
+        for (at, (name, _)) in servers.iter().enumerate() {
+            print(load, name, &measured[&at], &measured[&0]);
+        }
+        drop(servers);
+        if load.batch.is_none() {
+            print(load, "store, no HTTP", &store(root, load.callers).await, &measured[&0]);
         }
     }
-    let _ = fs::remove_dir_all(&root);
+    let _ = fs::remove_dir_all(root);
+}
+
+fn main() {
+    let runtime = runtime::start_runtime(true).unwrap();
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "handler") {
+        return runtime.block_on(handler(Path::new(&arguments.next().unwrap())));
+    }
+    runtime.block_on(bench(&PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("accepts")));
 }

@@ -1,13 +1,11 @@
 //! Checks that a caller may use the API: the token, and the defence against pages in a browser (DNS
 //! rebinding, cross-origin requests).
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, header},
-    middleware::Next,
-    response::Response,
 };
 use subtle::ConstantTimeEq as _;
 
@@ -30,16 +28,13 @@ pub(super) fn is_probe(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
 }
 
-pub(super) async fn check(
-    State(state): State<Arc<AppState>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    if !is_probe(request.uri().path()) {
-        check_site(&state, &request)?;
-        check_token(&state, &request)?;
+/// Checks a request, unless it is a probe.
+pub(super) fn check(state: &AppState, request: &Request) -> Result<(), Problem> {
+    if is_probe(request.uri().path()) {
+        return Ok(());
     }
-    Ok(next.run(request).await)
+    check_site(state, request)?;
+    check_token(state, request)
 }
 
 fn peer_kind(request: &Request) -> PeerKind {

@@ -92,7 +92,12 @@ impl JsonBody {
     /// Reads the body as a `T`, which may borrow from it. For a repeated name the first value
     /// counts, or the body is invalid.
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
-        let mut json = serde_json::Deserializer::from_slice(without_mark(&self.bytes));
+        let bytes = without_mark(&self.bytes);
+        if let Ok(Object(value)) = serde_json::from_slice(bytes) {
+            return Ok(value);
+        }
+        // Once more, with the place of the problem. To keep the place costs more than to read a body.
+        let mut json = serde_json::Deserializer::from_slice(bytes);
         let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             let inner = error.into_inner();

@@ -40,7 +40,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderValue, header},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::get,
 };
 
@@ -64,9 +64,7 @@ pub fn guarded(state: &Arc<AppState>, routes: Router<Arc<AppState>>) -> Router {
     routes
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(state), access::check))
-        .layer(middleware::map_response(forbid_active_content))
-        .layer(middleware::from_fn_with_state(Arc::clone(state), count_response))
+        .layer(middleware::from_fn_with_state(Arc::clone(state), guard))
         .with_state(Arc::clone(state))
 }
 
@@ -78,13 +76,13 @@ pub fn admin_router(state: &Arc<AppState>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
-        .layer(middleware::map_response(forbid_active_content))
+        .layer(middleware::map_response(async |response| forbid_active_content(response)))
         .with_state(Arc::clone(state))
 }
 
 /// Forbids a browser to run what an answer contains, or to guess another type for it. Answers hold
 /// texts of jobs and sources, and a browser shows them as texts of the API.
-async fn forbid_active_content(mut response: Response) -> Response {
+fn forbid_active_content(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let policy = HeaderValue::from_static("default-src 'none'; sandbox");
@@ -92,8 +90,14 @@ async fn forbid_active_content(mut response: Response) -> Response {
     response
 }
 
-async fn count_response(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+/// Checks that the caller may use the API, and counts the answers. One layer does both, because each layer
+/// costs every request several allocations.
+async fn guard(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    let response = match access::check(&state, &request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    let response = forbid_active_content(response);
     state.metrics.api_requests.with_label_values(&[response.status().as_str()]).inc();
     response
 }

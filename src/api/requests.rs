@@ -64,13 +64,13 @@ fn check_vars(
     let live = state.components();
     let Some(watcher) = live.watchers.get(source) else { return Ok(()) };
     let invalid = |detail: String| Err(Problem::new(Code::InvalidVars, detail));
-    let known: std::collections::BTreeSet<&str> = watcher.source.profile.known_vars().collect();
-    let takes = || list(known.iter().copied());
-    if let Some(name) = vars.keys().find(|name| !known.contains(name.as_str())) {
+    let profile = &watcher.source.profile;
+    let takes = || list(profile.known_vars().collect::<std::collections::BTreeSet<_>>().into_iter());
+    if let Some(name) = vars.keys().find(|name| profile.known_vars().all(|known| known != *name)) {
         let name: String = name.chars().take(100).collect();
         return invalid(format!("the source `{source}` has no variable `{name}`; it takes {}", takes()));
     }
-    let missing = watcher.source.profile.wanted_vars().find(|name| !vars.contains_key(*name));
+    let missing = profile.wanted_vars().find(|name| !vars.contains_key(*name));
     if let Some(name) = missing {
         return invalid(format!("the variable `{name}` is missing; the source `{source}` takes {}", takes()));
     }
