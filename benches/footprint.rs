@@ -1,72 +1,35 @@
-//! Resident memory of the real binary: idle, with 100 000 watches, and after a restart with them.
+//! What the real binary takes: memory, the start and the disk against the number of open watches,
+//! memory and wake-ups with nothing to do, and the memory of a large job on its way.
 //! `cargo bench --bench footprint`
+//!
+//! | variable | is | default |
+//! | --- | --- | --- |
+//! | `WATCHES` | the numbers of watches | `10000,100000,1000000` |
+//! | `QUIET` | how long the disk rests before it is measured | `60s` |
+//! | `TIDINGS` | the daemon's binary | the one that cargo builds |
 
-#![expect(clippy::disallowed_methods, reason = "it waits for the process to settle before it is measured")]
+mod common;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
-use tidings::{
-    mock::{Ending, Endings, Mock, MockConfig},
-    util::http_client::{self, Outgoing, guard::Trust},
-};
+use common::{Daemon, Jobs, Process, Receiver, variable};
+use serde_json::json;
+use tidings::util::units::{HumanDuration, Size};
 
-const WATCHES: usize = 100_000;
 const BATCH: usize = 10_000;
+const LARGE: Size = Size::mib(64);
 
-/// A daemon that is killed when this goes.
-struct Daemon {
-    child: Child,
-    url: String,
-    /// From the start of the process to its being ready.
-    took: Duration,
-}
-
-impl Daemon {
-    fn start(folder: &Path) -> Self {
-        let begun = Instant::now();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-        command.args(["run", "--listen", "127.0.0.1:0"]).env_clear().current_dir(folder);
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines.by_ref().map(Result::unwrap).find_map(|line| {
-            let at = line.find("address=")? + "address=".len();
-            Some(line[at..].split_whitespace().next()?.to_owned())
-        });
-        let url = format!("http://{}", address.expect("it says where it listens"));
-        // It says what it took up once it is loaded.
-        lines
-            .by_ref()
-            .map(Result::unwrap)
-            .find(|line| line.contains("took up"))
-            .expect("it takes up what is open");
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Self { child, url, took: begun.elapsed() }
-    }
-
-    fn rss(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-    }
-
-    fn print(&self, what: &str) {
-        let (mib, took) = (f64::from(u32::try_from(self.rss() >> 10).unwrap()) / 1024.0, self.took);
-        println!("| {what:<36} | {mib:>8.1} | {:>9.2} |", took.as_secs_f64());
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Is a source of jobs that run for ever.
+async fn endless() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    eprintln!("address={}", listener.local_addr().unwrap());
+    let status = async || axum::Json(json!({"status": "in_progress"}));
+    axum::serve(listener, axum::Router::new().fallback(status)).await.unwrap();
 }
 
 /// A job id as good as random, of the length that Retab's have.
@@ -74,49 +37,170 @@ fn job(n: usize) -> String {
     format!("job_{:016x}", (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
-async fn register_all(client: &reqwest::Client, url: &str) {
-    for batch in 0..WATCHES / BATCH {
-        let watches: Vec<Value> =
-            (batch * BATCH..(batch + 1) * BATCH).map(|n| json!({"job_id": job(n)})).collect();
-        let post = client.post(format!("{url}/v1/watches/batch")).json(&json!({"watches": watches}));
-        let answer: Value = post.send().await.unwrap().json().await.unwrap();
-        assert_eq!(answer["accepted"], BATCH, "{answer}");
+/// Returns the bytes that the disk keeps for a folder.
+fn on_disk(path: &Path) -> u64 {
+    let files = fs::read_dir(path).unwrap().map(Result::unwrap);
+    files
+        .map(|file| match file.metadata() {
+            Ok(found) if found.is_dir() => on_disk(&file.path()),
+            Ok(found) => found.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// What so many watches take.
+struct Row {
+    count: usize,
+    registered_in: f64,
+    /// MiB.
+    registered: f64,
+    restarted: f64,
+    /// Seconds from the kill.
+    ready: f64,
+    loaded: f64,
+    /// Bytes for each watch.
+    disk: f64,
+    rested: f64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and sizes of a measurement")]
+async fn watches(config: &str, count: usize, quiet: Duration) -> Row {
+    let daemon = Daemon::start(config);
+    let begun = Instant::now();
+    let ids: Vec<String> = (0..count).map(job).collect();
+    daemon.register(&ids, BATCH).await;
+    let registered_in = begun.elapsed().as_secs_f64();
+    daemon.settled().await;
+    let each = |daemon: &Daemon| on_disk(&daemon.path().join("data")) as f64 / count as f64;
+    let (registered, disk) = (daemon.mebibytes("VmRSS"), each(&daemon));
+    tokio::time::sleep(quiet).await;
+    let rested = each(&daemon);
+    let killed = Instant::now();
+    let daemon = Daemon::start_in(daemon.kill(), config);
+    let url = format!("{}/readyz", daemon.url);
+    let is_ready =
+        async || daemon.client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
+    while !is_ready().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let ready = killed.elapsed().as_secs_f64();
+    let loaded = (daemon.said("open work restored").await - killed).as_secs_f64();
+    daemon.settled().await;
+    let restarted = daemon.mebibytes("VmRSS");
+    Row { count, registered_in, registered, restarted, ready, loaded, disk, rested }
+}
+
+/// Prints what a daemon takes that has nothing to do.
+async fn idle(config: &str) {
+    const SPAN: Duration = Duration::from_secs(20);
+    let daemon = Daemon::start(config);
+    daemon.settled().await;
+    let (before, spent) = (daemon.wakeups(), daemon.processor());
+    tokio::time::sleep(SPAN).await;
+    #[expect(clippy::cast_precision_loss, reason = "a small count")]
+    let wakeups = (daemon.wakeups() - before) as f64 / SPAN.as_secs_f64();
+    println!("| with nothing to do | |\n| --- | ---: |");
+    println!("| RSS, MiB (target 10) | {:.1} |", daemon.mebibytes("VmRSS"));
+    println!("| wake-ups a second (target 2) | {wakeups:.1} |");
+    println!(
+        "| CPU, ms a second | {:.2} |",
+        (daemon.processor() - spent).total() * 1000.0 / SPAN.as_secs_f64()
+    );
+}
+
+/// Prints what a large job adds to memory on each way.
+async fn large() {
+    println!("\n| a job of {LARGE} | RSS before, MiB | after | at the most | growth (target 2) |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    let (receiver, client) = (Receiver::start(), common::client());
+    let (small, large) = (Jobs::start(1, None), Jobs::start(3, Some(LARGE)));
+    let webhook =
+        format!("[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nformat = \"raw\"\n", receiver.0.url);
+    let disk = "[sinks.app]\ntype = \"disk\"\ndir = \"out\"\n";
+    for (name, sink) in [("to a webhook", webhook.as_str()), ("to disk", disk), ("through the proxy", "")] {
+        let source = |name: &str, jobs: &Jobs| {
+            format!(
+                "[sources.{name}]\ntype = \"retab\"\nbase_url = \"{}\"\napi_key = \"any\"\n",
+                jobs.process.url
+            )
+        };
+        let daemon = Daemon::start(&(source("small", &small) + &source("large", &large) + sink));
+        let through = async |source: &str, id: &str, delivered: usize| {
+            if sink.is_empty() {
+                let query = "include_request=false&include_response=true";
+                let url = format!("{}/proxy/{source}/v1/jobs/{id}?{query}", daemon.url);
+                let mut answer = client.get(url).header("api-key", "any").send().await.unwrap();
+                assert!(answer.status().is_success());
+                while answer.chunk().await.unwrap().is_some() {}
+            } else {
+                daemon.post("/v1/watches", &json!({"source": source, "job_id": id})).await;
+                daemon.until("delivered", delivered).await;
+            }
+            daemon.settled().await;
+        };
+        // What a first job brings along, connections and threads and buffers, is no part of the question.
+        through("small", &small.finished[0], 1).await;
+        let before = daemon.mebibytes("VmRSS");
+        daemon.reset_peak();
+        through("large", &large.finished[0], 2).await;
+        let (after, peak) = (daemon.mebibytes("VmRSS"), daemon.mebibytes("VmHWM"));
+        println!("| {name} | {before:.1} | {after:.1} | {peak:.1} | {:.1} |", peak - before);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count of watches")]
+async fn run() {
+    let counts: String = variable("WATCHES", "10000,100000,1000000".to_owned());
+    let quiet: HumanDuration = variable("QUIET", HumanDuration::secs(60));
+    println!("Binary: {}\n", common::binary().display());
+    let source = Process::start(common::part("endless"));
+    // Nothing is polled but one job a second.
+    let config = format!(
+        "[sources.retab]\nbase_url = \"{}\"\napi_key = \"any\"\nmax_requests_per_second = 1\n",
+        source.url
+    );
+    idle(&config).await;
+    large().await;
+    println!(
+        "\nOpen watches of which one a second is polled. RSS in MiB, times in seconds from `kill -9`, disk in bytes"
+    );
+    println!(
+        "for each watch: as registered, and {quiet} later. Growth is that of the line above to this one, for ten"
+    );
+    println!("times the watches.\n");
+    println!(
+        "| watches | registered/s | RSS | growth | RSS, restarted | growth | ready | all loaded | growth | disk | rested |"
+    );
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let mut rows: Vec<Row> = Vec::new();
+    for count in counts.split(',') {
+        let row = watches(&config, count.trim().parse().unwrap(), quiet.0).await;
+        let growth = |figure: fn(&Row) -> f64| match rows.last() {
+            Some(last) => format!("{:.1}", figure(&row) / figure(last)),
+            None => String::new(),
+        };
+        println!(
+            "| {} | {:.0} | {:.1} | {} | {:.1} | {} | {:.2} | {:.2} | {} | {:.0} | {:.0} |",
+            row.count,
+            row.count as f64 / row.registered_in,
+            row.registered,
+            growth(|row| row.registered),
+            row.restarted,
+            growth(|row| row.restarted),
+            row.ready,
+            row.loaded,
+            growth(|row| row.loaded),
+            row.disk,
+            row.rested,
+        );
+        rows.push(row);
     }
 }
 
 fn main() {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("footprint");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let endless = MockConfig { endings: Endings::always(Ending::Stuck), ..MockConfig::default() };
-    let mock = runtime.block_on(Mock::start(endless, "127.0.0.1:0".parse().unwrap())).unwrap();
-    // Unknown jobs may appear for an hour: nothing is given up while this measures.
-    let config = format!("[sources.retab]\nbase_url = \"{}\"\nnot_found_grace = \"1h\"\n", mock.base_url());
-    fs::write(folder.join("tidings.toml"), config).unwrap();
-    println!("| what                                 |  RSS MiB | ready, s  |");
-    println!("| ------------------------------------ | -------: | --------: |");
-    let daemon = Daemon::start(&folder);
-    // What starts up lazily has started.
-    std::thread::sleep(Duration::from_secs(2));
-    daemon.print("idle");
-    let outgoing = Outgoing::direct(Trust::Operator);
-    let client = http_client::builder(&outgoing, http_client::tls()).build().unwrap();
-    let begun = Instant::now();
-    runtime.block_on(register_all(&client, &daemon.url));
-    let took = begun.elapsed().as_secs_f64();
-    std::thread::sleep(Duration::from_secs(2));
-    daemon.print("100 000 watches, as registered");
-    drop(daemon);
-    let daemon = Daemon::start(&folder);
-    std::thread::sleep(Duration::from_secs(2));
-    daemon.print("100 000 watches, after kill -9");
-    drop(daemon);
-    println!(
-        "100 000 watches were registered in {took:.2} s, {:.0} a second",
-        f64::from(u32::try_from(WATCHES).unwrap()) / took
-    );
-    let size: u64 = fs::metadata(folder.join("data/db/db")).unwrap().len();
-    println!("the database holds them in {:.1} MiB", f64::from(u32::try_from(size >> 10).unwrap()) / 1024.0);
-    let _ = fs::remove_dir_all(&folder);
+    common::main(run, async |name, _| match name {
+        "endless" => endless().await,
+        _ => panic!("{name} is no part of this bench"),
+    });
 }
