@@ -161,6 +161,9 @@ impl Store {
     /// When the store cannot be read.
     pub async fn deliveries_of(&self, watch: &Watch) -> Result<Vec<(DeliveryKey, Delivery)>, StoreError> {
         let events = events_shown(watch);
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
         self.get(move |records| deliveries_of(records, &events)).await
     }
 

@@ -25,13 +25,15 @@ impl Source {
 
     fn absolute(&self, address: String) -> Result<String, Failure> {
         let base = &self.profile.base;
+        if address.starts_with('/') {
+            return Ok(format!("{base}{address}"));
+        }
         match Url::parse(&address) {
             _ if is_absolute(&address) => Ok(address),
             Ok(url) => {
                 let scheme = url.scheme();
                 Err(Failure::Refused(format!("the address cannot be requested: it begins with `{scheme}:`")))
             }
-            Err(_) if address.starts_with('/') => Ok(format!("{base}{address}")),
             Err(_) => Ok(format!("{base}/{address}")),
         }
     }
@@ -39,7 +41,11 @@ impl Source {
     /// Returns whether an address is of an origin that may get our credentials.
     #[must_use]
     pub fn is_own(&self, address: &str) -> bool {
-        Origin::of(address).is_some_and(|origin| self.profile.origins.contains(&origin))
+        let base = &self.profile.base;
+        let is_below = address.strip_prefix(base.as_str()).is_some_and(|path| path.starts_with('/'));
+        // Most addresses are paths below the base, and its origin is one of ours.
+        (is_below && !base.is_empty())
+            || Origin::of(address).is_some_and(|origin| self.profile.origins.contains(&origin))
     }
 
     /// Returns the address of a job's status.

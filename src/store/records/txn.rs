@@ -45,7 +45,7 @@ impl<'a> Txn<'a> {
         if self.staged.len() + self.current.len() > self.records.max_writes() {
             self.apply()?;
         }
-        self.staged.append(&mut self.current);
+        self.staged.extend(std::mem::take(&mut self.current));
         Ok(())
     }
 
