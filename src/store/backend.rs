@@ -9,6 +9,9 @@ use super::{
 
 /// One caller's operation on its way to the thread that commits.
 pub(super) trait Call: Send {
+    /// Whether nobody outside the daemon waits for its answer, so that it may wait for others to share their commit.
+    fn may_wait(&self) -> bool;
+
     fn apply(&mut self, txn: &mut Txn<'_>) -> Result<(), StoreError>;
 
     fn answer(self: Box<Self>, result: Result<(), StoreError>);

@@ -8,6 +8,7 @@ use crate::util::units::rounded;
 struct Pending<F, T> {
     operation: Option<F>,
     value: Option<Result<T, StoreError>>,
+    may_wait: bool,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -16,6 +17,10 @@ where
     F: FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send,
     T: Send,
 {
+    fn may_wait(&self) -> bool {
+        self.may_wait
+    }
+
     fn apply(&mut self, txn: &mut Txn<'_>) -> Result<(), StoreError> {
         let Some(operation) = self.operation.take() else { return Ok(()) };
         match operation(txn) {
@@ -44,13 +49,26 @@ impl Store {
         &self,
         operation: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.submit(operation, false).await
+    }
+
+    async fn submit<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
+        may_wait: bool,
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.backend.submit(Box::new(Pending { operation: Some(operation), value: None, reply }))?;
+        self.backend.submit(Box::new(Pending {
+            operation: Some(operation),
+            value: None,
+            may_wait,
+            reply,
+        }))?;
         let gone = |_| StoreError::Unavailable("the writer has stopped".to_owned());
         answer.await.map_err(gone)?
     }
 
-    /// Carries out an operation that its caller must not lose. After a failure it waits until the store is
+    /// Carries out a step of the daemon's own that its caller must not lose; it may wait a moment to share the commit of others. After a failure it waits until the store is
     /// back and tries again. Every operation finds by itself what was already done.
     pub(super) async fn write_until_durable<T, F>(&self, operation: impl Fn() -> F) -> T
     where
@@ -59,7 +77,7 @@ impl Store {
     {
         let mut wait = REOPEN_FIRST;
         loop {
-            match self.write(operation()).await {
+            match self.submit(operation(), true).await {
                 Ok(value) => return value,
                 Err(error) => {
                     tracing::warn!(%error, retry_in = %rounded(wait), "step not stored; retrying");

@@ -133,6 +133,27 @@ impl Payload {
         !matches!(self.body, Body::Stored { .. })
     }
 
+    /// Returns the whole payload in one piece, so that it is read once for the signature and the
+    /// request. One of more than [`CHUNK`] bytes is read in parts: `None`.
+    ///
+    /// # Errors
+    /// When the stored job is gone, or its size has changed.
+    pub async fn whole(&self) -> Result<Option<Bytes>, PayloadError> {
+        let Some(length) = usize::try_from(self.len()).ok().filter(|length| *length <= CHUNK) else {
+            return Ok(None);
+        };
+        let payload = self.clone();
+        let read = move || {
+            let mut bytes = Vec::with_capacity(length);
+            payload.reader()?.read_to_end(&mut bytes)?;
+            Ok::<_, PayloadError>(bytes.into())
+        };
+        if self.is_inline() {
+            return read().map(Some);
+        }
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?.map(Some)
+    }
+
     /// Opens a blocking reader over the whole payload. It ends after [`Self::len`] bytes or with an
     /// error.
     ///

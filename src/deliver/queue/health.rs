@@ -31,7 +31,7 @@ impl Queue {
         now: Instant,
         random: f64,
     ) -> Option<BreakerChange> {
-        let began = self.in_flight.get(&key).map_or(now, |attempt| attempt.began);
+        let began = self.end_attempt(key).unwrap_or(now);
         if signal == SinkSignal::Works {
             self.pace.taken(now);
             let change = self.answered(now);
@@ -69,6 +69,13 @@ impl Queue {
                 None
             }
         }
+    }
+
+    /// Frees the place of an attempt that has ended. Returns when it began.
+    fn end_attempt(&mut self, key: DeliveryKey) -> Option<Instant> {
+        let attempt = self.in_flight.get_mut(&key)?;
+        self.recording += usize::from(!std::mem::replace(&mut attempt.has_ended, true));
+        Some(attempt.began)
     }
 
     /// Closes the breaker after an answer of a working sink.

@@ -47,6 +47,9 @@ const LONGEST: Duration = Duration::from_hours(24 * 365);
 /// The pause between probes once deliveries are overdue by more than their whole schedule.
 const OVERDUE_PAUSE: Duration = Duration::from_millis(200);
 
+/// Attempts whose outcomes are on their way to the disk. With so many the queue waits for the disk.
+const MAX_RECORDING: usize = 256;
+
 /// The next step of the worker.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
@@ -71,6 +74,8 @@ pub enum BreakerChange {
 struct InFlight {
     began: Instant,
     failed: Option<LastFailure>,
+    /// The outcome is known. Only its record is not durable yet.
+    has_ended: bool,
 }
 
 /// The last failure of a delivery.
@@ -93,6 +98,8 @@ pub struct Queue {
     /// The last failure of each delivery in `tried`.
     failed: HashMap<DeliveryKey, LastFailure>,
     in_flight: HashMap<DeliveryKey, InFlight>,
+    /// How many of those have ended, and are being recorded.
+    recording: usize,
     /// The number of deliveries that the sink took, and the time of the last.
     took: u64,
     took_at: Option<Instant>,
@@ -115,6 +122,7 @@ impl Queue {
             tried: DueQueue::default(),
             failed: HashMap::new(),
             in_flight: HashMap::new(),
+            recording: 0,
             took: 0,
             took_at: None,
             streak: FailureStreak::default(),
@@ -186,7 +194,7 @@ impl Queue {
             return Next::Wait(Some(at));
         }
         let Some(key) = self.choose(now) else { return Next::Wait(None) };
-        self.in_flight.insert(key, InFlight { began: now, failed: None });
+        self.in_flight.insert(key, InFlight { began: now, failed: None, has_ended: false });
         self.pace.spend(now);
         self.breaker.probe(key);
         Next::Take(key)
@@ -196,7 +204,9 @@ impl Queue {
     /// admit it. `None` means not before a change.
     #[must_use]
     pub fn ready_at(&self) -> Option<Instant> {
-        if self.paused || self.in_flight.len() >= self.pace.window() {
+        // The sink has answered those that are being recorded: they take nobody's place.
+        let sent = self.in_flight.len() - self.recording;
+        if self.paused || sent >= self.pace.window() || self.recording >= MAX_RECORDING {
             return None;
         }
         let due = self.fresh.next_due().into_iter().chain(self.tried.next_due()).min()?;
@@ -258,6 +268,7 @@ impl Queue {
     pub fn finish(&mut self, key: DeliveryKey, again: Option<Instant>, now: Instant) {
         self.breaker.abandoned(key, now);
         let Some(attempt) = self.in_flight.remove(&key) else { return };
+        self.recording -= usize::from(attempt.has_ended);
         let due = self.due(key).or(again);
         let lane = self.lane(key);
         lane.remove(key);

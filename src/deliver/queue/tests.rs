@@ -67,6 +67,32 @@ fn it_takes_as_many_as_may_be_in_flight_and_none_while_paused() {
 }
 
 #[test]
+fn an_attempt_that_is_being_recorded_takes_nobodys_place() {
+    let now = Instant::now();
+    let mut queue = Queue::new(limits(), now);
+    let all = u64::try_from(MAX_RECORDING).unwrap() + 5;
+    (1..=all).for_each(|event| queue.schedule(key(event), now));
+    let first = take(&mut queue, now);
+    queue.update_breaker(first, SinkSignal::Works, None, now, 0.5);
+    assert_eq!([take(&mut queue, now), take(&mut queue, now)], [key(2), key(3)]);
+    assert_eq!(queue.release_next(now), Next::Wait(None), "two requests are at the sink");
+    assert_eq!(queue.counts().1, 3);
+    for event in 2..=all {
+        match queue.release_next(now) {
+            Next::Take(taken) => assert_eq!(taken, key(event + 1)),
+            Next::Wait(until) => assert_eq!(until, None),
+        }
+        queue.update_breaker(key(event), SinkSignal::Works, None, now, 0.5);
+    }
+    // The disk does not keep up: the sink is not asked until it does.
+    let waiting = queue.counts();
+    assert_eq!(queue.release_next(now), Next::Wait(None), "{waiting:?}");
+    queue.finish(first, None, now);
+    queue.finish(key(2), None, now);
+    assert!(matches!(queue.release_next(now), Next::Take(_)));
+}
+
+#[test]
 fn a_rate_holds_for_the_whole_sink() {
     let now = Instant::now();
     let mut queue = Queue::new(Limits { max_per_second: Some(1.0), ..limits() }, now);

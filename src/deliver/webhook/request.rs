@@ -1,5 +1,9 @@
 //! The request of one attempt: its headers, its signature and its body.
 
+use std::future::ready;
+
+use bytes::Bytes;
+use futures_util::stream;
 use http::{
     HeaderValue, Request,
     header::{ACCEPT, CONTENT_LENGTH, USER_AGENT},
@@ -25,9 +29,14 @@ impl WebhookInner {
         let unusable = |reason| AttemptFailure::new(ErrorClass::Payload, reason);
         let payload = self.encoder.encode(message, self.timeout).await.map_err(unusable)?;
         let timestamp = now.unix_seconds();
-        let signature = self.signature(&message.event_id, timestamp, &payload).await?;
+        let whole = payload.whole().await?;
+        let signature = self.signature(&message.event_id, timestamp, &payload, whole.as_ref()).await?;
         let length = payload.len();
-        let mut request = Request::new(UploadBody::new(payload.stream().await?, length));
+        let body = match whole {
+            Some(bytes) => UploadBody::new(stream::once(ready(Ok(bytes))), length),
+            None => UploadBody::new(payload.stream().await?, length),
+        };
+        let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = to.uri.clone();
         let headers = request.headers_mut();
@@ -52,21 +61,30 @@ impl WebhookInner {
         Ok((request, length))
     }
 
-    /// Signs a payload on a blocking thread, since it reads the disk and may hash half a gigabyte.
+    /// Signs a payload. One that is not in memory, or a secret in a file, is read on a blocking
+    /// thread: the disk may be slow, and half a gigabyte takes its time.
     async fn signature(
         &self,
         id: &str,
         timestamp: i64,
         payload: &Payload,
+        whole: Option<&Bytes>,
     ) -> Result<Option<String>, AttemptFailure> {
         if self.signer.is_empty() {
             return Ok(None);
         }
+        let whole = whole.cloned();
+        if let Some(bytes) = whole.as_ref().filter(|_| !self.signer.reads_files()) {
+            return Ok(Some(self.signer.sign_bytes(id, timestamp, bytes)?));
+        }
         let (signer, id, payload) = (self.signer.clone(), id.to_owned(), payload.clone());
-        let made: Result<String, SignError> =
-            tokio::task::spawn_blocking(move || signer.sign(&id, timestamp, &payload))
-                .await
-                .map_err(|_| AttemptFailure::new(ErrorClass::Internal, "signing was interrupted"))?;
+        let sign = move || match whole {
+            Some(bytes) => signer.sign_bytes(&id, timestamp, &bytes),
+            None => signer.sign(&id, timestamp, &payload),
+        };
+        let made: Result<String, SignError> = tokio::task::spawn_blocking(sign)
+            .await
+            .map_err(|_| AttemptFailure::new(ErrorClass::Internal, "signing was interrupted"))?;
         Ok(Some(made?))
     }
 }

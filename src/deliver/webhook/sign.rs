@@ -143,6 +143,20 @@ impl Signer {
         })
     }
 
+    /// Returns what [`sign`](Self::sign) does for a payload in memory.
+    ///
+    /// # Errors
+    /// When a secret cannot be read.
+    pub fn sign_bytes(&self, id: &str, timestamp: i64, payload: &[u8]) -> Result<String, SignError> {
+        signed(self.keys()?, id, &timestamp.to_string(), payload)
+    }
+
+    /// Returns whether a secret is in a file, which may have to be read again.
+    #[must_use]
+    pub fn reads_files(&self) -> bool {
+        self.list.is_some() || self.secrets.iter().any(|secret| matches!(secret, SecretSource::File(_)))
+    }
+
     /// Returns the current keys. Reads files again when they have changed.
     fn keys(&self) -> Result<Vec<Key>, SignError> {
         let single = self.secrets.iter().map(|source| Ok(Key::of(&source.get()?)?));
@@ -159,8 +173,13 @@ impl Signer {
 /// # Errors
 /// When the secret is invalid.
 pub fn signature(secret: &Secret, id: &str, timestamp: &str, body: &[u8]) -> Result<String, SignError> {
+    signed(vec![Key::of(secret)?], id, timestamp, body)
+}
+
+/// Signs a body in memory.
+fn signed(keys: Vec<Key>, id: &str, timestamp: &str, body: &[u8]) -> Result<String, SignError> {
     let begin = format!("{id}.{timestamp}.");
-    entries(vec![Key::of(secret)?], |take| {
+    entries(keys, |take| {
         take(begin.as_bytes());
         take(body);
         Ok(())

@@ -15,6 +15,7 @@
 mod batch;
 mod folder;
 mod free_space;
+mod inbox;
 mod inspect;
 mod marker;
 mod records;
@@ -32,7 +33,6 @@ use std::{
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
-        mpsc,
     },
 };
 
@@ -61,7 +61,7 @@ const TIDY_EVERY_MS: u64 = 500;
 #[derive(Clone)]
 pub(super) struct SledStore {
     shared: Arc<Shared>,
-    calls: mpsc::Sender<writer::Order>,
+    calls: Arc<inbox::Sender>,
 }
 
 struct Shared {
@@ -204,7 +204,7 @@ impl SledStore {
             path: shared.folder.shown().to_owned(),
             reason: format!("no writer thread can be started: {error}"),
         })?;
-        Ok(Self { shared, calls })
+        Ok(Self { shared, calls: Arc::new(calls) })
     }
 }
 
@@ -219,8 +219,7 @@ impl Backend for SledStore {
     }
 
     fn submit(&self, call: Box<dyn Call>) -> Result<(), StoreError> {
-        let gone = |_| StoreError::Unavailable("the writer has stopped".to_owned());
-        self.calls.send(writer::Order::Call(call)).map_err(gone)
+        self.calls.send(call)
     }
 
     fn bodies(&self) -> &Bodies {
@@ -242,7 +241,7 @@ impl Backend for SledStore {
     fn save_high_water_mark(&self) -> oneshot::Receiver<()> {
         let (done, saved) = oneshot::channel();
         // The writer that ended has saved it.
-        let _ = self.calls.send(writer::Order::SaveHighWaterMark(done));
+        let _ = self.calls.save(done);
         saved
     }
 

@@ -3,18 +3,16 @@
 
 use std::{
     fs, io,
-    sync::{
-        Arc, PoisonError, Weak,
-        atomic::Ordering,
-        mpsc::{self, Receiver, RecvTimeoutError},
-    },
+    sync::{Arc, PoisonError, Weak, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
-
-use super::{Call, Database, Shared, StoreError, contained, marker};
+use super::{
+    Call, Database, Shared, StoreError, contained,
+    inbox::{Receiver, Sender, inbox},
+    marker,
+};
 use crate::{
     store::{
         REOPEN_FIRST, REOPEN_LAST,
@@ -23,59 +21,43 @@ use crate::{
     util::units::rounded,
 };
 
-/// At most so many calls share one sync, which bounds the wait of the first caller.
-const MAX_CALLS: usize = 2048;
-
-/// What the thread is asked to do.
-pub(super) enum Order {
-    Call(Box<dyn Call>),
-    SaveHighWaterMark(oneshot::Sender<()>),
-}
+/// The least time from one commit to the next, as long as nobody waits but the daemon's own steps. It bounds the syncs of a busy
+/// daemon to a few hundred a second, and a single step waits for it only behind another one.
+const PACE: Duration = Duration::from_millis(5);
 
 /// How often an idle writer sees to the marker, and whether its folder is still there.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// Starts the thread. It ends when the last [`SledStore`](super::SledStore) is gone.
-pub(super) fn start(shared: &Arc<Shared>) -> io::Result<mpsc::Sender<Order>> {
-    let (orders, waiting) = mpsc::channel();
+pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Sender> {
+    let (calls, waiting) = inbox();
     let is_failed = !shared.healthy.load(Ordering::Acquire);
     let shared = Arc::downgrade(shared);
     let run = move || run(&waiting, &shared, is_failed);
     thread::Builder::new().name("store-writer".to_owned()).spawn(run)?;
-    Ok(orders)
+    Ok(calls)
 }
 
-fn run(waiting: &Receiver<Order>, shared: &Weak<Shared>, is_failed: bool) {
+fn run(waiting: &Receiver, shared: &Weak<Shared>, is_failed: bool) {
     let mut high_water_mark = marker::HighWaterMark::new();
     let mut reopening = Reopening::default();
     if is_failed {
         reopening.begin();
     }
-    loop {
-        let mut next = match waiting.recv_timeout(reopening.timeout()) {
-            Ok(order) => Some(order),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
+    let mut pace = None;
+    while let Some(group) = waiting.take(reopening.timeout(), pace) {
         let Some(shared) = shared.upgrade() else { return };
         reopening.attempt_when_due(&shared);
         see_to_folder(&shared, &mut reopening);
-        let (mut calls, mut saved) = (Vec::new(), Vec::new());
-        while let Some(order) = next {
-            match order {
-                Order::Call(call) => calls.push(call),
-                Order::SaveHighWaterMark(done) => saved.push(done),
-            }
-            next = (calls.len() < MAX_CALLS).then(|| waiting.try_recv().ok()).flatten();
-        }
-        if !calls.is_empty() {
-            commit(&shared, calls, &mut reopening);
+        if !group.calls.is_empty() {
+            pace = Some(Instant::now() + PACE);
+            commit(&shared, group.calls, &mut reopening);
         }
         save_when_due(&mut high_water_mark, &shared);
-        if !saved.is_empty() {
+        if !group.saves.is_empty() {
             shared.save_high_water_mark();
         }
-        for done in saved {
+        for done in group.saves {
             // The caller may have gone.
             let _ = done.send(());
         }
