@@ -1,6 +1,7 @@
-//! Helpers that any room may use: clocks, durations, secrets, HTTP clients, JSON. They must not know jobs, sources or sinks.
+//! Helpers that any room may use: clocks, durations, secrets, HTTP clients, JSON, line charts. They must not know jobs, sources or sinks.
 
 pub(crate) mod budget;
+pub mod chart;
 pub mod clock;
 pub(crate) mod due_queue;
 pub mod foreign;

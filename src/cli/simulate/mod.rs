@@ -168,9 +168,8 @@ pub(super) async fn run(args: &SimulateArgs, console: &mut Console<'_>) -> Resul
         }
     }
     if let Some(path) = &args.svg {
-        let picture =
-            plot::svg(&subjects, &question).map_err(anyhow::Error::msg).context("cannot draw the plot")?;
-        fs::write(path, picture).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(path, plot::svg(&subjects, &question))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(ExitStatus::Done)
 }
