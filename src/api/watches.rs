@@ -338,7 +338,11 @@ pub(crate) async fn stored_body(
     event_id: &str,
     job: &StoredJob,
 ) -> std::io::Result<Response> {
-    let file = state.store.bodies().get(watch, event_id).stream(CHUNK).await?;
+    let stored = state.store.bodies().get(watch, event_id, job);
+    let body = match stored.bytes()? {
+        Some(bytes) => Body::from(bytes),
+        None => Body::from_stream(ReaderStream::with_capacity(stored.stream(CHUNK).await?, CHUNK)),
+    };
     let media_type = job.content_type.clone().unwrap_or_else(|| "application/json".to_owned());
     let is_json = is_json(&media_type);
     let headers = [
@@ -346,7 +350,6 @@ pub(crate) async fn stored_body(
         (header::CONTENT_LENGTH, job.size.to_string()),
         (header::ETAG, format!("\"{}\"", job.sha256)),
     ];
-    let body = Body::from_stream(ReaderStream::with_capacity(file, CHUNK));
     let mut response = (headers, body).into_response();
     if !is_json {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));

@@ -1,4 +1,5 @@
-//! Retention: removes finished watches after `store.retention`, and stored jobs that belong to no watch.
+//! Retention: removes finished watches after `store.retention`, and stored jobs that belong to no watch. Gives the room of
+//! stored jobs back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,6 +45,11 @@ pub(super) async fn retain(state: Arc<AppState>) {
                     break;
                 }
             }
+        }
+        match state.store.compact_bodies().await {
+            Ok(0) => {}
+            Ok(moved) => tracing::debug!(moved, "stored jobs moved together"),
+            Err(error) => tracing::warn!(%error, "stored jobs not moved together yet"),
         }
     }
 }

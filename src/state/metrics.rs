@@ -108,7 +108,7 @@ impl Metrics {
             spool_bytes: gauge(
                 all,
                 "tidings_spool_bytes",
-                "Bytes of stored job bodies. Low for a short time after a restart, until existing files are counted.",
+                "Bytes of stored job bodies on disk. Low for a short time after a restart, until existing files are counted.",
             ),
             config_reloads: all.counters(
                 "tidings_config_reloads_total",

@@ -3,7 +3,8 @@
 use tokio::sync::oneshot;
 
 use super::{
-    Bodies, StoreError, StoreProblem,
+    Bodies, BodyPlace, StoreError, StoreProblem,
+    bodies::SmallBody,
     records::{Records, Txn},
 };
 
@@ -11,6 +12,14 @@ use super::{
 pub(super) trait Call: Send {
     /// Whether nobody outside the daemon waits for its answer, so that it may wait for others to share their commit.
     fn may_wait(&self) -> bool;
+
+    /// The small bodies that it records.
+    fn bodies(&self) -> &[SmallBody] {
+        &[]
+    }
+
+    /// Takes the places of its bodies, which are durable there. A backend without places names none.
+    fn set_places(&mut self, _places: Vec<BodyPlace>) {}
 
     fn apply(&mut self, txn: &mut Txn<'_>) -> Result<(), StoreError>;
 

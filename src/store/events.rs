@@ -22,6 +22,14 @@ pub struct NewestEvent {
     pub count: u64,
 }
 
+impl NewestEvent {
+    /// Returns what is known once `later` events were made, too.
+    pub(super) const fn followed_by(self, later: Self) -> Self {
+        let number = if later.count > 0 { later.number } else { self.number };
+        Self { number, count: self.count + later.count }
+    }
+}
+
 /// Which events to list, or to deliver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
@@ -241,7 +249,7 @@ impl Store {
 }
 
 fn has_body(bodies: &Bodies, event: &Event) -> bool {
-    event.news.job().is_none_or(|job| bodies.has(event.watch, event.news.event_id(), job.size))
+    event.news.job().is_none_or(|job| bodies.has(event.watch, event.news.event_id(), job))
 }
 
 fn delivery_key(number: u64, event: &Event, sink: &str) -> DeliveryKey {

@@ -27,11 +27,9 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Tells what a durable commit changed.
-    pub(super) fn emit(&self, Committed { changes, newest }: Committed) {
+    pub(super) fn emit(&self, Committed { changes, newest, .. }: Committed) {
         if newest.count > 0 {
-            self.newest.send_modify(|known| {
-                *known = NewestEvent { number: newest.number, count: known.count + newest.count };
-            });
+            self.newest.send_modify(|known| *known = known.followed_by(newest));
         }
         if let Some(listener) = self.change.get() {
             changes.into_iter().for_each(listener);

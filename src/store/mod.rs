@@ -10,6 +10,7 @@ mod bodies;
 mod call;
 mod change;
 mod clock_mark;
+mod compaction;
 mod config;
 mod deliveries;
 mod error;
@@ -32,7 +33,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-pub use bodies::{Bodies, BodyEntry, BodyReader, BodyStream, Incoming, StoredBody};
+pub use bodies::{Bodies, BodyEntry, BodyReader, BodyStream, Incoming, MAX_SMALL, NewBody, StoredBody};
 pub use change::Change;
 pub use clock_mark::{ClockMark, Leap, Moved};
 pub use config::StoreConfig;
@@ -40,8 +41,8 @@ pub use deliveries::{DeliveryFilter, Owner};
 pub use error::{OpenError, StoreError};
 pub use events::{EventFilter, NewestEvent, Past};
 pub use record::{
-    AttemptVerdict, Callback, Completion, Delivery, DeliveryKey, Event, FileMark, News, ProgressStep, Said,
-    StoredJob, Watch, WatchStage,
+    AttemptVerdict, BodyPlace, Callback, Completion, Delivery, DeliveryKey, Event, FileMark, News,
+    ProgressStep, Said, StoredJob, Watch, WatchStage,
 };
 pub use rules::{
     backlog::Handed,
@@ -55,6 +56,7 @@ pub use watches::{Found, Removed, WatchFilter};
 
 use backend::Backend;
 use listeners::Listeners;
+use record::SegmentUse;
 use records::Records;
 
 /// The wait before the first attempt to reach a failed backend again; doubled up to the last.

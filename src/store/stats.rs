@@ -58,7 +58,8 @@ impl Store {
         self.aside(|store| {
             let mut stats = store.read(count)?;
             let bodies = store.bodies().entries()?;
-            (stats.jobs, stats.job_bytes) = (bodies.len() as u64, bodies.iter().map(|body| body.size).sum());
+            stats.jobs += bodies.len() as u64;
+            stats.job_bytes += bodies.iter().map(|body| body.size).sum::<u64>();
             stats.database_bytes = store.backend.size()?;
             Ok(stats)
         })
@@ -99,6 +100,10 @@ fn count(records: &dyn Records) -> Result<Stats, StoreError> {
     for event in records.events(0, u64::MAX) {
         event?;
         stats.events += 1;
+    }
+    for segment in records.segments() {
+        let (_, left) = segment?;
+        (stats.jobs, stats.job_bytes) = (stats.jobs + left.bodies, stats.job_bytes + left.bytes);
     }
     stats.paused = records.paused_sinks().collect::<Result<_, _>>()?;
     stats.learned = records.learned_sources()?;

@@ -1,7 +1,7 @@
 //! Watches: registered, recorded, found, listed, removed.
 
 use super::{
-    BodyEntry, Finished, Listing, Registered, Registration, Said, Store, StoreError, StoredJob, Watch,
+    BodyEntry, Finished, Listing, NewBody, Registered, Registration, Said, Store, StoreError, Watch,
     records::{JobEntry, JobKey, Records, Selection, passed_over},
     rules::{
         completion, polling, registration,
@@ -36,7 +36,7 @@ pub enum Found {
 pub struct Removed {
     /// How many watches were dropped.
     pub watches: usize,
-    /// The bodies to remove from the spool: watch and event id.
+    /// The bodies whose files are removed from the spool: watch and event id.
     pub bodies: Vec<(u64, String)>,
     /// There may be more to drop.
     pub more: bool,
@@ -150,7 +150,7 @@ impl Store {
     pub async fn complete<R>(
         &self,
         number: u64,
-        job: &StoredJob,
+        body: &NewBody,
         said: Option<&Said>,
         route: R,
         now: Time,
@@ -158,9 +158,11 @@ impl Store {
     where
         R: Fn(&Watch, EventType) -> Vec<String> + Clone + Send + 'static,
     {
-        self.write_until_durable(|| {
-            let (job, said, route) = (job.clone(), said.cloned(), route.clone());
-            move |txn| completion::complete(txn, number, job, said, &route, now)
+        self.write_until_durable_with(body.small.as_ref(), || {
+            let (job, said, route) = (body.job.clone(), said.cloned(), route.clone());
+            move |txn, places| {
+                completion::complete(txn, number, (job, places.first().copied()), said, &route, now)
+            }
         })
         .await
     }
@@ -340,7 +342,7 @@ impl Store {
     }
 
     /// Removes bodies of watches that are gone: a killed process may have stored one and not recorded it, or
-    /// dropped a watch and not removed its body. Returns how many there were.
+    /// dropped a watch and not removed its body. Returns how many files there were.
     ///
     /// # Errors
     /// When the spool or the store cannot be read.
@@ -359,10 +361,14 @@ impl Store {
                 swept += 1;
             }
         }
+        self.sweep_segments()?;
         Ok(swept)
     }
 
     async fn remove_bodies(&self, bodies: Vec<BodyKey>) {
+        if bodies.is_empty() {
+            return;
+        }
         let stored = self.bodies().clone();
         let removal = tokio::task::spawn_blocking(move || {
             for (watch, event_id) in bodies {

@@ -14,7 +14,7 @@ use tidings::{
     util::units::Size,
 };
 
-use crate::harness::{Process, Receiver, Reply, binary, eventually, http, mock, write_config};
+use crate::harness::{Process, Receiver, Reply, binary, eventually, http, mock, once, show, write_config};
 
 const ROUNDS: usize = 32;
 
@@ -86,12 +86,15 @@ async fn nothing_that_was_acknowledged_is_lost_however_often_it_is_killed() {
     assert!(accepted.len() > 100, "the kills left time to accept: {}", accepted.len());
     assert!(killed_at_work > ROUNDS / 4, "the kills hit work: {killed_at_work}");
     assert_eq!(process.terminate().await.0, Some(0));
+    let sound = once(folder.path(), &["store", "check", "--hashes"]).await;
+    assert_eq!(sound.status.code(), Some(0), "{}", show(&sound));
 }
 
 /// A job that ends at once, soon, or after this process is long gone, with a body of any size.
 fn plan(rng: &mut StdRng, round: usize, caller: usize, n: usize) -> JobPlan {
     let lasting = Duration::from_millis(rng.random_range(0..700));
-    let size = Size(rng.random_range(0..40_000));
+    // Small ones share a file, large ones have one of their own.
+    let size = Size(rng.random_range(0..if n == 0 { 600_000 } else { 40_000 }));
     JobPlan::new().id(format!("job_{round}_{caller}_{n}")).lasting(lasting).size(size)
 }
 

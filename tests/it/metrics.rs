@@ -7,7 +7,7 @@ use tidings::{
     mock::{JobPlan, RateLimit},
     state::metrics::Metrics,
     telemetry::Values,
-    util::units::HumanDuration,
+    util::units::{HumanDuration, Size},
 };
 
 use crate::harness::{Daemon, Flow, Reply, config, eventually, mock};
@@ -113,10 +113,17 @@ async fn the_spool_is_measured_across_a_restart() {
     for job in flow.jobs(3).await {
         flow.daemon.finished(&job).await;
     }
-    let files = fs::read_dir(flow.config.store.path.join("spool")).unwrap().map(|file| file.unwrap());
-    let lengths = files.filter(|file| file.path().is_file()).map(|file| file.metadata().unwrap().len());
-    let bytes: u64 = lengths.sum();
-    assert!(bytes > 0);
+    let large = flow.mock.add_job(JobPlan::new().size(Size::kib(300)));
+    flow.daemon.watch(&large).await;
+    flow.daemon.finished(&large).await;
+    let spool = flow.config.store.path.join("spool");
+    let bytes = |folder: &std::path::Path| -> u64 {
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+        files.filter(|file| file.path().is_file()).map(|file| file.metadata().unwrap().len()).sum()
+    };
+    let (large, small) = (bytes(&spool), bytes(&spool.join("segments")));
+    assert!(large > 256 << 10 && small > 0, "{large} {small}");
+    let bytes = large + small;
     until(&flow.daemon, "tidings_spool_bytes", &bytes.to_string()).await;
     let flow = flow.restart(|_| {}).await;
     until(&flow.daemon, "tidings_spool_bytes", &bytes.to_string()).await;

@@ -7,7 +7,7 @@ use sha2::Digest as _;
 use tidings::{
     deliver::{SinkConfig, WebhookConfig},
     mock::{Ending, JobPlan, Mock},
-    util::units::HumanDuration,
+    util::units::{HumanDuration, Size},
 };
 
 use crate::harness::{
@@ -227,7 +227,8 @@ async fn what_cannot_be_delivered_is_refused_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_without_its_stored_job_is_not_delivered() {
     let flow = Flow::start(&[], |config| config.sinks.clear()).await;
-    let (_, gone) = ended(&flow, JobPlan::new()).await;
+    // A job of that size is a file of its own.
+    let (_, gone) = ended(&flow, JobPlan::new().size(Size::kib(300))).await;
     let (kept, _) = ended(&flow, JobPlan::new()).await;
     let spool = flow.config.store.path.join("spool");
     let name = gone["event_id"].as_str().unwrap();

@@ -168,8 +168,8 @@ async fn a_body_that_breaks_off_is_fetched_again_from_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let (mock, receiver) = (mock().await, Receiver::start().await);
     let daemon = started(folder.path(), &mock, &receiver).await;
-    mock.set(|faults| faults.cut = Some(Cut { after: 100_000, times: 2 }));
-    let jobs = crowd(&daemon, &mock, 1, &JobPlan::new().size(Size::kib(256))).await;
+    mock.set(|faults| faults.cut = Some(Cut { after: 400_000, times: 2 }));
+    let jobs = crowd(&daemon, &mock, 1, &JobPlan::new().size(Size::kib(512))).await;
     each_once(&daemon, &receiver, &jobs).await;
     assert_eq!(mock.requests(Some(&jobs[0]), Some(Kind::Full)), 3, "two were cut");
     let full = mock.full_body(&jobs[0]).unwrap();

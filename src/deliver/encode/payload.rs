@@ -27,7 +27,7 @@ use readers::{Encoded, Exact, cut_short, same_size};
 pub const CHUNK: usize = 64 * 1024;
 
 /// Bytes of a byte-order mark.
-const MARK: u64 = 3;
+const MARK: usize = 3;
 
 /// Bytes of a body that become one chunk of base64: a multiple of three.
 const ENCODED_CHUNK: usize = CHUNK / 4 * 3;
@@ -40,7 +40,7 @@ pub struct Payload {
     headers: HeaderMap,
     head: Bytes,
     body: Body,
-    /// Bytes to skip at the beginning of the body.
+    /// Bytes to skip at the beginning of a stored body.
     skip: u64,
     /// Whether the body is written as base64 (RFC 4648, section 4), because it is not JSON.
     encoded: bool,
@@ -88,8 +88,12 @@ impl Payload {
             _ => "",
         };
         // A byte-order mark is valid only at the beginning of a text.
-        let is_inside = wrapping.is_json() && !encoded && matches!(body, Body::Stored { .. });
-        let skip = if message.has_mark && is_inside { MARK } else { 0 };
+        let has_mark = message.has_mark && has_data && wrapping.is_json() && !encoded;
+        let (body, skip) = match body {
+            Body::Inline(bytes) if has_mark => (Body::Inline(bytes.slice(bytes.len().min(MARK)..)), 0),
+            Body::Stored { .. } if has_mark => (body, MARK as u64),
+            body => (body, 0),
+        };
         Self { headers, head: head.into(), body, skip, encoded, tail: Bytes::from_static(tail.as_bytes()) }
     }
 

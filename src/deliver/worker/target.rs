@@ -125,7 +125,12 @@ fn message(event: &Event, store: &Store) -> Message {
     let news = &event.news;
     let body = match (news.job(), &event.last_body) {
         (Some(job), _) => {
-            Body::Stored { body: store.bodies().get(event.watch, news.event_id()), size: job.size }
+            let body = store.bodies().get(event.watch, news.event_id(), job);
+            match body.bytes() {
+                Ok(Some(bytes)) if bytes.len() as u64 == job.size => Body::Inline(bytes),
+                // Reading it again says what is wrong with it.
+                _ => Body::Stored { body, size: job.size },
+            }
         }
         (None, Some(body)) => Body::Inline(Bytes::from(body.clone())),
         (None, None) => Body::Null,

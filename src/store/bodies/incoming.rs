@@ -1,14 +1,16 @@
 //! A body that is being written.
 
 use std::{
+    fs,
     io::{self, Write},
     path::Path,
 };
 
+use bytes::{Bytes, BytesMut};
 use tempfile::TempPath;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{MemoryBodies, Spool, StoredBody, measure::Measure};
+use super::{MAX_SMALL, SmallBody, Spool, StoredBody, measure::Measure};
 use crate::store::{StoredJob, files::sync_folder};
 
 /// A body that is being written. It is gone with this, unless it was finished.
@@ -22,23 +24,59 @@ pub struct Incoming {
 
 #[derive(Debug)]
 enum Place {
+    Memory(Buffer),
     File { file: tokio::fs::File, path: TempPath, spool: Spool },
-    Memory { bytes: Vec<u8>, bodies: MemoryBodies },
+}
+
+/// A body in memory.
+#[derive(Debug)]
+struct Buffer {
+    bytes: BytesMut,
+    /// All of it, once it was judged.
+    whole: Option<Bytes>,
+    /// Where it goes when it is no longer small; `None` when it stays in memory whatever its size is.
+    spool: Option<Spool>,
+}
+
+impl Buffer {
+    /// Returns the spool when the body, with `added` bytes, is not small.
+    fn outgrown(&self, added: usize) -> Option<&Spool> {
+        let held = self.bytes.len() + self.whole.as_ref().map_or(0, Bytes::len);
+        self.spool.as_ref().filter(|_| held + added > MAX_SMALL)
+    }
+
+    fn open(&mut self) -> &mut BytesMut {
+        if let Some(whole) = self.whole.take() {
+            self.bytes = whole.into();
+        }
+        &mut self.bytes
+    }
+
+    fn whole(&mut self) -> Bytes {
+        self.whole.get_or_insert_with(|| self.bytes.split().freeze()).clone()
+    }
+}
+
+/// A body that is whole. A small one is stored together with its event, a large one is a file by now.
+#[derive(Clone, Debug)]
+pub struct NewBody {
+    /// What is recorded of it.
+    pub job: StoredJob,
+    pub(in crate::store) small: Option<SmallBody>,
+}
+
+impl NewBody {
+    /// Returns a body that is stored already.
+    #[must_use]
+    pub const fn stored(job: StoredJob) -> Self {
+        Self { job, small: None }
+    }
 }
 
 impl Incoming {
-    pub(super) fn in_file(
-        watch: u64,
-        event_id: &str,
-        (file, path): (tokio::fs::File, TempPath),
-        spool: &Spool,
-    ) -> Self {
-        let place = Place::File { file, path, spool: spool.clone() };
-        Self { watch, event_id: event_id.to_owned(), measure: Measure::default(), place }
-    }
-
-    pub(super) fn in_memory(watch: u64, event_id: &str, bodies: &MemoryBodies) -> Self {
-        let place = Place::Memory { bytes: Vec::new(), bodies: bodies.clone() };
+    /// Begins a body that becomes a file of `spool` when it is large.
+    pub(super) fn new(watch: u64, event_id: &str, spool: Option<Spool>) -> Self {
+        let place = Place::Memory(Buffer { bytes: BytesMut::new(), whole: None, spool });
         Self { watch, event_id: event_id.to_owned(), measure: Measure::default(), place }
     }
 
@@ -48,10 +86,18 @@ impl Incoming {
     /// When they cannot be written.
     pub async fn write(&mut self, added: &[u8]) -> io::Result<()> {
         self.measure.add(added);
+        if let Place::Memory(buffer) = &mut self.place
+            && let Some(spool) = buffer.outgrown(added.len()).cloned()
+        {
+            let path = spool.incoming(self.watch, &self.event_id)?;
+            let mut file = Spool::create(&path).await?;
+            file.write_all(buffer.open()).await?;
+            self.place = Place::File { file, path, spool };
+        }
         match &mut self.place {
             Place::File { file, .. } => file.write_all(added).await,
-            Place::Memory { bytes, .. } => {
-                bytes.extend_from_slice(added);
+            Place::Memory(buffer) => {
+                buffer.open().extend_from_slice(added);
                 Ok(())
             }
         }
@@ -66,20 +112,26 @@ impl Incoming {
         fill: impl FnOnce(&mut dyn Write) -> io::Result<T> + Send + 'static,
     ) -> io::Result<(Self, T)> {
         let Self { watch, event_id, mut measure, place } = self;
-        let filled = match place {
+        let mut place = match place {
+            Place::Memory(buffer) => FilledPlace::Memory(buffer),
             Place::File { file, path, spool } => {
-                let mut file = file.into_std().await;
-                tokio::task::spawn_blocking(move || {
-                    let value = through(&mut file, &mut measure, fill)?;
-                    let place = Place::File { file: tokio::fs::File::from_std(file), path, spool };
-                    Ok((Self { watch, event_id, measure, place }, value))
-                })
+                FilledPlace::File { file: file.into_std().await, path, spool }
             }
-            Place::Memory { mut bytes, bodies } => tokio::task::spawn_blocking(move || {
-                let value = through(&mut bytes, &mut measure, fill)?;
-                Ok((Self { watch, event_id, measure, place: Place::Memory { bytes, bodies } }, value))
-            }),
         };
+        let filled = tokio::task::spawn_blocking(move || {
+            let to = Filled { place: &mut place, measure: &mut measure, name: (watch, &event_id) };
+            let mut buffered = io::BufWriter::with_capacity(64 << 10, to);
+            let value = fill(&mut buffered)?;
+            buffered.flush()?;
+            drop(buffered);
+            let place = match place {
+                FilledPlace::Memory(buffer) => Place::Memory(buffer),
+                FilledPlace::File { file, path, spool } => {
+                    Place::File { file: tokio::fs::File::from_std(file), path, spool }
+                }
+            };
+            Ok((Self { watch, event_id, measure, place }, value))
+        });
         filled.await.map_err(io::Error::other)?
     }
 
@@ -99,7 +151,7 @@ impl Incoming {
                 file.flush().await?;
                 Ok(spool.body_at(path.to_path_buf()))
             }
-            Place::Memory { bytes, .. } => Ok(StoredBody::in_memory(Some(bytes.clone().into()))),
+            Place::Memory(buffer) => Ok(StoredBody::in_memory(Some(buffer.whole()))),
         }
     }
 
@@ -107,26 +159,29 @@ impl Incoming {
     ///
     /// # Errors
     /// See [`finish`](Self::finish).
-    pub async fn finish_as(self, event_id: &str) -> io::Result<StoredJob> {
+    pub async fn finish_as(self, event_id: &str) -> io::Result<NewBody> {
         Self { event_id: event_id.to_owned(), ..self }.finish().await
     }
 
-    /// Makes it durable, and then the body of its event.
+    /// Makes a large body durable, and then the body of its event. A small one becomes so with the record of the event.
     ///
     /// # Errors
     /// When any of it fails; the body is then not stored.
-    pub async fn finish(self) -> io::Result<StoredJob> {
-        match self.place {
+    pub async fn finish(self) -> io::Result<NewBody> {
+        let small = match self.place {
             Place::File { mut file, path, spool } => {
                 file.flush().await?;
                 file.sync_data().await?;
                 let target = spool.path(self.watch, &self.event_id);
                 let named = tokio::task::spawn_blocking(move || persist(path, &target, &spool));
                 named.await.map_err(io::Error::other)??;
+                None
             }
-            Place::Memory { bytes, bodies } => bodies.insert(self.watch, self.event_id, bytes.into()),
-        }
-        Ok(self.measure.end())
+            Place::Memory(mut buffer) => {
+                Some(SmallBody { watch: self.watch, event_id: self.event_id, bytes: buffer.whole() })
+            }
+        };
+        Ok(NewBody { job: self.measure.end(), small })
     }
 
     /// Throws away what was written.
@@ -144,31 +199,41 @@ fn persist(path: TempPath, target: &Path, spool: &Spool) -> io::Result<()> {
     sync_folder(spool.folder_path())
 }
 
-/// Lets `fill` write to `to` through a buffer, and measures what goes by.
-fn through<T>(
-    to: &mut dyn Write,
-    measure: &mut Measure,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut buffered = io::BufWriter::with_capacity(64 << 10, Measured { to, measure });
-    let value = fill(&mut buffered)?;
-    buffered.flush()?;
-    Ok(value)
+/// A body that is filled on a thread that may block.
+enum FilledPlace {
+    Memory(Buffer),
+    File { file: fs::File, path: TempPath, spool: Spool },
 }
 
-struct Measured<'a> {
-    to: &'a mut dyn Write,
+/// Measures what goes by, and makes a file of it once it is large.
+struct Filled<'a> {
+    place: &'a mut FilledPlace,
     measure: &'a mut Measure,
+    name: (u64, &'a str),
 }
 
-impl Write for Measured<'_> {
+impl Write for Filled<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes)?;
+        if let FilledPlace::Memory(buffer) = &mut *self.place
+            && let Some(spool) = buffer.outgrown(bytes.len()).cloned()
+        {
+            let path = spool.incoming(self.name.0, self.name.1)?;
+            let mut file = Spool::options().open(&path)?;
+            file.write_all(buffer.open())?;
+            *self.place = FilledPlace::File { file, path, spool };
+        }
+        let written = match &mut *self.place {
+            FilledPlace::File { file, .. } => file.write(bytes)?,
+            FilledPlace::Memory(buffer) => {
+                buffer.open().extend_from_slice(bytes);
+                bytes.len()
+            }
+        };
         self.measure.add(&bytes[..written]);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        Ok(())
     }
 }

@@ -44,6 +44,7 @@ impl Measure {
             sha256: HEXLOWER.encode(&self.hash.finalize()),
             content_type: (!self.text.is_whole()).then(|| "application/json".to_owned()),
             has_mark: self.head == BOM,
+            at: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{BodyEntry, Incoming, StoredBody};
+use super::{BodyEntry, SmallBody, StoredBody};
 
 /// The bodies by watch and event id. They are gone with the process.
 #[derive(Clone, Debug, Default)]
@@ -18,12 +18,8 @@ impl MemoryBodies {
         StoredBody::in_memory(self.bodies().get(&(watch, event_id.to_owned())).cloned())
     }
 
-    pub(super) fn begin(&self, watch: u64, event_id: &str) -> Incoming {
-        Incoming::in_memory(watch, event_id, self)
-    }
-
-    pub(super) fn insert(&self, watch: u64, event_id: String, bytes: Bytes) {
-        self.bodies().insert((watch, event_id), bytes);
+    pub(in crate::store) fn insert(&self, body: &SmallBody) {
+        self.bodies().insert((body.watch, body.event_id.clone()), body.bytes.clone());
     }
 
     pub(super) fn remove(&self, watch: u64, event_id: &str) {

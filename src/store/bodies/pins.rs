@@ -33,6 +33,10 @@ impl Pins {
         remove()
     }
 
+    pub(super) fn are_pinned(&self) -> bool {
+        self.state().is_pinned
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

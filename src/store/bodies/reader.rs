@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncSeekExt as _, ReadBuf};
 
-use crate::store::files::Held;
+use super::Segments;
+use crate::store::{BodyPlace, files::Held};
 
 /// A stored body. Each reader starts at the beginning, so that it can be sent more than once. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ enum Source {
         /// The path leads through this folder, so it stays open meanwhile.
         _folder: Option<Arc<Held>>,
     },
+    /// A small one.
+    Segment { segments: Segments, at: BodyPlace, watch: u64, event_id: String, size: u64 },
     /// `None` when there is no such body.
     Memory(Option<Bytes>),
 }
@@ -34,7 +37,17 @@ impl StoredBody {
         Self(Source::File { path, _folder: Some(Arc::clone(folder)) })
     }
 
-    pub(super) const fn in_memory(bytes: Option<Bytes>) -> Self {
+    pub(super) fn in_segment(
+        segments: &Segments,
+        at: BodyPlace,
+        (watch, event_id): (u64, &str),
+        size: u64,
+    ) -> Self {
+        let (segments, event_id) = (segments.clone(), event_id.to_owned());
+        Self(Source::Segment { segments, at, watch, event_id, size })
+    }
+
+    pub(in crate::store) const fn in_memory(bytes: Option<Bytes>) -> Self {
         Self(Source::Memory(bytes))
     }
 
@@ -51,7 +64,26 @@ impl StoredBody {
     pub fn size(&self) -> io::Result<u64> {
         match &self.0 {
             Source::File { path, .. } => Ok(fs::metadata(path)?.len()),
+            Source::Segment { segments, at, watch, event_id, size } => {
+                segments.check(*at, *watch, event_id, *size)?;
+                Ok(*size)
+            }
             Source::Memory(bytes) => Ok(there(bytes.as_ref())?.len() as u64),
+        }
+    }
+
+    /// Returns its bytes, unless it is a file of its own. A small body takes microseconds to read, so this may run on
+    /// any thread.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be read.
+    pub fn bytes(&self) -> io::Result<Option<Bytes>> {
+        match &self.0 {
+            Source::File { .. } => Ok(None),
+            Source::Segment { segments, at, watch, event_id, size } => {
+                segments.read(*at, *watch, event_id, *size).map(Some)
+            }
+            Source::Memory(bytes) => there(bytes.as_ref()).map(Some),
         }
     }
 
@@ -60,16 +92,12 @@ impl StoredBody {
     /// # Errors
     /// When it is missing or cannot be read.
     pub fn read(&self) -> io::Result<BodyReader> {
-        match &self.0 {
-            Source::File { path, .. } => {
-                let file = fs::File::open(path)?;
-                Ok(BodyReader { size: file.metadata()?.len(), inner: Inner::File(file) })
-            }
-            Source::Memory(bytes) => {
-                let bytes = there(bytes.as_ref())?;
-                Ok(BodyReader { size: bytes.len() as u64, inner: Inner::Memory(io::Cursor::new(bytes)) })
-            }
+        if let Source::File { path, .. } = &self.0 {
+            let file = fs::File::open(path)?;
+            return Ok(BodyReader { size: file.metadata()?.len(), inner: Inner::File(file) });
         }
+        let bytes = self.bytes()?.unwrap_or_default();
+        Ok(BodyReader { size: bytes.len() as u64, inner: Inner::Memory(io::Cursor::new(bytes)) })
     }
 
     /// Opens it as a stream that reads at most `chunk` bytes at a time.
@@ -77,17 +105,13 @@ impl StoredBody {
     /// # Errors
     /// When it is missing or cannot be read.
     pub async fn stream(&self, chunk: usize) -> io::Result<BodyStream> {
-        match &self.0 {
-            Source::File { path, .. } => {
-                let mut file = tokio::fs::File::open(path).await?;
-                file.set_max_buf_size(chunk);
-                Ok(BodyStream { size: file.metadata().await?.len(), inner: Inner::File(file) })
-            }
-            Source::Memory(bytes) => {
-                let bytes = there(bytes.as_ref())?;
-                Ok(BodyStream { size: bytes.len() as u64, inner: Inner::Memory(io::Cursor::new(bytes)) })
-            }
+        if let Source::File { path, .. } = &self.0 {
+            let mut file = tokio::fs::File::open(path).await?;
+            file.set_max_buf_size(chunk);
+            return Ok(BodyStream { size: file.metadata().await?.len(), inner: Inner::File(file) });
         }
+        let bytes = self.bytes()?.unwrap_or_default();
+        Ok(BodyStream { size: bytes.len() as u64, inner: Inner::Memory(io::Cursor::new(bytes)) })
     }
 }
 

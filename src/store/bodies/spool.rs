@@ -1,4 +1,5 @@
-//! Bodies on disk: one file an event, written beside its place, hashed on the way, synced and renamed.
+//! Bodies on disk: small ones in segments, and a file for each large one, which is written beside its place, hashed on
+//! the way, synced and renamed.
 
 use std::{
     fs, io,
@@ -11,8 +12,15 @@ use std::{
 
 use tempfile::TempPath;
 
-use super::{BodyEntry, Incoming, StoredBody, usage::Usage};
-use crate::store::files::{Held, make_private};
+use super::{
+    BodyEntry, Incoming, StoredBody,
+    segments::{self, Segments},
+    usage::Usage,
+};
+use crate::store::{
+    BodyPlace, StoredJob,
+    files::{Held, make_private},
+};
 
 /// The folder of the bodies. A file's name spells the watch and the event it belongs to, so that an orphan
 /// is known without an index.
@@ -23,6 +31,7 @@ pub(in crate::store) struct Spool {
     shown: PathBuf,
     usage: Arc<Usage>,
     attempts: Arc<AtomicU64>,
+    segments: Segments,
 }
 
 /// The folder in it of those that are being written.
@@ -38,12 +47,15 @@ impl Spool {
                 fs::remove_file(entry?.path())?;
             }
         }
-        Ok(Self {
-            folder: Arc::new(Held::open(folder)?),
-            shown: shown.to_owned(),
-            usage: Arc::default(),
-            attempts: Arc::default(),
-        })
+        let folder = Arc::new(Held::open(folder)?);
+        let segments = Segments::open(&folder, swept)?;
+        let (usage, attempts) = (Arc::default(), Arc::default());
+        Ok(Self { folder, shown: shown.to_owned(), usage, attempts, segments })
+    }
+
+    /// The small bodies.
+    pub(in crate::store) const fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     /// The open folder.
@@ -64,12 +76,28 @@ impl Spool {
         self.folder.path().join(name(watch, event_id))
     }
 
-    /// The same, for people.
-    pub(in crate::store) fn shown(&self, watch: u64, event_id: &str) -> PathBuf {
-        self.shown.join(name(watch, event_id))
+    /// The same, or that of its segment, for people.
+    pub(in crate::store) fn shown(&self, watch: u64, event_id: &str, at: Option<BodyPlace>) -> PathBuf {
+        match at {
+            Some(at) => self.shown_segment(at.segment),
+            None => self.shown.join(name(watch, event_id)),
+        }
     }
 
-    pub(in crate::store) fn get(&self, watch: u64, event_id: &str) -> StoredBody {
+    /// The path of a segment, for people.
+    pub(in crate::store) fn shown_segment(&self, number: u64) -> PathBuf {
+        self.shown.join(segments::shown(number))
+    }
+
+    pub(in crate::store) fn get(&self, watch: u64, event_id: &str, job: &StoredJob) -> StoredBody {
+        match job.at {
+            Some(at) => StoredBody::in_segment(&self.segments, at, (watch, event_id), job.size),
+            None => self.own_file(watch, event_id),
+        }
+    }
+
+    /// A body that is a file of its own.
+    pub(super) fn own_file(&self, watch: u64, event_id: &str) -> StoredBody {
         self.body_at(self.path(watch, event_id))
     }
 
@@ -77,13 +105,28 @@ impl Spool {
         StoredBody::in_folder(path, &self.folder)
     }
 
-    pub(super) async fn begin(&self, watch: u64, event_id: &str) -> io::Result<Incoming> {
+    pub(super) fn begin(&self, watch: u64, event_id: &str) -> Incoming {
+        Incoming::new(watch, event_id, Some(self.clone()))
+    }
+
+    /// The path of a body that is being written, which has it alone.
+    pub(super) fn incoming(&self, watch: u64, event_id: &str) -> io::Result<TempPath> {
         // A task that was cut may still hold the file of the attempt before.
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.path().join(INCOMING).join(format!("{}.{attempt}", name(watch, event_id)));
-        let path = TempPath::try_from_path(path)?;
-        let file = tokio::fs::File::options().write(true).create_new(true).mode(0o600).open(&path).await?;
-        Ok(Incoming::in_file(watch, event_id, (file, path), self))
+        TempPath::try_from_path(path)
+    }
+
+    /// How such a file is made.
+    pub(super) fn options() -> fs::OpenOptions {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut options = fs::File::options();
+        options.write(true).create_new(true).mode(0o600);
+        options
+    }
+
+    pub(super) async fn create(path: &Path) -> io::Result<tokio::fs::File> {
+        tokio::fs::OpenOptions::from(Self::options()).open(path).await
     }
 
     pub(super) fn remove(&self, watch: u64, event_id: &str) -> io::Result<()> {
@@ -95,7 +138,7 @@ impl Spool {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.usage.bytes()
+        self.usage.bytes() + self.segments.bytes()
     }
 
     pub(in crate::store) fn entries(&self) -> io::Result<Vec<BodyEntry>> {

@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::keys;
 use crate::{
     store::{
-        StoreError,
+        SegmentUse, StoreError,
         records::{JobEntry, Pending},
     },
     util::units::Time,
@@ -75,4 +75,16 @@ pub(in crate::store) fn pending(value: &[u8]) -> Option<Pending> {
     let (due, sink) = value.split_first_chunk::<8>()?;
     let sink = String::from_utf8_lossy(sink).into_owned();
     Some(Pending { due: Time(i64::from_be_bytes(*due)), sink })
+}
+
+/// The value of a `b` key.
+pub(in crate::store) fn encode_segment(left: SegmentUse) -> Vec<u8> {
+    [left.bodies.to_be_bytes(), left.bytes.to_be_bytes()].concat()
+}
+
+/// Reads the value of a `b` key.
+pub(in crate::store) fn segment(value: &[u8]) -> Option<SegmentUse> {
+    let (bodies, bytes) = value.split_first_chunk::<8>()?;
+    let (bodies, bytes) = (u64::from_be_bytes(*bodies), u64::from_be_bytes(bytes.try_into().ok()?));
+    Some(SegmentUse { bodies, bytes })
 }

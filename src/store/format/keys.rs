@@ -12,6 +12,7 @@
 //! | `r` | closing time, watch number | nothing: the watch is finished |
 //! | `c` | source, NUL, part | a part of what was learned of the source's jobs |
 //! | `s` | name of a sink | since when it is paused |
+//! | `b` | segment number | how many bodies events need of it, and their bytes |
 //! | `t` | dropping time, source, NUL, job id | nothing: remembered for its `410` |
 
 use crate::{
@@ -30,6 +31,7 @@ pub(in crate::store) const CLOSED: u8 = b'r';
 pub(in crate::store) const CURVES: u8 = b'c';
 pub(in crate::store) const PAUSED: u8 = b's';
 pub(in crate::store) const DROPPED: u8 = b't';
+pub(in crate::store) const SEGMENT: u8 = b'b';
 
 /// Random at creation and repeated in the marker beside the database.
 pub(in crate::store) const SENTINEL: &[u8] = b"msentinel";
@@ -60,6 +62,10 @@ pub(in crate::store) fn open(number: u64) -> Vec<u8> {
 
 pub(in crate::store) fn event(number: u64) -> Vec<u8> {
     numbered(EVENT, number)
+}
+
+pub(in crate::store) fn segment(number: u64) -> Vec<u8> {
+    numbered(SEGMENT, number)
 }
 
 /// The stored key of a delivery, or of its entry.

@@ -9,7 +9,7 @@ mod roundtrip;
 use data_encoding::HEXLOWER;
 use std::collections::BTreeMap;
 
-use super::{Delivery, Event, StoreError, Watch, records::Effects};
+use super::{BodyPlace, Delivery, Event, StoreError, StoredJob, Watch, records::Effects};
 
 /// The size of a part of what was learned, in bytes: values over 128 KB would become files of their own.
 const PART: usize = 64 << 10;
@@ -41,6 +41,9 @@ pub(super) fn writes(effects: Effects) -> Result<Writes, StoreError> {
     writes.extend(effects.open.into_iter().map(|(number, set)| (keys::open(number), marker(set))));
     writes
         .extend(effects.closed.into_iter().map(|((at, watch), set)| (keys::closed(at, watch), marker(set))));
+    for (number, left) in effects.segments {
+        writes.insert(keys::segment(number), left.map(codec::encode_segment));
+    }
     for (sink, since) in effects.paused {
         writes.insert(keys::paused(&sink), since.map(|since| since.0.to_be_bytes().to_vec()));
     }
@@ -56,6 +59,39 @@ pub(super) fn writes(effects: Effects) -> Result<Writes, StoreError> {
         writes.insert(keys::CLOCK.to_vec(), Some(codec::encode(&mark)?));
     }
     Ok(writes)
+}
+
+/// A record as exports have it: without the place of a small body, which is a file there. `None` when it is no part of an
+/// export.
+pub(super) fn exported(key: &[u8], value: Vec<u8>) -> Result<Option<Vec<u8>>, StoreError> {
+    let is_there = |job: &Option<StoredJob>| job.as_ref().is_some_and(|job| job.at.is_some());
+    match key.first() {
+        Some(&keys::SEGMENT) => return Ok(None),
+        Some(&keys::WATCH) => {
+            if let Ok(mut watch) = codec::decode::<Watch>(&value)
+                && let Some(completion) = watch.completion.as_mut().filter(|end| is_there(&end.job))
+            {
+                completion.job.iter_mut().for_each(|job| job.at = None);
+                return codec::encode(&watch).map(Some);
+            }
+        }
+        Some(&keys::EVENT) => {
+            if let Ok(mut event) = codec::decode::<Event>(&value)
+                && let Some(job) = event.news.job_mut().filter(|job| job.at.is_some())
+            {
+                job.at = None;
+                return codec::encode(&event).map(Some);
+            }
+        }
+        _ => {}
+    }
+    Ok(Some(value))
+}
+
+/// The place of the small body that the record of an event names.
+pub(super) fn place_in(key: &[u8], value: &[u8]) -> Option<BodyPlace> {
+    let event = codec::decode::<Event>(value).ok().filter(|_| key.first() == Some(&keys::EVENT))?;
+    event.news.job()?.at
 }
 
 /// Whether the value of a key is the record that the key names.

@@ -11,8 +11,8 @@ use crate::{
         job::{EventType, JobId, Outcome, Progress, Run},
     },
     store::{
-        Callback, Completion, Delivery, Event, FileMark, News, ProgressStep, StoredJob, Watch, WatchStage,
-        records::JobKey,
+        BodyPlace, Callback, Completion, Delivery, Event, FileMark, News, ProgressStep, StoredJob, Watch,
+        WatchStage, records::JobKey,
     },
     telemetry::TraceParent,
     util::{secret::Secret, units::Time},
@@ -63,8 +63,10 @@ fn run() -> BoxedStrategy<Run> {
 }
 
 fn stored_job() -> impl Strategy<Value = StoredJob> {
-    (any::<u64>(), word(), option::of(word()), any::<bool>())
-        .prop_map(|(size, sha256, content_type, has_mark)| StoredJob { size, sha256, content_type, has_mark })
+    let at = any::<(u64, u64)>().prop_map(|(segment, offset)| BodyPlace { segment, offset });
+    (any::<u64>(), word(), option::of(word()), any::<bool>(), option::of(at)).prop_map(
+        |(size, sha256, content_type, has_mark, at)| StoredJob { size, sha256, content_type, has_mark, at },
+    )
 }
 
 fn an_end() -> BoxedStrategy<Completion> {

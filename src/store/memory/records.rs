@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     store::{
-        ClockMark, Delivery, DeliveryKey, Event, StoreError, Watch,
+        ClockMark, Delivery, DeliveryKey, Event, SegmentUse, StoreError, Watch,
         records::{Effects, JobEntry, JobKey, Pending, Records, Scan, Selection, Table},
     },
     util::units::Time,
@@ -30,6 +30,7 @@ pub(super) struct Tables {
     pub(super) open: BTreeMap<u64, ()>,
     pub(super) closed: BTreeMap<(Time, u64), ()>,
     pub(super) pending: BTreeMap<DeliveryKey, Pending>,
+    pub(super) segments: BTreeMap<u64, SegmentUse>,
 }
 
 impl Default for Tables {
@@ -47,6 +48,7 @@ impl Default for Tables {
             open: BTreeMap::new(),
             closed: BTreeMap::new(),
             pending: BTreeMap::new(),
+            segments: BTreeMap::new(),
         }
     }
 }
@@ -65,6 +67,7 @@ impl Tables {
         merge(&mut self.open, effects.open);
         merge(&mut self.closed, effects.closed);
         merge(&mut self.pending, effects.pending);
+        merge(&mut self.segments, effects.segments);
     }
 }
 
@@ -133,6 +136,17 @@ impl Records for MemoryRecords<'_> {
 
     fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
         self.get(|tables| tables.events.get(&number).cloned())
+    }
+
+    fn segment(&self, number: u64) -> Result<Option<SegmentUse>, StoreError> {
+        self.get(|tables| tables.segments.get(&number).copied())
+    }
+
+    fn segments(&self) -> Scan<'_, (u64, SegmentUse)> {
+        let segments = self.scan(|tables, last| {
+            tables.segments.range((behind(last, &0), Bound::Unbounded)).next().map(cloned)
+        });
+        Box::new(segments.map(Ok))
     }
 
     fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {

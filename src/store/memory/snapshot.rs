@@ -50,7 +50,8 @@ impl Tables {
             open: all(&self.open),
             closed: all(&self.closed),
             pending: all(&self.pending),
-            changes: Vec::new(),
+            segments: all(&self.segments),
+            ..Effects::default()
         }
     }
 }

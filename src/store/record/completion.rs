@@ -64,7 +64,7 @@ impl Completion {
 }
 
 /// The stored body of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredJob {
     /// Its size in bytes.
     pub size: u64,
@@ -76,4 +76,25 @@ pub struct StoredJob {
     /// It begins with a byte-order mark, which belongs to the beginning of a text alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_mark: bool,
+    /// Its place among the small bodies. Unset: it is a file of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<BodyPlace>,
+}
+
+/// The place of a small body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BodyPlace {
+    /// The number of its segment.
+    pub segment: u64,
+    /// Where its frame begins there.
+    pub offset: u64,
+}
+
+/// What events still need of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::store) struct SegmentUse {
+    /// Their bodies.
+    pub(in crate::store) bodies: u64,
+    /// The bytes of those.
+    pub(in crate::store) bytes: u64,
 }

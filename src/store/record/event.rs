@@ -14,6 +14,7 @@ use crate::{
 /// What an event tells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "most events are completions")]
 pub enum News {
     /// One run of a job ended.
     #[serde(rename = "end")]
@@ -140,6 +141,13 @@ impl News {
     pub fn job(&self) -> Option<&StoredJob> {
         match self {
             Self::Completion(completion) => completion.job.as_ref(),
+            Self::Progress(_) => None,
+        }
+    }
+
+    pub(in crate::store) fn job_mut(&mut self) -> Option<&mut StoredJob> {
+        match self {
+            Self::Completion(completion) => completion.job.as_mut(),
             Self::Progress(_) => None,
         }
     }

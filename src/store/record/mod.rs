@@ -6,11 +6,13 @@ mod event;
 mod key;
 mod watch;
 
-pub use completion::{Completion, Said, StoredJob};
+pub use completion::{BodyPlace, Completion, Said, StoredJob};
 pub use delivery::{AttemptVerdict, Delivery, FileMark};
 pub use event::{Event, News, ProgressStep};
 pub use key::DeliveryKey;
 pub use watch::{Callback, Watch, WatchStage};
+
+pub(super) use completion::SegmentUse;
 
 /// Records are many and most of their fields are at their default most of the time: those are not written.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

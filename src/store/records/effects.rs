@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{JobEntry, JobKey, Pending};
 use crate::{
-    store::{Change, ClockMark, Delivery, DeliveryKey, Event, Watch},
+    store::{Change, ClockMark, Delivery, DeliveryKey, Event, NewestEvent, SegmentUse, Watch},
     util::units::Time,
 };
 
@@ -27,6 +27,10 @@ pub(in crate::store) struct Effects {
     pub(in crate::store) open: Table<u64, ()>,
     pub(in crate::store) closed: Table<(Time, u64), ()>,
     pub(in crate::store) pending: Table<DeliveryKey, Pending>,
+    /// What events need of the segments. Follows from the events.
+    pub(in crate::store) segments: Table<u64, SegmentUse>,
+    /// The events that are new, and the number of the last.
+    pub(in crate::store) made: NewestEvent,
     /// Told once all of it is durable.
     pub(in crate::store) changes: Vec<Change>,
 }
@@ -35,13 +39,15 @@ impl Effects {
     /// Returns how many keys are written.
     pub(in crate::store) fn len(&self) -> usize {
         let Self { next_number, clock_mark, watches, events, deliveries, paused, learned, .. } = self;
-        let Self { jobs, dropped, open, closed, pending, .. } = self;
+        let Self { jobs, dropped, open, closed, pending, segments, .. } = self;
         usize::from(next_number.is_some())
             + usize::from(clock_mark.is_some())
             + [watches.len(), events.len(), deliveries.len(), paused.len(), learned.len()]
                 .iter()
                 .sum::<usize>()
-            + [jobs.len(), dropped.len(), open.len(), closed.len(), pending.len()].iter().sum::<usize>()
+            + [jobs.len(), dropped.len(), open.len(), closed.len(), pending.len(), segments.len()]
+                .iter()
+                .sum::<usize>()
     }
 
     /// Adds the effects of a later operation. They are few, so each is inserted: to append a table costs as much as
@@ -59,12 +65,8 @@ impl Effects {
         self.open.extend(later.open);
         self.closed.extend(later.closed);
         self.pending.extend(later.pending);
+        self.segments.extend(later.segments);
+        self.made = self.made.followed_by(later.made);
         self.changes.extend(later.changes);
-    }
-
-    /// Returns the newest event that is written, and how many are.
-    pub(in crate::store) fn made_events(&self) -> (Option<u64>, u64) {
-        let mut made = self.events.iter().filter(|(_, event)| event.is_some()).map(|(number, _)| *number);
-        (made.clone().next_back(), made.by_ref().count() as u64)
     }
 }

@@ -10,7 +10,7 @@ pub(super) use effects::{Effects, Table};
 pub(super) use index::{JobEntry, JobKey, Pending, WatchEntries, pending_of};
 pub(super) use txn::{Committed, Txn};
 
-use super::{ClockMark, Delivery, DeliveryKey, Event, StoreError, Watch};
+use super::{ClockMark, Delivery, DeliveryKey, Event, SegmentUse, StoreError, Watch};
 use crate::util::units::Time;
 
 /// Records in the order of their keys. One that cannot be read is `None`; the backend has counted it by then.
@@ -38,6 +38,12 @@ pub(super) trait Records {
     fn is_open(&self, number: u64) -> Result<bool, StoreError>;
 
     fn event(&self, number: u64) -> Result<Option<Event>, StoreError>;
+
+    /// What events need of a segment; `None` when that is nothing.
+    fn segment(&self, number: u64) -> Result<Option<SegmentUse>, StoreError>;
+
+    /// The segments that events need, oldest first.
+    fn segments(&self) -> Scan<'_, (u64, SegmentUse)>;
 
     fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError>;
 

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Effects, JobEntry, JobKey, Pending, Records, Table, WatchEntries, passed_over, pending_of};
 use crate::{
-    store::{Change, ClockMark, Delivery, DeliveryKey, Event, NewestEvent, StoreError, Watch},
+    store::{
+        Change, ClockMark, Delivery, DeliveryKey, Event, NewestEvent, SegmentUse, StoreError, StoredJob,
+        Watch,
+    },
     util::units::Time,
 };
 
@@ -19,6 +22,7 @@ pub(in crate::store) struct Txn<'a> {
     known: BTreeMap<u64, Option<WatchEntries>>,
     changes: Vec<Change>,
     newest: NewestEvent,
+    emptied: Vec<u64>,
 }
 
 /// The outcome of a transaction, to be told once it is durable.
@@ -26,6 +30,8 @@ pub(in crate::store) struct Committed {
     pub(in crate::store) changes: Vec<Change>,
     /// How many events it made, and the number of the last.
     pub(in crate::store) newest: NewestEvent,
+    /// The segments that no event needs any more.
+    pub(in crate::store) emptied: Vec<u64>,
 }
 
 impl<'a> Txn<'a> {
@@ -37,6 +43,7 @@ impl<'a> Txn<'a> {
             known: BTreeMap::new(),
             changes: Vec::new(),
             newest: NewestEvent::default(),
+            emptied: Vec::new(),
         }
     }
 
@@ -59,16 +66,15 @@ impl<'a> Txn<'a> {
     pub(in crate::store) fn finish(mut self) -> Result<Committed, StoreError> {
         self.end_operation()?;
         self.apply()?;
-        Ok(Committed { changes: self.changes, newest: self.newest })
+        Ok(Committed { changes: self.changes, newest: self.newest, emptied: self.emptied })
     }
 
     fn apply(&mut self) -> Result<(), StoreError> {
         let mut effects = std::mem::take(&mut self.staged);
         self.changes.append(&mut effects.changes);
-        let (last, count) = effects.made_events();
-        // Numbers only grow, and an event is written once.
-        self.newest =
-            NewestEvent { number: last.unwrap_or(self.newest.number), count: self.newest.count + count };
+        self.newest = self.newest.followed_by(effects.made);
+        self.emptied
+            .extend(effects.segments.iter().filter(|(_, left)| left.is_none()).map(|(number, _)| *number));
         self.known.clear();
         self.records.apply(effects)
     }
@@ -228,12 +234,64 @@ impl Txn<'_> {
         }
     }
 
-    pub(in crate::store) fn put_event(&mut self, number: u64, event: Event) {
+    /// Writes a new event. Numbers only grow.
+    pub(in crate::store) fn put_event(&mut self, number: u64, event: Event) -> Result<(), StoreError> {
+        self.index_body(None, event.news.job())?;
+        self.current.made = self.current.made.followed_by(NewestEvent { number, count: 1 });
         self.current.events.insert(number, Some(event));
+        Ok(())
     }
 
-    pub(in crate::store) fn delete_event(&mut self, number: u64) {
+    /// Writes an event again, of which `old` was read.
+    pub(in crate::store) fn replace_event(
+        &mut self,
+        number: u64,
+        old: &Event,
+        event: Event,
+    ) -> Result<(), StoreError> {
+        self.index_body(old.news.job(), event.news.job())?;
+        self.current.events.insert(number, Some(event));
+        Ok(())
+    }
+
+    /// Deletes an event; `old` is `None` when it cannot be read.
+    pub(in crate::store) fn delete_event(
+        &mut self,
+        number: u64,
+        old: Option<&Event>,
+    ) -> Result<(), StoreError> {
+        self.index_body(old.and_then(|event| event.news.job()), None)?;
         self.current.events.insert(number, None);
+        Ok(())
+    }
+
+    /// Counts what a segment has to keep once the body of an event is `new` instead of `old`.
+    fn index_body(&mut self, old: Option<&StoredJob>, new: Option<&StoredJob>) -> Result<(), StoreError> {
+        for (job, is_new) in old.map(|job| (job, false)).into_iter().chain(new.map(|job| (job, true))) {
+            let Some(at) = job.at else { continue };
+            let SegmentUse { bodies, bytes } = self.segment(at.segment)?.unwrap_or_default();
+            let left = match is_new {
+                true => SegmentUse { bodies: bodies + 1, bytes: bytes.saturating_add(job.size) },
+                false => {
+                    SegmentUse { bodies: bodies.saturating_sub(1), bytes: bytes.saturating_sub(job.size) }
+                }
+            };
+            self.current.segments.insert(at.segment, Some(left).filter(|left| left.bodies > 0));
+        }
+        Ok(())
+    }
+
+    /// Returns what events need of a segment.
+    pub(in crate::store) fn segment(&self, number: u64) -> Result<Option<SegmentUse>, StoreError> {
+        match self.written(&number, |effects| &effects.segments) {
+            Some(written) => Ok(*written),
+            None => self.records.segment(number),
+        }
+    }
+
+    /// Corrects the count of a segment that no event needs.
+    pub(in crate::store) fn forget_segment(&mut self, number: u64) {
+        self.current.segments.insert(number, None);
     }
 
     pub(in crate::store) fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {

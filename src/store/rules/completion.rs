@@ -4,8 +4,8 @@ use super::{emit_again, put_pending, removal, settle};
 use crate::{
     model::job::{EventType, Outcome, Run, event_id},
     store::{
-        Change, Completion, Delivery, DeliveryKey, Event, News, Said, StoreError, StoredJob, Watch,
-        WatchStage, records::Txn,
+        BodyPlace, Change, Completion, Delivery, DeliveryKey, Event, News, Said, StoreError, StoredJob,
+        Watch, WatchStage, records::Txn,
     },
     util::units::Time,
 };
@@ -18,7 +18,7 @@ const MAX_EVENTS: usize = 8;
 pub(in crate::store) fn complete(
     txn: &mut Txn<'_>,
     number: u64,
-    job: StoredJob,
+    (job, at): (StoredJob, Option<BodyPlace>),
     said: Option<Said>,
     route: &impl Fn(&Watch, EventType) -> Vec<String>,
     now: Time,
@@ -47,7 +47,11 @@ pub(in crate::store) fn complete(
             }
         }
     }
-    completion.job = Some(job);
+    // One that is stored already may have moved since it was read.
+    let known =
+        watch.completion.as_ref().filter(|known| at.is_none() && known.event_id == completion.event_id);
+    let job = known.and_then(|known| known.job.clone()).unwrap_or(job);
+    completion.job = Some(StoredJob { at: at.or(job.at), ..job });
     let sinks = route(&watch, EventType::Ended(completion.outcome));
     make_end(txn, watch, completion, &sinks, now)?;
     Ok(true)
@@ -170,6 +174,6 @@ pub(super) fn put_event(
         let (source, job_id) = (event.source.clone(), event.job_id.clone());
         txn.emit(Change::EventUnrouted { source, job_id, event_id: event_id.to_owned() });
     }
-    txn.put_event(number, event);
+    txn.put_event(number, event)?;
     Ok(number)
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod backfill;
 pub(super) mod backlog;
+pub(super) mod bodies;
 pub(super) mod completion;
 pub(super) mod delivery;
 pub(super) mod polling;

@@ -4,13 +4,13 @@ use super::emit_closed;
 use crate::{
     model::delivery::DeliveryState,
     store::{
-        Change, News, StoreError, Watch,
+        Change, Completion, News, StoreError, Watch,
         records::{JobEntry, JobKey, Txn},
     },
     util::units::Time,
 };
 
-/// The body of an event: the number of its watch, and its id.
+/// The body of an event that is a file of its own: the number of its watch, and its id.
 pub(in crate::store) type BodyKey = (u64, String);
 
 /// Removes the watch of a job. Returns the bodies that nothing refers to any more; `None` when there is no watch.
@@ -92,7 +92,7 @@ fn delete_watch(
     }
     // The event of the last completion tells its body, too, unless its record cannot be read.
     for completion in watch.pending_completion.iter().chain(&watch.completion) {
-        if !bodies.iter().any(|(_, event_id)| *event_id == completion.event_id) {
+        if !is_small(completion) && !bodies.iter().any(|(_, event_id)| *event_id == completion.event_id) {
             bodies.push((watch.number, completion.event_id.clone()));
         }
     }
@@ -103,7 +103,7 @@ fn delete_watch(
 
 fn delete_event(txn: &mut Txn<'_>, watch: u64, number: u64) -> Result<Option<BodyKey>, StoreError> {
     let event = txn.event(number)?;
-    txn.delete_event(number);
+    txn.delete_event(number, event.as_ref())?;
     for key in txn.deliveries(number)?.into_keys() {
         // The entry names the sink, so that a delivery which cannot be read goes as well.
         if let Some(pending) = txn.pending(key)? {
@@ -112,13 +112,18 @@ fn delete_event(txn: &mut Txn<'_>, watch: u64, number: u64) -> Result<Option<Bod
         txn.delete_delivery(key);
     }
     Ok(event.and_then(|event| match event.news {
-        News::Completion(completion) => Some((watch, completion.event_id)),
-        News::Progress(_) => None,
+        News::Completion(completion) if !is_small(&completion) => Some((watch, completion.event_id)),
+        News::Completion(_) | News::Progress(_) => None,
     }))
 }
 
+/// Returns whether a body goes with its segment.
+fn is_small(completion: &Completion) -> bool {
+    completion.job.as_ref().is_some_and(|job| job.at.is_some())
+}
+
 /// Drops the oldest events of a watch whose job runs again and again, as long as they are settled. Their bodies
-/// stay until the watch goes, so a delivery in flight keeps what it reads.
+/// files stay until the watch goes, so a delivery in flight keeps what it reads.
 pub(super) fn drop_old_events(txn: &mut Txn<'_>, watch: &mut Watch, keep: usize) -> Result<(), StoreError> {
     while watch.end_events.len() > keep {
         let oldest = watch.end_events[0];

@@ -1,7 +1,10 @@
 //! Checks whether a whole store holds together, record by record.
 
 use data_encoding::HEXLOWER;
-use std::io;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -9,7 +12,8 @@ use super::Shared;
 use crate::{
     model::delivery::DeliveryState,
     store::{
-        BodyEntry, Delivery, Event, StoreError, StoreProblem, StoredBody, StoredJob, Watch, WatchStage,
+        BodyEntry, Delivery, Event, SegmentUse, StoreError, StoreProblem, StoredBody, StoredJob, Watch,
+        WatchStage,
         format::{codec, keys, shown},
         records::JobKey,
     },
@@ -28,7 +32,7 @@ pub(super) fn check(shared: &Shared, hashes: bool) -> Result<Vec<StoreProblem>, 
         check.indexes(db)?;
         for BodyEntry { watch: number, event_id, .. } in shared.spool.entries()? {
             if !db.contains_key(keys::watch(number))? {
-                let name = shared.spool.shown(number, &event_id);
+                let name = shared.spool.shown(number, &event_id, None);
                 check.problem(&name.display().to_string(), "belongs to no watch; the next start removes it");
             }
         }
@@ -130,6 +134,7 @@ impl Check<'_> {
     }
 
     fn events(&mut self, db: &sled::Db) -> Result<(), StoreError> {
+        let mut needed: BTreeMap<u64, SegmentUse> = BTreeMap::new();
         for entry in db.scan_prefix([keys::EVENT]) {
             let (key, value) = entry?;
             let Some(event) = self.decoded::<Event>(&key, &value) else { continue };
@@ -138,6 +143,41 @@ impl Check<'_> {
             }
             if let Some(job) = event.news.job() {
                 self.body(event.watch, event.news.event_id(), job);
+                if let Some(at) = job.at {
+                    let needed = needed.entry(at.segment).or_default();
+                    (needed.bodies, needed.bytes) =
+                        (needed.bodies + 1, needed.bytes.saturating_add(job.size));
+                }
+            }
+        }
+        self.segments(db, &needed)
+    }
+
+    /// Holds the count of each segment against the events that name it.
+    fn segments(&mut self, db: &sled::Db, needed: &BTreeMap<u64, SegmentUse>) -> Result<(), StoreError> {
+        let mut counted = BTreeMap::new();
+        for entry in db.scan_prefix([keys::SEGMENT]) {
+            let (key, value) = entry?;
+            counted.extend(keys::number_of(&key).zip(codec::segment(&value)));
+        }
+        let numbers: BTreeSet<u64> = counted.keys().chain(needed.keys()).copied().collect();
+        for number in numbers {
+            let of = |uses: &BTreeMap<u64, SegmentUse>| uses.get(&number).copied().unwrap_or_default();
+            let (counted, needed) = (of(&counted), of(needed));
+            // One that counts too many is removed later; an event that could not be read when it was removed still counts.
+            if counted.bodies < needed.bodies {
+                let shown = self.shared.spool.shown_segment(number);
+                let (counted, needed) = (counted.bodies, needed.bodies);
+                let what = format!(
+                    "counts {counted} stored jobs, and events name {needed}: it may be removed too early"
+                );
+                self.problem(&shown.display().to_string(), what);
+            }
+        }
+        for (number, _) in self.shared.spool.segments().sealed() {
+            if !counted.contains_key(&number) && !needed.contains_key(&number) {
+                let shown = self.shared.spool.shown_segment(number);
+                self.problem(&shown.display().to_string(), "belongs to no watch; the next start removes it");
             }
         }
         Ok(())
@@ -145,7 +185,7 @@ impl Check<'_> {
 
     /// The stored job of an event.
     fn body(&mut self, watch: u64, event_id: &str, job: &StoredJob) {
-        let stored = self.shared.spool.get(watch, event_id);
+        let stored = self.shared.spool.get(watch, event_id, job);
         let measured = match self.hashes {
             true => digest(&stored).map(|(size, sha256)| (size, sha256 == job.sha256)),
             false => stored.size().map(|size| (size, true)),
@@ -160,7 +200,7 @@ impl Check<'_> {
             Ok((_, false)) => "the stored job has other bytes than were fetched".to_owned(),
             Ok(_) => return,
         };
-        let shown = self.shared.spool.shown(watch, event_id);
+        let shown = self.shared.spool.shown(watch, event_id, job.at);
         self.problem(&shown.display().to_string(), what);
     }
 

@@ -104,7 +104,10 @@ impl Shared {
     fn replaced(&self, database: &Database) -> Option<String> {
         let file = Path::new(marker::DATABASE).join(marker::FILE);
         let (lock, spool) = (Path::new(folder::LOCK), Path::new(folder::SPOOL));
-        self.folder.replaced(&[(&file, &database.file), (lock, &self.lock), (spool, self.spool.folder())])
+        let mut files = vec![(&*file, &database.file), (lock, &self.lock), (spool, self.spool.folder())];
+        let segment = self.spool.segments().active().map(|(path, file)| (spool.join(path), file));
+        files.extend(segment.as_ref().map(|(path, file)| (&**path, &**file)));
+        self.folder.replaced(&files)
     }
 
     /// Why nothing can be read or written.
@@ -195,11 +198,13 @@ impl SledStore {
             snapshots: Snapshots::default(),
             lock,
         });
-        let newest = shared.read(|records| records.newest_event()).map_err(|error| OpenError::Damaged {
+        let read = shared.read(|records| Ok((records.newest_event()?, records.last_segment()?)));
+        let (newest, last_segment) = read.map_err(|error| OpenError::Damaged {
             path: shared.folder.shown().to_owned(),
             reason: error.to_string(),
         })?;
         listeners.newest.send_modify(|known| known.number = newest);
+        shared.spool.segments().begin_after(last_segment);
         let calls = writer::start(&shared).map_err(|error| OpenError::Folder {
             path: shared.folder.shown().to_owned(),
             reason: format!("no writer thread can be started: {error}"),

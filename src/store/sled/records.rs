@@ -7,7 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{batch, snapshot::Snapshots, unreadable::Unreadable};
 use crate::{
     store::{
-        ClockMark, Delivery, DeliveryKey, Event, StoreError, Watch,
+        ClockMark, Delivery, DeliveryKey, Event, SegmentUse, StoreError, Watch,
         format::{codec, keys},
         records::{Effects, JobEntry, JobKey, Pending, Records, Scan, Selection, passed_over},
     },
@@ -61,6 +61,12 @@ impl<'a> SledRecords<'a> {
         }))
     }
 
+    /// The number of the last segment that events need; 0 when they need none.
+    pub(super) fn last_segment(&self) -> Result<u64, StoreError> {
+        let last = self.db.scan_prefix([keys::SEGMENT]).keys().next_back().transpose()?;
+        Ok(last.and_then(|key| keys::number_of(&key)).unwrap_or(0))
+    }
+
     fn numbered_event(self, key: &[u8], value: &[u8]) -> Result<Option<(u64, Option<Event>)>, StoreError> {
         let Some(number) = keys::number_of(key) else { return Ok(None) };
         Ok(Some((number, self.readable(key, value)?)))
@@ -93,6 +99,16 @@ impl Records for SledRecords<'_> {
 
     fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
         self.record(&keys::event(number))
+    }
+
+    fn segment(&self, number: u64) -> Result<Option<SegmentUse>, StoreError> {
+        Ok(self.db.get(keys::segment(number))?.and_then(|value| codec::segment(&value)))
+    }
+
+    fn segments(&self) -> Scan<'_, (u64, SegmentUse)> {
+        self.scan(self.db.scan_prefix([keys::SEGMENT]), |_, key, value| {
+            Ok(keys::number_of(key).zip(codec::segment(value)))
+        })
     }
 
     fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {

@@ -94,13 +94,18 @@ fn close(database: Option<Database>) {
 }
 
 /// Applies, makes durable, answers, tells.
-fn commit(shared: &Shared, mut calls: Vec<Box<dyn Call>>, reopening: &mut Reopening) {
-    match make_durable(shared, &mut calls) {
+fn commit(shared: &Shared, calls: Vec<Box<dyn Call>>, reopening: &mut Reopening) {
+    let begun = Instant::now();
+    let mut calls = store_bodies(shared, calls);
+    let stored = begun.elapsed();
+    match make_durable(shared, &mut calls, stored) {
         Ok(committed) => {
+            let emptied = committed.emptied.clone();
             shared.listeners.emit(committed);
             for call in calls {
                 call.answer(Ok(()));
             }
+            remove_segments(shared, &emptied);
         }
         Err(error) => {
             // What it read of a database that failed may never have reached the disk.
@@ -117,7 +122,49 @@ fn commit(shared: &Shared, mut calls: Vec<Box<dyn Call>>, reopening: &mut Reopen
     }
 }
 
-fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Committed, StoreError> {
+/// Makes the small bodies of all calls durable, with one sync. When that fails, only the calls that bring one fail: the
+/// database is whole, and takes the others. Returns the calls that are left.
+fn store_bodies(shared: &Shared, mut calls: Vec<Box<dyn Call>>) -> Vec<Box<dyn Call>> {
+    let is_open = shared.healthy.load(Ordering::Acquire);
+    if !is_open || calls.iter().all(|call| call.bodies().is_empty()) {
+        return calls;
+    }
+    match shared.bodies.append(calls.iter().flat_map(|call| call.bodies())) {
+        Ok(places) => {
+            let mut places = places.into_iter();
+            for call in &mut calls {
+                let own = call.bodies().len();
+                call.set_places(places.by_ref().take(own).collect());
+            }
+            calls
+        }
+        Err(error) => {
+            let error = StoreError::from(error);
+            tracing::error!(%error, "jobs not stored; their callers try again");
+            let (with, without): (Vec<_>, Vec<_>) =
+                calls.into_iter().partition(|call| !call.bodies().is_empty());
+            for call in with {
+                call.answer(Err(error.clone()));
+            }
+            without
+        }
+    }
+}
+
+/// Removes segments that no record names any more. What stays is removed by a later round of retention.
+fn remove_segments(shared: &Shared, emptied: &[u64]) {
+    for segment in emptied {
+        if let Err(error) = shared.bodies.remove_segment(*segment) {
+            tracing::warn!(%error, segment, "stored jobs without a record not removed yet");
+        }
+    }
+}
+
+fn make_durable(
+    shared: &Shared,
+    calls: &mut [Box<dyn Call>],
+    bodies: Duration,
+) -> Result<Committed, StoreError> {
     let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
     let database = database.as_ref().filter(|_| shared.healthy.load(Ordering::Acquire));
     let Some(database) = database else {
@@ -133,7 +180,7 @@ fn make_durable(shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<Committe
         let begun = Instant::now();
         database.db.flush()?;
         sync(&database.file)?;
-        shared.listeners.emit_flush(begun.elapsed());
+        shared.listeners.emit_flush(bodies + begun.elapsed());
         Ok(committed)
     })
 }

@@ -28,6 +28,8 @@ enum Act {
     Shift,
     Retain(u8),
     Remove(u8),
+    Seal,
+    Compact(bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -48,6 +50,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Shift),
         2 => (0u8..10).prop_map(Act::Retain),
         2 => job.prop_map(Act::Remove),
+        1 => Just(Act::Seal),
+        2 => any::<bool>().prop_map(Act::Compact),
     ]
 }
 
@@ -86,11 +90,17 @@ impl Bench {
                     .await;
             }
             Act::FanOut(one, told) => {
-                let stored =
-                    StoredJob { size: 0, sha256: String::new(), content_type: None, has_mark: false };
+                let number = self.number(&job(one)).await;
                 let said = Said { status: "failed".to_owned(), outcome: Outcome::Failed, error: None };
                 let said = told.then_some(&said);
-                store.complete(self.number(&job(one)).await, &stored, said, to(&SINKS[..2]), now).await;
+                let watch = store.watch(number).await.unwrap();
+                let end = watch.as_ref().and_then(|watch| {
+                    let end = watch.pending_completion.as_deref()?.clone();
+                    Some(said.map_or_else(|| end.clone(), |said| end.clone().said_by(watch, said)))
+                });
+                let event_id = end.map_or_else(|| "evt_none".to_owned(), |end| end.event_id);
+                let body = self.new_body(number, &event_id, BODY).await;
+                store.complete(number, &body, said, to(&SINKS[..2]), now).await;
             }
             Act::Resume(one) => store.resume_watching(self.number(&job(one)).await, now).await,
             Act::Refuse(one) => store.record_refusal(self.number(&job(one)).await, now).await,
@@ -136,7 +146,43 @@ impl Bench {
                 store.drop_finished(before, now).await.unwrap();
             }
             Act::Remove(one) => drop(store.remove("retab", &id(job(one))).await.unwrap()),
+            Act::Seal => store.bodies().seal(),
+            Act::Compact(later) => {
+                store.compact_bodies().await.unwrap();
+                if later {
+                    self.end_grace();
+                }
+            }
         }
+    }
+}
+
+impl Bench {
+    /// Holds what is counted of each segment against the events, and reads the body of each event.
+    fn bodies_hold(&self) -> Result<(), TestCaseError> {
+        let (mut needed, mut counted) = (BTreeMap::<u64, SegmentUse>::new(), BTreeMap::new());
+        let mut jobs = Vec::new();
+        let read = self.store.read(|records| {
+            counted = records.segments().collect::<Result<_, _>>()?;
+            for entry in records.events(0, u64::MAX) {
+                let event = entry?.1.unwrap();
+                jobs.extend(
+                    event.news.job().map(|job| (event.watch, event.news.event_id().to_owned(), job.clone())),
+                );
+            }
+            Ok(())
+        });
+        read.unwrap();
+        for (watch, event_id, job) in jobs {
+            if let Some(at) = job.at {
+                let left = needed.entry(at.segment).or_default();
+                *left = SegmentUse { bodies: left.bodies + 1, bytes: left.bytes + job.size };
+            }
+            let bytes = self.store.bodies().get(watch, &event_id, &job).bytes();
+            prop_assert_eq!(bytes.unwrap().unwrap(), BODY, "{}", event_id);
+        }
+        prop_assert_eq!(counted, needed);
+        Ok(())
     }
 }
 
@@ -191,7 +237,10 @@ proptest! {
                 let mut held = Ok(());
                 bench.store.backend.read(&mut |records| { held = holds(records); Ok(()) }).unwrap();
                 held?;
+                bench.bodies_hold()?;
             }
+            bench.end_grace();
+            prop_assert_eq!(runtime.block_on(bench.store.check(true)).unwrap(), []);
         }
     }
 }

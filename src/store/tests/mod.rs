@@ -58,6 +58,7 @@ macro_rules! on_every_backend {
 }
 
 mod backfill;
+mod bodies;
 mod clock_mark;
 mod deliveries;
 mod index;
@@ -149,21 +150,59 @@ impl Bench {
     /// The bytes of a stored body; `None` when it is missing.
     pub(in crate::store) fn body(&self, watch: u64, event_id: &str) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.store.bodies().get(watch, event_id).read().ok()?.read_to_end(&mut bytes).unwrap();
+        let body = match self.stored_job(event_id) {
+            Some(job) => self.store.bodies().get(watch, event_id, &job),
+            None => self.store.bodies().own_file(watch, event_id),
+        };
+        body.read().ok()?.read_to_end(&mut bytes).unwrap();
         Some(bytes)
+    }
+
+    /// What the record of an event says of its body.
+    pub(in crate::store) fn stored_job(&self, event_id: &str) -> Option<StoredJob> {
+        let found = self.store.read(|records| {
+            for entry in records.events(0, u64::MAX) {
+                if let Some(event) = entry?.1
+                    && event.news.event_id() == event_id
+                {
+                    return Ok(event.news.job().cloned());
+                }
+            }
+            Ok(None)
+        });
+        found.unwrap()
+    }
+
+    /// A body that is to be stored with its event.
+    pub(in crate::store) async fn new_body(&self, watch: u64, event_id: &str, bytes: &[u8]) -> NewBody {
+        let mut incoming = self.store.bodies().begin(watch, event_id);
+        incoming.write(bytes).await.unwrap();
+        incoming.finish().await.unwrap()
     }
 
     /// Stores a body and makes the event of an end that was seen.
     pub(in crate::store) async fn fan_out(&self, watch: &Watch, sinks: &[&str], now: Time) {
+        self.fan_out_bytes(watch, sinks, BODY, now).await;
+    }
+
+    pub(in crate::store) async fn fan_out_bytes(
+        &self,
+        watch: &Watch,
+        sinks: &[&str],
+        bytes: &[u8],
+        now: Time,
+    ) {
         let event_id = &watch.pending_completion.as_ref().unwrap().event_id;
-        let mut incoming = self.store.bodies().begin(watch.number, event_id).await.unwrap();
-        incoming.write(BODY).await.unwrap();
-        let job = incoming.finish().await.unwrap();
-        assert!(self.store.complete(watch.number, &job, None, to(sinks), now).await);
+        let body = self.new_body(watch.number, event_id, bytes).await;
+        assert!(self.store.complete(watch.number, &body, None, to(sinks), now).await);
     }
 
     /// Brings a watch to its end, with an event that goes to `sinks`.
     pub(in crate::store) async fn finish(&self, job: &str, sinks: &[&str]) -> Watch {
+        self.finish_with(job, sinks, BODY).await
+    }
+
+    pub(in crate::store) async fn finish_with(&self, job: &str, sinks: &[&str], bytes: &[u8]) -> Watch {
         let watch = self.watch(job).await;
         let Finished::Fetch(watch) = self
             .store
@@ -172,7 +211,7 @@ impl Bench {
         else {
             panic!("a new end")
         };
-        self.fan_out(&watch, sinks, at(11)).await;
+        self.fan_out_bytes(&watch, sinks, bytes, at(11)).await;
         self.read(watch.number)
     }
 

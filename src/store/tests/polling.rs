@@ -67,7 +67,7 @@ async fn a_step_done_twice_makes_one_event(kind: Kind) {
     assert_eq!(again, Finished::Gone);
     let fetching = bench.read(watch.number);
     bench.fan_out(&fetching, &["app"], at(3)).await;
-    let job = StoredJob { size: 1, sha256: "other".to_owned(), content_type: None, has_mark: false };
+    let job = NewBody::stored(StoredJob { size: 1, sha256: "other".to_owned(), ..StoredJob::default() });
     assert!(bench.store.complete(watch.number, &job, None, to(&["app"]), at(4)).await);
     bench.store.lose(watch.number, "too late", 9, to(&["app"]), at(5)).await;
     let watch = bench.read(watch.number);
@@ -97,7 +97,7 @@ async fn what_a_job_says_of_its_end_makes_the_event_and_its_id(kind: Kind) {
     );
     assert_eq!(seen_end, seen_end.clone().said_by(&fetching, &said(Outcome::Completed)));
 
-    let job = StoredJob { size: 2, sha256: String::new(), content_type: None, has_mark: false };
+    let job = NewBody::stored(StoredJob { size: 2, ..StoredJob::default() });
     let failed = said(Outcome::Failed);
     for now in [at(11), at(12)] {
         assert!(bench.store.complete(watch.number, &job, Some(&failed), to(&["app"]), now).await);

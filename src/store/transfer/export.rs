@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{FORMAT, Line, TransferError, Transferred};
 use crate::store::{
-    BodyEntry, Store, StoreError,
+    BodyEntry, BodyPlace, BodyReader, Store, StoreError, StoredBody,
     backend::Snapshot,
     bodies::Pin,
-    format::{codec, is_readable, keys, shown},
+    format::{codec, exported, is_readable, keys, place_in, shown},
 };
 
 /// Bytes of a stored job in one line.
@@ -76,7 +76,7 @@ impl Store {
 }
 
 impl Export {
-    /// Writes everything to `to`, in bounded memory but for eight bytes a watch.
+    /// Writes everything to `to`, in bounded memory but for eight bytes a watch and sixteen a small body.
     ///
     /// # Errors
     /// When it cannot be read or written, or more changes meanwhile than can be kept.
@@ -87,6 +87,7 @@ impl Export {
         out.line(&Line::TidingsExport { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned() })?;
         // In the order of their keys, so that they can be searched.
         let mut watches: Vec<u64> = Vec::new();
+        let mut small: Vec<BodyPlace> = Vec::new();
         loop {
             let records = snapshot.next()?;
             if records.is_empty() {
@@ -96,9 +97,11 @@ impl Export {
                 if key.first() == Some(&keys::WATCH) {
                     watches.extend(keys::number_of(&key));
                 }
+                small.extend(place_in(&key, &value));
+                done.unreadable += u64::from(!is_readable(&key, &value));
+                let Some(value) = exported(&key, value)? else { continue };
                 out.line(&record(&key, &value))?;
                 done.records += 1;
-                done.unreadable += u64::from(!is_readable(&key, &value));
             }
         }
         // The bodies need no old values to be kept.
@@ -106,10 +109,21 @@ impl Export {
         store.bodies().each(|entry| {
             // One that nothing refers to is on its way out, or its watch came after the snapshot.
             if watches.binary_search(&entry.watch).is_ok() {
-                done.jobs += u64::from(job(&mut out, &store, &entry)?);
+                let body = store.bodies().own_file(entry.watch, &entry.event_id);
+                done.jobs += u64::from(job(&mut out, &entry.file_name(), body.read())?);
             }
             Ok::<_, TransferError>(())
         })?;
+        small.sort_unstable();
+        small.dedup();
+        for place in small {
+            let Some(segments) = store.bodies().segments() else { break };
+            let Ok((frame, bytes)) = segments.frame(place) else { continue };
+            let name =
+                BodyEntry { watch: frame.watch, event_id: frame.event_id, size: frame.size }.file_name();
+            let body = StoredBody::in_memory(Some(bytes)).read();
+            done.jobs += u64::from(job(&mut out, &name, body)?);
+        }
         let sha256 = HEXLOWER.encode(&out.hash.clone().finalize());
         out.line(&Line::End { records: done.records, jobs: done.jobs, sha256 })?;
         out.to.flush()?;
@@ -127,12 +141,12 @@ fn record(key: &[u8], value: &[u8]) -> Line {
 }
 
 /// Writes a stored job. Returns `false` when it was replaced or removed a moment ago.
-fn job(out: &mut Output<'_>, store: &Store, entry: &BodyEntry) -> io::Result<bool> {
-    let mut body = match store.bodies().get(entry.watch, &entry.event_id).read() {
+fn job(out: &mut Output<'_>, file: &str, body: io::Result<BodyReader>) -> io::Result<bool> {
+    let mut body = match body {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         body => body?,
     };
-    out.line(&Line::Job { file: entry.file_name(), size: body.size() })?;
+    out.line(&Line::Job { file: file.to_owned(), size: body.size() })?;
     let mut chunk = Vec::with_capacity(CHUNK);
     loop {
         chunk.clear();

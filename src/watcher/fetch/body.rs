@@ -1,4 +1,4 @@
-//! Checks the body of a result in the spool: what it is, and which part of it is delivered.
+//! Checks the body of a result: what it is, and which part of it is delivered.
 
 use std::{
     io::{self, Read as _},
@@ -8,7 +8,7 @@ use std::{
 use super::FetchError;
 use crate::{
     model::status_answer::StatusClass,
-    store::{Incoming, Said, StoredBody},
+    store::{Incoming, MAX_SMALL, Said, StoredBody},
     upstream::{Failure, Profile},
     util::json_slice::{NotJson, Pointers, Scan, Values},
 };
@@ -25,7 +25,7 @@ const HEAD: u64 = 1 << 10;
 
 /// The answer to the request for a result.
 pub(super) struct ReceivedBody {
-    /// Its bytes in the spool.
+    /// Its bytes.
     pub(super) incoming: Incoming,
     /// Its media type, if that is not JSON.
     pub(super) media_type: Option<String>,
@@ -74,8 +74,13 @@ pub(super) async fn check(
         json: if has_status { Some(false) } else { media_type.is_none().then_some(true) },
         media_type: media_type.clone(),
     };
-    let found = tokio::task::spawn_blocking(move || read(&body, &words_at, &expected));
-    let found = found.await.map_err(io::Error::other)??.map_err(Failure::Transient)?;
+    let found = if incoming.size() <= MAX_SMALL as u64 {
+        read(&body, &words_at, &expected)?
+    } else {
+        let found = tokio::task::spawn_blocking(move || read(&body, &words_at, &expected));
+        found.await.map_err(io::Error::other)??
+    };
+    let found = found.map_err(Failure::Transient)?;
     let (said, media_type) = match found {
         BodyContent::Json(values) if has_status => (Some(end_in(profile, &status_at, &values)?), None),
         BodyContent::Json(_) => (None, None),

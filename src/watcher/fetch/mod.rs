@@ -1,5 +1,5 @@
-//! Fetches the full result of one finished job: streams it into the spool, checks it, and makes its
-//! event.
+//! Fetches the full result of one finished job: keeps it in memory while it is small, streams it into
+//! the spool otherwise, checks it, and makes its event.
 
 mod body;
 mod part;
@@ -16,7 +16,7 @@ use crate::{
         job::{EventType, Outcome},
         status_answer::StatusClass,
     },
-    store::{Completion, Said, StoredJob, Watch, WatchStage},
+    store::{Completion, NewBody, Said, StoredJob, Watch, WatchStage},
     telemetry::{SpanKind, TraceSpan, text},
     upstream::{Failure, JobRef, KnownEnd},
     util::{clock, units::Time},
@@ -48,9 +48,9 @@ impl From<io::Error> for FetchError {
     }
 }
 
-/// A result in the spool.
+/// A result that is whole.
 struct Fetched {
-    job: StoredJob,
+    body: NewBody,
     /// The end of the job, corrected by what the result says of it.
     end: Completion,
     said: Option<Said>,
@@ -131,18 +131,18 @@ async fn obtain(
     end: &Completion,
 ) -> Result<Fetched, FetchError> {
     let (bodies, source) = (state.store.bodies(), &state.source);
-    // A process that was killed between storing a body and recording it left the whole body. A body
+    // A process that was killed between storing a large body and recording it left the whole body. A body
     // that is no JSON is fetched again, since the record of its media type is lost.
     if !source.profile.result_status_at.is_empty()
         && let Some(job) = bodies.finished(watch.number, &end.event_id).await?
     {
-        return Ok(Fetched { job, end: end.clone(), said: None });
+        return Ok(Fetched { body: NewBody::stored(job), end: end.clone(), said: None });
     }
     let job = JobRef { id: &watch.job_id, vars: &watch.vars };
     let (address, said) = locate(state, watch, end).await?;
     let mut stream = source.job(job, address.as_deref(), known(end)).await?;
     let mut received = ReceivedBody {
-        incoming: bodies.begin(watch.number, &end.event_id).await?,
+        incoming: bodies.begin(watch.number, &end.event_id),
         media_type: stream.content_type.clone(),
         is_status: stream.is_status,
         is_refusal: end.refused,
@@ -173,14 +173,14 @@ async fn obtain(
     {
         // An earlier event reported this end, with the body that is stored.
         incoming.discard().await;
-        return Ok(Fetched { job, end, said });
+        return Ok(Fetched { body: NewBody::stored(job), end, said });
     }
     if let Some(pointer) = part {
         incoming = cut_to_part(bodies, watch, &end.event_id, incoming, pointer).await?;
     }
-    let stored = incoming.finish_as(&end.event_id).await?;
-    let job = StoredJob { content_type: media_type.or(stored.content_type), ..stored };
-    Ok(Fetched { job, end, said })
+    let mut body = incoming.finish_as(&end.event_id).await?;
+    body.job = StoredJob { content_type: media_type.or(body.job.content_type), ..body.job };
+    Ok(Fetched { body, end, said })
 }
 
 fn known(end: &Completion) -> KnownEnd {
@@ -225,10 +225,10 @@ fn is_early(state: &SourceState, end: &Completion) -> bool {
 }
 
 async fn make_event(state: &SourceState, watch: &Watch, fetched: &Fetched) {
-    let Fetched { job, end, said } = fetched;
-    let is_made = state.store.complete(watch.number, job, said.as_ref(), state.route(), clock::now()).await;
+    let Fetched { body, end, said } = fetched;
+    let is_made = state.store.complete(watch.number, body, said.as_ref(), state.route(), clock::now()).await;
     if !is_made {
-        // The watch was deleted meanwhile, and with it every reader of the body.
+        // The watch was deleted meanwhile, and with it every reader of the body. A small one goes with its segment.
         let _ = state.store.bodies().remove(watch.number, &end.event_id);
         return;
     }
@@ -236,7 +236,7 @@ async fn make_event(state: &SourceState, watch: &Watch, fetched: &Fetched) {
     state.count_event(EventType::Ended(end.outcome));
     state.record_job_span(watch, end.outcome, watch.polls);
     tracing::info!(
-        source = watch.source, job_id = %watch.job_id, outcome, event_id = end.event_id, bytes = job.size,
+        source = watch.source, job_id = %watch.job_id, outcome, event_id = end.event_id, bytes = body.job.size,
         polls = watch.polls, "job finished"
     );
 }

@@ -44,7 +44,7 @@ fn no_batch_is_larger_than_bounded_and_no_operation_is_split() {
     let mut applied = 0;
     for operation in 0..1000_u64 {
         for part in 0..operation % 7 {
-            txn.put_event(1 + operation * 10 + part, event(operation));
+            txn.put_event(1 + operation * 10 + part, event(operation)).unwrap();
         }
         txn.end_operation().unwrap();
         let now = db.len();
@@ -64,16 +64,16 @@ fn an_operation_sees_what_those_before_it_wrote() {
     let (unreadable, snapshots) = (Unreadable::default(), Snapshots::default());
     let records = SledRecords { db: &db, unreadable: &unreadable, snapshots: &snapshots };
     let mut txn = Txn::new(&records);
-    txn.put_event(1, event(1));
-    txn.put_event(2, event(1));
+    txn.put_event(1, event(1)).unwrap();
+    txn.put_event(2, event(1)).unwrap();
     txn.finish().unwrap();
     let mut txn = Txn::new(&records);
-    txn.put_event(1, event(7));
-    txn.delete_event(2);
+    txn.put_event(1, event(7)).unwrap();
+    txn.delete_event(2, None).unwrap();
     txn.end_operation().unwrap();
     assert_eq!(txn.event(1).unwrap().map(|event| event.watch), Some(7));
     assert_eq!(txn.event(2).unwrap(), None);
-    txn.put_event(3, event(1));
+    txn.put_event(3, event(1)).unwrap();
     txn.abandon_operation();
     assert_eq!(txn.event(3).unwrap(), None);
     assert_eq!(counts(&records), BTreeMap::from([(1, 2)]), "nothing is applied yet");

@@ -82,13 +82,24 @@ const SMALL_DISK: &str = "TIDINGS_TEST_SMALL_DISK";
 
 #[test]
 fn trap_7_a_full_disk_refuses_writes_and_comes_back_when_there_is_room() {
-    if let Some(disk) = std::env::var_os(SMALL_DISK) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        return runtime.block_on(fill_and_free(Path::new(&disk)));
-    }
-    let folder = tempfile::tempdir().unwrap();
     let name =
         "store::sled::tests::failing::trap_7_a_full_disk_refuses_writes_and_comes_back_when_there_is_room";
+    on_a_small_disk(name, fill_and_free);
+}
+
+#[test]
+fn a_small_body_waits_for_room_and_costs_no_other_caller() {
+    let name = "store::sled::tests::failing::a_small_body_waits_for_room_and_costs_no_other_caller";
+    on_a_small_disk(name, store_on_a_full_disk);
+}
+
+/// Runs a test on a small file system, in a child process.
+fn on_a_small_disk<F: Future<Output = ()>>(name: &str, test: impl FnOnce(PathBuf) -> F) {
+    if let Some(disk) = std::env::var_os(SMALL_DISK) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        return runtime.block_on(test(disk.into()));
+    }
+    let folder = tempfile::tempdir().unwrap();
     // A mount namespace of its own: the file system goes with the process.
     let child = Command::new("unshare")
         .args(["--mount", "--map-root-user", "sh", "-c"])
@@ -113,17 +124,52 @@ fn trap_7_a_full_disk_refuses_writes_and_comes_back_when_there_is_room() {
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-async fn fill_and_free(disk: &Path) {
-    let store = Store::open(&config(disk)).unwrap();
+/// All the room there is, in ever smaller pieces.
+fn fill(ballast: &Path) {
+    let mut file = fs::File::create(ballast).unwrap();
+    for size in [1 << 20, 1 << 12] {
+        while io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
+    }
+}
+
+async fn store_on_a_full_disk(disk: PathBuf) {
+    let bench = Bench::open(tempfile::tempdir_in(&disk).unwrap());
+    let watch = bench.watch("job").await;
+    let bytes = vec![b'1'; 200 << 10];
+    let ended =
+        bench.store.record_finished(watch.number, Outcome::Completed, &seen("completed", 1), 1, at(1)).await;
+    let Finished::Fetch(fetching) = ended else { panic!("a new end") };
+    let kept = bench.finish("kept", &[]).await;
+    let ballast = disk.join("ballast");
+    fill(&ballast);
+    // Room for the records of the database, and not for the body.
+    let file = fs::File::options().write(true).open(&ballast).unwrap();
+    file.set_len(file.metadata().unwrap().len() - (128 << 10)).unwrap();
+    drop(file);
+    let event_id = fetching.pending_completion.as_ref().unwrap().event_id.clone();
+    let body = bench.new_body(watch.number, &event_id, &bytes).await;
+    let with_body = bench.store.write_with(body.small.iter().cloned().collect(), |_, _| Ok(()));
+    let without = bench.store.write(|_| Ok(()));
+    let (with_body, without) = tokio::join!(with_body, without);
+    assert!(matches!(with_body, Err(StoreError::Full(_))), "{with_body:?}");
+    assert!(without.is_ok() && bench.store.is_healthy(), "{without:?}");
+    let store = bench.store.clone();
+    let waiting =
+        tokio::spawn(async move { store.complete(watch.number, &body, None, to(&[]), at(2)).await });
+    fs::remove_file(&ballast).unwrap();
+    assert!(waiting.await.unwrap());
+    assert_eq!(bench.body(watch.number, &event_id), Some(bytes));
+    assert_eq!(bench.body(kept.number, &kept.completion.unwrap().event_id).as_deref(), Some(BODY));
+    assert_eq!(bench.store.check(true).await.unwrap(), []);
+}
+
+async fn fill_and_free(disk: PathBuf) {
+    let store = Store::open(&config(&disk)).unwrap();
     let mut accepted = Vec::new();
     let ballast = disk.join("ballast");
     register(&store, "first").await.unwrap();
     accepted.push("first".to_owned());
-    // All the room there is, in ever smaller pieces.
-    let mut file = fs::File::create(&ballast).unwrap();
-    for size in [1 << 20, 1 << 12] {
-        while io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
-    }
+    fill(&ballast);
     let mut refusal = None;
     for n in 0..20_000 {
         let job = format!("job_{n}_{}", "x".repeat(200));
@@ -138,7 +184,6 @@ async fn fill_and_free(disk: &Path) {
     let refusal = refusal.expect("a full disk refuses a write");
     assert!(matches!(refusal, StoreError::Full(_)), "{refusal}");
     assert!(!store.is_healthy());
-    drop(file);
     fs::remove_file(&ballast).unwrap();
     eventually("it is open again", || store.is_healthy().then_some(())).await;
     register(&store, "after").await.unwrap();

@@ -4,6 +4,7 @@ mod batches;
 mod failing;
 mod format;
 mod opening;
+mod segments;
 mod spool;
 mod traps;
 mod unreadable;
@@ -20,7 +21,7 @@ use crate::{
     model::job::Outcome,
     store::{
         AttemptVerdict, Callback, Change, DeliveryFilter, Finished, Found, Registered, Registration, Store,
-        Watch, WatchFilter,
+        StoreProblem, Watch, WatchFilter,
         format::keys,
         import,
         tests::{BODY, Bench, at, attempt, config, eventually, id, labels, nth, seen, to},
