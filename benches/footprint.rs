@@ -7,11 +7,14 @@
 //! | `WATCHES` | the numbers of watches | `10000,100000,1000000` |
 //! | `QUIET` | how long the disk rests before it is measured | `60s` |
 //! | `TIDINGS` | the daemon's binary | the one that cargo builds |
+//! | `PLOT` | the SVG file for what grows with the watches | none |
+
+#![expect(clippy::disallowed_methods, reason = "its variables are no configuration")]
 
 mod common;
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::MetadataExt as _,
     path::Path,
     time::{Duration, Instant},
@@ -19,7 +22,10 @@ use std::{
 
 use common::{Daemon, Jobs, Process, Receiver, variable};
 use serde_json::json;
-use tidings::util::units::{HumanDuration, Size};
+use tidings::util::{
+    chart::{self, Axis, Chart, Line, Scale},
+    units::{HumanDuration, Size},
+};
 
 const BATCH: usize = 10_000;
 const LARGE: Size = Size::mib(64);
@@ -149,6 +155,40 @@ async fn large() {
     }
 }
 
+/// Draws memory, start and disk against the number of watches.
+#[expect(clippy::cast_precision_loss, reason = "a count of watches")]
+fn plot(rows: &[Row]) -> String {
+    let axis = |name| Axis { name, scale: Scale::Log };
+    let line = |name: &str, colour, figure: fn(&Row) -> f64| {
+        Line::dotted(name, colour, rows.iter().map(|row| (row.count as f64, figure(row))).collect())
+    };
+    let chart = |title, y, lines| Chart { title, x: axis("open watches"), y: axis(y), lines, legend: true };
+    let charts = [
+        chart(
+            "Memory",
+            "RSS, MiB",
+            vec![
+                line("as registered", "#d62728", |row| row.registered),
+                line("after a restart", "#1f77b4", |row| row.restarted),
+            ],
+        ),
+        chart(
+            "Start after kill -9",
+            "seconds",
+            vec![line("all loaded", "#d62728", |row| row.loaded), line("ready", "#1f77b4", |row| row.ready)],
+        ),
+        chart(
+            "Disk",
+            "MiB",
+            vec![
+                line("as registered", "#d62728", |row| row.disk * row.count as f64 / f64::from(1 << 20)),
+                line("rested", "#1f77b4", |row| row.rested * row.count as f64 / f64::from(1 << 20)),
+            ],
+        ),
+    ];
+    chart::svg(&charts, 3)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a count of watches")]
 async fn run() {
     let counts: String = variable("WATCHES", "10000,100000,1000000".to_owned());
@@ -195,6 +235,9 @@ async fn run() {
             row.rested,
         );
         rows.push(row);
+    }
+    if let Ok(file) = env::var("PLOT") {
+        fs::write(file, plot(&rows)).unwrap();
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `IN_FLIGHT` | the most requests in flight to the source, and to the receiver | 64 |
 //! | `REPEATS` | the runs of each sort, after one to warm up | 3 |
 //! | `TIDINGS` | the daemon's binary | the one that cargo builds |
+//! | `PLOT` | the SVG file for jobs a second and CPU against requests in flight and body sizes | none |
 
 #![expect(clippy::disallowed_methods, reason = "its variables are no configuration")]
 
@@ -36,7 +37,10 @@ use bytes::Bytes;
 use common::{Daemon, Jobs, Processor, Receiver, SECRET, median, variable};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tidings::util::units::Size;
+use tidings::util::{
+    chart::{self, Axis, Chart, Line, Scale},
+    units::Size,
+};
 use tokio::sync::oneshot;
 
 const BATCH: usize = 1000;
@@ -145,11 +149,11 @@ impl Bench {
     /// Runs the bare client.
     async fn bare(&self) -> Run {
         let folder = common::folder();
-        let ids = folder.path().join("ids");
+        let ids = folder.join("ids");
         fs::write(&ids, self.jobs.finished.join("\n")).unwrap();
         let mut command = common::part("bare");
         command.args([&self.jobs.process.url, &self.receiver.0.url, &self.in_flight.to_string()]);
-        command.arg(&ids).arg(folder.path().join("log"));
+        command.arg(&ids).arg(folder.join("log"));
         let before = (self.jobs.process.processor(), self.receiver.0.processor());
         let output = tokio::process::Command::from(command).stderr(Stdio::inherit()).output().await.unwrap();
         let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -236,71 +240,142 @@ fn medians(runs: &[Run]) -> Run {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a count of jobs")]
+impl Bench {
+    fn new(count: usize, size: Option<Size>, in_flight: usize) -> Self {
+        let (jobs, receiver) = (Jobs::start(count, size), Receiver::start());
+        Self { count, in_flight, jobs, receiver, client: common::client() }
+    }
+
+    /// Returns jobs a second, and processor seconds for 1,000 jobs.
+    #[expect(clippy::cast_precision_loss, reason = "a count of jobs")]
+    fn speed(&self, run: Run) -> (f64, f64) {
+        (self.count as f64 / run.seconds, run.daemon.per_thousand(self.count).total())
+    }
+
+    /// Prints each stage, and the whole way beside the bare client.
+    async fn stages(&self, repeats: usize) {
+        let mut runs: [Vec<Run>; 5] = Default::default();
+        for round in 0..=repeats {
+            let stages = [Stop::Registered, Stop::Polled, Stop::Fetched, Stop::Delivered];
+            for (stop, runs) in stages.into_iter().zip(&mut runs) {
+                runs.push(self.daemon(stop).await);
+            }
+            runs[4].push(self.bare().await);
+            if round == 0 {
+                runs.iter_mut().for_each(Vec::clear);
+            }
+        }
+        let count = self.count;
+        let medians = runs.map(|runs| medians(&runs));
+        println!("CPU is in seconds for 1,000 jobs, RSS in MiB at the end and at the most.\n");
+        println!("| run | jobs/s | CPU | user | system | RSS | peak | CPU of the mock | of the receiver |");
+        println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+        let names = [
+            "registered",
+            "registered and polled once",
+            "to the event (sink paused)",
+            "the whole way",
+            "bare client",
+        ];
+        for (name, run) in names.into_iter().zip(&medians) {
+            let cpu = run.daemon.per_thousand(count);
+            println!(
+                "| {name} | {:.0} | {:.3} | {:.3} | {:.3} | {:.1} | {:.1} | {:.3} | {:.3} |",
+                self.speed(*run).0,
+                cpu.total(),
+                cpu.user,
+                cpu.system,
+                run.rss,
+                run.peak,
+                run.mock.per_thousand(count).total(),
+                run.receiver.per_thousand(count).total(),
+            );
+        }
+        println!("\n| stage, as the difference of two runs | CPU | user | system |");
+        println!("| --- | ---: | ---: | ---: |");
+        let stages = ["register", "poll, and record the status", "fetch, and record the event", "deliver"];
+        let mut before = Processor::default();
+        for (stage, run) in stages.into_iter().zip(&medians) {
+            let cpu = (run.daemon - before).per_thousand(count);
+            println!("| {stage} | {:.3} | {:.3} | {:.3} |", cpu.total(), cpu.user, cpu.system);
+            before = run.daemon;
+        }
+        let [_, _, _, whole, bare] = medians;
+        println!(
+            "\nThe whole way beside the bare client: {:.2} of its jobs/s, {:.1} times its CPU.",
+            bare.seconds / whole.seconds,
+            whole.daemon.total() / bare.daemon.total()
+        );
+    }
+
+    /// Returns the medians of the whole way and of the bare client.
+    async fn pair(&self, repeats: usize) -> [(f64, f64); 2] {
+        let mut runs = [Vec::new(), Vec::new()];
+        for _ in 0..repeats {
+            runs[0].push(self.daemon(Stop::Delivered).await);
+            runs[1].push(self.bare().await);
+        }
+        runs.map(|runs| self.speed(medians(&runs)))
+    }
+}
+
+/// Prints and draws what in-flight requests and body sizes do to speed and cost.
+#[expect(clippy::cast_precision_loss, reason = "small figures of a plot")]
+async fn sweep(count: usize, in_flight: usize, repeats: usize, file: &str) {
+    let mut points: [Vec<(f64, [(f64, f64); 2])>; 2] = Default::default();
+    let print = |what: String, [ours, bare]: [(f64, f64); 2]| {
+        println!("| {what} | {:.0} | {:.0} | {:.3} | {:.3} |", ours.0, bare.0, ours.1, bare.1);
+    };
+    let head =
+        |what| println!("\n| {what} | jobs/s | bare | CPU | bare |\n| --- | ---: | ---: | ---: | ---: |");
+    head("in flight");
+    for in_flight in [1, 4, 16, 64, 256] {
+        let pair = Bench::new(count, None, in_flight).pair(repeats).await;
+        print(in_flight.to_string(), pair);
+        points[0].push((in_flight as f64, pair));
+    }
+    head("body");
+    for size in [1, 4, 16, 64, 256, 1024].map(Size::kib) {
+        let count = count.min(usize::try_from((64 << 20) / size.0).unwrap_or(count)).max(50);
+        let pair = Bench::new(count, Some(size), in_flight).pair(repeats).await;
+        print(size.to_string(), pair);
+        points[1].push((size.0 as f64 / 1024.0, pair));
+    }
+    let axis = |name| Axis { name, scale: Scale::Log };
+    let chart = |points: &[(f64, [(f64, f64); 2])], title, x, y, of: fn((f64, f64)) -> f64| {
+        let line = |name: &str, colour, side: usize| {
+            let points = points.iter().map(|(x, pair)| (*x, of(pair[side])));
+            Line::dotted(name, colour, points.collect())
+        };
+        let lines = vec![line("tidings", "#d62728", 0), line("bare client", "#1f77b4", 1)];
+        Chart { title, x: axis(x), y: axis(y), lines, legend: true }
+    };
+    let (flight, size, rate, cost) = ("requests in flight", "body, KiB", "jobs/s", "CPU s for 1,000");
+    let charts = [
+        chart(&points[0], "Speed against requests in flight", flight, rate, |speed| speed.0),
+        chart(&points[0], "Cost against requests in flight", flight, cost, |speed| speed.1),
+        chart(&points[1], "Speed against the size of a body", size, rate, |speed| speed.0),
+        chart(&points[1], "Cost against the size of a body", size, cost, |speed| speed.1),
+    ];
+    fs::write(file, chart::svg(&charts, 2)).unwrap();
+}
+
 async fn run() {
     let count: usize = variable("JOBS", 4000);
     let size = env::var("SIZE").ok().map(|size| size.parse::<Size>().unwrap());
-    let (in_flight, repeats) = (variable("IN_FLIGHT", 64), variable("REPEATS", 3));
-    let jobs = Jobs::start(count, size);
-    let bench = Bench { count, in_flight, jobs, receiver: Receiver::start(), client: common::client() };
-    let body = bench.body_length().await;
+    let (in_flight, repeats) = (variable("IN_FLIGHT", 64), variable("REPEATS", 3_usize).max(1));
+    let bench = Bench::new(count, size, in_flight);
     println!(
-        "{count} jobs with bodies of {body} bytes, registered {BATCH} with each request, at most {in_flight} \
+        "{count} jobs with bodies of {} bytes, registered {BATCH} with each request, at most {in_flight} \
          requests in flight\nto the source and to the receiver. One run to warm up, then the medians of \
          {repeats}. Binary: {}\n",
+        bench.body_length().await,
         common::binary().display()
     );
-    let mut runs: [Vec<Run>; 5] = Default::default();
-    for round in 0..=repeats {
-        let stages = [Stop::Registered, Stop::Polled, Stop::Fetched, Stop::Delivered];
-        for (stop, runs) in stages.into_iter().zip(&mut runs) {
-            runs.push(bench.daemon(stop).await);
-        }
-        runs[4].push(bench.bare().await);
-        if round == 0 {
-            runs.iter_mut().for_each(Vec::clear);
-        }
+    bench.stages(repeats).await;
+    if let Ok(file) = env::var("PLOT") {
+        sweep(count.div_ceil(4), in_flight, repeats, &file).await;
     }
-    let medians = runs.map(|runs| medians(&runs));
-    println!("CPU is in seconds for 1,000 jobs, RSS in MiB at the end and at the most.\n");
-    println!("| run | jobs/s | CPU | user | system | RSS | peak | CPU of the mock | of the receiver |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    let names = [
-        "registered",
-        "registered and polled once",
-        "to the event (sink paused)",
-        "the whole way",
-        "bare client",
-    ];
-    for (name, run) in names.into_iter().zip(&medians) {
-        let cpu = run.daemon.per_thousand(count);
-        println!(
-            "| {name} | {:.0} | {:.3} | {:.3} | {:.3} | {:.1} | {:.1} | {:.3} | {:.3} |",
-            count as f64 / run.seconds,
-            cpu.total(),
-            cpu.user,
-            cpu.system,
-            run.rss,
-            run.peak,
-            run.mock.per_thousand(count).total(),
-            run.receiver.per_thousand(count).total(),
-        );
-    }
-    println!("\n| stage, as the difference of two runs | CPU | user | system |");
-    println!("| --- | ---: | ---: | ---: |");
-    let stages = ["register", "poll, and record the status", "fetch, and record the event", "deliver"];
-    let mut before = Processor::default();
-    for (stage, run) in stages.into_iter().zip(&medians) {
-        let cpu = (run.daemon - before).per_thousand(count);
-        println!("| {stage} | {:.3} | {:.3} | {:.3} |", cpu.total(), cpu.user, cpu.system);
-        before = run.daemon;
-    }
-    let [_, _, _, whole, bare] = medians;
-    println!(
-        "\nThe whole way beside the bare client: {:.2} of its jobs/s, {:.1} times its CPU.",
-        bare.seconds / whole.seconds,
-        whole.daemon.total() / bare.daemon.total()
-    );
 }
 
 fn main() {

@@ -14,10 +14,10 @@ use std::{
     future::pending,
     io::{BufRead as _, BufReader},
     ops::{Deref, Sub},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     str::FromStr,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, OnceLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -29,7 +29,6 @@ use axum::{
     routing::get,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tidings::{
     mock::{Ending, JobPlan, Mock, MockConfig},
     util::units::Size,
@@ -67,7 +66,11 @@ pub fn main(run: impl AsyncFnOnce(), part: impl AsyncFnOnce(&str, &[String])) {
             Some((name, _)) if name == "receiver" => receiver().await,
             Some((name, rest)) if !name.starts_with("--") => part(name, rest).await,
             // Cargo passes `--bench`.
-            _ => run().await,
+            _ => {
+                let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+                ROOT.set(root.path().to_owned()).unwrap();
+                run().await;
+            }
         }
     });
 }
@@ -290,7 +293,7 @@ async fn receiver() {
 pub struct Daemon {
     pub process: Process,
     pub client: reqwest::Client,
-    folder: TempDir,
+    folder: PathBuf,
 }
 
 impl Deref for Daemon {
@@ -301,9 +304,16 @@ impl Deref for Daemon {
     }
 }
 
-/// Returns a new folder on the disk that cargo builds on, which is no memory file system.
-pub fn folder() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+/// The folder of this bench, once it has one.
+static ROOT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Returns a new folder on the disk that cargo builds on, which is no memory file system. It stays
+/// until the bench ends: ext4 searches long for an inode after many files were deleted.
+pub fn folder() -> PathBuf {
+    let root = ROOT.get().unwrap();
+    let folder = root.join(fs::read_dir(root).unwrap().count().to_string());
+    fs::create_dir(&folder).unwrap();
+    folder
 }
 
 /// Returns a client that keeps its connections.
@@ -317,21 +327,21 @@ impl Daemon {
     }
 
     /// Starts it on the data that the folder holds.
-    pub fn start_in(folder: TempDir, config: &str) -> Self {
-        fs::write(folder.path().join("tidings.toml"), config).unwrap();
+    pub fn start_in(folder: PathBuf, config: &str) -> Self {
+        fs::write(folder.join("tidings.toml"), config).unwrap();
         let mut command = Command::new(binary());
         command.args(["run", "--listen", "127.0.0.1:0"]).env_clear().env("RUST_LOG", "info");
-        command.current_dir(folder.path());
+        command.current_dir(&folder);
         Self { process: Process::start(command), client: client(), folder }
     }
 
     /// Kills it and returns its folder.
-    pub fn kill(self) -> TempDir {
+    pub fn kill(self) -> PathBuf {
         self.folder
     }
 
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Value {
