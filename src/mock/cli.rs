@@ -162,10 +162,15 @@ pub async fn run(args: MockArgs) -> anyhow::Result<()> {
     out.flush()?;
     drop(out);
     told_to_stop().await?;
-    let total = mock.total();
+    let farewell = farewell(mock.total(), &mock.requests_by_kind());
     mock.stop().await;
-    crate::telemetry::say(&format!("stopped after {total} requests"));
+    crate::telemetry::say(&farewell);
     Ok(())
+}
+
+fn farewell(total: u64, by_kind: &str) -> String {
+    let colon = if by_kind.is_empty() { "" } else { ": " };
+    format!("stopped after {total} requests{colon}{by_kind}")
 }
 
 fn greeting(base: &str, keyed: bool, jobs: &[String]) -> String {
@@ -237,6 +242,12 @@ mod tests {
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_last_line_counts_the_requests_by_route() {
+        assert_eq!(farewell(0, ""), "stopped after 0 requests");
+        assert_eq!(farewell(3, "create=1 status=2"), "stopped after 3 requests: create=1 status=2");
     }
 
     #[test]

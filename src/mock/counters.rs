@@ -36,6 +36,20 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Every kind with the word for it, in the order of a job's life.
+    const WORDS: [(Self, &str); 8] = [
+        (Self::Create, "create"),
+        (Self::Status, "status"),
+        (Self::Light, "light"),
+        (Self::Full, "full"),
+        (Self::List, "list"),
+        (Self::Cancel, "cancel"),
+        (Self::Retry, "retry"),
+        (Self::Other, "other"),
+    ];
+}
+
 /// One request to the mock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedRequest {
@@ -116,6 +130,14 @@ impl Counters {
         kind.map_or_else(|| counts.values().sum(), |kind| counts.get(&kind).copied().unwrap_or_default())
     }
 
+    /// Returns the counts of all kinds that occurred, as `create=1 status=7`.
+    pub fn by_kind(&self) -> String {
+        let book = lock(&self.book);
+        let count = |kind| book.kinds.get(&kind).copied().filter(|&count| count > 0);
+        let words = Kind::WORDS.iter().filter_map(|&(kind, word)| Some(format!("{word}={}", count(kind)?)));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     pub fn answers(&self, code: u16) -> u64 {
         lock(&self.book).answers.get(&code).copied().unwrap_or_default()
     }
@@ -164,11 +186,13 @@ mod tests {
         assert_eq!(counters.requests(Some("a"), Some(Kind::Full)), 1);
         assert_eq!(counters.requests(None, Some(Kind::Status)), 2);
         assert_eq!(counters.requests(None, None), 4);
+        assert_eq!(counters.by_kind(), "status=2 full=1 list=1");
         assert_eq!(counters.requests(Some("c"), None), 0);
         assert_eq!(counters.peak(), 2);
         assert_eq!(counters.busiest(Duration::from_hours(1)), 4);
         assert_eq!(counters.log().len(), 4);
         counters.reset();
         assert_eq!((counters.requests(None, None), counters.peak()), (0, 0));
+        assert_eq!(counters.by_kind(), "");
     }
 }

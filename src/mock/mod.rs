@@ -183,6 +183,12 @@ impl Mock {
         self.requests(None, None)
     }
 
+    /// Returns the number of requests on each route that had one, such as `create=1 status=7`.
+    #[must_use]
+    pub fn requests_by_kind(&self) -> String {
+        self.shared.counters.by_kind()
+    }
+
     /// Returns the number of answers with this HTTP status. 0 stands for connections that were
     /// closed instead.
     #[must_use]
