@@ -15,8 +15,8 @@ from lines import FINAL, read_jobs, report
 from retab import Retab
 from retab.exceptions import APIConnectionError
 
-# The threads that share a client. Its httpx keeps 20 idle connections and closes more, also while
-# another thread begins to use them: that thread then fails, or hangs until the timeout of 30 min.
+# The threads that share a client. With more than 20 connections its httpx closes idle ones, and
+# waits in 1,000 threads on one client failed with a bad descriptor or did not come back.
 SHARE = 20
 
 
