@@ -234,6 +234,27 @@ impl Store {
         .await
     }
 
+    /// Returns the open watches behind number `after` that can be read, oldest first, up to `most` of all; and the number to go on
+    /// from, `None` after the last. It blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn open_watches_now(
+        &self,
+        after: Option<u64>,
+        most: usize,
+    ) -> Result<(Vec<Watch>, Option<u64>), StoreError> {
+        self.read(|records| {
+            let (mut watches, mut last) = (Vec::with_capacity(most), None);
+            for entry in records.open_watches(after).take(most) {
+                let (number, watch) = entry?;
+                last = Some(number);
+                watches.extend(watch);
+            }
+            Ok((watches, last))
+        })
+    }
+
     /// Calls `each` with `found` and every open watch that can be read, oldest first, beside the runtime. Returns what
     /// became of `found`.
     ///
@@ -253,17 +274,8 @@ impl Store {
 }
 
 pub(super) fn each_open(records: &dyn Records, mut each: impl FnMut(Watch)) -> Result<(), StoreError> {
-    for number in records.open() {
-        let number = number?;
-        match records.watch(number) {
-            Ok(Some(watch)) => each(watch),
-            // Both are removed in one batch: without the entry it was removed just now, with it the record was lost.
-            Ok(None) if records.is_open(number)? => {
-                return Err(StoreError::Damaged(format!("the record of open watch {number} is missing")));
-            }
-            Ok(None) | Err(StoreError::Record(_)) => {}
-            Err(error) => return Err(error),
-        }
+    for watch in records.open_watches(None) {
+        watch?.1.map(&mut each);
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ async fn spoil(data: &Path, number: u64) {
         sled::Config::default().path(data.join("db")).open().ok()
     })
     .await;
-    let key = [b"w".as_slice(), &number.to_be_bytes()].concat();
+    let key = [b"o".as_slice(), &number.to_be_bytes()].concat();
     db.insert(key, GARBAGE).unwrap().unwrap();
     db.flush().unwrap();
 }
@@ -94,7 +94,7 @@ async fn the_command_line_names_it() {
     let process = home.run().await;
     let log = process.log();
     assert_eq!(log.matches("passed over a record that cannot be read").count(), 1, "{log}");
-    assert!(log.contains("w:0000000000000001"), "{log}");
+    assert!(log.contains("o:0000000000000001"), "{log}");
     assert_eq!(process.terminate().await.0, Some(0));
 }
 

@@ -1,22 +1,54 @@
 //! Records as bytes: one version byte, then JSON.
 //!
 //! JSON because a record can be read by a person, and because fields can be added without a new
-//! version: a missing field takes its default, an unknown one is passed over. A change that this cannot carry
-//! takes the next version, and [`decode`] learns to lift the old one.
+//! version: a missing field takes its default, an unknown one is passed over. Watches are many, so most of them have
+//! [`compact`] fields instead, as version 2. A change that neither can carry takes the next version, and [`decode`] learns
+//! to lift the old ones.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::keys;
+use super::{compact, keys};
 use crate::{
     store::{
-        SegmentUse, StoreError,
+        ClockMark, Delivery, Event, SegmentUse, StoreError, Watch,
         records::{JobEntry, Pending},
     },
     util::units::Time,
 };
 
-/// The version that is written.
+/// The version of JSON.
 const VERSION: u8 = 1;
+
+/// A record that has a version byte.
+pub(in crate::store) trait Record: DeserializeOwned {
+    /// Reads what a version other than JSON holds. `None`: this record has no such version.
+    fn of_version(_version: u8, _bytes: &[u8]) -> Option<Result<Self, StoreError>> {
+        None
+    }
+}
+
+impl Record for Watch {
+    fn of_version(version: u8, bytes: &[u8]) -> Option<Result<Self, StoreError>> {
+        (version == compact::VERSION).then(|| compact::decode(bytes))
+    }
+}
+
+impl Record for Event {}
+impl Record for Delivery {}
+impl Record for ClockMark {}
+
+/// The part of an event that names its watch.
+#[derive(Deserialize)]
+pub(in crate::store) struct Owned {
+    pub(in crate::store) watch: u64,
+}
+
+impl Record for Owned {}
+
+/// The value of a watch.
+pub(in crate::store) fn encode_watch(watch: &Watch) -> Result<Vec<u8>, StoreError> {
+    compact::encode(watch).map_or_else(|| encode(watch), Ok)
+}
 
 pub(in crate::store) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
     let mut bytes = vec![VERSION];
@@ -24,9 +56,17 @@ pub(in crate::store) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, Stor
     Ok(bytes)
 }
 
-/// The JSON of a record in the present version.
+/// The JSON of a record that is JSON.
 pub(in crate::store) fn json(bytes: &[u8]) -> Option<&[u8]> {
     bytes.split_first().filter(|(version, _)| **version == VERSION).map(|(_, json)| json)
+}
+
+/// The value of a watch as version 1 of the format has it: as JSON.
+pub(in crate::store) fn watch_as_json(bytes: &[u8]) -> Option<Vec<u8>> {
+    match json(bytes) {
+        Some(_) => Some(bytes.to_vec()),
+        None => encode(&decode::<Watch>(bytes).ok()?).ok(),
+    }
 }
 
 /// A record of this JSON.
@@ -34,14 +74,16 @@ pub(in crate::store) fn versioned(json: &str) -> Vec<u8> {
     [&[VERSION], json.as_bytes()].concat()
 }
 
-pub(in crate::store) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+pub(in crate::store) fn decode<T: Record>(bytes: &[u8]) -> Result<T, StoreError> {
     match bytes.split_first() {
         Some((&VERSION, json)) => {
             serde_json::from_slice(json).map_err(|error| StoreError::Record(error.to_string()))
         }
-        Some((version, _)) => Err(StoreError::Record(format!(
-            "it has format {version}, and this version of tidings reads format {VERSION}; use the newer version that wrote it"
-        ))),
+        Some((version, rest)) => T::of_version(*version, rest).unwrap_or_else(|| {
+            Err(StoreError::Record(format!(
+                "it has format {version}, which this version of tidings does not read; use the newer version that wrote it"
+            )))
+        }),
         None => Err(StoreError::Record("it is empty".to_owned())),
     }
 }

@@ -4,8 +4,8 @@
 //! | --- | --- | --- |
 //! | `m` | name | sentinel, counters, counts |
 //! | `i` | source, NUL, job id | the watch's number, or when it was dropped |
-//! | `w` | watch number | [`Watch`](crate::store::Watch) |
-//! | `o` | watch number | nothing: the watch is open |
+//! | `o` | watch number | an open [`Watch`](crate::store::Watch); nothing if it is large or of format 1, and then at `w` |
+//! | `w` | watch number | a finished [`Watch`](crate::store::Watch), or an open one that is not at `o` |
 //! | `e` | event number | [`Event`](crate::store::Event) |
 //! | `d` | event number, tag of the sink | [`Delivery`](crate::store::Delivery) |
 //! | `q` | the same | due time and sink: the delivery is pending |

@@ -1,6 +1,8 @@
-//! Format 1: the keys and values of all records, on disk in sled and in every export.
+//! The keys and values of all records, on disk in sled. An export has them as format 1 does, where an open watch has its
+//! record with those of all watches.
 
 pub(super) mod codec;
+mod compact;
 pub(super) mod keys;
 
 #[cfg(test)]
@@ -9,10 +11,17 @@ mod roundtrip;
 use data_encoding::HEXLOWER;
 use std::collections::BTreeMap;
 
-use super::{BodyPlace, Delivery, Event, StoreError, StoredJob, Watch, records::Effects};
+use super::{
+    BodyPlace, Delivery, Event, StoreError, StoredJob, Watch,
+    records::{Effects, WatchEntries},
+};
 
 /// The size of a part of what was learned, in bytes: values over 128 KB would become files of their own.
 const PART: usize = 64 << 10;
+
+/// The largest record in the key of an open watch. A start reads all of these, and sixteen in one page of sled must stay below
+/// the size at which the page becomes a file.
+const MAX_OPEN: usize = 4 << 10;
 
 /// Keys with the values to write, and `None` for those to delete.
 pub(super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -21,7 +30,16 @@ pub(super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub(super) fn writes(effects: Effects) -> Result<Writes, StoreError> {
     let mut writes = Writes::new();
     for (number, watch) in effects.watches {
-        writes.insert(keys::watch(number), watch.map(|watch| codec::encode(&watch)).transpose()?);
+        let value = watch.as_ref().map(|watch| codec::encode_watch(watch)).transpose()?;
+        let is_open = watch.is_some_and(|watch| WatchEntries::of(&watch).is_open);
+        let is_small = value.as_ref().is_some_and(|value| value.len() <= MAX_OPEN);
+        let (open, other) = match is_open {
+            true if is_small => (value, None),
+            true => (Some(Vec::new()), value),
+            false => (None, value),
+        };
+        writes.insert(keys::open(number), open);
+        writes.insert(keys::watch(number), other);
     }
     for (number, event) in effects.events {
         writes.insert(keys::event(number), event.map(|event| codec::encode(&event)).transpose()?);
@@ -38,7 +56,6 @@ pub(super) fn writes(effects: Effects) -> Result<Writes, StoreError> {
     }
     let marker = |set: Option<()>| set.map(|()| Vec::new());
     writes.extend(effects.dropped.into_iter().map(|((at, job), set)| (keys::dropped(at, &job), marker(set))));
-    writes.extend(effects.open.into_iter().map(|(number, set)| (keys::open(number), marker(set))));
     writes
         .extend(effects.closed.into_iter().map(|((at, watch), set)| (keys::closed(at, watch), marker(set))));
     for (number, left) in effects.segments {
@@ -97,7 +114,9 @@ pub(super) fn place_in(key: &[u8], value: &[u8]) -> Option<BodyPlace> {
 /// Whether the value of a key is the record that the key names.
 pub(super) fn is_readable(key: &[u8], value: &[u8]) -> bool {
     match key.first() {
-        Some(&keys::WATCH) => codec::decode::<Watch>(value).is_ok(),
+        // Format 1 has no value in the key of an open watch.
+        Some(&keys::OPEN) if value.is_empty() => true,
+        Some(&(keys::WATCH | keys::OPEN)) => codec::decode::<Watch>(value).is_ok(),
         Some(&keys::EVENT) => codec::decode::<Event>(value).is_ok(),
         Some(&keys::DELIVERY) => codec::decode::<Delivery>(value).is_ok(),
         _ => true,
@@ -108,4 +127,35 @@ pub(super) fn is_readable(key: &[u8], value: &[u8]) -> bool {
 pub(super) fn shown(key: &[u8]) -> String {
     let (prefix, rest) = key.split_first().map_or((b'?', key), |(prefix, rest)| (*prefix, rest));
     format!("{}:{}", char::from(prefix), HEXLOWER.encode(rest))
+}
+
+/// A record as format 1 has it: the record of an open watch stands with those of all watches, and its key is there, too.
+pub(super) fn as_first_format(key: Vec<u8>, value: Vec<u8>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let number = match key.first() {
+        Some(&keys::OPEN) if !value.is_empty() => keys::number_of(&key),
+        _ => None,
+    };
+    let Some(number) = number else {
+        let is_watch = key.first() == Some(&keys::WATCH);
+        let json = is_watch.then(|| codec::watch_as_json(&value)).flatten();
+        return vec![(key, json.unwrap_or(value))];
+    };
+    let record = codec::watch_as_json(&value).unwrap_or(value);
+    vec![(key, Vec::new()), (keys::watch(number), record)]
+}
+
+/// Where a record of format 1 belongs. `is_open` tells whether the key of an open watch came before.
+pub(super) fn of_first_format(
+    key: Vec<u8>,
+    value: Vec<u8>,
+    is_open: impl FnOnce(u64) -> bool,
+) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+    let number = keys::number_of(&key).filter(|_| key.first() == Some(&keys::WATCH));
+    let Some(number) = number.filter(|number| is_open(*number)) else { return Ok((key, value)) };
+    let value = match codec::decode::<Watch>(&value) {
+        Ok(watch) => codec::encode_watch(&watch)?,
+        Err(_) => value,
+    };
+    let is_small = !value.is_empty() && value.len() <= MAX_OPEN;
+    Ok((if is_small { keys::open(number) } else { key }, value))
 }

@@ -195,6 +195,15 @@ impl Records for MemoryRecords<'_> {
         )
     }
 
+    fn open_watches(&self, after: Option<u64>) -> Scan<'_, (u64, Option<Watch>)> {
+        let open = self.scan(move |tables, last: Option<&u64>| {
+            let first = last.copied().or(after).map_or(Bound::Unbounded, Bound::Excluded);
+            let number = *tables.open.range((first, Bound::Unbounded)).next()?.0;
+            Some((number, tables.watches.get(&number).map(|watch| Watch::clone(watch))))
+        });
+        Box::new(open.map(Ok))
+    }
+
     fn open(&self) -> Scan<'_, u64> {
         let open = self
             .scan(|tables, last| tables.open.range((behind(last, &0), Bound::Unbounded)).next().map(cloned));

@@ -69,6 +69,9 @@ pub(super) trait Records {
     /// Watches before number `before`, newest first.
     fn watches(&self, which: Selection, before: Option<u64>) -> Scan<'_, (u64, Option<Watch>)>;
 
+    /// Open watches behind number `after`, oldest first.
+    fn open_watches(&self, after: Option<u64>) -> Scan<'_, (u64, Option<Watch>)>;
+
     /// The numbers of the open watches, oldest first.
     fn open(&self) -> Scan<'_, u64>;
 

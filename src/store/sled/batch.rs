@@ -20,6 +20,16 @@ pub(super) fn apply(records: SledRecords<'_>, effects: Effects) -> Result<(), St
             writes.entry(key?.to_vec()).or_insert(None);
         }
     }
+    // What is not there needs no deletion: most watches have always been in one place.
+    let mut missing = Vec::new();
+    for (key, value) in &writes {
+        if value.is_none() && !records.db.contains_key(key)? {
+            missing.push(key.clone());
+        }
+    }
+    for key in missing {
+        writes.remove(&key);
+    }
     apply_writes(records, writes)
 }
 
@@ -41,13 +51,14 @@ fn apply_writes(records: SledRecords<'_>, writes: Writes) -> Result<(), StoreErr
     records.snapshots.apply(records.db, touched, batch)
 }
 
-/// Returns how many records of `prefix` there are once `writes` are applied; `None` when they touch none.
+/// Returns how many records of `prefix` there are once `writes` are applied; `None` when that changes nothing.
 fn counted(db: &sled::Db, writes: &Writes, prefix: u8, name: &[u8]) -> Result<Option<u64>, StoreError> {
     let mut touched = writes.range(vec![prefix]..vec![prefix + 1]).peekable();
     if touched.peek().is_none() {
         return Ok(None);
     }
-    let mut count = match db.get(name)?.and_then(|bytes| keys::number_of(&bytes)) {
+    let known = db.get(name)?.and_then(|bytes| keys::number_of(&bytes));
+    let mut count = match known {
         Some(count) => count,
         // Written by a version that did not count.
         None => count_of(db, prefix)?,
@@ -59,7 +70,7 @@ fn counted(db: &sled::Db, writes: &Writes, prefix: u8, name: &[u8]) -> Result<Op
             _ => {}
         }
     }
-    Ok(Some(count))
+    Ok(Some(count).filter(|count| known != Some(*count)))
 }
 
 /// Checks that as many records are there as were counted. sled may open a damaged file without some of them, and say nothing.

@@ -8,13 +8,16 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::Shared;
+use super::{Shared, records::place_of};
 use crate::{
     model::delivery::DeliveryState,
     store::{
         BodyEntry, Delivery, Event, SegmentUse, StoreError, StoreProblem, StoredBody, StoredJob, Watch,
         WatchStage,
-        format::{codec, keys, shown},
+        format::{
+            codec::{self, Record},
+            keys, shown,
+        },
         records::JobKey,
     },
 };
@@ -31,7 +34,7 @@ pub(super) fn check(shared: &Shared, hashes: bool) -> Result<Vec<StoreProblem>, 
         check.deliveries(db)?;
         check.indexes(db)?;
         for BodyEntry { watch: number, event_id, .. } in shared.spool.entries()? {
-            if !db.contains_key(keys::watch(number))? {
+            if place_of(db, number)?.is_none() {
                 let name = shared.spool.shown(number, &event_id, None);
                 check.problem(&name.display().to_string(), "belongs to no watch; the next start removes it");
             }
@@ -52,7 +55,7 @@ impl Check<'_> {
         self.problems.push(StoreProblem { at: at.to_owned(), what: what.into() });
     }
 
-    fn decoded<T: serde::de::DeserializeOwned>(&mut self, key: &[u8], value: &[u8]) -> Option<T> {
+    fn decoded<T: Record>(&mut self, key: &[u8], value: &[u8]) -> Option<T> {
         let reason = match codec::decode(value) {
             Ok(record) => return Some(record),
             Err(StoreError::Record(reason)) => reason,
@@ -77,7 +80,7 @@ impl Check<'_> {
                 self.problem(&at, "has an index entry that cannot be read; `tidings unwatch` removes it");
                 continue;
             };
-            match db.get(keys::watch(number))? {
+            match place_of(db, number)?.map(|(_, bytes)| bytes) {
                 Some(bytes) if codec::decode::<Watch>(&bytes).is_err() => {
                     let what =
                         format!("is watch {number}, which cannot be read; `tidings unwatch` removes it");
@@ -91,7 +94,12 @@ impl Check<'_> {
     }
 
     fn watches(&mut self, db: &sled::Db) -> Result<(), StoreError> {
-        for entry in db.scan_prefix([keys::WATCH]) {
+        // Format 1 has nothing in the key of an open watch.
+        let records = |entry: &sled::Result<(sled::IVec, sled::IVec)>| {
+            entry.as_ref().map_or(true, |(_, value)| !value.is_empty())
+        };
+        let open = db.scan_prefix([keys::OPEN]).filter(records);
+        for entry in db.scan_prefix([keys::WATCH]).chain(open) {
             let (key, value) = entry?;
             let (Some(number), Some(watch)) = (keys::number_of(&key), self.decoded::<Watch>(&key, &value))
             else {
@@ -138,7 +146,7 @@ impl Check<'_> {
         for entry in db.scan_prefix([keys::EVENT]) {
             let (key, value) = entry?;
             let Some(event) = self.decoded::<Event>(&key, &value) else { continue };
-            if !db.contains_key(keys::watch(event.watch))? {
+            if place_of(db, event.watch)?.is_none() {
                 self.problem(&shown(&key), format!("belongs to watch {}, which is missing", event.watch));
             }
             if let Some(job) = event.news.job() {
@@ -227,7 +235,7 @@ impl Check<'_> {
             for key in db.scan_prefix([prefix]).keys() {
                 let key = key?;
                 if let Some(number) = keys::number_of(&key)
-                    && !db.contains_key(keys::watch(number))?
+                    && place_of(db, number)?.is_none()
                 {
                     self.problem(&shown(&key), format!("leads to watch {number}, which is missing"));
                 }

@@ -50,8 +50,8 @@ struct Marker {
     run: String,
 }
 
-/// The format that this version reads and writes.
-const FORMAT: u32 = 1;
+/// The format that this version writes. It reads the earlier ones: 1 had the records of open watches beside their keys.
+const FORMAT: u32 = 2;
 
 /// The database's file in its folder.
 pub(super) const FILE: &str = "db";
@@ -60,7 +60,7 @@ pub(super) const FILE: &str = "db";
 pub(super) fn open(folder: &DataFolder, config: &StoreConfig) -> Result<Database, OpenError> {
     let database = open_unmarked(folder, config)?;
     let marked = read_marker(folder).map_err(io::Error::other).and_then(|marker| match marker {
-        Some(marker) => write_marker(folder, &Marker { run: random(), ..marker }),
+        Some(marker) => write_marker(folder, &Marker { run: random(), format: FORMAT, ..marker }),
         None => Ok(()),
     });
     marked.map_err(|error| OpenError::of(folder.shown(), &error))?;

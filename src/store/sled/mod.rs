@@ -54,8 +54,9 @@ use records::SledRecords;
 use snapshot::{Snapshot, Snapshots};
 use unreadable::Unreadable;
 
-/// How often sled's own thread writes and tidies; its space is reclaimed only then.
-const TIDY_EVERY_MS: u64 = 500;
+/// How often sled's own thread tidies; its space is reclaimed only then. Nothing waits for what it writes, because each commit
+/// flushes, so it need not wake an idle process more often. A close waits for half of this at most.
+const TIDY_EVERY_MS: u64 = 2000;
 
 /// The backend on one machine. Cheap to clone.
 #[derive(Clone)]

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use serde::{Deserialize, de::DeserializeOwned};
-
 use super::{batch, snapshot::Snapshots, unreadable::Unreadable};
 use crate::{
     store::{
         ClockMark, Delivery, DeliveryKey, Event, SegmentUse, StoreError, Watch,
-        format::{codec, keys},
+        format::{
+            codec::{self, Owned, Record},
+            keys,
+        },
         records::{Effects, JobEntry, JobKey, Pending, Records, Scan, Selection, passed_over},
     },
     util::units::Time,
@@ -23,13 +24,13 @@ pub(super) struct SledRecords<'a> {
 }
 
 impl<'a> SledRecords<'a> {
-    fn record<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+    fn record<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         let Some(bytes) = self.db.get(key)? else { return Ok(None) };
         self.decode(key, &bytes).map(Some)
     }
 
     /// Decodes a record, and notes one that cannot be read.
-    fn decode<T: DeserializeOwned>(&self, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+    fn decode<T: Record>(&self, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
         let decoded = codec::decode(bytes);
         if let Err(StoreError::Record(reason)) = &decoded {
             self.unreadable.note(key, reason);
@@ -38,7 +39,7 @@ impl<'a> SledRecords<'a> {
     }
 
     /// The same, with `None` for a record that cannot be read.
-    fn readable<T: DeserializeOwned>(&self, key: &[u8], bytes: &[u8]) -> Result<Option<T>, StoreError> {
+    fn readable<T: Record>(&self, key: &[u8], bytes: &[u8]) -> Result<Option<T>, StoreError> {
         match self.decode(key, bytes) {
             Err(StoreError::Record(_)) => Ok(None),
             decoded => decoded.map(Some),
@@ -67,26 +68,126 @@ impl<'a> SledRecords<'a> {
         Ok(last.and_then(|key| keys::number_of(&key)).unwrap_or(0))
     }
 
+    /// The watch of an `o` key. `None` when it was removed just now.
+    fn open_watch(self, key: &[u8], value: &[u8]) -> Result<Option<(u64, Option<Watch>)>, StoreError> {
+        let Some(number) = keys::number_of(key) else { return Ok(None) };
+        let watch = match open_record(value) {
+            Some(record) => self.readable::<Watch>(key, record)?,
+            None => match self.watch(number) {
+                // Both are removed in one batch: without the entry it was removed just now, with it the record was lost.
+                Ok(None) if self.is_open(number)? => {
+                    return Err(StoreError::Damaged(format!("the record of open watch {number} is missing")));
+                }
+                Ok(None) => return Ok(None),
+                read => passed_over(read)?,
+            },
+        };
+        Ok(Some((number, watch.map(|watch| Watch { number, ..watch }))))
+    }
+
     fn numbered_event(self, key: &[u8], value: &[u8]) -> Result<Option<(u64, Option<Event>)>, StoreError> {
         let Some(number) = keys::number_of(key) else { return Ok(None) };
         Ok(Some((number, self.readable(key, value)?)))
     }
 }
 
-/// The part of an event that names its watch.
-#[derive(Deserialize)]
-struct Owned {
-    watch: u64,
+/// Watches that one turn of a scan reads.
+const CHUNK: usize = 128;
+
+/// How often a watch is sought that is in neither place: it may have changed its place in between.
+const SEARCHES: usize = 2;
+
+/// The record of a watch that is open, if its key has one.
+fn open_record(value: &[u8]) -> Option<&[u8]> {
+    Some(value).filter(|value| !value.is_empty())
+}
+
+/// The key and the value of a watch. It changes its place when it is finished, and when its job is watched again.
+pub(super) fn place_of(db: &sled::Db, number: u64) -> Result<Option<(Vec<u8>, sled::IVec)>, StoreError> {
+    for _ in 0..SEARCHES {
+        for key in [keys::open(number), keys::watch(number)] {
+            if let Some(value) = db.get(&key)?.filter(|value| key[0] == keys::WATCH || !value.is_empty()) {
+                return Ok(Some((key, value)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+impl<'a> SledRecords<'a> {
+    /// The watches before number `before`, newest first, from both of their places. A commit that moves one waits for the turn
+    /// of the reader, so each is found once.
+    fn all_watches(
+        self,
+        before: Option<u64>,
+    ) -> impl Iterator<Item = Result<(u64, Option<Watch>), StoreError>> + 'a {
+        let (mut before, mut chunk, mut failed) = (before, Vec::new().into_iter(), false);
+        std::iter::from_fn(move || {
+            loop {
+                if let Some((key, value)) = chunk.next() {
+                    let (key, value): (sled::IVec, sled::IVec) = (key, value);
+                    let Some(number) = keys::number_of(&key) else { continue };
+                    before = Some(number);
+                    let watch = self.readable::<Watch>(&key, &value).transpose();
+                    return Some(
+                        watch.transpose().map(|watch| (number, watch.map(|watch| Watch { number, ..watch }))),
+                    );
+                }
+                if failed {
+                    return None;
+                }
+                match self.snapshots.between_commits(|| self.watches_before(before)) {
+                    Ok(found) if found.is_empty() => return None,
+                    Ok(found) => chunk = found.into_iter(),
+                    Err(error) => {
+                        failed = true;
+                        return Some(Err(error));
+                    }
+                }
+            }
+        })
+    }
+
+    /// The next records of watches before number `before`, newest first.
+    fn watches_before(self, before: Option<u64>) -> Result<Vec<(sled::IVec, sled::IVec)>, StoreError> {
+        let descending = |prefix: u8| {
+            let end = before.map_or_else(|| vec![prefix + 1], |before| keys::numbered(prefix, before));
+            self.db.range(vec![prefix]..end).rev()
+        };
+        let is_record = |entry: &sled::Result<(sled::IVec, sled::IVec)>| {
+            entry.as_ref().map_or(true, |(_, value)| open_record(value).is_some())
+        };
+        let mut open = descending(keys::OPEN).filter(is_record).peekable();
+        let mut others = descending(keys::WATCH).peekable();
+        let mut found = Vec::with_capacity(CHUNK);
+        while found.len() < CHUNK {
+            let number = |entry: Option<&sled::Result<(sled::IVec, sled::IVec)>>| match entry {
+                // An error comes first.
+                Some(Err(_)) => Some(u64::MAX),
+                Some(Ok((key, _))) => keys::number_of(key),
+                None => None,
+            };
+            let next = match number(open.peek()) > number(others.peek()) {
+                true => open.next(),
+                false => others.next(),
+            };
+            match next {
+                Some(entry) => found.push(entry?),
+                None => break,
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Records for SledRecords<'_> {
     fn watch(&self, number: u64) -> Result<Option<Watch>, StoreError> {
-        let watch = self.record::<Watch>(&keys::watch(number))?;
-        Ok(watch.map(|watch| Watch { number, ..watch }))
+        let Some((key, value)) = place_of(self.db, number)? else { return Ok(None) };
+        Ok(Some(Watch { number, ..self.decode(&key, &value)? }))
     }
 
     fn has_watch(&self, number: u64) -> Result<bool, StoreError> {
-        Ok(self.db.contains_key(keys::watch(number))?)
+        Ok(place_of(self.db, number)?.is_some())
     }
 
     fn job(&self, job: &JobKey) -> Result<Option<JobEntry>, StoreError> {
@@ -155,16 +256,20 @@ impl Records for SledRecords<'_> {
     }
 
     fn watches(&self, which: Selection, before: Option<u64>) -> Scan<'_, (u64, Option<Watch>)> {
-        let prefix = if which == Selection::Open { keys::OPEN } else { keys::WATCH };
-        let end = before.map_or_else(|| vec![prefix + 1], |before| keys::numbered(prefix, before));
-        self.scan(self.db.range(vec![prefix]..end).rev(), move |this, key, value| {
-            let Some(number) = keys::number_of(key) else { return Ok(None) };
-            let watch = match which {
-                Selection::All => this.readable::<Watch>(key, value)?,
-                Selection::Open => passed_over(this.watch(number))?,
-            };
-            Ok(Some((number, watch.map(|watch| Watch { number, ..watch }))))
-        })
+        if which == Selection::All {
+            return Box::new(self.all_watches(before));
+        }
+        let end = before.map_or_else(|| vec![keys::OPEN + 1], keys::open);
+        self.scan(self.db.range(vec![keys::OPEN]..end).rev(), Self::open_watch)
+    }
+
+    fn open_watches(&self, after: Option<u64>) -> Scan<'_, (u64, Option<Watch>)> {
+        let first = match after.map(|after| after.checked_add(1)) {
+            Some(Some(next)) => keys::open(next),
+            Some(None) => vec![keys::OPEN + 1],
+            None => vec![keys::OPEN],
+        };
+        self.scan(self.db.range(first..vec![keys::OPEN + 1]), Self::open_watch)
     }
 
     fn open(&self) -> Scan<'_, u64> {

@@ -116,6 +116,12 @@ impl Snapshots {
         Ok(db.apply_batch(batch)?)
     }
 
+    /// Reads between two batches. It must be quick: a commit waits for it.
+    pub(super) fn between_commits<T>(&self, read: impl FnOnce() -> T) -> T {
+        let _turn = self.lock();
+        read()
+    }
+
     /// Ends the reader's work: the database failed.
     pub(super) fn fail(&self) {
         if let Some(reading) = &mut *self.lock() {

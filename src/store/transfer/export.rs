@@ -11,7 +11,7 @@ use crate::store::{
     BodyEntry, BodyPlace, BodyReader, Store, StoreError, StoredBody,
     backend::Snapshot,
     bodies::Pin,
-    format::{codec, exported, is_readable, keys, place_in, shown},
+    format::{as_first_format, codec, exported, is_readable, keys, place_in, shown},
 };
 
 /// Bytes of a stored job in one line.
@@ -85,7 +85,6 @@ impl Export {
         let mut out = Output { to, hash: Sha256::new() };
         let mut done = Transferred::default();
         out.line(&Line::TidingsExport { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned() })?;
-        // In the order of their keys, so that they can be searched.
         let mut watches: Vec<u64> = Vec::new();
         let mut small: Vec<BodyPlace> = Vec::new();
         loop {
@@ -93,7 +92,7 @@ impl Export {
             if records.is_empty() {
                 break;
             }
-            for (key, value) in records {
+            for (key, value) in records.into_iter().flat_map(|(key, value)| as_first_format(key, value)) {
                 if key.first() == Some(&keys::WATCH) {
                     watches.extend(keys::number_of(&key));
                 }
@@ -104,6 +103,8 @@ impl Export {
                 done.records += 1;
             }
         }
+        // So that they can be searched.
+        watches.sort_unstable();
         // The bodies need no old values to be kept.
         drop(snapshot);
         store.bodies().each(|entry| {

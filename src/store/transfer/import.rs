@@ -1,6 +1,7 @@
 //! Makes a store out of an export.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{self, BufRead, Write as _},
     path::Path,
@@ -14,7 +15,7 @@ use super::{FORMAT, Line, TransferError, Transferred};
 use crate::store::{
     Store, StoreConfig, StoreError,
     files::{make_private, sync_folder},
-    format::{codec, is_readable},
+    format::{codec, is_readable, keys, of_first_format},
 };
 
 /// Writes of one batch; larger ones grow far past sled's cache.
@@ -105,19 +106,19 @@ fn fill(from: &mut dyn BufRead, folder: &Path) -> Result<Transferred, TransferEr
     make_private(&spool)?;
     let db = sled::Config::default().path(&database).open().map_err(StoreError::from)?;
     let mut done = Transferred::default();
-    let mut batch = (sled::Batch::default(), 0);
+    let mut into = Database { db: &db, batch: sled::Batch::default(), size: 0, open: HashSet::new() };
     loop {
         match lines.next()? {
             Line::TidingsExport { .. } => return Err(lines.wrong("a second header")),
             Line::Record { key, json } => {
                 let value = codec::versioned(json.get());
                 done.unreadable += u64::from(unshown(&key).is_some_and(|key| !is_readable(&key, &value)));
-                put(&db, &mut batch, unshown(&key).ok_or_else(|| lines.wrong("its key is none"))?, value)?;
+                into.put(unshown(&key).ok_or_else(|| lines.wrong("its key is none"))?, value)?;
                 done.records += 1;
             }
             Line::Bytes { key, base64 } => {
                 let value = STANDARD.decode(base64).map_err(|error| lines.wrong(error.to_string()))?;
-                put(&db, &mut batch, unshown(&key).ok_or_else(|| lines.wrong("its key is none"))?, value)?;
+                into.put(unshown(&key).ok_or_else(|| lines.wrong("its key is none"))?, value)?;
                 done.records += 1;
             }
             Line::Job { file, size } => {
@@ -134,7 +135,7 @@ fn fill(from: &mut dyn BufRead, folder: &Path) -> Result<Transferred, TransferEr
             }
         }
     }
-    db.apply_batch(batch.0).map_err(StoreError::from)?;
+    db.apply_batch(into.batch).map_err(StoreError::from)?;
     db.flush().map_err(StoreError::from)?;
     fs::File::open(database.join("db"))?.sync_data()?;
     for folder in [&database, &spool, folder] {
@@ -143,19 +144,29 @@ fn fill(from: &mut dyn BufRead, folder: &Path) -> Result<Transferred, TransferEr
     Ok(done)
 }
 
-fn put(
-    db: &sled::Db,
-    batch: &mut (sled::Batch, usize),
-    key: Vec<u8>,
-    value: Vec<u8>,
-) -> Result<(), StoreError> {
-    batch.0.insert(key, value);
-    batch.1 += 1;
-    if batch.1 >= BATCH {
-        let (full, _) = std::mem::take(batch);
-        db.apply_batch(full)?;
+/// The database that is made.
+struct Database<'a> {
+    db: &'a sled::Db,
+    batch: sled::Batch,
+    size: usize,
+    /// The open watches, whose keys come before their records.
+    open: HashSet<u64>,
+}
+
+impl Database<'_> {
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        if key.first() == Some(&keys::OPEN) {
+            self.open.extend(keys::number_of(&key));
+        }
+        let (key, value) = of_first_format(key, value, |number| self.open.contains(&number))?;
+        self.batch.insert(key, value);
+        self.size += 1;
+        if self.size >= BATCH {
+            self.size = 0;
+            self.db.apply_batch(std::mem::take(&mut self.batch))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn take_job(lines: &mut Lines<'_>, spool: &Path, name: &str, size: u64) -> Result<(), TransferError> {

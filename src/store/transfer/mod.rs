@@ -1,8 +1,9 @@
 //! A whole store as text, and back: for backups, for moving, and for going back to an older version.
 //!
-//! One JSON object a line. First a header; then every record in the order of its key, those that are JSON as they are; then
+//! One JSON object a line. First a header; then every record in the order of its key, an open watch behind the key that says so, those that are JSON as
+//! they are; then
 //! every stored job with its bytes in base64; last the counts and a SHA-256 of all lines before, without which it is not whole.
-//! Memory is bounded by the largest record. Callback secrets are among it.
+//! Memory is bounded by the largest record, and eight bytes a watch. Callback secrets are among it.
 
 mod export;
 mod import;

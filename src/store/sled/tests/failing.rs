@@ -64,7 +64,7 @@ async fn a_record_that_cannot_be_read_fails_its_own_caller_and_no_other() {
     let bench = Bench::new();
     let bad = bench.watch("bad").await;
     let good = bench.watch("good").await;
-    with_database(&bench, |db| db.insert(keys::watch(bad.number), b"\x01{").unwrap());
+    with_database(&bench, |db| db.insert(keys::open(bad.number), b"\x01{").unwrap());
     let both = tokio::join!(
         bench.store.register(vec![Registration::new("retab", id("bad"))], at(1)),
         bench.store.register(vec![Registration::new("retab", id("good"))], at(1)),

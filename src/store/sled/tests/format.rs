@@ -139,3 +139,83 @@ async fn a_store_of_before_lists_and_delivers_what_no_sink_took() {
     assert_eq!((done.phase(), done.closed_at), (Phase::Done, Some(at(102))));
     assert_eq!(bench.store.check(true).await.unwrap(), []);
 }
+
+/// The keys of watches, each with whether it has a record.
+fn places(bench: &Bench) -> Vec<(u8, bool)> {
+    let mut found = Vec::new();
+    with_database(bench, |db| {
+        for prefix in [keys::OPEN, keys::WATCH] {
+            found.extend(db.scan_prefix([prefix]).map(|entry| (prefix, !entry.unwrap().1.is_empty())));
+        }
+    });
+    found
+}
+
+#[tokio::test]
+async fn a_watch_has_one_record_wherever_it_goes() {
+    let bench = Bench::new();
+    let watch = bench.watch("job").await;
+    assert_eq!(places(&bench), [(keys::OPEN, true)]);
+    // A large one stays out of what a start reads.
+    let large = crate::model::status_answer::StatusAnswer {
+        body: Some("y".repeat(8 << 10)),
+        ..seen("in_progress", 1)
+    };
+    bench.store.record_running(watch.number, &large, 1, to(&[]), at(1)).await;
+    assert_eq!(places(&bench), [(keys::OPEN, false), (keys::WATCH, true)]);
+    assert_eq!(bench.open_watches(), [bench.read(watch.number)]);
+    assert_eq!(bench.store.check(true).await.unwrap(), []);
+    bench.store.record_running(watch.number, &seen("waiting", 2), 2, to(&[]), at(2)).await;
+    assert_eq!(places(&bench), [(keys::OPEN, true)]);
+    bench.store.lose(watch.number, "gone", 2, to(&[]), at(3)).await;
+    assert_eq!(places(&bench), [(keys::WATCH, true)]);
+    bench.register(Registration::new("retab", id("job")), at(4)).await;
+    assert_eq!(bench.open_watches(), [bench.read(watch.number)]);
+    assert_eq!(places(&bench), [(keys::OPEN, true)]);
+    assert_eq!(bench.store.check(true).await.unwrap(), []);
+    assert!(bench.store.remove("retab", &watch.job_id).await.unwrap());
+    assert_eq!(places(&bench), []);
+    assert_eq!(bench.reopen().store.check(true).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn watches_are_listed_in_order_wherever_their_records_are() {
+    let bench = Bench::new();
+    let mut expected = Vec::new();
+    for n in 0..300 {
+        let job = format!("job_{n:03}");
+        let _ = if n % 3 == 0 { bench.finish(&job, &[]).await } else { bench.watch(&job).await };
+        expected.insert(0, job);
+    }
+    let (mut listed, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = bench.store.watches(&WatchFilter::default(), cursor, 70).await.unwrap();
+        listed.extend(page.entries.iter().map(|watch| watch.job_id.to_string()));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, expected);
+}
+
+#[tokio::test]
+async fn an_export_is_of_the_first_format() {
+    let bench = Bench::new();
+    bench.watch("open").await;
+    bench.finish("done", &[]).await;
+    let mut file = Vec::new();
+    bench.store.export(&mut file).unwrap();
+    let text = String::from_utf8(file).unwrap();
+    let lines = |start: &str| text.lines().filter(|line| line.contains(start)).collect::<Vec<_>>();
+    assert_eq!(lines("\"key\":\"o:").len(), 1, "{text}");
+    let records = lines("\"key\":\"w:");
+    assert_eq!(records.len(), 2, "{text}");
+    assert!(records.iter().all(|line| line.contains("\"json\":{\"source\":\"retab\"")), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    import(&mut text.as_bytes(), &config(&path)).unwrap();
+    let store = Store::open(&config(&path)).unwrap();
+    assert_eq!(store.check(true).await.unwrap(), []);
+    assert_eq!(store.watches(&WatchFilter::default(), None, 10).await.unwrap().entries.len(), 2);
+}

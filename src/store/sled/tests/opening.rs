@@ -149,7 +149,8 @@ async fn a_lost_open_watch_or_pending_delivery_is_noticed_by_its_count() {
 async fn a_lost_record_of_an_open_watch_is_noticed_when_it_is_taken_up() {
     let bench = Bench::new();
     let watch = bench.watch("job_1").await;
-    with_database(&bench, |db| db.remove(keys::watch(watch.number)).unwrap());
+    // As format 1 has it, without the record.
+    with_database(&bench, |db| db.insert(keys::open(watch.number), b"").unwrap());
     let error = bench.store.each_open((), |(), _| ()).await.unwrap_err();
     assert!(matches!(&error, StoreError::Damaged(reason) if reason.contains("is missing")), "{error}");
 }
@@ -193,8 +194,8 @@ async fn a_marker_of_a_later_format_or_none_at_all_is_refused() {
     let folder = filled().await;
     let path = folder.path().join("tidings.json");
     let marker = fs::read_to_string(&path).unwrap();
-    fs::write(&path, marker.replace("\"format\": 1", "\"format\": 2")).unwrap();
-    refused_untouched(folder.path(), "format 2");
+    fs::write(&path, marker.replace("\"format\": 2", "\"format\": 3")).unwrap();
+    refused_untouched(folder.path(), "format 3");
     fs::write(&path, "{").unwrap();
     refused_untouched(folder.path(), "cannot be read");
 }

@@ -3,8 +3,8 @@
 use super::*;
 use crate::model::{delivery::DeliveryState, job::Phase};
 
-/// What may stand in place of a record: nothing, half of one, another version, JSON of something else.
-const GARBAGE: [&[u8]; 6] = [b"", b"\x01", b"\x01{\"watch\":", b"\x02{}", b"\x01{}", b"\xff\xfe\x00junk"];
+/// What may stand in place of a record: half of one, another version, JSON of something else.
+const GARBAGE: [&[u8]; 6] = [b"\x02", b"\x01", b"\x01{\"watch\":", b"\x02{}", b"\x01{}", b"\xff\xfe\x00junk"];
 
 /// Overwrites records of a store that is closed.
 fn spoil(folder: &Path, keys: &[Vec<u8>], garbage: &[u8]) {
@@ -34,7 +34,7 @@ async fn spoilt(garbage: &[u8]) -> Bench {
     let delivery = keys::delivery(keys::DELIVERY, bench.key(&no_delivery, "app").await);
     let event = keys::event(no_event.end_events[0]);
     let folder = bench.close();
-    let watches = [bad, ended, waiting].map(|watch| keys::watch(watch.number));
+    let watches = [keys::open(bad.number), keys::watch(ended.number), keys::watch(waiting.number)];
     spoil(folder.path(), &[watches.as_slice(), &[delivery, event]].concat(), garbage);
     Bench::open(folder)
 }
@@ -175,7 +175,8 @@ async fn a_record_that_is_missing_is_still_damage() {
     let watch = bench.watch("open").await;
     let folder = bench.close();
     let db = sled::Config::default().path(folder.path().join("db")).open().unwrap();
-    db.remove(keys::watch(watch.number)).unwrap().unwrap();
+    // As format 1 has it, without the record.
+    db.insert(keys::open(watch.number), b"").unwrap().unwrap();
     db.flush().unwrap();
     drop(db);
     let bench = Bench::open(folder);
@@ -193,7 +194,7 @@ async fn what_the_first_version_wrote_of_absurd_times_is_read() {
          \"deadline\":\"1000000000000000000\",\"made_at\":\"9223372036854775807\",\"stage\":\"watching\"}}",
         at(0)
     );
-    spoil(folder.path(), &[keys::watch(watch.number)], text.as_bytes());
+    spoil(folder.path(), &[keys::open(watch.number)], text.as_bytes());
     let read = Bench::open(folder).read(watch.number);
     assert_eq!((read.deadline, read.job_created_at), (Some(Time::MAX), Some(Time::MAX)));
 }
