@@ -58,12 +58,13 @@ fn view_with(state: &AppState, watch: &Watch, deliveries: &[(DeliveryKey, Delive
         last_error: watch.last_error.clone(),
         deliveries: deliveries.iter().map(|(key, delivery)| brief(state, *key, delivery)).collect(),
     };
+    state.load_early(watch);
     if let Some(watcher) = state.components().watchers.get(&watch.source)
         && let schedule = watcher.schedule()
         && let Some((entry, _)) = schedule.entry(watch.number)
     {
         let now = tokio::time::Instant::now();
-        view.polls = view.polls.max(entry.polls);
+        view.polls = view.polls.max(u64::from(entry.polls));
         if let Some((at, reason)) = schedule.next_request(watch.number, now) {
             view.next_poll_at = Some(clock::now().after(at.saturating_duration_since(now)));
             view.next_poll_reason = Some(reason.to_owned());

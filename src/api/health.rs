@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{AppState, access, problem::Problem, view::Readiness};
-use crate::{model::sink::SinkState, schedule::HealthState};
+use crate::{model::sink::SinkState, schedule::HealthState, state::StartStage};
 
 /// Tell that the process is alive, also while it drains.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = String)))]
@@ -24,7 +24,7 @@ pub(super) async fn healthz() -> &'static str {
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     responses(
-        (status = 200, body = Readiness, description = "The daemon accepts jobs; `degraded` when a source or a sink fails"),
+        (status = 200, body = Readiness, description = "The daemon accepts jobs; `loading` while open watches are scheduled after a start, `degraded` when a source or a sink fails"),
         (status = 503, body = Readiness, description = "The daemon accepts no jobs"),
     )
 )]
@@ -34,9 +34,13 @@ pub(super) async fn readyz(
 ) -> (StatusCode, Json<Readiness>) {
     let unavailable = unavailable(&state);
     let (code, status, reasons) = if unavailable.is_empty() {
-        let failing = failing(&state).await;
-        let status = if failing.is_empty() { "ready" } else { "degraded" };
-        (StatusCode::OK, status, failing)
+        let (loading, failing) = (loading(&state), failing(&state).await);
+        let status = match (&loading, failing.is_empty()) {
+            (Some(_), _) => "loading",
+            (None, true) => "ready",
+            (None, false) => "degraded",
+        };
+        (StatusCode::OK, status, loading.into_iter().chain(failing).collect())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "unavailable", unavailable)
     };
@@ -62,7 +66,7 @@ impl NotReady {
 /// Returns why the daemon accepts no jobs.
 fn unavailable(state: &AppState) -> Vec<NotReady> {
     let mut reasons = Vec::new();
-    if !*state.loaded.borrow() {
+    if *state.start.borrow() == StartStage::Restoring {
         reasons.push(NotReady::new("store_loading", "the store is loading"));
     }
     if state.shutdown.is_cancelled() {
@@ -73,6 +77,12 @@ fn unavailable(state: &AppState) -> Vec<NotReady> {
         reasons.push(NotReady::new(Problem::from(error).code().as_str(), detail));
     }
     reasons
+}
+
+/// Returns that open watches are still being scheduled after a start.
+fn loading(state: &AppState) -> Option<NotReady> {
+    let detail = "open watches are being scheduled after the start; jobs are accepted";
+    (*state.start.borrow() != StartStage::Loaded).then(|| NotReady::new("watches_loading", detail))
 }
 
 /// Returns the sources and sinks that fail.

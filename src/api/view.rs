@@ -375,10 +375,11 @@ pub struct DeliveryQuery {
 /// The answer of `/readyz`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Readiness {
-    /// `ready`, `degraded` (a source or sink fails, and jobs are accepted) or `unavailable`.
+    /// `ready`, `loading` (open watches are being scheduled after a start, and jobs are accepted),
+    /// `degraded` (a source or sink fails, and jobs are accepted) or `unavailable`.
     pub status: String,
     /// The reasons against `ready`, as codes: `store_loading`, `stopping`, `store_unavailable`,
-    /// `disk_full`, `source_STATE:NAME`, `sink_failing:NAME`.
+    /// `disk_full`, `watches_loading`, `source_STATE:NAME`, `sink_failing:NAME`.
     pub reasons: Vec<String>,
     /// The same reasons in words, in the same order. Empty for callers who may not use the API.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -224,6 +224,7 @@ pub(super) async fn poll(
     named: Named,
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
     let watch = find(&state, &named).await?;
+    state.load_early(&watch);
     if let Some(watcher) = state.components().watchers.get(&watch.source) {
         watcher.request_now(watch.number);
     }

@@ -73,7 +73,7 @@ pub fn reload_on_hangup(mut hangups: Signal, handle: Handle) {
 /// `WatchdogSec=`).
 pub fn tell_service_manager(handle: Handle) {
     tokio::spawn(async move {
-        handle.loaded().await;
+        handle.serving().await;
         let stop = handle.stopping();
         if !stop.is_cancelled() {
             say(&[NotifyState::Ready]);

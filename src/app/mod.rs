@@ -24,7 +24,7 @@ use crate::{
     config::{Config, Loaded, Loader},
     proxy,
     state::{
-        AppState,
+        AppState, StartStage,
         components::SetupError,
         dispatch,
         handle::{Handle, ReloadRequest},
@@ -195,6 +195,7 @@ impl App {
             tasks.start("the learned store", save_learned(&state));
             tasks.start("retention", maintenance::retain(Arc::clone(&state)));
             tasks.start("the clocks", timekeeper::watch(Arc::clone(&state)));
+            tasks.once(startup::load(Arc::clone(&state)));
         }
         let died = loop {
             tokio::select! {
@@ -261,5 +262,14 @@ async fn report_left(state: &AppState) {
         })
         .sum();
     let deliveries: u64 = live.sinks.statuses().await.iter().map(|sink| sink.pending).sum();
-    tracing::info!(watches, deliveries, "stopped; open work is on disk and resumes at the next start");
+    match *state.start.borrow() {
+        StartStage::Loaded => {
+            tracing::info!(
+                watches,
+                deliveries,
+                "stopped; open work is on disk and resumes at the next start"
+            );
+        }
+        _ => tracing::info!("stopped during the start; open work is on disk and resumes at the next start"),
+    }
 }

@@ -1,4 +1,5 @@
-//! The start, before any task runs: schedules every open watch and every pending delivery, and restores the learned models.
+//! The start. Before any task runs, it restores the learned models and queues every pending delivery. The open watches may be
+//! many: they are scheduled while the daemon already serves.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +8,7 @@ use crate::{
     config::Config,
     model::job::JobId,
     state::{
-        AppState,
+        AppState, StartStage,
         dispatch::{self, Dispatched},
         handle::Handle,
     },
@@ -15,21 +16,19 @@ use crate::{
     watcher::learned,
 };
 
+/// A start that schedules every open watch within this time is ready at once, and never seen loading.
+const MOMENT: Duration = Duration::from_millis(250);
+
 /// The pause before the jobs of the configuration are registered again, if the store refused them at the start.
 const REGISTER_AGAIN: Duration = Duration::from_secs(1);
 
-/// Schedules all open work, and registers the jobs of `watch`.
+/// Queues every pending delivery, and registers the jobs of `watch`.
 pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<(), TaskDied> {
     if let Err(error) = timekeeper::begin(&state.store).await {
         tracing::warn!(%error, "clock not compared with the one that stamped the store");
     }
     let died = |reason: String| TaskDied::new("the start", &reason);
-    let Dispatched { watches, deliveries, orphaned } =
-        schedule_open(state).await.map_err(|error| died(error.to_string()))?;
-    for (source, watches) in orphaned {
-        tracing::warn!(source, watches, "source is not configured; its watches wait");
-    }
-    tracing::info!(watches, deliveries, "open work restored");
+    let deliveries = queue_pending(state).await.map_err(|error| died(error.to_string()))?;
     let handle = Handle::new(state);
     match handle.watch(&config.watch, true).await {
         Ok(_) => {}
@@ -40,20 +39,47 @@ pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<()
         }
         Err(error) => return Err(died(error.to_string())),
     }
-    state.loaded.send_replace(true);
+    tracing::debug!(deliveries, "pending deliveries queued");
     Ok(())
 }
 
-/// Restores the learned models, and schedules every open watch and every pending delivery.
-async fn schedule_open(state: &AppState) -> Result<Dispatched, StoreError> {
+/// Restores the learned models, and queues every pending delivery. Returns how many there are.
+async fn queue_pending(state: &AppState) -> Result<u64, StoreError> {
     let components = state.components();
     for watcher in components.watchers.values() {
         learned::restore(&state.store, watcher).await;
     }
-    let mut dispatched = dispatch::open_watches(state, &components).await?;
     components.sinks.restore_pauses().await?;
-    dispatched.deliveries = dispatch::pending_deliveries(state, &components).await?;
-    Ok(dispatched)
+    dispatch::pending_deliveries(state, &components).await
+}
+
+/// Schedules every open watch, until the daemon stops. The daemon serves once that is done, or while it takes longer than a
+/// moment.
+pub(super) async fn load(state: Arc<AppState>) -> Result<(), TaskDied> {
+    let loading = Arc::clone(&state);
+    let mut loading = tokio::task::spawn_blocking(move || dispatch::load_watches(&loading));
+    let loaded = tokio::select! {
+        biased;
+        loaded = &mut loading => loaded,
+        () = tokio::time::sleep(MOMENT) => {
+            state.start.send_replace(StartStage::Loading);
+            tracing::info!("jobs are accepted; open watches are still being scheduled");
+            loading.await
+        }
+    };
+    let died = |reason: &dyn std::fmt::Display| TaskDied::new("the start", reason);
+    let Dispatched { watches, orphaned } =
+        loaded.map_err(|error| died(&error))?.map_err(|error| died(&error))?;
+    if state.shutdown.is_cancelled() {
+        return Ok(());
+    }
+    state.loading.end();
+    state.start.send_replace(StartStage::Loaded);
+    for (source, watches) in orphaned {
+        tracing::warn!(source, watches, "source is not configured; its watches wait");
+    }
+    tracing::info!(watches, "open work restored");
+    Ok(())
 }
 
 /// Registers the jobs of the configuration as soon as the store accepts them.

@@ -42,7 +42,7 @@ struct Running {
 
 /// The tasks of the daemon, each with a name for the log.
 pub(crate) struct Tasks {
-    set: JoinSet<Option<&'static str>>,
+    set: JoinSet<Option<TaskDied>>,
     replaceable: BTreeMap<TaskKey, Running>,
     stop: CancellationToken,
 }
@@ -57,8 +57,13 @@ impl Tasks {
     pub(crate) fn start(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.set.spawn(async move {
             task.await;
-            Some(name)
+            Some(TaskDied::new(name, &"it returned"))
         });
+    }
+
+    /// Starts a task that ends when its work is done.
+    pub(crate) fn once(&mut self, task: impl Future<Output = Result<(), TaskDied>> + Send + 'static) {
+        self.set.spawn(async move { task.await.err() });
     }
 
     /// Starts a task in place of the one with the same key. The predecessor is told to stop at once; `task` begins after the
@@ -80,7 +85,7 @@ impl Tasks {
             }
             task(running.stop.clone()).await;
             running.ended.cancel();
-            (!running.stop.is_cancelled()).then_some(kind)
+            (!running.stop.is_cancelled()).then(|| TaskDied::new(kind, &"it returned"))
         });
     }
 
@@ -98,7 +103,7 @@ impl Tasks {
             let died = match self.set.join_next().await {
                 Some(Ok(None)) => continue,
                 Some(Ok(Some(_)) | Err(_)) | None if self.stop.is_cancelled() => std::future::pending().await,
-                Some(Ok(Some(task))) => TaskDied::new(task, &"it returned"),
+                Some(Ok(Some(died))) => died,
                 Some(Err(error)) => TaskDied::new("a task", &error),
                 None => std::future::pending().await,
             };

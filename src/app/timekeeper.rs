@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The time between two comparisons of the clocks.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(2);
 
 /// The longest gap between two starts of the machine that is no leap of the clock, in milliseconds.
 const SHORT_STOP: i64 = 3_600_000;

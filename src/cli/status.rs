@@ -145,6 +145,7 @@ impl Status {
             }
         };
         let (watches, deliveries) = self.open();
+        let so_far = if self.readiness.status == "loading" { " so far (more are being read)" } else { "" };
         let (watches, deliveries) =
             (count(watches, "job", "jobs"), count(deliveries, "delivery", "deliveries"));
         let oldest = self.sinks.iter().filter_map(|sink| sink.oldest_pending_at).min();
@@ -158,7 +159,7 @@ impl Status {
         let wrong = self.wrong(now);
         let wrong = if wrong.is_empty() { "nothing".to_owned() } else { wrong.join("\n        ") };
         format!(
-            "{heading}\n\n{sources}\n{sinks}\nopen    {watches}, {deliveries}{oldest}\n{kept}wrong   {wrong}\n"
+            "{heading}\n\n{sources}\n{sinks}\nopen    {watches}{so_far}, {deliveries}{oldest}\n{kept}wrong   {wrong}\n"
         )
     }
 }

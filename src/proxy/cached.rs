@@ -44,6 +44,7 @@ pub(super) async fn status(
     }
     // One poll within the budget answers all callers that ask for the same job. While the source fails, each caller gets the
     // source's own answer.
+    state.load_early(&watch);
     let polled = watcher.polled.wait(watch.number);
     let is_well = watcher.schedule().health.state() == HealthState::Ok;
     if !is_well || !watcher.poll_now(watch.number) || timeout(MAX_HOLD, polled).await.is_err() {

@@ -203,6 +203,7 @@ impl Forwarding {
         let watcher = &self.watcher;
         if let Ok(Found::Watch(watch)) = self.state.store.find(&watcher.source.name, id).await {
             watcher.status_cache.remove(watch.number);
+            self.state.load_early(&watch);
             watcher.poll_now(watch.number);
         }
     }

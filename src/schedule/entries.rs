@@ -1,16 +1,14 @@
 //! The entries of open watches by their number, in one table without gaps. A box for each would
 //! cost its header, and leave holes in memory that nothing else fits.
 
-use std::collections::HashMap;
-
 use slab::Slab;
 
-use super::{Entry, Task};
+use super::{Entry, Task, learned::index::Index};
 
 /// The entries of open watches.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    places: HashMap<u64, usize>,
+    index: Index,
     table: Slab<Entry>,
     fetching: usize,
     /// The place of the entry that was chosen last.
@@ -22,16 +20,21 @@ impl Entries {
         self.table.len()
     }
 
+    fn place(&self, number: u64) -> Option<usize> {
+        self.index.find(number, number_in(&self.table)).map(|place| place as usize)
+    }
+
     pub(super) fn get(&self, number: u64) -> Option<&Entry> {
-        self.table.get(*self.places.get(&number)?)
+        self.table.get(self.place(number)?)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        self.places.iter().filter_map(|(number, place)| Some((*number, self.table.get(*place)?)))
+        self.table.iter().map(|(_, entry)| (entry.number, entry))
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Entry> {
-        self.table.get_mut(*self.places.get(&number)?)
+        let place = self.place(number)?;
+        self.table.get_mut(place)
     }
 
     /// Returns the number of entries that wait for a fetch.
@@ -49,20 +52,29 @@ impl Entries {
     }
 
     /// Adds an entry, or replaces the one before.
+    #[expect(clippy::cast_possible_truncation, reason = "no machine holds four thousand million watches")]
     pub(super) fn insert(&mut self, number: u64, entry: Entry) {
         self.fetching += usize::from(entry.task == Task::Fetch);
         self.fetching -= usize::from(self.get(number).is_some_and(|before| before.task == Task::Fetch));
         match self.get_mut(number) {
             Some(before) => *before = entry,
             None => {
-                self.places.insert(number, self.table.insert(entry));
+                let place = self.table.insert(entry);
+                self.index.insert(place as u32, number_in(&self.table));
             }
         }
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
-        let entry = self.table.try_remove(self.places.remove(&number)?)?;
+        let place = self.place(number)?;
+        self.index.remove(number, number_in(&self.table));
+        let entry = self.table.try_remove(place)?;
         self.fetching -= usize::from(entry.task == Task::Fetch);
         Some(entry)
     }
+}
+
+/// Tells the number of the watch at a place that the index holds.
+fn number_in(table: &Slab<Entry>) -> impl Fn(u32) -> u64 {
+    |place| table[place as usize].number
 }

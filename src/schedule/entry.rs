@@ -12,6 +12,7 @@ use super::{
         forecast::Progress,
         model::Key,
     },
+    packed::{PackedTime, PackedWait},
 };
 use crate::{store::Watch, util::units::Time};
 
@@ -34,10 +35,8 @@ pub struct Entry {
     pub task: Task,
     /// The last recorded status.
     pub(super) status: Option<Arc<String>>,
-    /// The source reports the run as being worked on.
-    pub(super) at_work: bool,
     /// Status requests sent.
-    pub polls: u64,
+    pub polls: u32,
     /// The progress of the job.
     pub track: Track,
     /// When the next poll is due.
@@ -45,13 +44,13 @@ pub struct Entry {
     /// The reason for that time.
     pub(super) reason: PollReason,
     /// The wait before the last poll that failed, or that followed no curve.
-    pub(super) wait: Option<Duration>,
+    pub(super) wait: PackedWait,
     /// The source answered the poll in flight.
     pub(super) answered: bool,
     /// How often the end of the job turned out to be none.
     pub(super) relapses: u8,
     /// The wait that the source asked for with its last answer.
-    pub(super) hint: Option<Duration>,
+    pub(super) hint: PackedWait,
     /// When the watch was registered.
     pub registered_at: Time,
     /// When the watch is given up.
@@ -85,10 +84,12 @@ pub struct Track {
     told: bool,
     /// An earlier run of this job ended, so this run is as old as its registration.
     again: bool,
+    /// The source reports the run as being worked on.
+    pub(super) at_work: bool,
     /// When the job was last seen running.
-    alive: Option<Time>,
+    alive: PackedTime,
     /// When the run started.
-    started: Option<Time>,
+    started: PackedTime,
 }
 
 impl Track {
@@ -100,7 +101,8 @@ impl Track {
         let started = watch.started.as_ref().and_then(|run| run.started_at.as_ref()?.parse().ok().map(Time));
         let born = made.unwrap_or(stamps.registered_at);
         let started = started.filter(|at| seen.is_some_and(|seen| born <= *at && *at <= seen));
-        Self { kind, born, told: made.is_some(), again, alive: seen, started }
+        let at_work = watch.started.is_some();
+        Self { kind, born, told: made.is_some(), again, at_work, alive: seen.into(), started: started.into() }
     }
 
     /// Records the creation and start times that the source tells. Times in our future are ignored.
@@ -112,17 +114,17 @@ impl Track {
             self.born = created;
             self.told = true;
         }
-        self.started = started.filter(|at| self.told && self.born <= *at && *at <= now);
+        self.started = started.filter(|at| self.told && self.born <= *at && *at <= now).into();
     }
 
     /// Records that the job was seen running.
     pub(super) fn seen(&mut self, now: Time) {
-        self.alive = Some(now);
+        self.alive = Some(now).into();
     }
 
     /// Returns how long ago the job was last seen running, or the longest duration if it never was.
     pub(super) fn unseen_for(&self, now: Time) -> Duration {
-        self.alive.map_or(Duration::MAX, |at| now.since(at))
+        self.alive.get().map_or(Duration::MAX, |at| now.since(at))
     }
 
     /// Returns the age of the job at a time, in seconds, within the bounds of the learned model.
@@ -133,8 +135,8 @@ impl Track {
     /// Returns the progress before the poll in flight.
     pub(super) fn known(&self) -> Progress {
         Progress {
-            age: self.alive.map_or(0.0, |at| self.age(at)),
-            started: self.started.map(|at| self.age(at)),
+            age: self.alive.get().map_or(0.0, |at| self.age(at)),
+            started: self.started.get().map(|at| self.age(at)),
         }
     }
 
@@ -142,7 +144,7 @@ impl Track {
     pub(super) fn is_bracketed(&self, registered_at: Time) -> bool {
         /// A caller that registers its job at once does so within this time.
         const AT_ONCE: Duration = Duration::from_secs(10);
-        self.alive.is_some() || registered_at.since(self.born) < AT_ONCE
+        self.alive.get().is_some() || registered_at.since(self.born) < AT_ONCE
     }
 
     /// Returns whether ages count from the creation of the job.
@@ -155,12 +157,14 @@ impl Track {
         Situation {
             known: self.known(),
             now: self.age(wall),
-            polled: self.alive.map(|at| self.age(at)),
+            polled: self.alive.get().map(|at| self.age(at)),
             deadline: Some(self.age(entry.deadline)),
-            hint: entry.hint.map(|hint| hint.as_secs_f64()),
+            hint: entry.hint.get().map(|hint| hint.as_secs_f64()),
             asked: false,
             luck: unit(number),
-            jitter: unit(number.wrapping_add(entry.polls.wrapping_mul(0x1_0000_0001)).wrapping_add(1 << 60)),
+            jitter: unit(
+                number.wrapping_add(u64::from(entry.polls).wrapping_mul(0x1_0000_0001)).wrapping_add(1 << 60),
+            ),
         }
     }
 }

@@ -20,6 +20,7 @@ mod lanes;
 pub mod learned;
 mod learner;
 mod next_poll;
+mod packed;
 mod policy;
 mod polls;
 mod pool;
@@ -141,10 +142,11 @@ impl Schedule {
     /// gone.
     pub fn record_status(&mut self, number: u64, status: &str, at_work: bool) -> Option<bool> {
         let entry = self.entries.get_mut(number)?;
-        let same = entry.status.as_ref().is_some_and(|known| **known == status) && entry.at_work == at_work;
+        let same =
+            entry.status.as_ref().is_some_and(|known| **known == status) && entry.track.at_work == at_work;
         if !same {
             entry.status = Some(self.statuses.share(status.to_owned()));
-            entry.at_work = at_work;
+            entry.track.at_work = at_work;
         }
         Some(!same)
     }
@@ -229,7 +231,7 @@ impl Schedule {
     pub fn record_running(&mut self, number: u64, answer: &StatusAnswer, now: Instant, wall: Time) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         entry.answered = true;
-        entry.hint = answer.hint;
+        entry.hint = answer.hint.into();
         self.learner.record_running(&mut entry.track, answer, now, wall);
     }
 
@@ -239,7 +241,7 @@ impl Schedule {
     pub fn pending_completion(&self, number: u64, finished: bool) -> Option<PendingCompletion> {
         let entry = self.entries.get(number)?;
         let (track, registered_at) = (entry.track.clone(), entry.registered_at);
-        Some(PendingCompletion { track, registered_at, polls: entry.polls, finished })
+        Some(PendingCompletion { track, registered_at, polls: u64::from(entry.polls), finished })
     }
 
     /// Records that a job finished, and learns from it. `random` lies in [0, 1).

@@ -12,6 +12,7 @@ use super::{
         levels::LEVELS,
     },
     learner::{Learner, span, waits},
+    packed::PackedWait,
     policy::next_wait,
 };
 use crate::{store::Watch, util::units::Time};
@@ -24,7 +25,7 @@ impl Schedule {
             // forever.
             return self.retry_at(watch.number, now + relapsed_wait(&self.config, relapses), now, wall);
         }
-        let resumed = self.entries.get(watch.number).is_some_and(|entry| entry.wait.is_some());
+        let resumed = self.entries.get(watch.number).is_some_and(|entry| entry.wait != PackedWait::NONE);
         if self.config.strategy == Strategy::Learned {
             return self.poll_as_learned(watch.number, now, wall);
         }
@@ -70,14 +71,14 @@ impl Schedule {
         }
         let (learned, blameless) = (self.config.strategy == Strategy::Learned, history.is_some());
         if task == Task::Poll && learned && (entry.answered || blameless) {
-            entry.wait = None;
+            entry.wait = PackedWait::NONE;
             return self.poll_as_learned(number, now, wall);
         }
-        let wait = match entry.wait {
+        let wait = match entry.wait.get() {
             Some(wait) if blameless => wait,
             wait => next_wait(&self.config, Some(wait.unwrap_or(self.config.min_interval.0)), random),
         };
-        entry.wait = Some(wait);
+        entry.wait = Some(wait).into();
         let due = now + wait;
         match task {
             Task::Poll => self.poll_at(number, due, if learned { PollReason::Retry } else { self.reason() }),

@@ -2,7 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::{Entry, Schedule, Stamps, Task, Track, learned::decide::PollReason, policy::resumed_wait};
+use super::{
+    Entry, Schedule, Stamps, Task, Track, learned::decide::PollReason, packed::PackedWait,
+    policy::resumed_wait,
+};
 use crate::{
     store::{Watch, WatchStage},
     util::units::Time,
@@ -27,14 +30,14 @@ impl Schedule {
         if let Some(entry) = self.entries.get_mut(watch.number) {
             entry.deadline = deadline;
             entry.status.clone_from(&status);
-            entry.at_work = watch.started.is_some();
+            entry.track.at_work = watch.started.is_some();
             entry.registered_at = stamps.registered_at;
             if entry.task == task {
                 return self.no_later_than_deadline(watch.number, now, wall);
             }
         }
         let before = self.entries.get(watch.number);
-        let polls = before.map_or(watch.polls, |entry| entry.polls);
+        let polls = before.map_or(few(watch.polls), |entry| entry.polls);
         let relapses = before.map_or(0, |entry| entry.relapses.saturating_add(u8::from(task == Task::Poll)));
         let entry = Entry { status, polls, relapses, ..self.entry_of(watch, &stamps, task, deadline, wall) };
         self.entries.insert(watch.number, entry);
@@ -64,15 +67,14 @@ impl Schedule {
             number: watch.number,
             task,
             status: None,
-            at_work: watch.started.is_some(),
-            polls: watch.polls,
+            polls: few(watch.polls),
             track: Track::new(watch, stamps, kind),
             due: None,
             reason: PollReason::Asked,
-            wait: (!fresh).then(|| resumed_wait(&self.config, age)),
+            wait: (!fresh).then(|| resumed_wait(&self.config, age)).into(),
             answered: false,
             relapses: 0,
-            hint: None,
+            hint: PackedWait::NONE,
             registered_at: stamps.registered_at,
             deadline,
             failures: None,
@@ -87,4 +89,9 @@ impl Schedule {
         self.retries.remove(number);
         self.missing.remove(&number);
     }
+}
+
+/// A count of polls, or the most that an entry counts.
+fn few(polls: u64) -> u32 {
+    u32::try_from(polls).unwrap_or(u32::MAX)
 }

@@ -16,13 +16,11 @@ use crate::{
     util::clock,
 };
 
-/// What [`open_watches`] and [`pending_deliveries`] woke.
+/// What [`open_watches`] and [`load_watches`] scheduled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dispatched {
     /// Open watches.
     pub watches: u64,
-    /// Pending deliveries.
-    pub deliveries: u64,
     /// Open watches whose source is not configured, by source. They stay in the store.
     pub orphaned: BTreeMap<String, u64>,
 }
@@ -46,8 +44,10 @@ fn dispatch(state: &AppState, unrouted: &Unrouted, change: Change) {
         Change::WatchOpened(watch) => {
             // A watch whose source is not configured stays in the store.
             let _ = components.schedule(&watch);
+            state.loading.open(watch.number);
         }
         Change::WatchClosed { source, watch } => {
+            state.loading.close(watch);
             if let Some(watcher) = components.watchers.get(&source) {
                 watcher.remove(watch);
             }
@@ -72,6 +72,34 @@ pub async fn open_watches(state: &AppState, components: &Arc<Components>) -> Res
         }
     };
     state.store.each_open(Dispatched::default(), dispatch).await
+}
+
+/// Open watches that a start schedules in one go.
+const AT_ONCE: usize = 256;
+
+/// Schedules every open watch that the schedule does not know yet, until the daemon stops. It blocks, and takes no lock for
+/// longer than one watch.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn load_watches(state: &AppState) -> Result<Dispatched, StoreError> {
+    let mut dispatched = Dispatched::default();
+    let mut after = None;
+    while !state.shutdown.is_cancelled() {
+        let (watches, last) = state.store.open_watches_now(after, AT_ONCE)?;
+        let Some(last) = last else { break };
+        // A reload may have replaced them. The successor of a source reads all of its watches itself.
+        let components = state.components();
+        for watch in watches {
+            dispatched.watches += 1;
+            if !state.loading.load(&components, &watch) {
+                *dispatched.orphaned.entry(watch.source).or_default() += 1;
+            }
+        }
+        components.watchers.values().for_each(|watcher| watcher.wake());
+        after = Some(last);
+    }
+    Ok(dispatched)
 }
 
 /// Schedules every pending delivery. Returns how many there are.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{AppState, components::SetupError};
+use super::{AppState, StartStage, components::SetupError};
 use crate::{
     config::ConfigError,
     model::job::JobId,
@@ -99,12 +99,21 @@ impl Handle {
         self.state.shutdown.clone()
     }
 
+    /// Waits until jobs are accepted, or the daemon stops.
+    pub async fn serving(&self) {
+        self.reached(StartStage::Loading).await;
+    }
+
     /// Waits until all open work is scheduled, or the daemon stops.
     pub async fn loaded(&self) {
-        let mut loaded = self.state.loaded.subscribe();
+        self.reached(StartStage::Loaded).await;
+    }
+
+    async fn reached(&self, stage: StartStage) {
+        let mut start = self.state.start.subscribe();
         tokio::select! {
             // The sender lives in the state, which this handle holds.
-            _ = loaded.wait_for(|loaded| *loaded) => {}
+            _ = start.wait_for(|reached| *reached >= stage) => {}
             () = self.state.shutdown.cancelled() => {}
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod components;
 pub(crate) mod dispatch;
 mod gauges;
 pub mod handle;
+mod loading;
 pub mod metrics;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -20,15 +21,18 @@ use tokio_util::sync::CancellationToken;
 use self::{
     components::{Components, Resources, SetupError},
     handle::ReloadRequest,
+    loading::Loading,
     metrics::Metrics,
 };
 use crate::{
     config::{self, Config, StreamLimits},
     model::job::JobId,
-    store::{Registered, Store},
+    store::{Registered, Store, Watch},
     telemetry::{SpanKind, TraceSpan, text},
     util::{clock, secret::SecretSource, units::Time, waiters::Waiters},
 };
+
+pub use loading::StartStage;
 
 /// The state of a running daemon.
 pub struct AppState {
@@ -47,8 +51,10 @@ pub struct AppState {
     pub waiters: Waiters,
     /// The settings of the local API.
     pub server: ServerState,
-    /// Whether the open watches have been read from the store.
-    pub loaded: watch::Sender<bool>,
+    /// How far the start has come.
+    pub start: watch::Sender<StartStage>,
+    /// The open watches that are not scheduled yet.
+    pub(crate) loading: Loading,
     /// Cancelled when the daemon stops.
     pub shutdown: CancellationToken,
 }
@@ -95,7 +101,8 @@ impl AppState {
                 streams: server.streams,
                 readers: Arc::new(Semaphore::new(server.streams.readers)),
             },
-            loaded: watch::Sender::new(false),
+            start: watch::Sender::default(),
+            loading: Loading::default(),
             shutdown,
         })
     }
@@ -122,6 +129,13 @@ impl AppState {
     /// When there is none.
     pub fn default_source(&self) -> Result<String, String> {
         config::default_source(self.components().watchers.keys().map(String::as_str)).map(str::to_owned)
+    }
+
+    /// Schedules a watch that the start has not scheduled yet. `watch` is its record as it was read a moment ago.
+    pub(crate) fn load_early(&self, watch: &Watch) {
+        if *self.start.borrow() != StartStage::Loaded {
+            self.loading.load(&self.read_components(), watch);
+        }
     }
 
     /// Records the span of a registration that began at `start`.

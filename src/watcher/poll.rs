@@ -33,8 +33,8 @@ pub(super) async fn poll(state: &SourceState, request: &InFlight) -> TaskResult 
     let known = {
         let mut schedule = state.schedule();
         schedule.entry_mut(number).map(|entry| {
-            entry.polls += 1;
-            (entry.polls, entry.failures.as_ref().map_or(0, |failures| failures.missing()))
+            entry.polls = entry.polls.saturating_add(1);
+            (u64::from(entry.polls), entry.failures.as_ref().map_or(0, |failures| failures.missing()))
         })
     };
     let Some((polls, missing)) = known else { return TaskResult::Advanced };

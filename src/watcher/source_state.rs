@@ -86,6 +86,21 @@ impl SourceState {
         self.wake.notify_one();
     }
 
+    /// Schedules `watch` unless the schedule has it. The task learns of it by [`wake`](Self::wake).
+    pub fn load(&self, watch: &Watch) {
+        let moment = clock::moment();
+        let stamps = Stamps::steady(watch, &clock::timeline(), moment);
+        let mut schedule = self.schedule();
+        if schedule.entry(watch.number).is_none() {
+            schedule.add_stamped(watch, stamps, Instant::now(), moment.steady);
+        }
+    }
+
+    /// Wakes the task, so that it asks the schedule again.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     /// Removes a watch from the schedule.
     pub fn remove(&self, number: u64) {
         self.schedule().remove(number);

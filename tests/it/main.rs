@@ -34,6 +34,7 @@ mod isolation;
 mod layers;
 mod learned;
 mod listening;
+mod loading;
 mod lost;
 mod memory;
 mod metrics;

@@ -10,6 +10,7 @@ pub(crate) mod curve;
 pub mod decide;
 pub mod forecast;
 pub(crate) mod hazard;
+pub(in crate::schedule) mod index;
 pub mod kind;
 pub mod levels;
 pub mod model;

@@ -3,11 +3,12 @@
 //! polled when it is due.
 
 mod heap;
-mod index;
 mod lists;
 
-use self::index::Index;
-use super::bins::within;
+use super::{
+    bins::within,
+    index::{Index, NONE},
+};
 
 /// The number of levels. The last is reached at a wait of 2³¹ θ.
 pub const LEVELS: u8 = 32;
@@ -69,7 +70,6 @@ struct Slot {
     level: u8,
 }
 
-const NONE: u32 = u32::MAX;
 const NO_LEVEL: u8 = u8::MAX;
 
 impl Default for LevelQueue {
@@ -83,16 +83,16 @@ impl LevelQueue {
     /// Adds or moves a watch. A watch goes behind the others on its level, but keeps its place if
     /// it is there already.
     pub fn put(&mut self, number: u64, standing: Standing) {
-        let at = self.index.find(number, &self.slots).unwrap_or_else(|| self.insert(number));
+        let at = self.index.find(number, number_in(&self.slots)).unwrap_or_else(|| self.insert(number));
         self.stand(at, standing);
     }
 
     /// Removes a watch. Returns `false` if there is none.
     pub fn remove(&mut self, number: u64) -> bool {
-        let Some(at) = self.index.find(number, &self.slots) else { return false };
+        let Some(at) = self.index.find(number, number_in(&self.slots)) else { return false };
         self.unlist(at);
         self.leave_heap(self.slot(at).heap);
-        self.index.remove(number, &self.slots);
+        self.index.remove(number, number_in(&self.slots));
         self.slots[at as usize].after = self.free;
         self.free = at;
         true
@@ -129,7 +129,7 @@ impl LevelQueue {
     /// Returns the standing of a watch.
     #[must_use]
     pub fn standing(&self, number: u64) -> Option<Standing> {
-        let slot = self.slot(self.index.find(number, &self.slots)?);
+        let slot = self.slot(self.index.find(number, number_in(&self.slots))?);
         Some(Standing { level: (slot.level != NO_LEVEL).then_some(slot.level), until: slot.until })
     }
 
@@ -156,7 +156,8 @@ impl LevelQueue {
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.slots.capacity() * size_of::<Slot>()
-            + (self.heap.capacity() + self.index.cells.capacity()) * size_of::<u32>()
+            + self.heap.capacity() * size_of::<u32>()
+            + self.index.bytes()
     }
 
     fn slot(&self, at: u32) -> Slot {
@@ -181,7 +182,7 @@ impl LevelQueue {
         };
         reserve(&mut self.heap);
         self.heap.push(at);
-        self.index.insert(at, &self.slots);
+        self.index.insert(at, number_in(&self.slots));
         at
     }
 
@@ -196,6 +197,10 @@ impl LevelQueue {
         self.rise(place);
         self.sink(self.slot(at).heap);
     }
+}
+
+fn number_in(slots: &[Slot]) -> impl Fn(u32) -> u64 {
+    |at| slots[at as usize].number
 }
 
 /// Makes room for one more, a fifth at a time. Doubling would leave up to half of it unused.

@@ -1,12 +1,13 @@
 //! Finds the slot of a watch by its number.
 
-use super::{NONE, Slot};
+/// No slot.
+pub(in crate::schedule) const NONE: u32 = u32::MAX;
 
 /// The slots by the number of their watch: open addressing with linear probing, at most three
-/// quarters full. The numbers themselves are in the slots.
+/// quarters full. The numbers themselves are in the slots: `number` tells that of a slot.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Index {
-    pub(super) cells: Vec<u32>,
+pub(in crate::schedule) struct Index {
+    cells: Vec<u32>,
     used: usize,
 }
 
@@ -21,13 +22,13 @@ impl Index {
         if cell + 1 == self.cells.len() { 0 } else { cell + 1 }
     }
 
-    fn cell_of(&self, number: u64, slots: &[Slot]) -> Option<usize> {
+    fn cell_of(&self, wanted: u64, number: impl Fn(u32) -> u64) -> Option<usize> {
         if self.cells.is_empty() {
             return None;
         }
-        let mut cell = self.home(number);
+        let mut cell = self.home(wanted);
         while self.cells[cell] != NONE {
-            if slots[self.cells[cell] as usize].number == number {
+            if number(self.cells[cell]) == wanted {
                 return Some(cell);
             }
             cell = self.after(cell);
@@ -35,24 +36,30 @@ impl Index {
         None
     }
 
-    pub(super) fn find(&self, number: u64, slots: &[Slot]) -> Option<u32> {
-        self.cell_of(number, slots).map(|cell| self.cells[cell])
+    /// Returns the memory in bytes.
+    pub(in crate::schedule) fn bytes(&self) -> usize {
+        self.cells.capacity() * size_of::<u32>()
     }
 
-    pub(super) fn insert(&mut self, at: u32, slots: &[Slot]) {
+    pub(in crate::schedule) fn find(&self, wanted: u64, number: impl Fn(u32) -> u64) -> Option<u32> {
+        self.cell_of(wanted, number).map(|cell| self.cells[cell])
+    }
+
+    /// Adds a slot whose number is in no other.
+    pub(in crate::schedule) fn insert(&mut self, at: u32, number: impl Fn(u32) -> u64) {
         if self.used * 4 >= self.cells.len() * 3 {
             let old = std::mem::take(&mut self.cells);
             self.cells = vec![NONE; (old.len() * 3 / 2).max(16)];
             for slot in old.into_iter().filter(|slot| *slot != NONE) {
-                self.fill(slot, slots);
+                self.fill(slot, number(slot));
             }
         }
-        self.fill(at, slots);
+        self.fill(at, number(at));
         self.used += 1;
     }
 
-    fn fill(&mut self, at: u32, slots: &[Slot]) {
-        let mut cell = self.home(slots[at as usize].number);
+    fn fill(&mut self, at: u32, number: u64) {
+        let mut cell = self.home(number);
         while self.cells[cell] != NONE {
             cell = self.after(cell);
         }
@@ -60,11 +67,11 @@ impl Index {
     }
 
     /// Empties a cell, and moves the cells behind it forward that would no longer be found.
-    pub(super) fn remove(&mut self, number: u64, slots: &[Slot]) {
-        let Some(mut hole) = self.cell_of(number, slots) else { return };
+    pub(in crate::schedule) fn remove(&mut self, wanted: u64, number: impl Fn(u32) -> u64) {
+        let Some(mut hole) = self.cell_of(wanted, &number) else { return };
         let mut cell = self.after(hole);
         while self.cells[cell] != NONE {
-            let home = self.home(slots[self.cells[cell] as usize].number);
+            let home = self.home(number(self.cells[cell]));
             // Whether the hole lies between the home of a cell and the cell, around the end.
             let size = self.cells.len();
             if (cell + size - home) % size >= (cell + size - hole) % size {
