@@ -1,8 +1,6 @@
 //! Gives the room of small bodies back: removes segments that no event needs, and moves the last bodies out of those
 //! that few events need.
 
-use std::collections::BTreeSet;
-
 use super::{
     BodyPlace, SegmentUse, Store, StoreError,
     bodies::{Frame, Segments, SmallBody},
@@ -26,14 +24,6 @@ struct Live {
     frame: Frame,
 }
 
-/// The bodies of a segment.
-#[derive(Default)]
-struct Content {
-    live: Vec<Live>,
-    /// Everything in it is accounted for: what is not live, no event needs.
-    is_known: bool,
-}
-
 impl Store {
     /// Removes segments that no event needs, and moves bodies out of segments of which less than half is needed. Returns
     /// how many bodies it moved. A bounded number a call.
@@ -46,12 +36,10 @@ impl Store {
         if self.bodies().are_pinned() {
             return Ok(0);
         }
-        let sparse = self.aside(|store| {
-            store.sweep_segments()?;
-            store.sparse_segments()
-        });
+        self.sweep_segments().await?;
+        let sparse = self.aside(Self::sparse_segments).await?;
         let (mut moved, mut bytes) = (0, 0);
-        for (number, needed) in sparse.await? {
+        for (number, needed) in sparse {
             if bytes >= MAX_MOVED {
                 break;
             }
@@ -61,22 +49,36 @@ impl Store {
         Ok(moved)
     }
 
-    /// Removes the segments that no event needs.
-    pub(super) fn sweep_segments(&self) -> Result<(), StoreError> {
+    /// Removes the segments that no event needs. The thread that commits reads which those are: what it has not made durable
+    /// yet, it may lose.
+    pub(super) async fn sweep_segments(&self) -> Result<(), StoreError> {
         let Some(segments) = self.bodies().segments() else { return Ok(()) };
-        for (number, _) in segments.sealed() {
-            if self.read(|records| records.segment(number))?.is_none() {
-                self.bodies().remove_segment(number)?;
-            }
+        let sealed = segments.sealed();
+        if sealed.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let unneeded = self.write(move |txn| {
+            let mut unneeded = Vec::new();
+            for (number, _) in sealed {
+                unneeded.extend(txn.segment(number)?.is_none().then_some(number));
+            }
+            Ok(unneeded)
+        });
+        let unneeded = unneeded.await?;
+        self.aside(move |store| {
+            for number in unneeded {
+                store.bodies().remove_segment(number)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// The segments of which less than half is needed, with the bytes that are, fewest first.
     fn sparse_segments(&self) -> Result<Vec<(u64, u64)>, StoreError> {
         let Some(segments) = self.bodies().segments() else { return Ok(Vec::new()) };
         let mut sparse = Vec::new();
-        for (number, size) in segments.sealed() {
+        for (number, size) in segments.movable() {
             if let Some(left) = self.read(|records| records.segment(number))?
                 && left.taken() < size / 2
             {
@@ -89,10 +91,10 @@ impl Store {
 
     /// Moves every body that an event needs out of a segment. Returns how many there were.
     async fn empty_segment(&self, segments: &Segments, number: u64) -> Result<u64, StoreError> {
-        let content = self.aside(move |store| store.content_of(number)).await?;
-        segments.moving(number);
+        let live = self.aside(move |store| store.live_in(number)).await?;
+        segments.moving(number, !live.is_empty());
         let mut moved = 0;
-        let mut live = content.live.into_iter().peekable();
+        let mut live = live.into_iter().peekable();
         while live.peek().is_some() {
             let (mut group, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
             while bodies.len() < GROUP
@@ -115,36 +117,22 @@ impl Store {
             });
             moved += write.await?;
         }
-        if content.is_known {
-            // A record that could not be read when it was removed may still count here.
-            self.write(move |txn| {
-                if txn.segment(number)?.is_some() {
-                    txn.forget_segment(number);
-                }
-                Ok(())
-            })
-            .await?;
-        }
         Ok(moved)
     }
 
     /// Reads which bodies of a segment events need.
-    fn content_of(&self, number: u64) -> Result<Content, StoreError> {
-        let Some(segments) = self.bodies().segments() else { return Ok(Content::default()) };
-        let (frames, is_whole) = segments.frames(number)?;
-        let mut content = Content { live: Vec::new(), is_known: is_whole };
+    fn live_in(&self, number: u64) -> Result<Vec<Live>, StoreError> {
+        let Some(segments) = self.bodies().segments() else { return Ok(Vec::new()) };
+        let frames = segments.frames(number)?;
+        let mut live = Vec::new();
         self.read(|records| {
             for frame in frames {
                 let at = BodyPlace { segment: number, offset: frame.offset };
-                match event_of(records, &frame, at)? {
-                    Owner::Event(event) => content.live.push(Live { event, frame }),
-                    Owner::Unknown => content.is_known = false,
-                    Owner::None => {}
-                }
+                live.extend(event_of(records, &frame, at)?.map(|event| Live { event, frame }));
             }
             Ok(())
         })?;
-        Ok(content)
+        Ok(live)
     }
 }
 
@@ -155,28 +143,14 @@ impl SegmentUse {
     }
 }
 
-/// Who needs a body.
-enum Owner {
-    Event(u64),
-    /// A record that may need it cannot be read.
-    Unknown,
-    None,
-}
-
-fn event_of(records: &dyn Records, frame: &Frame, at: BodyPlace) -> Result<Owner, StoreError> {
-    let Some(watch) = passed_over(records.watch(frame.watch))? else {
-        return Ok(if records.has_watch(frame.watch)? { Owner::Unknown } else { Owner::None });
-    };
-    let mut owner = Owner::None;
-    for number in watch.end_events.iter().copied().collect::<BTreeSet<_>>() {
-        match records.event(number) {
-            Ok(Some(event)) if event.news.job().is_some_and(|job| job.at == Some(at)) => {
-                return Ok(Owner::Event(number));
-            }
-            Ok(_) => {}
-            Err(StoreError::Record(_)) => owner = Owner::Unknown,
-            Err(error) => return Err(error),
+/// The event that needs a body. What cannot be read stays where it is.
+fn event_of(records: &dyn Records, frame: &Frame, at: BodyPlace) -> Result<Option<u64>, StoreError> {
+    let Some(watch) = passed_over(records.watch(frame.watch))? else { return Ok(None) };
+    for number in watch.end_events {
+        let event = passed_over(records.event(number))?;
+        if event.is_some_and(|event| event.news.job().is_some_and(|job| job.at == Some(at))) {
+            return Ok(Some(number));
         }
     }
-    Ok(owner)
+    Ok(None)
 }

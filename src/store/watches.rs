@@ -359,10 +359,12 @@ impl Store {
     /// # Errors
     /// When the spool or the store cannot be read.
     pub async fn sweep_spool(&self) -> Result<usize, StoreError> {
-        self.aside(Self::sweep_now).await
+        let swept = self.aside(Self::sweep_now).await?;
+        self.sweep_segments().await?;
+        Ok(swept)
     }
 
-    /// Does what [`sweep_spool`](Self::sweep_spool) does, on the caller's thread.
+    /// Removes the files of bodies as [`sweep_spool`](Self::sweep_spool) does, on the caller's thread.
     pub(super) fn sweep_now(&self) -> Result<usize, StoreError> {
         let mut swept = 0;
         for BodyEntry { watch: number, event_id, .. } in self.bodies().entries()? {
@@ -373,7 +375,6 @@ impl Store {
                 swept += 1;
             }
         }
-        self.sweep_segments()?;
         Ok(swept)
     }
 

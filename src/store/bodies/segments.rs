@@ -5,7 +5,7 @@
 //! process begins a segment of its own, and another one when that is long enough; a segment is never written to again.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::PathBuf,
@@ -78,6 +78,8 @@ struct State {
     open: VecDeque<(u64, Arc<fs::File>)>,
     /// When bodies were last moved out of a segment.
     moved: BTreeMap<u64, Instant>,
+    /// Out of which no body can be moved: a record that could not be read when it was removed still counts there.
+    stuck: BTreeSet<u64>,
 }
 
 impl Segments {
@@ -193,8 +195,8 @@ impl Segments {
         Ok((frame, bytes))
     }
 
-    /// Returns the bodies of a segment, and whether it ends with the last of them.
-    pub(in crate::store) fn frames(&self, number: u64) -> io::Result<(Vec<Frame>, bool)> {
+    /// Returns the bodies of a segment, up to its end or to what is no body.
+    pub(in crate::store) fn frames(&self, number: u64) -> io::Result<Vec<Frame>> {
         let file = self.file(number)?;
         let length = file.metadata()?.len();
         let (mut frames, mut offset) = (Vec::new(), 0);
@@ -202,7 +204,7 @@ impl Segments {
             offset = frame.end();
             frames.push(frame);
         }
-        Ok((frames, offset == length))
+        Ok(frames)
     }
 
     /// Returns the segments that are not written any more, each with its size.
@@ -218,9 +220,23 @@ impl Segments {
         turn.as_ref().map(|active| (shown(active.number), Arc::clone(&active.file)))
     }
 
-    /// Notes that bodies are moved out of a segment: it stays until no reader can want it any more.
-    pub(in crate::store) fn moving(&self, number: u64) {
-        self.state().moved.insert(number, Instant::now());
+    /// Returns those of them out of which bodies can be moved, each with its size.
+    pub(in crate::store) fn movable(&self) -> Vec<(u64, u64)> {
+        let mut sealed = self.sealed();
+        let state = self.state();
+        sealed.retain(|(number, _)| !state.stuck.contains(number));
+        sealed
+    }
+
+    /// Notes that bodies are moved out of a segment: it stays until no reader can want it any more. `any`: there are some.
+    /// A segment that counts bodies of which none can be moved is not read again.
+    pub(in crate::store) fn moving(&self, number: u64, any: bool) {
+        let mut state = self.state();
+        if any {
+            state.moved.insert(number, Instant::now());
+        } else {
+            state.stuck.insert(number);
+        }
     }
 
     /// Removes a segment, unless it is written, or bodies were moved out of it a moment ago. Returns whether it is gone.
@@ -236,6 +252,7 @@ impl Segments {
         }
         state.sizes.remove(&number);
         state.moved.remove(&number);
+        state.stuck.remove(&number);
         state.open.retain(|(open, _)| *open != number);
         Ok(true)
     }
@@ -369,8 +386,7 @@ mod tests {
                 segments.check(*place, body.watch, &body.event_id, body.bytes.len() as u64).unwrap();
             }
         }
-        let (frames, is_whole) = again.frames(1).unwrap();
-        assert_eq!((frames.len(), is_whole), (3, true));
+        assert_eq!(again.frames(1).unwrap().len(), 3);
         assert_eq!(again.sealed().len(), 1);
         assert_eq!(again.bytes(), folder_bytes(&folder));
     }
@@ -412,7 +428,7 @@ mod tests {
             let segments = open(&folder);
             assert_eq!(read(&segments, places[0], &bodies[0]).unwrap(), "one");
             read(&segments, places[1], &bodies[1]).unwrap_err();
-            assert_eq!(segments.frames(1).unwrap().0.len(), 1, "{length}");
+            assert_eq!(segments.frames(1).unwrap().len(), 1, "{length}");
         }
     }
 
@@ -423,7 +439,7 @@ mod tests {
         append(&segments, &[body(1, b"one")]);
         assert!(!segments.remove(1).unwrap(), "it is written");
         segments.seal();
-        segments.moving(1);
+        segments.moving(1, true);
         assert!(!segments.remove(1).unwrap(), "somebody may read it");
         segments.end_grace();
         assert!(segments.remove(1).unwrap());

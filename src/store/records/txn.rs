@@ -289,11 +289,6 @@ impl Txn<'_> {
         }
     }
 
-    /// Corrects the count of a segment that no event needs.
-    pub(in crate::store) fn forget_segment(&mut self, number: u64) {
-        self.current.segments.insert(number, None);
-    }
-
     pub(in crate::store) fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
         match self.written(&key, |effects| &effects.deliveries) {
             Some(written) => Ok(written.clone()),

@@ -15,9 +15,9 @@ on_every_backend! {
 
 impl Bench {
     /// Later: what was moved a while ago may go.
-    pub(super) fn end_grace(&self) {
+    pub(super) async fn end_grace(&self) {
         self.store.bodies().end_grace();
-        self.store.sweep_segments().unwrap();
+        self.store.sweep_segments().await.unwrap();
     }
 
     async fn finish_all(&self, jobs: std::ops::Range<u32>) -> Vec<Watch> {
@@ -152,7 +152,7 @@ async fn few_bodies_are_moved_together(kind: Kind) {
         let read = bench.store.bodies().get(watch.number, event_of(watch), old).bytes();
         assert_eq!(read.unwrap().unwrap(), content(n).as_bytes());
     }
-    bench.end_grace();
+    bench.end_grace().await;
     assert!(bench.store.bodies().bytes() < 3 * 600, "{} bytes are left", bench.store.bodies().bytes());
     assert_eq!(bench.store.check(true).await.unwrap(), []);
     let bench = bench.reopen();
@@ -179,7 +179,7 @@ async fn moving_and_removing_at_once_lose_nothing(kind: Kind) {
         let is_left = n % 40 >= 32;
         assert_eq!(bench.body_of(watch), is_left.then(|| content(n).into_bytes()), "job {n}");
     }
-    bench.end_grace();
+    bench.end_grace().await;
     assert_eq!(bench.store.check(true).await.unwrap(), []);
     assert_eq!(bench.store.stats().await.unwrap().jobs, 32);
 }
@@ -195,9 +195,9 @@ async fn an_export_has_what_is_removed_and_moved_meanwhile(kind: Kind) {
     let mut text = Vec::new();
     let exported = export.write(&mut text).unwrap();
     assert_eq!(exported.jobs, 21);
-    bench.end_grace();
+    bench.end_grace().await;
     bench.store.compact_bodies().await.unwrap();
-    bench.end_grace();
+    bench.end_grace().await;
     assert!(bench.store.bodies().bytes() < (MAX_SMALL + 2 * 600) as u64);
 
     if matches!(kind, Kind::Memory) {

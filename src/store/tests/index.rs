@@ -150,7 +150,7 @@ impl Bench {
             Act::Compact(later) => {
                 store.compact_bodies().await.unwrap();
                 if later {
-                    self.end_grace();
+                    self.end_grace().await;
                 }
             }
         }
@@ -239,7 +239,7 @@ proptest! {
                 held?;
                 bench.bodies_hold()?;
             }
-            bench.end_grace();
+            runtime.block_on(bench.end_grace());
             prop_assert_eq!(runtime.block_on(bench.store.check(true)).unwrap(), []);
         }
     }
