@@ -4,7 +4,9 @@ use super::{
     BodyEntry, Finished, Listing, NewBody, Registered, Registration, Said, Store, StoreError, Watch,
     records::{JobEntry, JobKey, Records, Selection, passed_over},
     rules::{
-        completion, polling, registration,
+        completion,
+        polling::{self, PolledResult},
+        registration,
         removal::{self, BodyKey, UnreadableWatch},
     },
 };
@@ -131,6 +133,31 @@ impl Store {
         self.write_until_durable(|| {
             let seen = seen.clone();
             move |txn| polling::record_finished(txn, number, outcome, seen, polls, now)
+        })
+        .await
+    }
+
+    /// Records that a poll saw the end of a job and brought its result, and makes the event, with a delivery to each sink that
+    /// `route` names: all in one commit. `event_id` is the event that `body` was made for.
+    pub async fn record_result<R>(
+        &self,
+        (number, outcome, polls): (u64, Outcome, u64),
+        seen: &StatusAnswer,
+        (body, event_id): (&NewBody, &str),
+        said: Option<&Said>,
+        route: R,
+        now: Time,
+    ) -> Finished
+    where
+        R: Fn(&Watch, EventType) -> Vec<String> + Clone + Send + 'static,
+    {
+        self.write_until_durable_with(body.small.as_ref(), || {
+            let (seen, route, job) = (seen.clone(), route.clone(), body.job.clone());
+            let (said, event_id) = (said.cloned(), event_id.to_owned());
+            move |txn, places| {
+                let result = PolledResult { job: (job, places.first().copied()), said, event_id };
+                polling::record_result(txn, (number, outcome, polls), seen, result, &route, now)
+            }
         })
         .await
     }

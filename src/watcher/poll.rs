@@ -2,10 +2,14 @@
 
 use tokio::time::Instant;
 
-use super::{SourceState, TaskResult, in_flight::InFlight};
+use super::{
+    SourceState, TaskResult,
+    fetch::{self, Fetched, report_end},
+    in_flight::InFlight,
+};
 use crate::{
     model::{
-        job::{JobId, Outcome},
+        job::Outcome,
         status_answer::{StatusAnswer, StatusClass},
     },
     store::{Finished, Watch},
@@ -22,7 +26,8 @@ const SUSPICIOUS: u32 = 3;
 /// A job as the poll knows it.
 struct PolledJob {
     number: u64,
-    id: JobId,
+    /// Its watch, as it was before the request.
+    watch: Watch,
     /// Status requests made, this one included.
     polls: u64,
 }
@@ -38,7 +43,7 @@ pub(super) async fn poll(state: &SourceState, request: &InFlight) -> TaskResult 
         })
     };
     let Some((polls, missing)) = known else { return TaskResult::Advanced };
-    let Watch { job_id, vars, .. } = match state.store.watch(number).await {
+    let watch = match state.store.watch(number).await {
         Ok(Some(watch)) => watch,
         // The watch was deleted meanwhile, or its record cannot be read.
         Ok(None) => {
@@ -49,17 +54,17 @@ pub(super) async fn poll(state: &SourceState, request: &InFlight) -> TaskResult 
         Err(_) => return TaskResult::Repeat,
     };
     let sent = Instant::now();
-    let answered = request_status(state, JobRef { id: &job_id, vars: &vars }, missing).await;
+    let answered = request_status(state, JobRef { id: &watch.job_id, vars: &watch.vars }, missing).await;
     request.arrived();
     count_poll(state, &answered);
-    let job = PolledJob { number, id: job_id, polls };
+    let job = PolledJob { number, watch, polls };
     let result = match answered {
         Ok((answer, body)) => {
             state.record_answer(request);
-            tracing::debug!(source = state.source.name, job_id = %job.id, status = answer.status, "polled");
+            tracing::debug!(source = state.source.name, job_id = %job.watch.job_id, status = answer.status, "polled");
             record(state, &job, answer, &body, sent).await
         }
-        Err(failure) => state.record_failure(request, &job.id, &failure).await,
+        Err(failure) => state.record_failure(request, &job.watch.job_id, &failure).await,
     };
     state.polled.settled(number);
     result
@@ -116,7 +121,7 @@ async fn record(
     answer.key_fingerprint = state.source.sent_key_fingerprint();
     answer.body = (body.is_whole && body.head.len() <= MAX_KEPT_BODY).then(|| text(&body.head));
     if let StatusClass::Finished(outcome) = answer.class {
-        record_finished(state, job, outcome, &answer, clocks).await;
+        record_finished(state, job, outcome, (&answer, body), clocks).await;
         return TaskResult::Advanced;
     }
     let key = answer.key_fingerprint.clone();
@@ -134,7 +139,7 @@ async fn record_running(
     clocks: Moment,
 ) -> TaskResult {
     if answer.class == StatusClass::Unknown {
-        state.warn_unknown_status(&answer.status, &job.id);
+        state.warn_unknown_status(&answer.status, &job.watch.job_id);
     }
     let (is_new, is_overdue) = {
         let mut schedule = state.schedule();
@@ -163,15 +168,21 @@ async fn record_finished(
     state: &SourceState,
     job: &PolledJob,
     outcome: Outcome,
-    answer: &StatusAnswer,
+    (answer, body): (&StatusAnswer, &StatusBody),
     clocks: Moment,
 ) {
     let is_own_end = matches!(outcome, Outcome::Completed | Outcome::Failed);
     // Recording the end turns the entry into that of a fetch, so what it knows of the run is read
     // before.
     let pending = state.schedule().pending_completion(job.number, is_own_end);
-    let recorded = state.store.record_finished(job.number, outcome, answer, job.polls, clocks.wall).await;
-    let Finished::Fetch(_) = recorded else { return };
+    let end = job.watch.completion_in(outcome, answer, clocks.wall);
+    let recorded = match fetch::polled(state, &job.watch, &end, body).await {
+        Some(fetched) => record_result(state, job, outcome, answer, &fetched, clocks).await,
+        None => state.store.record_finished(job.number, outcome, answer, job.polls, clocks.wall).await,
+    };
+    if !matches!(recorded, Finished::Fetch(_) | Finished::Complete(_)) {
+        return;
+    }
     if let Some(ended_at) = answer.by_steady_clock(answer.ended_at) {
         state.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());
     }
@@ -179,6 +190,26 @@ async fn record_finished(
         let random = rand::random();
         state.schedule().record_finished(&mut pending, answer, Instant::now(), clocks.steady, random);
     }
+}
+
+/// Records the end together with the result that came with it.
+async fn record_result(
+    state: &SourceState,
+    job: &PolledJob,
+    outcome: Outcome,
+    answer: &StatusAnswer,
+    fetched: &Fetched,
+    clocks: Moment,
+) -> Finished {
+    let facts = (job.number, outcome, job.polls);
+    let result = (&fetched.body, fetched.end.event_id.as_str());
+    let said = fetched.said.as_ref();
+    let recorded = state.store.record_result(facts, answer, result, said, state.route(), clocks.wall).await;
+    // Where another event was made meanwhile, or none, the body belongs to no record, and goes with its segment.
+    if let Finished::Complete(watch) = &recorded {
+        report_end(state, watch, fetched);
+    }
+    recorded
 }
 
 /// Returns a body as text. A byte-order mark is dropped: it belongs to the beginning of a text, not

@@ -161,7 +161,9 @@ async fn a_status_body_is_the_result_only_when_it_says_the_end() {
     .enumerate()
     {
         let (job, path) = (format!("t{index}"), format!("/tasks/t{index}"));
-        site.script(&path, [Answer::json(DONE), bad.clone()]);
+        // What a poll does not keep whole is asked for again.
+        let long = DONE.replace('}', &format!("{}}}", " ".repeat(300 << 10)));
+        site.script(&path, [Answer::json(&long), bad.clone()]);
         flow.watch(&job).await;
         let error = flow.error(&job).await;
         assert!(error.contains(words), "{bad:?}: {error}");
@@ -177,6 +179,21 @@ async fn a_status_body_is_the_result_only_when_it_says_the_end() {
             (DONE.as_bytes(), "application/json")
         );
     }
+    flow.stop_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_came_with_the_poll_is_not_asked_for_again() {
+    let site = Site::start().await;
+    let running = r#"{"state":"working"}"#;
+    let done = "\u{feff}{\"state\":\"done\", \"n\": 1.0}\n";
+    site.script("/tasks/t1", [Answer::json(running), Answer::json(running), Answer::json(done)]);
+    let flow = flow_of(custom(&site)).await;
+    flow.watch("t1").await;
+    let (watch, event) = flow.brought("t1").await;
+    assert_eq!(event.body, done.as_bytes());
+    assert_eq!((&watch["outcome"], &watch["polls"]), (&json!("completed"), &json!(3)));
+    assert_eq!(site.requests("/tasks/t1").len(), 3, "the last poll brought the result");
     flow.stop_clean().await;
 }
 

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{completion::restore, emit_again, removal};
+use super::{
+    completion::{complete, restore},
+    emit_again, removal,
+};
 use crate::model::status_answer::StatusAnswer;
 use crate::{
     model::job::{EventType, Outcome, Progress, Run, event_id, progress_id},
     store::{
-        Change, Completion, News, ProgressStep, StoreError, Watch, WatchStage, records::Txn,
-        rules::completion::put_event,
+        BodyPlace, Change, Completion, News, ProgressStep, Said, StoreError, StoredJob, Watch, WatchStage,
+        records::Txn, rules::completion::put_event,
     },
     util::units::Time,
 };
@@ -25,6 +28,8 @@ const MAX_PROGRESS: usize = 256;
 pub enum Finished {
     /// The end is new: the result of this watch is to be fetched.
     Fetch(Arc<Watch>),
+    /// The end is new, and its event was made of the result that came with the poll.
+    Complete(Arc<Watch>),
     /// The end was known already. The watch is finished again.
     Known,
     /// There is no such watch, or it is no longer watched.
@@ -60,6 +65,59 @@ pub(in crate::store) fn record_finished(
     polls: u64,
     now: Time,
 ) -> Result<Finished, StoreError> {
+    let finished = finish(txn, number, outcome, seen, polls, now)?;
+    if let Finished::Fetch(watch) = &finished {
+        txn.emit(Change::WatchOpened(Arc::clone(watch)));
+    }
+    Ok(finished)
+}
+
+/// A result that came with the poll.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct PolledResult {
+    /// The stored body and its place.
+    pub(in crate::store) job: (StoredJob, Option<BodyPlace>),
+    /// What it says of the end.
+    pub(in crate::store) said: Option<Said>,
+    /// The event that it was stored for.
+    pub(in crate::store) event_id: String,
+}
+
+/// Records the end of a job and makes its event in one step. When the watch changed since the poll was sent, so that the event
+/// is another one, the result is fetched like any other.
+pub(in crate::store) fn record_result(
+    txn: &mut Txn<'_>,
+    (number, outcome, polls): (u64, Outcome, u64),
+    seen: StatusAnswer,
+    result: PolledResult,
+    route: &impl Fn(&Watch, EventType) -> Vec<String>,
+    now: Time,
+) -> Result<Finished, StoreError> {
+    let finished = finish(txn, number, outcome, seen, polls, now)?;
+    let Finished::Fetch(watch) = finished else { return Ok(finished) };
+    let PolledResult { job, said, event_id } = result;
+    let end = watch.pending_completion.as_deref().cloned();
+    let end = end.map(|end| match &said {
+        Some(said) => end.said_by(&watch, said),
+        None => end,
+    });
+    if end.is_none_or(|end| end.event_id != event_id) {
+        txn.emit(Change::WatchOpened(Arc::clone(&watch)));
+        return Ok(Finished::Fetch(watch));
+    }
+    complete(txn, number, job, said, route, now)?;
+    Ok(Finished::Complete(watch))
+}
+
+/// Fixes the run, and so the id of its event. Does not tell that the result is to be fetched.
+fn finish(
+    txn: &mut Txn<'_>,
+    number: u64,
+    outcome: Outcome,
+    seen: StatusAnswer,
+    polls: u64,
+    now: Time,
+) -> Result<Finished, StoreError> {
     let mut watch = match txn.watch(number)? {
         Some(watch) if watch.stage == WatchStage::Watching => watch,
         Some(watch) => {
@@ -82,9 +140,7 @@ pub(in crate::store) fn record_finished(
     if outcome == Outcome::Failed {
         watch.last_error = error;
     }
-    let watch = txn.put_watch(watch)?;
-    txn.emit(Change::WatchOpened(Arc::clone(&watch)));
-    Ok(Finished::Fetch(watch))
+    Ok(Finished::Fetch(txn.put_watch(watch)?))
 }
 
 /// Records that a fetched job still runs: a retry in place came between.
@@ -147,8 +203,9 @@ impl Watch {
         progress
     }
 
-    /// Returns the completion that an answer tells.
-    fn completion_in(&self, outcome: Outcome, seen: &StatusAnswer, now: Time) -> Completion {
+    /// Returns the completion that an answer of its source tells.
+    #[must_use]
+    pub fn completion_in(&self, outcome: Outcome, seen: &StatusAnswer, now: Time) -> Completion {
         let attempt = self.run_of(seen.run.clone());
         Completion {
             event_id: event_id(&self.source, &self.job_id, outcome, &attempt),

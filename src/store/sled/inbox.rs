@@ -217,7 +217,7 @@ mod tests {
                 std::thread::yield_now();
             }
             sender.send(step(2, false)).unwrap();
-            // Its end must not look like that of the last caller.
+            // Its end is not that of the last caller.
             mem::forget(sender);
         })
     }

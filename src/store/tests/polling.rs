@@ -58,6 +58,55 @@ async fn an_end_makes_one_event_with_a_delivery_to_each_sink(kind: Kind) {
     assert_eq!((due, told.contains(&Change::WatchSettled { watch: watch.number })), (2, true), "{told:?}");
 }
 
+async fn a_result_that_came_with_the_poll_makes_the_event_at_once(kind: Kind) {
+    let bench = Bench::on(kind);
+    let watch = bench.watch("job_1").await;
+    bench.told();
+    let answer = seen("completed", 1);
+    let end = watch.completion_in(Outcome::Completed, &answer, at(2));
+    let mut incoming = bench.store.bodies().begin(watch.number, &end.event_id);
+    incoming.write(BODY).await.unwrap();
+    let body = incoming.finish().await.unwrap();
+    let facts = (watch.number, Outcome::Completed, 4);
+    let record = |event_id| {
+        let store = bench.store.clone();
+        let (answer, body) = (answer.clone(), body.clone());
+        async move { store.record_result(facts, &answer, (&body, event_id), None, to(&["app"]), at(2)).await }
+    };
+    let recorded = record(&end.event_id).await;
+    assert!(matches!(recorded, Finished::Complete(_)), "{recorded:?}");
+    let told = bench.told();
+    assert!(
+        !told.iter().any(|change| matches!(change, Change::WatchOpened(_))),
+        "nothing is fetched: {told:?}"
+    );
+    let watch = bench.read(watch.number);
+    assert_eq!((watch.phase(), watch.polls, watch.end_events.len()), (Phase::Delivering, 4, 1));
+    let job = watch.completion.as_ref().unwrap().job.clone().unwrap();
+    let stored = bench.store.bodies().get(watch.number, &end.event_id, &job);
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut stored.read().unwrap(), &mut bytes).unwrap();
+    assert_eq!(bytes, BODY);
+    assert_eq!(record(&end.event_id).await, Finished::Gone, "done twice it is one event");
+    assert_eq!(bench.read(watch.number).end_events.len(), 1);
+}
+
+async fn a_result_for_another_event_is_fetched(kind: Kind) {
+    let bench = Bench::on(kind);
+    let watch = bench.watch("job_1").await;
+    let mut incoming = bench.store.bodies().begin(watch.number, "evt_other");
+    incoming.write(BODY).await.unwrap();
+    let body = incoming.finish().await.unwrap();
+    bench.told();
+    let facts = (watch.number, Outcome::Completed, 1);
+    let answer = seen("completed", 1);
+    let recorded =
+        bench.store.record_result(facts, &answer, (&body, "evt_other"), None, to(&["app"]), at(2)).await;
+    let Finished::Fetch(fetching) = recorded else { panic!("{recorded:?}") };
+    assert_eq!((fetching.phase(), bench.told()), (Phase::Fetching, vec![Change::WatchOpened(fetching)]));
+    assert!(bench.pending().is_empty());
+}
+
 async fn a_step_done_twice_makes_one_event(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
@@ -259,6 +308,8 @@ async fn a_watch_keeps_a_bounded_number_of_settled_events(kind: Kind) {
 on_every_backend![
     an_observation_is_taken_in_and_marks_the_run_as_seen,
     an_end_makes_one_event_with_a_delivery_to_each_sink,
+    a_result_that_came_with_the_poll_makes_the_event_at_once,
+    a_result_for_another_event_is_fetched,
     a_step_done_twice_makes_one_event,
     what_a_job_says_of_its_end_makes_the_event_and_its_id,
     a_run_that_was_told_makes_no_second_event_and_a_new_run_does,

@@ -16,9 +16,9 @@ use crate::{
         job::{EventType, Outcome},
         status_answer::StatusClass,
     },
-    store::{Completion, NewBody, Said, StoredJob, Watch, WatchStage},
+    store::{Completion, Incoming, NewBody, Said, StoredJob, Watch, WatchStage},
     telemetry::{SpanKind, TraceSpan, text},
-    upstream::{Failure, JobRef, KnownEnd},
+    upstream::{Failure, JobRef, KnownEnd, StatusBody},
     util::{clock, units::Time},
 };
 
@@ -49,11 +49,11 @@ impl From<io::Error> for FetchError {
 }
 
 /// A result that is whole.
-struct Fetched {
-    body: NewBody,
+pub(super) struct Fetched {
+    pub(super) body: NewBody,
     /// The end of the job, corrected by what the result says of it.
-    end: Completion,
-    said: Option<Said>,
+    pub(super) end: Completion,
+    pub(super) said: Option<Said>,
 }
 
 /// Fetches one job and makes its event.
@@ -157,15 +157,50 @@ async fn obtain(
         let body = received.incoming.written().await?;
         check(&source.profile, &received, body).await
     };
-    let checked = checked.await;
-    let mut incoming = received.incoming;
-    let CheckedBody { media_type, part, said: own } = match checked {
-        Ok(checked) => checked,
+    match checked.await {
+        Ok(checked) => keep(state, watch, end, received.incoming, checked, said).await,
         Err(error) => {
-            incoming.discard().await;
-            return Err(error);
+            received.incoming.discard().await;
+            Err(error)
         }
+    }
+}
+
+/// Returns the result that came with the poll which saw the end of the job; `None` when it is to be
+/// fetched. A body that is no result yet is fetched too, by the rules of a fetch.
+pub(super) async fn polled(
+    state: &SourceState,
+    watch: &Watch,
+    end: &Completion,
+    body: &StatusBody,
+) -> Option<Fetched> {
+    let source = &state.source;
+    if source.profile.result_path.is_some() || source.uses_fallback() || !body.is_whole {
+        return None;
+    }
+    let mut received = ReceivedBody {
+        incoming: state.store.bodies().begin(watch.number, &end.event_id),
+        media_type: None,
+        is_status: true,
+        is_refusal: false,
+        may_be_empty: false,
     };
+    received.incoming.write(&body.head).await.ok()?;
+    let written = received.incoming.written().await.ok()?;
+    let checked = check(&source.profile, &received, written).await.ok()?;
+    keep(state, watch, end, received.incoming, checked, None).await.ok()
+}
+
+/// Cuts a checked body to the part that is delivered, and stores it as the body of its event.
+async fn keep(
+    state: &SourceState,
+    watch: &Watch,
+    end: &Completion,
+    mut incoming: Incoming,
+    checked: CheckedBody,
+    said: Option<Said>,
+) -> Result<Fetched, FetchError> {
+    let CheckedBody { media_type, part, said: own } = checked;
     let said = own.or(said);
     let end = said.as_ref().map_or_else(|| end.clone(), |said| end.clone().said_by(watch, said));
     if let Some(known) = watch.completion.as_deref().filter(|known| known.event_id == end.event_id)
@@ -176,7 +211,7 @@ async fn obtain(
         return Ok(Fetched { body: NewBody::stored(job), end, said });
     }
     if let Some(pointer) = part {
-        incoming = cut_to_part(bodies, watch, &end.event_id, incoming, pointer).await?;
+        incoming = cut_to_part(state.store.bodies(), watch, &end.event_id, incoming, pointer).await?;
     }
     let mut body = incoming.finish_as(&end.event_id).await?;
     body.job = StoredJob { content_type: media_type.or(body.job.content_type), ..body.job };
@@ -232,6 +267,12 @@ async fn make_event(state: &SourceState, watch: &Watch, fetched: &Fetched) {
         let _ = state.store.bodies().remove(watch.number, &end.event_id);
         return;
     }
+    report_end(state, watch, fetched);
+}
+
+/// Tells the counters, the trace and the log of an end whose event was made.
+pub(super) fn report_end(state: &SourceState, watch: &Watch, fetched: &Fetched) {
+    let Fetched { body, end, .. } = fetched;
     let outcome = end.outcome.as_str();
     state.count_event(EventType::Ended(end.outcome));
     state.record_job_span(watch, end.outcome, watch.polls);
