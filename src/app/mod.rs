@@ -262,14 +262,9 @@ async fn report_left(state: &AppState) {
         })
         .sum();
     let deliveries: u64 = live.sinks.statuses().await.iter().map(|sink| sink.pending).sum();
-    match *state.start.borrow() {
-        StartStage::Loaded => {
-            tracing::info!(
-                watches,
-                deliveries,
-                "stopped; open work is on disk and resumes at the next start"
-            );
-        }
-        _ => tracing::info!("stopped during the start; open work is on disk and resumes at the next start"),
+    if *state.start.borrow() == StartStage::Loaded {
+        tracing::info!(watches, deliveries, "stopped; open work is on disk and resumes at the next start");
+    } else {
+        tracing::info!("stopped during the start; open work is on disk and resumes at the next start");
     }
 }

@@ -56,12 +56,11 @@ impl Entries {
     pub(super) fn insert(&mut self, number: u64, entry: Entry) {
         self.fetching += usize::from(entry.task == Task::Fetch);
         self.fetching -= usize::from(self.get(number).is_some_and(|before| before.task == Task::Fetch));
-        match self.get_mut(number) {
-            Some(before) => *before = entry,
-            None => {
-                let place = self.table.insert(entry);
-                self.index.insert(place as u32, number_in(&self.table));
-            }
+        if let Some(before) = self.get_mut(number) {
+            *before = entry;
+        } else {
+            let place = self.table.insert(entry);
+            self.index.insert(place as u32, number_in(&self.table));
         }
     }
 

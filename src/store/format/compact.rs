@@ -195,6 +195,7 @@ fn written(time: Time) -> i64 {
 struct Writer(Vec<u8>);
 
 impl Writer {
+    #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
     fn unsigned(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push((value & 0x7f) as u8 | 0x80);
