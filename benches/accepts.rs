@@ -5,14 +5,14 @@
 //! apart. Both have the same client, the same cores and the same disk, and are measured in turns. `TIDINGS=PATH`
 //! measures a second binary of the daemon beside this version.
 
-#![expect(clippy::disallowed_methods, reason = "it waits for processes, and reads its own environment")]
+mod common;
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufRead as _, BufReader, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,12 +23,12 @@ use std::{
 
 use axum::{Json, extract::State, http::StatusCode, routing::post};
 use bytes::Bytes;
+use common::{Process, Processor, folder, part};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tidings::{
-    app::runtime,
     mock::{Mock, MockConfig},
     model::job::JobId,
     store::{Registration, Store, StoreConfig},
@@ -43,62 +43,24 @@ const BATCH_CALLERS: usize = 4;
 const ROUNDS: usize = 3;
 const LASTS: Duration = Duration::from_secs(2);
 
-/// A process that is killed when this goes.
-struct Process {
-    child: Child,
-    address: String,
+fn handler(folder: &Path) -> Process {
+    let mut command = part("handler");
+    command.arg(folder.join("log"));
+    Process::start(command)
 }
 
-impl Process {
-    /// Starts it and waits for the line of stderr that says where it listens.
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let address = lines.by_ref().find_map(|line| {
-            let at = line.find("address=")? + "address=".len();
-            Some(line[at..].split_whitespace().next()?.to_owned())
-        });
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address: address.expect("it says where it listens") }
-    }
-
-    fn handler(folder: &Path) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg("handler").arg(folder.join("log"));
-        Self::start(command)
-    }
-
-    fn daemon(binary: &Path, folder: &Path, upstream: &str) -> Self {
-        // The question is how fast it accepts: it polls next to nothing meanwhile.
-        let config = format!(
-            "[sources.retab]\nbase_url = \"{upstream}\"\napi_key = \"any\"\nmax_requests_per_second = 1\n\
-             [sources.retab.polling]\nmin_interval = \"10m\"\nmax_interval = \"10m\"\n"
-        );
-        fs::create_dir_all(folder).unwrap();
-        fs::write(folder.join("tidings.toml"), config).unwrap();
-        let mut command = Command::new(binary);
-        command.args(["run", "--listen", "127.0.0.1:0"]).env_clear().env("RUST_LOG", "info");
-        command.current_dir(folder);
-        Self::start(command)
-    }
-
-    fn processor_seconds(&self) -> f64 {
-        processor_seconds(&self.child.id().to_string())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// User and system time of a process so far, from `/proc/PID/stat` in ticks of 10 ms.
-fn processor_seconds(pid: &str) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+fn daemon(binary: &Path, folder: &Path, upstream: &str) -> Process {
+    // The question is how fast it accepts: it polls next to nothing meanwhile.
+    let config = format!(
+        "[sources.retab]\nbase_url = \"{upstream}\"\napi_key = \"any\"\nmax_requests_per_second = 1\n\
+         [sources.retab.polling]\nmin_interval = \"10m\"\nmax_interval = \"10m\"\n"
+    );
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("tidings.toml"), config).unwrap();
+    let mut command = Command::new(binary);
+    command.args(["run", "--listen", "127.0.0.1:0"]).env_clear().env("RUST_LOG", "info");
+    command.current_dir(folder);
+    Process::start(command)
 }
 
 /// What a caller sends, as a handler of axum reads it.
@@ -177,8 +139,8 @@ async fn accept_batch(
     Json(BTreeMap::from([("accepted", asked.watches.len())]))
 }
 
-/// The limit, as a process.
-async fn handler(path: &Path) {
+/// Is the limit.
+async fn serve_handler(path: &Path) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     eprintln!("address={}", listener.local_addr().unwrap());
     let routes = axum::Router::new()
@@ -301,7 +263,7 @@ async fn store(folder: &Path, callers: usize) -> Measured {
     let config = StoreConfig { path: folder.join("store"), ..StoreConfig::default() };
     let store = Store::open(&config).unwrap();
     let next = Arc::new(AtomicU64::new(0));
-    let (begun, before) = (Instant::now(), processor_seconds("self"));
+    let (begun, before) = (Instant::now(), Processor::of("self"));
     let tasks: Vec<_> = (0..callers)
         .map(|_| {
             let (store, next) = (store.clone(), Arc::clone(&next));
@@ -322,7 +284,7 @@ async fn store(folder: &Path, callers: usize) -> Measured {
     for task in tasks {
         waits.extend(task.await.unwrap());
     }
-    measured.add((waits, begun.elapsed()), processor_seconds("self") - before);
+    measured.add((waits, begun.elapsed()), (Processor::of("self") - before).total());
     measured
 }
 
@@ -340,7 +302,7 @@ fn print(load: Load, name: &str, measured: &Measured, limit: &Measured) {
     );
 }
 
-async fn bench(root: &Path) {
+async fn bench() {
     let upstream = Mock::start(MockConfig::default(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
     let mut binaries = vec![("tidings", PathBuf::from(env!("CARGO_BIN_EXE_tidings")))];
     binaries.extend(std::env::var_os("TIDINGS").map(|other| ("other tidings", other.into())));
@@ -352,18 +314,17 @@ async fn bench(root: &Path) {
     );
     let single = CALLERS.map(|callers| Load { callers, batch: None });
     for load in single.into_iter().chain([Load { callers: BATCH_CALLERS, batch: Some(BATCH) }]) {
-        let _ = fs::remove_dir_all(root);
-        fs::create_dir_all(root).unwrap();
-        let mut servers = vec![("handler", Process::handler(root))];
+        let root = folder();
+        let mut servers = vec![("handler", handler(&root))];
         for (name, binary) in &binaries {
-            servers.push((name, Process::daemon(binary, &root.join(name), &upstream.base_url())));
+            servers.push((name, daemon(binary, &root.join(name), &upstream.base_url())));
         }
         let (mut measured, next) = (BTreeMap::<usize, Measured>::new(), Arc::default());
         for _ in 0..ROUNDS {
             for (at, (_, server)) in servers.iter().enumerate() {
-                let before = server.processor_seconds();
-                let sent = load.send(&server.address, &next).await;
-                measured.entry(at).or_default().add(sent, server.processor_seconds() - before);
+                let before = server.processor();
+                let sent = load.send(server.url.trim_start_matches("http://"), &next).await;
+                measured.entry(at).or_default().add(sent, (server.processor() - before).total());
             }
         }
         for (at, (name, _)) in servers.iter().enumerate() {
@@ -371,17 +332,14 @@ async fn bench(root: &Path) {
         }
         drop(servers);
         if load.batch.is_none() {
-            print(load, "store, no HTTP", &store(root, load.callers).await, &measured[&0]);
+            print(load, "store, no HTTP", &store(&root, load.callers).await, &measured[&0]);
         }
     }
-    let _ = fs::remove_dir_all(root);
 }
 
 fn main() {
-    let runtime = runtime::start_runtime(true).unwrap();
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "handler") {
-        return runtime.block_on(handler(Path::new(&arguments.next().unwrap())));
-    }
-    runtime.block_on(bench(&PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("accepts")));
+    common::main(bench, async |name, arguments| match (name, arguments) {
+        ("handler", [path]) => serve_handler(Path::new(path)).await,
+        _ => panic!("it has no part {name}"),
+    });
 }

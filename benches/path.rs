@@ -319,10 +319,13 @@ impl Bench {
     }
 }
 
+/// Where a point of a plot is, with jobs a second and CPU of the daemon and of the bare client.
+type Point = (f64, [(f64, f64); 2]);
+
 /// Prints and draws what in-flight requests and body sizes do to speed and cost.
 #[expect(clippy::cast_precision_loss, reason = "small figures of a plot")]
 async fn sweep(count: usize, in_flight: usize, repeats: usize, file: &str) {
-    let mut points: [Vec<(f64, [(f64, f64); 2])>; 2] = Default::default();
+    let mut points: [Vec<Point>; 2] = Default::default();
     let print = |what: String, [ours, bare]: [(f64, f64); 2]| {
         println!("| {what} | {:.0} | {:.0} | {:.3} | {:.3} |", ours.0, bare.0, ours.1, bare.1);
     };
