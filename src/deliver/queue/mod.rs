@@ -204,9 +204,7 @@ impl Queue {
     /// admit it. `None` means not before a change.
     #[must_use]
     pub fn ready_at(&self) -> Option<Instant> {
-        // The sink has answered those that are being recorded: they take nobody's place.
-        let sent = self.in_flight.len() - self.recording;
-        if self.paused || sent >= self.pace.window() || self.recording >= MAX_RECORDING {
+        if self.paused || self.unanswered() >= self.pace.window() || self.recording >= MAX_RECORDING {
             return None;
         }
         let due = self.fresh.next_due().into_iter().chain(self.tried.next_due()).min()?;
@@ -295,7 +293,13 @@ impl Queue {
     /// Returns the number of pending deliveries, and how many of them are in flight.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (self.fresh.len() + self.tried.len(), self.in_flight.len())
+        (self.fresh.len() + self.tried.len(), self.unanswered())
+    }
+
+    /// Returns how many attempts the sink has not answered. Those that are being recorded take
+    /// nobody's place.
+    fn unanswered(&self) -> usize {
+        self.in_flight.len() - self.recording
     }
 
     /// Returns the delivery of the oldest event.
