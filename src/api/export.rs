@@ -59,6 +59,13 @@ pub(super) async fn export(
         match export.write(&mut out) {
             Ok(done) => {
                 tracing::info!(records = done.records, jobs = done.jobs, "store exported");
+                if done.lost > 0 {
+                    let lost = done.lost;
+                    tracing::error!(
+                        lost,
+                        "stored jobs are gone or damaged, and are not in the export; `tidings store check --hashes` names them"
+                    );
+                }
                 out.end();
             }
             Err(error) => tracing::warn!(%error, "export failed"),

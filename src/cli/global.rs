@@ -68,7 +68,7 @@ pub struct Global {
     #[arg(short = 'q', long, global = true, help_heading = "Global options")]
     pub(super) quiet: bool,
 
-    /// Log more: -v for debug, -vv for trace
+    /// Log more: -v for the debug lines of tidings, -vv for the trace of everything
     #[arg(
         short = 'v',
         long,
@@ -113,7 +113,8 @@ impl Global {
         let short = match (self.quiet, self.verbose) {
             (true, _) => Some("warn"),
             (false, 0) => None,
-            (false, 1) => Some("debug"),
+            // What the libraries say at this level drowns what tidings says.
+            (false, 1) => Some("info,tidings=debug"),
             (false, _) => Some("trace"),
         };
         self.log_level.clone().or_else(|| short.map(str::to_owned))

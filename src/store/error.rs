@@ -66,6 +66,20 @@ pub enum OpenError {
         /// It is full; otherwise it is read-only.
         is_full: bool,
     },
+    /// A newer version wrote it.
+    #[error(
+        "the store in {} was written by a newer tidings: it has format {found}, and this version knows formats up to \
+         {known}. Use the newer version; or export with it, and import here into another folder",
+        path.display()
+    )]
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that this version knows.
+        known: u32,
+    },
     /// It holds something that is not, or no longer, a whole store.
     #[error(
         "the store in {} is damaged: {reason}. It was not replaced by an empty one. Restore the folder from a \

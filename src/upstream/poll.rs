@@ -5,7 +5,11 @@ use std::{sync::atomic::Ordering, time::Duration};
 use reqwest::header::HeaderMap;
 
 use super::{
-    Failure, JobRef, Source, StatusBody, Template, decode::Decoded, failure::refusal, limits::asked_wait,
+    Failure, JobRef, Source, StatusBody, Template,
+    decode::Decoded,
+    failure::refusal,
+    limits::asked_wait,
+    result::{foreign_type, misses},
     times::SourceClock,
 };
 use crate::{
@@ -84,7 +88,10 @@ impl Source {
         }
         let hint = self.hint(response.headers());
         let clock = SourceClock::of(response.headers(), clock::now());
+        let media_type = foreign_type(response.headers());
+        let is_part = misses(response.status(), response.headers(), true).is_some();
         let body = self.read_status(Decoded::of(response)?).await?;
+        let body = StatusBody { media_type, is_whole: body.is_whole && !is_part, ..body };
         let mut answer = body.answer(&self.profile).map_err(Failure::Transient)?;
         self.check_times(&mut answer, clock, job.id);
         if let StatusClass::Finished(_) = answer.class {

@@ -113,6 +113,12 @@ pub struct JobStream {
 }
 
 impl JobStream {
+    /// Returns the length in bytes that the source announced.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.body.length()
+    }
+
     /// Returns the next bytes of the result, unchanged, or `None` at the end.
     ///
     /// # Errors
@@ -137,7 +143,7 @@ impl JobStream {
 
 /// Returns why a successful answer is not the result, or `None` if it may be. A status body says
 /// itself whether the job finished.
-fn misses(status: StatusCode, headers: &HeaderMap, is_status: bool) -> Option<String> {
+pub(super) fn misses(status: StatusCode, headers: &HeaderMap, is_status: bool) -> Option<String> {
     match status.as_u16() {
         202 if is_status => None,
         code @ (202 | 204..=206 | 226) => {
@@ -162,7 +168,7 @@ fn is_part(range: &str) -> bool {
 }
 
 /// Returns the media type of a body that is not JSON.
-fn foreign_type(headers: &HeaderMap) -> Option<String> {
+pub(super) fn foreign_type(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = essence == "application/json" || essence.ends_with("+json");

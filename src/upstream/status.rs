@@ -35,6 +35,8 @@ pub struct StatusBody {
     pub is_whole: bool,
     /// Why it is no JSON.
     pub error: Option<NotJson>,
+    /// The media type of the answer, if that is not JSON.
+    pub media_type: Option<String>,
 }
 
 impl StatusBody {
@@ -112,6 +114,7 @@ impl Source {
             is_whole: pushed == Ok(true) && read <= MAX_HEAD as u64,
             head: reading.head.into(),
             error: pushed.err(),
+            media_type: None,
             values,
             read,
         })

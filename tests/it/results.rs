@@ -198,6 +198,22 @@ async fn a_result_that_came_with_the_poll_is_not_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_came_with_the_poll_is_held_to_the_same_rules() {
+    let site = Site::start().await;
+    let flow = flow_of(SourceConfig { max_job_size: Size(1 << 10), ..custom(&site) }).await;
+    let long = DONE.replace('}', &format!("{}}}", " ".repeat(2 << 10)));
+    site.json("/tasks/long", &long);
+    site.answer("/tasks/page", 200, "text/html", DONE);
+    for (job, words) in [("long", "larger than max_job_size"), ("page", "HTML")] {
+        flow.watch(job).await;
+        let error = flow.error(job).await;
+        assert!(error.contains(words), "{job}: {error}");
+    }
+    assert!(flow.receiver.requests().is_empty());
+    flow.stop_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_can_be_the_result_of_a_source_that_says_so() {
     let site = Site::start().await;
     let flow = flow_of(SourceConfig { result_may_be_html: Some(true), ..with_result(&site) }).await;

@@ -30,6 +30,12 @@ pub(super) fn export(store: &Store, file: &Path, console: &mut Console<'_>) -> R
     };
     console.note(&format!("exported {} records and {} stored jobs", done.records, done.jobs));
     note_unreadable(done.unreadable, console);
+    if done.lost > 0 {
+        console.note(&format!(
+            "{} stored jobs are gone or damaged, and are not in the export; `tidings store check --hashes` names them",
+            done.lost
+        ));
+    }
     Ok(ExitStatus::Done)
 }
 

@@ -164,7 +164,7 @@ async fn a_quiet_command_prints_results_and_errors_alone() {
     let ran = stub.tidings(&["-q", "list"]).await;
     assert!(ran.err.contains("broken"), "{}", ran.err);
     for (args, level) in [
-        (&["-v", "list"][..], Some("debug")),
+        (&["-v", "list"][..], Some("info,tidings=debug")),
         (&["list", "-vv"], Some("trace")),
         (&["-q", "list"], Some("warn")),
     ] {

@@ -36,13 +36,15 @@ struct Buffer {
     whole: Option<Bytes>,
     /// Where it goes when it is no longer small; `None` when it stays in memory whatever its size is.
     spool: Option<Spool>,
+    /// It was announced as large: nothing of it is gathered in memory.
+    is_large: bool,
 }
 
 impl Buffer {
     /// Returns the spool when the body, with `added` bytes, is not small.
     fn outgrown(&self, added: usize) -> Option<&Spool> {
         let held = self.bytes.len() + self.whole.as_ref().map_or(0, Bytes::len);
-        self.spool.as_ref().filter(|_| held + added > MAX_SMALL)
+        self.spool.as_ref().filter(|_| self.is_large || held + added > MAX_SMALL)
     }
 
     fn open(&mut self) -> &mut BytesMut {
@@ -76,8 +78,15 @@ impl NewBody {
 impl Incoming {
     /// Begins a body that becomes a file of `spool` when it is large.
     pub(super) fn new(watch: u64, event_id: &str, spool: Option<Spool>) -> Self {
-        let place = Place::Memory(Buffer { bytes: BytesMut::new(), whole: None, spool });
+        let place = Place::Memory(Buffer { bytes: BytesMut::new(), whole: None, spool, is_large: false });
         Self { watch, event_id: event_id.to_owned(), measure: Measure::default(), place }
+    }
+
+    /// Takes the length that its sender announced. A large body becomes a file with its first bytes.
+    pub fn expect(&mut self, length: u64) {
+        if let Place::Memory(buffer) = &mut self.place {
+            buffer.is_large = length > MAX_SMALL as u64;
+        }
     }
 
     /// Adds bytes.

@@ -30,6 +30,9 @@ const FOLDER: &str = "segments";
 /// A segment of so many bytes is followed by another.
 const MAX_SEGMENT: u64 = 16 << 20;
 
+/// The segment that is written is given up early when it is so long and no event needs it.
+const MIN_UNNEEDED: u64 = 1 << 20;
+
 /// Bytes that are gathered for one write.
 const MAX_WRITE: usize = 1 << 20;
 
@@ -120,7 +123,7 @@ impl Segments {
         bodies: impl Iterator<Item = &'a SmallBody>,
     ) -> io::Result<Vec<BodyPlace>> {
         let mut turn = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut active = match turn.take().filter(|active| active.end < MAX_SEGMENT) {
+        let mut active = match turn.take().filter(Active::may_grow) {
             Some(active) => active,
             None => self.begin()?,
         };
@@ -143,13 +146,18 @@ impl Segments {
 
     /// Begins the next segment. Its name is durable before a record can tell of it.
     fn begin(&self) -> io::Result<Active> {
-        let number = self.state().next;
+        // Taken before anything can fail: a file that an earlier try left is not in the way of the next one.
+        let number = {
+            let mut state = self.state();
+            let number = state.next;
+            state.next = number.saturating_add(1);
+            number
+        };
         let path = self.path(number);
         let file = fs::File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         sync_folder(&self.folder())?;
         let file = Arc::new(file);
         let mut state = self.state();
-        state.next = number + 1;
         state.active = Some(number);
         state.sizes.insert(number, 0);
         state.keep_open(number, Arc::clone(&file));
@@ -257,6 +265,15 @@ impl Segments {
         Ok(true)
     }
 
+    /// Ends the segment `number`, which no event needs, if it is written and long enough for its room to matter. The thread
+    /// that commits calls it, after a commit: nothing of a later group is in it.
+    pub(in crate::store) fn end_unneeded(&self, number: u64) {
+        let mut turn = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn.take_if(|active| active.number == number && active.end >= MIN_UNNEEDED).is_some() {
+            self.state().active = None;
+        }
+    }
+
     /// Returns the bytes of all segments on disk.
     pub(super) fn bytes(&self) -> u64 {
         self.state().sizes.values().sum()
@@ -299,6 +316,11 @@ impl Segments {
 }
 
 impl Active {
+    /// Whether more bodies may follow. One that somebody cut has lost bodies, and must not pass for whole.
+    fn may_grow(&self) -> bool {
+        self.end < MAX_SEGMENT && self.file.metadata().is_ok_and(|data| data.len() >= self.end)
+    }
+
     /// Writes `bodies` behind the last group. Returns their places, and where they end.
     fn write<'a>(&self, bodies: impl Iterator<Item = &'a SmallBody>) -> io::Result<(Vec<BodyPlace>, u64)> {
         let (mut places, mut gathered, mut written) = (Vec::new(), Vec::new(), self.end);

@@ -73,8 +73,11 @@ impl<'a> Txn<'a> {
         let mut effects = std::mem::take(&mut self.staged);
         self.changes.append(&mut effects.changes);
         self.newest = self.newest.followed_by(effects.made);
-        self.emptied
-            .extend(effects.segments.iter().filter(|(_, left)| left.is_none()).map(|(number, _)| *number));
+        for (number, left) in &effects.segments {
+            // A later batch may need again what an earlier one let go.
+            self.emptied.retain(|emptied| emptied != number);
+            self.emptied.extend(left.is_none().then_some(*number));
+        }
         self.known.clear();
         self.records.apply(effects)
     }

@@ -182,12 +182,6 @@ impl Check<'_> {
                 self.problem(&shown.display().to_string(), what);
             }
         }
-        for (number, _) in self.shared.spool.segments().sealed() {
-            if !counted.contains_key(&number) && !needed.contains_key(&number) {
-                let shown = self.shared.spool.shown_segment(number);
-                self.problem(&shown.display().to_string(), "belongs to no watch; the next start removes it");
-            }
-        }
         Ok(())
     }
 
@@ -200,14 +194,13 @@ impl Check<'_> {
         };
         let what = match measured {
             Err(error) => {
-                format!("the stored job cannot be read ({error}): what waits to be delivered of it fails")
+                format!("cannot be read ({error}): what waits to be delivered of it fails")
             }
-            Ok((size, _)) if size != job.size => {
-                format!("the stored job has {size} bytes instead of {}", job.size)
-            }
-            Ok((_, false)) => "the stored job has other bytes than were fetched".to_owned(),
+            Ok((size, _)) if size != job.size => format!("has {size} bytes instead of {}", job.size),
+            Ok((_, false)) => "has other bytes than were fetched".to_owned(),
             Ok(_) => return,
         };
+        let what = format!("the stored job of event {event_id} {what}");
         let shown = self.shared.spool.shown(watch, event_id, job.at);
         self.problem(&shown.display().to_string(), what);
     }

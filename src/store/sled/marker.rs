@@ -71,6 +71,11 @@ pub(super) fn open(folder: &DataFolder, config: &StoreConfig) -> Result<Database
 pub(super) fn open_unmarked(folder: &DataFolder, config: &StoreConfig) -> Result<Database, OpenError> {
     let damaged = |reason: String| OpenError::Damaged { path: folder.shown().to_owned(), reason };
     let unusable = |error: io::Error| OpenError::of(folder.shown(), &error);
+    if let Ok(Some(Marker { format, .. })) = read_marker(folder)
+        && format > FORMAT
+    {
+        return Err(OpenError::Newer { path: folder.shown().to_owned(), found: format, known: FORMAT });
+    }
     let marker = found(folder).map_err(damaged)?;
     let database = open_database(folder.database(), config).map_err(|error| match error {
         StoreError::Damaged(reason) | StoreError::Record(reason) => damaged(reason),
@@ -287,12 +292,6 @@ fn read_marker(folder: &DataFolder) -> Result<Option<Marker>, String> {
     };
     let marker: Marker =
         serde_json::from_str(&text).map_err(|error| format!("{MARKER} cannot be read: {error}"))?;
-    if marker.format > FORMAT {
-        return Err(format!(
-            "it has format {}, and this version of tidings knows formats up to {FORMAT}",
-            marker.format
-        ));
-    }
     Ok(Some(marker))
 }
 

@@ -154,6 +154,7 @@ fn store_bodies(shared: &Shared, mut calls: Vec<Box<dyn Call>>) -> Vec<Box<dyn C
 /// Removes segments that no record names any more. What stays is removed by a later round of retention.
 fn remove_segments(shared: &Shared, emptied: &[u64]) {
     for segment in emptied {
+        shared.spool.segments().end_unneeded(*segment);
         if let Err(error) = shared.bodies.remove_segment(*segment) {
             tracing::warn!(%error, segment, "stored jobs without a record not removed yet");
         }

@@ -119,7 +119,14 @@ impl Export {
         small.dedup();
         for place in small {
             let Some(segments) = store.bodies().segments() else { break };
-            let Ok((frame, bytes)) = segments.frame(place) else { continue };
+            let (frame, bytes) = match segments.frame(place) {
+                Ok(body) => body,
+                Err(error) if is_lost(&error) => {
+                    done.lost += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let name =
                 BodyEntry { watch: frame.watch, event_id: frame.event_id, size: frame.size }.file_name();
             let body = StoredBody::in_memory(Some(bytes)).read();
@@ -130,6 +137,12 @@ impl Export {
         out.to.flush()?;
         Ok(done)
     }
+}
+
+/// Whether the bytes of a stored job are gone, and not only out of reach.
+fn is_lost(error: &io::Error) -> bool {
+    let lost = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+    lost.contains(&error.kind())
 }
 
 fn record(key: &[u8], value: &[u8]) -> Line {

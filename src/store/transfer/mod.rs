@@ -52,6 +52,8 @@ pub struct Transferred {
     pub jobs: u64,
     /// Records that no version can read; they are exported as they are.
     pub unreadable: u64,
+    /// Stored jobs that records tell of, and whose bytes are gone from their segment or damaged.
+    pub lost: u64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -148,6 +148,7 @@ async fn obtain(
         is_refusal: end.refused,
         may_be_empty: !is_early(state, end),
     };
+    received.incoming.expect(stream.length().unwrap_or_default());
     let checked = async {
         while let Some(chunk) = stream.chunk().await? {
             request.received(chunk.len());
@@ -175,12 +176,13 @@ pub(super) async fn polled(
     body: &StatusBody,
 ) -> Option<Fetched> {
     let source = &state.source;
-    if source.profile.result_path.is_some() || source.uses_fallback() || !body.is_whole {
+    let is_large = body.head.len() as u64 > source.config.max_job_size.0;
+    if source.profile.result_path.is_some() || source.uses_fallback() || !body.is_whole || is_large {
         return None;
     }
     let mut received = ReceivedBody {
         incoming: state.store.bodies().begin(watch.number, &end.event_id),
-        media_type: None,
+        media_type: body.media_type.clone(),
         is_status: true,
         is_refusal: false,
         may_be_empty: false,
