@@ -195,7 +195,11 @@ async fn a_marker_of_a_later_format_or_none_at_all_is_refused() {
     let path = folder.path().join("tidings.json");
     let marker = fs::read_to_string(&path).unwrap();
     fs::write(&path, marker.replace("\"format\": 2", "\"format\": 3")).unwrap();
-    refused_untouched(folder.path(), "format 3");
+    let before = contents(folder.path());
+    let error = Store::open(&config(folder.path())).err().unwrap();
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(error.to_string().contains("Use the newer version"), "nothing is damaged: {error}");
+    assert_eq!(contents(folder.path()), before);
     fs::write(&path, "{").unwrap();
     refused_untouched(folder.path(), "cannot be read");
 }
