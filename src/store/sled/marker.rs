@@ -71,12 +71,7 @@ pub(super) fn open(folder: &DataFolder, config: &StoreConfig) -> Result<Database
 pub(super) fn open_unmarked(folder: &DataFolder, config: &StoreConfig) -> Result<Database, OpenError> {
     let damaged = |reason: String| OpenError::Damaged { path: folder.shown().to_owned(), reason };
     let unusable = |error: io::Error| OpenError::of(folder.shown(), &error);
-    if let Ok(Some(Marker { format, .. })) = read_marker(folder)
-        && format > FORMAT
-    {
-        return Err(OpenError::Newer { path: folder.shown().to_owned(), found: format, known: FORMAT });
-    }
-    let marker = found(folder).map_err(damaged)?;
+    let marker = found(folder)?;
     let database = open_database(folder.database(), config).map_err(|error| match error {
         StoreError::Damaged(reason) | StoreError::Record(reason) => damaged(reason),
         StoreError::Full(reason) => {
@@ -109,7 +104,7 @@ fn random() -> String {
 /// `None` when there is no store yet.
 pub(super) fn open_copy(folder: &DataFolder, config: &StoreConfig) -> Result<Option<Database>, OpenError> {
     let damaged = |reason: String| OpenError::Damaged { path: folder.shown().to_owned(), reason };
-    let Some(marker) = found(folder).map_err(damaged)? else { return Ok(None) };
+    let Some(marker) = found(folder)? else { return Ok(None) };
     let scratch = copied(folder.database()).map_err(|error| OpenError::Folder {
         path: folder.shown().to_owned(),
         reason: format!(
@@ -152,20 +147,20 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The marker, unless the database that it tells of is missing or empty: sled would make a new one before anyone could search for
 /// the sentinel.
-fn found(folder: &DataFolder) -> Result<Option<Marker>, String> {
-    let marker = read_marker(folder)?;
-    if marker.is_some() {
-        match fs::metadata(folder.database().join(FILE)) {
-            Ok(file) if file.len() == 0 => return Err("it was emptied".to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(format!(
-                    "{MARKER} says that there is a database, but {DATABASE}/{FILE} is missing"
-                ));
-            }
-            _ => {}
-        }
+fn found(folder: &DataFolder) -> Result<Option<Marker>, OpenError> {
+    let path = || folder.shown().to_owned();
+    let damaged = |reason: String| OpenError::Damaged { path: path(), reason };
+    let Some(marker) = read_marker(folder).map_err(damaged)? else { return Ok(None) };
+    if marker.format > FORMAT {
+        return Err(OpenError::Newer { path: path(), found: marker.format, known: FORMAT });
     }
-    Ok(marker)
+    match fs::metadata(folder.database().join(FILE)) {
+        Ok(file) if file.len() == 0 => Err(damaged("it was emptied".to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(damaged(format!("{MARKER} says that there is a database, but {DATABASE}/{FILE} is missing")))
+        }
+        _ => Ok(Some(marker)),
+    }
 }
 
 /// The sentinel in the database, and its counter.
