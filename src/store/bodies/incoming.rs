@@ -83,7 +83,7 @@ impl Incoming {
     }
 
     /// Takes the length that its sender announced. A large body becomes a file with its first bytes.
-    pub fn expect(&mut self, length: u64) {
+    pub fn announce(&mut self, length: u64) {
         if let Place::Memory(buffer) = &mut self.place {
             buffer.is_large = length > MAX_SMALL as u64;
         }

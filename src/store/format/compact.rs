@@ -49,12 +49,43 @@ const STARTED_AT: u64 = 1 << 2;
 /// The bytes of a watch, with the version; `None` when it has a field that they do not carry.
 pub(super) fn encode(watch: &Watch) -> Option<Vec<u8>> {
     // Every field is named, so that a new one is not forgotten.
-    let Watch { number: _, source, job_id, vars, labels, sinks, callback, traceparent, .. } = watch;
-    let Watch { created_at, registered_at, updated_at, deadline, deadline_is_fixed, stage, status, .. } =
-        watch;
-    let Watch { job_created_at, endpoint, metadata, last_body, key, polls, pending_completion, .. } = watch;
-    let Watch { completion, seen_running, rewatch, started, end_events, progress_events, .. } = watch;
-    let Watch { progress_count, pending, dead, dead_current_run, closed_at, last_error, .. } = watch;
+    // Every field is named, so that a new one cannot be left out by mistake.
+    let Watch {
+        number: _,
+        source,
+        job_id,
+        vars,
+        labels,
+        sinks,
+        callback,
+        traceparent,
+        created_at,
+        registered_at,
+        updated_at,
+        deadline,
+        deadline_is_fixed,
+        stage,
+        status,
+        job_created_at,
+        endpoint,
+        metadata,
+        last_body,
+        key,
+        polls,
+        pending_completion,
+        completion,
+        seen_running,
+        rewatch,
+        started,
+        end_events,
+        progress_events,
+        progress_count,
+        pending,
+        dead,
+        dead_current_run,
+        closed_at,
+        last_error,
+    } = watch;
     let is_plain = vars.is_empty()
         && sinks.is_none()
         && callback.is_none()
@@ -150,15 +181,8 @@ fn read(from: &mut Reader<'_>) -> Option<Watch> {
     let started = if has(STARTED) { Some(Box::new(from.run()?)) } else { None };
     from.0.is_empty().then_some(())?;
     Some(Watch {
-        number: 0,
-        source,
-        job_id,
-        vars: BTreeMap::new(),
         labels,
-        sinks: None,
-        callback: None,
         traceparent,
-        created_at,
         registered_at,
         updated_at,
         deadline,
@@ -171,19 +195,9 @@ fn read(from: &mut Reader<'_>) -> Option<Watch> {
         last_body,
         key,
         polls,
-        pending_completion: None,
-        completion: None,
         seen_running: has(SEEN_RUNNING),
-        rewatch: false,
         started,
-        end_events: Vec::new(),
-        progress_events: Vec::new(),
-        progress_count: 0,
-        pending: 0,
-        dead: 0,
-        dead_current_run: 0,
-        closed_at: None,
-        last_error: None,
+        ..Watch::new(0, source, job_id, created_at)
     })
 }
 

@@ -155,6 +155,46 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Returns the watch of a job that was registered `now`, without anything that a caller may add.
+    pub(in crate::store) fn new(number: u64, source: String, job_id: JobId, now: Time) -> Self {
+        Self {
+            number,
+            source,
+            job_id,
+            vars: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            sinks: None,
+            callback: None,
+            traceparent: None,
+            created_at: now,
+            registered_at: now,
+            updated_at: now,
+            deadline: None,
+            deadline_is_fixed: false,
+            stage: WatchStage::Watching,
+            status: None,
+            job_created_at: None,
+            endpoint: None,
+            metadata: None,
+            last_body: None,
+            key: None,
+            polls: 0,
+            pending_completion: None,
+            completion: None,
+            seen_running: false,
+            rewatch: false,
+            started: None,
+            end_events: Vec::new(),
+            progress_events: Vec::new(),
+            progress_count: 0,
+            pending: 0,
+            dead: 0,
+            dead_current_run: 0,
+            closed_at: None,
+            last_error: None,
+        }
+    }
+
     /// Returns its place in a distributed trace.
     #[must_use]
     pub fn trace(&self) -> JobTrace {

@@ -148,7 +148,7 @@ async fn obtain(
         is_refusal: end.refused,
         may_be_empty: !is_early(state, end),
     };
-    received.incoming.expect(stream.length().unwrap_or_default());
+    received.incoming.announce(stream.length().unwrap_or_default());
     let checked = async {
         while let Some(chunk) = stream.chunk().await? {
             request.received(chunk.len());
