@@ -17,16 +17,20 @@ ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-re
 
 # The dependencies alone: this layer is built again only when Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
-# Cargo wants a file for every bench that Cargo.toml names, so they are stubs too.
-RUN mkdir src benches && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
+# Cargo wants a file for every bench that Cargo.toml names, so they are stubs too. So is the build script: without one
+# its dependencies are not built.
+RUN mkdir src benches && touch src/lib.rs && echo 'fn main() {}' > src/main.rs && cp src/main.rs build.rs \
     && sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"/\1/p' Cargo.toml > bench-names \
     && while read -r bench; do echo 'fn main() {}' > "benches/$bench.rs"; done < bench-names \
     && cargo build --locked --release --bin tidings --target "$(cat target-triple)" \
     && rm -r src
 
+# The page as it was built: no Node is needed.
+COPY ui/dist ui/dist
+COPY build.rs build.rs
 COPY src src
 # cargo goes by the time of a file, and a copied one may be older than the stub that was built.
-RUN touch src/lib.rs src/main.rs \
+RUN touch build.rs src/lib.rs src/main.rs \
     && cargo build --locked --release --bin tidings --target "$(cat target-triple)" \
     && cp "target/$(cat target-triple)/release/tidings" tidings \
     && ./tidings --version

@@ -3,7 +3,8 @@
 //!
 //! The daemon is the real binary and the handler a process of its own, so that the processor time of each is told
 //! apart. Both have the same client, the same cores and the same disk, and are measured in turns. `TIDINGS=PATH`
-//! measures a second binary of the daemon beside this version.
+//! measures a second binary of the daemon beside this version, and `POSTGRES=1` this version over PostgreSQL, whose server it
+//! starts.
 
 mod common;
 
@@ -23,7 +24,7 @@ use std::{
 
 use axum::{Json, extract::State, http::StatusCode, routing::post};
 use bytes::Bytes;
-use common::{Process, Processor, folder, part};
+use common::{Process, Processor, folder, is_over_postgres, over_postgres, part};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{client::conn::http1, header};
 use hyper_util::rt::TokioIo;
@@ -49,7 +50,7 @@ fn handler(folder: &Path) -> Process {
     Process::start(command)
 }
 
-fn daemon(binary: &Path, folder: &Path, upstream: &str) -> Process {
+fn daemon(binary: &Path, folder: &Path, upstream: &str, variables: &[(&str, String)]) -> Process {
     // The question is how fast it accepts: it polls next to nothing meanwhile.
     let config = format!(
         "[sources.retab]\nbase_url = \"{upstream}\"\napi_key = \"any\"\nmax_requests_per_second = 1\n\
@@ -59,6 +60,7 @@ fn daemon(binary: &Path, folder: &Path, upstream: &str) -> Process {
     fs::write(folder.join("tidings.toml"), config).unwrap();
     let mut command = Command::new(binary);
     command.args(["run", "--listen", "127.0.0.1:0"]).env_clear().env("RUST_LOG", "info");
+    command.envs(variables.iter().cloned());
     command.current_dir(folder);
     Process::start(command)
 }
@@ -317,7 +319,11 @@ async fn bench() {
         let root = folder();
         let mut servers = vec![("handler", handler(&root))];
         for (name, binary) in &binaries {
-            servers.push((name, daemon(binary, &root.join(name), &upstream.base_url())));
+            servers.push((name, daemon(binary, &root.join(name), &upstream.base_url(), &[])));
+        }
+        if is_over_postgres() {
+            let (name, folder) = ("over PostgreSQL", root.join("postgres"));
+            servers.push((name, daemon(&binaries[0].1, &folder, &upstream.base_url(), &over_postgres())));
         }
         let (mut measured, next) = (BTreeMap::<usize, Measured>::new(), Arc::default());
         for _ in 0..ROUNDS {

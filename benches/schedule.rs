@@ -146,6 +146,7 @@ fn pauses() {
         let (now, wall) = (start + span, wall.after(span));
         loop {
             let number = match calls.time(|| schedule.next(now, wall)) {
+                Next::List(_) => unreachable!("nobody asks for a list"),
                 Next::Run(number) => number,
                 Next::Yield => continue,
                 Next::Wait(_) | Next::Cut => break,

@@ -187,6 +187,48 @@ def every_value_arrives(binary):
     same(Rendered(binary, "openshift").one("NetworkPolicy")["spec"]["policyTypes"], ["Ingress"])
 
 
+def replicas_share_a_database(binary):
+    hub = Rendered(binary, "postgres")
+    spec, pod, container = hub.one("StatefulSet")["spec"], hub.pod, hub.container
+    has(spec, replicas=3, podManagementPolicy="Parallel")
+    assert "volumeClaimTemplates" not in spec and "persistentVolumeClaimRetentionPolicy" not in spec
+    assert {"name": "data", "emptyDir": {}} in pod["volumes"]
+    same(hub.config["store"], {"type": "postgres", "path": "/data/store", "url_file": "/run/secrets/tidings-postgres/url"})
+    assert any(mount["mountPath"] == "/run/secrets/tidings-postgres" for mount in container["volumeMounts"])
+    env = {entry["name"]: entry for entry in container["env"]}
+    same(env["TIDINGS_STORE__REPLICA"]["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name")
+    same(env["POD_IP"]["valueFrom"]["fieldRef"]["fieldPath"], "status.podIP")
+    same(env["TIDINGS_STORE__ADVERTISE"]["value"], "http://$(POD_IP):8787")
+    names = [entry["name"] for entry in container["env"]]
+    assert names.index("POD_IP") < names.index("TIDINGS_STORE__ADVERTISE"), "a variable is used before it is set"
+    selector = spec["selector"]["matchLabels"]
+    same(hub.one("PodDisruptionBudget")["spec"], {"maxUnavailable": 1, "selector": {"matchLabels": selector}})
+    spread = pod["topologySpreadConstraints"]
+    same([one["topologyKey"] for one in spread], ["kubernetes.io/hostname", "topology.kubernetes.io/zone"])
+    assert all(one["labelSelector"] == {"matchLabels": selector} for one in spread)
+    policy, own = hub.one("NetworkPolicy")["spec"], {"podSelector": {"matchLabels": selector}}
+    same(policy["ingress"][0]["from"], [own, {"podSelector": {}}])
+    same(policy["egress"][0], {"ports": [{"port": "api"}], "to": [own]})
+    assert 'pod=~\\"hub-tidings-[0-9]+\\"' in hub.text or 'pod=~"hub-tidings-[0-9]+"' in hub.text
+    one = Rendered(binary, "postgres", extra={"replicas": 1})
+    assert one.none("PodDisruptionBudget") and "topologySpreadConstraints" not in one.pod
+    given = {"config": {"store": {"url_file": "/run/secrets/db/url"}}}
+    assert "tidings-postgres" not in Rendered(binary, "postgres", extra=given).text
+    own = {"postgres": {"advertise": "http://[$(POD_IP)]:8787"}, "topologySpreadConstraints": [{"topologyKey": "rack", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]}
+    own = Rendered(binary, "postgres", extra=own)
+    assert {"name": "TIDINGS_STORE__ADVERTISE", "value": "http://[$(POD_IP)]:8787"} in own.container["env"]
+    same([one["topologyKey"] for one in own.pod["topologySpreadConstraints"]], ["rack"])
+    for values, said in [
+        ({"replicas": 2, "config": {"store": {"type": "sled"}}}, "need config.store.type: postgres"),
+        ({"config": {"store": {"replica": "a"}}}, "config.store.replica"),
+        ({"config": {"store": {"advertise": "http://a:1"}}}, "config.store.advertise"),
+        ({"persistence": {"existingClaim": "mine"}}, "persistence.existingClaim"),
+    ]:
+        refused = Rendered(binary, "postgres", extra=values).refused
+        assert refused and said in refused, f"{values}: {refused}"
+    assert "need config.store.type: postgres" in (Rendered(binary, extra={"replicas": 2}).refused or "")
+
+
 def names_fit(binary):
     long = "a" * 50 + "-bc"
     releases = ["hub", "my.hub", "1st", "123", "1e3", "true", "tidings", "my-tidings.eu", long, long[:-1] + "d", "x" * 45 + "tidings"]
@@ -222,6 +264,7 @@ def a_changed_configuration_rolls_the_pod_where_it_has_to(binary):
         "sources": {"sources": {"more": {"type": "openai-batch"}}},
         "routes": {"routes": [{"to": ["app"]}]},
         "callbacks": {"callbacks": {"enabled": False}},
+        "page": {"page": {"enabled": False}},
         "watch": {"watch": ["job_1"]},
         "log.level": {"log": {"level": "debug"}},
         "store.retention": {"store": {"retention": "1d"}},
@@ -295,6 +338,7 @@ CHECKS = [
     users_and_groups_are_values,
     numbers_stay_numbers,
     every_value_arrives,
+    replicas_share_a_database,
     names_fit,
     a_changed_configuration_rolls_the_pod_where_it_has_to,
     monitoring_finds_hubs_and_sidecars,

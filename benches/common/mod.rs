@@ -321,6 +321,23 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
+#[path = "../../tests/it/harness/postgres.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "it belongs to the tests")]
+mod postgres;
+
+/// Returns whether the variable `POSTGRES` asks for daemons over PostgreSQL.
+pub fn is_over_postgres() -> bool {
+    env::var_os("POSTGRES").is_some()
+}
+
+/// Returns the variables of a daemon over a new database, of a server that syncs as it does by default.
+pub fn over_postgres() -> [(&'static str, String); 2] {
+    static SERVER: std::sync::OnceLock<postgres::Postgres> = std::sync::OnceLock::new();
+    let server = SERVER.get_or_init(|| postgres::Postgres::start(&[]));
+    let url = server.url(&server.database());
+    [("TIDINGS_STORE__TYPE", "postgres".to_owned()), ("TIDINGS_STORE__URL", url)]
+}
+
 impl Daemon {
     pub fn start(config: &str) -> Self {
         Self::start_in(folder(), config)
@@ -332,6 +349,9 @@ impl Daemon {
         let mut command = Command::new(binary());
         command.args(["run", "--listen", "127.0.0.1:0"]).env_clear().env("RUST_LOG", "info");
         command.current_dir(&folder);
+        if is_over_postgres() {
+            command.envs(over_postgres());
+        }
         Self { process: Process::start(command), client: client(), folder }
     }
 

@@ -10,9 +10,11 @@ use axum::{
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    AppState,
+    hooks::is_hook,
+    page::is_page,
     problem::{Code, Problem},
 };
+use crate::state::ServerState;
 
 /// The kind of connection that brought a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +30,15 @@ pub(super) fn is_probe(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
 }
 
-/// Checks a request, unless it is a probe.
-pub(super) fn check(state: &AppState, request: &Request) -> Result<(), Problem> {
-    if is_probe(request.uri().path()) {
+/// Checks a request, unless it is a probe, or a hook, which proves itself. The files of the page hold no data, and need no
+/// token.
+pub(super) fn check(server: &ServerState, request: &Request) -> Result<(), Problem> {
+    let path = request.uri().path();
+    if is_probe(path) || is_hook(path) {
         return Ok(());
     }
-    check_site(state, request)?;
-    check_token(state, request)
+    check_site(server, request)?;
+    if is_page(request.method(), request.uri()) { Ok(()) } else { check_token(server, request) }
 }
 
 fn peer_kind(request: &Request) -> PeerKind {
@@ -43,28 +47,36 @@ fn peer_kind(request: &Request) -> PeerKind {
 
 /// Returns whether a probe may see details: its caller could use the API. A daemon without a token
 /// shows them to this machine alone, and not to a page that was rebound by DNS.
-pub(super) fn may_see_details(state: &AppState, request: &Request) -> bool {
+pub(super) fn may_see_details(server: &ServerState, request: &Request) -> bool {
     // Only this machine reaches a loopback address.
     let is_local = match peer_kind(request) {
         PeerKind::Tcp(local) => local.to_canonical().is_loopback(),
         PeerKind::Unix => true,
     };
-    (state.server.token.is_some() || is_local)
-        && check_site(state, request).is_ok()
-        && check_token(state, request).is_ok()
+    (server.token.is_some() || is_local) && check_site(server, request).is_ok() && has_token(server, request)
 }
 
 /// Refuses requests of pages that were rebound by DNS, and of pages of other origins.
-fn check_site(state: &AppState, request: &Request) -> Result<(), Problem> {
+fn check_site(server: &ServerState, request: &Request) -> Result<(), Problem> {
     let PeerKind::Tcp(local) = peer_kind(request) else { return Ok(()) };
     let host = host(request)?;
-    if !is_ours(&host, local, &state.server.allowed_hosts) {
+    if !is_ours(&host, local, &server.allowed_hosts) {
         let detail = format!(
             "`{host}` is not a name of this server; use its address, or add the name to server.allowed_hosts"
         );
         return Err(Problem::new(Code::HostRefused, detail));
     }
-    check_origin(request.headers(), local, &state.server.allowed_hosts)
+    if is_page(request.method(), request.uri()) && is_navigation(request.headers()) {
+        return Ok(());
+    }
+    check_origin(request.headers(), local, &server.allowed_hosts)
+}
+
+/// Returns whether a browser opens a page in a window, for example after a click on a link of another site. That site
+/// learns nothing of what is shown.
+fn is_navigation(headers: &HeaderMap) -> bool {
+    let says = |name, value: &str| headers.get(name).is_some_and(|given| given == value);
+    says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document")
 }
 
 /// Returns the host that the request names, without its port.
@@ -131,8 +143,13 @@ fn check_origin(headers: &HeaderMap, local: IpAddr, names: &[String]) -> Result<
     Err(refused("the request comes from another origin"))
 }
 
-fn check_token(state: &AppState, request: &Request) -> Result<(), Problem> {
-    let Some(token) = &state.server.token else { return Ok(()) };
+/// Returns whether a request carries the token, or none is needed.
+pub(super) fn has_token(server: &ServerState, request: &Request) -> bool {
+    check_token(server, request).is_ok()
+}
+
+fn check_token(server: &ServerState, request: &Request) -> Result<(), Problem> {
+    let Some(token) = &server.token else { return Ok(()) };
     let unreadable =
         |error: crate::util::secret::SecretError| Problem::new(Code::TokenUnreadable, error.to_string());
     let token = token.get().map_err(unreadable)?;

@@ -28,7 +28,7 @@ use super::problem::{Code, Problem};
 const MAX_BODY: usize = 8 << 20;
 
 /// The longest time for a body to arrive, and the longest wait for a permit.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A larger body needs a permit. A registration is smaller.
 const SMALL: usize = 8 << 10;
@@ -143,12 +143,12 @@ async fn acquire(permits: &'static Semaphore) -> Result<SemaphorePermit<'static>
     }
 }
 
-fn too_slow() -> Problem {
+pub(super) fn too_slow() -> Problem {
     let detail = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
     Problem::new(Code::BodyTooSlow, detail)
 }
 
-fn incomplete(error: &(dyn std::error::Error + 'static)) -> Problem {
+pub(super) fn incomplete(error: &(dyn std::error::Error + 'static)) -> Problem {
     if error.is::<LengthLimitError>() {
         let detail = format!("the body of a request has at most {} MiB", MAX_BODY >> 20);
         return Problem::new(Code::BodyTooLarge, detail);
@@ -193,6 +193,8 @@ fn bad_json(error: &serde_json::Error) -> Problem {
 pub(super) struct Batch<'a> {
     #[serde(borrow)]
     pub(super) watches: BatchEntries<'a>,
+    #[serde(default)]
+    pub(super) close_group: bool,
 }
 
 /// The first entries of a batch, and the number of all.

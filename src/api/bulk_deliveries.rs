@@ -9,14 +9,15 @@ use axum::{Json, extract::State, http::StatusCode};
 use super::{
     AppState,
     body::Input,
-    problem::{Code, Name, Problem},
+    problem::{Code, Name, Named, Problem},
     requests::list,
     sinks::no_sink,
-    view::{Counted, DeliverRequest, MoveRequest, Moved, RedeliverRequest},
+    view::{Counted, DeliverRequest, Delivered, MoveRequest, Moved, RedeliverRequest},
+    watches::find,
 };
 use crate::{
     model::delivery::DeliveryState,
-    store::{DeliveryFilter, Event, EventFilter},
+    store::{DeliveryFilter, Event, EventFilter, SentEvent, Watch},
     util::{clock, units::Time},
 };
 
@@ -67,8 +68,8 @@ pub(super) async fn redeliver(
 #[utoipa::path(
     post, path = "/v1/deliveries/deliver", tag = "deliveries", request_body = DeliverRequest,
     responses(
-        (status = 202, body = Counted, description = "The number of new deliveries, also with `dry_run`"),
-        (status = 404, body = super::view::Problem, description = "There is no such event"),
+        (status = 202, body = Delivered, description = "The number of new deliveries, also with `dry_run`, and why there are no more"),
+        (status = 404, body = super::view::Problem, description = "There is no such event, or the job is not watched"),
         (status = 410, body = super::view::Problem, description = "The job of a named event is no longer stored"),
         (status = 422, body = super::view::Problem),
     )
@@ -76,7 +77,7 @@ pub(super) async fn redeliver(
 pub(super) async fn deliver(
     State(state): State<Arc<AppState>>,
     Input(asked): Input<DeliverRequest>,
-) -> Result<(StatusCode, Json<Counted>), Problem> {
+) -> Result<(StatusCode, Json<Delivered>), Problem> {
     check_sink(&state, &asked.sink)?;
     check_range(asked.since, asked.until)?;
     let (sink, dry_run) = (asked.sink, asked.dry_run);
@@ -88,18 +89,29 @@ pub(super) async fn deliver(
         until: asked.until,
         ..EventFilter::default()
     };
-    let count = match asked.event_ids {
-        None => deliver_filtered(&state, &sink, filter, dry_run).await?,
-        Some(_) if filter != EventFilter::default() => {
+    if asked.kind.is_some() && asked.job_id.is_none() {
+        return Err(Problem::new(Code::InvalidBody, "`kind` is that of a job, and `job_id` is missing"));
+    }
+    let delivered = match (asked.event_ids, asked.job_id) {
+        (None, None) => deliver_filtered(&state, &sink, filter, dry_run).await?,
+        (None, Some(job_id)) => {
+            let default = || state.default_source().map_err(|why| Problem::new(Code::SourceMissing, why));
+            let source = filter.source.clone().map_or_else(default, Ok)?;
+            let watch = find(&state, &Named { source, job_id: job_id.parse()?, kind: asked.kind }).await?;
+            deliver_of_job(&state, &sink, &watch, &filter, dry_run).await?
+        }
+        (Some(ids), None) if filter == EventFilter::default() => {
+            deliver_named(&state, &sink, ids, dry_run).await?
+        }
+        (Some(_), _) => {
             let detail = "name events by `event_ids` or by a filter, not by both";
             return Err(Problem::new(Code::ConflictingFilters, detail));
         }
-        Some(ids) => deliver_named(&state, &sink, ids, dry_run).await?,
     };
     if !dry_run {
-        tracing::info!(sink, count, "past events queued for a sink");
+        tracing::info!(sink, count = delivered.count, "past events queued for a sink");
     }
-    Ok((StatusCode::ACCEPTED, Json(Counted { count })))
+    Ok((StatusCode::ACCEPTED, Json(delivered)))
 }
 
 async fn deliver_filtered(
@@ -107,31 +119,58 @@ async fn deliver_filtered(
     sink: &str,
     filter: EventFilter,
     dry_run: bool,
-) -> Result<u64, Problem> {
+) -> Result<Delivered, Problem> {
     let until = state.store.last_event().await?;
-    let (mut count, mut bodiless, mut after) = (0, 0, 0);
+    let (mut delivered, mut after) = (Delivered::default(), 0);
     loop {
         let (router, name) = (state.resources.routing.router(), sink.to_owned());
         let takes = move |event| router.takes_named(&name, event);
         let past = state.store.past(sink, &filter, takes, (after, until), CHUNK).await?;
-        bodiless += past.bodiless;
-        count += match dry_run {
-            true => past.events.len() as u64,
-            false => state.store.deliver_past(sink, past.events, clock::now()).await?,
-        };
+        delivered.existing += past.existing;
+        delivered.missing += past.bodiless;
+        delivered.count += deliver_numbers(state, sink, past.events, dry_run).await?;
         match past.next {
             Some(next) => after = next,
             None => break,
         }
     }
-    if bodiless > 0 {
+    if delivered.missing > 0 {
         tracing::warn!(
             sink,
-            events = bodiless,
+            events = delivered.missing,
             "past events skipped: their stored jobs are missing; `tidings store check` names them"
         );
     }
-    Ok(count)
+    Ok(delivered)
+}
+
+/// Delivers the events of one job, which its watch leads to.
+async fn deliver_of_job(
+    state: &Arc<AppState>,
+    sink: &str,
+    watch: &Watch,
+    filter: &EventFilter,
+    dry_run: bool,
+) -> Result<Delivered, Problem> {
+    let (mut delivered, mut numbers) = (Delivered::default(), Vec::new());
+    let router = state.resources.routing.router();
+    for SentEvent { number, event, deliveries } in state.store.events_of(watch).await? {
+        let is_wanted = filter.takes(&event)
+            && filter.routed.is_none_or(|routed| routed != deliveries.is_empty())
+            && router.takes_named(sink, event.news.event_type());
+        if !is_wanted {
+            continue;
+        }
+        if state.store.has_delivery(number, &event, sink).await? {
+            delivered.existing += 1;
+        } else if state.store.has_body(&event).await {
+            numbers.push(number);
+        } else {
+            delivered.missing += 1;
+        }
+    }
+    delivered.count = deliver_numbers(state, sink, numbers, dry_run).await?;
+    Ok(delivered)
 }
 
 async fn deliver_named(
@@ -139,18 +178,31 @@ async fn deliver_named(
     sink: &str,
     ids: Vec<String>,
     dry_run: bool,
-) -> Result<u64, Problem> {
+) -> Result<Delivered, Problem> {
     let found = state.store.events_named(&ids).await?;
     if let Some(id) = ids.iter().find(|id| !found.iter().any(|(_, event)| event.news.event_id() == **id)) {
         return Err(Problem::new(Code::EventNotFound, format!("there is no event `{id}`")));
     }
-    let mut numbers = Vec::new();
+    let (mut delivered, mut numbers) = (Delivered::default(), Vec::new());
     for (number, event) in found {
-        if !state.store.has_delivery(number, &event, sink).await? {
+        if state.store.has_delivery(number, &event, sink).await? {
+            delivered.existing += 1;
+        } else {
             check_event(state, &event, sink).await?;
             numbers.push(number);
         }
     }
+    delivered.count = deliver_numbers(state, sink, numbers, dry_run).await?;
+    Ok(delivered)
+}
+
+/// Makes the deliveries of these events, or only counts them.
+async fn deliver_numbers(
+    state: &AppState,
+    sink: &str,
+    numbers: Vec<u64>,
+    dry_run: bool,
+) -> Result<u64, Problem> {
     match dry_run {
         true => Ok(numbers.len() as u64),
         false => Ok(state.store.deliver_past(sink, numbers, clock::now()).await?),
@@ -242,7 +294,7 @@ fn check_known(state: &AppState, name: &str) -> Result<(), Problem> {
     if state.components().sinks.has_seen(name) { Ok(()) } else { Err(no_sink(state, name)) }
 }
 
-fn check_range(since: Option<Time>, until: Option<Time>) -> Result<(), Problem> {
+pub(super) fn check_range(since: Option<Time>, until: Option<Time>) -> Result<(), Problem> {
     match (since, until) {
         (Some(since), Some(until)) if since >= until => {
             let detail = format!("`since` ({since}) is not before `until` ({until})");

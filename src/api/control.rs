@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State, http::StatusCode};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     AppState,
@@ -12,7 +13,10 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    state::handle::{Handle, ReloadError, Reloaded},
+    state::{
+        ServerState,
+        handle::{ReloadError, Reloaded, Reloads},
+    },
 };
 
 /// Show the current configuration, with redacted secrets.
@@ -34,6 +38,11 @@ pub(super) async fn config(State(state): State<Arc<AppState>>) -> Json<Config> {
     )
 )]
 pub(super) async fn reload(State(state): State<Arc<AppState>>) -> Result<Json<Reloaded>, Problem> {
+    reload_by(&state.reloads).await
+}
+
+/// Reloads the configuration of this process.
+pub(super) async fn reload_by(reloads: &Reloads) -> Result<Json<Reloaded>, Problem> {
     let problem = |error: ReloadError| match &error {
         ReloadError::Config(_) | ReloadError::Setup(_) => {
             Problem::new(Code::InvalidConfiguration, error.to_string())
@@ -43,7 +52,7 @@ pub(super) async fn reload(State(state): State<Arc<AppState>>) -> Result<Json<Re
             Problem::new(Code::ReloadFailed, error.to_string())
         }
     };
-    Handle::new(&state).reload().await.map(Json).map_err(problem)
+    reloads.reload().await.map(Json).map_err(problem)
 }
 
 /// Stop the daemon as SIGTERM does. Needs `server.shutdown = true`, and a request from this
@@ -60,7 +69,16 @@ pub(super) async fn shutdown(
     State(state): State<Arc<AppState>>,
     peer: Option<Extension<PeerKind>>,
 ) -> Result<StatusCode, Problem> {
-    if !state.server.shutdown {
+    stop(&state.server, peer, &state.shutdown)
+}
+
+/// Stops this process, if its configuration and the caller allow that.
+pub(super) fn stop(
+    server: &ServerState,
+    peer: Option<Extension<PeerKind>>,
+    stop: &CancellationToken,
+) -> Result<StatusCode, Problem> {
+    if !server.shutdown {
         let detail =
             "the configuration does not allow a request to stop the daemon; server.shutdown = true allows it";
         return Err(Problem::new(Code::QuitDisabled, detail));
@@ -73,6 +91,6 @@ pub(super) async fn shutdown(
         return Err(Problem::new(Code::NotLocal, detail));
     }
     tracing::info!("stopping on request");
-    state.shutdown.cancel();
+    stop.cancel();
     Ok(StatusCode::ACCEPTED)
 }

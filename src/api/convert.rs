@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     model::delivery::{DeliveryState, WaitsFor},
-    store::{Delivery, DeliveryKey, StoreError, Watch},
+    store::{Delivery, DeliveryKey, StoreError, Topic, Watch},
     util::{clock, units::Time},
 };
 
@@ -39,7 +39,9 @@ fn view_with(state: &AppState, watch: &Watch, deliveries: &[(DeliveryKey, Delive
     let mut view = WatchView {
         source: watch.source.clone(),
         job_id: watch.job_id.clone(),
+        kind: state.kind_of(watch),
         vars: watch.vars.clone(),
+        group: watch.group.as_ref().map(|group| group.name.as_str().to_owned()),
         phase: watch.phase(),
         status: watch.status.clone(),
         outcome: end.map(|end| end.outcome),
@@ -76,7 +78,7 @@ fn view_with(state: &AppState, watch: &Watch, deliveries: &[(DeliveryKey, Delive
     view
 }
 
-fn brief(state: &AppState, key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
+pub(super) fn brief(state: &AppState, key: DeliveryKey, delivery: &Delivery) -> DeliveryBrief {
     let (next_attempt_at, waits_for) = next_attempt(state, key, delivery);
     DeliveryBrief {
         id: key.id(),
@@ -96,6 +98,11 @@ pub(super) fn delivery_view(state: &AppState, key: DeliveryKey, delivery: Delive
     let (next_attempt_at, waits_for) = next_attempt(state, key, &delivery);
     let waiting = (waits_for == Some(WaitsFor::NotConfigured))
         .then(|| format!("the sink `{}` is not configured; the delivery waits in the store", delivery.sink));
+    let (job, group) = match delivery.topic {
+        Topic::Job(job) => (Some(job), None),
+        Topic::Group(group) => (None, Some(group.name.into())),
+        Topic::Daemon => (None, None),
+    };
     DeliveryView {
         id: key.id(),
         next_attempt_at,
@@ -108,8 +115,10 @@ pub(super) fn delivery_view(state: &AppState, key: DeliveryKey, delivery: Delive
         sink: delivery.sink,
         state: delivery.state,
         event_id: delivery.event_id,
-        source: delivery.source,
-        job_id: delivery.job_id,
+        source: job.as_ref().map(|job| job.source.clone()),
+        kind: job.as_ref().and_then(|job| Some(job.kind.as_ref()?.name.clone())),
+        job_id: job.map(|job| job.job_id),
+        group,
         created_at: delivery.created_at,
         updated_at: delivery.updated_at,
         attempt_count: delivery.attempt_count,

@@ -6,51 +6,58 @@ use axum::{Json, extract::State, http::StatusCode};
 
 use super::{
     AppState,
+    bulk_deliveries::check_range,
     convert::delivery_view,
-    problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
-    requests::{cursor, cursor_text, limit},
+    problem::{Code, Name, Problem, Query, bad_parameter, time, unknown_parameter},
+    requests::{Listed, cursor, cursor_text, limit},
     view::{DeliveryQuery, DeliveryView, Page},
 };
 use crate::{
     model::delivery::DeliveryState,
     store::{DeliveryFilter, DeliveryKey},
-    util::{clock, units::Time},
+    util::clock,
 };
 
 /// List deliveries, newest first.
 #[utoipa::path(
     get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
-    responses((status = 200, body = Page<DeliveryView>))
+    responses((status = 200, body = Page<DeliveryView>), (status = 422, body = super::view::Problem, description = "`since` is not before `until`"))
 )]
 pub(super) async fn list(
     State(state): State<Arc<AppState>>,
     Query(query): Query,
 ) -> Result<Json<Page<DeliveryView>>, Problem> {
-    const KNOWN: &str = "state, sink, source, job_id, since, limit and cursor";
+    const KNOWN: &str = "state, sink, source, job_id, since, until, attempts, limit and cursor";
     let mut filter = DeliveryFilter::default();
-    let (mut from, mut size) = (None, 100);
+    let (mut from, mut size, mut attempts) = (None, 100, usize::MAX);
     for (key, value) in query {
         match key.as_str() {
             "state" => {
                 let wanted = || bad_parameter(&key, &value, "pending, delivered or dead");
                 filter.state = Some(delivery_state(&value).ok_or_else(wanted)?);
             }
-            "since" => {
-                let wanted = || bad_parameter(&key, &value, "a time such as 2026-11-23T17:00:00Z");
-                filter.since = Some(Time::parse(&value).ok_or_else(wanted)?);
-            }
+            "since" => filter.since = Some(time(&key, &value)?),
+            "until" => filter.until = Some(time(&key, &value)?),
             "sink" => filter.sink = Some(value),
             "source" => filter.source = Some(value),
             "job_id" => filter.job_id = Some(value),
+            "attempts" => {
+                attempts = value.parse().map_err(|_| bad_parameter(&key, &value, "a number of attempts"))?;
+            }
             "limit" => size = limit(&value)?,
-            "cursor" => from = Some(cursor(&value)?),
+            "cursor" => from = Some(cursor(Listed::Deliveries, &value)?),
             _ => return Err(unknown_parameter(&key, KNOWN)),
         }
     }
+    check_range(filter.since, filter.until)?;
     let listing = state.store.deliveries(&filter, from, size).await?;
-    let data =
-        listing.entries.into_iter().map(|(key, delivery)| delivery_view(&state, key, delivery)).collect();
-    Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
+    let view = |(key, delivery)| {
+        let mut view = delivery_view(&state, key, delivery);
+        view.attempts.drain(..view.attempts.len().saturating_sub(attempts));
+        view
+    };
+    let data = listing.entries.into_iter().map(view).collect();
+    Ok(Json(Page { data, next_cursor: listing.next.map(|key| cursor_text(Listed::Deliveries, &key)) }))
 }
 
 fn delivery_state(text: &str) -> Option<DeliveryState> {

@@ -7,16 +7,38 @@ use axum::{Json, http::HeaderMap};
 use super::{
     AppState,
     events::view,
-    problem::{Code, Problem, bad_parameter, unknown_parameter},
-    requests::{cursor, cursor_text, limit},
+    problem::{Code, Problem, bad_parameter, time, unknown_parameter},
+    requests::{Listed, cursor, cursor_text, limit},
     view::{EventView, Page},
 };
-use crate::{model::job::Outcome, store::EventFilter, util::units::Time};
+use crate::{
+    model::job::{EventType, Outcome},
+    store::EventFilter,
+    util::glob,
+};
+
+/// The types of events that a reader gets who names none.
+const JOB_EVENTS: &str = "job.*";
+
+/// Reads patterns of types.
+fn types(text: &str) -> Result<Vec<String>, Problem> {
+    let patterns: Vec<String> = text.split(',').map(|pattern| pattern.trim().to_owned()).collect();
+    let matches =
+        |pattern: &String| EventType::ALL.into_iter().any(|event| glob::matches(pattern, event.as_str()));
+    match patterns.iter().all(matches) {
+        true => Ok(patterns),
+        false => {
+            Err(bad_parameter("types", text, "types of events such as job.completed, group.* or tidings.*"))
+        }
+    }
+}
 
 /// The query of a request for events.
 #[derive(Debug, Default)]
 pub(super) struct EventQuery {
     pub(super) filter: EventFilter,
+    /// Whether the stream also tells that something changed.
+    pub(super) changes: bool,
     limit: Option<usize>,
     cursor: Option<u64>,
     /// The given parameters that only the list takes.
@@ -25,18 +47,23 @@ pub(super) struct EventQuery {
 
 impl EventQuery {
     pub(super) fn of(query: Vec<(String, String)>) -> Result<Self, Problem> {
-        const KNOWN: &str = "source, label.KEY, routed, outcome, since, until, limit and cursor";
+        const KNOWN: &str =
+            "types, source, label.KEY, routed, changes, outcome, since, until, limit and cursor";
         let mut asked = Self::default();
         let filter = &mut asked.filter;
-        let time = |key: &str, value: &str| {
-            Time::parse(value).ok_or_else(|| bad_parameter(key, value, "a time such as 2026-11-23T17:00:00Z"))
-        };
+        // Readers of before there were other events get what they got.
+        filter.types = vec![JOB_EVENTS.to_owned()];
         for (key, value) in query {
             match key.as_str() {
+                "types" => filter.types = types(&value)?,
                 "source" => filter.source = Some(value),
                 "routed" => {
                     let wanted = || bad_parameter("routed", &value, "true or false");
                     filter.routed = Some(value.parse().map_err(|_| wanted())?);
+                }
+                "changes" => {
+                    let wanted = || bad_parameter("changes", &value, "true or false");
+                    asked.changes = value.parse().map_err(|_| wanted())?;
                 }
                 "outcome" => {
                     let known = Outcome::ALL.iter().find(|outcome| outcome.as_str() == value);
@@ -47,7 +74,7 @@ impl EventQuery {
                 "since" => filter.since = Some(time(&key, &value)?),
                 "until" => filter.until = Some(time(&key, &value)?),
                 "limit" => asked.limit = Some(limit(&value)?),
-                "cursor" => asked.cursor = Some(cursor(&value)?),
+                "cursor" => asked.cursor = Some(cursor(Listed::Events, &value)?),
                 _ => match key.strip_prefix("label.") {
                     Some(label) => drop(filter.labels.insert(label.to_owned(), value)),
                     None => return Err(unknown_parameter(&key, KNOWN)),
@@ -73,8 +100,9 @@ impl EventQuery {
         }
     }
 
-    /// Returns the filter of the stream, or a problem for a parameter that only the list takes.
-    pub(super) fn for_stream(self) -> Result<EventFilter, Problem> {
+    /// Returns the filter of the stream and whether it tells changes, or a problem for a parameter that only the list
+    /// takes.
+    pub(super) fn for_stream(self) -> Result<(EventFilter, bool), Problem> {
         match self.list_only.first() {
             Some(key) => {
                 let detail = format!(
@@ -82,16 +110,20 @@ impl EventQuery {
                 );
                 Err(Problem::new(Code::BadParameter, detail))
             }
-            None => Ok(self.filter),
+            None => Ok((self.filter, self.changes)),
         }
     }
 
     /// Reads the page from the store.
     pub(super) async fn page(self, state: &Arc<AppState>) -> Result<Json<Page<EventView>>, Problem> {
-        let Self { filter, limit, cursor, .. } = self;
+        let Self { filter, changes, limit, cursor, .. } = self;
+        if changes {
+            let detail = "the list of events does not take `changes`; the stream does: send `Accept: text/event-stream`";
+            return Err(Problem::new(Code::BadParameter, detail));
+        }
         let listing = state.store.events(&filter, cursor, limit.unwrap_or(100)).await?;
         let data = listing.entries.into_iter().map(view).collect();
-        Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
+        Ok(Json(Page { data, next_cursor: listing.next.map(|key| cursor_text(Listed::Events, &key)) }))
     }
 }
 

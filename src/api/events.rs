@@ -4,7 +4,9 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    future::pending,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use axum::{
@@ -20,7 +22,7 @@ use futures_util::{Stream, stream};
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -32,8 +34,9 @@ use super::{
 };
 use crate::{
     config::StreamLimits,
+    model::job::Kind,
     state::metrics::Metrics,
-    store::{Event, EventFilter, NewestEvent, StoreError},
+    store::{Event, EventFilter, NewestEvent, News, StoreError, Topic},
     util::path_segment,
 };
 
@@ -52,12 +55,18 @@ const PAGE_BYTES: usize = 64 << 10;
 /// `Last-Event-ID`, or at the oldest stored event after it; without that header it begins with new
 /// events. A comment arrives every 15 seconds. A reader that falls more than 1000 events behind
 /// gets `event: dropped`, and the daemon closes the stream. It can continue with its last id.
+///
+/// With `changes=true` messages `event: changed` with the data `{}` and without an id come beside
+/// them: something in the store changed, or the health of a source or a sink. The first comes at
+/// once, and at most one a second.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events",
     params(
+        ("types" = Option<String>, Query, description = "Only events of these types, separated by commas, with `*` for any text: `group.*,tidings.*`. Unset: those of jobs, `job.*`"),
         ("source" = Option<String>, Query, description = "Only events of this source"),
         ("label.KEY" = Option<String>, Query, description = "Only events whose label KEY has this value"),
         ("routed" = Option<bool>, Query, description = "`false`: only events without a delivery to any sink; `true`: only events with one"),
+        ("changes" = Option<bool>, Query, description = "Stream: `true`: also tell that something changed, at most once a second"),
         ("outcome" = Option<crate::model::job::Outcome>, Query, description = "List: only finished jobs with this outcome"),
         ("since" = Option<String>, Query, description = "List: only events recorded at this time or later"),
         ("until" = Option<String>, Query, description = "List: only events recorded before this time"),
@@ -81,16 +90,18 @@ pub(super) async fn get(
     if asked.is_list(&headers) {
         return Ok(asked.page(&state).await?.into_response());
     }
-    let filter = asked.for_stream()?;
+    let asked = asked.for_stream()?;
     let flags = flags.map(|Extension(flags)| flags);
-    Ok(stream_events(state, flags, &headers, filter)?.into_response())
+    // nginx collects an answer unless it is told not to.
+    let unbuffered = [("x-accel-buffering", "no")];
+    Ok((unbuffered, stream_events(state, flags, &headers, asked)?).into_response())
 }
 
 fn stream_events(
     state: Arc<AppState>,
     flags: Option<Arc<ConnectionFlags>>,
     headers: &HeaderMap,
-    filter: EventFilter,
+    (filter, changes): (EventFilter, bool),
 ) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>> + use<>>, Problem> {
     let newest = state.store.newest_event();
     let now = *newest.borrow();
@@ -114,6 +125,7 @@ fn stream_events(
         page: VecDeque::from([Message::default().id(after.to_string())]),
         beat: Instant::now() + limits.heartbeat,
         done: false,
+        changes: changes.then(|| ChangeReader::new(&state)),
         slot,
         state,
     };
@@ -178,6 +190,8 @@ struct EventReader {
     page: VecDeque<Message>,
     beat: Instant,
     done: bool,
+    /// What it knows of changes, if it asked for them.
+    changes: Option<ChangeReader>,
     slot: ReaderSlot,
 }
 
@@ -208,6 +222,9 @@ impl EventReader {
                         Ok(()) => self.goal = *self.newest.borrow_and_update(),
                         Err(_) => self.done = true,
                     },
+                    () = changed(self.changes.as_mut(), &self.state) => {
+                        self.page.push_back(Message::default().event("changed").data("{}"));
+                    }
                     () = sleep_until(self.beat) => {
                         self.page.push_back(Message::default().comment("").id(self.position.to_string()));
                     }
@@ -253,6 +270,53 @@ impl EventReader {
     }
 }
 
+/// The least time between two messages `changed` of one reader. As often its health is compared.
+const CHANGES: Duration = Duration::from_secs(1);
+
+/// What a reader knows of changes. A slow reader costs no more: what it does not take becomes one message.
+struct ChangeReader {
+    revision: watch::Receiver<u64>,
+    health: u64,
+    /// Something changed since the last message.
+    is_news: bool,
+    /// When the last message was made.
+    told: Option<Instant>,
+}
+
+impl ChangeReader {
+    fn new(state: &AppState) -> Self {
+        let (revision, health) = (state.store.revisions(), state.health_mark());
+        Self { revision, health, is_news: false, told: None }
+    }
+
+    /// Waits until something changed and the last message is a second old. It may be dropped while it waits.
+    async fn changed(&mut self, state: &AppState) {
+        while !self.is_news {
+            if self.health != state.health_mark() {
+                break;
+            }
+            select! {
+                // The sender lives as long as the store.
+                _ = self.revision.changed() => self.is_news = true,
+                () = sleep(CHANGES) => {}
+            }
+        }
+        if let Some(told) = self.told {
+            sleep_until(told + CHANGES).await;
+        }
+        self.revision.mark_unchanged();
+        (self.health, self.is_news, self.told) = (state.health_mark(), false, Some(Instant::now()));
+    }
+}
+
+/// Waits for a change, or for ever without a reader of changes.
+async fn changed(reader: Option<&mut ChangeReader>, state: &AppState) {
+    match reader {
+        Some(reader) => reader.changed(state).await,
+        None => pending().await,
+    }
+}
+
 fn message(number: u64, event: Event) -> Message {
     let view = view(event);
     // A value of texts and numbers always becomes JSON.
@@ -262,12 +326,23 @@ fn message(number: u64, event: Event) -> Message {
 
 pub(super) fn view(event: Event) -> EventView {
     let news = event.news;
-    let job = news.job();
-    let path = format!(
-        "/v1/watches/{}/{}/job",
-        path_segment::encode(&event.source),
-        path_segment::encode(event.job_id.as_str())
-    );
+    let (topic, group) = match event.topic {
+        Topic::Job(job) => (Some(job), None),
+        Topic::Group(group) => (None, Some(group.name.into())),
+        Topic::Daemon => (None, None),
+    };
+    let job = topic.as_ref().and(news.job());
+    let path = topic.as_ref().map(|topic| {
+        let (source, job_id) =
+            (path_segment::encode(&topic.source), path_segment::encode(topic.job_id.as_str()));
+        let path = format!("/v1/watches/{source}/{job_id}/job");
+        match topic.kind.as_ref().and_then(Kind::beside_id) {
+            Some(kind) => format!("{path}?kind={}", path_segment::encode(kind)),
+            None => path,
+        }
+    });
+    let kind = topic.as_ref().and_then(|topic| Some(topic.kind.as_ref()?.name.clone()));
+    let (source, job_id) = topic.map(|topic| (topic.source, topic.job_id)).unzip();
     EventView {
         event_type: news.event_type().as_str().to_owned(),
         timestamp: news.time(),
@@ -277,9 +352,15 @@ pub(super) fn view(event: Event) -> EventView {
         status: news.status().map(str::to_owned),
         reason: news.reason().map(str::to_owned),
         job_size: job.map(|job| job.size),
-        job: job.map(|_| path),
-        source: event.source,
-        job_id: event.job_id,
+        job: path.filter(|_| job.is_some()),
+        data: match &news {
+            News::Notice(given) => serde_json::from_str(&given.data).ok(),
+            News::Completion(_) | News::Progress(_) | News::Group(_) => None,
+        },
+        source,
+        job_id,
+        kind,
+        group,
         labels: event.labels,
     }
 }

@@ -13,8 +13,12 @@ pub use code::Code;
 
 use super::view;
 use crate::{
-    model::job::{BadJobId, JobId},
+    model::{
+        group::BadGroupName,
+        job::{BadJobId, JobId},
+    },
     store::StoreError,
+    util::units::Time,
 };
 
 /// The error of a request that changed nothing.
@@ -34,6 +38,11 @@ impl Problem {
     /// Returns a problem with a name in the path, whose status is always 404.
     pub(crate) fn in_path(code: Code, detail: impl Into<String>) -> Self {
         Self { status: StatusCode::NOT_FOUND, ..Self::new(code, detail) }
+    }
+
+    /// Returns the problem for a name that the path or the query has.
+    pub(super) fn about_path(self) -> Self {
+        Self { status: StatusCode::NOT_FOUND, ..self }
     }
 
     pub(super) fn no_watch(source: &str, job_id: &JobId) -> Self {
@@ -61,7 +70,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE) {
@@ -83,16 +92,23 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl From<BadGroupName> for Problem {
+    fn from(error: BadGroupName) -> Self {
+        Self::new(Code::InvalidGroup, error.to_string())
+    }
+}
+
 impl From<BadJobId> for Problem {
     fn from(error: BadJobId) -> Self {
         Self::new(Code::InvalidJobId, error.to_string())
     }
 }
 
-/// The source and the job in a path.
+/// The source and the job in a path, and the kind in the query.
 pub(super) struct Named {
     pub(super) source: String,
     pub(super) job_id: JobId,
+    pub(super) kind: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Named {
@@ -101,7 +117,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<(String, String)>::from_request_parts(parts, state).await;
         let Path((source, job_id)) = path.map_err(|error| bad_path(&error))?;
-        Ok(Self { source, job_id: job_id.parse()? })
+        let query = parts.uri.query().unwrap_or_default();
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        let kind = pairs.find(|(key, _)| key == "kind").map(|(_, value)| value.into_owned());
+        Ok(Self { source, job_id: job_id.parse()?, kind })
     }
 }
 
@@ -142,6 +161,11 @@ pub(super) fn bad_parameter(name: &str, value: &str, wanted: &str) -> Problem {
 pub(super) fn word<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Problem> {
     serde_json::from_value(text.into())
         .map_err(|error| Problem::new(Code::BadParameter, format!("`{name}`: {error}")))
+}
+
+/// Reads a query value as a time.
+pub(super) fn time(name: &str, text: &str) -> Result<Time, Problem> {
+    Time::parse(text).ok_or_else(|| bad_parameter(name, text, "a time such as 2026-11-23T17:00:00Z"))
 }
 
 /// Returns the problem of an unknown query key.

@@ -10,9 +10,12 @@ use super::{
 };
 use crate::{
     deliver::{BadCallback, check_secret},
-    model::job::JobId,
-    store::{Callback, DeliveryKey, Registration},
-    upstream::JobRef,
+    model::{
+        group::GroupName,
+        job::{JobId, Kind},
+    },
+    store::{Callback, DeliveryKey, MemberKey, Registration},
+    upstream::{JobRef, SourceKind},
     util::{
         secret::Secret,
         units::{HumanDuration, Time},
@@ -35,7 +38,8 @@ pub(super) fn registration(
 ) -> Result<Registration, Problem> {
     let source = source_name(state, asked.source)?;
     let job_id: JobId = asked.job_id.parse()?;
-    check_vars(state, &source, &job_id, &asked.vars)?;
+    let kind = registered_kind(state, &source, &job_id, asked.kind.as_deref())?;
+    check_vars(state, &source, JobRef { id: &job_id, kind: name_of(kind.as_ref()), vars: &asked.vars })?;
     check_labels(&asked.labels)?;
     for sink in asked.sinks.iter().flatten() {
         check_sink(state, sink)?;
@@ -43,8 +47,10 @@ pub(super) fn registration(
     Ok(Registration {
         source,
         job_id,
+        kind,
         vars: asked.vars,
         labels: asked.labels,
+        group: asked.group.map(GroupName::try_from).transpose()?,
         sinks: asked.sinks,
         callback: asked.callback.map(|asked| callback(state, asked)).transpose()?,
         deadline_is_fixed: asked.deadline.as_deref().is_some_and(|text| Time::parse(text).is_some()),
@@ -54,17 +60,56 @@ pub(super) fn registration(
     })
 }
 
-/// Checks that the variables fill the paths of the source, and that its key may go to the URL.
-fn check_vars(
+/// Returns the kind of a job that is registered: the one that the request names, else the one whose
+/// ids begin like this one, else the default kind.
+fn registered_kind(
     state: &AppState,
     source: &str,
     job_id: &JobId,
-    vars: &std::collections::BTreeMap<String, String>,
-) -> Result<(), Problem> {
+    asked: Option<&str>,
+) -> Result<Option<Kind>, Problem> {
+    match asked {
+        Some(name) => named_kind(state, source, name).map(Some),
+        None => Ok(state.kind_by_id(source, job_id)),
+    }
+}
+
+/// Returns the kind of a source with this name.
+///
+/// # Errors
+/// If the source has no such kind.
+pub(super) fn named_kind(state: &AppState, source: &str, name: &str) -> Result<Kind, Problem> {
+    let live = state.components();
+    let Some(watcher) = live.watchers.get(source) else {
+        // Its watches outlive a source that left the configuration.
+        return Ok(Kind { name: name.to_owned(), is_default: false });
+    };
+    let client = &watcher.source;
+    if let Some(kind) = client.kind(Some(name)).and_then(|kind| client.recorded(kind)) {
+        return Ok(kind);
+    }
+    let known: Vec<&str> = client.kinds().iter().filter_map(SourceKind::name).collect();
+    let name: String = name.chars().take(100).collect();
+    let detail = match known.as_slice() {
+        [] => format!("the source `{source}` has no kinds; leave `kind` out"),
+        known => {
+            format!("the source `{source}` has no kind `{name}`; it has {}", list(known.iter().copied()))
+        }
+    };
+    Err(Problem::new(Code::UnknownKind, detail))
+}
+
+fn name_of(kind: Option<&Kind>) -> Option<&str> {
+    kind.map(|kind| kind.name.as_str())
+}
+
+/// Checks that the variables fill the paths of the source, and that its key may go to the URL.
+fn check_vars(state: &AppState, source: &str, job: JobRef<'_>) -> Result<(), Problem> {
     let live = state.components();
     let Some(watcher) = live.watchers.get(source) else { return Ok(()) };
     let invalid = |detail: String| Err(Problem::new(Code::InvalidVars, detail));
-    let profile = &watcher.source.profile;
+    let Ok(kind) = watcher.source.kind_of(job) else { return Ok(()) };
+    let (profile, vars) = (&kind.profile, job.vars);
     let takes = || list(profile.known_vars().collect::<std::collections::BTreeSet<_>>().into_iter());
     if let Some(name) = vars.keys().find(|name| profile.known_vars().all(|known| known != *name)) {
         let name: String = name.chars().take(100).collect();
@@ -74,7 +119,7 @@ fn check_vars(
     if let Some(name) = missing {
         return invalid(format!("the variable `{name}` is missing; the source `{source}` takes {}", takes()));
     }
-    let checked = watcher.source.check_job(JobRef { id: job_id, vars });
+    let checked = watcher.source.check_job(job);
     checked.or_else(|failure| invalid(failure.to_string()))
 }
 
@@ -176,8 +221,40 @@ pub(super) fn limit(text: &str) -> Result<usize, Problem> {
     limit.ok_or_else(|| bad_parameter("limit", text, "a number from 1 to 1000"))
 }
 
+/// Reads the begin of a job id.
+pub(super) fn id_prefix(name: &str, text: String) -> Result<String, Problem> {
+    // The index separates its parts by a control character.
+    match text.is_empty() || text.contains(char::is_control) {
+        true => Err(bad_parameter(name, &text, "the begin of a job id")),
+        false => Ok(text),
+    }
+}
+
+/// A list with pages. A cursor of one means nothing to another.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Listed {
+    Watches,
+    Events,
+    Deliveries,
+    Groups,
+    Members,
+}
+
+impl Listed {
+    /// The first byte of its cursors.
+    const fn tag(self) -> u8 {
+        match self {
+            Self::Watches => b'w',
+            Self::Events => b'e',
+            Self::Deliveries => b'd',
+            Self::Groups => b'g',
+            Self::Members => b'm',
+        }
+    }
+}
+
 /// A key of a record that serves as the cursor of a page.
-pub(super) trait Cursor: Copy {
+pub(super) trait Cursor: Sized {
     fn to_bytes(&self) -> Vec<u8>;
 
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
@@ -194,6 +271,26 @@ impl Cursor for u64 {
     }
 }
 
+impl Cursor for GroupName {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_str().as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok()?.parse().ok()
+    }
+}
+
+impl Cursor for MemberKey {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.to_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::from_bytes(bytes)
+    }
+}
+
 impl Cursor for DeliveryKey {
     fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes()
@@ -205,15 +302,16 @@ impl Cursor for DeliveryKey {
 }
 
 /// Reads the cursor of a page.
-pub(super) fn cursor<C: Cursor>(text: &str) -> Result<C, Problem> {
-    let bytes = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).ok();
-    let key = bytes.and_then(|bytes| C::from_bytes(&bytes));
-    key.ok_or_else(|| bad_parameter("cursor", text, "the `next_cursor` of a previous page"))
+pub(super) fn cursor<C: Cursor>(list: Listed, text: &str) -> Result<C, Problem> {
+    let bytes = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).unwrap_or_default();
+    let key = bytes.split_first().filter(|(tag, _)| **tag == list.tag());
+    let key = key.and_then(|(_, key)| C::from_bytes(key));
+    key.ok_or_else(|| bad_parameter("cursor", text, "the `next_cursor` of a previous page of this list"))
 }
 
 /// Returns the text of a cursor.
-pub(super) fn cursor_text<C: Cursor>(key: C) -> String {
-    data_encoding::BASE64URL_NOPAD.encode(&key.to_bytes())
+pub(super) fn cursor_text<C: Cursor>(list: Listed, key: &C) -> String {
+    data_encoding::BASE64URL_NOPAD.encode(&[&[list.tag()], key.to_bytes().as_slice()].concat())
 }
 
 /// Joins names for a message.

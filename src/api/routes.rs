@@ -6,7 +6,8 @@ use axum::{Router, routing::MethodRouter};
 use utoipa::{OpenApi as _, openapi::OpenApi};
 
 use super::{
-    AppState, bulk_deliveries, control, deliveries, events, export, health, sinks, sources, view, watches,
+    AppState, bulk_deliveries, control, deliveries, events, export, groups, health, hooks, overview, page,
+    replicas, sinks, sources, timeline, view, watches,
 };
 
 /// Builds the router and the `OpenAPI` document from one table. Each request for the document builds
@@ -38,12 +39,18 @@ macro_rules! routes {
 }
 
 routes! {
+    "/v1/overview" get(overview::overview);
     "/v1/watches" post(watches::register), get(watches::list);
     "/v1/watches/batch" post(watches::register_batch);
     "/v1/watches/{source}/{job_id}" get(watches::get), delete(watches::remove);
     "/v1/watches/{source}/{job_id}/wait" get(watches::wait);
     "/v1/watches/{source}/{job_id}/poll" post(watches::poll);
     "/v1/watches/{source}/{job_id}/job" get(watches::job);
+    "/v1/watches/{source}/{job_id}/timeline" get(timeline::show);
+    "/v1/groups" get(groups::list);
+    "/v1/groups/{name}" get(groups::get);
+    "/v1/groups/{name}/close" post(groups::close);
+    "/v1/groups/{name}/jobs" get(groups::jobs);
     "/v1/deliveries" get(deliveries::list);
     "/v1/deliveries/redeliver" post(bulk_deliveries::redeliver);
     "/v1/deliveries/deliver" post(bulk_deliveries::deliver);
@@ -58,10 +65,14 @@ routes! {
     "/v1/events" get(events::get);
     "/v1/sources" get(sources::list_all);
     "/v1/sources/{name}" get(sources::show);
+    "/v1/sources/{name}/reconcile" post(sources::reconcile), get(sources::reconciliation);
+    "/hooks/{source}" post(hooks::receive);
     "/v1/export" get(export::export);
+    "/v1/replicas" get(replicas::list);
     "/v1/config" get(control::config);
     "/v1/reload" post(control::reload);
     "/v1/shutdown" post(control::shutdown);
+    "/" get(page::root);
     "/healthz" get(health::healthz);
     "/readyz" get(health::readyz);
     "/metrics" get(health::metrics);

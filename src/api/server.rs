@@ -62,6 +62,21 @@ impl BoundListener {
         write_timeout: Duration,
         stop: CancellationToken,
     ) {
+        let open = self.serve_until(router, limits, write_timeout, stop).await;
+        drop(self);
+        open.close();
+        open.wait().await;
+    }
+
+    /// Does the same as [`BoundListener::serve`], and keeps the address for a successor. Returns the connections, whose
+    /// requests in flight finish.
+    pub(crate) async fn serve_until(
+        &self,
+        router: Router,
+        limits: Arc<ConnectionLimits>,
+        write_timeout: Duration,
+        stop: CancellationToken,
+    ) -> TaskTracker {
         let serving = Serving { router, write_timeout, stop };
         let open = TaskTracker::new();
         let mut failing = false;
@@ -88,9 +103,7 @@ impl BoundListener {
                 }
             }
         }
-        drop(self);
-        open.close();
-        open.wait().await;
+        open
     }
 }
 

@@ -1,19 +1,24 @@
-//! `/v1/sources`: shows the health of the sources and the learned statistics of their jobs.
+//! `/v1/sources`: shows the health of the sources and the learned statistics of their jobs, and
+//! reconciles by their lists.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 
 use super::{
     AppState,
+    body::Input,
     problem::{Code, Name, Problem, Query, bad_parameter, unknown_parameter},
-    requests::list,
-    view::{KindView, Page, PollingView, SourceView},
+    requests::{list, named_kind},
+    view::{HooksView, KindView, Page, PollingView, ReconcileRequest, ReconcileView, SourceView},
 };
 use crate::{
     schedule::{KindSummary, Schedule},
-    util::{clock, redact},
-    watcher::SourceState,
+    util::{
+        clock, redact,
+        units::{HumanDuration, Time},
+    },
+    watcher::{ReconcileRequest as Reconcile, SourceState},
 };
 
 /// The states of a source.
@@ -54,15 +59,107 @@ pub(super) async fn show(
     State(state): State<Arc<AppState>>,
     Name(name): Name,
 ) -> Result<Json<SourceView>, Problem> {
+    watcher(&state, &name).map(|watcher| Json(view(&watcher, true)))
+}
+
+/// Returns the watcher of the source that a path names.
+fn watcher(state: &AppState, name: &str) -> Result<Arc<SourceState>, Problem> {
     let live = state.components();
     let known = || list(live.watchers.keys().map(String::as_str));
     let unknown = || {
         Problem::in_path(Code::UnknownSource, format!("there is no source `{name}`; there are {}", known()))
     };
-    live.watchers.get(&name).map(|watcher| Json(view(watcher, true))).ok_or_else(unknown)
+    live.watchers.get(name).cloned().ok_or_else(unknown)
 }
 
-fn view(watcher: &SourceState, curves: bool) -> SourceView {
+/// Find jobs that have finished while nobody watched them, by the list of the source.
+///
+/// The daemon registers them, and polls, fetches and delivers them as any other job. Jobs that are or
+/// were watched stay as they are. One reconciliation of a source runs at a time.
+#[utoipa::path(
+    post, path = "/v1/sources/{name}/reconcile", tag = "sources", params(("name" = String, Path)),
+    request_body = ReconcileRequest,
+    responses(
+        (status = 202, body = ReconcileView, description = "It began; GET on the same path shows how far it is"),
+        (status = 404, body = super::view::Problem, description = "There is no such source"),
+        (status = 409, body = super::view::Problem, description = "Another reconciliation of the source goes on"),
+        (status = 422, body = super::view::Problem),
+    )
+)]
+pub(super) async fn reconcile(
+    State(state): State<Arc<AppState>>,
+    Name(name): Name,
+    Input(asked): Input<ReconcileRequest>,
+) -> Result<(StatusCode, Json<ReconcileView>), Problem> {
+    let watcher = watcher(&state, &name)?;
+    let now = clock::now();
+    let since = match asked.since.as_deref() {
+        None => now.before(DEFAULT_SINCE),
+        Some(text) => past(text, now)?,
+    };
+    let kinds = match (asked.kind, &watcher.source.config.discover) {
+        (Some(kind), _) => {
+            named_kind(&state, &name, &kind)?;
+            vec![Some(kind)]
+        }
+        (None, Some(discover)) if !discover.kinds.is_empty() => {
+            discover.kinds.iter().cloned().map(Some).collect()
+        }
+        (None, _) => vec![watcher.source.default_kind().name().map(str::to_owned)],
+    };
+    for kind in &kinds {
+        watcher.check_list(kind.as_deref()).map_err(|detail| Problem::new(Code::NoList, detail))?;
+    }
+    let request = Reconcile { since, dry_run: asked.dry_run, kinds };
+    match watcher.lists.begin_reconciliation(request) {
+        Ok(begun) => Ok((StatusCode::ACCEPTED, Json(ReconcileView::of(&name, begun)))),
+        Err(present) => Err(Problem::new(
+            Code::ReconcileRunning,
+            format!("a reconciliation of `{name}` goes on; it has checked {} jobs so far", present.checked),
+        )),
+    }
+}
+
+/// Show how far the last reconciliation of a source is.
+#[utoipa::path(
+    get, path = "/v1/sources/{name}/reconcile", tag = "sources", params(("name" = String, Path)),
+    responses(
+        (status = 200, body = ReconcileView),
+        (status = 404, body = super::view::Problem, description = "There is no such source, or no reconciliation of it since the start"),
+    )
+)]
+pub(super) async fn reconciliation(
+    State(state): State<Arc<AppState>>,
+    Name(name): Name,
+) -> Result<Json<ReconcileView>, Problem> {
+    let last = watcher(&state, &name)?.lists.reconciliation();
+    let none = || {
+        let detail = format!("no reconciliation of `{name}` since the daemon started");
+        Problem::new(Code::NoReconciliation, detail)
+    };
+    last.map(|last| Json(ReconcileView::of(&name, last))).ok_or_else(none)
+}
+
+/// The time that a reconciliation goes back unless the request says another.
+const DEFAULT_SINCE: Duration = Duration::from_hours(7 * 24);
+
+/// Reads a duration before now, or a time.
+fn past(text: &str, now: Time) -> Result<Time, Problem> {
+    let at = match (Time::parse(text), text.parse::<HumanDuration>()) {
+        (Some(at), _) => at,
+        (None, Ok(span)) => now.before(span.0),
+        (None, Err(reason)) => {
+            let detail = format!("`since`: {reason}, or a time such as 2026-11-23T17:00:00Z");
+            return Err(Problem::new(Code::InvalidBody, detail));
+        }
+    };
+    match at > now {
+        true => Err(Problem::new(Code::InvalidBody, "`since` is in the future")),
+        false => Ok(at),
+    }
+}
+
+pub(super) fn view(watcher: &SourceState, curves: bool) -> SourceView {
     let now = tokio::time::Instant::now();
     let source = &watcher.source;
     let schedule = watcher.schedule();
@@ -70,14 +167,39 @@ fn view(watcher: &SourceState, curves: bool) -> SourceView {
     SourceView {
         name: source.name.clone(),
         kind: source.config.profile.name().to_owned(),
+        kinds: source.kinds().iter().filter_map(|kind| kind.name().map(str::to_owned)).collect(),
         base_url: redact::url_text(source.base_url()),
         state: schedule.shown_state(now).as_str().to_owned(),
-        paused_until: schedule.health.paused_until(now).map(|until| clock::now().after(until - now)),
+        paused_until: schedule.paused_until(now).map(|until| clock::now().after(until - now)),
         open_watches: (watching + fetching) as u64,
-        max_requests_per_second: source.config.max_requests_per_second,
+        max_requests_per_second: watcher.budget.max_requests_per_second(),
+        budget: watcher.budget.name().map(str::to_owned),
         requests: source.requests.get(),
         polling: polling(&schedule, curves, now),
         last_error: watcher.last_error(),
+        list: source
+            .kinds()
+            .iter()
+            .any(|kind| kind.profile.list.is_some())
+            .then(|| watcher.lists.stats().into()),
+        hooks: source.hooks.as_ref().map(|_| hooks(watcher, &schedule)),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count")]
+fn hooks(watcher: &SourceState, schedule: &Schedule) -> HooksView {
+    let (received, last_at) = watcher.hooks.verified();
+    let (refused, last_refusal) = watcher.hooks.refused();
+    let (stats, reliability) = schedule.hooks();
+    HooksView {
+        received,
+        last_at,
+        refused,
+        last_refusal,
+        announced: stats.announced,
+        missed: stats.missed,
+        reliability,
+        mean_delay_seconds: (stats.timed > 0).then(|| stats.delay / stats.timed as f64),
     }
 }
 

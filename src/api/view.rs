@@ -6,10 +6,21 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 mod bulk_deliveries;
+mod groups;
+mod lists;
+mod overview;
 mod sinks;
+mod timeline;
 
-pub use bulk_deliveries::{Counted, DeliverRequest, MoveRequest, Moved, RedeliverRequest};
+pub use bulk_deliveries::{Counted, DeliverRequest, Delivered, MoveRequest, Moved, RedeliverRequest};
+pub(crate) use groups::counts;
+pub use groups::{GroupView, MemberView};
+pub use lists::{ListView, ReconcileRequest, ReconcileView};
+pub use overview::{
+    DeliveryCounts, HistoryView, OverviewView, PercentilesView, ProblemView, SubjectView, WatchCounts,
+};
 pub use sinks::{OriginView, SinkView};
+pub use timeline::{AttemptState, TimelineEntry, TimelineStep, TimelineView};
 
 use crate::{
     model::{
@@ -26,9 +37,15 @@ pub struct WatchView {
     pub source: String,
     /// The source's own id of the job.
     pub job_id: JobId,
+    /// The kind of the job; null if its source has one kind alone.
+    #[serde(default)]
+    pub kind: Option<String>,
     /// Variables for the paths of the source, beside the job id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, String>,
+    /// The group that the watch belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The phase of the watch.
     pub phase: Phase,
     /// The last status, in the source's own word; null before the first answer.
@@ -55,7 +72,7 @@ pub struct WatchView {
     /// The reason for that time: `learned`, `prior` (nothing is learned yet), `exploring` (one of
     /// the few jobs that the daemon polls more often, to notice a change), `min_interval`,
     /// `max_interval`, `max_delay`, `deadline`, `hint` (the source asked for a pause), `asked`,
-    /// `retry` (the last request for this job failed), `backoff` or `fixed`; `source_limited`,
+    /// `hook` (a hook of the source named the job), `retry` (the last request for this job failed), `backoff` or `fixed`; `source_limited`,
     /// `source_unauthorized` or `source_failing` while all requests to the source wait. Null when
     /// the job is not being polled.
     #[serde(default)]
@@ -108,12 +125,19 @@ pub struct DeliveryView {
     pub state: DeliveryState,
     /// The id of the event, equal on every attempt.
     pub event_id: String,
-    /// `job.completed` … `job.lost`, `job.started`, `job.updated`
+    /// `job.completed` … `job.lost`, `job.started`, `job.updated`, `group.finished`,
+    /// `tidings.sink.failing` …
     pub event_type: String,
-    /// The source's name.
-    pub source: String,
-    /// The job.
-    pub job_id: JobId,
+    /// The source's name; null when the event is about no job.
+    pub source: Option<String>,
+    /// The job; null when the event is about none.
+    pub job_id: Option<JobId>,
+    /// The kind of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The group, if the event is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The time at which the event was recorded.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Time,
@@ -166,10 +190,12 @@ impl From<DeliveryAttempt> for AttemptView {
 /// An event as `/v1/events` shows it: the envelope without the job.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
-    /// `job.completed` … `job.lost`, `job.started`, `job.updated`
+    /// `job.completed` … `job.lost`, `job.started`, `job.updated`, `group.finished`,
+    /// `tidings.sink.failing` …
     #[serde(rename = "type")]
     pub event_type: String,
-    /// The time at which the job finished, or at which the daemon noticed its progress.
+    /// The time at which the job finished, at which the daemon noticed its progress, or at which what
+    /// the event tells happened.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Time,
     /// The time at which the event was recorded; absent from a daemon of an earlier version.
@@ -178,11 +204,17 @@ pub struct EventView {
     pub created_at: Option<Time>,
     /// `evt_…`, equal at every sink.
     pub id: String,
-    /// The source's name.
-    pub source: String,
-    /// The job.
-    pub job_id: JobId,
-    /// The outcome of the job; null for progress.
+    /// The source's name; null when the event is about no job.
+    pub source: Option<String>,
+    /// The job; null when the event is about none.
+    pub job_id: Option<JobId>,
+    /// The kind of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The group, if the event is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The outcome of the job; null for progress, and when the event is about no job.
     pub outcome: Option<Outcome>,
     /// Labels of the watch.
     pub labels: BTreeMap<String, String>,
@@ -196,6 +228,9 @@ pub struct EventView {
     pub job_size: Option<u64>,
     /// The path of the stored job in this API.
     pub job: Option<String>,
+    /// What a notice tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
 }
 
 /// One page of a list.
@@ -261,6 +296,9 @@ pub struct SourceView {
     /// The name of its profile.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The kinds of its jobs, the default one first; empty if there is one alone.
+    #[serde(default)]
+    pub kinds: Vec<String>,
     /// Its base URL.
     pub base_url: String,
     /// `ok`, `unauthorized`, `limited` or `failing`.
@@ -272,12 +310,43 @@ pub struct SourceView {
     pub open_watches: u64,
     /// The configured budget in requests a second.
     pub max_requests_per_second: f64,
+    /// The name of the budget that it shares with other sources; null for one of its own.
+    #[serde(default)]
+    pub budget: Option<String>,
     /// Requests since the start of the daemon.
     pub requests: u64,
     /// The last error.
     pub last_error: Option<String>,
     /// The polling of its jobs.
     pub polling: PollingView,
+    /// What was read of its list; null if its profile has none.
+    pub list: Option<ListView>,
+    /// The hooks that it sends; null while none are configured.
+    pub hooks: Option<HooksView>,
+}
+
+/// The hooks of a source.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HooksView {
+    /// Verified hooks since the start of the daemon.
+    pub received: u64,
+    /// When the last one came.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_at: Option<Time>,
+    /// Hooks since the start that were not verified, or could not be used.
+    pub refused: u64,
+    /// The reason why the last hook was refused; null once a verified one followed.
+    pub last_refusal: Option<String>,
+    /// Ends since the start that a hook announced before a poll found them.
+    pub announced: u64,
+    /// Ends since the start that a poll found without a hook.
+    pub missed: u64,
+    /// The share of ends that hooks announce (0 to 1), as it was learned also before this start. The
+    /// latest ends weigh most.
+    pub reliability: Option<f64>,
+    /// The average time from an announced end to the poll that saw it, where the source tells when the
+    /// end was.
+    pub mean_delay_seconds: Option<f64>,
 }
 
 /// The body of `POST /v1/watches`.
@@ -290,12 +359,19 @@ pub struct WatchRequest {
     /// The source's name. Unset: `retab`, or the only source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The kind of the job. Unset: the beginning of the id tells, else it is the default kind of the
+    /// source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// Variables of the source's paths, such as `owner` and `repo`.
     #[serde(default, deserialize_with = "super::body::pairs", skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, String>,
     /// At most 16 pairs, keys of at most 64 and values of at most 512 characters.
     #[serde(default, deserialize_with = "super::body::pairs", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The group that it belongs to. Its name has 1 to 512 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The sinks that get its events. Unset: the routes decide.
     #[serde(default, deserialize_with = "super::body::texts", skip_serializing_if = "Option::is_none")]
     pub sinks: Option<Vec<String>>,
@@ -326,6 +402,10 @@ pub struct BatchRequest {
     /// Up to 10 000 watches.
     #[schema(value_type = Vec<WatchRequest>)]
     pub watches: Vec<Box<serde_json::value::RawValue>>,
+    /// Close the groups that the watches name, in the same commit. When an entry is rejected, no group is
+    /// closed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub close_group: bool,
 }
 
 /// The answer to a batch.
@@ -337,6 +417,9 @@ pub struct BatchAnswer {
     pub existing: u64,
     /// Invalid entries. The others are stored.
     pub rejected: Vec<Rejected>,
+    /// The groups that are closed now; only with `close_group`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed_groups: Vec<String>,
 }
 
 /// One invalid entry of a batch.
@@ -366,20 +449,58 @@ pub struct DeliveryQuery {
     /// Only deliveries of events recorded at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     pub since: Option<Time>,
+    /// Only deliveries of events recorded before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Time>,
+    /// The number of latest attempts that each delivery shows; default: all that are kept.
+    pub attempts: Option<usize>,
     /// Entries a page, at most 1000; default 100.
     pub limit: Option<usize>,
     /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
+/// The answer of `/` to a program.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Root {
+    /// `tidings`.
+    pub name: String,
+    /// The version of the daemon; only for callers who may use the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The path of the `OpenAPI` document.
+    pub api: String,
+}
+
+/// A replica: one of the processes that share a database.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaView {
+    /// Its name.
+    pub name: String,
+    /// The address at which the others reach it.
+    pub address: String,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Time,
+    /// What it owns: `source:NAME`, `sink:NAME`, `callbacks` and `housekeeping`. One replica owns all of it.
+    pub units: Vec<String>,
+    /// When it last said that it is alive.
+    #[schema(value_type = String, format = DateTime)]
+    pub renewed_at: Time,
+}
+
 /// The answer of `/readyz`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Readiness {
     /// `ready`, `loading` (open watches are being scheduled after a start, and jobs are accepted),
-    /// `degraded` (a source or sink fails, and jobs are accepted) or `unavailable`.
+    /// `degraded` (a source, a sink or object storage fails, or the lease on the database is over, and
+    /// jobs are accepted),
+    /// `unavailable`, or `standby` (another process holds the data folder).
     pub status: String,
     /// The reasons against `ready`, as codes: `store_loading`, `stopping`, `store_unavailable`,
-    /// `disk_full`, `watches_loading`, `source_STATE:NAME`, `sink_failing:NAME`.
+    /// `disk_full`, `bodies_unavailable`, `watches_loading`, `lease_over`, `source_STATE:NAME`, `sink_failing:NAME`, and
+    /// `standby`; of a replica that passes requests on, `no_owner` (no replica owns the work) and
+    /// `store_unavailable` (it cannot ask the database who does).
     pub reasons: Vec<String>,
     /// The same reasons in words, in the same order. Empty for callers who may not use the API.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

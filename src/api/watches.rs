@@ -1,26 +1,34 @@
 //! `/v1/watches`: registers jobs, shows their watches and returns their results.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use axum::{
     Json,
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    AppState,
+    AppState, accept,
     body::{Batch, Input, JsonBody, MAX_BATCH},
     convert::{watch_view, watch_views},
     problem::{Code, Named, Problem, Query, bad_parameter, unknown_parameter, word},
-    requests::{cursor, cursor_text, limit, registration, registration_of},
+    range::{Wanted, wanted},
+    requests::{
+        self, Listed, cursor, cursor_text, id_prefix, limit, named_kind, registration, registration_of,
+    },
     view::{BatchAnswer, BatchRequest, Page, Rejected, WatchRequest, WatchView},
 };
 use crate::{
-    model::job::{Outcome, Phase},
+    model::{
+        group::GroupName,
+        job::{Kind, Outcome, Phase},
+    },
     store::{Found, Registered, Registration, StoreError, StoredJob, Watch, WatchFilter},
     telemetry::TraceParent,
     util::{
@@ -40,7 +48,7 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
     responses(
         (status = 202, body = WatchView, description = "The watch is new, or it was finished and starts again"),
         (status = 200, body = WatchView, description = "The job is already watched; its labels were merged, the rest was replaced"),
-        (status = 409, body = super::view::Problem, description = "A job with this id is watched with other `vars`"),
+        (status = 409, body = super::view::Problem, description = "A job with this id is watched with other `vars` or in another group, or the group is closed"),
         (status = 422, body = super::view::Problem, description = "The request is invalid; nothing was stored"),
         (status = 507, body = super::view::Problem, description = "The disk is full"),
     )
@@ -64,6 +72,8 @@ pub(super) async fn register(
         }
         Some(Registered::Existing(watch)) => Ok((StatusCode::OK, Json(watch_view(&state, &watch).await?))),
         Some(Registered::OtherVars) => Err(other_vars()),
+        Some(Registered::OtherGroup(present)) => Err(other_group(&present)),
+        Some(Registered::GroupClosed) => Err(group_closed()),
         Some(Registered::Unreadable(reason)) => Err(unreadable(reason)),
         Some(Registered::TooManyLabels) | None => Err(too_many_labels()),
     }
@@ -83,6 +93,14 @@ fn other_vars() -> Problem {
     Problem::new(Code::VarsConflict, detail)
 }
 
+fn other_group(present: &GroupName) -> Problem {
+    Problem::new(Code::GroupConflict, format!("the watch of this job belongs to the group `{present}`"))
+}
+
+fn group_closed() -> Problem {
+    Problem::new(Code::GroupClosed, "the group is closed, and this job is none of its members")
+}
+
 /// Watch many jobs, in one durable commit.
 #[utoipa::path(
     post, path = "/v1/watches/batch", tag = "watches", request_body = BatchRequest,
@@ -96,7 +114,7 @@ pub(super) async fn register_batch(
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Json<BatchAnswer>, Problem> {
-    let Batch { watches } = body.parse()?;
+    let Batch { watches, close_group } = body.parse()?;
     if watches.count > MAX_BATCH {
         let detail = format!("a batch holds at most {MAX_BATCH} watches; this one has {}", watches.count);
         return Err(Problem::new(Code::BatchTooLarge, detail));
@@ -116,14 +134,26 @@ pub(super) async fn register_batch(
         }
     }
     state.store.check_space()?;
-    let mut answer = BatchAnswer { accepted: 0, existing: 0, rejected: Vec::new() };
-    for (index, registered) in indices.into_iter().zip(state.store.register(registrations, now).await?) {
+    if close_group && rejected.is_empty() && registrations.iter().all(|one| one.group.is_none()) {
+        let detail = "`close_group` closes the groups that the watches name, and none names one";
+        return Err(Problem::new(Code::InvalidBody, detail));
+    }
+    // A group must not finish without the jobs that the caller has to send again.
+    let (results, closed) = match close_group && rejected.is_empty() {
+        true => state.store.register_and_close(registrations, now).await?,
+        false => (state.store.register(registrations, now).await?, Vec::new()),
+    };
+    let closed_groups = closed.into_iter().map(String::from).collect();
+    let mut answer = BatchAnswer { accepted: 0, existing: 0, rejected: Vec::new(), closed_groups };
+    for (index, registered) in indices.into_iter().zip(results) {
         state.record_registration(&registered, now);
         match registered {
             Registered::New(_) | Registered::Again(_) => answer.accepted += 1,
             Registered::Existing(_) => answer.existing += 1,
             Registered::TooManyLabels => rejected.push(reject(index, &too_many_labels())),
             Registered::OtherVars => rejected.push(reject(index, &other_vars())),
+            Registered::OtherGroup(present) => rejected.push(reject(index, &other_group(&present))),
+            Registered::GroupClosed => rejected.push(reject(index, &group_closed())),
             Registered::Unreadable(reason) => rejected.push(reject(index, &unreadable(reason))),
         }
     }
@@ -142,9 +172,12 @@ fn reject(index: usize, problem: &Problem) -> Rejected {
     params(
         ("phase" = Option<Phase>, Query, description = "Only watches in this phase"),
         ("source" = Option<String>, Query, description = "Only watches of this source"),
+        ("kind" = Option<String>, Query, description = "Only watches of this kind of job"),
         ("status" = Option<String>, Query, description = "Only watches with this last status"),
         ("outcome" = Option<Outcome>, Query, description = "Only watches with this outcome"),
+        ("group" = Option<String>, Query, description = "Only watches of this group"),
         ("label.KEY" = Option<String>, Query, description = "Only watches whose label KEY has this value"),
+        ("job_id_prefix" = Option<String>, Query, description = "Only watches of jobs whose id begins like this"),
         ("limit" = Option<usize>, Query, description = "Entries a page, at most 1000; default 100"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
@@ -154,7 +187,8 @@ pub(super) async fn list(
     State(state): State<Arc<AppState>>,
     Query(query): Query,
 ) -> Result<Json<Page<WatchView>>, Problem> {
-    const KNOWN: &str = "phase, source, status, outcome, label.KEY, limit and cursor";
+    const KNOWN: &str =
+        "phase, source, kind, status, outcome, group, label.KEY, job_id_prefix, limit and cursor";
     let mut filter = WatchFilter::default();
     let (mut from, mut size) = (None, 100);
     for (key, value) in query {
@@ -162,9 +196,12 @@ pub(super) async fn list(
             "phase" => filter.phase = Some(word(&key, &value)?),
             "outcome" => filter.outcome = Some(word(&key, &value)?),
             "source" => filter.source = Some(value),
+            "kind" => filter.kind = Some(value),
             "status" => filter.status = Some(value),
+            "group" => filter.group = Some(value),
+            "job_id_prefix" => filter.job_id_prefix = Some(id_prefix(&key, value)?),
             "limit" => size = limit(&value)?,
-            "cursor" => from = Some(cursor(&value)?),
+            "cursor" => from = Some(cursor(Listed::Watches, &value)?),
             _ => match key.strip_prefix("label.") {
                 Some(label) => filter.labels.push((label.to_owned(), value)),
                 None => return Err(unknown_parameter(&key, KNOWN)),
@@ -173,13 +210,16 @@ pub(super) async fn list(
     }
     let listing = state.store.watches(&filter, from, size).await?;
     let data = watch_views(&state, &listing.entries).await?;
-    Ok(Json(Page { data, next_cursor: listing.next.map(cursor_text) }))
+    Ok(Json(Page { data, next_cursor: listing.next.map(|key| cursor_text(Listed::Watches, &key)) }))
 }
 
 /// Show one watch.
 #[utoipa::path(
     get, path = "/v1/watches/{source}/{job_id}", tag = "watches",
-    params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
+    params(
+        ("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded"),
+        ("kind" = Option<String>, Query, description = "The kind of the job, for an id that is watched under several"),
+    ),
     responses((status = 200, body = WatchView), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn get(
@@ -190,21 +230,59 @@ pub(super) async fn get(
     Ok(Json(watch_view(&state, &watch).await?))
 }
 
-async fn find(state: &AppState, named: &Named) -> Result<Watch, Problem> {
-    match state.store.find(&named.source, &named.job_id).await? {
+/// Returns what is known of a job. A kind that left the configuration still has its watches.
+///
+/// # Errors
+/// If the job is watched under several kinds and none is named, or nobody knows the named kind.
+async fn known(state: &AppState, named: &Named) -> Result<Found, Problem> {
+    let (kind, unknown) = kind(state, named);
+    match (state.store.find(&named.source, &named.job_id, kind.as_ref()).await?, unknown) {
+        (Found::Several(kinds), _) => {
+            let kinds = requests::list(kinds.iter().map(String::as_str));
+            let detail = format!("the job `{}` is watched as {kinds}; name one as `kind`", named.job_id);
+            Err(Problem::new(Code::KindMissing, detail))
+        }
+        (Found::Nothing, Some(problem)) => Err(problem),
+        (found, _) => Ok(found),
+    }
+}
+
+/// Returns the kind that a request names, and the problem if the configuration does not have it.
+fn kind(state: &AppState, named: &Named) -> (Option<Kind>, Option<Problem>) {
+    let Some(name) = &named.kind else { return (None, None) };
+    match named_kind(state, &named.source, name) {
+        Ok(kind) => (Some(kind), None),
+        Err(problem) => (Some(Kind { name: name.clone(), is_default: false }), Some(problem.about_path())),
+    }
+}
+
+pub(super) async fn find(state: &AppState, named: &Named) -> Result<Watch, Problem> {
+    match known(state, named).await? {
         Found::Watch(watch) => Ok(*watch),
-        Found::Dropped | Found::Nothing => Err(Problem::no_watch(&named.source, &named.job_id)),
+        Found::Dropped | Found::Nothing | Found::Several(_) => {
+            Err(Problem::no_watch(&named.source, &named.job_id))
+        }
     }
 }
 
 /// End a watch: the daemon stops polling the job and drops its pending deliveries.
 #[utoipa::path(
     delete, path = "/v1/watches/{source}/{job_id}", tag = "watches",
-    params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
+    params(
+        ("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded"),
+        ("kind" = Option<String>, Query, description = "The kind of the job, for an id that is watched under several"),
+    ),
     responses((status = 204), (status = 404, body = super::view::Problem))
 )]
 pub(super) async fn remove(State(state): State<Arc<AppState>>, named: Named) -> Result<StatusCode, Problem> {
-    match state.store.remove(&named.source, &named.job_id).await? {
+    match known(&state, &named).await {
+        // A record that cannot be read can be removed.
+        Ok(_) => {}
+        Err(problem) if problem.code() == Code::RecordUnreadable => {}
+        Err(problem) => return Err(problem),
+    }
+    let (kind, _) = kind(&state, &named);
+    match state.store.remove(&named.source, &named.job_id, kind.as_ref()).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Problem::no_watch(&named.source, &named.job_id)),
     }
@@ -213,7 +291,10 @@ pub(super) async fn remove(State(state): State<Arc<AppState>>, named: Named) -> 
 /// Poll a job now.
 #[utoipa::path(
     post, path = "/v1/watches/{source}/{job_id}/poll", tag = "watches",
-    params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
+    params(
+        ("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded"),
+        ("kind" = Option<String>, Query, description = "The kind of the job, for an id that is watched under several"),
+    ),
     responses(
         (status = 202, body = WatchView, description = "A poll is due now, if the job is still being polled"),
         (status = 404, body = super::view::Problem),
@@ -236,6 +317,7 @@ pub(super) async fn poll(
     get, path = "/v1/watches/{source}/{job_id}/wait", tag = "watches",
     params(
         ("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded"),
+        ("kind" = Option<String>, Query, description = "The kind of the job, for an id that is watched under several"),
         ("timeout" = Option<String>, Query, description = "At most 5m; default 30s"),
     ),
     responses(
@@ -251,8 +333,10 @@ pub(super) async fn wait(
 ) -> Result<(StatusCode, Json<WatchView>), Problem> {
     let mut timeout = Duration::from_secs(30);
     for (key, value) in query {
-        if key != "timeout" {
-            return Err(unknown_parameter(&key, "timeout"));
+        match key.as_str() {
+            "timeout" => {}
+            "kind" => continue,
+            _ => return Err(unknown_parameter(&key, "timeout and kind")),
         }
         let wanted = || bad_parameter("timeout", &value, "a duration such as 30s, at most 5m");
         let span: units::HumanDuration = value.parse().map_err(|_| wanted())?;
@@ -278,31 +362,37 @@ pub(super) async fn wait(
     }
 }
 
-/// Return the full job: the unchanged bytes of the source.
+/// Return the full job: the unchanged bytes of the source, or with `Range` a part of them.
 #[utoipa::path(
     get, path = "/v1/watches/{source}/{job_id}/job", tag = "watches",
-    params(("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded")),
+    params(
+        ("source" = String, Path), ("job_id" = String, Path, description = "Percent-encoded"),
+        ("kind" = Option<String>, Query, description = "The kind of the job, for an id that is watched under several"),
+    ),
     responses(
         (status = 200, content_type = "application/json", description = "The job as its source sent it, with an ETag"),
+        (status = 206, content_type = "application/json", description = "The bytes that `Range` names"),
         (status = 304, description = "The job is the one that If-None-Match names"),
         (status = 404, body = super::view::Problem, description = "No such watch, or the job was lost"),
         (status = 409, body = super::view::Problem, description = "It has not ended"),
         (status = 410, body = super::view::Problem, description = "It was dropped after retention"),
+        (status = 416, body = super::view::Problem, description = "`Range` lies behind its end; `Content-Range` has its size"),
     )
 )]
 pub(super) async fn job(
     State(state): State<Arc<AppState>>,
     named: Named,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let gone = || {
         let detail = format!("the job `{}` was dropped after retention", named.job_id);
         Problem::new(Code::JobDropped, detail)
     };
-    let watch = match state.store.find(&named.source, &named.job_id).await? {
+    let watch = match known(&state, &named).await? {
         Found::Watch(watch) => watch,
         Found::Dropped => return Err(gone()),
-        Found::Nothing => return Err(Problem::no_watch(&named.source, &named.job_id)),
+        Found::Nothing | Found::Several(_) => return Err(Problem::no_watch(&named.source, &named.job_id)),
     };
     if matches!(watch.phase(), Phase::Watching | Phase::Fetching) {
         let detail =
@@ -320,42 +410,72 @@ pub(super) async fn job(
         return Err(Problem::new(Code::JobLost, format!("the job `{}` was lost: {reason}", named.job_id)));
     };
     let etag = format!("\"{}\"", job.sha256);
-    let cached = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    if cached.is_some_and(|cached| {
-        cached == "*" || cached.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
-    }) {
+    if accept::has(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    stored_body(&state, watch.number, event_id, job).await.map_err(|_| gone())
+    let part = match wanted(&method, &headers, &etag, job.size) {
+        Wanted::Whole => None,
+        Wanted::Part(part) => Some(part),
+        Wanted::Nothing => return Ok(behind_end(job.size)),
+    };
+    let mut response = stored_body(&state, watch.number, event_id, job, part).await.map_err(|_| gone())?;
+    response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    Ok(response)
+}
+
+/// Returns the answer to a range that lies behind the end of a job of this size.
+fn behind_end(size: u64) -> Response {
+    let detail = format!("the range lies behind the end of the job, which has {size} bytes");
+    let problem = Problem::new(Code::RangeNotSatisfiable, detail);
+    ([(header::CONTENT_RANGE, format!("bytes */{size}"))], problem).into_response()
 }
 
 /// The size of the chunks in which a stored job is read.
 const CHUNK: usize = 64 << 10;
 
-/// Returns an answer with the bytes of a stored job and their media type.
+/// Returns an answer with the bytes of a stored job, or with a part of them, and their media type.
 pub(crate) async fn stored_body(
     state: &AppState,
     watch: u64,
     event_id: &str,
     job: &StoredJob,
+    part: Option<Range<u64>>,
 ) -> std::io::Result<Response> {
     let stored = state.store.bodies().get(watch, event_id, job);
-    let body = match stored.bytes()? {
-        Some(bytes) => Body::from(bytes),
-        None => Body::from_stream(ReaderStream::with_capacity(stored.stream(CHUNK).await?, CHUNK)),
+    let Range { start, end } = part.clone().unwrap_or(0..job.size);
+    let body = if let Some(bytes) = stored.bytes().await? {
+        Body::from(cut(&bytes, start..end))
+    } else {
+        let mut stream = stored.stream(CHUNK).await?;
+        if part.is_some() {
+            stream.narrow(start..end).await?;
+        }
+        Body::from_stream(ReaderStream::with_capacity(stream.take(end - start), CHUNK))
     };
-    let media_type = job.content_type.clone().unwrap_or_else(|| "application/json".to_owned());
+    let media_type = job.foreign_type().unwrap_or("application/json").to_owned();
     let is_json = is_json(&media_type);
     let headers = [
         (header::CONTENT_TYPE, media_type),
-        (header::CONTENT_LENGTH, job.size.to_string()),
+        (header::CONTENT_LENGTH, (end - start).to_string()),
         (header::ETAG, format!("\"{}\"", job.sha256)),
     ];
     let mut response = (headers, body).into_response();
+    if part.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let range = format!("bytes {start}-{}/{}", end.saturating_sub(1), job.size);
+        let range = HeaderValue::try_from(range).map_err(std::io::Error::other)?;
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
+    }
     if !is_json {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
     }
     Ok(response)
+}
+
+/// Returns a part of these bytes, as far as they go.
+fn cut(bytes: &Bytes, part: Range<u64>) -> Bytes {
+    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(place(part.start)..place(part.end))
 }
 
 /// Returns whether browsers show every body of this media type as text.

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{app::reload, state::handle::Handle, util::secret::Stamp};
+use crate::{app::reload, state::handle::Reloads, util::secret::Stamp};
 
 /// The time between two reads of the stamp.
 const ROUND: Duration = Duration::from_secs(1);
@@ -31,8 +31,8 @@ const HALF_WRITTEN: Duration = Duration::from_secs(10);
 const UNPROMPTED: Duration = Duration::from_secs(30);
 
 /// Reloads whenever the content of `file` differs from `known`, until the daemon stops.
-pub async fn watch(file: PathBuf, mut known: Vec<u8>, handle: Handle) {
-    let stop = handle.stopping();
+pub async fn watch(file: PathBuf, mut known: Vec<u8>, reloads: Reloads) {
+    let stop = reloads.stopping();
     loop {
         let changed = change(&file, &mut known);
         if stop.run_until_cancelled(changed).await.is_none() {
@@ -42,7 +42,7 @@ pub async fn watch(file: PathBuf, mut known: Vec<u8>, handle: Handle) {
         let mut newer = known.clone();
         select! {
             () = stop.cancelled() => return,
-            () = reload::persistently(&handle) => {}
+            () = reload::persistently(&reloads) => {}
             () = change(&file, &mut newer) => {}
         }
     }

@@ -1,7 +1,7 @@
 //! Signals and the service manager. The first SIGTERM or SIGINT drains, the second ends the process at once; SIGHUP reloads the
 //! configuration.
 
-use std::io;
+use std::{env, io, os::unix::process::CommandExt as _, process::Command, time::Duration};
 
 use rustix::process::Signal as Number;
 use sd_notify::NotifyState;
@@ -10,8 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{reload, runtime::end_at_once},
-    state::handle::Handle,
+    state::handle::{Handle, Reloads},
+    telemetry,
 };
+
+/// How long the last lines of the log may take.
+const FLUSH: Duration = Duration::from_millis(200);
 
 /// Signals that have no meaning here and whose default would end the process. SIGXFSZ comes with a failed write, which is
 /// handled as such. std ignores SIGPIPE.
@@ -55,7 +59,7 @@ pub fn hangups() -> io::Result<Signal> {
 }
 
 /// Reloads the configuration at every SIGHUP.
-pub fn reload_on_hangup(mut hangups: Signal, handle: Handle) {
+pub fn reload_on_hangup(mut hangups: Signal, reloads: Reloads) {
     tokio::spawn(async move {
         let mut asked = hangups.recv().await;
         while asked.is_some() {
@@ -63,7 +67,7 @@ pub fn reload_on_hangup(mut hangups: Signal, handle: Handle) {
                 // A newer signal asks for the newer content.
                 biased;
                 again = hangups.recv() => again,
-                () = reload::persistently(&handle) => hangups.recv().await,
+                () = reload::persistently(&reloads) => hangups.recv().await,
             };
         }
     });
@@ -72,9 +76,21 @@ pub fn reload_on_hangup(mut hangups: Signal, handle: Handle) {
 /// Reports to systemd that the daemon is ready, alive or stopping (`sd_notify(3)`), if the unit asks for it (`Type=notify`,
 /// `WatchdogSec=`).
 pub fn tell_service_manager(handle: Handle) {
+    let stop = handle.stopping();
+    tell_when(async move { handle.serving().await }, stop);
+}
+
+/// Reports that a process is ready which waits for its store: it does what it was started for, and may wait for longer than a
+/// start may take.
+pub(super) fn tell_waiting(stop: CancellationToken, state: &str) {
+    tell_when(async {}, stop);
+    tell_status(state);
+}
+
+/// Reports the state of a process that is ready at the end of `started`, until `stop` is cancelled.
+fn tell_when(started: impl Future<Output = ()> + Send + 'static, stop: CancellationToken) {
     tokio::spawn(async move {
-        handle.serving().await;
-        let stop = handle.stopping();
+        started.await;
         if !stop.is_cancelled() {
             say(&[NotifyState::Ready]);
         }
@@ -93,7 +109,24 @@ pub fn tell_service_manager(handle: Handle) {
     });
 }
 
-async fn tick(period: Option<std::time::Duration>) {
+/// Reports the state of the daemon in words, for `systemctl status`.
+pub(super) fn tell_status(words: &str) {
+    say(&[NotifyState::Status(words)]);
+}
+
+/// Replaces this process by a new one under the same id, with the same arguments: what it knows belongs to another process now.
+/// Returns only when the system refuses.
+#[must_use]
+pub fn begin_again() -> io::Error {
+    telemetry::flush(FLUSH);
+    let own = match env::current_exe() {
+        Ok(own) => own,
+        Err(error) => return error,
+    };
+    Command::new(own).args(env::args_os().skip(1)).exec()
+}
+
+async fn tick(period: Option<Duration>) {
     match period {
         Some(period) => tokio::time::sleep(period).await,
         None => std::future::pending().await,

@@ -1,15 +1,19 @@
 //! The daemon: binds its listeners, starts its tasks, and drains them at the end. Must not know how any step works.
 
 pub mod config_watch;
+mod groups;
 pub(crate) mod lifecycle;
 pub(crate) mod reload;
+mod replica;
 mod maintenance;
+mod notices;
 pub mod runtime;
+pub mod standby;
 mod startup;
 pub(crate) mod tasks;
 pub(crate) mod timekeeper;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{sync::mpsc, time::timeout};
@@ -21,17 +25,18 @@ use crate::{
         reload::Reloader,
         tasks::{SINK, SOURCE, Tasks},
     },
-    config::{Config, Loaded, Loader},
+    config::{Config, Loaded, Loader, ServerConfig},
     proxy,
     state::{
         AppState, StartStage,
-        components::SetupError,
+        components::{Resources, SetupError},
         dispatch,
-        handle::{Handle, ReloadRequest},
+        handle::{Handle, ReloadRequest, Reloads},
+        metrics::Metrics,
     },
-    store::{OpenError, Store},
+    store::{OpenError, Store, StoreConfig},
     telemetry::{Exporter, LogLevel},
-    util::{listen::Listen, process},
+    util::{listen::Listen, process, term::Term},
     watcher::{SourceTask, learned},
 };
 
@@ -69,9 +74,39 @@ pub struct App {
     reloader: Option<Reloader>,
     asked: mpsc::Receiver<ReloadRequest>,
     state: Arc<AppState>,
-    listener: Option<BoundListener>,
-    admin: Option<BoundListener>,
+    listeners: Listeners,
     exporter: Option<Exporter>,
+}
+
+/// The bound addresses of a process.
+struct Listeners<L = BoundListener> {
+    api: Option<L>,
+    admin: Option<L>,
+}
+
+impl Listeners {
+    async fn bind(server: &ServerConfig) -> Result<Self, StartError> {
+        let api = bind("server.listen", "--listen", &server.listen).await?;
+        let admin = match &server.admin_listen {
+            Some(address) => Some(bind("server.admin_listen", "server.admin_listen", address).await?),
+            None => None,
+        };
+        Ok(Self { api: Some(api), admin })
+    }
+
+    fn as_ref(&self) -> Listeners<&BoundListener> {
+        Listeners { api: self.api.as_ref(), admin: self.admin.as_ref() }
+    }
+}
+
+impl<L> Listeners<L> {
+    /// Returns each address with its routes and its limits.
+    fn with(self, api: Router, admin: Router) -> impl Iterator<Item = (L, Router, Arc<ConnectionLimits>)> {
+        let descriptors = process::descriptor_limit();
+        let api = self.api.map(|bound| (bound, api, ConnectionLimits::of_api(descriptors)));
+        let admin = self.admin.map(|bound| (bound, admin, ConnectionLimits::of_admin(descriptors)));
+        api.into_iter().chain(admin)
+    }
 }
 
 impl App {
@@ -93,10 +128,12 @@ impl App {
         serve: bool,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
-        let opened = config.store.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(&opened)).await;
-        let store = store.map_err(|error| StartError::Address(error.to_string()))??;
-        Self::over(store, config, serve, stop).await
+        let store = open(&config, Store::open).await?;
+        let listeners = match serve {
+            true => Listeners::bind(&config.server).await?,
+            false => Listeners { api: None, admin: None },
+        };
+        Self::over(store, listeners, config, Arc::default(), Reloads::new(stop))
     }
 
     /// Binds a daemon that keeps everything in memory, for a demonstration. Nothing outlives it.
@@ -104,30 +141,24 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn bind_in_memory(config: Config, stop: CancellationToken) -> Result<Self, StartError> {
-        Self::over(Store::in_memory(), config, true, stop).await
+        let listeners = Listeners::bind(&config.server).await?;
+        Self::over(Store::in_memory(), listeners, config, Arc::default(), Reloads::new(stop))
     }
 
-    async fn over(
+    fn over(
         store: Store,
+        listeners: Listeners,
         config: Config,
-        serve: bool,
-        stop: CancellationToken,
+        metrics: Arc<Metrics>,
+        (reloads, asked): (Reloads, mpsc::Receiver<ReloadRequest>),
     ) -> Result<Self, StartError> {
-        let listener = match serve {
-            true => Some(bind("server.listen", "--listen", &config.server.listen).await?),
-            false => None,
-        };
-        let admin = match &config.server.admin_listen {
-            Some(address) if serve => {
-                Some(bind("server.admin_listen", "server.admin_listen", address).await?)
-            }
-            _ => None,
-        };
-        let (reloads, asked) = mpsc::channel(16);
-        let state = Arc::new(AppState::new(&config, store, reloads, stop)?);
-        let exporter = Exporter::new(&config.otlp, &state.metrics.exported(), &state.resources.outgoing);
+        let resources = Resources::new(&config, store, metrics)?;
+        let state = Arc::new(AppState::new(&config, resources, reloads)?);
+        // It tells of this process, also while another one owns the work.
+        let always = state.resources.outgoing.clone().within(Term::default());
+        let exporter = Exporter::new(&config.otlp, &state.metrics.exported(), &always);
         let exporter = exporter.map_err(StartError::Address)?;
-        Ok(Self { config, reloader: None, asked, state, listener, admin, exporter })
+        Ok(Self { config, reloader: None, asked, state, listeners, exporter })
     }
 
     /// Enables reloads. `loaded` is the configuration that the daemon was bound with, and comes from `loader`.
@@ -140,13 +171,13 @@ impl App {
     /// Returns the address of the API, with the port that the system chose.
     #[must_use]
     pub fn addr(&self) -> Option<&Listen> {
-        self.listener.as_ref().map(|bound| &bound.address)
+        self.listeners.api.as_ref().map(|bound| &bound.address)
     }
 
     /// Returns the address of the admin listener.
     #[must_use]
     pub fn admin_addr(&self) -> Option<&Listen> {
-        self.admin.as_ref().map(|bound| &bound.address)
+        self.listeners.admin.as_ref().map(|bound| &bound.address)
     }
 
     /// Returns a handle for the process to keep while the daemon runs.
@@ -160,7 +191,7 @@ impl App {
     /// # Errors
     /// When a task ended on its own.
     pub async fn run(self) -> Result<(), TaskDied> {
-        let Self { config, mut reloader, mut asked, state, listener, admin, exporter } = self;
+        let Self { config, mut reloader, mut asked, state, listeners, exporter } = self;
         dispatch::listen(&state);
         let mut tasks = Tasks::new(state.shutdown.clone());
         // The exporter goes on while the other tasks drain, and sends what they record meanwhile.
@@ -173,17 +204,17 @@ impl App {
             };
             tokio::spawn(exporter.run(refresh, last.clone()))
         });
-        let descriptors = process::descriptor_limit();
-        let routes = [
-            (listener, router(&state), ConnectionLimits::of_api(descriptors)),
-            (admin, api::admin_router(&state), ConnectionLimits::of_admin(descriptors)),
-        ];
-        for (bound, router, places) in routes {
-            if let Some(bound) = bound {
-                tracing::info!(address = %bound.address, "listening");
-                let timeout = config.server.write_timeout.0;
-                tasks.start("a listener", bound.serve(router, places, timeout, state.shutdown.clone()));
-            }
+        let api = listeners.api.as_ref().filter(|_| config.page.enabled);
+        if let Some(page) = api.and_then(|bound| bound.address.local_url()) {
+            tracing::info!(page, "serving the page");
+        }
+        for (bound, router, places) in listeners.with(router(&state), api::admin_router(&state)) {
+            tracing::info!(address = %bound.address, "listening");
+            let timeout = config.server.write_timeout.0;
+            tasks.start("a listener", bound.serve(router, places, timeout, state.shutdown.clone()));
+        }
+        if let Some(seat) = state.store.seat() {
+            tasks.start("the replica", replica::stay(Arc::clone(&state), seat.clone()));
         }
         let loaded = tokio::select! {
             loaded = startup::restore(&state, &config) => loaded.map(|()| true)?,
@@ -193,7 +224,10 @@ impl App {
         if loaded {
             start_all(&state, &mut tasks);
             tasks.start("the learned store", save_learned(&state));
+            tasks.start("groups", groups::finish(Arc::clone(&state)));
+            tasks.start("notices", notices::give(Arc::clone(&state)));
             tasks.start("retention", maintenance::retain(Arc::clone(&state)));
+            tasks.start("the counts", maintenance::count(Arc::clone(&state)));
             tasks.start("the clocks", timekeeper::watch(Arc::clone(&state)));
             tasks.once(startup::load(Arc::clone(&state)));
         }
@@ -201,14 +235,24 @@ impl App {
             tokio::select! {
                 () = state.shutdown.cancelled() => break None,
                 died = tasks.died() => break Some(died),
+                reason = state.store.lost() => break Some(TaskDied::lost_store(&reason)),
                 Some(request) = asked.recv() => reload::answer(request, reloader.as_mut(), &state, &mut tasks).await,
             }
         };
         state.shutdown.cancel();
-        if timeout(config.server.drain.0, tasks.finish()).await.is_err() {
+        // The process that has the store does the work now.
+        let is_lost = died.as_ref().is_some_and(TaskDied::is_store_lost);
+        let drain = if is_lost { Duration::ZERO } else { config.server.drain.0 };
+        if timeout(drain, tasks.finish()).await.is_err() && !is_lost {
             tracing::warn!("drain time over; work in flight resumes at the next start");
         }
         state.store.save_high_water_mark().await;
+        if let Some(seat) = state.store.seat() {
+            seat.leave().await;
+        }
+        if is_lost {
+            return died.map_or(Ok(()), Err);
+        }
         report_left(&state).await;
         last.cancel();
         if let Some(exporting) = exporting {
@@ -242,6 +286,16 @@ fn start_all(state: &Arc<AppState>, tasks: &mut Tasks) {
         let worker = Arc::clone(worker);
         tasks.replace((SINK, worker.name.clone()), |stop| worker.run(stop));
     }
+}
+
+/// Opens a store, or a place at one, beside the runtime.
+async fn open<T: Send + 'static>(
+    config: &Config,
+    open: impl FnOnce(&StoreConfig) -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, StartError> {
+    let config = config.store.clone();
+    let store = tokio::task::spawn_blocking(move || open(&config)).await;
+    Ok(store.map_err(|error| StartError::Address(error.to_string()))??)
 }
 
 async fn bind(key: &'static str, way_out: &'static str, address: &str) -> Result<BoundListener, StartError> {

@@ -22,13 +22,24 @@ const MOMENT: Duration = Duration::from_millis(250);
 /// The pause before the jobs of the configuration are registered again, if the store refused them at the start.
 const REGISTER_AGAIN: Duration = Duration::from_secs(1);
 
-/// Queues every pending delivery, and registers the jobs of `watch`.
+/// Waits for a database that is away, queues every pending delivery, and registers the jobs of `watch`.
 pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<(), TaskDied> {
+    let died = |reason: String| TaskDied::new("the start", &reason);
+    state.store.opened().await.map_err(|error| TaskDied::lost_store(&error.to_string()))?;
     if let Err(error) = timekeeper::begin(&state.store).await {
         tracing::warn!(%error, "clock not compared with the one that stamped the store");
     }
-    let died = |reason: String| TaskDied::new("the start", &reason);
-    let deliveries = queue_pending(state).await.map_err(|error| died(error.to_string()))?;
+    let deliveries = loop {
+        match queue_pending(state).await {
+            Ok(deliveries) => break deliveries,
+            // A database that went away again.
+            Err(StoreError::Unavailable(reason)) if !state.store.is_healthy() => {
+                tracing::warn!(reason, "pending deliveries not queued yet");
+                tokio::time::sleep(REGISTER_AGAIN).await;
+            }
+            Err(error) => return Err(died(error.to_string())),
+        }
+    };
     let handle = Handle::new(state);
     match handle.watch(&config.watch, true).await {
         Ok(_) => {}

@@ -13,12 +13,25 @@ use tokio_util::sync::CancellationToken;
 pub struct TaskDied {
     task: &'static str,
     reason: String,
+    /// Another process has the store.
+    is_store_lost: bool,
 }
 
 impl TaskDied {
     /// Creates the error of `task`.
     pub(crate) fn new(task: &'static str, reason: &dyn std::fmt::Display) -> Self {
-        Self { task, reason: reason.to_string() }
+        Self { task, reason: reason.to_string(), is_store_lost: false }
+    }
+
+    /// Creates the error of a process whose store another one has now.
+    pub(crate) fn lost_store(reason: &str) -> Self {
+        Self { is_store_lost: true, ..Self::new("the store", &reason) }
+    }
+
+    /// Returns whether another process has the store now.
+    #[must_use]
+    pub fn is_store_lost(&self) -> bool {
+        self.is_store_lost
     }
 }
 

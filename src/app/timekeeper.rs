@@ -122,9 +122,7 @@ async fn adapt(state: &Arc<AppState>, now: Moment, change: Change) {
     }
     if !change.slept.is_zero() {
         tracing::info!(slept = %rounded(change.slept), "machine slept; overdue work runs now");
-        for watcher in state.components().watchers.values() {
-            watcher.slept(change.slept);
-        }
+        state.components().slept(change.slept);
     }
     if let Err(error) = dispatch_again(state, change.jumped != 0).await {
         tracing::warn!(%error, "open work unreadable; it keeps its previous schedule");

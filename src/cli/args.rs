@@ -20,7 +20,7 @@ pub enum Format {
 /// The part of a list to show.
 #[derive(Clone, Debug, Args)]
 pub struct PageArgs {
-    /// Show at most this many, newest first
+    /// Show at most this many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) limit: u64,
 

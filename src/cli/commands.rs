@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use super::{
-    completions, config, control, deliver, deliveries, demo, events, get, global::Global, healthcheck, list,
-    poll, redeliver, run, simulate, sink, source, status, store, unwatch, wait, watch,
+    completions, config, control, deliver, deliveries, demo, events, get, global::Global, group, healthcheck,
+    list, poll, reconcile, redeliver, replicas, run, simulate, sink, source, status, store, unwatch, wait,
+    watch,
 };
 use crate::mock::cli::MockArgs;
 
@@ -70,12 +71,18 @@ pub(super) enum Command {
     /// End watches
     #[command(long_about = unwatch::ABOUT)]
     Unwatch(unwatch::UnwatchArgs),
+    /// List groups of watches, show one, or end its growth
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// List deliveries, or show one
     #[command(long_about = deliveries::ABOUT)]
     Deliveries(deliveries::DeliveriesArgs),
     /// Send deliveries again
     #[command(long_about = redeliver::ABOUT)]
     Redeliver(redeliver::RedeliverArgs),
+    /// Recover jobs that have finished while nobody watched them
+    #[command(long_about = reconcile::ABOUT)]
+    Reconcile(reconcile::ReconcileArgs),
     /// Deliver past events to a sink that never got them
     #[command(long_about = deliver::ABOUT)]
     Deliver(deliver::DeliverArgs),
@@ -88,6 +95,9 @@ pub(super) enum Command {
     /// Show the sources and the durations of their jobs, or test one
     #[command(subcommand)]
     Source(source::SourceCommand),
+    /// Show the replicas that share the daemon's database
+    #[command(long_about = replicas::ABOUT)]
+    Replicas(replicas::ReplicasArgs),
     /// Check, show or describe the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),

@@ -46,6 +46,12 @@ pub(super) fn sources() -> ArgValueCompleter {
     offer(|_| Path::of(&["v1", "sources"]), "name", "state")
 }
 
+/// Completes the name of a group.
+#[must_use]
+pub(super) fn groups() -> ArgValueCompleter {
+    offer(|_| Path::of(&["v1", "groups"]).with("limit", OFFERED), "name", "state")
+}
+
 /// Completes the id of a job of the source that the command line names.
 #[must_use]
 pub(super) fn jobs() -> ArgValueCompleter {

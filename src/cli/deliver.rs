@@ -12,7 +12,7 @@ use super::{
     phrases::count,
 };
 use crate::{
-    api::view::{Counted, DeliverRequest},
+    api::view::{DeliverRequest, Delivered},
     model::job::Outcome,
     util::units::Time,
 };
@@ -85,12 +85,14 @@ pub(super) async fn run(
         until: args.until,
         outcome: args.outcome,
         source: args.source.clone(),
+        job_id: None,
+        kind: None,
         routed: args.unrouted.then_some(false),
         event_ids: (!args.ids.is_empty()).then(|| args.ids.clone()),
         dry_run: args.dry_run,
     };
     let path = Path::of(&["v1", "deliveries", "deliver"]);
-    let done: Counted = client.post_bulk(&path, Some(&request)).await?;
+    let done: Delivered = client.post_bulk(&path, Some(&request)).await?;
     if done.count == 0 {
         client.check_source(args.source.as_deref()).await?;
     }
@@ -99,5 +101,13 @@ pub(super) async fn run(
         false => format!("delivering {} to", count(done.count, "event", "events")),
     };
     writeln!(console.out, "{said} {}", args.sink)?;
+    if done.existing > 0 {
+        let existing = count(done.existing, "event is", "events are");
+        console.note(&format!("{existing} there already; `tidings redeliver` sends deliveries again"));
+    }
+    if done.missing > 0 {
+        let missing = count(done.missing, "event", "events");
+        console.note(&format!("{missing} skipped: the stored job is missing"));
+    }
     Ok(ExitStatus::Done)
 }

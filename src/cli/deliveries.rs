@@ -10,7 +10,7 @@ use super::{
     console::Console,
     exit::ExitStatus,
     listing::Listing,
-    phrases::{brief, next_attempt, relative, took},
+    phrases::{brief, next_attempt, relative, source_and_job, took},
     table::{Fitted, table},
 };
 use crate::{
@@ -101,13 +101,14 @@ pub(super) async fn run(
 
 fn row(client: &Client, text: &str, now: Time) -> Result<Vec<String>> {
     let delivery: DeliveryView = client.parse(text)?;
+    let (source, job) = source_and_job(delivery.source, delivery.job_id, delivery.group);
     Ok(vec![
         delivery.id,
         delivery.sink,
         delivery.state.as_str().to_owned(),
         delivery.event_type,
-        delivery.source,
-        delivery.job_id.to_string(),
+        source,
+        job,
         delivery.attempt_count.to_string(),
         relative(delivery.created_at, now),
         next_attempt(delivery.next_attempt_at, delivery.waits_for, now),
@@ -127,8 +128,9 @@ fn describe(delivery: DeliveryView, now: Time, width: usize) -> String {
         ("sink", Some(delivery.sink)),
         ("state", Some(delivery.state.as_str().to_owned())),
         ("event", Some(format!("{} {}", delivery.event_type, delivery.event_id))),
-        ("source", Some(delivery.source)),
-        ("job", Some(delivery.job_id.to_string())),
+        ("source", delivery.source),
+        ("job", delivery.job_id.map(String::from)),
+        ("group", delivery.group),
         ("created", Some(when(delivery.created_at))),
         ("next attempt", next),
         ("reason", delivery.reason),

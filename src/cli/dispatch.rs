@@ -10,8 +10,8 @@ use super::{
     console::{Console, WIDTH},
     control, deliver, deliveries, demo, events,
     exit::{ExitStatus, Output},
-    get, healthcheck, list, poll, redeliver, run, simulate, sink, source, status, store, unwatch, wait,
-    watch,
+    get, group, healthcheck, list, poll, reconcile, redeliver, replicas, run, simulate, sink, source, status,
+    store, unwatch, wait, watch,
 };
 use crate::{mock, util::foreign::Escaped};
 
@@ -90,10 +90,13 @@ impl Cli {
             Command::Get(args) => get::run(args, &client, console).await,
             Command::Poll(args) => poll::run(args, &client, console).await,
             Command::Unwatch(args) => unwatch::run(args, &client, console).await,
+            Command::Group(command) => group::run(command, &client, console).await,
             Command::Deliveries(args) => deliveries::run(args, &client, console).await,
             Command::Redeliver(args) => redeliver::run(args, &client, console).await,
+            Command::Reconcile(args) => reconcile::run(args, &client, console).await,
             Command::Deliver(args) => deliver::run(args, &client, console).await,
             Command::Events(args) => events::run(args, &client, console).await,
+            Command::Replicas(args) => replicas::run(args, &client, console).await,
             Command::Sink(command) => sink::run(command, &client, console).await,
             Command::Healthcheck(_) => healthcheck::run(&client).await,
             Command::Run(_)

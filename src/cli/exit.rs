@@ -9,10 +9,12 @@ use std::{
 use super::client::ClientError;
 use crate::{
     api::view::WatchView,
+    app::StartError,
     model::{
         delivery::DeliveryState,
         job::{Outcome, Phase},
     },
+    store::OpenError,
 };
 
 /// The exit statuses of every command.
@@ -117,7 +119,15 @@ pub fn message(error: &anyhow::Error) -> String {
 
 /// Whether `cause` is a mistake of the caller: found here, or by the daemon in a command that did not ask for the sources.
 fn is_bad_usage(cause: &(dyn std::error::Error + 'static)) -> bool {
-    cause.is::<BadUsage>() || cause.downcast_ref().is_some_and(ClientError::misses_source)
+    let is_wrong_database = |error: &OpenError| {
+        matches!(error, OpenError::Database { .. } | OpenError::Held { .. } | OpenError::Bodies { .. })
+    };
+    cause.is::<BadUsage>()
+        || cause.downcast_ref().is_some_and(ClientError::misses_source)
+        || cause.downcast_ref().is_some_and(is_wrong_database)
+        || cause
+            .downcast_ref()
+            .is_some_and(|error| matches!(error, StartError::Store(error) if is_wrong_database(error)))
 }
 
 /// The reader of our output has seen enough, as `head` does. The command has not failed.

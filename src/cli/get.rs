@@ -16,7 +16,7 @@ use super::{
     table::table,
 };
 use crate::{
-    api::view::WatchView,
+    api::view::{AttemptState, TimelineStep, TimelineView, WatchView},
     model::job::JobId,
     util::{
         clock,
@@ -29,13 +29,14 @@ const SILENCE: Duration = Duration::from_mins(1);
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Shows one watch of the running daemon with its deliveries. With --job, prints the finished job instead, \
-        byte for byte as the source sent it.";
+        byte for byte as the source sent it. With --timeline, prints what happened to the job.";
 
 /// The arguments of `tidings get`.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "Examples:\n  \
         tidings get job_V1St\n  \
         tidings get job_V1St --output json | jq .phase\n  \
+        tidings get job_V1St --timeline\n  \
         tidings get job_V1St --job > job_V1St.json\n\n\
         Exit status: 0 done; 1 no such watch, its job has not finished (with --job), or the daemon does not \
         answer; 2 bad usage.")]
@@ -48,9 +49,17 @@ pub struct GetArgs {
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub(super) source: Option<String>,
 
+    /// The kind of the job, for an id that is watched under several
+    #[arg(long, value_name = "KIND")]
+    pub(super) kind: Option<String>,
+
     /// Print the stored job itself, unchanged
     #[arg(long, conflicts_with = "output")]
     pub(super) job: bool,
+
+    /// Show what happened to the job, one line a step
+    #[arg(long, conflicts_with = "job")]
+    pub(super) timeline: bool,
 
     /// How to print the watch
     #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -63,14 +72,23 @@ pub struct GetArgs {
 /// When the daemon does not answer, or the output is closed.
 pub(super) async fn run(args: &GetArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let source = client.source(args.source.as_deref()).await?;
-    let parts = ["v1", "watches", &source, args.job_id.as_str()];
     if args.job {
-        let path = Path::of(&["v1", "watches", &source, args.job_id.as_str(), "job"]);
+        let path = Path::of(&["v1", "watches", &source, args.job_id.as_str(), "job"])
+            .maybe("kind", args.kind.as_deref());
         return print_job(&path, client, console).await;
     }
-    let text = client.text(&Path::of(&parts)).await?;
+    let mut segments = vec!["v1", "watches", &source, args.job_id.as_str()];
+    segments.extend(args.timeline.then_some("timeline"));
+    let text = client.text(&Path::of(&segments).maybe("kind", args.kind.as_deref())).await?;
     match args.output {
         Format::Json => writeln!(console.out, "{}", text.trim_end())?,
+        Format::Table if args.timeline => {
+            let told: TimelineView = client.parse(&text)?;
+            console.out.write_all(steps(&told).as_bytes())?;
+            if told.truncated {
+                console.note("earlier steps are no longer stored");
+            }
+        }
         Format::Table => console.out.write_all(describe(&client.parse(&text)?, clock::now()).as_bytes())?,
     }
     Ok(ExitStatus::Done)
@@ -95,9 +113,11 @@ fn describe(watch: &WatchView, now: Time) -> String {
     };
     let when = |time: Time| format!("{time} ({})", relative(time, now));
     let reason = watch.next_poll_reason.as_deref();
-    let fields: [(&str, Option<String>); 16] = [
+    let fields: [(&str, Option<String>); 18] = [
         ("job", Some(watch.job_id.to_string())),
         ("source", Some(watch.source.clone())),
+        ("kind", watch.kind.clone()),
+        ("group", watch.group.clone()),
         ("phase", Some(watch.phase.to_string())),
         ("status", watch.status.clone()),
         ("outcome", watch.outcome.map(|outcome| outcome.to_string())),
@@ -140,4 +160,52 @@ fn deliveries(watch: &WatchView, now: Time) -> String {
     };
     let headers = ["DELIVERY", "SINK", "STATE", "ATTEMPTS", "LAST STATUS", "NEXT ATTEMPT"];
     table(&headers, watch.deliveries.iter().map(row).collect())
+}
+
+/// Returns the steps of a job, one a line.
+fn steps(told: &TimelineView) -> String {
+    let rows = told.data.iter().map(|entry| {
+        let (step, details) = step(&entry.step);
+        let details = details.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
+        vec![entry.at.to_string(), step.to_owned(), details]
+    });
+    table(&["TIME", "STEP", "DETAILS"], rows.collect())
+}
+
+/// Returns the words for a step, and what else is known of it.
+fn step(step: &TimelineStep) -> (&'static str, Vec<String>) {
+    match step {
+        TimelineStep::Registered => ("registered", Vec::new()),
+        TimelineStep::RegisteredAgain => ("registered again", Vec::new()),
+        TimelineStep::Hook => ("hook", Vec::new()),
+        TimelineStep::PollRequested => ("poll requested", Vec::new()),
+        TimelineStep::Status { status } => ("status", vec![status.clone()]),
+        TimelineStep::Finished { outcome, detection_seconds, error, .. } => {
+            let delay = detection_seconds.map(|seconds| format!("noticed after {seconds:.1}s"));
+            let error = error.clone().unwrap_or_default();
+            ("finished", vec![outcome.to_string(), delay.unwrap_or_default(), error])
+        }
+        TimelineStep::Fetched { size, deliveries, .. } => {
+            let sinks = if *deliveries == 0 { "no sink" } else { "" };
+            ("fetched", vec![Size(*size).to_string(), sinks.to_owned()])
+        }
+        TimelineStep::PollFailed { error } => ("poll failed", vec![error.clone()]),
+        TimelineStep::FetchFailed { error } => ("fetch failed", vec![error.clone()]),
+        TimelineStep::Attempt { sink, event_type, number, state, status, duration_ms, error, .. } => {
+            let state = match state {
+                AttemptState::Delivered => "delivered",
+                AttemptState::Failed => "failed",
+                AttemptState::Dead => "dead letter",
+            };
+            let answer = status.map(|status| format!("answered {status}"));
+            let details = vec![
+                format!("{event_type} to {sink}"),
+                format!("attempt {number}"),
+                state.to_owned(),
+                error.clone().or(answer).unwrap_or_default(),
+                format!("{duration_ms} ms"),
+            ];
+            ("attempt", details)
+        }
+    }
 }

@@ -35,6 +35,10 @@ pub struct ListArgs {
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub(super) source: Option<String>,
 
+    /// Only jobs of this kind
+    #[arg(long, value_name = "KIND")]
+    pub(super) kind: Option<String>,
+
     /// Only jobs with this status, in the source's own word
     #[arg(long, value_name = "WORD")]
     pub(super) status: Option<String>,
@@ -42,6 +46,10 @@ pub struct ListArgs {
     /// Only jobs with this outcome
     #[arg(long, value_parser = PossibleValuesParser::new(["completed", "failed", "cancelled", "expired", "lost"]))]
     pub(super) outcome: Option<String>,
+
+    /// Only watches of this group
+    #[arg(long, value_name = "NAME", add = complete::groups())]
+    pub(super) group: Option<String>,
 
     /// Only watches with this label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = args::label)]
@@ -64,8 +72,10 @@ pub(super) async fn run(args: &ListArgs, client: &Client, console: &mut Console<
     let mut path = Path::of(&["v1", "watches"])
         .maybe("phase", args.phase.as_deref())
         .maybe("source", args.source.as_deref())
+        .maybe("kind", args.kind.as_deref())
         .maybe("status", args.status.as_deref())
-        .maybe("outcome", args.outcome.as_deref());
+        .maybe("outcome", args.outcome.as_deref())
+        .maybe("group", args.group.as_deref());
     for (key, value) in &args.label {
         path = path.with(&format!("label.{key}"), value);
     }

@@ -73,7 +73,10 @@ impl Listing<'_> {
                 let start = if shown == 0 { "{\"data\":[" } else { "\n" };
                 writeln!(console.out, "{start}],\"next_cursor\":{}}}", serde_json::to_string(&cursor)?)?;
             }
-            Format::Table if shown == 0 => console.note(&format!("no {} match", self.what)),
+            Format::Table if shown == 0 => {
+                let is_filtered = self.path.has_query();
+                console.note(&format!("no {}{}", self.what, if is_filtered { " match" } else { "" }));
+            }
             Format::Table => {
                 console.out.write_all(self.columns.table(rows, console.width).as_bytes())?;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use unicode_width::UnicodeWidthChar as _;
 
 use crate::{
-    model::delivery::WaitsFor,
+    model::{delivery::WaitsFor, job::JobId},
     util::{
         foreign::escape,
         units::{Time, rounded},
@@ -33,6 +33,18 @@ pub(super) fn brief(text: &str, columns: usize) -> String {
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
         None => text,
     }
+}
+
+/// Returns the columns `SOURCE` and `JOB` of an event; a dash and the group for one that is about no job.
+#[must_use]
+pub(super) fn source_and_job(
+    source: Option<String>,
+    job_id: Option<JobId>,
+    group: Option<String>,
+) -> (String, String) {
+    let dash = || "-".to_owned();
+    let about = job_id.map(String::from).or_else(|| group.map(|name| format!("group {name}")));
+    (source.unwrap_or_else(dash), about.unwrap_or_else(dash))
 }
 
 /// Returns the distance of `time` from `now`: `5m ago`, `in 12s`, `now`.

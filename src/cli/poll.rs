@@ -34,6 +34,10 @@ pub struct PollArgs {
     /// The source the jobs belong to [default: the only one, or retab]
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub(super) source: Option<String>,
+
+    /// The kind of the jobs, for an id that is watched under several
+    #[arg(long, value_name = "KIND")]
+    pub(super) kind: Option<String>,
 }
 
 /// Polls jobs, one after the other.
@@ -45,7 +49,8 @@ pub(super) async fn run(args: &PollArgs, client: &Client, console: &mut Console<
     let source = client.source(args.source.as_deref()).await?;
     for job_id in &args.job_ids {
         let shown = clean(job_id.as_str());
-        let path = Path::of(&["v1", "watches", &source, job_id.as_str(), "poll"]);
+        let path = Path::of(&["v1", "watches", &source, job_id.as_str(), "poll"])
+            .maybe("kind", args.kind.as_deref());
         let answer = match client.post(&path, None::<&()>).await {
             Ok(answer) => answer,
             Err(error) if error.is_transient() => return Err(error.into()),

@@ -11,11 +11,11 @@ use super::{
     client::{Client, ClientError, Path, READ_TIMEOUT},
     console::Console,
     exit::ExitStatus,
-    phrases::{brief, clean, count},
-    sink, source,
+    phrases::{clean, count},
+    replicas, sink, source,
 };
 use crate::{
-    api::view::{Page, Readiness, SinkView, SourceView},
+    api::view::{Page, Readiness, ReplicaView, SinkView, SourceView},
     util::{
         clock,
         units::{Time, rounded},
@@ -43,6 +43,8 @@ struct Status {
     readiness: Readiness,
     sources: Vec<SourceView>,
     sinks: Vec<SinkView>,
+    /// Empty for a daemon with a data folder of its own; `None` when it cannot tell.
+    replicas: Option<Vec<ReplicaView>>,
     /// Kept dead letters.
     dead: Counted,
     /// Events that no sink took.
@@ -95,7 +97,8 @@ async fn ask(client: &Client) -> Result<Status, ClientError> {
     let sinks: Page<SinkView> = client.get(&Path::of(&["v1", "sinks"])).await?;
     let dead = Counted::ask(client, Path::of(&["v1", "deliveries"]).with("state", "dead")).await?;
     let unrouted = Counted::ask(client, Path::of(&["v1", "events"]).with("routed", "false")).await?;
-    Ok(Status { readiness, sources: sources.data, sinks: sinks.data, dead, unrouted })
+    let replicas = replicas::ask(client).await?;
+    Ok(Status { readiness, sources: sources.data, sinks: sinks.data, replicas, dead, unrouted })
 }
 
 impl Status {
@@ -112,10 +115,7 @@ impl Status {
             let reasons = clean(&self.readiness.reasons.join("; "));
             wrong.push(format!("the daemon accepts no jobs: {reasons}"));
         }
-        wrong.extend(self.sources.iter().filter(|source| source.state != "ok").map(|source| {
-            let error = source.last_error.as_deref().unwrap_or("no error is known");
-            format!("source {} is {}: {}", clean(&source.name), clean(&source.state), brief(error, 200))
-        }));
+        wrong.extend(self.sources.iter().flat_map(source::problems));
         wrong.extend(self.sinks.iter().flat_map(|sink| sink::problems(sink, now)));
         let dead = self.dead.say("dead letter", "dead letters");
         wrong.extend(dead.map(|dead| format!("{dead}; `tidings deliveries --state dead` lists them")));
@@ -129,6 +129,7 @@ impl Status {
             "sources": self.sources,
             "sinks": self.sinks,
             "open": {"watches": watches, "deliveries": deliveries},
+            "replicas": self.replicas,
             "dead_letters": self.dead,
             "unrouted_events": self.unrouted,
             "wrong": self.wrong(now),
@@ -156,10 +157,12 @@ impl Status {
             format!("kept    {events} that no sink took; `tidings events --unrouted` lists them\n")
         });
         let kept = kept.unwrap_or_default();
+        let shared = self.replicas.as_deref().and_then(replicas::summary);
+        let shared = shared.map(|replicas| format!("shared  {}\n", clean(&replicas))).unwrap_or_default();
         let wrong = self.wrong(now);
         let wrong = if wrong.is_empty() { "nothing".to_owned() } else { wrong.join("\n        ") };
         format!(
-            "{heading}\n\n{sources}\n{sinks}\nopen    {watches}{so_far}, {deliveries}{oldest}\n{kept}wrong   {wrong}\n"
+            "{heading}\n\n{sources}\n{sinks}\nopen    {watches}{so_far}, {deliveries}{oldest}\n{kept}{shared}wrong   {wrong}\n"
         )
     }
 }

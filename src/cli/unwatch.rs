@@ -34,6 +34,10 @@ pub struct UnwatchArgs {
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub(super) source: Option<String>,
 
+    /// The kind of the jobs, for an id that is watched under several
+    #[arg(long, value_name = "KIND")]
+    pub(super) kind: Option<String>,
+
     /// How to print the result; json is one object with `data` and `next_cursor`
     #[arg(short = 'o', long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) output: Format,
@@ -52,7 +56,7 @@ pub(super) async fn run(
     let mut results = Vec::new();
     let source = client.source(args.source.as_deref()).await?;
     for job_id in &args.job_ids {
-        let path = Path::of(&["v1", "watches", &source, job_id.as_str()]);
+        let path = Path::of(&["v1", "watches", &source, job_id.as_str()]).maybe("kind", args.kind.as_deref());
         let ended = match client.send(Method::DELETE, &path, None, Some(WRITE_TIMEOUT)).await {
             Ok(_) => true,
             Err(error) if error.is_transient() => return Err(error.into()),

@@ -44,6 +44,10 @@ pub struct WaitArgs {
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub(super) source: Option<String>,
 
+    /// The kind of the jobs; without a job, only open jobs of this kind
+    #[arg(long, value_name = "KIND")]
+    pub(super) kind: Option<String>,
+
     /// Only open jobs with this label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = args::label, conflicts_with = "job_ids")]
     pub(super) label: Vec<(String, String)>,
@@ -91,9 +95,13 @@ async fn named(
 ) -> Result<Vec<AwaitedJob>> {
     let source = match &args.source {
         Some(name) => name.clone(),
-        None => default_source(&retry.ask(client, console, async |_| client.sources().await).await?)?,
+        None => default_source(
+            &retry.ask(client, console, async |_| client.sources().await).await?,
+            "name one with --source",
+        )?,
     };
-    Ok(args.job_ids.iter().map(|id| AwaitedJob { source: source.clone(), job_id: id.clone() }).collect())
+    let job = |id: &JobId| AwaitedJob { source: source.clone(), job_id: id.clone(), kind: args.kind.clone() };
+    Ok(args.job_ids.iter().map(job).collect())
 }
 
 /// Returns the open jobs.
@@ -105,13 +113,16 @@ async fn open(args: &WaitArgs, client: &Client) -> Result<Vec<AwaitedJob>, Clien
         loop {
             let mut path = Path::of(&["v1", "watches"]).with("phase", phase).with("limit", "1000");
             path = path.maybe("source", args.source.as_ref()).maybe("cursor", cursor.as_ref());
+            path = path.maybe("kind", args.kind.as_ref());
             for (key, value) in &args.label {
                 path = path.with(&format!("label.{key}"), value);
             }
             let page: Page<WatchView> = client.get(&path).await?;
-            open.extend(
-                page.data.into_iter().map(|watch| AwaitedJob { source: watch.source, job_id: watch.job_id }),
-            );
+            open.extend(page.data.into_iter().map(|watch| AwaitedJob {
+                source: watch.source,
+                job_id: watch.job_id,
+                kind: watch.kind,
+            }));
             cursor = page.next_cursor;
             if cursor.is_none() {
                 break;

@@ -24,6 +24,8 @@ const DAY: HumanDuration = HumanDuration::secs(24 * 3600);
 const MONTH: HumanDuration = HumanDuration::secs(30 * 24 * 3600);
 const RATE: Bound = Bound::Number(1e-6, 1e6);
 const COUNT: Bound = Bound::Number(1.0, 1e6);
+/// An HTTP status.
+const CODE: Bound = Bound::Number(200.0, 599.0);
 
 /// The keys. `*` stands for a name that the user chooses, `[]` for an item of a list.
 pub(super) const BOUNDS: &[(&str, Bound)] = &[
@@ -33,18 +35,35 @@ pub(super) const BOUNDS: &[(&str, Bound)] = &[
     ("store.cache", Bound::Size(Size::kib(64), Size::mib(1 << 20))),
     ("store.min_free", Bound::Size(Size(0), Size::mib(1 << 30))),
     ("otlp.interval", Bound::Time(HumanDuration::millis(10), DAY)),
+    ("sources.*.status_http.pending.[]", CODE),
+    ("sources.*.status_http.completed.[]", CODE),
+    ("sources.*.status_http.failed.[]", CODE),
+    ("sources.*.status_http.cancelled.[]", CODE),
+    ("sources.*.status_http.expired.[]", CODE),
+    ("sources.*.kinds.*.status_http.pending.[]", CODE),
+    ("sources.*.kinds.*.status_http.completed.[]", CODE),
+    ("sources.*.kinds.*.status_http.failed.[]", CODE),
+    ("sources.*.kinds.*.status_http.cancelled.[]", CODE),
+    ("sources.*.kinds.*.status_http.expired.[]", CODE),
+    ("budgets.*.max_requests_per_second", RATE),
+    ("budgets.*.max_in_flight", COUNT),
     ("sources.*.max_requests_per_second", RATE),
     ("sources.*.max_in_flight", COUNT),
     ("sources.*.timeout", Bound::Time(MILLI, DAY)),
     ("sources.*.max_job_size", Bound::Size(Size(1), Size::mib(1 << 20))),
     ("sources.*.not_found_grace", Bound::Time(NONE, HumanDuration::LONGEST)),
     ("sources.*.result_grace", Bound::Time(NONE, MONTH)),
+    ("sources.*.hooks.tolerance", Bound::Time(HumanDuration::secs(1), DAY)),
     ("sources.*.polling.cost_of_a_poll", Bound::Time(MILLI, DAY)),
     ("sources.*.polling.max_delay", Bound::Time(MILLI, MONTH)),
     ("sources.*.polling.min_interval", Bound::Time(MILLI, MONTH)),
     ("sources.*.polling.max_interval", Bound::Time(MILLI, MONTH)),
     ("sources.*.polling.interval", Bound::Time(MILLI, MONTH)),
     ("sources.*.polling.deadline", Bound::Time(MILLI, HumanDuration::LONGEST)),
+    ("sources.*.list_next.step", COUNT),
+    ("sources.*.kinds.*.list_next.step", COUNT),
+    ("sources.*.discover.every", Bound::Time(MILLI, MONTH)),
+    ("sources.*.proxy.max_wait", Bound::Time(NONE, HumanDuration::secs(600))),
     ("sources.*.proxy.max_age", Bound::Time(NONE, crate::upstream::MAX_AGE)),
     ("sinks.*.timeout", Bound::Time(MILLI, DAY)),
     ("sinks.*.max_in_flight", COUNT),
@@ -224,6 +243,7 @@ mod tests {
                 let bound = BOUNDS.iter().find(|(bound, _)| bound.trim_end_matches(".[]") == name);
                 let Some((_, bound)) = bound else { panic!("{name} has no bounds") };
                 if let Bound::Number(least, most) = bound {
+                    let property = if property["items"].is_object() { &property["items"] } else { property };
                     assert_eq!(
                         (&property["minimum"], &property["maximum"]),
                         (&number(*least), &number(*most)),

@@ -83,7 +83,9 @@ impl Loaded {
     /// Returns the sources without a key.
     pub(crate) fn sources_without_a_key(&self) -> impl Iterator<Item = &str> {
         let sources = self.config.sources.iter();
-        let keyless = sources.filter(|(_, source)| source.api_key.is_none() && source.api_key_file.is_none());
+        let keyless = sources.filter(|(_, source)| {
+            source.api_key.is_none() && source.api_key_file.is_none() && source.auth.is_none()
+        });
         keyless.map(|(name, _)| name.as_str())
     }
 
@@ -208,7 +210,8 @@ impl Loader {
         config.server.allowed_hosts.extend(self.flags.allowed_hosts.iter().cloned());
         let problems = self.mistakes(&tree, &config, problems);
         if problems.is_empty() {
-            let (origins, warnings) = (tree.origins(), literal::warnings(&tree, &tags));
+            let (origins, mut warnings) = (tree.origins(), literal::warnings(&tree, &tags));
+            warnings.extend(check::unused_budgets(&tree, &config));
             Ok(Loaded { config, file, origins, content, warnings })
         } else {
             Err(ConfigError::new(problems))

@@ -21,6 +21,7 @@ mod layers;
 mod literal;
 mod load;
 mod node;
+mod page;
 mod path;
 mod problems;
 mod read;
@@ -43,6 +44,7 @@ use crate::{
     deliver::{CallbackConfig, SinkConfig},
     model::job::JobId,
     routing::Route,
+    schedule::BudgetConfig,
     store::StoreConfig,
     telemetry::{LogConfig, OtlpConfig},
     upstream::SourceConfig,
@@ -52,6 +54,8 @@ pub use bounds::bounds;
 pub use content::Content;
 pub use load::{FlagOverrides, Loaded, Loader};
 pub use node::Origin;
+pub use page::PageConfig;
+pub(crate) use page::page_prefix;
 pub use path::{KeyPath, KeyStep};
 pub use problems::{ConfigError, ConfigProblem};
 pub use schema::schema;
@@ -67,6 +71,8 @@ pub struct Config {
     pub watch: Vec<JobId>,
     /// The local HTTP API.
     pub server: ServerConfig,
+    /// The page for a browser.
+    pub page: PageConfig,
     /// The store on disk.
     pub store: StoreConfig,
     /// The log.
@@ -75,6 +81,8 @@ pub struct Config {
     pub otlp: OtlpConfig,
     /// The webhooks that watches name.
     pub callbacks: CallbackConfig,
+    /// Request budgets that several sources share, by name.
+    pub budgets: BTreeMap<String, BudgetConfig>,
     /// The upstream APIs, by name. Unset: `retab` alone.
     pub sources: BTreeMap<String, SourceConfig>,
     /// The destinations of events, by name.
@@ -104,10 +112,12 @@ impl Default for Config {
         Self {
             watch: Vec::new(),
             server: ServerConfig::default(),
+            page: PageConfig::default(),
             store: StoreConfig::default(),
             log: LogConfig::default(),
             otlp: OtlpConfig::default(),
             callbacks: CallbackConfig::default(),
+            budgets: BTreeMap::new(),
             sources: BTreeMap::from([("retab".to_owned(), SourceConfig::default())]),
             sinks: BTreeMap::new(),
             routes: Vec::new(),

@@ -21,8 +21,8 @@ use crate::deliver::SinkConfig;
 const MOST_MISTAKES: usize = 200;
 
 /// The keys at the top.
-pub(super) const SECTIONS: [&str; 9] =
-    ["watch", "server", "store", "log", "otlp", "callbacks", "sources", "sinks", "routes"];
+pub(super) const SECTIONS: [&str; 11] =
+    ["watch", "server", "page", "store", "log", "otlp", "callbacks", "budgets", "sources", "sinks", "routes"];
 
 /// Reads the configuration. A part with mistakes, which go to `problems`, has its default.
 pub(super) fn config(mut tree: Node, problems: &mut Vec<ConfigProblem>) -> Config {
@@ -45,10 +45,12 @@ pub(super) fn config(mut tree: Node, problems: &mut Vec<ConfigProblem>) -> Confi
     Config {
         watch: reader.section("watch"),
         server: reader.section("server"),
+        page: reader.section("page"),
         store: reader.section("store"),
         log: reader.section("log"),
         otlp: reader.section("otlp"),
         callbacks: reader.section("callbacks"),
+        budgets: reader.named("budgets", Reader::part),
         sources: reader.named("sources", Reader::part),
         sinks: reader.named("sinks", Reader::sink),
         routes: reader.routes(),
@@ -62,8 +64,8 @@ fn names(tree: &Node, section: &str) -> Vec<String> {
 
 /// Reads text of the environment as TOML where only a table or a list of tables fits, so that its content is checked too.
 fn spread(tree: &mut Node) {
-    let tops = ["sources", "sinks", "routes"].map(KeyPath::dotted);
-    let below = ["sources", "sinks"].iter().flat_map(|section| {
+    let tops = ["budgets", "sources", "sinks", "routes"].map(KeyPath::dotted);
+    let below = ["budgets", "sources", "sinks"].iter().flat_map(|section| {
         names(tree, section).into_iter().map(|name| KeyPath::dotted(section).join(&name)).collect::<Vec<_>>()
     });
     let places: Vec<KeyPath> = tops.into_iter().chain(below).collect();

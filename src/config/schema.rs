@@ -21,7 +21,7 @@ pub fn schema() -> Value {
         "type": "string",
         "description": "Where an editor finds the schema of this file; not read otherwise."
     });
-    for names in ["sources", "sinks"] {
+    for names in ["budgets", "sources", "sinks"] {
         schema["properties"][names]["propertyNames"] = json!({ "pattern": "^[a-z0-9_-]{1,64}$" });
     }
     bounds::describe(&mut schema);

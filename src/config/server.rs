@@ -18,8 +18,8 @@ pub struct ServerConfig {
     /// The address of the API: `127.0.0.1:8787`, `unix:/run/tidings/api.sock`, or `[::]:8787` for every interface, over
     /// IPv6 and IPv4 as far as the machine has them.
     pub listen: String,
-    /// The bearer token of every route but `/healthz` and `/readyz`. Unset: no token, and `listen` must be a loopback address
-    /// or a unix socket.
+    /// The bearer token of every route but `/healthz`, `/readyz` and the files of the page. Unset: no token, and `listen` must
+    /// be a loopback address or a unix socket.
     pub token: Option<Secret>,
     /// The file with the token, read again when it changes.
     pub token_file: Option<PathBuf>,

@@ -46,11 +46,25 @@ pub fn redacted(config: &Config) -> Config {
     config.server.proxy = config.server.proxy.as_deref().map(redact::url_text);
     config.otlp.endpoint = config.otlp.endpoint.as_deref().map(redact::url_text);
     redact_file(&mut config.server.token_file);
+    redact_file(&mut config.store.url_file);
     for source in config.sources.values_mut() {
         source.base_url = source.base_url.as_deref().map(redact::url_text);
         source.proxy.outgoing = source.proxy.outgoing.as_deref().map(proxy);
         redact_file(&mut source.api_key_file);
+        if let Some(hooks) = &mut source.hooks {
+            redact_file(&mut hooks.secret_file);
+            redact_file(&mut hooks.secrets_file);
+        }
+        if let Some(auth) = &mut source.auth {
+            for url in [&mut auth.token_url, &mut auth.api_url, &mut auth.sts_url] {
+                *url = url.as_deref().map(redact::url_text);
+            }
+            for file in [&mut auth.client_secret_file, &mut auth.key_file, &mut auth.private_key_file] {
+                redact_file(file);
+            }
+        }
         redact_files(&mut source.headers);
+        source.kinds.values_mut().for_each(|kind| redact_files(&mut kind.headers));
     }
     redact_files(&mut config.otlp.headers);
     for sink in config.sinks.values_mut() {
@@ -86,9 +100,24 @@ fn redact_files(headers: &mut BTreeMap<String, SecretValue>) {
     }
 }
 
+/// The keys of a source that its budget has instead.
+const LIMITS: [&str; 2] = ["max_requests_per_second", "max_in_flight"];
+
+/// Returns the sources that share a budget.
+fn sharing(config: &Config) -> impl Iterator<Item = &String> {
+    config.sources.iter().filter(|(_, source)| source.budget.is_some()).map(|(name, _)| name)
+}
+
 fn toml(config: &Config, loaded: &Loaded) -> Result<String, String> {
     let text = toml::to_string(config).map_err(|error| error.to_string())?;
     let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
+    for name in sharing(config) {
+        if let Some(source) = document["sources"][name.as_str()].as_table_mut() {
+            for limit in LIMITS {
+                source.remove(limit);
+            }
+        }
+    }
     comment(document.as_table_mut(), &KeyPath::default(), loaded);
     Ok(document.to_string())
 }
@@ -113,7 +142,14 @@ fn comment(table: &mut Table, path: &KeyPath, loaded: &Loaded) {
 }
 
 fn json(config: &Config, loaded: &Loaded) -> Result<String, String> {
-    let value = serde_json::to_value(config).map_err(|error| error.to_string())?;
+    let mut value = serde_json::to_value(config).map_err(|error| error.to_string())?;
+    for name in sharing(config) {
+        if let Some(source) = value["sources"][name].as_object_mut() {
+            for limit in LIMITS {
+                source.remove(limit);
+            }
+        }
+    }
     let mut flat = Map::new();
     flatten(&value, &KeyPath::default(), loaded, &mut flat);
     serde_json::to_string_pretty(&flat).map(|text| text + "\n").map_err(|error| error.to_string())

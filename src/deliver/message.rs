@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::{
-    model::job::{EventType, JobId, Outcome},
+    model::job::{EventType, JobId, Kind, Outcome},
     store::StoredBody,
     telemetry::TraceParent,
     util::units::Time,
@@ -19,20 +19,33 @@ pub const TEST_EVENT: &str = "tidings.test";
 pub struct Message {
     /// `evt_…`, the same on every attempt.
     pub event_id: String,
-    /// `job.completed` … `job.lost`, `job.started`, `job.updated`, or [`TEST_EVENT`].
+    /// The type of the event, or [`TEST_EVENT`].
     pub event_type: String,
-    /// When the job ended, or its progress was seen; the same on every attempt.
+    /// When what it tells happened; the same on every attempt.
     pub time: Time,
-    /// The job of the event; unset for a test event.
+    /// The job of the event; unset for one that is about no job, and for a test event.
     pub subject: Option<Subject>,
+    /// What an event about no job is about; unset for a test event.
+    pub about: Option<About>,
     /// The bytes of the job.
     pub body: Body,
     /// The media type of the body, if it is not JSON in UTF-8.
     pub media_type: Option<String>,
+    /// Whether the body holds the status of the job and several results.
+    pub has_several: bool,
     /// Whether the body begins with a byte-order mark.
     pub has_mark: bool,
     /// The span of the attempt; unset for an event with a trace of its own.
     pub traceparent: Option<TraceParent>,
+}
+
+/// The group, the sink or the source that an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// `group`, `sink` or `source`.
+    pub key: &'static str,
+    /// Its name.
+    pub name: String,
 }
 
 /// The job of an event.
@@ -42,6 +55,8 @@ pub struct Subject {
     pub source: String,
     /// The source's own id of the job.
     pub job_id: JobId,
+    /// The kind of the job; unset if its source has one kind alone.
+    pub kind: Option<Kind>,
     /// The outcome of the job; unset while it runs.
     pub outcome: Option<Outcome>,
     /// The status in the source's words; set only while the job runs.
@@ -72,13 +87,26 @@ impl Message {
     /// Returns the message of a job's event.
     #[must_use]
     pub fn job(event_id: String, event: EventType, time: Time, subject: Subject, body: Body) -> Self {
+        Self { subject: Some(subject), ..Self::bare(event_id, event.as_str(), time, body) }
+    }
+
+    /// Returns the message of an event that is about no job.
+    #[must_use]
+    pub fn about(event_id: String, event: EventType, time: Time, about: About, body: Body) -> Self {
+        Self { about: Some(about), ..Self::bare(event_id, event.as_str(), time, body) }
+    }
+
+    /// Returns a message that names nothing, with a body of JSON.
+    fn bare(event_id: String, event_type: &str, time: Time, body: Body) -> Self {
         Self {
             event_id,
-            event_type: event.as_str().to_owned(),
+            event_type: event_type.to_owned(),
             time,
-            subject: Some(subject),
+            subject: None,
+            about: None,
             body,
             media_type: None,
+            has_several: false,
             has_mark: false,
             traceparent: None,
         }
@@ -95,16 +123,7 @@ impl Message {
     pub fn test(event_id: String, time: Time, message: &str) -> Self {
         let message = serde_json::Value::from(message);
         let body = Body::Inline(Bytes::from(format!("{{\"message\":{message}}}")));
-        Self {
-            event_id,
-            event_type: TEST_EVENT.to_owned(),
-            time,
-            subject: None,
-            body,
-            media_type: None,
-            has_mark: false,
-            traceparent: None,
-        }
+        Self::bare(event_id, TEST_EVENT, time, body)
     }
 }
 

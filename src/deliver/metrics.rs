@@ -5,8 +5,10 @@ use std::sync::Arc;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use crate::{
+    deliver::DeadLetters,
     model::delivery::ErrorClass,
     telemetry::{Catalogue, Label, Spans},
+    util::delays::Delays,
 };
 
 /// The buckets of the delay in seconds, up to a whole retry schedule.
@@ -23,6 +25,8 @@ pub struct SinkMetrics {
     pub dead_letters: IntCounterVec,
     /// From the end of a job to its first delivery, by sink.
     pub delivered_delay: HistogramVec,
+    /// From an event to its first success at a sink, for the overview.
+    pub delays: Delays,
     /// The duration of attempts, by sink.
     pub attempt_seconds: HistogramVec,
     /// Pending deliveries, by sink.
@@ -37,6 +41,8 @@ pub struct SinkMetrics {
     pub breaker_opened: IntCounterVec,
     /// 1 while paused, by sink.
     pub paused: IntGaugeVec,
+    /// Dead letters that no notice has told of.
+    pub dead: DeadLetters,
     /// Panics in one delivery's work.
     pub panics: IntCounter,
     /// Spans for the collector.
@@ -57,6 +63,8 @@ impl SinkMetrics {
             "Time from the end of a job, by its source if it says when, to its first delivery.",
         );
         Self {
+            dead: DeadLetters::default(),
+            delays: Delays::default(),
             panics: panics.clone(),
             spans: Arc::clone(spans),
             attempts: catalogue.counters(

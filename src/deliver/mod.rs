@@ -9,6 +9,7 @@
 //! schedules, the HTTP API and its views.
 
 mod config;
+mod dead_letters;
 mod error;
 pub(crate) mod worker;
 pub(crate) mod queue;
@@ -24,6 +25,7 @@ pub use config::{
     CALLBACK_SINK, CallbackConfig, Compression, DiskConfig, Format, Method, RetryConfig, SinkConfig,
     WebhookConfig,
 };
+pub use dead_letters::{DeadCount, DeadLetter, DeadLetters};
 pub use disk::Disk;
 pub use error::SinkError;
 pub use message::{Body, Message, Subject};

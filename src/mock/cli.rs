@@ -7,17 +7,25 @@ use std::{
 
 use anyhow::Context;
 
-use super::{Cut, Down, Endings, Faults, JobPlan, Lag, Mock, MockConfig, RateLimit, Timestamps, job::Ending};
-use crate::util::units::{HumanDuration, Size};
+use super::{
+    Cut, Down, Endings, Faults, JobPlan, Lag, Mock, MockConfig, MockHooks, RateLimit, Timestamps, job::Ending,
+};
+use crate::{
+    deliver::check_secret,
+    util::{
+        secret::Secret,
+        units::{HumanDuration, Size},
+    },
+};
 
-/// A pretend Retab Jobs API on loopback, for trying out integrations.
+/// A pretend Retab API on loopback, for trying out integrations: jobs, and primitives that run in the background.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_long_help = "\
-A job can ask for its own fate in its metadata, which wins over the flags:
+A job or a run in the background can ask for its own fate in its metadata, which wins over the flags:
   mock_duration=800ms   how long it takes
-  mock_outcome=failed   completed, failed, cancelled, expired or stuck
+  mock_outcome=failed   completed, failed, cancelled, expired (of runs: failed) or stuck
   mock_retry_outcome=…  the same for runs after a retry (default: completed)
-  mock_size=64MiB       size of response.body, made while it is sent
+  mock_size=64MiB       size of response.body, or of a run's output, made while it is sent
   mock_status=paused    a status word shown in place of in_progress")]
 pub struct MockArgs {
     /// Where to listen; port 0 picks a free one
@@ -38,7 +46,7 @@ pub struct MockArgs {
     /// Share of the jobs that fail; short for `--outcome completed=…,failed=…`
     #[arg(long, value_name = "SHARE", conflicts_with = "outcome", value_parser = share)]
     pub fail_rate: Option<f64>,
-    /// Size of each response body, such as 64MiB; small when not given
+    /// Size of each response body or output, such as 64MiB; small when not given
     #[arg(long, value_name = "SIZE")]
     pub size: Option<Size>,
     /// Creates so many jobs at the start and prints their ids
@@ -53,9 +61,33 @@ pub struct MockArgs {
     /// What everything random is drawn from: the same seed, the same ids, times and outcomes
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// The hooks.
+    #[command(flatten)]
+    pub hooks: HookArgs,
     /// The faults.
     #[command(flatten)]
     pub faults: FaultArgs,
+}
+
+/// The hooks that it sends, by flag.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Hooks")]
+pub struct HookArgs {
+    /// Send a hook here when a job ends: the route `/hooks/NAME` of a daemon
+    #[arg(long = "hook", value_name = "URL", requires = "hook_secret")]
+    pub hook: Option<String>,
+    /// The secret that signs the hooks after Standard Webhooks
+    #[arg(long, value_name = "WHSEC", requires = "hook", value_parser = hook_secret)]
+    pub hook_secret: Option<Secret>,
+    /// Share of the ends that a hook announces
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, requires = "hook")]
+    pub hook_share: f64,
+}
+
+fn hook_secret(text: &str) -> Result<Secret, String> {
+    let secret = Secret::new(text);
+    check_secret(&secret).map_err(|error| error.to_string())?;
+    Ok(secret)
 }
 
 /// What goes wrong, by flag.
@@ -156,6 +188,9 @@ pub async fn run(args: MockArgs) -> anyhow::Result<()> {
     let listen = args.listen;
     let mock =
         Mock::start((&args).into(), listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    if let (Some(url), Some(secret)) = (args.hooks.hook, args.hooks.hook_secret) {
+        mock.send_hooks(MockHooks { url, secret, share: args.hooks.hook_share })?;
+    }
     let jobs: Vec<_> = (0..args.jobs).map(|_| mock.add_job(JobPlan::new())).collect();
     let mut out = io::stdout().lock();
     out.write_all(greeting(&mock.base_url(), args.faults.key.is_some(), &jobs).as_bytes())?;
@@ -180,11 +215,16 @@ fn greeting(base: &str, keyed: bool, jobs: &[String]) -> String {
     let id = jobs.first().map_or("JOB_ID", String::as_str);
     let end = Ending::Completed.as_str();
     format!(
-        "The mock of the Retab Jobs API listens at {base}\n{known}
+        "The mock of Retab's API listens at {base}\n{known}
 Create a job that is {end} after three seconds:
 
   curl -s {base}/v1/jobs{header} -H 'content-type: application/json' \\
     -d '{{\"endpoint\":\"/v1/extractions\",\"request\":{{}},\"metadata\":{{\"mock_duration\":\"3s\"}}}}'
+
+Or run an extraction in the background:
+
+  curl -s {base}/v1/extractions{header} -H 'content-type: application/json' \\
+    -d '{{\"document\":{{}},\"json_schema\":{{}},\"background\":true,\"metadata\":{{\"mock_duration\":\"3s\"}}}}'
 
 Register it with the daemon:
 
@@ -239,6 +279,8 @@ mod tests {
             &["--outcome", "vanished"],
             &["--fail-rate", "0.1", "--outcome", "failed"],
             &["--rate-limit-every", "0"],
+            &["--hook", "http://127.0.0.1:1"],
+            &["--hook", "http://127.0.0.1:1", "--hook-secret", "short"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

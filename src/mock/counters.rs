@@ -18,17 +18,17 @@ const TRACKED: usize = 1_000_000;
 /// The route of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// `POST /v1/jobs`.
+    /// `POST /v1/jobs`, `POST /v1/extractions` and the like.
     Create,
     /// `GET /v1/jobs/{id}/status`.
     Status,
-    /// `GET /v1/jobs/{id}` without the response.
+    /// `GET /v1/jobs/{id}` without the response, `GET /v1/extractions/{id}` without the output.
     Light,
-    /// `GET /v1/jobs/{id}?include_response=true`.
+    /// `GET /v1/jobs/{id}?include_response=true`, `GET /v1/extractions/{id}` with the output.
     Full,
-    /// `GET /v1/jobs`.
+    /// `GET /v1/jobs`, `GET /v1/extractions` and the like.
     List,
-    /// `POST /v1/jobs/{id}/cancel`.
+    /// `POST /v1/jobs/{id}/cancel`, `POST /v1/extractions/{id}/cancel` and the like.
     Cancel,
     /// `POST /v1/jobs/{id}/retry`.
     Retry,

@@ -1,4 +1,4 @@
-//! `GET /v1/jobs`: filters, order and pages.
+//! `GET /v1/jobs`, `GET /v1/extractions` and the like: filters, order and pages.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,8 +6,9 @@ use http::StatusCode;
 
 use super::{
     payload::Payload,
+    primitive::Primitive,
     refusal::Refusal,
-    render::{self, Page, Show, Warn},
+    render::{self, Page, Show, Timestamps, Warn},
     routes::flag,
     state::{Jobs, MockJob, Shared, lock},
 };
@@ -16,6 +17,7 @@ use crate::util::units::Time;
 /// A parsed query.
 #[derive(Debug)]
 struct Query<'a> {
+    primitive: Option<&'static Primitive>,
     limit: usize,
     after: Option<&'a str>,
     before: Option<&'a str>,
@@ -28,15 +30,19 @@ struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    fn read(params: &'a HashMap<String, String>) -> Result<Self, Refusal> {
+    fn read(
+        primitive: Option<&'static Primitive>,
+        params: &'a HashMap<String, String>,
+    ) -> Result<Self, Refusal> {
         let text = |key: &str| params.get(key).map(String::as_str);
         let show = Show {
-            request: flag(params, "include_request")?,
-            response: flag(params, "include_response")?,
+            request: flag(params, "include_request", false)?,
+            response: primitive.is_some() || flag(params, "include_response", false)?,
             warnings: Warn::Nothing,
         };
-        let most = if show.response { 20 } else { 100 };
+        let most = if show.response && primitive.is_none() { 20 } else { 100 };
         let limit = match text("limit") {
+            None if primitive.is_some() => 10,
             None => 20,
             Some(limit) => {
                 limit.parse().ok().filter(|limit| (1..=most).contains(limit)).ok_or_else(|| {
@@ -65,12 +71,13 @@ impl<'a> Query<'a> {
         };
         let id = text("job_id").or(text("id"));
         let (status, endpoint) = (text("status"), text("endpoint"));
-        Ok(Self { limit, after, before, newest_first, status, id, endpoint, metadata, show })
+        Ok(Self { primitive, limit, after, before, newest_first, status, id, endpoint, metadata, show })
     }
 
     fn wants(&self, job: &MockJob, now: Time) -> bool {
         let has = |key: &str| job.metadata.as_ref().and_then(|all| all.get(key));
-        self.status.is_none_or(|status| job.life.at(now).status == status)
+        job.is_of(self.primitive)
+            && self.status.is_none_or(|status| render::word(job, &job.life.at(now)) == status)
             && self.id.is_none_or(|id| *job.id == *id)
             && self.endpoint.is_none_or(|endpoint| job.endpoint == endpoint)
             && self.metadata.iter().all(|(key, value)| has(key) == Some(value))
@@ -97,8 +104,12 @@ impl<'a> Query<'a> {
 }
 
 /// Returns the page that a query asks for.
-pub(super) fn page(shared: &Shared, params: &HashMap<String, String>) -> Result<Payload, Refusal> {
-    let query = Query::read(params)?;
+pub(super) fn page(
+    shared: &Shared,
+    primitive: Option<&'static Primitive>,
+    params: &HashMap<String, String>,
+) -> Result<Payload, Refusal> {
+    let query = Query::read(primitive, params)?;
     let now = shared.now();
     let jobs: &Jobs = &lock(&shared.jobs);
     let mut found: Vec<_> = jobs.all().filter(|(_, job)| query.wants(job, now)).collect();
@@ -110,7 +121,8 @@ pub(super) fn page(shared: &Shared, params: &HashMap<String, String>) -> Result<
     let range = query.stretch(&found)?;
     let (newer, more) = (range.start > 0, range.end < found.len());
     let shown = &found[range];
-    let form = shared.timestamps();
+    // Runs are newer than the first version of the API.
+    let form = if primitive.is_some() { Timestamps::Iso } else { shared.timestamps() };
     let rendered =
         shown.iter().map(|(_, job)| render::job(job, &job.life.at(now), form, query.show)).collect();
     let ends = shown.first().zip(shown.last()).map(|((_, first), (_, last))| (&*first.id, &*last.id));

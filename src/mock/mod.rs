@@ -1,20 +1,23 @@
-//! A mock upstream that speaks the Retab Jobs API, for `tidings mock`, `tidings demo` and tests.
+//! A mock upstream that speaks Retab's API for `tidings mock`, `tidings demo` and tests: the Jobs API, and the primitives that run
+//! in the background.
 //!
 //! Jobs move along by themselves: the state of a job is a function of its creation, its plan and the
 //! instant of the request. Everything random is drawn from a seed. This room stands aside: only the
 //! command line imports it.
 //!
 //! ```text
-//! server ─▶ routes (gate: counters, faults) ─▶ state ─▶ job ─▶ render ─▶ payload
+//! server ─▶ routes (gate: counters, faults) ─▶ state ─▶ job, primitive ─▶ render ─▶ payload
 //! ```
 
 pub(crate) mod cli;
 
 mod counters;
 mod faults;
+mod hooks;
 mod job;
 mod list;
 mod payload;
+mod primitive;
 mod refusal;
 mod render;
 mod routes;
@@ -36,6 +39,7 @@ use bytes::Bytes;
 pub use self::{
     counters::{Kind, LoggedRequest},
     faults::{Cut, Down, Faults, Lag, RateLimit, Raw},
+    hooks::MockHooks,
     job::{Ending, Endings, FAILURE_CODE, JobPlan},
     render::Timestamps,
 };
@@ -57,7 +61,7 @@ pub struct MockConfig {
     pub jitter: f64,
     /// How a job ends by default.
     pub endings: Endings,
-    /// The size of `response.body`. `None`: a small one.
+    /// The size of `response.body`, or of `output`. `None`: a small one.
     pub size: Option<Size>,
     /// How long after its start a finished job turns `expired`.
     pub retention: Duration,
@@ -122,12 +126,23 @@ impl Mock {
         if let Err(error) = plan.heed_metadata() {
             tracing::warn!(error, "the mock passed over a wish");
         }
-        self.shared.make(plan).id.to_string()
+        self.shared.make(plan, None).id.to_string()
     }
 
     /// Changes the faults at once, also for open connections.
     pub fn set(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut lock(&self.shared.faults));
+    }
+
+    /// Sends hooks for the ends of jobs that are made or retried from now on. A hook waits by the real
+    /// clock, whatever [`advance`](Self::advance) skips.
+    ///
+    /// # Errors
+    /// If the client cannot be built.
+    pub fn send_hooks(&self, hooks: MockHooks) -> io::Result<()> {
+        let sender = hooks::HookSender::start(hooks, self.shared.config.seed).map_err(io::Error::other)?;
+        *lock(&self.shared.hooks) = Some(sender);
+        Ok(())
     }
 
     /// Answers with exact bytes for this id from now on.
@@ -151,11 +166,12 @@ impl Mock {
     #[must_use]
     pub fn status(&self, id: &str) -> Option<String> {
         let mut jobs = lock(&self.shared.jobs);
-        Some(jobs.get_mut(id)?.life.at(self.shared.now()).status.to_owned())
+        let job = jobs.get_mut(id)?;
+        Some(render::word(job, &job.life.at(self.shared.now())).to_owned())
     }
 
-    /// Returns the bytes that a retrieve with the response would answer now, without faults. It
-    /// holds all of them in memory.
+    /// Returns the bytes that a retrieve with the response or output would answer now, without
+    /// faults. It holds all of them in memory.
     #[must_use]
     pub fn full_body(&self, id: &str) -> Option<Bytes> {
         if let Some(full) = lock(&self.shared.faults).raw.get(id).and_then(|raw| raw.full.clone()) {

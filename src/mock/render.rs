@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::{
     job::{Ending, FAILURE_CODE, JobSnapshot},
     payload::Payload,
+    primitive::Run,
     state::MockJob,
 };
 use crate::util::units::Time;
@@ -113,8 +114,65 @@ struct Head<'a> {
     tail: Option<IsoTail>,
 }
 
-/// Renders a job as the API shows it at that moment.
+/// Returns the status word of a job or run. Runs have fewer words: none for the check of the request, and none for lost data.
+pub(super) fn word<'a>(job: &MockJob, moment: &JobSnapshot<'a>) -> &'a str {
+    match moment.status {
+        "validating" if job.run.is_some() => "queued",
+        "expired" if job.run.is_some() => Ending::Failed.as_str(),
+        status => status,
+    }
+}
+
+const FAILURE: JobError = JobError {
+    code: FAILURE_CODE,
+    message: "The model did not answer in time.",
+    details: Details { stage: "extract", timeout_s: 300 },
+};
+
+#[derive(Serialize)]
+struct Credits {
+    credits: f32,
+}
+
+/// What follows the output of a run.
+#[derive(Serialize)]
+struct RunTail<'a> {
+    status: &'a str,
+    error: Option<JobError>,
+    metadata: Option<&'a BTreeMap<String, String>>,
+    usage: Option<Credits>,
+    created_at: Time,
+}
+
+/// Renders a run as the API shows it at that moment. Without `show.response` its output is empty.
+fn run(job: &MockJob, run: &Run, moment: &JobSnapshot<'_>, show: Show) -> Payload {
+    let status = word(job, moment);
+    let is_complete = status == Ending::Completed.as_str();
+    let mut tail = json(&RunTail {
+        status,
+        error: (status == Ending::Failed.as_str()).then_some(FAILURE),
+        metadata: job.metadata.as_ref(),
+        usage: is_complete.then_some(Credits { credits: 1.0 }),
+        created_at: moment.created_at,
+    });
+    if let Some(brace) = tail.first_mut() {
+        *brace = b',';
+    }
+    let file = r#"{"id":"file_mock","filename":"invoice.pdf","mime_type":"application/pdf"}"#;
+    Payload::default()
+        .text([b"{\"id\":", json(&&*job.id).as_slice()].concat())
+        .text(format!(",\"file\":{file},\"model\":\"retab-small\","))
+        .text(run.repeated.clone())
+        .text(",\"output\":")
+        .then(run.primitive.output(is_complete && show.response, job.size))
+        .text(tail)
+}
+
+/// Renders a job or run as the API shows it at that moment.
 pub(super) fn job(job: &MockJob, moment: &JobSnapshot<'_>, form: Timestamps, show: Show) -> Payload {
+    if let Some(of) = &job.run {
+        return run(job, of, moment, show);
+    }
     let iso = form == Timestamps::Iso;
     let status_is = |ending: Ending| moment.status == ending.as_str();
     let late = show.warnings == Warn::Late;
@@ -125,11 +183,7 @@ pub(super) fn job(job: &MockJob, moment: &JobSnapshot<'_>, form: Timestamps, sho
         status: moment.status,
         endpoint: &job.endpoint,
         request: job.request.as_deref().filter(|_| show.request),
-        error: status_is(Ending::Failed).then_some(JobError {
-            code: FAILURE_CODE,
-            message: "The model did not answer in time.",
-            details: Details { stage: "extract", timeout_s: 300 },
-        }),
+        error: status_is(Ending::Failed).then_some(FAILURE),
         warnings: (late || (iso && show.warnings == Warn::Nothing))
             .then(|| Warnings(late.then_some(warning))),
         created_at: form.stamp(moment.created_at),

@@ -16,7 +16,10 @@ use super::{
     MockConfig,
     counters::Counters,
     faults::{Faults, Lot},
+    hooks::HookSender,
     job::{Defaults, JobPlan, Life, dice},
+    primitive::{Primitive, Run},
+    refusal::Refusal,
     render::Timestamps,
 };
 use crate::util::{
@@ -24,7 +27,7 @@ use crate::util::{
     units::{Size, Time},
 };
 
-/// The characters that may follow `job_` in an id.
+/// The characters that may follow the beginning of an id, such as `job_`.
 const NANOID: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
 
 /// Locks a mutex, even after a panic of another holder: the mock has no invariant that one could
@@ -33,7 +36,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A job of the mock.
+/// A job of the mock, or a run of a primitive.
 #[derive(Clone, Debug)]
 pub(super) struct MockJob {
     pub id: Arc<str>,
@@ -42,6 +45,8 @@ pub(super) struct MockJob {
     pub metadata: Option<BTreeMap<String, String>>,
     pub size: Option<Size>,
     pub life: Life,
+    /// The run. `None`: it is a job of the Jobs API.
+    pub run: Option<Run>,
     /// The number of reads, for the lag of fresh jobs.
     pub reads: u32,
     plan: JobPlan,
@@ -50,6 +55,11 @@ pub(super) struct MockJob {
 impl MockJob {
     pub fn retry(&mut self, now: Time, defaults: Defaults<'_>) -> bool {
         self.life.retry(&self.plan, &self.id, now, defaults)
+    }
+
+    /// Returns whether it is a run of this primitive, or with `None` a job of the Jobs API.
+    pub fn is_of(&self, primitive: Option<&Primitive>) -> bool {
+        self.run.as_ref().map(|run| run.primitive.path) == primitive.map(|primitive| primitive.path)
     }
 }
 
@@ -64,6 +74,11 @@ pub(super) struct Jobs {
 impl Jobs {
     pub fn get_mut(&mut self, id: &str) -> Option<&mut MockJob> {
         self.by_number.get_mut(self.by_id.get(id)?)
+    }
+
+    /// Returns the job or run that a route of a primitive, or with `None` of the Jobs API, finds.
+    pub fn find(&mut self, primitive: Option<&Primitive>, id: &str) -> Result<&mut MockJob, Refusal> {
+        self.get_mut(id).filter(|job| job.is_of(primitive)).ok_or_else(Refusal::unknown_job)
     }
 
     /// Returns all jobs, oldest first.
@@ -91,6 +106,7 @@ pub(super) struct Shared {
     pub faults: Mutex<Faults>,
     pub jobs: Mutex<Jobs>,
     pub counters: Counters,
+    pub hooks: Mutex<Option<HookSender>>,
     form: Mutex<Timestamps>,
     dice: Mutex<StdRng>,
     serial: AtomicU64,
@@ -106,6 +122,7 @@ impl Shared {
             faults: Mutex::new(config.faults.clone()),
             jobs: Mutex::default(),
             counters: Counters::new(started),
+            hooks: Mutex::default(),
             form: Mutex::new(config.timestamps),
             dice: Mutex::new(StdRng::seed_from_u64(config.seed)),
             serial: AtomicU64::new(0),
@@ -145,12 +162,14 @@ impl Shared {
         }
     }
 
-    /// Creates a job by a plan whose metadata was read already.
-    pub fn make(&self, plan: JobPlan) -> MockJob {
+    /// Creates a job, or a run, by a plan whose metadata was read already.
+    pub fn make(&self, plan: JobPlan, run: Option<Run>) -> MockJob {
         let mut jobs = lock(&self.jobs);
-        let id: Arc<str> = match &plan.id {
-            Some(id) => Arc::from(id.as_str()),
-            None => nanoid(self.config.seed, jobs.made).into(),
+        let id: Arc<str> = if let Some(id) = &plan.id {
+            Arc::from(id.as_str())
+        } else {
+            let prefix = run.as_ref().map_or("job_", |run| run.primitive.prefix);
+            nanoid(prefix, self.config.seed, jobs.made).into()
         };
         let now = self.now();
         let age = i64::try_from(plan.age.as_millis()).unwrap_or(i64::MAX);
@@ -159,18 +178,32 @@ impl Shared {
             Timestamps::Epoch => "/v1/documents/extract".to_owned(),
             Timestamps::Iso => "/v1/extractions".to_owned(),
         });
+        let mut defaults = self.defaults();
+        if run.is_some() {
+            // Nothing is known of runs that expire.
+            defaults.retention = Duration::MAX;
+        }
         let job = MockJob {
             endpoint,
             request: plan.request.clone(),
             metadata: plan.metadata.clone(),
             size: plan.size.or(self.config.size),
-            life: Life::new(&plan, &id, created, self.defaults()),
+            life: Life::new(&plan, &id, created, defaults),
+            run,
             reads: 0,
             id,
             plan,
         };
         jobs.insert(job.clone(), self.config.max_jobs);
+        self.announce(&job, now);
         job
+    }
+
+    /// Plans the hook for the end of the present run of a job.
+    pub fn announce(&self, job: &MockJob, now: Time) {
+        if let (Some(hooks), Some((number, end))) = (&*lock(&self.hooks), job.life.planned_end()) {
+            hooks.plan(end.since(now), &job.id, number);
+        }
     }
 
     /// Draws the random numbers of the next request. There are always two, so that switching one
@@ -185,10 +218,10 @@ impl Shared {
     }
 }
 
-fn nanoid(seed: u64, number: u64) -> String {
+fn nanoid(prefix: &str, seed: u64, number: u64) -> String {
     let mut dice = dice(seed, &format!("id {number}"), 0);
     let letters = std::iter::repeat_with(|| NANOID.choose(&mut dice).copied().unwrap_or(b'0'));
-    let mut id = "job_".to_owned();
+    let mut id = prefix.to_owned();
     id.extend(letters.take(21).map(char::from));
     id
 }
@@ -199,6 +232,7 @@ mod tests {
 
     #[test]
     fn ids_resemble_the_real_ones_and_repeat_with_the_seed() {
+        let nanoid = |seed, number| nanoid("job_", seed, number);
         let id = nanoid(7, 0);
         let tail = id.strip_prefix("job_").unwrap();
         assert_eq!(tail.len(), 21);
@@ -212,7 +246,7 @@ mod tests {
     fn the_oldest_jobs_make_room() {
         let shared = Shared::new(MockConfig { max_jobs: 2, ..MockConfig::default() });
         for id in ["a", "b", "c", "c"] {
-            shared.make(JobPlan::new().id(id));
+            shared.make(JobPlan::new().id(id), None);
         }
         let mut jobs = lock(&shared.jobs);
         assert!(jobs.get_mut("a").is_none());

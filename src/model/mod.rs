@@ -2,5 +2,7 @@
 
 pub mod job;
 pub(crate) mod delivery;
+pub mod group;
+pub mod notice;
 pub(crate) mod sink;
 pub mod status_answer;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::job::{Outcome, Run};
+use super::job::{Kind, Outcome, Run};
 use crate::util::units::Time;
 
 /// What a status word means.
@@ -17,6 +17,15 @@ pub enum StatusClass {
     Finished(Outcome),
 }
 
+/// What asks for a poll before it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// A hook of the source named the job.
+    Hook,
+    /// A caller asked for it.
+    Caller,
+}
+
 /// What one answer of a source says about a job. The upstream client reads it, the schedule learns
 /// from it, and the store records it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +34,8 @@ pub struct StatusAnswer {
     pub status: String,
     /// What the word means.
     pub class: StatusClass,
+    /// The kind of the job, if its source has several.
+    pub kind: Option<Kind>,
     /// The operation that the job runs.
     pub endpoint: Option<String>,
     /// The job's own metadata; a value that is no string is kept as JSON text.
@@ -54,6 +65,8 @@ pub struct StatusAnswer {
     pub body: Option<String>,
     /// The fingerprint of the key that the request carried.
     pub key_fingerprint: Option<String>,
+    /// What asked for polls of the job since its record was written last.
+    pub hints: Vec<(Time, Hint)>,
 }
 
 impl StatusAnswer {

@@ -17,7 +17,7 @@ use crate::{
     schedule::HealthState,
     state::AppState,
     store::{Found, StoreError, Watch, WatchStage},
-    upstream::RoutedJob,
+    upstream::{RoutedJob, SourceKind},
     watcher::SourceState,
 };
 
@@ -31,7 +31,7 @@ const CACHE_STATUS: &str = "cache-status";
 pub(super) async fn status(
     state: &AppState,
     watcher: &SourceState,
-    job: &RoutedJob,
+    job: (&SourceKind, &RoutedJob),
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
     let Some(watch) = find(state, watcher, job, headers).await? else { return Ok(None) };
@@ -46,7 +46,7 @@ pub(super) async fn status(
     // source's own answer.
     state.load_early(&watch);
     let polled = watcher.polled.wait(watch.number);
-    let is_well = watcher.schedule().health.state() == HealthState::Ok;
+    let is_well = watcher.schedule().state() == HealthState::Ok;
     if !is_well || !watcher.poll_now(watch.number) || timeout(MAX_HOLD, polled).await.is_err() {
         return Ok(None);
     }
@@ -61,7 +61,7 @@ pub(super) async fn status(
 pub(super) async fn result(
     state: &AppState,
     watcher: &SourceState,
-    job: &RoutedJob,
+    job: (&SourceKind, &RoutedJob),
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Problem> {
     match find(state, watcher, job, headers).await? {
@@ -74,23 +74,34 @@ pub(super) async fn result(
 async fn find(
     state: &AppState,
     watcher: &SourceState,
-    job: &RoutedJob,
+    (kind, job): (&SourceKind, &RoutedJob),
     headers: &HeaderMap,
 ) -> Result<Option<Watch>, StoreError> {
     let source = &watcher.source;
+    // Nobody else has the credentials that are made here.
+    if source.auth_type().is_some() {
+        return Ok(None);
+    }
     if !watcher.source.config.proxy.inject_key && !source.is_own_key(headers) {
         return Ok(None);
     }
-    let watch = match state.store.find(&source.name, &job.id).await {
+    let watch = match state.store.find(&source.name, &job.id, source.recorded(kind).as_ref()).await {
         Ok(Found::Watch(watch)) => watch,
         // The source answers for a job whose record is gone or damaged here.
-        Ok(Found::Dropped | Found::Nothing) | Err(StoreError::Record(_)) => return Ok(None),
+        Ok(Found::Dropped | Found::Nothing | Found::Several(_)) | Err(StoreError::Record(_)) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
-    let var = |name: &String| watch.vars.get(name).or_else(|| source.profile.vars.get(name));
+    let var = |name: &String| watch.vars.get(name).or_else(|| kind.profile.vars.get(name));
     let is_same = job.vars.iter().all(|(name, value)| var(name) == Some(value));
     // A job registered again during its fetch: the record is about the previous run.
     Ok((is_same && !watch.rewatch).then_some(*watch))
+}
+
+/// Returns the kind of job of a watch; `None` when the configuration no longer has it.
+fn kind<'a>(watcher: &'a SourceState, watch: &Watch) -> Option<&'a SourceKind> {
+    watcher.source.kind(watch.kind.as_ref().map(|kind| kind.name.as_str()))
 }
 
 /// Returns the last status and its age, if it is at most `max_age` old and was read with the current key.
@@ -105,14 +116,15 @@ async fn finished(
     watcher: &SourceState,
     watch: Watch,
 ) -> Result<Option<Response>, Problem> {
-    if watcher.source.profile.result_path.is_none() {
+    let Some(kind) = kind(watcher, &watch) else { return Ok(None) };
+    let profile = &kind.profile;
+    if profile.result_path.is_none() && profile.results.is_empty() {
         return stored(state, watcher, watch).await;
     }
     if !may_tell(watcher, &watch) {
         return Ok(None);
     }
     // The last body is an earlier one if the final one was too large to keep.
-    let profile = &watcher.source.profile;
     let is_end = |body: &String| {
         profile
             .read(body.as_bytes())
@@ -142,7 +154,7 @@ async fn stored(state: &AppState, watcher: &SourceState, watch: Watch) -> Result
         let Some(now) = now else { return Ok(None) };
         watch = now;
     }
-    let is_whole = watcher.source.profile.result_at.is_empty();
+    let is_whole = kind(watcher, &watch).is_some_and(|kind| kind.profile.result_at.is_empty());
     if watch.stage != WatchStage::Finished || !is_whole || !may_tell(watcher, &watch) {
         return Ok(None);
     }
@@ -150,7 +162,7 @@ async fn stored(state: &AppState, watcher: &SourceState, watch: Watch) -> Result
         return Ok(None);
     };
     // If the file is gone, the source answers.
-    let response = stored_body(state, watch.number, &end.event_id, job).await;
+    let response = stored_body(state, watch.number, &end.event_id, job, None).await;
     Ok(response.ok().map(|response| hit(response, Duration::ZERO)))
 }
 

@@ -1,15 +1,20 @@
-//! Reads the id of a created job from the answer to its creation. The answer may be large: some sources echo the request.
+//! Reads the id of a created job from the answer to its creation, and whether the job has ended already. The answer may be large:
+//! some sources echo the request.
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{body::Body, response::Response};
+use axum::{body::Body, http::header, response::Response};
 use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::headers;
 use crate::{
-    model::job::JobId,
+    model::{job::JobId, status_answer::StatusClass},
+    upstream::Profile,
     util::json_slice::{Pointers, Raw, Scan},
 };
 
@@ -25,37 +30,88 @@ static PLACES: Semaphore = Semaphore::const_new(4);
 /// The longest wait for a place.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// The longest id, as written.
-const MAX_ID: usize = 8 << 10;
+/// The longest id, and the longest status word, as written.
+const MAX_WORD: usize = 8 << 10;
 
-/// Reads an answer until the id is found. Returns the id or the reason for its absence, and the whole answer.
-pub(super) async fn read(answer: reqwest::Response, id_at: &str) -> (Result<JobId, String>, Response) {
+/// How long the status may come behind the id. A job whose status comes later is watched.
+const STATUS_GRACE: Duration = Duration::from_secs(1);
+
+/// A job that was created.
+#[derive(Debug)]
+pub(super) struct Created {
+    pub(super) id: JobId,
+    /// The answer says that it has ended, so there is nothing to watch.
+    pub(super) is_final: bool,
+}
+
+/// Returns why an answer without its header names no job.
+pub(super) fn no_header(profile: &Profile) -> String {
+    let name = profile.create_location.as_ref().map_or("", |name| name.as_str());
+    format!("the answer has no header {name}")
+}
+
+/// Returns whether an answer is a stream of events, from which no job is read.
+pub(super) fn is_stream(answer: &reqwest::Response) -> bool {
+    let media_type = answer.headers().get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    media_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"text/event-stream"))
+}
+
+/// Reads an answer until the id and the status are found. Returns the job, or the reason for its absence, and the whole answer.
+pub(super) async fn read(
+    answer: reqwest::Response,
+    id_at: &str,
+    profile: &Profile,
+) -> (Result<Created, String>, Response) {
     let (mut parts, body) = http::Response::from(answer).into_parts();
     headers::strip(&mut parts.headers);
     let mut rest = Body::new(body).into_data_stream();
     let mut head = BytesMut::new();
-    let mut scan = Scan::new(&Arc::new(Pointers::new([(id_at, MAX_ID)])));
+    let status_at = [&profile.status_at, &profile.pending_while, &profile.failed_at].into_iter().flatten();
+    let wanted = status_at.map(String::as_str).chain([id_at]).map(|pointer| (pointer, MAX_WORD));
+    let mut scan = Scan::new(&Arc::new(Pointers::new(wanted)));
     let (mut broken, mut place) = (None, None);
     let none = || format!("the answer has no id at `{id_at}`");
+    let mut status_by: Option<Instant> = None;
+    // Only an answer that was read far enough tells of an end.
+    let mut is_told = false;
     let found = loop {
-        let pushed = match rest.next().await {
-            Some(Ok(chunk)) => {
+        let next = match status_by {
+            None => Ok(rest.next().await),
+            Some(by) => timeout_at(by, rest.next()).await,
+        };
+        // Once the id is known, nothing that follows makes it another one.
+        let known = id(&scan, id_at);
+        let pushed = match next {
+            Ok(Some(Ok(chunk))) => {
                 head.extend_from_slice(&chunk);
                 scan.push(&chunk)
             }
-            Some(Err(error)) => {
+            Ok(Some(Err(error))) => {
                 broken = Some(error);
-                break Err("the answer was cut before the id of the job".to_owned());
+                break known.ok_or_else(|| "the answer was cut before the id of the job".to_owned());
             }
-            None => {
-                break scan
-                    .finish()
-                    .map_err(|error| format!("{}: {error}", none()))
-                    .and_then(|()| id(&scan, id_at).ok_or_else(none));
+            Ok(None) => {
+                let whole = scan.finish().map_err(|error| format!("{}: {error}", none()));
+                is_told = whole.is_ok();
+                break known.map_or_else(|| whole.and_then(|()| id(&scan, id_at).ok_or_else(none)), Ok);
             }
+            Err(_) => break known.ok_or_else(none),
         };
-        if scan.values().is_settled() {
-            break id(&scan, id_at).ok_or_else(none);
+        let known = id(&scan, id_at);
+        is_told = scan.values().is_settled();
+        if is_told || (known.is_some() && pushed.is_err()) {
+            break known.ok_or_else(none);
+        }
+        if known.is_some() {
+            // The status may stand behind the result of a job that ran at once.
+            if head.len() > SMALL && place.is_none() {
+                place = PLACES.try_acquire().ok();
+            }
+            if head.len() > MAX_HEAD || (head.len() > SMALL && place.is_none()) {
+                break known.ok_or_else(none);
+            }
+            status_by = status_by.or_else(|| Some(Instant::now() + STATUS_GRACE));
+            continue;
         }
         if let Err(error) = pushed {
             break Err(format!("{}: it is no JSON: {error}", none()));
@@ -76,7 +132,10 @@ pub(super) async fn read(answer: reqwest::Response, id_at: &str) -> (Result<JobI
             break Err(format!("{} within {} MiB", none(), MAX_HEAD >> 20));
         }
     };
+    let class = profile.status_in(&profile.status_at, scan.values()).1;
+    let is_final = is_told && matches!(class, StatusClass::Finished(_));
     let id = found.and_then(|id| id.parse::<JobId>().map_err(|error| error.to_string()));
+    let created = id.map(|id| Created { id, is_final });
     let (length, head) = (head.len(), head.freeze());
     let part = move |from: usize| {
         // It is free again once the last part was taken.
@@ -87,7 +146,7 @@ pub(super) async fn read(answer: reqwest::Response, id_at: &str) -> (Result<JobI
     let mut response = Response::new(Body::from_stream(read.chain(rest)));
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
-    (id, response)
+    (created, response)
 }
 
 /// The id that was found: a text or a number.
@@ -105,6 +164,10 @@ mod tests {
         http::Response::new(reqwest::Body::wrap_stream(chunks)).into()
     }
 
+    fn profile() -> Profile {
+        Profile::of(&crate::upstream::SourceConfig::default()).unwrap()
+    }
+
     async fn text(response: Response) -> bytes::Bytes {
         axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap()
     }
@@ -114,8 +177,8 @@ mod tests {
         let large: &'static str = "x".repeat(200 << 10).leak();
         for _ in 0..10 {
             let chunks = vec![r#"{"x":""#, large, large, r#"","id":"job_1"}"#];
-            let (id, response) = read(answer(chunks.clone()), "/id").await;
-            assert_eq!(id.unwrap().as_str(), "job_1");
+            let (id, response) = read(answer(chunks.clone()), "/id", &profile()).await;
+            assert_eq!(id.unwrap().id.as_str(), "job_1");
             assert!(text(response).await == chunks.concat(), "it was changed");
         }
         assert_eq!(PLACES.available_permits(), 4, "each place is free again");
@@ -135,12 +198,31 @@ mod tests {
             (vec![r#"{"x":1,"#, r#""id":"job"#], "/id", Err("within its value")),
             (vec!["<html>"], "/id", Err("no JSON")),
         ] {
-            let (id, response) = read(answer(chunks.clone()), id_at).await;
+            let (id, response) = read(answer(chunks.clone()), id_at, &profile()).await;
             match found {
-                Ok(found) => assert_eq!(id.unwrap().as_str(), found),
+                Ok(found) => assert_eq!(id.unwrap().id.as_str(), found),
                 Err(reason) => assert!(id.unwrap_err().contains(reason), "{chunks:?}"),
             }
             assert_eq!(text(response).await, chunks.concat());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_has_ended_is_told_from_one_that_goes_on() {
+        let large = format!(r#"{{"id":"j","output":"{}","status":"completed"}}"#, "x".repeat(200 << 10));
+        let large: &'static str = large.leak();
+        for (body, is_final) in [
+            (large, true),
+            (r#"{"status":"completed","id":"j"}"#, true),
+            (r#"{"id":"j","x":[1],"status":"failed"}"#, true),
+            (r#"{"id":"j","status":"queued"}"#, false),
+            (r#"{"id":"j","status":"a word of tomorrow"}"#, false),
+            (r#"{"id":"j"}"#, false),
+            (r#"{"id":"j","output":{"status":"completed"}}"#, false),
+        ] {
+            let (created, response) = read(answer(vec![body]), "/id", &profile()).await;
+            assert_eq!(created.unwrap().is_final, is_final, "{body}");
+            assert_eq!(text(response).await, body);
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::{
 use super::{headers, path};
 use crate::{
     api::{Code, Problem},
-    upstream::{Failure, Source},
+    upstream::{Failure, Source, SourceKind},
 };
 
 /// Returns the address of a path. It stays below the base URL.
@@ -32,7 +32,7 @@ pub(super) fn address(source: &Source, path: &str, query: Option<&str>) -> Resul
 
 /// Sends a request to its source.
 pub(super) async fn send(
-    source: &Source,
+    (source, kind): (&Source, &SourceKind),
     address: &str,
     parts: Parts,
     body: Body,
@@ -45,7 +45,7 @@ pub(super) async fn send(
         return Err(Problem::new(Code::ProxyLoop, detail));
     }
     let body = (!body.is_end_stream()).then(|| reqwest::Body::wrap_stream(body.into_data_stream()));
-    let inject = source.config.proxy.inject_key;
+    let inject = source.config.proxy.inject_key.then_some(kind);
     let answer = source.forward(parts.method, address, head, body, inject).await;
     let answer = answer.map_err(|failure| match failure {
         Failure::Credentials(reason) => Problem::new(Code::KeyUnreadable, reason),

@@ -4,6 +4,7 @@
 //! - `cached`: answers from the status cache and the store.
 //! - `forward`: sends a request to the source, and its answer back.
 //! - `creation`: reads the id of a created job from the answer.
+//! - `pacing`: holds creations to the request budget.
 //! - `headers`, `path`: what may be forwarded.
 //!
 //! A request → its [`ProxyRoute`] → answered from `cached`, or sent on by `forward`. The id of a created job is read from the answer
@@ -13,6 +14,7 @@ mod creation;
 mod forward;
 mod headers;
 mod cached;
+mod pacing;
 mod path;
 
 use std::{sync::Arc, time::Duration};
@@ -32,7 +34,7 @@ use crate::{
     state::AppState,
     store::{Found, Registered, Registration},
     telemetry::TraceParent,
-    upstream::{ProxyRoute, Vars},
+    upstream::{ProxyRoute, SourceKind, Vars},
     util::clock,
     watcher::SourceState,
 };
@@ -42,6 +44,9 @@ const MAX_CREATION: Duration = Duration::from_secs(30 * 60);
 
 /// The header that tells the caller whether the created job is watched.
 const WATCH_HEADER: &str = "tidings-watch";
+
+/// What it says of a job that has ended with its creation: there is nothing to watch.
+const FINAL: &str = "final";
 
 /// Returns the routes of the proxy.
 pub fn routes() -> Router<Arc<AppState>> {
@@ -60,13 +65,14 @@ async fn handle(State(state): State<Arc<AppState>>, request: Request) -> Result<
     check_protocol(&parts)?;
     headers::strip_own_token(&mut parts.headers, state.server.token.is_some());
     let address = forward::address(&watcher.source, rest, parts.uri.query())?;
-    let route = watcher.source.routes.route(&parts.method, rest, parts.uri.query());
+    let (kind, route) = watcher.source.route(&parts.method, rest, parts.uri.query());
     let hit = match &route {
-        ProxyRoute::Status(job) => cached::status(&state, &watcher, job, &parts.headers).await?,
-        ProxyRoute::Result(job) => cached::result(&state, &watcher, job, &parts.headers).await?,
+        ProxyRoute::Status(job) => cached::status(&state, &watcher, (kind, job), &parts.headers).await?,
+        ProxyRoute::Result(job) => cached::result(&state, &watcher, (kind, job), &parts.headers).await?,
         _ => None,
     };
-    let forwarding = Forwarding { state, watcher, address, route };
+    let kind = kind.name().map(str::to_owned);
+    let forwarding = Forwarding { state, watcher, address, kind, route };
     match hit {
         Some(response) => Ok(forwarding.counted(response, "known")),
         None => forwarding.go(parts, body).await,
@@ -100,13 +106,16 @@ struct Forwarding {
     state: Arc<AppState>,
     watcher: Arc<SourceState>,
     address: String,
+    /// The name of the kind of job that the request is about.
+    kind: Option<String>,
     route: ProxyRoute,
 }
 
 impl Forwarding {
     async fn go(self, parts: Parts, body: Body) -> Result<Response, Problem> {
         if matches!(self.route, ProxyRoute::Status(_) | ProxyRoute::Result(_) | ProxyRoute::Other) {
-            let answer = forward::send(&self.watcher.source, &self.address, parts, body).await?;
+            let answer =
+                forward::send((&self.watcher.source, self.kind()), &self.address, parts, body).await?;
             return Ok(self.counted(forward::response(answer), "forwarded"));
         }
         // Better no job than one that cannot be watched.
@@ -116,8 +125,16 @@ impl Forwarding {
                 return Err(trouble.into());
             }
         }
+        let is_paced = self.watcher.source.config.proxy.pace && matches!(self.route, ProxyRoute::Create(_));
+        let admitted = match is_paced {
+            true => match pacing::admit(&self.watcher).await {
+                Ok(admitted) => Some(admitted),
+                Err(refused) => return Ok(refused),
+            },
+            false => None,
+        };
         // A caller that disconnects must not lose its job: the task goes on without it.
-        let task = tokio::spawn(tokio::time::timeout(MAX_CREATION, self.change(parts, body)));
+        let task = tokio::spawn(tokio::time::timeout(MAX_CREATION, self.change(parts, body, admitted)));
         match task.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => {
@@ -129,21 +146,52 @@ impl Forwarding {
     }
 
     /// Forwards a request that creates or changes a job.
-    async fn change(self, mut parts: Parts, body: Body) -> Result<Response, Problem> {
+    async fn change(
+        self,
+        mut parts: Parts,
+        body: Body,
+        admitted: Option<pacing::Admitted>,
+    ) -> Result<Response, Problem> {
         let caller = TraceParent::of(&parts.headers);
         if matches!(self.route, ProxyRoute::Create(_)) {
             // The id has to be readable.
             parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let answer = forward::send(&self.watcher.source, &self.address, parts, body).await?;
+        let (source, kind) = (&self.watcher.source, self.kind());
+        let answer = match admitted {
+            Some(admitted) => pacing::send(&self.watcher, kind, &self.address, parts, body, admitted).await?,
+            None => forward::send((source, kind), &self.address, parts, body).await?,
+        };
         let done = answer.status().is_success();
         let mut watched = None;
         let response = match &self.route {
             ProxyRoute::Create(vars) if done => {
-                let id_at = self.watcher.source.profile.create.as_ref().map(|(_, id_at)| id_at);
-                let (id, response) = creation::read(answer, id_at.map_or("", String::as_str)).await;
-                watched = Some(self.watch(id, vars, caller).await);
-                response
+                let named = source.located(self.kind(), answer.url(), answer.headers(), vars);
+                if let Some(named) = named {
+                    let (id, vars) =
+                        named.map_or_else(|reason| (Err(reason), Vars::new()), |job| (Ok(job.id), job.vars));
+                    watched = Some(self.watch(id, &vars, caller).await);
+                    forward::response(answer)
+                } else if creation::is_stream(&answer) {
+                    tracing::debug!(
+                        source = source.name,
+                        "creation answered with a stream; no job is watched"
+                    );
+                    watched = Some("failed");
+                    forward::response(answer)
+                } else {
+                    let profile = &self.kind().profile;
+                    let id_at = profile.create.as_ref().and_then(|(_, id_at)| id_at.as_deref());
+                    let (created, response) = match id_at {
+                        Some(id_at) => creation::read(answer, id_at, profile).await,
+                        None => (Err(creation::no_header(profile)), forward::response(answer)),
+                    };
+                    watched = Some(match created {
+                        Ok(created) if created.is_final => FINAL,
+                        created => self.watch(created.map(|created| created.id), vars, caller).await,
+                    });
+                    response
+                }
             }
             ProxyRoute::Retry(job) => {
                 // With 503 the source has accepted the retry and starts it later.
@@ -166,6 +214,11 @@ impl Forwarding {
         Ok(response)
     }
 
+    fn kind(&self) -> &SourceKind {
+        let source = &self.watcher.source;
+        source.kind(self.kind.as_deref()).unwrap_or(source.default_kind())
+    }
+
     /// Registers a durable watch. Returns the value of the header that tells the result.
     async fn watch(
         &self,
@@ -183,8 +236,11 @@ impl Forwarding {
             Err(reason) => return failed(reason),
         };
         self.poll_again(&id).await;
-        let vars = self.watcher.source.routes.needed(vars, &source.profile);
-        let registration = Registration { vars, traceparent, ..Registration::new(&source.name, id.clone()) };
+        let kind = self.kind();
+        let vars = kind.routes.needed(vars, &kind.profile);
+        let kind = source.recorded(kind);
+        let registration =
+            Registration { kind, vars, traceparent, ..Registration::new(&source.name, id.clone()) };
         let now = clock::now();
         let registered = self.state.store.register(vec![registration], now).await.map(|mut all| all.pop());
         if let Ok(Some(registered)) = &registered {
@@ -201,7 +257,9 @@ impl Forwarding {
     /// Polls a job now: its cached status may be out of date.
     async fn poll_again(&self, id: &JobId) {
         let watcher = &self.watcher;
-        if let Ok(Found::Watch(watch)) = self.state.store.find(&watcher.source.name, id).await {
+        let kind = watcher.source.recorded(self.kind());
+        let found = self.state.store.find(&watcher.source.name, id, kind.as_ref()).await;
+        if let Ok(Found::Watch(watch)) = found {
             watcher.status_cache.remove(watch.number);
             self.state.load_early(&watch);
             watcher.poll_now(watch.number);

@@ -25,6 +25,8 @@ pub enum RouteReason {
     Unrouted,
     /// It does: this route, counted from 0, names it.
     Route(usize),
+    /// It does: its `events` take a notice, which no route leads anywhere.
+    Taken,
     /// It does not: its `events` do not take this type.
     NotTaken(Vec<String>),
     /// It does not: the watch names others.
@@ -42,7 +44,11 @@ impl RouteDecision {
     pub const fn gets(&self) -> bool {
         matches!(
             self.reason,
-            RouteReason::Named | RouteReason::Brought | RouteReason::Unrouted | RouteReason::Route(_)
+            RouteReason::Named
+                | RouteReason::Brought
+                | RouteReason::Unrouted
+                | RouteReason::Route(_)
+                | RouteReason::Taken
         )
     }
 }
@@ -54,6 +60,7 @@ impl fmt::Display for RouteReason {
             Self::Brought => f.write_str("the watch brought it along"),
             Self::Unrouted => f.write_str("there are no routes, and its events take it"),
             Self::Route(index) => write!(f, "routes[{index}] leads to it"),
+            Self::Taken => f.write_str("its events take it"),
             Self::NotTaken(events) => {
                 write!(f, "its events take only `{}`", events.join("`, `"))
             }

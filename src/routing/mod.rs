@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     deliver::{CALLBACK_SINK, SinkConfig},
-    model::job::EventType,
+    model::{job::EventType, notice::Notice},
     store::Watch,
     util::glob,
 };
@@ -46,6 +46,31 @@ impl Router {
         decisions.filter(RouteDecision::gets).map(|decision| decision.sink).collect()
     }
 
+    /// Returns the sinks for the event of a group, sorted by name: those that take it, as the routes lead it there.
+    #[must_use]
+    pub fn group_sinks(&self) -> Vec<String> {
+        let decisions = self.explain(&Facts::without_job(EventType::GroupFinished)).into_iter();
+        decisions.filter(RouteDecision::gets).map(|decision| decision.sink).collect()
+    }
+
+    /// Returns the sinks for a notice, sorted by name: those whose `events` take it. Routes are about jobs, and lead none
+    /// anywhere. A sink gets no notice about itself.
+    #[must_use]
+    pub fn notice_sinks(&self, notice: Notice, subject: &str) -> Vec<String> {
+        let sinks = self.sinks.iter().filter(|(_, events)| takes(events, EventType::Notice(notice)));
+        let others = sinks.filter(|(name, _)| !notice.is_about_sink() || *name != subject);
+        others.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Returns whether some sink takes some notice.
+    #[must_use]
+    pub fn takes_notices(&self) -> bool {
+        let takes_one = |events: &Vec<String>| {
+            Notice::ALL.into_iter().any(|notice| takes(events, EventType::Notice(notice)))
+        };
+        self.sinks.values().any(takes_one)
+    }
+
     /// Decides about every sink, sorted by name. The sinks that the watch names get the event, else
     /// those that a route names, and the watch's own callback. The `events` of a sink filter what
     /// routes bring it. They do not filter an end for which the watch names the sink.
@@ -66,8 +91,8 @@ impl Router {
         decisions
     }
 
-    /// Returns whether a sink gets an event that names it: every end, and the progress that it asks
-    /// for.
+    /// Returns whether a sink gets an event that names it: every end of a job, and of the rest what it
+    /// asks for.
     #[must_use]
     pub fn takes_named(&self, sink: &str, event: EventType) -> bool {
         event.outcome().is_some() || self.sinks.get(sink).is_some_and(|events| takes(events, event))
@@ -77,6 +102,9 @@ impl Router {
         // A sink that a watch names may be gone from the configuration. Its deliveries wait for it.
         let events = self.sinks.get(name).map(Vec::as_slice).unwrap_or_default();
         let not_taken = || RouteReason::NotTaken(events.to_vec());
+        if let EventType::Notice(_) = facts.event {
+            return if takes(events, facts.event) { RouteReason::Taken } else { not_taken() };
+        }
         match facts.sinks {
             Some(named) if !named.iter().any(|named| named == name) => return RouteReason::NotNamed,
             // A watch that names a sink must not flood it with events that the sink never asked
@@ -125,11 +153,13 @@ fn names(route: &Route, sink: &str) -> bool {
     route.to.iter().any(|to| to == sink)
 }
 
-/// Returns whether a sink's `events` take a type. Patterns match ends; progress must be named in
-/// full.
+/// Returns whether a sink's `events` take a type. Patterns match all but progress, which must be
+/// named in full.
 fn takes(events: &[String], event: EventType) -> bool {
     events.iter().any(|pattern| match event {
-        EventType::Ended(_) => glob::matches(pattern, event.as_str()),
+        EventType::Ended(_) | EventType::GroupFinished | EventType::Notice(_) => {
+            glob::matches(pattern, event.as_str())
+        }
         EventType::Progress(_) => pattern == event.as_str(),
     })
 }

@@ -32,6 +32,8 @@ pub struct When {
     pub status: Vec<String>,
     /// The names of sources.
     pub source: Vec<String>,
+    /// The kinds of job.
+    pub kind: Vec<String>,
     /// The operation of the job, as the source names it.
     pub endpoint: Vec<String>,
     /// The labels that came with the watch.
@@ -40,15 +42,19 @@ pub struct When {
     pub metadata: BTreeMap<String, String>,
 }
 
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+
 /// The facts by which an event is routed.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The type of the event.
     pub event: EventType,
-    /// The name of the source.
-    pub source: &'a str,
+    /// The name of the source; unset for an event about no job.
+    pub source: Option<&'a str>,
     /// The last status word of the source.
     pub status: Option<&'a str>,
+    /// The kind of the job.
+    pub kind: Option<&'a str>,
     /// The operation of the job.
     pub endpoint: Option<&'a str>,
     /// The labels that came with the watch.
@@ -67,13 +73,30 @@ impl<'a> Facts<'a> {
     pub fn of(watch: &'a Watch, event: EventType) -> Self {
         Self {
             event,
-            source: &watch.source,
+            source: Some(&watch.source),
             status: watch.status.as_deref(),
+            kind: watch.kind.as_ref().map(|kind| kind.name.as_str()),
             endpoint: watch.endpoint.as_deref(),
             labels: &watch.labels,
             metadata: watch.metadata.as_ref(),
             sinks: watch.sinks.as_deref(),
             callback: watch.callback.is_some(),
+        }
+    }
+
+    /// Returns the facts of an event that is about no job.
+    #[must_use]
+    pub const fn without_job(event: EventType) -> Self {
+        Self {
+            event,
+            source: None,
+            status: None,
+            kind: None,
+            endpoint: None,
+            labels: &NO_LABELS,
+            metadata: None,
+            sinks: None,
+            callback: false,
         }
     }
 }
@@ -96,7 +119,8 @@ impl When {
         let outcome = facts.event.outcome().map(Outcome::as_str);
         unmet_list("outcome", &outcomes, outcome)
             .or_else(|| unmet_list("status", &self.status, facts.status))
-            .or_else(|| unmet_list("source", &self.source, Some(facts.source)))
+            .or_else(|| unmet_list("source", &self.source, facts.source))
+            .or_else(|| unmet_list("kind", &self.kind, facts.kind))
             .or_else(|| unmet_list("endpoint", &self.endpoint, facts.endpoint))
             .or_else(|| unmet_pair("labels", &self.labels, Some(facts.labels)))
             .or_else(|| unmet_pair("metadata", &self.metadata, facts.metadata))

@@ -118,3 +118,34 @@ fn a_decision_names_the_route_or_what_stood_in_its_way() {
         ["app false its events take only `job.*`", "failures false its events take only `job.failed`"]
     );
 }
+
+#[test]
+fn events_about_no_job_go_to_those_who_ask_and_notices_not_to_their_subject() {
+    let asking = |events: &[&str]| {
+        let mut webhook = WebhookConfig::to("http://127.0.0.1/");
+        webhook.events = events.iter().map(ToString::to_string).collect();
+        SinkConfig::Webhook(webhook)
+    };
+    let sinks = BTreeMap::from([
+        ("all".to_owned(), asking(&["*"])),
+        ("groups".to_owned(), asking(&["group.*"])),
+        ("jobs".to_owned(), asking(&["job.*"])),
+        ("ops".to_owned(), asking(&["tidings.*"])),
+        ("sources".to_owned(), asking(&["tidings.source.unhealthy"])),
+    ]);
+    let router = Router::new(&sinks, &[]);
+    assert_eq!(router.group_sinks(), ["all", "groups"]);
+    assert_eq!(router.notice_sinks(Notice::SinkFailing, "ops"), ["all"]);
+    assert_eq!(router.notice_sinks(Notice::DeliveryDead, "all"), ["ops"]);
+    assert_eq!(router.notice_sinks(Notice::SourceUnhealthy, "all"), ["all", "ops", "sources"]);
+    let routes: Vec<Route> = serde_json::from_value(serde_json::json!([
+        {"when": {"outcome": ["completed"]}, "to": ["all"]},
+        {"to": ["groups", "jobs"]},
+    ]))
+    .unwrap();
+    let router = Router::new(&sinks, &routes);
+    assert_eq!(router.group_sinks(), ["groups"], "a group has no outcome");
+    assert_eq!(router.notice_sinks(Notice::SinkFailing, "app"), ["all", "ops"], "routes are about jobs");
+    let jobs_only = BTreeMap::from([("jobs".to_owned(), asking(&["job.*"]))]);
+    assert!(router.takes_notices() && !Router::new(&jobs_only, &[]).takes_notices());
+}

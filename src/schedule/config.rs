@@ -33,6 +33,17 @@ impl Strategy {
     }
 }
 
+/// Whether the list of a source answers polls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ListPolling {
+    /// While one page answers several polls that are due.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
 /// The polling of one source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -55,6 +66,9 @@ pub struct PollingConfig {
     pub interval: HumanDuration,
     /// The age at which a watch is given up as lost.
     pub deadline: HumanDuration,
+    /// Whether one page of the source's list takes the place of polls that are due: `auto` while a
+    /// page answers several of them, or `off`.
+    pub list: ListPolling,
 }
 
 /// The longest pause after failures, and between polls that follow no curve, if none is configured.
@@ -91,6 +105,7 @@ impl Default for PollingConfig {
             max_interval: None,
             interval: HumanDuration::secs(2),
             deadline: HumanDuration::secs(7 * 24 * 3600),
+            list: ListPolling::Auto,
         }
     }
 }

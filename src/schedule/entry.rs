@@ -25,6 +25,36 @@ pub enum Task {
     Fetch,
 }
 
+/// What the last hook for a job has led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HookState {
+    /// No hook came, or all of its polls were answered with a running job.
+    #[default]
+    None,
+    /// A hook came, and no poll has been sent since.
+    Due,
+    /// So many polls have been sent since, the one in flight included.
+    Polled(u8),
+    /// The polls after the hook found the job running: it announced progress, and no end.
+    Spent,
+}
+
+impl HookState {
+    /// Returns the state once a poll is sent.
+    pub(super) fn sent(self) -> Self {
+        match self {
+            Self::Due => Self::Polled(1),
+            Self::Polled(polls) => Self::Polled(polls.saturating_add(1)),
+            Self::None | Self::Spent => Self::None,
+        }
+    }
+
+    /// Returns whether a hook announced an end that is found now.
+    pub(super) fn has_announced(self) -> bool {
+        matches!(self, Self::Due | Self::Polled(_))
+    }
+}
+
 /// What the schedule knows of an open watch. There may be very many, so a field that a poll can
 /// read from the record is not here.
 #[derive(Clone, Debug)]
@@ -86,6 +116,8 @@ pub struct Track {
     again: bool,
     /// The source reports the run as being worked on.
     pub(super) at_work: bool,
+    /// Whether a hook announced its end.
+    pub(super) hook: HookState,
     /// When the job was last seen running.
     alive: PackedTime,
     /// When the run started.
@@ -102,7 +134,8 @@ impl Track {
         let born = made.unwrap_or(stamps.registered_at);
         let started = started.filter(|at| seen.is_some_and(|seen| born <= *at && *at <= seen));
         let at_work = watch.started.is_some();
-        Self { kind, born, told: made.is_some(), again, at_work, alive: seen.into(), started: started.into() }
+        let (alive, started) = (seen.into(), started.into());
+        Self { kind, born, told: made.is_some(), again, at_work, hook: HookState::None, alive, started }
     }
 
     /// Records the creation and start times that the source tells. Times in our future are ignored.
@@ -120,6 +153,11 @@ impl Track {
     /// Records that the job was seen running.
     pub(super) fn seen(&mut self, now: Time) {
         self.alive = Some(now).into();
+    }
+
+    /// Returns when the job was last seen running.
+    pub(super) fn last_seen(&self) -> Option<Time> {
+        self.alive.get()
     }
 
     /// Returns how long ago the job was last seen running, or the longest duration if it never was.

@@ -79,16 +79,17 @@ impl Schedule {
         let mut history = before.cloned().unwrap_or_else(|| FailureHistory::new(request.now));
         history.record(kind, request.now);
         let is_new = kind.is_missing() && !self.missing.contains(&request.number);
+        let budget = self.claim.lock();
         let source = SourceFacts {
-            state: self.health.state(),
+            state: self.state_by(&budget),
             open: self.entries.len(),
-            heard_since_sent: self.health.was_heard_since(request.sent),
-            well_since_sent: self.health.was_well_since(request.sent),
-            well_since_first: self.health.was_well_since(history.since),
-            well_since_limited: limited_at.is_some_and(|at| self.health.was_well_since(at)),
-            limits_are_own: self.health.limits_are_own(),
+            heard_since_sent: self.host.was_heard_since(request.sent),
+            well_since_sent: budget.key.was_well_since(request.sent),
+            well_since_first: self.host.was_well_since(history.since),
+            well_since_limited: limited_at.is_some_and(|at| budget.key.was_well_since(at)),
+            limits_are_own: budget.key.limits_are_own(),
             missing: self.missing.len() + usize::from(is_new),
-            well_since_missing: self.health.jobs_well_since(history.row.since),
+            well_since_missing: self.host.jobs_well_since(history.row.since),
         };
         let (was_seen, is_overdue) = (entry.was_seen(), wall >= entry.deadline);
         Some((JobFacts { history, was_seen, is_overdue }, source))
@@ -114,7 +115,8 @@ impl Schedule {
     ) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         let history = entry.failures.get_or_insert_with(|| Box::new(FailureHistory::new(now)));
-        (history.last_error, history.limited_at, history.is_own) = (error, limited_at, false);
+        (history.last_error, history.last_at) = (error, now);
+        (history.limited_at, history.is_own) = (limited_at, false);
     }
 
     /// Records that the source answered about a job.
@@ -124,7 +126,7 @@ impl Schedule {
         if let Some(entry) = self.entries.get_mut(request.number) {
             let before = entry.failures.take();
             if before.is_some_and(|failures| failures.limited_at.is_some()) {
-                self.health.limit_passed();
+                self.claim.lock().key.limit_passed();
             }
         }
     }
@@ -133,22 +135,40 @@ impl Schedule {
     /// own reasons.
     #[must_use]
     pub fn shown_state(&self, now: Instant) -> HealthState {
-        self.health.shown(self.entries.len(), now)
+        match self.state() {
+            HealthState::Ok => self.host.shown(self.entries.len(), now),
+            state => state,
+        }
     }
 
-    /// Records what a request says about the source. `random` lies in [0, 1). Returns the length of
-    /// the pause that begins with it.
+    /// Returns whether the source answered anything at or after a time.
+    #[must_use]
+    pub fn was_heard_since(&self, since: Instant) -> bool {
+        self.host.was_heard_since(since)
+    }
+
+    /// Records what a request says about the source: about its host, and about the key, which every
+    /// source of the budget learns of. `random` lies in [0, 1). Returns the length of the pause that
+    /// begins with it.
     pub fn record_sign(&mut self, request: RequestTimes, sign: SourceSign, random: f64) -> Option<Duration> {
-        let (open, was_own) = (self.entries.len(), self.health.limits_are_own());
-        let pause = self.health.record(request, sign, open, random);
-        if sign == SourceSign::OwnLimit && !was_own && self.health.limits_are_own() {
-            // The limits were those of single jobs, so the source never asked for fewer requests.
-            self.budget.restore(request.now);
+        use HealthState::Failing;
+        let open = self.entries.len();
+        if let SourceSign::Suspect(Failing, _) | SourceSign::Ill(Failing, _) = sign {
+            return self.host.record(request, sign, open, random);
         }
-        if pause.is_some() && self.health.state() == HealthState::Limited {
-            self.budget.shrink(request.now);
+        match sign {
+            SourceSign::Well | SourceSign::Heard => {
+                self.host.record(request, sign, open, random);
+            }
+            // A refusal is an answer, too.
+            SourceSign::Suspect(..) | SourceSign::Ill(HealthState::Limited, _) => {
+                self.host.reached(request.now);
+            }
+            SourceSign::Ill(..) | SourceSign::OwnLimit | SourceSign::Silent => {}
         }
-        pause
+        let mut budget = self.claim.lock();
+        budget.set_open(self.claim.id, open);
+        budget.record(request, sign, random)
     }
 }
 

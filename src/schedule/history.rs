@@ -23,6 +23,8 @@ pub struct FailureHistory {
     pub is_own: bool,
     /// The text of the last failure.
     pub last_error: String,
+    /// When the last failure came.
+    pub last_at: Instant,
 }
 
 /// Failures of one kind in a row.
@@ -70,6 +72,7 @@ impl FailureHistory {
             longest: None,
             is_own: true,
             last_error: String::new(),
+            last_at: now,
         }
     }
 
@@ -82,6 +85,7 @@ impl FailureHistory {
     /// Adds a failure.
     pub fn record(&mut self, kind: FailureRowKind, now: Instant) {
         self.count = self.count.saturating_add(1);
+        self.last_at = now;
         if self.row.kind == kind && self.row.count > 0 {
             self.row.count = self.row.count.saturating_add(1);
         } else {

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     Entry, PollingConfig, Strategy,
-    entry::Track,
+    entry::{HookState, Track},
+    hooks::{EarlyHooks, HookStats, judged},
     learned::{
         decide::{NextPoll, Policy, decide},
         forecast::Progress,
@@ -16,7 +17,10 @@ use super::{
     },
     pool::Pool,
 };
-use crate::{model::status_answer::StatusAnswer, util::units::Time};
+use crate::{
+    model::{job::Kind, status_answer::StatusAnswer},
+    util::units::Time,
+};
 
 /// What finished jobs cost since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,9 +44,18 @@ pub(super) struct Learner {
     pub(super) model: Model,
     keys: Pool<Key>,
     pub(super) stats: PollingStats,
+    /// The source sends hooks.
+    pub(super) has_hooks: bool,
+    pub(super) hooks: HookStats,
+    pub(super) early_hooks: EarlyHooks,
     /// The number of observations, so that an unchanged model is not saved again.
     pub(super) lessons: u64,
     start: Instant,
+}
+
+/// Returns the name of what a job does: its kind, unless that is the default one, and its endpoint.
+pub(super) fn operation(kind: Option<&str>, endpoint: Option<&str>) -> String {
+    [kind, endpoint].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 impl Learner {
@@ -61,14 +74,17 @@ impl Learner {
             model: Model::default(),
             keys: Pool::default(),
             stats: PollingStats::default(),
+            has_hooks: false,
+            hooks: HookStats::default(),
+            early_hooks: EarlyHooks::default(),
             lessons: 0,
             start,
         }
     }
 
-    /// Returns the kind of a job with this endpoint and this label.
-    pub(super) fn kind(&mut self, endpoint: Option<&str>, label: Option<String>) -> Arc<Key> {
-        self.keys.share(Key { endpoint: endpoint.unwrap_or_default().to_owned(), label })
+    /// Returns what a job with this operation and this label learns by.
+    pub(super) fn kind(&mut self, operation: String, label: Option<String>) -> Arc<Key> {
+        self.keys.share(Key { endpoint: operation, label })
     }
 
     /// Returns the value of the label that separates kinds.
@@ -82,10 +98,12 @@ impl Learner {
 
     /// Updates the progress of a job by an answer. Returns the progress before, on the same scale.
     fn date(&mut self, track: &mut Track, answer: &StatusAnswer, wall: Time) -> Progress {
-        if let Some(endpoint) = answer.endpoint.as_deref()
-            && endpoint != track.kind.endpoint
-        {
-            track.kind = self.kind(Some(endpoint), track.kind.label.clone());
+        if answer.endpoint.is_some() {
+            let operation =
+                operation(answer.kind.as_ref().and_then(Kind::beside_id), answer.endpoint.as_deref());
+            if operation != track.kind.endpoint {
+                track.kind = self.kind(operation, track.kind.label.clone());
+            }
         }
         let before_start = track.known().started.is_none();
         let [created, started] = [answer.created_at, answer.started_at].map(|at| answer.by_steady_clock(at));
@@ -125,6 +143,8 @@ impl Learner {
         let learns = pending.finished && (told.is_some() || track.is_bracketed(pending.registered_at));
         let end = if learns { RunEnd::Finished(told) } else { RunEnd::Dropped };
         let after = Progress { age: track.age(wall), started: track.known().started };
+        // An end that a hook announced lies right before the poll.
+        let random = if track.hook.has_announced() { 1.0 } else { random };
         self.model.record_finished(&track.kind, [before, after], end, random, self.seconds(now));
         self.lessons += 1;
         self.stats.jobs += 1;
@@ -133,20 +153,49 @@ impl Learner {
             self.stats.timed += 1;
             self.stats.delay += wall.since(at).as_secs_f64();
         }
+        if self.has_hooks && pending.finished {
+            self.record_hook(pending, ended_at, now, wall);
+        }
+    }
+
+    /// Learns from an end whether hooks announce them.
+    fn record_hook(&mut self, pending: &PendingCompletion, ended_at: Option<Time>, now: Instant, wall: Time) {
+        let listening = now.saturating_duration_since(self.start);
+        let Some(is_announced) = judged(pending, ended_at, listening, wall) else { return };
+        let time = self.seconds(now);
+        self.model.record_hook(&pending.track.kind, is_announced, time);
+        if !is_announced {
+            self.hooks.missed += 1;
+            return;
+        }
+        self.hooks.announced += 1;
+        if let Some(at) = ended_at.filter(|at| *at >= pending.registered_at) {
+            self.hooks.timed += 1;
+            self.hooks.delay += wall.since(at).as_secs_f64();
+        }
+        if matches!(pending.track.hook, HookState::Polled(polls) if polls > 1) {
+            self.early_hooks.record(true);
+        }
     }
 
     /// Decides when the next poll of a job is.
     pub(super) fn next_poll(&mut self, number: u64, entry: &Entry, now: Instant, wall: Time) -> NextPoll {
         let time = self.seconds(now);
         let forecast = self.model.forecast(&entry.track.kind, self.policy.theta, time);
-        decide(&forecast, &self.policy, &entry.track.situation(entry, number, wall))
+        let policy = self.policy_of(&entry.track.kind);
+        decide(&forecast, &policy, &entry.track.situation(entry, number, wall))
+    }
+
+    /// Returns the policy for jobs of a kind, by how reliably hooks announce their ends.
+    fn policy_of(&self, kind: &Key) -> Policy {
+        if self.has_hooks { self.policy.with_hooks(self.model.missed(kind)) } else { self.policy }
     }
 
     /// Returns the level on which a due job waits for the budget, and how long it stays there.
     pub(super) fn level(&mut self, entry: &Entry, now: Instant, wall: Time) -> (u8, Duration) {
         let (known, age) = (entry.track.known(), entry.track.age(wall));
-        let theta = self.policy.theta;
-        let forecast = self.model.forecast(&entry.track.kind, theta, self.seconds(now));
+        let forecast = self.model.forecast(&entry.track.kind, self.policy.theta, self.seconds(now));
+        let theta = self.policy_of(&entry.track.kind).theta;
         let level = level(forecast.waiting(known, age), theta);
         let promoted =
             if level + 1 < LEVELS { forecast.next(known, leaves(level, theta)) - age } else { f64::MAX };

@@ -7,8 +7,10 @@
 //!
 //! Where things are: `next_poll` says when a poll is due, `policy` and `learned` compute the wait,
 //! `dispatch` chooses the next request on one of the `lanes`, `health` says whether the source may
-//! be asked, `failing` handles jobs whose requests fail, and `summary` shows all of it.
+//! be asked, `failing` handles jobs whose requests fail, `hooks` takes what the source announces, and
+//! `summary` shows all of it.
 
+mod budget;
 mod config;
 mod entries;
 mod dispatch;
@@ -16,9 +18,11 @@ mod entry;
 mod failing;
 mod health;
 mod history;
+mod hooks;
 mod lanes;
 pub mod learned;
 mod learner;
+mod lists;
 mod next_poll;
 mod packed;
 mod policy;
@@ -32,33 +36,39 @@ mod watches;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
-pub use config::{PollingConfig, Strategy};
+pub use budget::{BudgetConfig, Claim, Limits, MAX_IN_FLIGHT, MAX_REQUESTS_PER_SECOND, SharedBudget};
+pub use config::{ListPolling, PollingConfig, Strategy};
 pub use entry::{Entry, Task, Track};
 pub use failing::{JobFacts, SourceFacts};
 pub use health::{Health, HealthState, RequestTimes, SourceSign};
 pub use history::{FailureHistory, FailureRow, FailureRowKind};
+pub use hooks::HookStats;
 pub use lanes::SLOW;
 pub use learner::{PendingCompletion, PollingStats};
+pub use lists::{Evidence, ListUse};
 pub use policy::{next_wait, resumed_wait};
 pub use stamps::Stamps;
 pub use summary::{CurveSummary, KindSummary};
 
 use self::{
     entries::Entries,
-    lanes::Lanes,
-    learned::levels::Standing,
+    learned::{decide::PollReason, levels::Standing},
     learner::{Learner, waits},
+    lists::Lists,
     next_poll::{NEVER, stand},
     polls::Polls,
     pool::Pool,
 };
 use crate::{
     model::status_answer::StatusAnswer,
-    util::{budget::Budget, due_queue::DueQueue, units::Time},
+    util::{due_queue::DueQueue, units::Time},
 };
 
 /// The most watches that one call advances.
@@ -71,6 +81,8 @@ const MOST_CURVES: usize = 8;
 pub enum Next {
     /// Runs the task of this watch, then calls [`Schedule::done`].
     Run(u64),
+    /// Requests a page of the source's list, then calls [`Schedule::list_done`].
+    List(ListUse),
     /// Cuts the slowest request, if one is slow enough, so that another job gets its place. Then
     /// calls `done`.
     Cut,
@@ -84,7 +96,8 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Schedule {
     config: PollingConfig,
-    lanes: Lanes,
+    /// Its claim on the budget of its key.
+    claim: Claim,
     entries: Entries,
     statuses: Pool<String>,
     polls: Polls,
@@ -100,18 +113,26 @@ pub struct Schedule {
     forced_from: Option<Instant>,
     /// Requests sent so far. The lanes take turns by it.
     turn: usize,
-    budget: Budget,
-    /// The health of the source.
-    pub health: Health,
+    lists: Lists,
+    /// The health of the host. The budget has that of the key.
+    host: Health,
 }
 
 impl Schedule {
-    /// Creates an empty schedule.
+    /// Creates an empty schedule with a budget of its own.
     #[must_use]
     pub fn new(config: &PollingConfig, rate: f64, max_in_flight: usize, now: Instant) -> Self {
+        let limits = Limits { rate, max_in_flight, longest_pause: config.longest_pause() };
+        let budget = Arc::new(SharedBudget::new(None, limits, now));
+        Self::with_claim(config, Claim::new(&budget, Arc::default()), now)
+    }
+
+    /// Creates an empty schedule whose requests come out of the budget of this claim.
+    #[must_use]
+    pub fn with_claim(config: &PollingConfig, claim: Claim, now: Instant) -> Self {
         Self {
             config: config.clone(),
-            lanes: Lanes::new(max_in_flight),
+            claim,
             entries: Entries::default(),
             statuses: Pool::default(),
             polls: Polls::new(now),
@@ -122,8 +143,8 @@ impl Schedule {
             forced: VecDeque::new(),
             forced_from: None,
             turn: 0,
-            budget: Budget::new(rate, now),
-            health: Health::new(config.longest_pause()),
+            lists: Lists::default(),
+            host: Health::new(config.longest_pause()),
         }
     }
 
@@ -161,7 +182,7 @@ impl Schedule {
     /// Returns the number of requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.lanes.len()
+        self.claim.lock().in_flight(self.claim.id)
     }
 
     /// Advances the queue of polls to `now`, in bounded time. Returns whether any are left to
@@ -183,17 +204,9 @@ impl Schedule {
         true
     }
 
-    /// Takes a token of the budget for a further request of a running task.
-    ///
-    /// # Errors
-    /// The time at which to ask again.
-    pub fn take_token(&mut self, now: Instant) -> Result<(), Instant> {
-        self.budget.take(now)
-    }
-
     /// Pays for further requests that a task has already sent.
     pub fn pay(&mut self, requests: u32, now: Instant) {
-        self.budget.pay(requests, now);
+        self.claim.lock().pay(requests, now);
     }
 
     /// Returns whether the deadline of a watch with a running job has passed. `ahead` is how far
@@ -215,8 +228,8 @@ impl Schedule {
     /// Records the end of a task. With `again` it schedules the task once more; otherwise the store
     /// has told what is next.
     pub fn done(&mut self, number: u64, task: Task, again: bool, now: Instant, wall: Time, random: f64) {
-        self.lanes.finish(number, task);
-        self.health.dismiss(number);
+        self.host.dismiss(number);
+        self.claim.lock().finish_request(self.claim.id, number, task);
         if again {
             self.again(number, task, now, wall, random);
         }
@@ -232,6 +245,9 @@ impl Schedule {
         let Some(entry) = self.entries.get_mut(number) else { return };
         entry.answered = true;
         entry.hint = answer.hint.into();
+        if entry.reason == PollReason::Listed {
+            self.lists.were_wrong(now);
+        }
         self.learner.record_running(&mut entry.track, answer, now, wall);
     }
 
@@ -253,21 +269,22 @@ impl Schedule {
         wall: Time,
         random: f64,
     ) {
+        let ended_at = answer.by_steady_clock(answer.ended_at);
+        self.compare_with_lists(ended_at, pending.track.last_seen(), now);
         self.learner.record_finished(pending, answer, now, wall, random);
     }
 
-    /// Takes over from the previous schedule of the same source, without its watches. The rest of
-    /// the budget is taken over, so that a reload grants no new one.
+    /// Takes over from the previous schedule of the same source, without its watches.
     pub fn inherit(&mut self, before: &mut Self) {
         self.learner.model = std::mem::take(&mut before.learner.model);
         self.learner.stats = before.learner.stats;
         self.learner.lessons = before.learner.lessons;
-        self.budget.inherit(&before.budget);
-        self.health.inherit(&before.health);
+        self.learner.hooks = before.learner.hooks;
+        self.learner.early_hooks = before.learner.early_hooks;
     }
 
-    /// Shrinks the budget, because the source asks for fewer requests.
-    pub fn shrink_budget(&mut self, now: Instant) {
-        self.budget.shrink(now);
+    /// Ends the claim on the budget, because the driver asks no more.
+    pub fn retire(&self) {
+        self.claim.lock().retire(self.claim.id);
     }
 }

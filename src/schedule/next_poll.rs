@@ -9,7 +9,7 @@ use super::{
     failing::{relapsed_wait, retry_wait},
     learned::{
         decide::{PollReason, reconsider_at},
-        levels::LEVELS,
+        levels::{ASKED, LEVELS},
     },
     learner::{Learner, span, waits},
     packed::PackedWait,
@@ -64,6 +64,11 @@ impl Schedule {
             let due = now + retry_wait(&self.config, history, random);
             return self.retry_at(number, due, now, wall);
         }
+        if task == Task::Poll && history.is_none() && self.again_after_hook(number, now) {
+            return self.no_later_than_deadline(number, now, wall);
+        }
+        let Some(entry) = self.entries.get_mut(number) else { return };
+        let history = entry.failures.as_deref();
         if task == Task::Poll && history.is_some_and(|history| history.limited_at.is_some()) {
             // A poll soon shows whether the limit is this job's own.
             self.poll_at(number, now + self.config.min_interval.0, PollReason::Retry);
@@ -147,8 +152,10 @@ pub(super) fn stand(
         let until = if learned { reconsider(now, due) } else { due };
         return (None, ticks(until - now));
     }
-    if matches!(entry.reason, PollReason::Asked | PollReason::Deadline) {
-        return (Some(LEVELS - 1), NEVER);
+    match entry.reason {
+        reason if reason.is_asked() => return (Some(ASKED), NEVER),
+        PollReason::Deadline => return (Some(LEVELS - 1), NEVER),
+        _ => {}
     }
     if !learned {
         return (Some(0), NEVER);

@@ -1,11 +1,14 @@
 //! The polls of one source: the watches that wait for their time or for the budget, and those in
 //! flight.
+//!
+//! Polls that somebody asks for and polls that are due by their own time take turns: however much
+//! is asked for, every second poll is for the others while any of them waits.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::learned::levels::{LevelQueue, Standing};
+use super::learned::levels::{ASKED, LEVELS, LevelQueue, Standing};
 
 /// The queue of polls. Its time is in microseconds since the start.
 #[derive(Debug)]
@@ -13,12 +16,14 @@ pub(super) struct Polls {
     queue: LevelQueue,
     /// The polls in flight, each with the standing of its watch afterwards.
     running: HashMap<u64, Option<Standing>>,
+    /// The last poll out of the queue was asked for.
+    was_asked: bool,
     start: Instant,
 }
 
 impl Polls {
     pub(super) fn new(start: Instant) -> Self {
-        Self { queue: LevelQueue::default(), running: HashMap::new(), start }
+        Self { queue: LevelQueue::default(), running: HashMap::new(), was_asked: false, start }
     }
 
     /// Returns the tick of an instant.
@@ -57,9 +62,14 @@ impl Polls {
         self.queue.advance(self.passed(now), most, standing)
     }
 
-    /// Takes the first watch out of the queue.
+    /// Takes the watch whose turn it is out of the queue. A turn that nobody needs goes to the other
+    /// side.
     pub(super) fn pop(&mut self) -> Option<u64> {
-        self.queue.pop().map(|(number, _)| number)
+        let (asked, others) = (ASKED..ASKED + 1, 0..LEVELS);
+        let turns = if self.was_asked { [others, asked] } else { [asked, others] };
+        let (number, level) = turns.into_iter().find_map(|levels| self.queue.pop(levels))?;
+        self.was_asked = level == ASKED;
+        Some(number)
     }
 
     /// Begins a poll of a watch. It is in flight until [`finish`](Self::finish).

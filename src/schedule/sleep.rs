@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::{Schedule, Task};
 
 impl Schedule {
-    /// Brings every wait forward by the time for which the machine slept.
+    /// Brings every wait forward by the time for which the machine slept. The budget is told once,
+    /// by [`SharedBudget::slept`](super::SharedBudget::slept).
     pub fn slept(&mut self, by: Duration, now: Instant) {
         let earlier = |due: Instant| due.checked_sub(by).unwrap_or(now).max(now);
         let is_retried = |number| self.retries.due(&number).is_some();
@@ -19,6 +20,6 @@ impl Schedule {
         }
         self.fetches.bring_forward(by);
         self.retries.bring_forward(by);
-        self.health.slept(by);
+        self.host.slept(by);
     }
 }

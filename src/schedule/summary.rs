@@ -61,7 +61,7 @@ impl Schedule {
     /// recently (0 to 1).
     #[must_use]
     pub fn budget_in_use(&self, now: Instant) -> (f64, f64) {
-        self.budget.in_use(now)
+        self.claim.budget().in_use(now)
     }
 
     /// Returns the kinds that were learned from, those with the most finishes first.

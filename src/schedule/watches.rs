@@ -3,10 +3,11 @@
 use tokio::time::Instant;
 
 use super::{
-    Entry, Schedule, Stamps, Task, Track, learned::decide::PollReason, packed::PackedWait,
-    policy::resumed_wait,
+    Entry, Schedule, Stamps, Task, Track, learned::decide::PollReason, learner::operation,
+    packed::PackedWait, policy::resumed_wait,
 };
 use crate::{
+    model::job::Kind,
     store::{Watch, WatchStage},
     util::units::Time,
 };
@@ -60,7 +61,8 @@ impl Schedule {
 
     fn entry_of(&mut self, watch: &Watch, stamps: &Stamps, task: Task, deadline: Time, wall: Time) -> Entry {
         let label = self.learner.label_of(&watch.labels);
-        let kind = self.learner.kind(watch.endpoint.as_deref(), label);
+        let kind = watch.kind.as_ref().and_then(Kind::beside_id);
+        let kind = self.learner.kind(operation(kind, watch.endpoint.as_deref()), label);
         let age = wall.since(stamps.registered_at);
         let fresh = age < self.config.longest_pause();
         Entry {

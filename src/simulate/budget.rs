@@ -7,7 +7,7 @@ use std::{
 
 use crate::schedule::learned::{
     curve::Curve,
-    levels::{LevelQueue, Standing, leaves, level},
+    levels::{LEVELS, LevelQueue, Standing, leaves, level},
 };
 
 use super::{
@@ -180,7 +180,7 @@ impl<'a> Waiting<'a> {
             let at = level(self.waited(number, now), self.theta);
             Standing { level: Some(at), until: ticks(self.reaches(number, leaves(at, self.theta))) }
         });
-        let taken = levels.pop();
+        let taken = levels.pop(0..LEVELS);
         self.levels = levels;
         taken.and_then(|(number, _)| usize::try_from(number).ok())
     }

@@ -37,6 +37,7 @@ pub fn drift(setting: &Setting, [from, to]: [f64; 2], rate: f64, seed: u64) -> D
         kind: 0,
         queued: None,
         takes: if made < change { &old } else { &new }.sample(random),
+        hook: None,
     });
     let records = run(&mut Model::default(), setting, &jobs, &mut random);
     let within = |from: f64, to: f64| mean_of(&records, |record| record.made >= from && record.made < to);

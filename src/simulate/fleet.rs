@@ -1,4 +1,4 @@
-//! Many jobs at a time under the learning policy, poll by poll: drift, mixed kinds, queues.
+//! Many jobs at a time under the learning policy, poll by poll: drift, mixed kinds, queues, hooks.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -25,6 +25,8 @@ pub struct SimulatedJob {
     pub queued: Option<f64>,
     /// How long it takes in all.
     pub takes: f64,
+    /// How long after its end a hook announces it, if one comes.
+    pub hook: Option<f64>,
 }
 
 /// The cost of one job.
@@ -49,12 +51,25 @@ pub struct Setting {
     pub alert: bool,
     /// The curves to use instead of learning, one a kind.
     pub known: Option<Vec<Forecast>>,
+    /// Whether the source sends hooks, so that polls thin out as far as hooks are reliable.
+    pub hooks: bool,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { policy: Policy::default(), told: true, alert: true, known: None }
+        Self { policy: Policy::default(), told: true, alert: true, known: None, hooks: false }
     }
+}
+
+/// What comes for a job next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    /// Its next poll is decided, or decided again.
+    Think,
+    /// It is polled.
+    Poll,
+    /// A hook announces its end, so it is polled.
+    Hook,
 }
 
 /// An open job.
@@ -71,18 +86,26 @@ pub fn run(model: &mut Model, setting: &Setting, jobs: &[SimulatedJob], random: 
     let kinds = jobs.iter().map(|job| job.kind + 1).max().unwrap_or_default();
     let keys: Vec<Key> = (0..kinds).map(|kind| Key { endpoint: kind.to_string(), label: None }).collect();
     let mut open: Vec<Option<OpenJob>> = Vec::with_capacity(jobs.len());
-    let mut due: BinaryHeap<Reverse<(u64, usize, bool)>> = BinaryHeap::new();
+    let mut due: BinaryHeap<Reverse<(u64, usize, Step)>> = BinaryHeap::new();
     let mut records = Vec::new();
     for (number, job) in jobs.iter().enumerate() {
-        due.push(Reverse((ticks(job.made), number, false)));
+        due.push(Reverse((ticks(job.made), number, Step::Think)));
+        if let Some(after) = job.hook.filter(|_| setting.hooks) {
+            due.push(Reverse((ticks(job.made + job.takes + after), number, Step::Hook)));
+        }
         let luck = if setting.alert { random.unit() } else { 1.0 };
         let situation = Situation { luck, jitter: random.unit(), ..Situation::default() };
         open.push(Some(OpenJob { job: job.clone(), situation, polls: 0.0, due: f64::INFINITY }));
     }
-    while let Some(Reverse((at, number, is_poll))) = due.pop() {
+    while let Some(Reverse((at, number, step))) = due.pop() {
         let Some(one) = open[number].as_mut() else { continue };
         let (now, key) = (seconds(at), &keys[one.job.kind]);
-        if is_poll && let Some(cost) = one.poll(model, key, setting, now, random) {
+        if step != Step::Think
+            && let Some(cost) = one.poll(model, key, setting, now, random)
+        {
+            if setting.hooks {
+                model.record_hook(key, step == Step::Hook, now);
+            }
             records.push(Record { made: one.job.made, kind: one.job.kind, cost });
             open[number] = None;
             continue;
@@ -90,12 +113,16 @@ pub fn run(model: &mut Model, setting: &Setting, jobs: &[SimulatedJob], random: 
         one.situation.now = now - one.job.made;
         let found = match &setting.known {
             Some(known) => decide(&known[one.job.kind], &setting.policy, &one.situation),
+            None if setting.hooks => {
+                let policy = setting.policy.with_hooks(model.missed(key));
+                decide(&model.forecast(key, setting.policy.theta, now), &policy, &one.situation)
+            }
             None => model.next_poll(key, &setting.policy, &one.situation, now),
         };
         one.due = one.due.min(one.job.made + found.age);
         let next = one.due;
         let think = if setting.alert { reconsider_at(now, next) } else { next };
-        due.push(Reverse((ticks(think), number, think >= next)));
+        due.push(Reverse((ticks(think), number, if think >= next { Step::Poll } else { Step::Think })));
     }
     records
 }

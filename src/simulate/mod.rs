@@ -14,6 +14,7 @@ pub(crate) mod compare;
 pub(crate) mod budget;
 pub(crate) mod phases;
 pub(crate) mod drift;
+pub mod hooks;
 pub(crate) mod table;
 pub(crate) mod durations;
 pub(crate) mod study;

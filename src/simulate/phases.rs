@@ -39,7 +39,13 @@ pub fn compare(queue: &Distribution, runs: &Distribution, theta: f64, seed: u64)
     let mut jobs = || {
         arrivals((0.0, JOBS), 1.0, &mut random, |made, random| {
             let queued = queue.sample(random);
-            SimulatedJob { made, kind: 0, queued: Some(queued), takes: queued + runs.sample(random) }
+            SimulatedJob {
+                made,
+                kind: 0,
+                queued: Some(queued),
+                takes: queued + runs.sample(random),
+                hook: None,
+            }
         })
     };
     let (seen, measured) = (jobs(), jobs());

@@ -142,7 +142,13 @@ impl Subject {
     pub fn measured(name: &str, mut jobs: Vec<(f64, f64)>) -> Result<Self, BadDistribution> {
         jobs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let distribution = Distribution::empirical(jobs.iter().map(|(_, takes)| *takes))?;
-        let jobs = jobs.into_iter().map(|(made, takes)| SimulatedJob { made, kind: 0, queued: None, takes });
+        let jobs = jobs.into_iter().map(|(made, takes)| SimulatedJob {
+            made,
+            kind: 0,
+            queued: None,
+            takes,
+            hook: None,
+        });
         Ok(Self {
             name: name.to_owned(),
             truth: truth(&distribution),

@@ -5,12 +5,13 @@ use super::{
     compare::{equal_polls, known, mixed},
     distribution::Distribution,
     fleet::{Setting, SimulatedJob, arrivals, mean_of, run},
+    hooks::{Hooks, costs},
     phases,
     policies::Shipped,
     random::Random,
     study::{At, NamedPolicy, Question, Subject, study},
 };
-use crate::schedule::learned::model::Model;
+use crate::schedule::learned::{decide::Policy, model::Model};
 
 fn named(text: &str) -> Distribution {
     text.parse().unwrap()
@@ -34,7 +35,7 @@ fn it_follows_a_drift() {
         let mut random = Random::new(5);
         let jobs = arrivals((0.0, 450.0), 4.0, &mut random, |made, random| {
             let takes = if made < 300.0 { &old } else { &new }.sample(random);
-            SimulatedJob { made, kind: 0, queued: None, takes }
+            SimulatedJob { made, kind: 0, queued: None, takes, hook: None }
         });
         let records = run(&mut Model::default(), &Setting::default(), &jobs, &mut random);
         mean_of(&records, |record| record.made >= 360.0)
@@ -116,4 +117,16 @@ fn measured_jobs_are_learned_from_one_after_the_other() {
     // The first few know nothing.
     assert!(cost(&takes) < 0.7 * cost(&takes[..5]));
     Subject::in_turn("nothing", &[]).unwrap_err();
+}
+
+#[test]
+fn hooks_save_most_polls_and_a_silent_stop_costs_little() {
+    let jobs = named("lognormal");
+    let without = costs(&jobs, None, Policy::default(), 7)[0];
+    let stopping = Hooks { share: 1.0, delay: 0.3, stop: true };
+    let [before, around, later] = costs(&jobs, Some(stopping), Policy::default(), 7)[..] else { panic!() };
+    assert!(before.mean.polls < 0.33 * without.mean.polls, "{before:?} instead of {without:?}");
+    assert!(before.mean.delay < 0.35 && before.p99 < 0.5, "{before:?}");
+    assert!(around.p99 < 3.0 * without.p99, "{around:?} beside {without:?}");
+    assert!((later.mean.polls / without.mean.polls - 1.0).abs() < 0.05, "{later:?} as {without:?}");
 }

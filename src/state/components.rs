@@ -3,16 +3,22 @@
 //! One [`Components`] is current at a time. A reload builds a new one and reuses every component whose configuration did not
 //! change.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::metrics::Metrics;
 use crate::{
     config::Config,
     deliver::{CALLBACK_SINK, Callbacks, SinkConfig, SinkError, Sinks},
     routing::{Router, Routing},
+    schedule::{Limits, SharedBudget},
     store::{Store, Watch},
-    upstream::{Links, Source, SourceError},
-    util::http_client::{BadProxy, Outgoing},
+    upstream::{Links, Source, SourceConfig, SourceError},
+    util::{
+        http_client::{BadProxy, Outgoing},
+        process,
+    },
     watcher::SourceState,
 };
 
@@ -52,15 +58,14 @@ impl Resources {
     ///
     /// # Errors
     /// When `server.proxy` cannot be used.
-    pub fn new(config: &Config, store: Store) -> Result<Self, SetupError> {
-        let metrics = Arc::new(Metrics::new());
+    pub fn new(config: &Config, store: Store, metrics: Arc<Metrics>) -> Result<Self, SetupError> {
         let flush = metrics.store_flush.clone();
         store.on_flush(move |took| flush.observe(took.as_secs_f64()));
         Ok(Self {
-            store,
             metrics,
             routing: Arc::new(Routing::new(Router::new(&config.sinks, &config.routes))),
-            outgoing: config.server.outgoing()?,
+            outgoing: config.server.outgoing()?.within(store.term()),
+            store,
         })
     }
 }
@@ -71,6 +76,8 @@ pub struct Components {
     pub config: Config,
     /// The watcher of each source, by name.
     pub watchers: BTreeMap<String, Arc<SourceState>>,
+    /// The budgets that sources share, by name.
+    pub budgets: BTreeMap<String, Arc<SharedBudget>>,
     /// The sinks.
     pub sinks: Sinks,
     /// The webhooks that watches bring along; unset while `callbacks.enabled` is false.
@@ -110,8 +117,28 @@ impl Components {
         if let Some(callbacks) = &callbacks {
             sinks.open_callbacks(callbacks, &resources.metrics.sinks);
         }
-        let watchers = watchers(&config, before, resources)?;
-        Ok(Self { config, watchers, sinks, callbacks })
+        let budgets = budgets(&config, before, resources);
+        let watchers = watchers(&config, before, resources, &budgets)?;
+        Ok(Self { config, watchers, budgets, sinks, callbacks })
+    }
+
+    /// Applies the limits of this configuration to the budgets that it took over.
+    pub fn apply_limits(&self) {
+        let now = Instant::now();
+        for (name, source) in &self.config.sources {
+            if let Some(watcher) = self.watchers.get(name) {
+                watcher.budget.set_limits(limits(&self.config, source), now);
+            }
+        }
+    }
+
+    /// Makes due what the machine slept through.
+    pub fn slept(&self, by: Duration) {
+        for watcher in self.watchers.values() {
+            watcher.slept(by);
+        }
+        let own = self.watchers.values().map(|watcher| &watcher.budget).filter(|own| own.name().is_none());
+        own.chain(self.budgets.values()).for_each(|budget| budget.slept(by));
     }
 
     /// Schedules `watch`. Returns `false` if its source is not configured; the watch then stays in the store.
@@ -125,27 +152,72 @@ impl Components {
     }
 }
 
+/// Returns the budgets that sources share. One that was there keeps what was used up.
+fn budgets(
+    config: &Config,
+    before: Option<&Components>,
+    resources: &Resources,
+) -> BTreeMap<String, Arc<SharedBudget>> {
+    let mut budgets = BTreeMap::new();
+    for source in config.sources.values() {
+        let Some(name) = &source.budget else { continue };
+        let kept = before.and_then(|before| before.budgets.get(name));
+        let new = || new_budget(Some(name), limits(config, source), resources);
+        budgets.entry(name.clone()).or_insert_with(|| kept.map_or_else(new, Arc::clone));
+    }
+    budgets
+}
+
+/// Returns a budget that was not there before. That of a replica is empty at first: the replica before it may have spent it a
+/// moment ago.
+fn new_budget(name: Option<&str>, limits: Limits, resources: &Resources) -> Arc<SharedBudget> {
+    let now = Instant::now();
+    let budget = SharedBudget::new(name, limits, now);
+    if resources.store.term().is_leased() {
+        budget.empty(now);
+    }
+    Arc::new(budget)
+}
+
+/// Returns the limits of a source's budget.
+fn limits(config: &Config, source: &SourceConfig) -> Limits {
+    let own = (source.max_requests_per_second, source.max_in_flight);
+    let shared = source.budget.as_ref().and_then(|name| config.budgets.get(name));
+    let (rate, max) = shared.map_or(own, |shared| (shared.max_requests_per_second, shared.max_in_flight));
+    let sharing =
+        config.sources.values().filter(|other| other.budget.is_some() && other.budget == source.budget);
+    let longest = sharing.map(|other| other.polling.longest_pause()).max();
+    let longest_pause = longest.unwrap_or_else(|| source.polling.longest_pause());
+    Limits { rate, max_in_flight: process::in_flight(max), longest_pause }
+}
+
 fn watchers(
     config: &Config,
     before: Option<&Components>,
     resources: &Resources,
+    budgets: &BTreeMap<String, Arc<SharedBudget>>,
 ) -> Result<BTreeMap<String, Arc<SourceState>>, SetupError> {
     let mut watchers = BTreeMap::new();
     for (name, source) in &config.sources {
+        let known = before.and_then(|before| before.watchers.get(name));
         let same = before.filter(|before| {
             let known = &before.config;
             known.sources.get(name) == Some(source) && known.callbacks.allow == config.callbacks.allow
         });
-        if let Some(kept) = same.and_then(|before| before.watchers.get(name)) {
+        if let Some(kept) = same.and(known) {
             watchers.insert(name.clone(), Arc::clone(kept));
             continue;
         }
+        let shared = source.budget.as_ref().and_then(|name| budgets.get(name));
+        let own = known.map(|known| &known.budget).filter(|own| own.name().is_none());
+        let new = || new_budget(None, limits(config, source), resources);
+        let budget = shared.or(own).map_or_else(new, Arc::clone);
         resources.metrics.begin_source(name);
         let mut source = Source::new(name, source, &resources.outgoing)
             .map_err(|error| SetupError::Source { name: name.clone(), source: error })?;
         source.links = Links::new(&config.callbacks.allow);
         let (store, metrics) = (resources.store.clone(), Arc::clone(&resources.metrics.sources));
-        let watcher = SourceState::new(source, store, Arc::clone(&resources.routing), metrics);
+        let watcher = SourceState::new(source, store, Arc::clone(&resources.routing), metrics, &budget);
         watchers.insert(name.clone(), Arc::new(watcher));
     }
     Ok(watchers)

@@ -53,6 +53,7 @@ fn dispatch(state: &AppState, unrouted: &Unrouted, change: Change) {
             }
         }
         Change::WatchSettled { watch } => state.waiters.settled(watch),
+        Change::GroupDue => state.group_due.notify_one(),
         Change::DeliveryDue { sink, key, due, as_of } => components.sinks.schedule(&sink, key, due, as_of),
         Change::DeliveryGone { sink, key } => components.sinks.forget(&sink, key),
         Change::EventUnrouted { source, job_id, event_id } => unrouted.made(&source, &job_id, &event_id),

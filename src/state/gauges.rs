@@ -39,8 +39,20 @@ impl AppState {
             self.metrics.sinks.breaker_open.with_label_values(&name).set(open);
             self.metrics.sinks.paused.with_label_values(&name).set(i64::from(sink.paused_at.is_some()));
         }
+        self.refresh_lease();
         self.metrics.spool_bytes.set(i64::try_from(self.store.bodies().bytes()).unwrap_or(i64::MAX));
         self.metrics.store_healthy.set(i64::from(self.store.is_healthy()));
         self.metrics.unreadable_records.set(i64::try_from(self.store.unreadable()).unwrap_or(i64::MAX));
+    }
+
+    /// Shows what a lease on a database allows. A data folder needs none.
+    fn refresh_lease(&self) {
+        let Some(left) = self.store.term().left() else { return };
+        self.metrics.active.set(i64::from(!left.is_zero()));
+        match self.store.epoch() {
+            // The database was away since the start.
+            0 => self.metrics.replica.set_relay(),
+            epoch => self.metrics.replica.set_owner(left, epoch, self.units().len()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppState, StartStage, components::SetupError};
@@ -20,7 +20,7 @@ pub type ReloadRequest = oneshot::Sender<Result<Reloaded, ReloadError>>;
 /// The result of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reloaded {
-    /// The parts that changed: `sinks.NAME`, `sources.NAME`, `routes`, `callbacks`, `watch`, `log.level`,
+    /// The parts that changed: `sinks.NAME`, `sources.NAME`, `budgets.NAME`, `routes`, `callbacks`, `page`, `watch`, `log.level`,
     /// `store.retention`.
     pub changed: Vec<String>,
     /// Changed keys that take effect after a restart.
@@ -63,12 +63,64 @@ impl ReloadError {
     }
 }
 
+impl ReloadError {
+    /// Returns the reason in one line: the first of several mistakes, and how many there are beside it.
+    #[must_use]
+    pub fn in_short(&self) -> String {
+        let Self::Config(error) = self else { return self.to_string() };
+        let first = error.problems.first().map(ToString::to_string).unwrap_or_default();
+        let first = first.lines().next().unwrap_or_default().replace("  ", " ");
+        match error.problems.len() {
+            0 | 1 => first,
+            count => format!("{first}, and {} more", count - 1),
+        }
+    }
+}
+
 /// The longest time for reading the configuration.
 pub(crate) const READING: Duration = Duration::from_secs(10);
 
 fn with_cause(error: &SetupError) -> String {
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+/// Asks a daemon to reload: one that runs, or one that waits as a standby.
+#[derive(Clone)]
+pub struct Reloads {
+    requests: mpsc::Sender<ReloadRequest>,
+    stop: CancellationToken,
+}
+
+impl Reloads {
+    /// Creates the side that asks, and the requests for the side that answers, of a daemon that stops when `stop` is cancelled.
+    #[must_use]
+    pub fn new(stop: CancellationToken) -> (Self, mpsc::Receiver<ReloadRequest>) {
+        let (requests, asked) = mpsc::channel(16);
+        (Self { requests, stop }, asked)
+    }
+
+    /// Returns the token that is cancelled when the daemon stops.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Reloads the configuration.
+    ///
+    /// # Errors
+    /// When it has mistakes or cannot be applied; the daemon keeps the previous one. The result is logged and counted.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(answer).await.map_err(|_| ReloadError::Stopping)?;
+        answered.await.map_err(|_| ReloadError::Stopping)?
+    }
+
+    /// Gives a request back that could not be answered yet.
+    pub(crate) fn defer(&self, request: ReloadRequest) {
+        // Among so many others one of them reads the same configuration.
+        let _ = self.requests.try_send(request);
+    }
 }
 
 /// A handle on a running daemon.
@@ -118,14 +170,10 @@ impl Handle {
         }
     }
 
-    /// Reloads the configuration.
-    ///
-    /// # Errors
-    /// When it has mistakes or cannot be applied; the daemon keeps the previous one. The result is logged and counted.
-    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let (answer, answered) = oneshot::channel();
-        self.state.reloads.send(answer).await.map_err(|_| ReloadError::Stopping)?;
-        answered.await.map_err(|_| ReloadError::Stopping)?
+    /// Returns what asks the daemon to reload.
+    #[must_use]
+    pub fn reloads(&self) -> Reloads {
+        self.state.reloads.clone()
     }
 
     /// Returns the source of a job that names none. The check of the configuration rejects a `watch` that would need one.
@@ -143,7 +191,11 @@ impl Handle {
             return Ok(Vec::new());
         }
         let source = self.default_source();
-        let registration = |id: &JobId| Registration { only_new, ..Registration::new(&source, id.clone()) };
+        let registration = |id: &JobId| Registration {
+            kind: self.state.kind_by_id(&source, id),
+            only_new,
+            ..Registration::new(&source, id.clone())
+        };
         self.state.store.register(ids.iter().map(registration).collect(), clock::now()).await
     }
 
@@ -152,9 +204,9 @@ impl Handle {
     /// # Errors
     /// When the store cannot be read.
     pub async fn find(&self, source: &str, job_id: &JobId) -> Result<Option<Watch>, StoreError> {
-        match self.state.store.find(source, job_id).await? {
+        match self.state.store.find(source, job_id, None).await? {
             Found::Watch(watch) => Ok(Some(*watch)),
-            Found::Dropped | Found::Nothing => Ok(None),
+            Found::Dropped | Found::Nothing | Found::Several(_) => Ok(None),
         }
     }
 
@@ -164,7 +216,9 @@ impl Handle {
     /// When the store cannot be read.
     pub async fn finished(&self, source: &str, job_id: &JobId) -> Result<Option<Watch>, StoreError> {
         loop {
-            let Found::Watch(watch) = self.state.store.find(source, job_id).await? else { return Ok(None) };
+            let Found::Watch(watch) = self.state.store.find(source, job_id, None).await? else {
+                return Ok(None);
+            };
             let settled = self.state.waiters.wait(watch.number);
             // Read after the waiter is armed, so that no change falls in between.
             match self.state.store.watch(watch.number).await? {

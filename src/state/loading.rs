@@ -88,7 +88,7 @@ mod tests {
         let mut config = Config::default();
         config.sources.insert("retab".to_owned(), SourceConfig::default());
         let store = Store::in_memory();
-        let resources = Resources::new(&config, store.clone()).unwrap();
+        let resources = Resources::new(&config, store.clone(), Arc::default()).unwrap();
         let components = Components::build(config, None, &resources).unwrap();
         let registration = Registration::new("retab", "job".parse().unwrap());
         let Ok([Registered::New(watch)]) =

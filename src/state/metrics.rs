@@ -1,8 +1,11 @@
 //! Every metric of the daemon: those of the rooms below, and its own. Gauges are set when `/metrics` is read.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use prometheus::{Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, TextEncoder};
+use prometheus::{
+    Encoder as _, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    TextEncoder,
+};
 
 use crate::{
     deliver::SinkMetrics,
@@ -21,6 +24,10 @@ pub struct Metrics {
     pub sources: Arc<SourceMetrics>,
     /// Metrics of the sinks.
     pub sinks: Arc<SinkMetrics>,
+    /// 1 while the process does the work, 0 while it waits as a standby or passes requests on as a replica.
+    pub active: IntGauge,
+    /// Metrics of a process that shares a database.
+    pub replica: ReplicaMetrics,
     /// Requests to the local API, by status.
     pub api_requests: IntCounterVec,
     /// Readers of the event stream.
@@ -47,6 +54,58 @@ pub struct Metrics {
     pub otlp_exports: IntCounterVec,
     /// Spans of the work for jobs, for the collector.
     pub spans: Arc<Spans>,
+}
+
+/// The metrics of a replica. Without a database none of them is shown.
+pub struct ReplicaMetrics {
+    lease_left: GaugeVec,
+    lease_epoch: IntGaugeVec,
+    units: IntGaugeVec,
+    /// Requests to this replica that it passed on to the owner, by result. Empty until it is one that does.
+    pub passed_on: IntCounterVec,
+}
+
+impl ReplicaMetrics {
+    fn new(all: &mut Catalogue) -> Self {
+        let result = Label::words("result", &["answered", "failed"]);
+        Self {
+            lease_left: all.float_gauges(
+                "tidings_lease_left_seconds",
+                "Time that is left to this process to act as the owner of the database, by its own clock; 0 when it may not. \
+                 Only with a database.",
+                &[],
+            ),
+            lease_epoch: all.gauges(
+                "tidings_lease_epoch",
+                "Number of the lease on the database; each new owner has a greater one. Only on the owner.",
+                &[],
+            ),
+            units: all.gauges(
+                "tidings_replica_units",
+                "Sources, sinks and other work that this replica owns. Only with a database.",
+                &[],
+            ),
+            passed_on: all.counters(
+                "tidings_passed_on_requests_total",
+                "Requests that this replica passed on to the owner of the work: answered by it, or failed because there was none \
+                 or it went away.",
+                &[result],
+            ),
+        }
+    }
+
+    /// Shows a replica that owns nothing.
+    pub fn set_relay(&self) {
+        self.lease_left.with_label_values::<&str>(&[]).set(0.0);
+        self.units.with_label_values::<&str>(&[]).set(0);
+    }
+
+    /// Shows the lease of an owner.
+    pub fn set_owner(&self, left: Duration, epoch: i64, units: usize) {
+        self.lease_left.with_label_values::<&str>(&[]).set(left.as_secs_f64());
+        self.lease_epoch.with_label_values::<&str>(&[]).set(epoch);
+        self.units.with_label_values::<&str>(&[]).set(i64::try_from(units).unwrap_or(i64::MAX));
+    }
 }
 
 impl Default for Metrics {
@@ -86,6 +145,13 @@ impl Metrics {
         let metrics = Self {
             sources: Arc::new(SourceMetrics::new(all, &panics, &spans)),
             sinks: Arc::new(SinkMetrics::new(all, &panics, &spans)),
+            active: gauge(
+                all,
+                "tidings_active",
+                "1 while the process does the work: it holds its data folder, or its lease on the database is not over. 0 while \
+                 it waits as a standby, or passes requests on as a replica.",
+            ),
+            replica: ReplicaMetrics::new(all),
             event_readers: gauge(all, "tidings_event_readers", "Readers of the event stream."),
             event_readers_dropped: all.counters(
                 "tidings_event_readers_dropped_total",
@@ -130,6 +196,7 @@ impl Metrics {
             log_lines_dropped: all.add(Ok(lines_dropped()), &[]),
             catalogue: Arc::new(catalogue),
         };
+        metrics.active.set(1);
         metrics.config_last_reload_ok.set(1);
         metrics.catalogue.begin_words(&metrics.event_readers_dropped);
         metrics.catalogue.begin_words(&metrics.config_reloads);
@@ -144,6 +211,12 @@ impl Metrics {
     /// Shows the metrics of a sink, at zero.
     pub fn begin_sink(&self, sink: &str) {
         self.sinks.begin(&self.catalogue, sink);
+    }
+
+    /// Shows the metrics of a replica that passes requests on.
+    pub fn begin_relay(&self) {
+        self.catalogue.begin_words(&self.replica.passed_on);
+        self.replica.set_relay();
     }
 
     /// Removes the gauges of sources and sinks. The next scrape sets those that are still configured.

@@ -3,10 +3,11 @@
 use tokio::sync::oneshot;
 
 use super::{
-    Bodies, BodyPlace, StoreError, StoreProblem,
+    Bodies, BodyPlace, Seat, StoreError, StoreProblem,
     bodies::SmallBody,
     records::{Records, Txn},
 };
+use crate::util::term::Term;
 
 /// One caller's operation on its way to the thread that commits.
 pub(super) trait Call: Send {
@@ -38,6 +39,21 @@ pub(super) trait Backend: Send + Sync {
     fn submit(&self, call: Box<dyn Call>) -> Result<(), StoreError>;
 
     fn bodies(&self) -> &Bodies;
+
+    /// Until when this process may act on what it holds.
+    fn term(&self) -> Term {
+        Term::default()
+    }
+
+    /// The number of its lease, which grows with each owner; 0 without one.
+    fn epoch(&self) -> i64 {
+        0
+    }
+
+    /// Its place among the replicas of a database.
+    fn seat(&self) -> Option<&Seat> {
+        None
+    }
 
     /// Why it takes no writes; `None` when it does.
     fn trouble(&self) -> Option<StoreError>;

@@ -23,6 +23,8 @@ pub enum Change {
         /// The watch's number.
         watch: u64,
     },
+    /// Every member of a closed group has ended: its event is to be made.
+    GroupDue,
     /// This delivery is pending.
     DeliveryDue {
         /// The sink's name.

@@ -145,8 +145,12 @@ impl SegmentUse {
 
 /// The event that needs a body. What cannot be read stays where it is.
 fn event_of(records: &dyn Records, frame: &Frame, at: BodyPlace) -> Result<Option<u64>, StoreError> {
-    let Some(watch) = passed_over(records.watch(frame.watch))? else { return Ok(None) };
-    for number in watch.end_events {
+    let events = match passed_over(records.watch(frame.watch))? {
+        Some(watch) => watch.end_events,
+        // The body of a group.
+        None => passed_over(records.group(frame.watch))?.and_then(|group| group.event).into_iter().collect(),
+    };
+    for number in events {
         let event = passed_over(records.event(number))?;
         if event.is_some_and(|event| event.news.job().is_some_and(|job| job.at == Some(at))) {
             return Ok(Some(number));

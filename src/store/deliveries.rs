@@ -1,8 +1,8 @@
 //! Deliveries: recorded, restarted, dropped, moved, and listed.
 
 use super::{
-    AttemptDone, Delivery, DeliveryKey, FileMark, Handed, Listing, Store, StoreError, Watch,
-    records::{Records, Selection, passed_over},
+    AttemptDone, Delivery, DeliveryKey, Event, FileMark, Handed, Listing, Store, StoreError, Topic, Watch,
+    records::{JobKey, Records, Selection, passed_over},
     rules::{backlog, delivery, each},
     watches::page,
 };
@@ -39,8 +39,11 @@ impl DeliveryFilter {
     fn takes(&self, delivery: &Delivery) -> bool {
         self.state.is_none_or(|state| state == delivery.state)
             && self.sink.as_ref().is_none_or(|sink| *sink == delivery.sink)
-            && self.source.as_ref().is_none_or(|source| *source == delivery.source)
-            && self.job_id.as_ref().is_none_or(|job| job == delivery.job_id.as_str())
+            && self.source.as_deref().is_none_or(|source| delivery.topic.source() == Some(source))
+            && self
+                .job_id
+                .as_deref()
+                .is_none_or(|job_id| delivery.topic.job().is_some_and(|job| job.job_id.as_str() == job_id))
             && self.since.is_none_or(|since| self.time(delivery) >= since)
             && self.until.is_none_or(|until| self.time(delivery) < until)
     }
@@ -48,6 +51,17 @@ impl DeliveryFilter {
     fn selection(&self) -> Selection {
         if self.state == Some(DeliveryState::Pending) { Selection::Open } else { Selection::All }
     }
+}
+
+/// An event with its deliveries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SentEvent {
+    /// Its number.
+    pub number: u64,
+    /// The event.
+    pub event: Event,
+    /// Its deliveries that can be read.
+    pub deliveries: Vec<(DeliveryKey, Delivery)>,
 }
 
 /// The writer of a file, as far as deliveries tell.
@@ -167,6 +181,14 @@ impl Store {
         self.get(move |records| deliveries_of(records, &events)).await
     }
 
+    /// Returns the deliveries of one event.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn deliveries_of_event(&self, event: u64) -> Result<Vec<(DeliveryKey, Delivery)>, StoreError> {
+        self.get(move |records| deliveries_of(records, &[(event, true)])).await
+    }
+
     /// Returns what [`deliveries_of`](Self::deliveries_of) does for each of `watches`, in their order.
     ///
     /// # Errors
@@ -177,6 +199,24 @@ impl Store {
     ) -> Result<Vec<Vec<(DeliveryKey, Delivery)>>, StoreError> {
         let events: Vec<_> = watches.iter().map(events_shown).collect();
         self.scan(move |records| events.iter().map(|events| deliveries_of(records, events)).collect()).await
+    }
+
+    /// Returns the events of a watch that can be read, oldest first, each with its deliveries.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn events_of(&self, watch: &Watch) -> Result<Vec<SentEvent>, StoreError> {
+        let numbers = watch.all_events();
+        self.scan(move |records| {
+            let mut events = Vec::with_capacity(numbers.len());
+            for number in numbers {
+                let deliveries = deliveries_of(records, &[(number, true)])?;
+                let event = passed_over(records.event(number))?;
+                events.extend(event.map(|event| SentEvent { number, event, deliveries }));
+            }
+            Ok(events)
+        })
+        .await
     }
 
     /// Returns a page of deliveries, newest first.
@@ -221,17 +261,19 @@ impl Store {
         .await
     }
 
-    /// Returns the first pending delivery to `sink` among all events of a watch, its progress included, and the time at
-    /// which it is due. With `before`, among the events before that one.
+    /// Returns the first pending delivery to `sink` among all events of the job of a delivery, its progress included, and the
+    /// time at which it is due. With `before`, among the events before that one. `None` for a delivery about no job: its event is
+    /// the only one.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn first_pending(
         &self,
-        watch: u64,
+        topic: &Topic,
         sink: &str,
         before: Option<u64>,
     ) -> Result<Option<(DeliveryKey, Time)>, StoreError> {
+        let Some(watch) = topic.watch() else { return Ok(None) };
         let sink = sink.to_owned();
         self.get(move |records| {
             let Some(watch) = passed_over(records.watch(watch))? else { return Ok(None) };
@@ -270,20 +312,23 @@ impl Store {
         .await
     }
 
-    /// Returns who of a watch wrote `file`, for the delivery `key` to `sink`.
+    /// Returns who of a watch, or of an event about no job, wrote `file`, for the delivery `key` to `sink`.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn owner_of_file(
         &self,
-        watch: u64,
+        watch: Option<u64>,
         (key, sink): (DeliveryKey, &str),
         file: FileMark,
     ) -> Result<Owner, StoreError> {
         let sink = sink.to_owned();
         self.get(move |records| {
-            let Some(watch) = passed_over(records.watch(watch))? else { return Ok(Owner::Unknown) };
-            for event in watch.all_events() {
+            let watch = match watch.map(|watch| passed_over(records.watch(watch))).transpose()? {
+                Some(None) => return Ok(Owner::Unknown),
+                watch => watch.flatten(),
+            };
+            for event in watch.as_ref().map_or_else(|| vec![key.event], Watch::all_events) {
                 for entry in records.deliveries(event) {
                     // One that cannot be read tells of no file.
                     let Some(delivery) = entry?.1 else { continue };
@@ -293,10 +338,28 @@ impl Store {
                     }
                 }
             }
-            Ok(Owner::Unknown)
+            match watch {
+                Some(watch) if shares_its_id(records, &watch)? => Ok(Owner::Other),
+                _ => Ok(Owner::Unknown),
+            }
         })
         .await
     }
+}
+
+/// Returns whether a job of another kind has the id of a watch, or had it.
+fn shares_its_id(records: &dyn Records, watch: &Watch) -> Result<bool, StoreError> {
+    let own = JobKey::of(watch);
+    let default = JobKey { kind: None, ..own.clone() };
+    if own != default && records.job(&default)?.is_some() {
+        return Ok(true);
+    }
+    for other in records.other_kinds(&watch.source, &watch.job_id) {
+        if other?.0 != own {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The events of a watch, each with whether it belongs to the last run that ended or to the current one.

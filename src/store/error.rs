@@ -44,10 +44,17 @@ impl From<io::Error> for StoreError {
 pub enum OpenError {
     /// Another process has it.
     #[error(
-        "the data folder {} is in use by another tidings; stop that one, or give this one its own folder with --data-dir",
-        .0.display()
+        "the data folder {} is in use by {}; stop that one, wait for its end with --standby, or give this one its own \
+         folder with --data-dir",
+        path.display(),
+        holder.as_deref().unwrap_or("another tidings")
     )]
-    InUse(PathBuf),
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The process that holds the lock, as its lock file says.
+        holder: Option<String>,
+    },
     /// The folder cannot be made, read or written.
     #[error("the data folder {} cannot be used: {reason}", path.display())]
     Folder {
@@ -65,6 +72,43 @@ pub enum OpenError {
         reason: String,
         /// It is full; otherwise it is read-only.
         is_full: bool,
+    },
+    /// A database refuses what a store needs.
+    #[error("the database {database} cannot be used: {reason}")]
+    Database {
+        /// Its name and host.
+        database: String,
+        /// What was found, and the way out.
+        reason: String,
+    },
+    /// A database that was open cannot be reached, or takes no writes now.
+    #[error("the database {database} cannot be used now: {reason}")]
+    Away {
+        /// Its name and host.
+        database: String,
+        /// Why, in the words of the server or the system.
+        reason: String,
+    },
+    /// The place of the bodies beside a database refuses what a store needs.
+    #[error("the bodies in {place} cannot be used: {reason}")]
+    Bodies {
+        /// Its URL.
+        place: String,
+        /// What was found, and the way out.
+        reason: String,
+    },
+    /// Another process holds the database.
+    #[error(
+        "the database {database} is held by another tidings, {name}, since {since}; stop that one, or give this one a database of its \
+         own"
+    )]
+    Held {
+        /// Its name and host.
+        database: String,
+        /// The name of the process.
+        name: String,
+        /// Since when, in UTC.
+        since: String,
     },
     /// A newer version wrote it.
     #[error(

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::job::{EventType, Outcome},
-    util::units::Time,
+    util::{glob, units::Time},
 };
 
 /// The newest event that is durable.
@@ -35,6 +35,8 @@ impl NewestEvent {
 pub struct EventFilter {
     /// Only those with a delivery to some sink, or only those without one.
     pub routed: Option<bool>,
+    /// Only of types that one of these patterns matches. Empty: of every type.
+    pub types: Vec<String>,
     /// Only completions with this outcome.
     pub outcome: Option<Outcome>,
     /// Only of this source.
@@ -51,8 +53,10 @@ impl EventFilter {
     /// Returns whether the filter takes an event by its own record.
     #[must_use]
     pub fn takes(&self, event: &Event) -> bool {
-        self.outcome.is_none_or(|outcome| event.news.event_type().outcome() == Some(outcome))
-            && self.source.as_ref().is_none_or(|source| *source == event.source)
+        let name = event.news.event_type().as_str();
+        (self.types.is_empty() || self.types.iter().any(|pattern| glob::matches(pattern, name)))
+            && self.outcome.is_none_or(|outcome| event.news.event_type().outcome() == Some(outcome))
+            && self.source.as_deref().is_none_or(|source| event.topic.source() == Some(source))
             && self.labels.iter().all(|(key, value)| event.labels.get(key) == Some(value))
             && self.since.is_none_or(|since| event.created_at >= since)
             && self.until.is_none_or(|until| event.created_at < until)
@@ -73,6 +77,8 @@ impl EventFilter {
 pub struct Past {
     /// The numbers of the events that the sink never got.
     pub events: Vec<u64>,
+    /// How many events match that the sink has a delivery of.
+    pub existing: u64,
     /// How many events match whose stored job is missing.
     pub bodiless: u64,
     /// The number after which the next step begins; `None` after the last.
@@ -178,11 +184,13 @@ impl Store {
                 let wanted = |event: &Event| filter.takes(event) && takes(event.news.event_type());
                 if let Some(event) = event.filter(wanted)
                     && filter.takes_routed(records, number)?
-                    && !records.has_delivery(delivery_key(number, &event, &sink))?
                 {
-                    match has_body(&bodies, &event) {
-                        true => past.events.push(number),
-                        false => past.bodiless += 1,
+                    if records.has_delivery(delivery_key(number, &event, &sink))? {
+                        past.existing += 1;
+                    } else if has_body(&bodies, &event) {
+                        past.events.push(number);
+                    } else {
+                        past.bodiless += 1;
                     }
                 }
                 if past.events.len() == limit || read + 1 == MAX_READ {
@@ -203,7 +211,8 @@ impl Store {
         let mut wanted: HashSet<String> = ids.iter().cloned().collect();
         self.scan(move |records| {
             let mut found = Vec::new();
-            for entry in records.events(0, u64::MAX) {
+            // Recent ones are asked for most of the time.
+            for entry in records.events_before(None) {
                 if wanted.is_empty() {
                     break;
                 }
@@ -214,6 +223,7 @@ impl Store {
                     found.push((number, event));
                 }
             }
+            found.reverse();
             Ok(found)
         })
         .await
@@ -249,7 +259,7 @@ impl Store {
 }
 
 fn has_body(bodies: &Bodies, event: &Event) -> bool {
-    event.news.job().is_none_or(|job| bodies.has(event.watch, event.news.event_id(), job))
+    event.news.job().is_none_or(|job| bodies.has(event.topic.owner(), event.news.event_id(), job))
 }
 
 fn delivery_key(number: u64, event: &Event, sink: &str) -> DeliveryKey {

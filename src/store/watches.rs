@@ -1,10 +1,11 @@
 //! Watches: registered, recorded, found, listed, removed.
 
 use super::{
-    BodyEntry, Finished, Listing, NewBody, Registered, Registration, Said, Store, StoreError, Watch,
+    BodyEntry, Finished, Listing, NewBody, Registered, Registration, Said, Store, StoreError, Topic, Watch,
     records::{JobEntry, JobKey, Records, Selection, passed_over},
     rules::{
         completion,
+        identity::{IdentifiedJob, identify},
         polling::{self, PolledResult},
         registration,
         removal::{self, BodyKey, UnreadableWatch},
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::model::status_answer::StatusAnswer;
 use crate::{
-    model::job::{EventType, JobId, Outcome, Phase},
+    model::job::{EventType, JobId, Kind, Outcome, Phase},
     util::units::Time,
 };
 
@@ -29,6 +30,8 @@ pub enum Found {
     Watch(Box<Watch>),
     /// It was watched, finished, and dropped after retention.
     Dropped,
+    /// Watches of several kinds, none of them the default one, and the request names none.
+    Several(Vec<String>),
     /// Nothing.
     Nothing,
 }
@@ -38,6 +41,8 @@ pub enum Found {
 pub struct Removed {
     /// How many watches were dropped.
     pub watches: usize,
+    /// How many events about no job were dropped, each with its group if it is about one.
+    pub events: usize,
     /// The bodies whose files are removed from the spool: watch and event id.
     pub bodies: Vec<(u64, String)>,
     /// There may be more to drop.
@@ -51,12 +56,18 @@ pub struct WatchFilter {
     pub phase: Option<Phase>,
     /// Only this source.
     pub source: Option<String>,
+    /// Only this kind of job.
+    pub kind: Option<String>,
     /// Only this last status.
     pub status: Option<String>,
     /// Only this outcome.
     pub outcome: Option<Outcome>,
     /// Every one of these labels.
     pub labels: Vec<(String, String)>,
+    /// Only of the group with this name.
+    pub group: Option<String>,
+    /// Only of jobs whose id begins like this.
+    pub job_id_prefix: Option<String>,
 }
 
 impl WatchFilter {
@@ -64,9 +75,21 @@ impl WatchFilter {
         let outcome = watch.current_completion().map(|completion| completion.outcome);
         self.phase.is_none_or(|phase| phase == watch.phase())
             && self.source.as_ref().is_none_or(|source| *source == watch.source)
+            && self
+                .kind
+                .as_ref()
+                .is_none_or(|kind| watch.kind.as_ref().is_some_and(|known| known.name == *kind))
             && self.status.as_ref().is_none_or(|status| Some(status) == watch.status.as_ref())
             && self.outcome.is_none_or(|wanted| outcome == Some(wanted))
             && self.labels.iter().all(|(key, value)| watch.labels.get(key) == Some(value))
+            && self
+                .group
+                .as_ref()
+                .is_none_or(|name| watch.group.as_ref().is_some_and(|group| group.name.as_str() == name))
+            && self
+                .job_id_prefix
+                .as_ref()
+                .is_none_or(|prefix| watch.job_id.as_str().starts_with(prefix.as_str()))
     }
 
     /// Only open watches can match, so the short index of them will do.
@@ -89,16 +112,7 @@ impl Store {
         registrations: Vec<Registration>,
         now: Time,
     ) -> Result<Vec<Registered>, StoreError> {
-        self.write(move |txn| {
-            let mut registered = Vec::with_capacity(registrations.len());
-            for registration in registrations {
-                registered.push(registration::register(txn, registration, now)?);
-                // Each is an operation of its own, so that a large batch stays within the batch size.
-                txn.end_operation()?;
-            }
-            Ok(registered)
-        })
-        .await
+        self.write(move |txn| registration::register_all(txn, registrations, now)).await
     }
 
     /// Records a status that is not terminal and differs from the one recorded, or that the job is at work.
@@ -195,14 +209,20 @@ impl Store {
     }
 
     /// Gives a job up and makes its `lost` event, unless an earlier end of the same run is known: then the
-    /// watch is finished again.
-    pub async fn lose<R>(&self, number: u64, reason: &str, polls: u64, route: R, now: Time)
-    where
+    /// watch is finished again. `kind` is that of a watch which records none.
+    pub async fn lose<R>(
+        &self,
+        number: u64,
+        reason: &str,
+        (polls, kind): (u64, Option<Kind>),
+        route: R,
+        now: Time,
+    ) where
         R: Fn(&Watch, EventType) -> Vec<String> + Clone + Send + 'static,
     {
         self.write_until_durable(|| {
-            let (reason, route) = (reason.to_owned(), route.clone());
-            move |txn| completion::lose(txn, number, reason, polls, &route, now)
+            let (reason, kind, route) = (reason.to_owned(), kind.clone(), route.clone());
+            move |txn| completion::lose(txn, number, reason, (polls, kind), &route, now)
         })
         .await;
     }
@@ -210,18 +230,19 @@ impl Store {
 
 /// Reads.
 impl Store {
-    /// Returns what is known of a job id.
+    /// Returns what is known of a job: of this kind. Without a kind, of the default one, else of the only other one.
     ///
     /// # Errors
     /// When the store cannot be read, and [`StoreError::Record`] when the record of this watch alone cannot.
-    pub async fn find(&self, source: &str, job_id: &JobId) -> Result<Found, StoreError> {
-        let job = JobKey::new(source, job_id);
-        self.get(move |records| match records.job(&job)? {
-            Some(JobEntry::Watch(number)) => {
-                Ok(records.watch(number)?.map_or(Found::Nothing, |watch| Found::Watch(Box::new(watch))))
-            }
-            Some(JobEntry::Dropped(_)) => Ok(Found::Dropped),
-            None => Ok(Found::Nothing),
+    pub async fn find(&self, source: &str, job_id: &JobId, kind: Option<&Kind>) -> Result<Found, StoreError> {
+        let (source, job_id, kind) = (source.to_owned(), job_id.clone(), kind.cloned());
+        self.get(move |records| {
+            Ok(match entry(records, &source, &job_id, kind.as_ref())? {
+                Ok(IdentifiedJob { watch: Some(watch), .. }) => Found::Watch(Box::new(watch)),
+                Ok(IdentifiedJob { entry: Some(JobEntry::Dropped(_)), .. }) => Found::Dropped,
+                Ok(_) => Found::Nothing,
+                Err(kinds) => Found::Several(kinds),
+            })
         })
         .await
     }
@@ -255,8 +276,17 @@ impl Store {
     ) -> Result<Listing<Watch>, StoreError> {
         let filter = filter.clone();
         self.scan(move |records| {
-            let scan = records.watches(filter.selection(), cursor);
-            page(scan, limit, |_, watch| Ok(watch.filter(|watch| filter.takes(watch))))
+            let pick = |_, watch: Option<Watch>| Ok(watch.filter(|watch| filter.takes(watch)));
+            if let Some(prefix) = &filter.job_id_prefix
+                && let Some(numbers) = few_by_prefix(records, filter.source.as_deref(), prefix, cursor)?
+            {
+                let scan = numbers.into_iter().filter_map(|number| {
+                    let read = passed_over(records.watch(number)).transpose()?;
+                    Some(read.map(|watch| (number, Some(watch))))
+                });
+                return page(scan, limit, pick);
+            }
+            page(records.watches(filter.selection(), cursor), limit, pick)
         })
         .await
     }
@@ -300,6 +330,65 @@ impl Store {
     }
 }
 
+/// Returns the numbers before `cursor` of the watches whose job id begins like this, newest first. `None` when so many ids do that
+/// a scan of the watches meets enough of them.
+fn few_by_prefix(
+    records: &dyn Records,
+    source: Option<&str>,
+    prefix: &str,
+    cursor: Option<u64>,
+) -> Result<Option<Vec<u64>>, StoreError> {
+    let mut numbers = Vec::new();
+    for (read, entry) in records.jobs_by_prefix(source, prefix).enumerate() {
+        if read == MAX_READ {
+            return Ok(None);
+        }
+        if let JobEntry::Watch(number) = entry?
+            && cursor.is_none_or(|cursor| number < cursor)
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
+    Ok(Some(numbers))
+}
+
+/// Finds what is known of a job. Without a kind, the only watch of another kind with the same id stands in for one of the
+/// default kind that is not there; the kinds of several are the error.
+fn entry(
+    records: &dyn Records,
+    source: &str,
+    job_id: &JobId,
+    kind: Option<&Kind>,
+) -> Result<Result<IdentifiedJob, Vec<String>>, StoreError> {
+    let read = |key: &JobKey| {
+        let entry = records.job(key)?;
+        let watch = match entry {
+            Some(JobEntry::Watch(number)) => records.watch(number)?,
+            _ => None,
+        };
+        Ok((entry, watch))
+    };
+    let found = identify(source, job_id, kind, read)?;
+    if kind.is_some() || found.watch.is_some() {
+        return Ok(Ok(found));
+    }
+    let others = records.other_kinds(source, job_id).collect::<Result<Vec<_>, _>>()?;
+    let watched: Vec<&(JobKey, JobEntry)> =
+        others.iter().filter(|(_, entry)| matches!(entry, JobEntry::Watch(_))).collect();
+    Ok(match (watched.as_slice(), others.first()) {
+        ([], Some((key, entry))) if found.entry.is_none() => {
+            Ok(IdentifiedJob { key: key.clone(), entry: Some(*entry), ..found })
+        }
+        ([], _) => Ok(found),
+        ([(key, entry)], _) => {
+            let (_, watch) = read(key)?;
+            Ok(IdentifiedJob { key: key.clone(), entry: Some(*entry), watch, kind: None })
+        }
+        (several, _) => Err(several.iter().filter_map(|(key, _)| key.kind.clone()).collect()),
+    })
+}
+
 pub(super) fn each_open(records: &dyn Records, mut each: impl FnMut(Watch)) -> Result<(), StoreError> {
     for watch in records.open_watches(None) {
         watch?.1.map(&mut each);
@@ -326,12 +415,26 @@ pub(super) fn page<K: Copy, R, T>(
 
 /// Removal and retention.
 impl Store {
-    /// Removes a watch with its deliveries; its job is polled no more. Returns `false` when there is none.
+    /// Removes a watch with its deliveries; its job is polled no more. Returns `false` when there is none, or when the kind is
+    /// missing: [`find`](Self::find) tells the kinds then.
     ///
     /// # Errors
     /// When it could not be stored; the watch stays then.
-    pub async fn remove(&self, source: &str, job_id: &JobId) -> Result<bool, StoreError> {
-        let job = JobKey::new(source, job_id);
+    pub async fn remove(
+        &self,
+        source: &str,
+        job_id: &JobId,
+        kind: Option<&Kind>,
+    ) -> Result<bool, StoreError> {
+        let (named, id, own_kind) = (source.to_owned(), job_id.clone(), kind.cloned());
+        let found = self.get(move |records| {
+            match entry(records, &named, &id, own_kind.as_ref()) {
+                // What cannot be read can be removed.
+                Err(StoreError::Record(_)) => Ok(Some(JobKey::new(&named, &id, own_kind.as_ref()))),
+                found => Ok(found?.ok().map(|found| found.key)),
+            }
+        });
+        let Some(job) = found.await? else { return Ok(false) };
         let removed = self.write({
             let job = job.clone();
             move |txn| removal::remove(txn, &job)
@@ -358,14 +461,27 @@ impl Store {
         });
         let (closed, dropped) = finished.await?;
         let more = closed.len() == MAX_DROPPED || dropped.len() == MAX_DROPPED;
-        let (watches, bodies) = self
+        for group in closed.iter().filter_map(|closed| closed.group) {
+            self.drop_members(group).await?;
+        }
+        let (watches, events, bodies) = self
             .write(move |txn| {
                 let mut bodies = Vec::new();
-                let mut watches = 0;
-                for number in closed {
-                    if let Some(dropped) = removal::drop_finished(txn, number, before, now)? {
-                        bodies.extend(dropped);
-                        watches += 1;
+                let (mut watches, mut events) = (0, 0);
+                for Closed { at, number, is_event, .. } in closed {
+                    match is_event {
+                        true => {
+                            if let Some(dropped) = removal::drop_event(txn, number, at, before)? {
+                                bodies.extend(dropped);
+                                events += 1;
+                            }
+                        }
+                        false => {
+                            if let Some(dropped) = removal::drop_finished(txn, number, before, now)? {
+                                bodies.extend(dropped);
+                                watches += 1;
+                            }
+                        }
                     }
                     txn.end_operation()?;
                 }
@@ -373,11 +489,11 @@ impl Store {
                     removal::forget_dropped(txn, at, job)?;
                     txn.end_operation()?;
                 }
-                Ok((watches, bodies))
+                Ok((watches, events, bodies))
             })
             .await?;
         self.remove_bodies(bodies.clone()).await;
-        Ok(Removed { watches, bodies, more })
+        Ok(Removed { watches, events, bodies, more })
     }
 
     /// Removes bodies of watches that are gone: a killed process may have stored one and not recorded it, or
@@ -386,23 +502,29 @@ impl Store {
     /// # Errors
     /// When the spool or the store cannot be read.
     pub async fn sweep_spool(&self) -> Result<usize, StoreError> {
-        let swept = self.aside(Self::sweep_now).await?;
+        // What is left from now on is for the next sweep.
+        self.bodies().set_unswept(false);
+        let swept = self.aside(Self::sweep_now).await;
+        self.bodies().set_unswept(self.bodies().are_unswept() || swept.is_err());
         self.sweep_segments().await?;
-        Ok(swept)
+        swept
     }
 
     /// Removes the files of bodies as [`sweep_spool`](Self::sweep_spool) does, on the caller's thread.
     pub(super) fn sweep_now(&self) -> Result<usize, StoreError> {
-        let mut swept = 0;
-        for BodyEntry { watch: number, event_id, .. } in self.bodies().entries()? {
+        let mut orphans = Vec::new();
+        self.bodies().survey(|entry| {
             // A body of a watch that is still there is left alone: it may be the one being fetched right now,
             // and an old one goes with its watch.
-            if !self.read(|records| records.has_watch(number))? {
-                self.bodies().remove(number, &event_id)?;
-                swept += 1;
+            if !self.read(|records| has_owner(records, entry.watch))? {
+                orphans.push(entry);
             }
+            Ok::<_, StoreError>(())
+        })?;
+        for BodyEntry { watch, event_id, .. } in &orphans {
+            self.bodies().remove(*watch, event_id)?;
         }
-        Ok(swept)
+        Ok(orphans.len())
     }
 
     async fn remove_bodies(&self, bodies: Vec<BodyKey>) {
@@ -413,7 +535,8 @@ impl Store {
         let removal = tokio::task::spawn_blocking(move || {
             for (watch, event_id) in bodies {
                 if let Err(error) = stored.remove(watch, &event_id) {
-                    tracing::warn!(%error, event_id, "stored job not removed; the next start sweeps it");
+                    stored.set_unswept(true);
+                    tracing::warn!(%error, event_id, "stored job not removed; the next sweep does");
                 }
             }
         });
@@ -449,18 +572,50 @@ fn unreadable_watch(records: &dyn Records, job: &JobKey) -> Result<UnreadableWat
         let (at, watch) = entry?;
         closed.extend((watch == number).then_some(at));
     }
-    Ok(UnreadableWatch { number: Some(number), events: records.events_of(number)?, closed })
+    let mut groups = Vec::new();
+    for entry in records.groups(None) {
+        // The record that would tell its group cannot be read.
+        if let Some(group) = entry?.1
+            && passed_over(records.member(group.number, job))?.is_some()
+        {
+            groups.push(group.number);
+        }
+    }
+    Ok(UnreadableWatch { number: Some(number), events: records.events_of(number)?, closed, groups })
 }
 
-/// The first watches that were finished before then. One that cannot be read waits until its job is removed.
-fn closed_before(records: &dyn Records, before: Time) -> Result<Vec<u64>, StoreError> {
+/// Whether there is a watch or a group with this number, under which bodies are stored.
+fn has_owner(records: &dyn Records, number: u64) -> Result<bool, StoreError> {
+    Ok(records.has_watch(number)? || !matches!(records.group(number), Ok(None)))
+}
+
+/// A watch, or an event about no job, that is finished.
+struct Closed {
+    at: Time,
+    number: u64,
+    is_event: bool,
+    /// The number of the group whose event it is.
+    group: Option<u64>,
+}
+
+/// The first watches, and events about no job, that were finished before then. A watch that cannot be read waits until its job
+/// is removed.
+fn closed_before(records: &dyn Records, before: Time) -> Result<Vec<Closed>, StoreError> {
     let mut closed = Vec::new();
     for entry in records.closed(Time(0)..before) {
-        let (_, number) = entry?;
+        let (at, number) = entry?;
         match records.watch(number) {
             Err(StoreError::Record(_)) => {}
             Err(error) => return Err(error),
-            Ok(_) => closed.push(number),
+            Ok(Some(_)) => closed.push(Closed { at, number, is_event: false, group: None }),
+            Ok(None) => {
+                let event = passed_over(records.event(number))?;
+                let group = event.and_then(|event| match event.topic {
+                    Topic::Group(group) => Some(group.number),
+                    Topic::Job(_) | Topic::Daemon => None,
+                });
+                closed.push(Closed { at, number, is_event: true, group });
+            }
         }
         if closed.len() == MAX_DROPPED {
             break;

@@ -93,8 +93,14 @@ impl JobTrace {
     /// Returns the trace of the watch with this number.
     #[must_use]
     pub fn new(caller: Option<TraceParent>, source: &str, job_id: &JobId, number: u64) -> Self {
+        Self::of(caller, source, job_id.as_str(), number)
+    }
+
+    /// Returns the trace of what has this name and number.
+    #[must_use]
+    pub fn of(caller: Option<TraceParent>, source: &str, name: &str, number: u64) -> Self {
         let mut digest = Sha256::new();
-        for part in [source.as_bytes(), b"\0", job_id.as_str().as_bytes(), b"\0", &number.to_be_bytes()] {
+        for part in [source.as_bytes(), b"\0", name.as_bytes(), b"\0", &number.to_be_bytes()] {
             digest.update(part);
         }
         let digest = digest.finalize();

@@ -3,18 +3,22 @@
 use url::Url;
 
 use super::{
-    Failure, JobRef, Origin, Source, Template, TemplateError, failure::foreign, template::is_absolute,
+    Failure, JobRef, Origin, Source, SourceKind, Template, TemplateError,
+    failure::foreign,
+    request::{PostBody, SourceRequest},
+    template::is_absolute,
 };
 use crate::util::json_slice::Values;
 
 impl Source {
     pub(super) fn filled(
         &self,
+        kind: &SourceKind,
         path: &Template,
         job: JobRef<'_>,
         body: Option<&Values>,
     ) -> Result<String, Failure> {
-        let text = path.fill(job.id.as_str(), &[job.vars, &self.profile.vars], body);
+        let text = path.fill(job.id.as_str(), &[job.vars, &kind.profile.vars], body);
         let text = text.map_err(|error| match error {
             // The status body has nothing at the pointers, so there is no result beside it.
             TemplateError::Absent(_) => Failure::NotFound,
@@ -23,8 +27,29 @@ impl Source {
         self.absolute(text)
     }
 
-    fn absolute(&self, address: String) -> Result<String, Failure> {
-        let base = &self.profile.base;
+    /// Returns the request for the status of a job at one of the status paths.
+    pub(super) fn status_request(
+        &self,
+        kind: &SourceKind,
+        path: &Template,
+        job: JobRef<'_>,
+    ) -> Result<SourceRequest, Failure> {
+        let address = self.filled(kind, path, job, None)?;
+        let post = match &kind.profile.status_post {
+            None => None,
+            Some(body) => Some(PostBody {
+                text: body
+                    .fill(job.id.as_str(), &[job.vars, &kind.profile.vars])
+                    .map_err(|error| unfillable(&error))?
+                    .into(),
+                media_type: body.media_type(),
+            }),
+        };
+        Ok(SourceRequest { address, is_status: true, is_bare: false, post })
+    }
+
+    pub(super) fn absolute(&self, address: String) -> Result<String, Failure> {
+        let base = self.base_url();
         if address.starts_with('/') {
             return Ok(format!("{base}{address}"));
         }
@@ -41,11 +66,11 @@ impl Source {
     /// Returns whether an address is of an origin that may get our credentials.
     #[must_use]
     pub fn is_own(&self, address: &str) -> bool {
-        let base = &self.profile.base;
-        let is_below = address.strip_prefix(base.as_str()).is_some_and(|path| path.starts_with('/'));
+        let base = self.base_url();
+        let is_below = address.strip_prefix(base).is_some_and(|path| path.starts_with('/'));
         // Most addresses are paths below the base, and its origin is one of ours.
         (is_below && !base.is_empty())
-            || Origin::of(address).is_some_and(|origin| self.profile.origins.contains(&origin))
+            || Origin::of(address).is_some_and(|origin| self.default_kind().profile.origins.contains(&origin))
     }
 
     /// Returns the address of a job's status.
@@ -53,7 +78,8 @@ impl Source {
     /// # Errors
     /// If a variable is missing, or the address is of another origin.
     pub fn status_address(&self, job: JobRef<'_>) -> Result<String, Failure> {
-        let address = self.filled(&self.profile.status_path, job, None)?;
+        let kind = self.kind_of(job)?;
+        let address = self.filled(kind, &kind.profile.status_path, job, None)?;
         match self.is_own(&address) {
             true => Ok(address),
             false => Err(foreign(&address)),
@@ -66,21 +92,22 @@ impl Source {
     /// # Errors
     /// If a variable is missing or unfit, or the address is of another origin.
     pub fn check_job(&self, job: JobRef<'_>) -> Result<(), Failure> {
-        let filled = self.profile.check(job.id.as_str(), job.vars);
+        let filled = self.kind_of(job)?.profile.check(job.id.as_str(), job.vars);
         filled.map_err(|error| unfillable(&error))?;
         self.status_address(job).map(drop)
     }
 
-    /// Returns the address of the heavier status route, if the source has one.
+    /// Returns the request to the heavier status route, if the source has one.
     ///
     /// # Errors
     /// If a variable is missing.
-    pub(super) fn fallback_address(&self, job: JobRef<'_>) -> Result<Option<String>, Failure> {
-        let path = self.profile.fallback_status_path.as_ref();
-        path.map(|path| self.filled(path, job, None)).transpose()
+    pub(super) fn fallback_request(&self, job: JobRef<'_>) -> Result<Option<SourceRequest>, Failure> {
+        let kind = self.kind_of(job)?;
+        let path = kind.profile.fallback_status_path.as_ref();
+        path.map(|path| self.status_request(kind, path, job)).transpose()
     }
 }
 
-fn unfillable(error: &TemplateError) -> Failure {
+pub(super) fn unfillable(error: &TemplateError) -> Failure {
     Failure::Refused(format!("the request cannot be made: {error}"))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Profile, Template,
+    ListedStatus, Profile, Template,
     times::{self, Scalar, run_mark},
 };
 use crate::{
@@ -37,8 +37,8 @@ const MAX_ERROR: usize = 512;
 /// The recorded status of a body without one.
 pub const NO_STATUS: &str = "none";
 
-/// Returns the pointers of a profile into a status body.
-pub(super) fn wanted(profile: &Profile) -> Pointers {
+/// Returns the pointers of a profile into a status body, and one more.
+pub(super) fn wanted(profile: &Profile, also: Option<&str>) -> Pointers {
     let lists = [
         &profile.status_at,
         &profile.created_at,
@@ -50,7 +50,7 @@ pub(super) fn wanted(profile: &Profile) -> Pointers {
         &profile.failed_at,
     ];
     let words = lists.into_iter().flatten().chain(&profile.endpoint_at).map(String::as_str);
-    let words = words.chain(profile.result_path.iter().flat_map(Template::pointers));
+    let words = words.chain(profile.result_path.iter().flat_map(Template::pointers)).chain(also);
     let metadata = profile.metadata_at.iter().map(|pointer| (pointer.as_str(), MAX_METADATA_TEXT));
     Pointers::new(words.map(|pointer| (pointer, MAX_WORD_TEXT)).chain(metadata))
 }
@@ -65,17 +65,28 @@ impl Profile {
         let read = scan.push(body).and_then(|()| scan.finish());
         read.map_err(|error| format!("the answer is no JSON: {error}"))?;
         let values = scan.into_values();
-        Ok((self.answer(&values)?, values))
+        Ok((self.answer(&values, None)?, values))
     }
 
-    /// Reads the values of a status body.
+    /// Reads the values of a status body. `listed` is the HTTP status of its answer, if that says
+    /// how far the job is.
     ///
     /// # Errors
     /// If it has no status although one is required.
-    pub fn answer(&self, values: &Values) -> Result<StatusAnswer, String> {
-        let (status, class) = self.status_in(&self.status_at, values);
+    pub fn answer(&self, values: &Values, listed: Option<ListedStatus>) -> Result<StatusAnswer, String> {
+        let (status, class) = match listed {
+            Some(listed) => self.status_by(listed, values),
+            None if self.status_at.is_empty() => {
+                return Err("the HTTP status of the answer is not in status_http".to_owned());
+            }
+            None => self.status_in(&self.status_at, values),
+        };
         if status.is_empty() && class != StatusClass::Pending && self.status_required {
-            return Err(format!("the answer has no status at {}", join_words(&self.status_at)));
+            let missing = format!("the answer has no status at {}", join_words(&self.status_at));
+            return Err(match values.first_there(&self.error_at).map(error_text) {
+                Some(error) => format!("{missing}: {error}"),
+                None => missing,
+            });
         }
         let word_of = |pointers: &[String]| values.first(pointers).and_then(short);
         let ended_at = values.first(&self.ended_at);
@@ -108,8 +119,9 @@ impl Profile {
     /// Returns whether the part of a status body that was read is enough: it is all of it, or the
     /// job goes on.
     pub(super) fn is_enough(&self, values: &Values) -> bool {
-        let goes_on =
-            || self.answer(values).is_ok_and(|answer| !matches!(answer.class, StatusClass::Finished(_)));
+        let goes_on = || {
+            self.answer(values, None).is_ok_and(|answer| !matches!(answer.class, StatusClass::Finished(_)))
+        };
         values.is_settled() || (values.is_known(&self.status_at) && goes_on())
     }
 }
@@ -118,17 +130,27 @@ impl Profile {
     /// Returns the status word of a body, empty if it has none, and what the body says about the
     /// end of the job.
     pub fn status_in(&self, status_at: &[String], values: &Values) -> (String, StatusClass) {
-        let first = |pointers: &[String]| values.first(pointers).and_then(Raw::word);
+        let status = values.first(status_at).and_then(Raw::word).unwrap_or_default();
+        let class = self.classify(&status);
+        self.judged(status, class, values)
+    }
+
+    /// Returns the same where the HTTP status of the answer says how far the job is.
+    #[must_use]
+    pub fn status_by(&self, listed: ListedStatus, values: &Values) -> (String, StatusClass) {
+        self.judged(listed.code.to_string(), listed.class, values)
+    }
+
+    /// Corrects a status by what else the body says of the end.
+    fn judged(&self, status: String, class: StatusClass, values: &Values) -> (String, StatusClass) {
         for value in self.pending_while.iter().filter_map(|pointer| values.at(pointer)?.word()) {
             match value.to_lowercase().as_str() {
-                "true" => return (first(status_at).unwrap_or_default(), StatusClass::Pending),
+                "true" => return (status, StatusClass::Pending),
                 "false" => {}
                 _ if self.classify(&value) == StatusClass::Pending => return (value, StatusClass::Pending),
                 _ => {}
             }
         }
-        let status = first(status_at).unwrap_or_default();
-        let class = self.classify(&status);
         if class != StatusClass::Finished(Outcome::Completed) {
             return (status, class);
         }

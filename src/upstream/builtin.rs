@@ -37,10 +37,11 @@ macro_rules! built_in {
 pub const CUSTOM: &str = "custom";
 
 built_in! {
-    "retab" "retab-extractions" "openai-batch" "openai-responses" "openai-fine-tuning" "openai-video"
+    "retab" "retab-extractions" "openai" "openai-batch" "openai-responses" "openai-fine-tuning" "openai-video"
     "azure-openai-batch" "azure-document-intelligence" "anthropic-batch" "replicate" "runpod" "fal" "assemblyai"
     "llamaparse" "llamaextract" "reducto" "mistral-batch" "google-lro" "gemini-batch" "github-actions"
-    "gitlab-pipeline" "buildkite" "databricks-run" "dbt-cloud"
+    "gitlab-pipeline" "buildkite" "databricks-run" "dbt-cloud" "vertex-batch" "aws-textract" "aws-transcribe"
+    "aws-bedrock-batch" "aws-batch"
 }
 
 /// The name of a built-in profile, or `custom`.

@@ -3,11 +3,18 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use data_encoding::HEXLOWER;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use url::Url;
 
-use super::{Failure, Source};
+use super::{
+    Failure, Source, SourceKind,
+    auth::{Auth, AuthType, Carried},
+};
 use crate::util::secret::{Secret, SecretError, SecretSource};
 
 /// The bytes of a key's digest in its fingerprint: enough to tell keys apart, and too few to guess
@@ -15,13 +22,34 @@ use crate::util::secret::{Secret, SecretError, SecretSource};
 const FINGERPRINT_BYTES: usize = 16;
 
 impl Source {
-    /// Returns the headers of the profile, with the one that carries the key.
-    pub(super) fn credentials(&self) -> Result<HeaderMap, Failure> {
+    /// Adds the credentials that are made for the source, if there are any. The request is complete
+    /// otherwise.
+    pub(super) async fn authorize(
+        &self,
+        method: &Method,
+        address: &str,
+        headers: &mut HeaderMap,
+        body: &[u8],
+    ) -> Result<Option<Carried>, Failure> {
+        let Some(auth) = &self.auth else { return Ok(None) };
+        let no_url = |_| Failure::Refused("the address of the request is no URL".to_owned());
+        let url = Url::parse(address).map_err(no_url)?;
+        auth.authorize(method, &url, headers, body).await.map(Some)
+    }
+
+    /// Returns how the credentials of the source are made. `None`: it has a key, or none.
+    #[must_use]
+    pub fn auth_type(&self) -> Option<AuthType> {
+        self.auth.as_ref().map(Auth::kind)
+    }
+
+    /// Returns the headers of a kind, with the one that carries the key.
+    pub(super) fn credentials(&self, kind: &SourceKind) -> Result<HeaderMap, Failure> {
         let unreadable = |error: SecretError| Failure::Credentials(error.to_string());
         let unfit =
             |what: &str| Failure::Credentials(format!("{what} holds characters that no header may hold"));
         let mut headers = HeaderMap::new();
-        for (name, secret) in &self.headers {
+        for (name, secret) in &kind.headers {
             let text = secret.get().map_err(unreadable)?;
             let mut value =
                 HeaderValue::from_str(text.expose()).map_err(|_| unfit(&format!("the header `{name}`")))?;
@@ -32,20 +60,25 @@ impl Source {
         self.sent().clone_from(&key);
         if let Some(key) = key {
             let value = self.key_value(&key).ok_or_else(|| unfit("the key"))?;
-            headers.insert(self.profile.key_header.0.clone(), value);
+            headers.insert(self.default_kind().profile.key_header.0.clone(), value);
         }
         Ok(headers)
     }
 
-    /// Returns whether a request carries our own key. It compares digests in constant time, so that
-    /// neither the time nor the length tells anything about the key.
+    /// Returns whether a request carries our own key: in the header of the source, or without that
+    /// header as a bearer token, since clients of one API differ in that. It compares digests in
+    /// constant time, so that neither the time nor the length tells anything about the key.
     #[must_use]
     pub fn is_own_key(&self, headers: &HeaderMap) -> bool {
         let Ok(Some(key)) = self.key() else { return false };
-        let (name, _) = &self.profile.key_header;
+        let (name, _) = &self.default_kind().profile.key_header;
+        let (name, own) = match headers.contains_key(name) {
+            true => (name, self.key_text(&key)),
+            false => (&AUTHORIZATION, format!("Bearer {}", key.expose())),
+        };
         let mut given = headers.get_all(name).iter();
         let (Some(given), None) = (given.next(), given.next()) else { return false };
-        let own = Sha256::digest(self.key_text(&key));
+        let own = Sha256::digest(own);
         Sha256::digest(given.as_bytes()).ct_eq(&own).into()
     }
 
@@ -64,7 +97,7 @@ impl Source {
 
     /// Returns the text of the header that carries a key.
     pub(super) fn key_text(&self, key: &Secret) -> String {
-        match &self.profile.key_header.1 {
+        match &self.default_kind().profile.key_header.1 {
             Some(scheme) => format!("{scheme} {}", key.expose()),
             None => key.expose().to_owned(),
         }
@@ -78,10 +111,14 @@ impl Source {
         Some(value)
     }
 
-    /// Returns whether the key differs from the one that was sent last.
+    /// Returns whether the key, or the secret that credentials are made from, differs from the one
+    /// that was used last.
     #[must_use]
     pub fn key_changed(&self) -> bool {
-        matches!(self.key(), Ok(key) if key != *self.sent())
+        match &self.auth {
+            Some(auth) => auth.has_changed(),
+            None => matches!(self.key(), Ok(key) if key != *self.sent()),
+        }
     }
 
     /// Locks the key that was sent last.
@@ -125,16 +162,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_own_key_in_its_own_header_is_ours() {
+    fn only_the_own_key_in_its_own_header_or_as_bearer_is_ours() {
         let (plain, bearer) = (source("retab"), source("openai-batch"));
         assert!(plain.is_own_key(&headers(&[("api-key", "k1")])));
+        assert!(plain.is_own_key(&headers(&[("authorization", "Bearer k1")])));
         assert!(bearer.is_own_key(&headers(&[("authorization", "Bearer k1")])));
+        assert!(!bearer.is_own_key(&headers(&[("api-key", "k1")])));
         for other in [
             headers(&[]),
             headers(&[("api-key", "k")]),
             headers(&[("api-key", "k12")]),
             headers(&[("api-key", "K1")]),
-            headers(&[("authorization", "Bearer k1")]),
+            headers(&[("authorization", "k1")]),
+            headers(&[("authorization", "Bearer k12")]),
+            headers(&[("authorization", "Basic k1")]),
+            headers(&[("authorization", "Bearer k1"), ("authorization", "Bearer k2")]),
+            headers(&[("api-key", "k2"), ("authorization", "Bearer k1")]),
             headers(&[("api-key", "k1"), ("api-key", "k2")]),
         ] {
             assert!(!plain.is_own_key(&other), "{other:?}");
@@ -142,6 +185,7 @@ mod tests {
         let keyless =
             Source::new("retab", &SourceConfig::default(), &Outgoing::direct(Trust::Operator)).unwrap();
         assert!(!keyless.is_own_key(&headers(&[("api-key", "")])) && !keyless.is_own_key(&headers(&[])));
+        assert!(!keyless.is_own_key(&headers(&[("authorization", "Bearer ")])));
     }
 
     #[test]

@@ -5,16 +5,17 @@ use std::{sync::atomic::Ordering, time::Duration};
 use reqwest::header::HeaderMap;
 
 use super::{
-    Failure, JobRef, Source, StatusBody, Template,
+    Failure, JobRef, Source, SourceKind, StatusBody, Template,
     decode::Decoded,
     failure::refusal,
     limits::asked_wait,
+    request::redirected,
     result::{foreign_type, misses},
     times::SourceClock,
 };
 use crate::{
     model::{
-        job::JobId,
+        job::{JobId, Outcome},
         status_answer::{StatusAnswer, StatusClass},
     },
     util::clock,
@@ -24,35 +25,18 @@ use crate::{
 const MAX_HINT: f64 = 3600.0;
 
 impl Source {
-    /// Returns whether the light status route turned out to be missing.
-    #[must_use]
-    pub fn uses_fallback(&self) -> bool {
-        self.fallback.load(Ordering::Relaxed)
-    }
-
-    /// Returns whether a 404 of the light route may mean the route and not the job.
-    #[must_use]
-    pub fn may_lack_status_route(&self) -> bool {
-        self.has_fallback() && !self.uses_fallback() && !self.light_works.load(Ordering::Relaxed)
-    }
-
-    /// Returns whether there is a heavier status route.
-    #[must_use]
-    pub fn has_fallback(&self) -> bool {
-        self.profile.fallback_status_path.is_some()
-    }
-
     /// Requests a job's light status. Returns the answer and its body.
     ///
     /// # Errors
     /// See [`Failure`].
     pub async fn status(&self, job: JobRef<'_>) -> Result<(StatusAnswer, StatusBody), Failure> {
-        if self.uses_fallback() {
+        let kind = self.kind_of(job)?;
+        if kind.uses_fallback() {
             return self.status_from_fallback(job).await;
         }
-        let answer = self.status_at(&self.profile.status_path, job).await;
+        let answer = self.status_at(kind, &kind.profile.status_path, job).await;
         if answer.is_ok() {
-            self.light_works.store(true, Ordering::Relaxed);
+            kind.light_route_works();
         }
         answer
     }
@@ -62,15 +46,17 @@ impl Source {
     /// # Errors
     /// See [`Failure`].
     pub async fn status_from_fallback(&self, job: JobRef<'_>) -> Result<(StatusAnswer, StatusBody), Failure> {
-        let path = self.profile.fallback_status_path.as_ref().unwrap_or(&self.profile.status_path);
-        self.status_at(path, job).await
+        let kind = self.kind_of(job)?;
+        let path = kind.profile.fallback_status_path.as_ref().unwrap_or(&kind.profile.status_path);
+        self.status_at(kind, path, job).await
     }
 
-    /// Records that the light route is missing.
-    pub fn lacks_status_route(&self) {
-        if !self.fallback.swap(true, Ordering::Relaxed) {
+    /// Records that the light route of a kind is missing.
+    pub fn lacks_status_route(&self, kind: &SourceKind) {
+        if kind.lacks_light_route() {
             tracing::warn!(
                 source = self.name,
+                kind = kind.name(),
                 "light status route missing; polling the heavier route from now on"
             );
         }
@@ -78,25 +64,32 @@ impl Source {
 
     async fn status_at(
         &self,
+        kind: &SourceKind,
         path: &Template,
         job: JobRef<'_>,
     ) -> Result<(StatusAnswer, StatusBody), Failure> {
-        let address = self.filled(path, job, None)?;
-        let response = self.send(&address).await?;
-        if let Some(failure) = refusal(&response) {
+        let profile = &kind.profile;
+        let request = self.status_request(kind, path, job)?;
+        let response = self.send(kind, &request).await?;
+        let listed = profile.http.of_answer(response.status(), response.headers());
+        if let Some(failure) = refusal(&response).filter(|_| listed.is_none()) {
             return Err(failure);
         }
-        let hint = self.hint(response.headers());
+        let is_plain = profile.result_path.is_none() && profile.results.is_empty();
+        let place = redirected(&response).filter(|_| is_plain).transpose()?;
+        let hint = Self::hint(kind, response.headers());
         let clock = SourceClock::of(response.headers(), clock::now());
         let media_type = foreign_type(response.headers());
-        let is_part = misses(response.status(), response.headers(), true).is_some();
-        let body = self.read_status(Decoded::of(response)?).await?;
-        let body = StatusBody { media_type, is_whole: body.is_whole && !is_part, ..body };
-        let mut answer = body.answer(&self.profile).map_err(Failure::Transient)?;
+        let is_part = listed.is_none() && misses(response.status(), response.headers(), true).is_some();
+        let body = self.read_status(kind, Decoded::of(response)?).await?;
+        let body = StatusBody { media_type, is_whole: body.is_whole && !is_part, listed, ..body };
+        let mut answer = body.answer(profile).map_err(Failure::Transient)?;
         self.check_times(&mut answer, clock, job.id);
-        if let StatusClass::Finished(_) = answer.class {
-            answer.result = self.result_in(job, &body.values);
+        if let StatusClass::Finished(outcome) = answer.class {
+            let place = place.filter(|_| outcome == Outcome::Completed);
+            answer.result = place.or_else(|| self.result_in(kind, job, &body.values));
         }
+        answer.kind = self.recorded(kind);
         Ok((StatusAnswer { hint, ..answer }, body))
     }
 
@@ -112,8 +105,8 @@ impl Source {
 
     /// Returns the wait that an answer asks for: the longer of `Retry-After` and the source's own
     /// header.
-    pub(super) fn hint(&self, headers: &HeaderMap) -> Option<Duration> {
-        let own = self.profile.poll_hint.as_ref().and_then(|(name, is_millis)| {
+    pub(super) fn hint(kind: &SourceKind, headers: &HeaderMap) -> Option<Duration> {
+        let own = kind.profile.poll_hint.as_ref().and_then(|(name, is_millis)| {
             let number: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
             let seconds = if *is_millis { number / 1000.0 } else { number };
             Duration::try_from_secs_f64(seconds.min(MAX_HINT)).ok()

@@ -19,6 +19,13 @@ pub struct ProxyConfig {
     pub inject_key: bool,
     /// The greatest age of a status that is answered without a request to the source.
     pub max_age: HumanDuration,
+    /// Whether creations are held to the request budget. They wait for it in the order in which they
+    /// came, and one that the source does not take (429, or 503 with `Retry-After`) is sent again
+    /// after the wait that the source asks for, if its body has at most 1 MiB.
+    pub pace: bool,
+    /// `pace` only: the longest wait of a creation. After it the caller gets 429, or the last answer
+    /// of the source.
+    pub max_wait: HumanDuration,
     /// The proxy for requests to this source: a URL, or `none`. Unset: `server.proxy`, unless
     /// `server.no_proxy` excludes the source. `proxy = "none"` in place of the table means the same
     /// as `outgoing = "none"`.
@@ -30,7 +37,13 @@ pub const MAX_AGE: HumanDuration = HumanDuration::secs(60);
 
 impl Default for ProxyConfig {
     fn default() -> Self {
-        Self { inject_key: false, max_age: HumanDuration::secs(2), outgoing: None }
+        Self {
+            inject_key: false,
+            max_age: HumanDuration::secs(2),
+            pace: false,
+            max_wait: HumanDuration::secs(30),
+            outgoing: None,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use reqwest::{
 };
 use tokio::time::timeout;
 
-use super::{Failure, Profile, Source, decode::Decoded, failure::timed_out};
+use super::{Failure, Profile, Source, SourceKind, decode::Decoded, failure::timed_out};
 use crate::util::json_slice::{Pointers, Scan};
 
 /// A larger error answer is not that of a job.
@@ -67,11 +67,12 @@ impl Source {
     /// delivered in its place.
     pub(super) async fn error_of_the_job(
         &self,
+        kind: &SourceKind,
         mut response: Response,
         end: KnownEnd,
         failure: Failure,
     ) -> Result<Option<Response>, Failure> {
-        let (profile, status) = (&self.profile, response.status());
+        let (profile, status) = (&kind.profile, response.status());
         let mut answer = profile.error_answer(status.as_u16(), end, || false);
         // If the status alone says it, the body may be large: some APIs send the request back.
         if answer != ErrorAnswer::OfTheJob && !profile.result_failure_at.is_empty() {
@@ -92,7 +93,7 @@ impl Source {
 }
 
 /// Reads a small answer. Returns it without its encoding, and its body.
-async fn small(response: Response, failure: &Failure) -> Result<(Response, Bytes), Failure> {
+pub(super) async fn small(response: Response, failure: &Failure) -> Result<(Response, Bytes), Failure> {
     let (status, mut headers) = (response.status(), response.headers().clone());
     let (mut answer, mut body) = (Decoded::of(response)?, Vec::new());
     while let Some(chunk) = answer.chunk().await? {

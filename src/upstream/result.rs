@@ -2,21 +2,24 @@
 
 use bytes::Bytes;
 use reqwest::{
-    StatusCode,
+    Response, StatusCode,
     header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap},
 };
 use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    Failure, JobRef, KnownEnd, Source,
+    Failure, JobRef, KnownEnd, ListedStatus, Source, SourceKind,
     decode::Decoded,
     failure::{elsewhere, refusal, timed_out},
-    request::FoundAnswer,
+    request::{FoundAnswer, SourceRequest, redirected},
 };
-use crate::util::{
-    json_slice::Values,
-    units::{HumanDuration, Size},
+use crate::{
+    model::{job::Outcome, status_answer::StatusClass},
+    util::{
+        json_slice::Values,
+        units::{HumanDuration, Size},
+    },
 };
 
 /// A longer media type counts as absent.
@@ -25,8 +28,8 @@ const MAX_TYPE: usize = 256;
 impl Source {
     /// Returns the address of the result as the status body names it; empty if that body is the
     /// result.
-    pub(super) fn result_in(&self, job: JobRef<'_>, found: &Values) -> Option<String> {
-        self.profile.result_path.as_ref().filter(|path| path.takes_body())?;
+    pub(super) fn result_in(&self, kind: &SourceKind, job: JobRef<'_>, found: &Values) -> Option<String> {
+        kind.profile.result_path.as_ref().filter(|path| path.takes_body())?;
         let address = self.result_address(job, found);
         if let Err(error @ Failure::Refused(_)) = &address {
             // The body that names the result is better than none.
@@ -41,8 +44,9 @@ impl Source {
     /// # Errors
     /// If a variable is missing, or the address cannot be requested.
     pub fn result_address(&self, job: JobRef<'_>, found: &Values) -> Result<Option<String>, Failure> {
-        let Some(path) = &self.profile.result_path else { return Ok(None) };
-        match self.filled(path, job, Some(found)) {
+        let kind = self.kind_of(job)?;
+        let Some(path) = &kind.profile.result_path else { return Ok(None) };
+        match self.filled(kind, path, job, Some(found)) {
             Ok(address) => Ok(Some(address)),
             Err(Failure::NotFound) => Ok(None),
             Err(error) => Err(error),
@@ -60,18 +64,30 @@ impl Source {
         said: Option<&str>,
         end: KnownEnd,
     ) -> Result<JobStream, Failure> {
-        let profile = &self.profile;
-        let (address, is_status) = match (said, &profile.result_path) {
-            (Some(""), _) | (None, None) => (self.filled(&profile.status_path, job, None)?, true),
-            (Some(address), _) => (address.to_owned(), false),
-            (None, Some(path)) => (self.filled(path, job, None)?, false),
+        let kind = self.kind_of(job)?;
+        let profile = &kind.profile;
+        let (request, is_status) = match (said, &profile.result_path) {
+            (Some(""), _) | (None, None) => (self.status_request(kind, &profile.status_path, job)?, true),
+            (Some(address), _) => (SourceRequest::get(address.to_owned()), false),
+            (None, Some(path)) => (SourceRequest::get(self.filled(kind, path, job, None)?), false),
         };
-        let limit = self.config.timeout;
         let FoundAnswer { response, elsewhere: place } = match is_status {
-            true => FoundAnswer { response: self.send(&address).await?, elsewhere: None },
-            false => self.find(&address).await?,
+            true => FoundAnswer { response: self.send(kind, &request).await?, elsewhere: None },
+            false => self.find(kind, &request).await?,
         };
+        let listed = match is_status {
+            true => profile.http.of_answer(response.status(), response.headers()),
+            false => None,
+        };
+        if let Some(ListedStatus { class: StatusClass::Finished(Outcome::Completed), .. }) = listed
+            && profile.result_path.is_none()
+            && profile.results.is_empty()
+            && let Some(place) = redirected(&response)
+        {
+            return Box::pin(self.job(job, Some(&place?), end)).await;
+        }
         let refused = match &place {
+            _ if listed.is_some() => None,
             Some(url) if !response.status().is_success() => {
                 return Err(elsewhere(url, &format!("answered {}", response.status().as_u16())));
             }
@@ -80,21 +96,28 @@ impl Source {
         let response = match refused {
             None => response,
             Some(failure) if is_status => return Err(failure),
-            Some(failure) => match self.error_of_the_job(response, end, failure).await? {
+            Some(failure) => match self.error_of_the_job(kind, response, end, failure).await? {
                 Some(error) => error,
                 None => return Box::pin(self.job(job, Some(""), end)).await,
             },
         };
-        if let Some(reason) = misses(response.status(), response.headers(), is_status) {
+        let missed = misses(response.status(), response.headers(), is_status);
+        if let Some(reason) = missed.filter(|_| listed.is_none()) {
             return Err(Failure::Transient(reason));
         }
+        Ok(JobStream { is_status, listed, ..self.stream(response, place)? })
+    }
+
+    /// Returns the body of an answer, which is no status body.
+    pub(super) fn stream(&self, response: Response, elsewhere: Option<Url>) -> Result<JobStream, Failure> {
         let max = self.config.max_job_size;
         let content_type = foreign_type(response.headers());
         let body = Decoded::of(response)?;
         if body.length().is_some_and(|length| length > max.0) {
             return Err(Failure::TooLarge(max));
         }
-        Ok(JobStream { content_type, is_status, elsewhere: place, body, silence: limit, max, size: 0 })
+        let silence = self.config.timeout;
+        Ok(JobStream { content_type, is_status: false, listed: None, elsewhere, body, silence, max, size: 0 })
     }
 }
 
@@ -104,6 +127,8 @@ pub struct JobStream {
     pub content_type: Option<String>,
     /// Whether it is a status body.
     pub is_status: bool,
+    /// The HTTP status of its answer, if that says how far the job is.
+    pub listed: Option<ListedStatus>,
     /// Its address, if it is not at the source.
     elsewhere: Option<Url>,
     body: Decoded,

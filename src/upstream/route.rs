@@ -41,6 +41,8 @@ pub enum ProxyRoute {
 /// The paths of a source that requests are compared with.
 pub struct ProxyRoutes {
     status: Vec<Template>,
+    /// The path of the status, as a `Location` names it.
+    status_path: Option<Template>,
     result: Option<Template>,
     create: Option<Template>,
     retry: Option<Template>,
@@ -51,13 +53,19 @@ impl ProxyRoutes {
     /// Returns the paths of a profile.
     #[must_use]
     pub fn of(profile: &Profile) -> Self {
-        let light = [Some(&profile.status_path), profile.fallback_status_path.as_ref()];
+        // A status by POST is told from other requests by its body, which is only forwarded, and
+        // one by its HTTP status is more than the body that is known here.
+        let light = match profile.status_post.is_none() && profile.http.is_empty() {
+            true => [Some(&profile.status_path), profile.fallback_status_path.as_ref()],
+            false => [None, None],
+        };
         let create = profile.create.as_ref().map(|(path, _)| path.clone());
         let below = |rest: &str| {
             let path = create.as_ref().map(|path| format!("{path}{rest}"));
             path.and_then(|path| Template::parse(&path).ok())
         };
         Self {
+            status_path: sorted(&profile.status_path),
             status: light.into_iter().flatten().filter_map(sorted).collect(),
             result: profile.result_path.as_ref().and_then(sorted),
             touch: [below("/{id}"), below("/{id}/{+rest}")].into_iter().flatten().collect(),
@@ -95,6 +103,11 @@ impl ProxyRoutes {
         touched.map_or(ProxyRoute::Other, |job| ProxyRoute::Touch(job.id))
     }
 
+    /// Returns the variables of the path of a status, `id` among them.
+    pub(super) fn status_vars(&self, path: &str) -> Option<Vars> {
+        self.status_path.as_ref()?.matches(path)
+    }
+
     /// Returns the variables of a path that a watch must bring: those that the source takes and
     /// does not have.
     #[must_use]
@@ -121,7 +134,7 @@ fn sorted(template: &Template) -> Option<Template> {
     }
 }
 
-fn with_query(path: &str, query: Option<&str>) -> String {
+pub(super) fn with_query(path: &str, query: Option<&str>) -> String {
     let Some(query) = query.filter(|query| !query.is_empty()) else { return path.to_owned() };
     let mut pairs: Vec<&str> = query.split('&').collect();
     pairs.sort_unstable();

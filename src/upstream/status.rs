@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Failure, Profile, Source, decode::Decoded, failure::timed_out};
+use super::{Failure, ListedStatus, Profile, Source, SourceKind, decode::Decoded, failure::timed_out};
 use crate::{
     model::status_answer::StatusAnswer,
     util::{
@@ -37,6 +37,8 @@ pub struct StatusBody {
     pub error: Option<NotJson>,
     /// The media type of the answer, if that is not JSON.
     pub media_type: Option<String>,
+    /// The HTTP status of the answer, if that says how far the job is.
+    pub listed: Option<ListedStatus>,
 }
 
 impl StatusBody {
@@ -45,9 +47,11 @@ impl StatusBody {
     /// # Errors
     /// If it is no JSON, or has no status although one is required.
     pub fn answer(&self, profile: &Profile) -> Result<StatusAnswer, String> {
-        match &self.error {
-            Some(error) => Err(format!("the answer is no JSON: {error}")),
-            None => profile.answer(&self.values),
+        match (&self.error, self.listed) {
+            (Some(error), None) => Err(format!("the answer is no JSON: {error}")),
+            // The code says it all; what was found before the error may be anything.
+            (Some(_), Some(_)) => profile.answer(&Scan::new(&profile.wanted).into_values(), self.listed),
+            (None, listed) => profile.answer(&self.values, listed),
         }
     }
 }
@@ -81,12 +85,16 @@ impl Reading<'_> {
 
 impl Source {
     /// Reads the body of an answer about a job's status.
-    pub(super) async fn read_status(&self, mut response: Decoded) -> Result<StatusBody, Failure> {
+    pub(super) async fn read_status(
+        &self,
+        kind: &SourceKind,
+        mut response: Decoded,
+    ) -> Result<StatusBody, Failure> {
         let start = Instant::now();
         let (limit, max) = (self.config.timeout, Size(self.config.max_job_size.0.max(PART)));
         let mut reading = Reading {
-            profile: &self.profile,
-            scan: Scan::new(&self.profile.wanted),
+            profile: &kind.profile,
+            scan: Scan::new(&kind.profile.wanted),
             head: Vec::new(),
             max: max.0,
         };
@@ -104,17 +112,19 @@ impl Source {
         };
         let read = reading.scan.read();
         let values = reading.scan.into_values();
-        if read >= max.0 && !values.is_known(&self.profile.status_at) {
+        if read >= max.0 && !values.is_known(&kind.profile.status_at) {
             return Err(Failure::Transient(format!(
                 "the answer has no status within its first {}",
                 Size(max.0)
             )));
         }
         Ok(StatusBody {
-            is_whole: pushed == Ok(true) && read <= MAX_HEAD as u64,
+            // An empty body was read to its end, too.
+            is_whole: matches!(pushed, Ok(true) | Err(NotJson::Empty)) && read <= MAX_HEAD as u64,
             head: reading.head.into(),
             error: pushed.err(),
             media_type: None,
+            listed: None,
             values,
             read,
         })

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// A token bucket that refills continuously. It holds at most the tokens of a tenth of a second,
 /// and at least one, so that a burst after an outage or a restart stays close to the rate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Budget {
     /// The configured rate, in requests per second.
     full: f64,
@@ -40,18 +40,43 @@ impl Budget {
         Self { full: rate, rate, capacity, tokens: capacity, refilled: now, shrunk: None, lately: 0.0 }
     }
 
+    /// Takes out all tokens.
+    pub(crate) fn empty(&mut self, now: Instant) {
+        self.refill(now);
+        self.tokens = 0.0;
+    }
+
     /// Takes a token.
     ///
     /// # Errors
     /// The time of the next token, if the bucket has none.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        self.take_beside(0, now)
+    }
+
+    /// Takes a token, and leaves one for each of `others`.
+    ///
+    /// # Errors
+    /// The time at which that is possible if nothing is taken before. More tokens than the bucket
+    /// holds are possible only after the others took theirs.
+    pub fn take_beside(&mut self, others: usize, now: Instant) -> Result<(), Instant> {
+        #[expect(clippy::cast_precision_loss, reason = "a count")]
+        self.holds(others as f64 + 1.0, now)?;
+        self.tokens -= 1.0;
+        self.lately += 1.0;
+        Ok(())
+    }
+
+    /// Returns whether the bucket holds so many tokens.
+    ///
+    /// # Errors
+    /// The time at which it does.
+    fn holds(&mut self, tokens: f64, now: Instant) -> Result<(), Instant> {
         self.refill(now);
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
-            self.lately += 1.0;
+        if self.tokens >= tokens {
             return Ok(());
         }
-        let missing = Duration::from_secs_f64((1.0 - self.tokens) / self.rate);
+        let missing = Duration::from_secs_f64((tokens - self.tokens) / self.rate);
         // A timer may fire slightly early. One microsecond more saves an empty round.
         Err(now + missing + Duration::from_micros(1))
     }
@@ -74,13 +99,8 @@ impl Budget {
     /// # Errors
     /// The time at which that is possible.
     pub(crate) fn take_spare(&mut self, now: Instant) -> Result<(), Instant> {
-        self.refill(now);
-        let enough = self.capacity.min(2.0);
-        if self.tokens >= enough {
-            return self.take(now);
-        }
-        let missing = Duration::from_secs_f64((enough - self.tokens) / self.rate);
-        Err(now + missing + Duration::from_micros(1))
+        self.holds(self.capacity.min(2.0), now)?;
+        self.take(now)
     }
 
     /// Shrinks the rate because the other side asks for less. It grows back by itself. Within five
@@ -100,12 +120,30 @@ impl Budget {
         self.rate = self.full;
     }
 
-    /// Continues with the tokens of a previous bucket.
-    pub(crate) fn inherit(&mut self, before: &Self) {
-        self.tokens = before.tokens.min(self.capacity);
-        self.rate = (before.rate / before.full * self.full).min(self.full);
-        self.lately = before.lately;
-        self.refilled = before.refilled;
+    /// Changes the configured rate. The bucket gets no new tokens by it, and a rate that shrank stays
+    /// as much smaller.
+    pub(crate) fn set_rate(&mut self, rate: f64, now: Instant) {
+        self.refill(now);
+        self.rate = self.rate / self.full * rate;
+        self.full = rate;
+        self.capacity = (rate / 10.0).max(1.0);
+        self.tokens = self.tokens.min(self.capacity);
+    }
+
+    /// Continues for another bucket as well: it has no more tokens than that one has, and its rate
+    /// shrank by as much.
+    pub(crate) fn absorb(&mut self, other: &Self, now: Instant) {
+        self.refill(now);
+        let elapsed = now.saturating_duration_since(other.refilled).as_secs_f64();
+        self.tokens = self.tokens.min(other.tokens + elapsed * other.rate);
+        self.rate = self.rate.min(other.rate / other.full * self.full);
+        self.lately = self.lately.max(other.lately);
+    }
+
+    /// Returns the configured rate in requests per second.
+    #[must_use]
+    pub(crate) fn full(&self) -> f64 {
+        self.full
     }
 
     /// Returns the present rate in requests per second, and the share of it that was used recently
@@ -170,6 +208,21 @@ mod tests {
             let later = budget.take_spare(at).unwrap_err();
             budget.take_spare(later).unwrap();
         }
+    }
+
+    #[test]
+    fn a_change_of_the_rate_grants_no_new_tokens() {
+        let start = Instant::now();
+        let mut budget = Budget::new(10.0, start);
+        budget.take(start).unwrap();
+        budget.set_rate(1000.0, start);
+        budget.take(start).unwrap_err();
+        let mut other = Budget::new(1000.0, start);
+        other.absorb(&budget, start + Duration::from_millis(5));
+        assert_eq!((0..100).take_while(|_| other.take(start).is_ok()).count(), 5);
+        budget.shrink(start);
+        budget.set_rate(10.0, start);
+        assert!((budget.in_use(start).0 - 7.0).abs() < 1e-9);
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn wall() -> Time {
 }
 
 /// Returns the time since the start of the machine, sleep included.
-fn since_boot() -> Duration {
+pub(crate) fn since_boot() -> Duration {
     let boot = clock_gettime(ClockId::Boottime);
     let (seconds, nanos) =
         (u64::try_from(boot.tv_sec).unwrap_or(0), u32::try_from(boot.tv_nsec).unwrap_or(0));

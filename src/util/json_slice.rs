@@ -11,9 +11,11 @@ use std::{
     sync::Arc,
 };
 
+mod items;
 mod pointers;
 mod values;
 
+pub use items::ItemScan;
 pub use pointers::Pointers;
 pub use values::{Raw, Values};
 

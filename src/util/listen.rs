@@ -49,6 +49,18 @@ impl Listen {
             Self::Unix(_) => true,
         }
     }
+
+    /// Returns the URL that a browser on this machine can open; `None` for a unix socket.
+    #[must_use]
+    pub(crate) fn local_url(&self) -> Option<String> {
+        match self {
+            Self::Tcp(address) if address.ip().is_unspecified() => {
+                Some(format!("http://localhost:{}/", address.port()))
+            }
+            Self::Tcp(address) => Some(format!("http://{address}/")),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Listen {

@@ -41,7 +41,8 @@ impl SourceState {
     /// Gives a job up: makes the event that says that it is lost, and why.
     pub(super) async fn give_up(&self, number: u64, reason: &str) {
         let polls = self.schedule().entry(number).map_or(0, |(entry, _)| u64::from(entry.polls));
-        self.store.lose(number, reason, polls, self.route(), clock::now()).await;
+        let kind = self.source.recorded(self.source.default_kind());
+        self.store.lose(number, reason, (polls, kind), self.route(), clock::now()).await;
         if let Ok(Some(watch)) = self.store.watch(number).await
             && watch.stage == WatchStage::Finished
         {

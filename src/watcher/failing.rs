@@ -27,12 +27,12 @@ impl SourceState {
     /// Records that the source answered about a job.
     pub(super) fn record_answer(&self, request: &InFlight) {
         let mut schedule = self.schedule();
-        let before = schedule.health.state();
+        let before = schedule.state();
         schedule.record_answer(request.times());
         if schedule.missing() == 0 {
             self.most_missing.store(false, Ordering::Relaxed);
         }
-        self.log_recovery(before, schedule.health.state());
+        self.log_recovery(before, schedule.state());
     }
 
     /// Records a failure that has nothing to do with the source. Returns the number of failures of
@@ -59,7 +59,8 @@ impl SourceState {
         let Some(meaning) = self.apply_failure(request, failure) else { return TaskResult::Advanced };
         let failures = meaning.failures_in_a_row();
         if failures == KEEPS_FAILING {
-            tracing::warn!(source, %job_id, error = %failure, failures, "job keeps failing; other jobs go on");
+            let error = failure.to_string();
+            tracing::warn!(source, %job_id, error, failures, "job keeps failing; other jobs go on");
         }
         let JobMeaning::Lost { reason, .. } = meaning.job else { return TaskResult::Repeat };
         self.give_up(request.number, &reason).await;
@@ -81,9 +82,9 @@ impl SourceState {
             }
             JobMeaning::Lost { .. } => {}
         }
-        let before = schedule.health.state();
+        let before = schedule.state();
         let pause = schedule.record_sign(times, meaning.source, rand::random());
-        let after = schedule.health.state();
+        let after = schedule.state();
         if meaning.most_missing && !self.most_missing.swap(true, Ordering::Relaxed) {
             let (source, missing) = (&self.source.name, source.missing);
             tracing::warn!(source, missing, "most jobs are missing at once; none is given up meanwhile");
@@ -91,17 +92,24 @@ impl SourceState {
         if meaning.is_about_source() {
             self.set_last_error(failure.to_string());
         }
+        if matches!(after, HealthState::Limited | HealthState::Unauthorized) && pause.is_some() {
+            self.budget.set_last_error(&failure.to_string());
+        }
         if let Some(pause) = pause.filter(|_| before != after) {
             let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(source = self.source.name, error = %failure, pause_ms, "source is {}", after.as_str());
+            let (source, budget) = (&self.source.name, self.budget.name());
+            let error = failure.to_string();
+            tracing::warn!(source, budget, error, pause_ms, "source is {}", after.as_str());
         }
         self.log_recovery(before, after);
         Some(meaning)
     }
 
-    fn log_recovery(&self, before: HealthState, after: HealthState) {
+    /// Logs that the source answers again, if it did not before.
+    pub(super) fn log_recovery(&self, before: HealthState, after: HealthState) {
         if before != HealthState::Ok && after == HealthState::Ok {
-            tracing::info!(source = self.source.name, "source answers again");
+            let (source, budget) = (&self.source.name, self.budget.name());
+            tracing::info!(source, budget, "source answers again");
         }
     }
 }

@@ -169,6 +169,20 @@ fn sign(failure: &Failure, source: &SourceFacts) -> SourceSign {
     }
 }
 
+/// Returns what a failed request for a list says about the source. It says nothing about a job, so
+/// whatever is not about the connection, the key or a limit is the list's own.
+#[must_use]
+pub const fn list_sign(failure: &Failure) -> SourceSign {
+    match failure {
+        Failure::Credentials(_) => SourceSign::Ill(HealthState::Unauthorized, None),
+        Failure::Unauthorized(_) => SourceSign::Suspect(HealthState::Unauthorized, None),
+        Failure::RateLimited { retry_after, .. } => SourceSign::Ill(HealthState::Limited, *retry_after),
+        Failure::Unreachable(_) => SourceSign::Ill(HealthState::Failing, None),
+        Failure::Silent(_) => SourceSign::Suspect(HealthState::Failing, None),
+        _ => SourceSign::Silent,
+    }
+}
+
 fn limit_sign(status: u16, retry_after: Option<Duration>, source: &SourceFacts) -> SourceSign {
     let is_short = retry_after.unwrap_or_default() < SHORTEST_WAIT;
     match status {

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -28,12 +29,14 @@ pub(super) struct InFlight {
     pub(super) number: u64,
     sent: Instant,
     received: Arc<AtomicU64>,
+    /// The milliseconds from `sent` to the last request of several.
+    again: Arc<AtomicU64>,
 }
 
 impl InFlight {
     /// Creates a request that is sent now.
     pub(super) fn new(number: u64) -> Self {
-        Self { number, sent: Instant::now(), received: Arc::default() }
+        Self { number, sent: Instant::now(), received: Arc::default(), again: Arc::default() }
     }
 
     /// Records bytes of the answer.
@@ -47,6 +50,13 @@ impl InFlight {
         self.received.store(WHOLE, Ordering::Relaxed);
     }
 
+    /// Records that a further request for the same job is sent now.
+    pub(super) fn sends_again(&self) {
+        let lasted = u64::try_from(self.sent.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.again.store(lasted, Ordering::Relaxed);
+        self.received.store(0, Ordering::Relaxed);
+    }
+
     /// Returns the times of the request, answered now.
     pub(super) fn times(&self) -> RequestTimes {
         RequestTimes { number: self.number, sent: self.sent, now: Instant::now() }
@@ -56,7 +66,8 @@ impl InFlight {
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     fn slow_rate(&self, now: Instant) -> Option<f64> {
         let received = self.received.load(Ordering::Relaxed);
-        let lasted = now.saturating_duration_since(self.sent);
+        let since = self.sent + Duration::from_millis(self.again.load(Ordering::Relaxed));
+        let lasted = now.saturating_duration_since(since);
         let rate = received as f64 / lasted.as_secs_f64().max(1.0);
         (received != WHOLE && lasted >= SLOW && rate < BRISK).then_some(rate)
     }
@@ -99,8 +110,6 @@ impl InFlightRequests {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -116,10 +125,15 @@ mod tests {
         by(0).received(10);
         by(1).arrived();
         by(2).received(100_000_000);
+        let first = by(1);
         let late = Instant::now() + Duration::from_secs(10);
         assert!(requests.cut_slowest(Instant::now()).is_none(), "no request has run long enough");
         assert_eq!(requests.cut_slowest(late).unwrap().0.number, 3);
         assert_eq!(requests.cut_slowest(late).unwrap().0.number, 0);
         assert!(requests.cut_slowest(late).is_none(), "one arrived whole, one is brisk");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        first.sends_again();
+        assert!(requests.cut_slowest(Instant::now()).is_none(), "its next request has just begun");
+        assert_eq!(requests.cut_slowest(Instant::now() + Duration::from_secs(10)).unwrap().0.number, 1);
     }
 }

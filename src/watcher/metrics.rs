@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec};
+use prometheus::{GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use crate::{
     model::job::EventType,
     schedule::HealthState,
     telemetry::{Catalogue, Label, Spans},
     upstream::Failure,
+    util::delays::Delays,
 };
+
+use super::HookResult;
 
 /// Steps of up to a minute, which tell a good poller from a fixed two seconds.
 const DETECTION_STEPS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
@@ -28,14 +31,28 @@ pub struct SourceMetrics {
     pub polls: IntCounterVec,
     /// Fetches by source and result.
     pub fetches: IntCounterVec,
+    /// Pages of lists, by source and result.
+    pub lists: IntCounterVec,
+    /// Jobs that lists brought, by source.
+    pub discovered: IntCounterVec,
+    /// Polls that pages of lists answered, by source.
+    pub list_answers: IntCounterVec,
     /// Requests through the proxy, by source and answer.
     pub proxied: IntCounterVec,
+    /// Hooks of the source, by source and result.
+    pub hooks: IntCounterVec,
+    /// Creations that the proxy held to the budget, by source and result.
+    pub paced: IntCounterVec,
+    /// The time for which they waited before they were sent, by source.
+    pub paced_wait: HistogramVec,
     /// Events made, by source and outcome, with progress among the outcomes.
     pub events: IntCounterVec,
     /// Events that no sink took, by source.
     pub unrouted: IntCounterVec,
     /// The time from the end of a job, as its source says, to the poll that noticed it.
     pub detection_delay: Histogram,
+    /// The same delays in finer steps, for the overview.
+    pub detection_delays: Delays,
     /// Panics in the task of one job.
     pub panics: IntCounter,
     /// Spans for the collector.
@@ -47,14 +64,19 @@ impl SourceMetrics {
     pub(crate) fn new(catalogue: &mut Catalogue, panics: &IntCounter, spans: &Arc<Spans>) -> Self {
         let by = |name, words: &[&'static str]| [Label::SOURCE, Label::words(name, words)];
         let failing = |words: &[&'static str]| [words, &Failure::LABELS].concat();
-        let outcomes = EventType::ALL.map(EventType::word);
+        let outcomes = EventType::OF_JOBS.map(EventType::word);
         let detection_delay = HistogramOpts::new(
             "tidings_detection_delay_seconds",
             "Time from the end of a job, as its source says, to the poll that noticed it.",
         );
+        let paced_wait = HistogramOpts::new(
+            "tidings_paced_wait_seconds",
+            "Time for which creations waited for the request budget before they were sent.",
+        );
         let detection_delay = Histogram::with_opts(detection_delay.buckets(DETECTION_STEPS.to_vec()));
         Self {
             detection_delay: catalogue.add(detection_delay, &[]),
+            detection_delays: Delays::default(),
             panics: panics.clone(),
             spans: Arc::clone(spans),
             open_watches: catalogue.gauges(
@@ -74,7 +96,7 @@ impl SourceMetrics {
             ),
             requests: catalogue.counters(
                 "tidings_requests_total",
-                "Requests sent to the source: polls, fetches, and forwarded requests of the proxy.",
+                "Requests sent to the source: polls, fetches, pages of lists, and forwarded requests of the proxy.",
                 &[Label::SOURCE],
             ),
             polls: catalogue.counters(
@@ -87,10 +109,39 @@ impl SourceMetrics {
                 "Fetches: requests for results.",
                 &by("result", &failing(&["stored", "running", "disk_error"])),
             ),
+            lists: catalogue.counters(
+                "tidings_lists_total",
+                "Requests for a page of the list of a source.",
+                &by("result", &failing(&["read"])),
+            ),
+            discovered: catalogue.counters(
+                "tidings_discovered_jobs_total",
+                "Jobs that were registered because a list showed them.",
+                &[Label::SOURCE],
+            ),
+            list_answers: catalogue.counters(
+                "tidings_list_answers_total",
+                "Polls that a page of a list answered: those not sent, and those that found the end of a job.",
+                &[Label::SOURCE],
+            ),
             proxied: catalogue.counters(
                 "tidings_proxy_requests_total",
                 "Requests through the proxy: answered from what is known, or forwarded.",
                 &by("answer", &["known", "forwarded"]),
+            ),
+            hooks: catalogue.counters(
+                "tidings_hooks_total",
+                "Hooks that came for the source, verified or not.",
+                &by("result", &HookResult::ALL.map(HookResult::word)),
+            ),
+            paced: catalogue.counters(
+                "tidings_paced_creations_total",
+                "Creations that the proxy held to the request budget.",
+                &by("result", &["sent", "sent_again", "refused"]),
+            ),
+            paced_wait: catalogue.histograms(
+                paced_wait.buckets(DETECTION_STEPS.to_vec()),
+                &[Label::SOURCE],
             ),
             events: catalogue.counters("tidings_events_total", "Events made.", &by("outcome", &outcomes)),
             unrouted: catalogue.counters(
@@ -102,10 +153,23 @@ impl SourceMetrics {
     }
 
     pub(crate) fn begin(&self, catalogue: &Catalogue, source: &str) {
-        let all = [&self.requests, &self.polls, &self.fetches, &self.proxied, &self.events, &self.unrouted];
+        let all = [
+            &self.requests,
+            &self.polls,
+            &self.fetches,
+            &self.proxied,
+            &self.discovered,
+            &self.events,
+            &self.hooks,
+            &self.list_answers,
+            &self.lists,
+            &self.paced,
+            &self.unrouted,
+        ];
         for counters in all {
             catalogue.begin(counters, source);
         }
+        drop(self.paced_wait.with_label_values(&[source]));
     }
 
     pub(crate) fn forget_gauges(&self) {

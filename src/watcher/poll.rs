@@ -6,6 +6,7 @@ use super::{
     SourceState, TaskResult,
     fetch::{self, Fetched, report_end},
     in_flight::InFlight,
+    job_of,
 };
 use crate::{
     model::{
@@ -54,7 +55,7 @@ pub(super) async fn poll(state: &SourceState, request: &InFlight) -> TaskResult 
         Err(_) => return TaskResult::Repeat,
     };
     let sent = Instant::now();
-    let answered = request_status(state, JobRef { id: &watch.job_id, vars: &watch.vars }, missing).await;
+    let answered = request_status(state, job_of(&watch), missing).await;
     request.arrived();
     count_poll(state, &answered);
     let job = PolledJob { number, watch, polls };
@@ -89,9 +90,10 @@ async fn request_status(
     missing: u32,
 ) -> Result<(StatusAnswer, StatusBody), Failure> {
     let source = &state.source;
+    let kind = source.kind_of(job)?;
     let answer = source.status(job).await;
-    let is_suspicious = missing >= SUSPICIOUS && source.has_fallback() && !source.uses_fallback();
-    let may_lack_route = source.may_lack_status_route() || is_suspicious;
+    let is_suspicious = missing >= SUSPICIOUS && kind.has_fallback() && !kind.uses_fallback();
+    let may_lack_route = kind.may_lack_status_route() || is_suspicious;
     match answer {
         Err(Failure::NotFound) if may_lack_route => {
             state.take_token().await;
@@ -100,7 +102,7 @@ async fn request_status(
             // answers 404.
             state.take_token().await;
             if let Err(Failure::NotFound) = source.status(job).await {
-                source.lacks_status_route();
+                source.lacks_status_route(kind);
             }
             Ok(answer)
         }
@@ -121,11 +123,12 @@ async fn record(
     answer.key_fingerprint = state.source.sent_key_fingerprint();
     answer.body = (body.is_whole && body.head.len() <= MAX_KEPT_BODY).then(|| text(&body.head));
     if let StatusClass::Finished(outcome) = answer.class {
+        answer.hints = state.hints.take(job.number);
         record_finished(state, job, outcome, (&answer, body), clocks).await;
         return TaskResult::Advanced;
     }
     let key = answer.key_fingerprint.clone();
-    let result = record_running(state, job, &answer, clocks).await;
+    let result = record_running(state, job, answer, clocks).await;
     if let Some(key) = key.filter(|_| body.is_whole) {
         state.status_cache.put(job.number, &body.head, key, sent);
     }
@@ -135,15 +138,15 @@ async fn record(
 async fn record_running(
     state: &SourceState,
     job: &PolledJob,
-    answer: &StatusAnswer,
+    mut answer: StatusAnswer,
     clocks: Moment,
 ) -> TaskResult {
     if answer.class == StatusClass::Unknown {
-        state.warn_unknown_status(&answer.status, &job.watch.job_id);
+        state.warn_unknown_status(&answer.status, job_of(&job.watch));
     }
     let (is_new, is_overdue) = {
         let mut schedule = state.schedule();
-        schedule.record_running(job.number, answer, Instant::now(), clocks.steady);
+        schedule.record_running(job.number, &answer, Instant::now(), clocks.steady);
         let Some(is_new) = schedule.record_status(job.number, &answer.status, answer.at_work) else {
             return TaskResult::Advanced;
         };
@@ -151,8 +154,9 @@ async fn record_running(
     };
     // The store records only a status that changed, so a poll without news costs no disk.
     if is_new {
+        answer.hints = state.hints.take(job.number);
         let events =
-            state.store.record_running(job.number, answer, job.polls, state.route(), clocks.wall).await;
+            state.store.record_running(job.number, &answer, job.polls, state.route(), clocks.wall).await;
         for event in events {
             state.count_event(event);
         }
@@ -184,7 +188,9 @@ async fn record_finished(
         return;
     }
     if let Some(ended_at) = answer.by_steady_clock(answer.ended_at) {
-        state.metrics.detection_delay.observe(clocks.steady.since(ended_at).as_secs_f64());
+        let delay = clocks.steady.since(ended_at).as_secs_f64();
+        state.metrics.detection_delay.observe(delay);
+        state.metrics.detection_delays.observe(delay);
     }
     if let Some(mut pending) = pending {
         let random = rand::random();

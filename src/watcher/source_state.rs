@@ -6,19 +6,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Notify, time::Instant};
 
-use super::{SourceMetrics, status_cache::StatusCache};
+use super::{
+    Creations, SourceMetrics, hints::Hints, hooks::HookLog, lists::Lists, status_cache::StatusCache,
+};
 use crate::{
-    model::job::JobId,
+    model::status_answer::Hint,
     routing::Routing,
-    schedule::{Schedule, Stamps},
+    schedule::{Claim, ListPolling, Schedule, SharedBudget, Stamps},
     store::{Store, Watch},
-    upstream::{NO_STATUS, Source},
-    util::{clock, process, waiters::Waiters},
+    upstream::{JobRef, ListProfile, NO_STATUS, Source},
+    util::{clock, waiters::Waiters},
 };
 
 /// A source with its open watches.
@@ -33,12 +32,24 @@ pub struct SourceState {
     pub metrics: Arc<SourceMetrics>,
     /// The last status bodies, for the proxy.
     pub status_cache: StatusCache,
+    /// The readings of its lists.
+    pub lists: Lists,
+    /// What came of the hooks of the source.
+    pub hooks: HookLog,
+    /// What asked for polls of late.
+    pub(super) hints: Hints,
     /// Callers that wait for the next poll of a job.
     pub polled: Waiters,
+    /// The request budget of the key, which other sources may share.
+    pub budget: Arc<SharedBudget>,
+    /// The creations that the proxy holds to the budget.
+    pub creations: Creations,
     schedule: Mutex<Schedule>,
+    /// The claim of further requests of running tasks, one after another.
+    further: tokio::sync::Mutex<Claim>,
     /// The log already says that most jobs are missing.
     pub(super) most_missing: AtomicBool,
-    wake: Notify,
+    wake: Arc<Notify>,
     /// Unknown status words that the log has named.
     unknown: Mutex<BTreeSet<String>>,
     last_error: Mutex<Option<String>>,
@@ -47,21 +58,37 @@ pub struct SourceState {
 impl SourceState {
     /// Creates the state of a source, with an empty schedule.
     #[must_use]
-    pub fn new(mut source: Source, store: Store, routing: Arc<Routing>, metrics: Arc<SourceMetrics>) -> Self {
+    pub fn new(
+        mut source: Source,
+        store: Store,
+        routing: Arc<Routing>,
+        metrics: Arc<SourceMetrics>,
+        budget: &Arc<SharedBudget>,
+    ) -> Self {
         source.requests = metrics.requests.with_label_values(&[source.name.as_str()]);
-        let config = &source.config;
-        let (rate, max) = (config.max_requests_per_second, process::in_flight(config.max_in_flight));
-        let schedule = Schedule::new(&config.polling, rate, max, Instant::now());
+        let wake = Arc::new(Notify::new());
+        let claim = Claim::new(budget, Arc::clone(&wake));
+        let mut schedule = Schedule::with_claim(&source.config.polling, claim, Instant::now());
+        let is_light = |list: &Arc<ListProfile>| !list.has_results;
+        let lists = source.kinds().iter().map(|kind| kind.profile.list.as_ref().is_some_and(is_light));
+        schedule.set_lists(lists, source.config.polling.list == ListPolling::Auto);
+        schedule.expect_hooks(source.hooks.is_some());
         Self {
-            status_cache: StatusCache::new(config.proxy.max_age.0),
+            hooks: HookLog::default(),
+            hints: Hints::default(),
+            status_cache: StatusCache::new(source.config.proxy.max_age.0),
+            lists: Lists::default(),
             polled: Waiters::default(),
+            budget: Arc::clone(budget),
+            creations: Creations::new(budget),
             schedule: Mutex::new(schedule),
+            further: tokio::sync::Mutex::new(Claim::new(budget, Arc::default())),
             most_missing: AtomicBool::new(false),
             source,
             store,
             routing,
             metrics,
-            wake: Notify::new(),
+            wake,
             unknown: Mutex::default(),
             last_error: Mutex::default(),
         }
@@ -72,17 +99,32 @@ impl SourceState {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over from the previous state of the same source: the learned model, the health and the
-    /// rest of the request budget. The watches are not among it.
+    /// Takes over from the previous state of the same source: the learned model, and what was used
+    /// up of its request budget. The watches are not among it.
     pub fn inherit(&self, before: &Self) {
         self.schedule().inherit(&mut before.schedule());
+        self.lists.inherit(&before.lists);
+        self.hints.inherit(&before.hints);
+        let now = Instant::now();
+        if !Arc::ptr_eq(&self.budget, &before.budget) {
+            self.budget.absorb(&before.budget, now);
+        }
+        self.budget.reconsider(now);
+    }
+
+    /// Asks for no more requests, because the task has ended.
+    pub(super) fn retire(&self) {
+        self.schedule().retire();
     }
 
     /// Schedules `watch`, or updates what the schedule knows of it.
     pub fn add(&self, watch: &Watch) {
         let moment = clock::moment();
         let stamps = Stamps::steady(watch, &clock::timeline(), moment);
-        self.schedule().add_stamped(watch, stamps, Instant::now(), moment.steady);
+        let mut schedule = self.schedule();
+        schedule.uses_list(self.place_of_kind(watch));
+        schedule.add_stamped(watch, stamps, Instant::now(), moment.steady);
+        drop(schedule);
         self.wake.notify_one();
     }
 
@@ -92,8 +134,23 @@ impl SourceState {
         let stamps = Stamps::steady(watch, &clock::timeline(), moment);
         let mut schedule = self.schedule();
         if schedule.entry(watch.number).is_none() {
+            schedule.uses_list(self.place_of_kind(watch));
             schedule.add_stamped(watch, stamps, Instant::now(), moment.steady);
         }
+    }
+
+    /// Returns the place of a watch's kind among those of its source.
+    fn place_of_kind(&self, watch: &Watch) -> usize {
+        let kind = super::job_of(watch).kind;
+        self.source.kinds().iter().position(|known| kind.is_none() || known.name() == kind).unwrap_or(0)
+    }
+
+    /// Returns whether the list of a kind can be read; of the default kind without a name.
+    ///
+    /// # Errors
+    /// A message that names the keys that are missing.
+    pub fn check_list(&self, kind: Option<&str>) -> Result<(), String> {
+        super::lists::list_of(self, kind).map(drop)
     }
 
     /// Wakes the task, so that it asks the schedule again.
@@ -115,7 +172,9 @@ impl SourceState {
 
     /// Makes the next request for a watch due now, even if its source is paused.
     pub fn request_now(&self, number: u64) {
-        self.schedule().request_now(number, Instant::now());
+        if self.schedule().request_now(number, Instant::now()) {
+            self.note_hint(number, Hint::Caller);
+        }
         self.wake.notify_one();
     }
 
@@ -134,19 +193,15 @@ impl SourceState {
 
     /// Waits for a token of the request budget, for a further request of a running task.
     pub(super) async fn take_token(&self) {
-        loop {
-            let taken = self.schedule().take_token(Instant::now());
-            match taken {
-                Ok(()) => return,
-                Err(at) => sleep_until(at).await,
-            }
-        }
+        self.further.lock().await.take().await;
     }
 
-    /// Returns the last error of the source.
+    /// Returns the last error of the source. While the key is limited or refused, that is what any
+    /// source of the budget was told.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let of_key = self.budget.last_error();
+        of_key.or_else(|| self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     pub(super) fn set_last_error(&self, error: String) {
@@ -154,16 +209,18 @@ impl SourceState {
     }
 
     /// Warns once of each unknown status word, and of a body without a status.
-    pub(super) fn warn_unknown_status(&self, status: &str, job_id: &JobId) {
+    pub(super) fn warn_unknown_status(&self, status: &str, job: JobRef<'_>) {
         /// Bounds the memory that a source can fill with words of its own.
         const MAX_WORDS: usize = 100;
+        let job_id = job.id;
         let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         if unknown.len() == MAX_WORDS || !unknown.insert(status.to_owned()) {
             return;
         }
         let source = &self.source.name;
         if status == NO_STATUS {
-            let status_at = self.source.profile.status_at.join(" ");
+            let status_at = self.source.kind_of(job).map(|kind| kind.profile.status_at.join(" "));
+            let status_at = status_at.unwrap_or_default();
             return tracing::warn!(
                 source, %job_id, status_at, "answer without a status; the job counts as not finished; \
                 `tidings source test {source} {job_id}` shows the answer"

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     SourceState, fetch,
     in_flight::{InFlight, InFlightRequests},
-    poll,
+    lists, poll,
 };
 use crate::{
-    schedule::{HealthState, Next, Task},
+    schedule::{HealthState, ListUse, Next, Task},
     util::{clock, due_queue::wait_until},
 };
 
@@ -40,22 +40,30 @@ pub struct SourceTask {
     state: Arc<SourceState>,
     running: JoinSet<TaskResult>,
     in_flight: InFlightRequests,
+    /// Pages of the source's list that answer polls.
+    pages: JoinSet<()>,
 }
 
 impl SourceTask {
     /// Creates the task. It does nothing before [`run`](Self::run).
     #[must_use]
     pub fn new(state: Arc<SourceState>) -> Self {
-        Self { state, running: JoinSet::new(), in_flight: InFlightRequests::default() }
+        Self { state, running: JoinSet::new(), in_flight: InFlightRequests::default(), pages: JoinSet::new() }
     }
 
     /// Polls and fetches until `stop`, then waits for the fetches in flight.
     pub async fn run(mut self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
+        let lists = tokio::spawn(lists::run(Arc::clone(&self.state), stop.clone()));
+        let term = self.state.source.term().clone();
+        while stop.run_until_cancelled(term.holds()).await.is_some() {
             let next = self.state.schedule().next(Instant::now(), clock::steady());
             let until = match next {
                 Next::Run(number) => {
                     self.start(number);
+                    continue;
+                }
+                Next::List(list) => {
+                    self.start_list(list);
                     continue;
                 }
                 Next::Cut if self.cut_slowest() => continue,
@@ -70,14 +78,38 @@ impl SourceTask {
                 () = wait_until(self.next_key_check(until)) => self.check_key(),
                 () = self.state.woken() => {}
                 Some(done) = self.running.join_next_with_id() => self.finish(done),
+                Some(done) = self.pages.join_next() => self.finish_list(&done),
                 () = stop.cancelled() => {}
             }
         }
+        self.state.retire();
         // Aborting a poll costs nothing. A fetch has a job on its way to the disk, so the task
         // waits for it.
         self.in_flight.abort_polls();
+        self.pages.abort_all();
         while let Some(done) = self.running.join_next_with_id().await {
             self.finish(done);
+        }
+        // It ends at once: `run` of the lists catches its panics.
+        let _ = lists.await;
+    }
+
+    fn start_list(&mut self, list: ListUse) {
+        match list {
+            ListUse::Asked => self.state.lists.grant(),
+            ListUse::Polls(kind) => {
+                let state = Arc::clone(&self.state);
+                self.pages.spawn(async move { lists::answer_polls(&state, kind).await });
+            }
+        }
+    }
+
+    /// Records the end of a page that answers polls. After a panic it answered none.
+    fn finish_list(&self, done: &Result<(), JoinError>) {
+        if done.as_ref().is_err_and(JoinError::is_panic) {
+            self.state.metrics.panics.inc();
+            let mut schedule = self.state.schedule();
+            schedule.lists_panicked(Instant::now());
         }
     }
 
@@ -147,11 +179,11 @@ impl SourceTask {
     fn check_key(&self) {
         if self.is_key_refused() && self.state.source.key_changed() {
             tracing::info!(source = self.state.source.name, "key changed; polling again");
-            self.state.schedule().health.try_again();
+            self.state.budget.try_again();
         }
     }
 
     fn is_key_refused(&self) -> bool {
-        self.state.schedule().health.state() == HealthState::Unauthorized
+        self.state.schedule().state() == HealthState::Unauthorized
     }
 }

@@ -257,7 +257,7 @@ async fn a_past_event_never_takes_the_place_of_a_later_one() {
     // One sink has the later events alone, the other one has nothing yet.
     for (sink, count) in [("archive", JOBS), ("late", 2 * JOBS)] {
         let answer = daemon.post("/v1/deliveries/deliver", &json!({"sink": sink})).await;
-        assert_eq!(answer, (202, json!({"count": count})));
+        assert_eq!((answer.0, &answer.1["count"]), (202, &json!(count)));
     }
     eventually("all is delivered", || async {
         let page = daemon.get("/v1/deliveries?limit=1000&state=delivered").await.1;

@@ -78,7 +78,7 @@ async fn the_python_sdk_reads_both_modes() {
             if outcome == "lost" { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
         let mut expected = json!({
             "specversion": "1.0", "id": watch["event_id"], "source": "/sources/retab",
-            "type": format!("dev.tidings.job.{outcome}"), "subject": job, "outcome": outcome,
+            "type": format!("dev.tidings.job.{outcome}"), "subject": job, "kind": "jobs", "outcome": outcome,
         });
         for receiver in [&structured, &binary] {
             let request = receiver.at_least(at + 1).await.remove(at);

@@ -207,7 +207,7 @@ async fn a_change_between_the_first_load_and_the_watch_is_noticed() {
     // This daemon has no way to read it again, so each time that it is asked to shows as a refusal.
     let (file, known) = (loaded.file.clone().unwrap(), loaded.content.bytes().to_owned());
     home.configure(&format!("{listen}drain = \"1s\"\n"));
-    let watching = tokio::spawn(config_watch::watch(file, known, handle.clone()));
+    let watching = tokio::spawn(config_watch::watch(file, known, handle.reloads()));
     eventually("a reload is asked for", || async {
         (count(&url, REFUSED).await.unwrap_or(0) == 1).then_some(())
     })

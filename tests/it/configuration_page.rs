@@ -47,6 +47,10 @@ fn collect(schema: &Value, key: &str, node: &Value, rows: &mut Vec<Row>) {
     if let Some(word) = below
         && is_named(schema, &node[word])
     {
+        if node[word]["$ref"].as_str().is_some_and(|name| name.ends_with("ProfileKeys")) {
+            // Each key of a kind is one of the source, too.
+            return rows.push(row(schema, &format!("{key}.NAME"), node, &forms));
+        }
         let suffix = if word == "items" { "[]" } else { ".NAME" };
         return collect(schema, &format!("{key}{suffix}"), &node[word], rows);
     }

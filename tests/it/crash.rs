@@ -99,7 +99,7 @@ fn plan(rng: &mut StdRng, round: usize, caller: usize, n: usize) -> JobPlan {
 }
 
 /// Registers job after job until the daemon is gone. Only what was answered counts.
-async fn register(
+pub(crate) async fn register(
     http: reqwest::Client,
     mock: Arc<Mock>,
     url: String,
@@ -127,7 +127,7 @@ async fn kill_while_it_starts(folder: &Path, after: u64) {
 }
 
 /// The event ids under which each job reached the receiver.
-fn delivered(receiver: &Receiver) -> BTreeMap<String, BTreeSet<String>> {
+pub(crate) fn delivered(receiver: &Receiver) -> BTreeMap<String, BTreeSet<String>> {
     let mut events: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for request in receiver.requests() {
         let job = request.json()["job_id"].as_str().unwrap().to_owned();
@@ -143,7 +143,7 @@ async fn get(client: &reqwest::Client, url: &str) -> Value {
 }
 
 /// Waits until nothing is watched, fetched or pending.
-async fn settled(client: &reqwest::Client, url: &str) {
+pub(crate) async fn settled(client: &reqwest::Client, url: &str) {
     for open in ["watches?phase=watching", "watches?phase=fetching", "deliveries?state=pending"] {
         let page = format!("{url}/v1/{open}");
         eventually(&format!("no more {open}"), || async {

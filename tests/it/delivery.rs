@@ -167,6 +167,14 @@ async fn a_dead_letter_can_be_sent_again() {
     let delivery = flow.delivery(&dead).await;
     assert_eq!((&delivery["state"], &delivery["attempt_count"]), (&"dead".into(), &3.into()));
     assert!(delivery["reason"].as_str().unwrap().contains("answered 500"), "{delivery}");
+    for (asked, shown) in [("0", 0), ("2", 2), ("9", 3)] {
+        let (_, page) = flow.daemon.get(&format!("/v1/deliveries?state=dead&attempts={asked}")).await;
+        let one = &page["data"][0];
+        let latest = delivery["attempts"].as_array().unwrap()[3 - shown..].to_vec();
+        assert_eq!((&one["attempts"], &one["attempt_count"]), (&json!(latest), &json!(3)), "{asked}");
+        assert_eq!(one["last_status"], 500);
+    }
+    assert_eq!(flow.daemon.get("/v1/deliveries?attempts=few").await.1["code"], "bad_parameter");
     // The fresh schedule has all of its steps again.
     flow.receiver.always(Reply::status(204));
     flow.receiver.then([500, 500].map(Reply::status));

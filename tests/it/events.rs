@@ -372,3 +372,88 @@ async fn a_route_is_explained_as_the_document_says() {
         assert!(told.contains(known), "{told}");
     }
 }
+
+/// Waits for the next message that says that something changed.
+async fn changed(reader: &mut Reader) -> std::time::Instant {
+    loop {
+        let message = reader.message().await.expect("a message comes");
+        if message.event == "changed" {
+            assert_eq!((message.data.as_str(), message.id.as_str()), ("{}", ""), "it moves no position");
+            return std::time::Instant::now();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_told_of_every_change_at_once_and_then_once_a_second() {
+    let (mock, daemon, _folder) = start(|_| {}).await;
+    let mut page = Reader::open(&daemon.url, "?changes=true&types=group.*", None).await;
+    let mut other = Reader::open(&daemon.url, "", None).await;
+    let before = std::time::Instant::now();
+    // A registration, statuses, the end, the result: far more than two changes.
+    for n in 0..20 {
+        job(&mock, &daemon, &format!("job_{n}"), "a").await;
+    }
+    for told in 0..2 {
+        let at = changed(&mut page).await;
+        assert!(at.duration_since(before) >= Duration::from_secs(told), "{told}: {:?}", at - before);
+    }
+    for n in 0..20 {
+        daemon.finished(&format!("job_{n}")).await;
+    }
+    // All is done: what was left to tell is told, then there is silence. The next change ends it.
+    let mut told = 0;
+    while tokio::time::timeout(Duration::from_millis(2500), changed(&mut page)).await.is_ok() {
+        told += 1;
+        assert!(told <= 3, "nothing changes any more");
+    }
+    job(&mock, &daemon, "last", "a").await;
+    changed(&mut page).await;
+    loop {
+        let message = other.event().await;
+        assert_ne!(message.event, "changed", "who did not ask is not told");
+        if message.json()["job_id"] == "last" {
+            break;
+        }
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_is_told_of_health_and_pauses_which_no_event_tells() {
+    let receiver = crate::harness::Receiver::start().await;
+    let (mock, daemon, _folder) = {
+        let folder = tempfile::tempdir().unwrap();
+        let mock = mock().await;
+        let daemon = Daemon::start(config(folder.path(), &mock).webhook("app", &receiver.url(), 0)).await;
+        (mock, daemon, folder)
+    };
+    let mut page = Reader::open(&daemon.url, "?changes=true", None).await;
+    assert_eq!(daemon.post("/v1/sinks/app/pause", &Value::Null).await.0, 200);
+    changed(&mut page).await;
+    assert_eq!(daemon.post("/v1/sinks/app/resume", &Value::Null).await.0, 200);
+    changed(&mut page).await;
+    // The source refuses the key: polls are recorded nowhere, but its health is another.
+    let id = mock.add_job(tidings::mock::JobPlan::new().lasting(Duration::from_secs(3600)));
+    daemon.watch(&id).await;
+    daemon.until(&id, "is polled", |watch| watch["polls"].as_u64() > Some(1)).await;
+    drop(mock);
+    loop {
+        changed(&mut page).await;
+        let (_, seen) = daemon.get("/v1/overview").await;
+        if seen["problems"].as_array().unwrap().iter().any(|problem| problem["code"] == "source_failing") {
+            break;
+        }
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_stream_takes_changes() {
+    let (_mock, daemon, _folder) = start(|_| {}).await;
+    for query in ["changes=yes", "changes=true&limit=5", "changes=true&routed=false"] {
+        let (status, problem) = daemon.get(&format!("/v1/events?{query}")).await;
+        assert_eq!((status, &problem["code"]), (400, &"bad_parameter".into()), "{query}: {problem}");
+    }
+    daemon.stop().await;
+}

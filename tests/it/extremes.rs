@@ -28,10 +28,16 @@ const EXTREMES: [&str; 14] = [
 /// The variable that sets a key in a configuration with the source `retab` and these sinks, and its value.
 fn variable(key: &str, sink: &str, value: &str) -> (String, String) {
     let (key, value) = match key.strip_suffix(".[]") {
+        // Statuses of HTTP are numbers, everything else is text.
+        Some(list) if list.contains("status_http") => (list, format!("[{value}]")),
         Some(list) => (list, format!("[\"{value}\"]")),
         None => (key, value.to_owned()),
     };
-    let key = key.replace("sources.*", "sources.retab").replace("sinks.*", &format!("sinks.{sink}"));
+    let key = key
+        .replace("kinds.*", "kinds.jobs")
+        .replace("budgets.*", "budgets.shared")
+        .replace("sources.*", "sources.retab")
+        .replace("sinks.*", &format!("sinks.{sink}"));
     (format!("TIDINGS_{}", key.to_uppercase().replace('.', "__")), value)
 }
 
@@ -86,9 +92,15 @@ fn load(
         folder.join("data").display(),
         folder.join("out").display(),
     );
-    // What means something to one strategy alone needs it; intervals are not to cross.
+    // Some keys mean something beside others alone; intervals are not to cross.
     let more = match name.rsplit("__").next() {
         Some("INTERVAL") if name.contains("POLLING") => "[sources.retab.polling]\nstrategy = \"fixed\"\n",
+        Some("TOLERANCE") => {
+            "[sources.retab.hooks]\nverify = \"standard-webhooks\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
+             id_at = [\"/id\"]\n"
+        }
+        Some("STEP") if name.contains("KINDS") => "[sources.retab.kinds.jobs.list_next]\nparam = \"page\"\n",
+        Some("STEP") => "[sources.retab.list_next]\nparam = \"page\"\n",
         Some("MIN_INTERVAL") => "[sources.retab.polling]\nmax_interval = \"30d\"\n",
         Some("MAX_INTERVAL" | "MAX_DELAY") => "[sources.retab.polling]\nmin_interval = \"1ms\"\n",
         _ => "",

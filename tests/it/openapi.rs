@@ -84,6 +84,8 @@ fn in_bulk() -> [(u16, Asked); 7] {
     ]
 }
 
+const RECONCILE: &str = "/v1/sources/{name}/reconcile";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_answers_as_documented() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,6 +101,7 @@ async fn every_route_answers_as_documented() {
     let at = |rest: &str| format!("/v1/watches/retab/{job}{rest}");
     let new = json!({"job_id": mock.add_job(JobPlan::new()), "labels": {"a": "b"}, "deadline": "1h"});
     let requests = [
+        (200, Asked("GET", "/v1/overview", "/v1/overview".to_owned(), None)),
         (202, Asked("POST", "/v1/watches", "/v1/watches".to_owned(), Some(new))),
         (422, Asked("POST", "/v1/watches", "/v1/watches".to_owned(), Some(json!({"job_id": ""})))),
         (
@@ -107,16 +110,23 @@ async fn every_route_answers_as_documented() {
                 "POST",
                 "/v1/watches/batch",
                 "/v1/watches/batch".to_owned(),
-                Some(json!({"watches": [{"job_id": "x"}, {}]})),
+                Some(json!({"watches": [{"job_id": "x", "group": "g"}, {}]})),
             ),
         ),
+        (200, Asked("GET", "/v1/groups", "/v1/groups?limit=1".to_owned(), None)),
+        (202, Asked("POST", "/v1/groups/{name}/close", "/v1/groups/g/close".to_owned(), None)),
+        (404, Asked("POST", "/v1/groups/{name}/close", "/v1/groups/none/close".to_owned(), None)),
+        (200, Asked("GET", "/v1/groups/{name}", "/v1/groups/g".to_owned(), None)),
+        (200, Asked("GET", "/v1/groups/{name}/jobs", "/v1/groups/g/jobs".to_owned(), None)),
         (200, Asked("GET", "/v1/watches", "/v1/watches?limit=1".to_owned(), None)),
         (200, Asked("GET", one, at(""), None)),
         (404, Asked("GET", one, "/v1/watches/retab/none".to_owned(), None)),
         (200, Asked("GET", "/v1/watches/{source}/{job_id}/wait", at("/wait?timeout=1s"), None)),
         (202, Asked("POST", "/v1/watches/{source}/{job_id}/poll", at("/poll"), None)),
         (200, Asked("GET", "/v1/watches/{source}/{job_id}/job", at("/job"), None)),
+        (200, Asked("GET", "/v1/watches/{source}/{job_id}/timeline", at("/timeline"), None)),
         (200, Asked("GET", "/v1/config", "/v1/config".to_owned(), None)),
+        (200, Asked("GET", "/v1/replicas", "/v1/replicas".to_owned(), None)),
         (409, Asked("POST", "/v1/reload", "/v1/reload".to_owned(), None)),
         (404, Asked("POST", "/v1/shutdown", "/v1/shutdown".to_owned(), None)),
         (200, Asked("GET", "/v1/deliveries", "/v1/deliveries?limit=1".to_owned(), None)),
@@ -145,6 +155,23 @@ async fn every_route_answers_as_documented() {
         (200, Asked("GET", "/v1/sources", "/v1/sources".to_owned(), None)),
         (200, Asked("GET", "/v1/sources/{name}", "/v1/sources/retab".to_owned(), None)),
         (404, Asked("GET", "/v1/sources/{name}", "/v1/sources/none".to_owned(), None)),
+        (404, Asked("POST", "/hooks/{source}", "/hooks/retab".to_owned(), Some(json!({})))),
+        (404, Asked("GET", RECONCILE, "/v1/sources/retab/reconcile".to_owned(), None)),
+        (
+            202,
+            Asked(
+                "POST",
+                RECONCILE,
+                "/v1/sources/retab/reconcile".to_owned(),
+                Some(json!({"since": "1h", "dry_run": true})),
+            ),
+        ),
+        (
+            422,
+            Asked("POST", RECONCILE, "/v1/sources/retab/reconcile".to_owned(), Some(json!({"since": "x"}))),
+        ),
+        (200, Asked("GET", RECONCILE, "/v1/sources/retab/reconcile".to_owned(), None)),
+        (200, Asked("GET", "/", "/".to_owned(), None)),
         (200, Asked("GET", "/healthz", "/healthz".to_owned(), None)),
         (200, Asked("GET", "/readyz", "/readyz".to_owned(), None)),
         (200, Asked("GET", "/metrics", "/metrics".to_owned(), None)),

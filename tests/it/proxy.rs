@@ -118,7 +118,7 @@ async fn what_is_stored_is_for_the_key_that_fetched_it() {
     assert_eq!(asked(), before + 10, "the source decides about other keys");
     // In the header of another scheme it is not our key.
     let url = format!("{}/proxy/retab/v1/jobs/{job}/status", flow.daemon.url);
-    assert!(!is_known(&flow.daemon.http.get(url).bearer_auth(KEY).send().await.unwrap()));
+    assert!(!is_known(&flow.daemon.http.get(url).basic_auth("", Some(KEY)).send().await.unwrap()));
     flow.stop().await;
 }
 
@@ -136,6 +136,50 @@ async fn what_is_stored_is_known_after_a_restart_unless_the_key_changed() {
     for key in [KEY, "another"] {
         for query in [LIGHT, FULL] {
             assert!(!is_known(&flow.ask(Method::GET, &format!("/jobs/{job}?{query}"), key).await), "{key}");
+        }
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_may_present_the_key_of_the_source_as_a_bearer_token() {
+    let flow = keyed(|_| {}).await;
+    let url = format!("{}/proxy/retab/v1/extractions", flow.daemon.url);
+    let bearer = format!("Bearer {KEY}");
+    let ask = |path: &str, headers: &[(&str, &str)]| {
+        let request = flow.daemon.http.get(format!("{url}{path}"));
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).send()
+    };
+    let body = json!({"document": {}, "json_schema": {}, "background": true, "metadata": {"mock_duration": "100ms"}});
+    let request = flow.daemon.http.post(&url).header("authorization", &bearer).json(&body);
+    let answer = request.send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["tidings-watch"]),
+        (201, &"accepted".parse().unwrap())
+    );
+    let id = answer.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+    flow.daemon.finished(&id).await;
+    let (light, whole) = (format!("/{id}?include_output=false"), format!("/{id}?include_output=true"));
+    let before = flow.mock.total();
+    for path in [&light, &whole] {
+        assert!(is_known(&ask(path, &[("authorization", &bearer)]).await.unwrap()), "{path}");
+    }
+    let stored = ask(&whole, &[("authorization", &bearer)]).await.unwrap().bytes().await.unwrap();
+    assert_eq!(stored, flow.mock.full_body(&id).unwrap());
+    assert_eq!(flow.mock.total(), before, "the source was not asked");
+    flow.mock.set(|faults| faults.key = Some(KEY.to_owned()));
+    let longer = format!("{bearer}2");
+    let foreign: [&[(&str, &str)]; 5] = [
+        &[],
+        &[("authorization", "Bearer other")],
+        &[("authorization", &longer)],
+        &[("authorization", KEY)],
+        &[("api-key", "other"), ("authorization", &bearer)],
+    ];
+    for headers in foreign {
+        for path in [&light, &whole] {
+            let answer = ask(path, headers).await.unwrap();
+            assert_eq!((answer.status().as_u16(), is_known(&answer)), (401, false), "{headers:?}");
         }
     }
     flow.stop().await;
@@ -312,6 +356,13 @@ async fn our_key_goes_out_only_where_that_is_asked_for() {
             let expected = if inject { KEY } else { given.unwrap_or_default() };
             assert_eq!(sent.header("api-key"), expected, "{inject} {given:?}");
         }
+        // Newer clients of the same API send their key as a bearer token.
+        let url = format!("{}/proxy/retab/v1/models", flow.daemon.url);
+        let request = flow.daemon.http.get(url).header("authorization", "Bearer theirs");
+        assert_eq!(request.send().await.unwrap().status(), 200);
+        let sent = site.requests("/api/v1/models").pop().unwrap();
+        let expected = if inject { (KEY, "") } else { ("", "Bearer theirs") };
+        assert_eq!((sent.header("api-key"), sent.header("authorization")), expected);
         flow.stop().await;
     }
 }

@@ -68,6 +68,10 @@ async fn a_mistake_leaves_everything_as_it_is() {
     eventually("both are counted", || async { (metric(&process, counted).await? == "2").then_some(()) })
         .await;
     assert_eq!(metric(&process, "tidings_config_last_reload_successful").await.unwrap(), "0");
+    let (_, seen) = process.get("/v1/overview").await;
+    let refused = &seen["problems"][0];
+    assert_eq!((&refused["code"], &refused["subject"]["type"]), (&"reload_refused".into(), &"daemon".into()));
+    assert!(refused["summary"].as_str().unwrap().contains("tidings.toml:"), "the first mistake: {refused}");
     let job = home.mock.add_job(JobPlan::new());
     process.watch(&job).await;
     process.finished(&job).await;

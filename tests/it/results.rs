@@ -358,7 +358,7 @@ async fn what_the_full_job_says_of_its_end_counts() {
             ..tidings::model::job::Run::default()
         };
         let outcome = serde_json::from_value(json!(word)).unwrap();
-        let id = tidings::model::job::event_id("jobs", &crate::harness::id(&job), outcome, &run);
+        let id = tidings::model::job::event_id("jobs", None, &crate::harness::id(&job), outcome, &run);
         let event = flow.receiver.at_least(index + 1).await.remove(index);
         assert_eq!(
             (event.header("webhook-id"), watch["event_id"].as_str()),

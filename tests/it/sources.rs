@@ -256,7 +256,7 @@ async fn a_source_that_cannot_be_meant_is_refused_at_start_with_its_key() {
         ("allow_origins", "[\"https://x.example/path\"]", "no origin"),
         ("api_key_header", "\"not a header\"", "header"),
         ("poll_hint_header", "\"not a header\"", "header"),
-        ("created_id_at", "\"/id\"", "go together"),
+        ("created_id_at", "\"/id\"", "goes together"),
         ("headers", "{ \"x y\" = \"z\" }", "header"),
         ("proxy", "{ max_age = \"2m\" }", "1m"),
         ("type", "\"opanai-batch\"", "openai-batch"),

@@ -44,6 +44,11 @@ async fn ended(flow: &Flow, plan: JobPlan) -> (String, Value) {
     (job, watch)
 }
 
+/// The answer of a request to deliver, while every stored job is there.
+fn delivered(count: u64, existing: u64) -> Value {
+    json!({"count": count, "existing": existing, "missing": 0})
+}
+
 /// How often each event reached a receiver.
 fn came(receiver: &Receiver) -> BTreeMap<String, usize> {
     let mut came = BTreeMap::new();
@@ -80,10 +85,10 @@ async fn an_event_that_no_sink_takes_is_counted_and_listed_and_delivered_later()
     let flow = flow.change(|config| config.server.drain = HumanDuration::millis(200)).start().await;
     assert_eq!(unrouted(&flow, "").await, jobs, "they are derived from what is stored");
     let (status, answer) = deliver(&flow, json!({"sink": "late", "dry_run": true})).await;
-    assert_eq!((status, answer), (202, json!({"count": 3})));
+    assert_eq!((status, answer), (202, delivered(3, 0)));
     assert_eq!(flow.deliveries("").await.len(), 0, "nothing changed");
     receiver.always(Reply::Hang);
-    assert_eq!(deliver(&flow, json!({"sink": "late"})).await, (202, json!({"count": 3})));
+    assert_eq!(deliver(&flow, json!({"sink": "late"})).await, (202, delivered(3, 0)));
     for job in &jobs {
         flow.daemon.until(job, "goes back", |watch| watch["phase"] == "delivering").await;
     }
@@ -104,8 +109,53 @@ async fn an_event_that_no_sink_takes_is_counted_and_listed_and_delivered_later()
     // What was asked for later says nothing about how long a delivery takes.
     assert_eq!(metric(&flow.daemon.url, r#"tidings_delivered_delay_seconds_count{sink="late"}"#).await, "0");
     let again = deliver(&flow, json!({"sink": "late"})).await;
-    assert_eq!(again, (202, json!({"count": 0})), "never a second delivery");
+    assert_eq!(again, (202, delivered(0, 3)), "never a second delivery");
     assert_eq!(receiver.requests().len(), before + 3);
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_job_is_delivered_to_another_sink() {
+    let other = Receiver::start().await;
+    let url = other.url();
+    let flow = Flow::start(&[], |config| {
+        *config = std::mem::take(config).webhook("other", &url, 0);
+        config.routes =
+            toml::from_str::<tidings::config::Config>("[[routes]]\nto = [\"app\"]").unwrap().routes;
+    })
+    .await;
+    let (job, watch) = ended(&flow, JobPlan::new()).await;
+    let (neighbour, _) = ended(&flow, JobPlan::new()).await;
+    let asked = json!({"sink": "other", "source": "retab", "job_id": job});
+    let with = |key: &str, value: Value| {
+        let mut asked = asked.clone();
+        asked[key] = value;
+        asked
+    };
+    assert_eq!(deliver(&flow, with("dry_run", json!(true))).await, (202, delivered(1, 0)));
+    assert_eq!(deliver(&flow, with("outcome", json!("failed"))).await, (202, delivered(0, 0)));
+    assert_eq!(deliver(&flow, with("routed", json!(false))).await, (202, delivered(0, 0)));
+    assert_eq!(deliver(&flow, asked.clone()).await, (202, delivered(1, 0)));
+    let came = other.at_least(1).await;
+    assert_eq!(came[0].header("webhook-id"), watch["event_id"]);
+    // There is nothing to do, and the answer says why.
+    assert_eq!(deliver(&flow, asked.clone()).await, (202, delivered(0, 1)));
+    let watch = flow.daemon.finished(&job).await;
+    assert_eq!(watch["deliveries"].as_array().unwrap().len(), 2, "{watch}");
+    assert_eq!(flow.daemon.finished(&neighbour).await["deliveries"].as_array().unwrap().len(), 1);
+    // The default source, and the kind.
+    let plain = json!({"sink": "other", "job_id": job, "kind": "jobs"});
+    assert_eq!(deliver(&flow, plain).await, (202, delivered(0, 1)));
+    for (asked, status, code) in [
+        (with("job_id", json!("none")), 404, "watch_not_found"),
+        (with("job_id", json!("")), 422, "invalid_job_id"),
+        (with("kind", json!("none")), 404, "unknown_kind"),
+        (with("event_ids", json!([watch["event_id"]])), 422, "conflicting_filters"),
+        (json!({"sink": "other", "kind": "jobs"}), 422, "invalid_body"),
+    ] {
+        let (found, problem) = deliver(&flow, asked.clone()).await;
+        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{asked}: {problem}");
+    }
     flow.stop().await;
 }
 
@@ -155,9 +205,9 @@ async fn a_new_sink_gets_the_past_events_that_are_asked_for() {
     assert_eq!(count(json!({"event_ids": []})).await, 0);
     assert_eq!(count(json!({"event_ids": [watch["event_id"], watch["event_id"]]})).await, 1);
     let named = json!({"sink": "late", "event_ids": [watch["event_id"]]});
-    assert_eq!(deliver(&flow, named.clone()).await, (202, json!({"count": 1})));
+    assert_eq!(deliver(&flow, named.clone()).await, (202, delivered(1, 0)));
     new.at_least(1).await;
-    assert_eq!(deliver(&flow, named).await, (202, json!({"count": 0})));
+    assert_eq!(deliver(&flow, named).await, (202, delivered(0, 1)));
     assert_eq!(deliver(&flow, json!({"sink": "late"})).await.1["count"], 1);
     for job in [&good, &bad] {
         assert_eq!(flow.daemon.finished(job).await["phase"], "done");

@@ -11,6 +11,7 @@ use tidings::{
     config::Config,
     deliver::{Format, SinkConfig, WebhookConfig},
     mock::{Cut, JobPlan, Kind, Mock, RateLimit, Raw},
+    schedule::ListPolling,
     util::units::{HumanDuration, Size, Time},
 };
 
@@ -213,6 +214,7 @@ async fn a_pause_that_is_asked_for_holds_for_the_whole_source() {
     let config = with_source(config, |source| {
         source.polling.min_interval = HumanDuration::millis(500);
         source.polling.max_interval = Some(HumanDuration::millis(600));
+        source.polling.list = ListPolling::Off;
     });
     let daemon = Daemon::start(config).await;
     // Nine looks are under way together: the fifth is asked to wait, those around it are answered as usual.

@@ -74,6 +74,9 @@ codes! {
     Unauthorized "unauthorized" [401]
         "The request does not carry the token of the daemon.",
         "Send `Authorization: Bearer …` with the token of `server.token_file`.";
+    HookUnverified "hook_unverified" [401]
+        "The hook is not signed with a secret of the source, or does not carry its token.",
+        "Compare the secret and the keys of `hooks` with the settings of the source.";
     HostRefused "host_refused" [403]
         "The `Host` header is not a name of the daemon.",
         "Use the listen address, or add the name to the configured names of the server.";
@@ -86,24 +89,39 @@ codes! {
     NoSuchRoute "no_such_route" [404]
         "The API has no such path.",
         "`/openapi.json` lists the routes.";
+    NoHooks "no_hooks" [404]
+        "No source of this name sends hooks.",
+        "Check the name, and configure `hooks` of the source.";
     WatchNotFound "watch_not_found" [404]
         "The job of this source is not watched, or its watch was dropped after retention.",
         "Register it with `POST /v1/watches`; check the name of the source.";
     DeliveryNotFound "delivery_not_found" [404]
         "There is no delivery with this id, or it was dropped after retention.",
         "`GET /v1/deliveries` lists the deliveries.";
+    GroupNotFound "group_not_found" [404]
+        "No watch names this group, or it was dropped after retention.",
+        "`GET /v1/groups` lists the groups.";
     EventNotFound "event_not_found" [404]
         "There is no event with this id, or it was dropped after retention.",
         "`GET /v1/events` with `Accept: application/json` lists the events.";
     JobLost "job_lost" [404]
         "The job was lost, so there is no result to show.",
         "The detail says why; registering the job again polls it again.";
+    NoReconciliation "no_reconciliation" [404]
+        "The source was not reconciled since the daemon started.",
+        "Begin a reconciliation with `POST /v1/sources/{name}/reconcile`.";
     QuitDisabled "quit_disabled" [404]
         "The configuration does not allow a request to end the daemon.",
         "Stop the daemon with SIGTERM, or allow it in `[server]`.";
     UnknownSource "unknown_source" [422, 404]
         "No source of this name is configured: 404 where the path names it, 422 where the body does.",
         "`GET /v1/sources` lists the sources.";
+    UnknownKind "unknown_kind" [422, 404]
+        "The source has no kind of job of this name: 404 where the query names it, 422 where the body does.",
+        "`GET /v1/sources` lists the kinds of each source.";
+    KindMissing "kind_missing" [409]
+        "The job is watched under several kinds, and the request names none.",
+        "Name one: `?kind=parses`, `--kind parses`. The detail lists them.";
     UnknownSink "unknown_sink" [422, 404]
         "No sink of this name is configured: 404 where the path names it, 422 where the body does.",
         "`GET /v1/sinks` lists the sinks.";
@@ -116,9 +134,18 @@ codes! {
     VarsConflict "vars_conflict" [409]
         "A job with this id is watched with other `vars`.",
         "Give jobs whose ids may be equal a source each.";
+    GroupConflict "group_conflict" [409]
+        "The watch of this job belongs to another group.",
+        "Leave `group` out, or remove the watch and register the job again.";
+    GroupClosed "group_closed" [409]
+        "The group is closed, and this job is none of its members.",
+        "Name another group. A closed one takes its own members again, and no new ones.";
     JobNotEnded "job_not_ended" [409]
         "The job is not finished, so there is no result yet.",
         "Wait for it with `GET …/wait`.";
+    ReconcileRunning "reconcile_running" [409]
+        "Another reconciliation of this source goes on.",
+        "`GET` on the same path shows how far it is; send the request again when it is done.";
     ExportRunning "export_running" [409]
         "Another export of the store is being written.",
         "Send the request again when the other export is done.";
@@ -129,20 +156,29 @@ codes! {
         "The result was dropped after retention.",
         "Ask the source itself; raise `store.retention` for later jobs.";
     BodyTooLarge "body_too_large" [413]
-        "The body is larger than 8 MiB.",
+        "The body is larger than 8 MiB, or than 1 MiB for a hook.",
         "Send several smaller batches.";
     NotJson "not_json" [415]
         "The header `content-type` does not declare JSON.",
         "Send the header `content-type: application/json`.";
+    RangeNotSatisfiable "range_not_satisfiable" [416]
+        "The range of `Range` lies behind the end of the stored job.",
+        "`Content-Range` of the answer has the size of the job.";
     InvalidBody "invalid_body" [422]
         "The JSON does not have the shape that the route takes.",
         "The detail names the field and what it takes.";
+    NoList "no_list" [422]
+        "The jobs of this source cannot be listed.",
+        "The detail names the keys that describe its list.";
     InvalidJobId "invalid_job_id" [422]
         "The job id is empty, too long, made of dots, or holds control characters.",
         "Send the id as the source gave it: 1 to 256 bytes.";
     InvalidLabels "invalid_labels" [422]
         "The labels are too many, or one is too long.",
         "At most 16 pairs, keys up to 64 and values up to 512 characters.";
+    InvalidGroup "invalid_group" [422]
+        "The name of the group is empty, too long, made of dots, or holds control characters.",
+        "A name has 1 to 512 characters.";
     InvalidVars "invalid_vars" [422]
         "The `vars` do not fill the paths of the source.",
         "The detail lists the variables that the source takes.";
@@ -156,7 +192,7 @@ codes! {
         "The request names events both by `event_ids` and by a filter.",
         "Send `event_ids` alone, or a filter alone.";
     EventNotTaken "event_not_taken" [422]
-        "The sink does not take progress of this type.",
+        "The sink does not take events of this type.",
         "Name the type in `events` of the sink, or leave the event out.";
     SameSink "same_sink" [422]
         "A sink cannot move its deliveries to itself.",
@@ -179,6 +215,9 @@ codes! {
     InvalidConfiguration "invalid_configuration" [422]
         "The configuration has mistakes; the daemon keeps the previous one.",
         "The detail names each key; `tidings config check` shows the same list.";
+    TooManyCreations "too_many_creations" [429]
+        "The request budget of the source had no room for this creation within `proxy.max_wait`.",
+        "Send it again after `Retry-After`, or raise the budget.";
     Internal "internal" [500]
         "The daemon failed to handle the request, because of a bug in tidings.",
         "Send the request again, and report the line in the log.";
@@ -194,6 +233,12 @@ codes! {
     Busy "busy" [503]
         "Too many requests, or too many large ones, are in flight.",
         "Send the request again later.";
+    Standby "standby" [503]
+        "The process is a standby: it waits until another one ends, and serves `/healthz`, `/readyz` and `/metrics` alone.",
+        "Send the request to the active process, whose `/readyz` answers 200.";
+    NoOwner "no_owner" [503]
+        "The process is a replica that passes requests on, and no replica owns the work yet, or its owner went away during the request.",
+        "Send the request again; a replica takes over within 15 seconds.";
     TooManyReaders "too_many_readers" [503]
         "The limit of open event streams is reached.",
         "Close a stream, or send the request again later.";
@@ -207,8 +252,11 @@ codes! {
         "The file with the token of the daemon cannot be read.",
         "Correct `server.token_file`; the next request reads the file again.";
     KeyUnreadable "key_unreadable" [503]
-        "The file with the key of the source cannot be read.",
-        "Correct `api_key_file` of the source; the next request reads the file again.";
+        "The key of the source cannot be read, or its credentials cannot be made.",
+        "The detail names the reason; correct `api_key_file` or `auth` of the source, and send the request again.";
+    HookSecretUnreadable "hook_secret_unreadable" [503]
+        "A secret for the hooks of the source cannot be used.",
+        "Correct `secret_file` of the hooks; the next hook reads the file again.";
     ReloadFailed "reload_failed" [503]
         "The new configuration is valid, but the daemon could not apply it.",
         "The detail names the reason; send the request again.";

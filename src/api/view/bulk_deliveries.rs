@@ -60,6 +60,12 @@ pub struct DeliverRequest {
     /// Only events of this source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Only events of this job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    /// The kind of that job, for an id that is watched under several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// `false`: only events without a delivery to any sink; `true`: only events with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routed: Option<bool>,
@@ -69,6 +75,19 @@ pub struct DeliverRequest {
     /// Count the deliveries and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+}
+
+/// The result of delivering past events to a sink.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Delivered {
+    /// New deliveries.
+    pub count: u64,
+    /// Matching events that the sink has a delivery of already. To send one again, redeliver it.
+    #[serde(default)]
+    pub existing: u64,
+    /// Matching events whose stored job is missing.
+    #[serde(default)]
+    pub missing: u64,
 }
 
 /// A number of deliveries.

@@ -15,6 +15,9 @@ pub(super) fn changed(before: &Components, next: &Components) -> Vec<String> {
         };
         changed.extend((!same).then(|| format!("sources.{name}")));
     }
+    for name in names(old.budgets.keys(), new.budgets.keys()) {
+        changed.extend((old.budgets.get(name) != new.budgets.get(name)).then(|| format!("budgets.{name}")));
+    }
     for name in names(old.sinks.keys(), new.sinks.keys()) {
         let same = match (before.sinks.get(name), next.sinks.get(name)) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
@@ -25,6 +28,7 @@ pub(super) fn changed(before: &Components, next: &Components) -> Vec<String> {
     let parts = [
         ("routes", old.routes != new.routes),
         ("callbacks", old.callbacks != new.callbacks),
+        ("page", old.page != new.page),
         ("watch", old.watch != new.watch),
         ("log.level", old.log.level != new.log.level),
         ("store.retention", old.store.retention != new.store.retention),

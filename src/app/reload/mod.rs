@@ -13,6 +13,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use self::{
     changes::{changed, only_at_start},
@@ -25,9 +26,11 @@ use crate::{
     routing::Router,
     state::{
         AppState,
-        components::Components,
-        handle::{Handle, READING, ReloadError, ReloadRequest, Reloaded},
+        components::{Components, Resources},
+        handle::{Handle, READING, ReloadError, ReloadRequest, Reloaded, Reloads},
+        metrics::Metrics,
     },
+    store::StoreConfig,
     telemetry::LogLevel,
 };
 
@@ -35,9 +38,9 @@ use crate::{
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Reloads, and tries again after growing pauses as long as the error may pass. Each attempt is logged.
-pub(crate) async fn persistently(handle: &Handle) {
+pub(crate) async fn persistently(reloads: &Reloads) {
     let (mut pause, longest) = PAUSES;
-    while handle.reload().await.is_err_and(|error| error.may_pass()) {
+    while reloads.reload().await.is_err_and(|error| error.may_pass()) {
         tokio::time::sleep(pause).await;
         pause = longest.min(pause * 2);
     }
@@ -85,6 +88,34 @@ impl Reloader {
         self.reading = None;
         Ok(loaded.map_err(|_| ReloadError::Stopping)??)
     }
+
+    /// Reads the configuration and builds its components, with those of `before` whose part is the same. Nothing runs yet, and
+    /// an error changes nothing.
+    pub(super) async fn prepare(
+        &mut self,
+        before: &Components,
+        resources: &Resources,
+        stop: &CancellationToken,
+    ) -> Result<(Arc<Components>, Reloaded), ReloadError> {
+        // A stopping daemon waits for no file.
+        let loaded = stop.run_until_cancelled(self.read()).await.ok_or(ReloadError::Stopping)??;
+        let loaded = loaded.unless_it_lost(&self.content)?;
+        loaded.warn();
+        let Loaded { config, content, .. } = loaded;
+        let next = Arc::new(Components::build(config, Some(before), resources)?);
+        let (changed, restart) = (changed(before, &next), only_at_start(&self.started, &next.config));
+        self.content = content;
+        self.level.set(&next.config.log.level);
+        Ok((next, Reloaded { changed, restart }))
+    }
+
+    /// Returns `newest` with the keys of the start that hold until the process ends, for a daemon that starts with it.
+    pub(super) fn starting_with(&mut self, newest: &Config) -> Config {
+        let Config { server, store, otlp, .. } = self.started.clone();
+        let retention = newest.store.retention;
+        self.watched.clone_from(&newest.watch);
+        Config { server, store: StoreConfig { retention, ..store }, otlp, ..newest.clone() }
+    }
 }
 
 /// Reloads, and reports the result to the log, the metrics and the caller.
@@ -98,13 +129,23 @@ pub(crate) async fn answer(
         Some(reloader) => reload(reloader, state, tasks).await,
         None => Err(ReloadError::Nothing),
     };
+    if !matches!(result, Err(ReloadError::Nothing | ReloadError::Stopping)) {
+        state.observed.note_reload(result.as_ref().err().map(ReloadError::in_short));
+    }
+    report(&result, &state.metrics);
+    // The caller may have gone.
+    let _ = request.send(result);
+}
+
+/// Reports the result of a reload to the log and the metrics.
+pub(super) fn report(result: &Result<Reloaded, ReloadError>, metrics: &Metrics) {
     let word = if result.is_ok() { "ok" } else { "refused" };
-    state.metrics.config_reloads.with_label_values(&[word]).inc();
-    state.metrics.config_last_reload_ok.set(i64::from(result.is_ok()));
-    match &result {
+    metrics.config_reloads.with_label_values(&[word]).inc();
+    metrics.config_last_reload_ok.set(i64::from(result.is_ok()));
+    match result {
         Ok(done) => {
             // Removed components must not show any more. The others are set again at the next scrape.
-            state.metrics.forget_gauges();
+            metrics.forget_gauges();
             let (changed, restart) = (done.changed.join(" "), done.restart.join(" "));
             tracing::info!(changed, "configuration reloaded");
             if !restart.is_empty() {
@@ -115,8 +156,6 @@ pub(crate) async fn answer(
             tracing::error!(%error, "configuration rejected; keeping the previous one");
         }
     }
-    // The caller may have gone.
-    let _ = request.send(result);
 }
 
 async fn reload(
@@ -124,19 +163,12 @@ async fn reload(
     state: &Arc<AppState>,
     tasks: &mut Tasks,
 ) -> Result<Reloaded, ReloadError> {
-    // A stopping daemon waits for no file.
-    let loaded = state.shutdown.run_until_cancelled(reloader.read()).await.ok_or(ReloadError::Stopping)??;
-    let loaded = loaded.unless_it_lost(&reloader.content)?;
-    loaded.warn();
-    let Loaded { config, content, .. } = loaded;
     let before = state.components();
-    let next = Arc::new(Components::build(config, Some(&before), &state.resources)?);
+    let (next, done) = reloader.prepare(&before, &state.resources, &state.shutdown).await?;
     let new = &next.config;
-    let done = Reloaded { changed: changed(&before, &next), restart: only_at_start(&reloader.started, new) };
-    reloader.content = content;
-    reloader.level.set(&new.log.level);
     state.resources.routing.replace(Router::new(&new.sinks, &new.routes));
     *state.lock_components() = Arc::clone(&next);
+    next.apply_limits();
     replace_sinks(&before, &next, tasks);
     replace_sources(state, &before, &next, tasks);
     if reloader.watched != new.watch {

@@ -18,7 +18,7 @@ impl Client {
     pub(crate) async fn source(&self, named: Option<&str>) -> anyhow::Result<String> {
         match named {
             Some(name) => Ok(name.to_owned()),
-            None => Ok(default_source(&self.sources().await?)?),
+            None => Ok(default_source(&self.sources().await?, "name one as the argument SOURCE")?),
         }
     }
 
@@ -50,11 +50,12 @@ impl Client {
     }
 }
 
-/// Returns the source of a job without one; see [`config::default_source`].
+/// Returns the source of a job without one; see [`config::default_source`]. `hint` says how the command
+/// names one.
 ///
 /// # Errors
 /// When the command has to name one.
-pub(crate) fn default_source(sources: &[String]) -> Result<String, BadUsage> {
+pub(crate) fn default_source(sources: &[String], hint: &str) -> Result<String, BadUsage> {
     let source = config::default_source(sources.iter().map(String::as_str));
-    source.map(str::to_owned).map_err(|reason| BadUsage::new(reason).hint("name one with --source"))
+    source.map(str::to_owned).map_err(|reason| BadUsage::new(reason).hint(hint))
 }

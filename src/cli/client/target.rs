@@ -42,6 +42,10 @@ impl Path {
     }
 
     #[must_use]
+    pub(crate) fn has_query(&self) -> bool {
+        self.has_query
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.text
     }

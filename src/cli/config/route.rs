@@ -39,6 +39,10 @@ pub struct RouteArgs {
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 
+    /// The kind of the job
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+
     /// The endpoint of the job
     #[arg(long, value_name = "PATH")]
     endpoint: Option<String>,
@@ -108,14 +112,16 @@ impl RouteArgs {
         let (labels, metadata) = (pairs(&self.labels), pairs(&self.metadata));
         let facts = Facts {
             event,
-            source,
+            source: Some(source),
             status: self.status.as_deref(),
+            kind: self.kind.as_deref(),
             endpoint: self.endpoint.as_deref(),
             labels: &labels,
             metadata: Some(&metadata),
             sinks: (!self.sinks.is_empty()).then_some(self.sinks.as_slice()),
             callback: false,
         };
+        let facts = if event.is_of_job() { facts } else { Facts::without_job(event) };
         Ok(self.print(config, &facts))
     }
 
@@ -131,7 +137,10 @@ impl RouteArgs {
         }
         let takers: Vec<&str> =
             decisions.iter().filter(|one| one.gets()).map(|one| one.sink.as_str()).collect();
-        let event = format!("{} of source {}", facts.event, facts.source);
+        let event = match facts.source {
+            Some(source) => format!("{} of source {source}", facts.event),
+            None => facts.event.to_string(),
+        };
         let mut text = match takers.as_slice() {
             _ if decisions.is_empty() => format!("{event} goes nowhere: no sink is configured\n"),
             [] => format!("{event} goes nowhere\n\n"),

@@ -24,10 +24,14 @@ pub(super) const ABOUT: &str = "Prints events as they happen, a line each: finis
 /// The arguments of `tidings events`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tidings events --label team=billing\n  tidings events --output json | jq .job_id\n  \
+    after_help = "Examples:\n  tidings events --label team=billing\n  tidings events --types 'group.*,tidings.*'\n  tidings events --output json | jq .job_id\n  \
         tidings events --unrouted --all"
 )]
 pub struct EventsArgs {
+    /// Only those of these types, separated by commas, such as `group.*,tidings.*` [default: those of jobs]
+    #[arg(long, value_name = "TYPES")]
+    pub(super) types: Option<String>,
+
     /// Only those of this source
     #[arg(long, value_name = "NAME", add = complete::sources())]
     pub(super) source: Option<String>,
@@ -71,7 +75,7 @@ pub struct UnroutedPages {
 /// When the daemon does not answer at the start, refuses, or the output is closed.
 pub(super) async fn run(args: &EventsArgs, client: &Client, console: &mut Console<'_>) -> Result<ExitStatus> {
     let filters = |mut path: Path| {
-        path = path.maybe("source", args.source.as_deref());
+        path = path.maybe("types", args.types.as_deref()).maybe("source", args.source.as_deref());
         for (key, value) in &args.labels {
             path = path.with(&format!("label.{key}"), value);
         }

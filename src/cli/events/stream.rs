@@ -17,6 +17,7 @@ use crate::{
         phrases::clean,
         waiting::RetryLimit,
     },
+    model::job::JobId,
 };
 
 /// The pause before the first reconnection, doubled up to the last.
@@ -82,6 +83,15 @@ async fn read(
     }
 }
 
+/// Returns what an event is about: a job with its source, a group, or nothing that has a name here.
+fn about(source: Option<&str>, job_id: Option<&JobId>, group: Option<&str>) -> String {
+    match (source.zip(job_id), group) {
+        (Some((source, job_id)), _) => format!("{source}/{job_id}"),
+        (None, Some(group)) => format!("group {group}"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 fn print(message: &Message, format: Format, client: &Client, console: &mut Console<'_>) -> Result<()> {
     if message.event == "dropped" {
         console.note(&format!("the daemon dropped this reader: {}", clean(&message.data)));
@@ -92,10 +102,8 @@ fn print(message: &Message, format: Format, client: &Client, console: &mut Conso
         let more = event.status.or(event.reason).unwrap_or_default();
         let labels: Vec<String> = event.labels.iter().map(|(key, value)| format!(" {key}={value}")).collect();
         let labels = labels.concat();
-        let line = format!(
-            "{}  {:<13}  {}/{}{labels}  {more}",
-            event.timestamp, event.event_type, event.source, event.job_id
-        );
+        let about = about(event.source.as_deref(), event.job_id.as_ref(), event.group.as_deref());
+        let line = format!("{}  {:<13}  {about}{labels}  {more}", event.timestamp, event.event_type);
         writeln!(console.out, "{}", clean(line.trim_end()))?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::{
         console::Console,
         exit::ExitStatus,
         listing::Listing,
-        phrases::relative_or_dash,
+        phrases::{relative_or_dash, source_and_job},
         table::Fitted,
     },
     util::units::Time,
@@ -37,5 +37,6 @@ pub(super) async fn list(
 fn row(client: &Client, text: &str, now: Time) -> Result<Vec<String>> {
     let event: EventView = client.parse(text)?;
     let made = relative_or_dash(event.created_at, now);
-    Ok(vec![event.id, event.event_type, event.source, event.job_id.to_string(), made])
+    let (source, job) = source_and_job(event.source, event.job_id, event.group);
+    Ok(vec![event.id, event.event_type, source, job, made])
 }

@@ -4,8 +4,9 @@ mod once;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -13,9 +14,11 @@ use super::{
     global::Global,
 };
 use crate::{
-    app::{App, config_watch, lifecycle},
+    app::{App, config_watch, lifecycle, standby::StandbyStart},
     config::{FlagOverrides, Loaded, Loader, host_name},
     model::job::JobId,
+    state::handle::Reloads,
+    store::StoreKind,
     telemetry,
     util::{process, units::HumanDuration},
 };
@@ -34,7 +37,9 @@ pub(super) const ABOUT: &str = "Starts the daemon: it polls jobs until they fini
         # Write every finished job into a folder\n  \
         tidings run --out results\n\n  \
         # A configured daemon\n  \
-        tidings run --config /etc/tidings/tidings.toml\n\n\
+        tidings run --config /etc/tidings/tidings.toml\n\n  \
+        # A second process that takes over when the first one ends\n  \
+        tidings run --standby --listen 127.0.0.1:8788\n\n\
         Exit status: 0 stopped or done; 1 failure at run time; 2 bad usage or configuration, nothing was \
         started; with --once also 1 when the time was up, 3 when every job ended but some outcome is not `completed`, \
         4 when a delivery became a dead letter.")]
@@ -106,6 +111,17 @@ pub struct RunArgs {
         ConfigMap. A file with a mistake changes nothing. SIGHUP and `tidings reload` do the same on request"
     )]
     pub(super) watch_config: bool,
+
+    /// Wait while another process holds the data folder, and take over when it ends
+    #[arg(
+        long,
+        conflicts_with = "once",
+        long_help = "While another process holds the data folder, wait and take over within 5s after it ended, however it ended. \
+        A standby serves /healthz (200), /readyz (503, `standby`) and /metrics, refuses every other request, and touches neither the \
+        folder nor a source or sink. Each process needs an address of its own. On a free folder it starts at once. The file system \
+        of the folder must have working file locks (flock); on a network, see docs/guide/standby.md"
+    )]
+    pub(super) standby: bool,
 }
 
 /// Runs the daemon until a signal or a request stops it.
@@ -124,22 +140,36 @@ pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
     process::allow_core_dumps(config.server.core_dumps);
     args.check(&loaded)?;
     log_start(&loaded);
+    // A database is shared by replicas, which wait for each other.
+    if args.standby || config.store.kind == StoreKind::Postgres && !args.once {
+        let standby = StandbyStart::new(loader, level, &loaded, stop.child_token());
+        args.reload_on_request(hangups, &loaded, &standby.reloads());
+        let Some(app) = Box::pin(standby.bind()).await? else {
+            tracing::info!("stopped while another process had the store");
+            return Ok(ExitStatus::Done);
+        };
+        return match Box::pin(app.run()).await {
+            Err(died) if died.is_store_lost() && !stop.is_cancelled() => {
+                tracing::warn!("another replica owns the work; beginning again to pass requests on to it");
+                Err(lifecycle::begin_again()).context("this replica cannot begin again")
+            }
+            ended => ended.map(|()| ExitStatus::Done).map_err(Into::into),
+        };
+    }
     let ids = config.watch.clone();
     // A run that ends by itself needs no port, unless the command line names one.
     let serve = !args.once || args.listen.is_some();
-    let app = tokio::select! {
-        app = App::bind_until(config, serve, stop.child_token()) => app?,
-        () = stop.cancelled() => {
-            tracing::info!("stopped while the store was being opened");
-            return if args.once { Err(anyhow::anyhow!(once::INTERRUPTED)) } else { Ok(ExitStatus::Done) };
-        }
+    let bound = App::bind_until(config, serve, stop.child_token());
+    let Some(app) = stop.run_until_cancelled(bound).await else {
+        tracing::info!("stopped while the store was being opened");
+        return if args.once { Err(anyhow::anyhow!(once::INTERRUPTED)) } else { Ok(ExitStatus::Done) };
     };
+    let app = app?;
     lifecycle::tell_service_manager(app.handle());
-    let Some(hangups) = hangups else { return once::run(app, &ids, args.timeout, &stop).await };
-    lifecycle::reload_on_hangup(hangups, app.handle());
-    if let Some(file) = loaded.file.clone().filter(|_| args.watch_config) {
-        tokio::spawn(config_watch::watch(file, loaded.content.bytes().to_owned(), app.handle()));
+    if args.once {
+        return once::run(app, &ids, args.timeout, &stop).await;
     }
+    args.reload_on_request(hangups, &loaded, &app.handle().reloads());
     app.reloading(loader, level, &loaded).run().await?;
     Ok(ExitStatus::Done)
 }
@@ -170,12 +200,29 @@ impl RunArgs {
             let hint = "name jobs with --watch, or with `watch` in the configuration";
             return Err(BadUsage::new("--once has no jobs to watch").hint(hint));
         }
+        if self.standby && loaded.config.store.kind == StoreKind::Postgres {
+            let hint = "start it without --standby, or set store.type = \"sled\"";
+            return Err(
+                BadUsage::new("--standby waits for a data folder, and store.type is postgres").hint(hint)
+            );
+        }
         if self.watch_config && loaded.file.is_none() {
             return Err(
                 BadUsage::new("--watch-config has no file to watch").hint("name a file with --config")
             );
         }
         Ok(())
+    }
+
+    /// Reloads at a hang-up, and with `--watch-config` when the file changes.
+    fn reload_on_request(&self, hangups: Option<Signal>, loaded: &Loaded, reloads: &Reloads) {
+        if let Some(hangups) = hangups {
+            lifecycle::reload_on_hangup(hangups, reloads.clone());
+        }
+        if let Some(file) = loaded.file.clone().filter(|_| self.watch_config) {
+            let known = loaded.content.bytes().to_owned();
+            tokio::spawn(config_watch::watch(file, known, reloads.clone()));
+        }
     }
 
     fn overrides(&self, global: &Global) -> FlagOverrides {

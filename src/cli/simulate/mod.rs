@@ -41,7 +41,8 @@ pub(super) const ABOUT: &str = "Computes the cost of polling policies for jobs o
         tidings simulate lognormal:median=20,sigma=0.5 bimodal --at equal-polls\n  \
         tidings simulate '0.7*normal:mean=8,sd=1 + 0.3*exponential:mean=60' --cost-of-a-poll 1s\n  \
         tidings simulate --durations took.csv --policies fixed=5s,learned,optimum\n  \
-        tidings simulate --from-store data --svg polling.svg\n\n\
+        tidings simulate --from-store data --svg polling.svg\n  \
+        tidings simulate --hooks lognormal:median=60\n\n\
         Exit status: 0 done; 1 failure at run time; 2 bad usage.")]
 pub struct SimulateArgs {
     /// Distributions of durations [default: seven of different shapes]
@@ -100,6 +101,10 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) svg: Option<PathBuf>,
 
+    /// Show what hooks of the source save: requests and delay while some, all or no ends are announced
+    #[arg(long, conflicts_with_all = ["durations", "from_store", "svg", "output", "policies", "at", "finishes", "tables"])]
+    pub(super) hooks: bool,
+
     /// Print the tables and targets that the strategy was built against; takes some minutes
     #[arg(long, conflicts_with_all = ["svg", "output", "policies", "at", "cost_of_a_poll", "seed"])]
     pub(super) tables: bool,
@@ -149,6 +154,15 @@ pub(super) async fn run(args: &SimulateArgs, console: &mut Console<'_>) -> Resul
     if args.tables {
         console.note("this takes some minutes, and much longer in a debug build");
         tables::print(console.out)?;
+        return Ok(ExitStatus::Done);
+    }
+    if args.hooks {
+        let usual = || vec![("lognormal".to_owned(), Distribution::Lognormal { median: 20.0, sigma: 0.5 })];
+        let named = if args.distributions.is_empty() { usual() } else { args.distributions.clone() };
+        let theta = args.cost_of_a_poll.0.as_secs_f64();
+        for (name, jobs) in named {
+            writeln!(console.out, "{}", tables::hooks(&name, &jobs, theta, args.seed))?;
+        }
         return Ok(ExitStatus::Done);
     }
     let question = question(args);

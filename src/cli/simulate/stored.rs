@@ -29,7 +29,7 @@ pub(super) async fn stored(folder: &Path, console: &mut Console<'_>) -> Result<V
     }
     let store = match Store::open_to_read(&StoreConfig { path: folder.to_owned(), ..StoreConfig::default() })
     {
-        Err(OpenError::InUse(_)) => {
+        Err(OpenError::InUse { .. }) => {
             bail!("a daemon uses the data folder {}\nhint: stop it first", folder.display())
         }
         other => other?,

@@ -12,11 +12,15 @@ use crate::{
         client::{Client, Path},
         console::Console,
         exit::ExitStatus,
+        phrases::{brief, clean},
         table::{Fitted, table},
     },
     upstream::{SourceType, TYPES},
     util::units::rounded,
 };
+
+/// Characters of an error that a problem shows.
+const ERROR: usize = 200;
 
 /// Prints the built-in types.
 pub(super) fn types(console: &mut Console<'_>) -> Result<ExitStatus> {
@@ -24,7 +28,7 @@ pub(super) fn types(console: &mut Console<'_>) -> Result<ExitStatus> {
         let (title, docs) = match SourceType::named(name).and_then(SourceType::built_in) {
             Some(built_in) => (built_in.title, built_in.docs),
             None => {
-                ("Another API, described in the configuration".to_owned(), "docs/guide/sources.md".to_owned())
+                ("Another API, described in the configuration".to_owned(), "docs/guide/any-api.md".to_owned())
             }
         };
         vec![(*name).to_owned(), title, docs]
@@ -76,7 +80,7 @@ pub(in crate::cli) fn row(source: &SourceView) -> Vec<String> {
         polling.strategy.clone(),
         figure(polling.polls_per_job),
         seconds(polling.mean_delay_seconds),
-        budget(polling.requests_per_second, polling.budget_used),
+        budget(source),
         source.last_error.clone().unwrap_or_else(|| "-".to_owned()),
     ]
 }
@@ -90,6 +94,26 @@ pub(super) fn seconds(value: Option<f64>) -> String {
     span.map_or_else(|| "-".to_owned(), rounded)
 }
 
-pub(super) fn budget(rate: f64, used: f64) -> String {
-    format!("{:.0} % of {rate:.0}/s", used * 100.0)
+/// Returns a sentence for each problem of a source.
+pub(in crate::cli) fn problems(source: &SourceView) -> Vec<String> {
+    let name = clean(&source.name);
+    let mut found = Vec::new();
+    let discovery = source.list.as_ref().and_then(|list| list.discovery_error.as_deref());
+    if source.state != "ok" {
+        let error = source.last_error.as_deref().unwrap_or("no error is known");
+        found.push(format!("source {name} is {}: {}", clean(&source.state), brief(error, ERROR)));
+    } else if let Some(error) = discovery {
+        found.push(format!("source {name} cannot read its list: {}", brief(error, ERROR)));
+    }
+    if let Some(reason) = source.hooks.as_ref().and_then(|hooks| hooks.last_refusal.as_deref()) {
+        found.push(format!("the last hook of source {name} was refused: {}", brief(reason, ERROR)));
+    }
+    found
+}
+
+/// Returns the use of a source's budget, with the name of a shared one.
+pub(super) fn budget(source: &SourceView) -> String {
+    let polling = &source.polling;
+    let name = source.budget.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+    format!("{:.0} % of {:.0}/s{name}", polling.budget_used * 100.0, polling.requests_per_second)
 }

@@ -4,12 +4,13 @@ mod list;
 mod plot;
 mod show;
 mod test;
+mod test_list;
 mod test_report;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 
-pub(super) use self::list::{COLUMNS, row};
+pub(super) use self::list::{COLUMNS, problems, row};
 use super::{
     args::{self, Format},
     complete,

@@ -8,15 +8,16 @@ use super::{
     plot::plot,
 };
 use crate::{
-    api::view::{KindView, SourceView},
+    api::view::{HooksView, KindView, ListView, SourceView},
     cli::{
         args::Format,
         client::{Client, Path},
         console::Console,
         exit::ExitStatus,
-        phrases::clean,
+        phrases::{clean, count, relative},
         table::table,
     },
+    util::clock,
 };
 
 /// Prints the health of a source and its job durations, as a table or a plot.
@@ -48,7 +49,9 @@ pub(super) async fn run(
         vec![name(kind), kind.finishes.to_string(), seconds(kind.median_seconds), seconds(kind.p90_seconds)]
     });
     writeln!(console.out)?;
-    console.out.write_all(table(&["KIND", "FINISHES", "MEDIAN", "90 %"], rows.collect()).as_bytes())?;
+    console
+        .out
+        .write_all(table(&["KIND OR ENDPOINT", "FINISHES", "MEDIAN", "90 %"], rows.collect()).as_bytes())?;
     Ok(ExitStatus::Done)
 }
 
@@ -61,12 +64,40 @@ fn facts(source: &SourceView) -> Vec<Vec<String>> {
         fact("open watches", source.open_watches.to_string()),
         fact("polling", polling.strategy.clone()),
         fact("cost of a poll", seconds(Some(polling.cost_of_a_poll_seconds))),
-        fact("budget", budget(polling.requests_per_second, polling.budget_used)),
+        fact("budget", budget(source)),
         fact("finished jobs", polling.finished.to_string()),
         fact("polls per job", figure(polling.polls_per_job)),
         fact("mean delay", seconds(polling.mean_delay_seconds)),
+        fact("list", source.list.as_ref().map_or_else(|| "none".to_owned(), list)),
+        fact("hooks", source.hooks.as_ref().map_or_else(|| "none".to_owned(), hooks)),
         fact("last error", source.last_error.clone().unwrap_or_else(|| "-".to_owned())),
     ]
+}
+
+/// Returns what was read of the list.
+fn list(list: &ListView) -> String {
+    let read = format!(
+        "{}, {} discovered, {} answered",
+        count(list.pages, "page", "pages"),
+        count(list.discovered, "job", "jobs"),
+        count(list.answered, "poll", "polls"),
+    );
+    match (&list.last_error, list.last_page_at) {
+        (Some(error), _) => format!("{read}; {error}"),
+        (None, Some(at)) => {
+            let jobs = count(list.last_page_jobs, "job", "jobs");
+            format!("{read}; {jobs} on the last page, read {}", relative(at, clock::now()))
+        }
+        (None, None) => "not read yet".to_owned(),
+    }
+}
+
+/// Returns what came of the hooks.
+fn hooks(hooks: &HooksView) -> String {
+    let share = hooks.reliability.map(|share| format!(", reliability {:.0} %", share * 100.0));
+    let refusal = hooks.last_refusal.as_ref().map(|reason| format!("; the last one: {reason}"));
+    let [share, refusal] = [share, refusal].map(Option::unwrap_or_default);
+    format!("{} received, {} refused{share}{refusal}", hooks.received, hooks.refused)
 }
 
 fn name(kind: &KindView) -> String {

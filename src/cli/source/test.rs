@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use clap::Args;
 
-use super::test_report;
+use super::{test_list as list, test_report};
 use crate::{
     cli::{
         args, complete,
@@ -18,12 +18,13 @@ use crate::{
         wording::{did_you_mean, join_words},
     },
     model::job::JobId,
-    upstream::{JobRef, Source},
+    upstream::{JobRef, Source, SourceKind},
 };
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Polls a job once, as the daemon would. Shows the request, the answer, the value at each pointer of the \
-        source, and what they mean. The command asks the source itself with the key of the configuration. It needs no \
+        source, and what they mean. With --list reads the first page of its list, as discovery does. The command asks the source itself with the \
+        key of the configuration. It needs no \
         daemon and stores nothing. Exit status: 0 if the status was understood, else 1.";
 
 /// The arguments of `tidings source test`.
@@ -34,8 +35,16 @@ pub struct SourceTestArgs {
     pub(super) name: String,
 
     /// The job
-    #[arg(value_name = "JOB_ID")]
-    pub(super) job_id: JobId,
+    #[arg(value_name = "JOB_ID", required_unless_present = "list", conflicts_with = "list")]
+    pub(super) job_id: Option<JobId>,
+
+    /// Read the first page of the source's list instead, and show the jobs on it
+    #[arg(long)]
+    pub(super) list: bool,
+
+    /// The kind of job; default: what the beginning of the id says, else that of the source
+    #[arg(long, value_name = "KIND")]
+    pub(super) kind: Option<String>,
 
     /// Fill a variable of the source's paths; may be repeated
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = args::label)]
@@ -68,17 +77,39 @@ pub(super) async fn run(
     let source =
         Source::new(&args.name, source, &outgoing).map_err(|error| BadUsage::new(error.to_string()))?;
     let vars: BTreeMap<String, String> = args.vars.iter().cloned().collect();
-    let job = JobRef { id: &args.job_id, vars: &vars };
+    let kind = match &args.kind {
+        None => args.job_id.as_ref().map_or(source.default_kind(), |id| source.kind_by_id(id)),
+        Some(name) => source.kind(Some(name)).ok_or_else(|| no_such_kind(&source, name))?,
+    };
+    let Some(job_id) = &args.job_id else {
+        return list::run(&source, kind, console).await;
+    };
+    let job = JobRef { id: job_id, kind: kind.name(), vars: &vars };
     let probes = source.probe(job).await.map_err(|failure| BadUsage::new(failure.to_string()))?;
     let mut understood = false;
     for probe in &probes {
-        test_report::show_exchange(&source, probe, console)?;
+        test_report::show_exchange(&source, kind, probe, console)?;
         understood = match &probe.body {
             Some(body) if matches!(probe.answer, Ok((200..=299, ..))) => {
-                test_report::show_reading(&source, job, body, console)?
+                test_report::show_reading(&source, kind, job, body, console)?
             }
-            _ => false,
+            _ => {
+                test_report::show_refusal(&source, kind, probe, console)?;
+                false
+            }
         };
     }
     Ok(if understood { ExitStatus::Done } else { ExitStatus::Failed })
+}
+
+/// Returns the error of a kind that the source does not have.
+fn no_such_kind(source: &Source, name: &str) -> BadUsage {
+    let known: Vec<&str> = source.kinds().iter().filter_map(SourceKind::name).collect();
+    let text = match known.as_slice() {
+        [] => format!("the source `{}` has no kinds", source.name),
+        known => {
+            format!("the source `{}` has no kind `{name}`: it has {}", source.name, join_words(known, "and"))
+        }
+    };
+    BadUsage::new(text).maybe_hint(did_you_mean(name, known))
 }

@@ -9,7 +9,7 @@ use crate::{
         table::table,
     },
     model::status_answer::{StatusAnswer, StatusClass},
-    upstream::{JobRef, NO_STATUS, Probe, Profile, Source, StatusBody},
+    upstream::{AuthType, JobRef, NO_STATUS, Probe, Profile, Source, SourceKind, StatusBody},
     util::{
         json_slice::{Raw, Values},
         secret::REDACTED,
@@ -21,16 +21,29 @@ use crate::{
 const SHOWN: usize = 2000;
 
 /// Prints a request and its answer.
-pub(super) fn show_exchange(source: &Source, probe: &Probe, console: &mut Console<'_>) -> Result<()> {
+pub(super) fn show_exchange(
+    source: &Source,
+    kind: &SourceKind,
+    probe: &Probe,
+    console: &mut Console<'_>,
+) -> Result<()> {
     let row = |what: &str, value: String| vec![what.to_owned(), value];
-    let mut rows = vec![row("request", format!("GET {}", clean(&probe.address)))];
-    let (key, scheme) = &source.profile.key_header;
+    let method = if probe.post.is_some() { "POST" } else { "GET" };
+    let mut rows = vec![row("request", format!("{method} {}", clean(&probe.address)))];
+    if let Some(body) = probe.post.as_ref().filter(|body| !body.is_empty()) {
+        rows.push(row("", clean(&source.hide_credentials(&String::from_utf8_lossy(body)))));
+    }
+    let (key, scheme) = &kind.profile.key_header;
     rows.push(match (source.key_fingerprint(), scheme) {
+        _ if source.auth_type().is_some() => {
+            let made_by = source.auth_type().map_or("", AuthType::name);
+            row("", format!("authorization: {REDACTED} ({made_by})"))
+        }
         (None, _) => row("", format!("without a key: api_key would go into `{key}`")),
         (Some(_), Some(scheme)) => row("", format!("{key}: {scheme} {REDACTED}")),
         (Some(_), None) => row("", format!("{key}: {REDACTED}")),
     });
-    rows.extend(source.profile.headers.keys().map(|name| row("", format!("{name}: {REDACTED}"))));
+    rows.extend(kind.profile.headers.keys().map(|name| row("", format!("{name}: {REDACTED}"))));
     match &probe.answer {
         Ok((status, media_type, took)) => {
             let size = probe.body.as_ref().map_or(0, |body| body.read);
@@ -54,23 +67,50 @@ pub(super) fn show_exchange(source: &Source, probe: &Probe, console: &mut Consol
     Ok(())
 }
 
+/// Prints what a refusal means, where its HTTP status tells.
+pub(super) fn show_refusal(
+    source: &Source,
+    kind: &SourceKind,
+    probe: &Probe,
+    console: &mut Console<'_>,
+) -> Result<()> {
+    let means = match &probe.answer {
+        // They may be listed as the status of a job.
+        Ok((404 | 410, ..)) if !kind.profile.http.is_empty() => return Ok(()),
+        Ok((401 | 403, ..)) if source.auth_type().is_some() => "the credentials are refused; correct auth",
+        Ok((401 | 403, ..)) if source.key_fingerprint().is_none() => "a key is needed; set api_key_file",
+        Ok((401 | 403, ..)) => "the key is refused; correct api_key_file",
+        Ok((404, ..)) => "the source does not know this job",
+        Ok((410, ..)) => "the source no longer has this job",
+        _ => return Ok(()),
+    };
+    writeln!(console.out, "means     {means}")?;
+    Ok(())
+}
+
 /// Prints the value at each pointer, and what they mean. Returns whether the status has a meaning.
 pub(super) fn show_reading(
     source: &Source,
+    kind: &SourceKind,
     job: JobRef<'_>,
     body: &StatusBody,
     console: &mut Console<'_>,
 ) -> Result<bool> {
-    let profile = &source.profile;
+    let profile = &kind.profile;
     let answer = match body.answer(profile) {
         Ok(answer) => answer,
         Err(reason) => {
-            let at = pointers(profile).into_iter().next().map_or_else(String::new, |(_, at)| at.join(" or "));
-            writeln!(console.out, "means     nothing: {reason}; status_at is {at}")?;
+            let at = match profile.status_at.as_slice() {
+                [] => String::new(),
+                at => format!("; status_at is {}", at.join(" or ")),
+            };
+            writeln!(console.out, "means     nothing: {reason}{at}")?;
             return Ok(false);
         }
     };
-    console.out.write_all(table(&["KEY", "POINTER", "FOUND"], found(source, &body.values)).as_bytes())?;
+    console
+        .out
+        .write_all(table(&["KEY", "POINTER", "FOUND"], found(source, profile, &body.values)).as_bytes())?;
     let mut rows = vec![vec!["means".to_owned(), meaning(profile, &answer)]];
     if let StatusClass::Finished(_) = answer.class {
         let result = match source.result_address(job, &body.values) {
@@ -129,9 +169,9 @@ fn pointers(profile: &Profile) -> Vec<(&'static str, &[String])> {
 }
 
 /// Returns a row for each pointer. Of several for one key the first that is present counts.
-fn found(source: &Source, values: &Values) -> Vec<Vec<String>> {
+fn found(source: &Source, profile: &Profile, values: &Values) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
-    for (key, list) in pointers(&source.profile) {
+    for (key, list) in pointers(profile) {
         let mut taken = false;
         for pointer in list {
             let value = values.at(pointer);

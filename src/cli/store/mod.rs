@@ -17,12 +17,13 @@ use super::{
 };
 use crate::{
     config::{FlagOverrides, Loader},
-    store::{OpenError, Store, StoreConfig},
+    store::{OpenError, Store, StoreConfig, StoreKind},
 };
 
 /// The long description of the command.
 const ABOUT: &str = "Reads the data folder of a daemon, or moves it. The daemon must be stopped: a folder has one process at a \
-        time. The default folder is that of `tidings run`. Only `export --from-daemon` asks a running daemon.";
+        time. The default folder is that of `tidings run`. Only `export --from-daemon` asks a running daemon. With \
+        store.type = \"postgres\" the database is read, also beside a running daemon.";
 
 /// `tidings store …`
 #[derive(Clone, Debug, Subcommand)]
@@ -130,10 +131,15 @@ pub(super) async fn run(
     }
 }
 
+/// The store of the configuration. A folder that is named on the command line is one whatever the configuration says.
 fn config(folder: &Folder, global: &Global) -> Result<StoreConfig> {
     let flags = FlagOverrides { data_dir: folder.data_dir.clone(), ..global.overrides() };
     let loaded = Loader::from_process(flags).only(&["store"]).load();
-    Ok(loaded.map_err(|error| BadUsage::new(error.to_string()))?.config.store)
+    let store = loaded.map_err(|error| BadUsage::new(error.to_string()))?.config.store;
+    Ok(match folder.data_dir {
+        Some(_) => StoreConfig { kind: StoreKind::Sled, ..store },
+        None => store,
+    })
 }
 
 fn open(folder: &Folder, global: &Global) -> Result<Store> {
@@ -145,13 +151,16 @@ fn open(folder: &Folder, global: &Global) -> Result<Store> {
 /// # Errors
 /// When the folder has no store, or a daemon uses it.
 pub(super) fn open_to_read(config: &StoreConfig) -> Result<Store> {
+    if config.kind == StoreKind::Postgres {
+        return Ok(Store::open_to_read(config)?);
+    }
     let path = config.path.display();
     // Opening would make a store where there is none.
     if !config.path.join("tidings.json").is_file() {
         bail!("there is no store in {path}\nhint: name the data folder of a daemon with --data-dir");
     }
     match Store::open_to_read(config) {
-        Err(OpenError::InUse(_)) => bail!("a daemon uses the data folder {path}\nhint: stop it first"),
+        Err(OpenError::InUse { .. }) => bail!("a daemon uses the data folder {path}\nhint: stop it first"),
         other => Ok(other?),
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use super::backup::beside;
 use crate::{
     cli::{console::Console, exit::ExitStatus},
-    store::{self, Store, StoreConfig},
+    store::{self, Store, StoreConfig, StoreKind},
 };
 
 /// Writes an export to a new file, or to stdout for `-`.
@@ -56,8 +56,11 @@ pub(super) fn import(file: &Path, config: &StoreConfig, console: &mut Console<'_
         store::import(&mut BufReader::new(opened), config)
     };
     let done = done.with_context(|| format!("nothing was imported from {}", file.display()))?;
-    let folder = config.path.display();
-    console.note(&format!("imported {} records and {} stored jobs into {folder}", done.records, done.jobs));
+    let place = match config.kind {
+        StoreKind::Sled => config.path.display().to_string(),
+        StoreKind::Postgres => "the database".to_owned(),
+    };
+    console.note(&format!("imported {} records and {} stored jobs into {place}", done.records, done.jobs));
     note_unreadable(done.unreadable, console);
     Ok(ExitStatus::Done)
 }

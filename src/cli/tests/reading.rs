@@ -43,6 +43,7 @@ async fn every_list_has_one_shape_in_json() {
         (&["deliveries", "-o", "json"], page(delivery())),
         (&["sink", "list", "-o", "json"], page(sink.clone())),
         (&["source", "list", "-o", "json"], page(sink)),
+        (&["replicas", "-o", "json"], page(json!({"name": "tidings-0"}))),
         (&["unwatch", "a", "-o", "json"], (204, Value::Null)),
     ] {
         let ran = Stub::new(&[answer]).await.tidings(args).await;
@@ -244,7 +245,9 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
     let page = |entries: Value| (200, json!({"data": entries, "next_cursor": null}));
     let answers = || {
         let ready = (200, json!({"status": "degraded", "reasons": ["source `ci` is unauthorized"]}));
-        [ready, page(json!([source])), page(json!([sink])), page(json!([delivery()])), page(json!([{}, {}]))]
+        let replicas = page(json!([replica("tidings-0", &[]), replica("tidings-1", &["source:ci"])]));
+        let (dead, unrouted) = (page(json!([delivery()])), page(json!([{}, {}])));
+        [ready, page(json!([source])), page(json!([sink])), dead, unrouted, replicas]
     };
     let stub = Stub::new(&answers()).await;
     let ran = stub.tidings(&["status"]).await;
@@ -257,6 +260,7 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
         "sink app is paused",
         "1 dead letter; `tidings deliveries --state dead`",
         "kept    2 events that no sink took",
+        "shared  2 replicas, tidings-1 owns the work",
     ] {
         assert!(ran.out.contains(said), "{said}: {}", ran.out);
     }
@@ -271,9 +275,37 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
     );
     let healthy = (200, json!({"status": "ready", "reasons": []}));
     let none = || page(json!([]));
-    let stub = Stub::new(&[healthy, none(), none(), none(), none()]).await;
+    // A daemon of an older version knows no replicas.
+    let unknown = (404, json!({"code": "no_route", "detail": "no such route", "status": 404}));
+    let stub = Stub::new(&[healthy, none(), none(), none(), none(), unknown]).await;
     let ran = stub.tidings(&["status"]).await;
     assert!(ran.out.contains("is ready") && ran.out.contains("wrong   nothing"), "{}", ran.out);
+    assert!(!ran.out.contains("shared"), "{}", ran.out);
+}
+
+fn replica(name: &str, units: &[&str]) -> Value {
+    json!({"name": name, "address": format!("http://{name}:8787"), "since": "2026-11-23T17:00:00Z", "units": units,
+        "renewed_at": "2026-11-23T17:00:01Z"})
+}
+
+#[tokio::test]
+async fn replicas_are_listed_with_what_each_owns() {
+    let page = |replicas: Value| (200, json!({"data": replicas, "next_cursor": null}));
+    let two = json!([replica("tidings-0", &["source:ci", "sink:app"]), replica("tidings-1", &[])]);
+    let stub = Stub::new(&[page(two), page(json!([]))]).await;
+    let table = stub.tidings(&["replicas"]).await.out;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(lines[0].starts_with("NAME       ADDRESS"), "{table}");
+    assert!(
+        lines[1].starts_with("tidings-0  http://tidings-0:8787") && lines[1].ends_with("source:ci sink:app"),
+        "{table}"
+    );
+    assert!(lines[2].ends_with("ago  -"), "{table}");
+    let ran = stub.tidings(&["replicas"]).await;
+    assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Done, ""));
+    assert!(ran.err.contains("a data folder of its own"), "{}", ran.err);
+    assert_eq!(stub.lines(), ["GET /v1/replicas"; 2]);
 }
 
 #[tokio::test]
@@ -384,4 +416,33 @@ async fn a_source_that_the_daemon_does_not_have_is_a_mistake() {
     }
     let ran = stub.tidings(&["redeliver", "--source", "retab"]).await;
     assert_eq!((ran.status, ran.out.as_str()), (ExitStatus::Done, "sending 0 deliveries again\n"));
+}
+
+#[tokio::test]
+async fn a_timeline_has_a_line_for_each_step() {
+    let told = json!({"source": "x", "job_id": "a", "kind": null, "truncated": true, "data": [
+        {"at": "2026-11-23T17:00:00Z", "type": "registered"},
+        {"at": "2026-11-23T17:00:01Z", "type": "hook"},
+        {"at": "2026-11-23T17:00:02Z", "type": "status", "status": "in_progress"},
+        {"at": "2026-11-23T17:00:03Z", "type": "finished", "outcome": "completed", "status": "completed", "event_id": "evt_1",
+         "ended_at": "2026-11-23T17:00:02Z", "detection_seconds": 0.742, "error": null},
+        {"at": "2026-11-23T17:00:04Z", "type": "fetched", "event_id": "evt_1", "size": 782, "deliveries": 1},
+        {"at": "2026-11-23T17:00:05Z", "type": "attempt", "delivery_id": "dlv_1", "sink": "app", "event_id": "evt_1",
+         "event_type": "job.completed", "number": 1, "state": "failed", "status": 503, "duration_ms": 12,
+         "error": "answered 503", "error_class": "status"},
+    ]});
+    let stub = Stub::new(&[(200, told.clone()), (200, told.clone())]).await;
+    let ran = stub.tidings(&["get", "a", "--source", "x", "--timeline"]).await;
+    assert_eq!(stub.seen()[0].line, "GET /v1/watches/x/a/timeline");
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines.len(), 7, "{}", ran.out);
+    assert!(lines[3].contains("status") && lines[3].ends_with("in_progress"), "{}", ran.out);
+    assert!(lines[4].ends_with("completed, noticed after 0.7s"), "{}", ran.out);
+    assert!(
+        lines[6].ends_with("job.completed to app, attempt 1, failed, answered 503, 12 ms"),
+        "{}",
+        ran.out
+    );
+    let ran = stub.tidings(&["get", "a", "--source", "x", "--timeline", "-o", "json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap(), told);
 }

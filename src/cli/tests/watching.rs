@@ -114,8 +114,11 @@ async fn a_daemon_that_stays_away_is_given_up() {
         Console { out: &mut out, err: &mut err, input: &mut &b""[..], live: false, quiet: false, width: 100 };
     let client =
         Cli::try_parse_from(["tidings", "--url", &stub.url, "list"]).unwrap().global.client().unwrap();
-    let jobs =
-        ["a", "b", "c"].map(|id| AwaitedJob { source: "retab".to_owned(), job_id: id.parse().unwrap() });
+    let jobs = ["a", "b", "c"].map(|id| AwaitedJob {
+        source: "retab".to_owned(),
+        job_id: id.parse().unwrap(),
+        kind: None,
+    });
     let limits =
         WaitLimits { retry: RetryLimit::of_outages(Duration::from_millis(300)), ..WaitLimits::default() };
     let mut progress = Progress::new(&mut console, jobs.len());

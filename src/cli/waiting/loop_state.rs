@@ -154,12 +154,13 @@ impl<'a> LoopState<'a> {
 
     /// Returns the next request about `job`, and the longest wait for its answer.
     pub(super) fn request(&self, job: usize) -> (Path, Duration) {
-        let AwaitedJob { source, job_id } = &self.jobs[job];
+        let AwaitedJob { source, job_id, kind } = &self.jobs[job];
+        let path = |parts: &[&str]| Path::of(parts).maybe("kind", kind.as_deref());
         if self.settling[job] > 0 {
-            return (Path::of(&["v1", "watches", source, job_id.as_str()]), GRACE);
+            return (path(&["v1", "watches", source, job_id.as_str()]), GRACE);
         }
         let wait = share(self.open(), self.limits.in_flight);
-        let path = Path::of(&["v1", "watches", source, job_id.as_str(), "wait"]);
+        let path = path(&["v1", "watches", source, job_id.as_str(), "wait"]);
         (path.with("timeout", &written(wait)), wait + GRACE)
     }
 

@@ -18,4 +18,5 @@ use crate::model::job::JobId;
 pub(crate) struct AwaitedJob {
     pub source: String,
     pub job_id: JobId,
+    pub kind: Option<String>,
 }

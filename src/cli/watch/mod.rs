@@ -15,6 +15,8 @@ use super::{
     complete,
     console::Console,
     exit::ExitStatus,
+    group,
+    phrases::clean,
     waiting::{Progress, RetryLimit, WaitLimits, wait_for},
 };
 use crate::util::units::HumanDuration;
@@ -30,6 +32,7 @@ pub(super) const ABOUT: &str = "Registers jobs with the running daemon. When the
 #[command(after_long_help = "Examples:\n  \
         tidings watch job_V1St --label team=billing\n  \
         tidings watch job_1 job_2 --wait --timeout 1h\n  \
+        tidings watch - --group nightly --close-group < ids.txt\n  \
         tidings watch job_1 --wait -o json | jq .outcome\n  \
         tidings watch - --wait < ids.txt      # one id a line; blank lines and # comments are skipped\n\n\
         Exit status: 0 done; 1 some job was refused or did not finish in time, or the daemon cannot be reached; 2 \
@@ -44,6 +47,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "NAME", value_parser = args::name, add = complete::sources())]
     pub(super) source: Option<String>,
 
+    /// The kind of the jobs [default: what the beginning of the id says, else that of the source]
+    #[arg(long, value_name = "KIND")]
+    pub(super) kind: Option<String>,
+
     /// Fill a variable of the source's paths; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = args::label)]
     pub(super) var: Vec<(String, String)>,
@@ -51,6 +58,14 @@ pub struct WatchArgs {
     /// Label the watches; may be repeated. Labels choose routes and come with the event
     #[arg(long, value_name = "KEY=VALUE", value_parser = args::label)]
     pub(super) label: Vec<(String, String)>,
+
+    /// Put the jobs into this group, which makes one event when it is closed and all of it has ended
+    #[arg(long, value_name = "NAME", add = complete::groups())]
+    pub(super) group: Option<String>,
+
+    /// Close the group once the jobs are registered; not if one was refused
+    #[arg(long, requires = "group")]
+    pub(super) close_group: bool,
 
     /// Send the events to this sink instead of where the routes say; may be repeated
     #[arg(long, value_name = "NAME", add = complete::sinks())]
@@ -100,6 +115,15 @@ pub(super) async fn run(args: &WatchArgs, client: &Client, console: &mut Console
     let several = registered.accepted + registered.existing > 1 || registered.rejected > 0;
     if several && args.output == Format::Table {
         writeln!(console.out, "{} accepted, {} existing", registered.accepted, registered.existing)?;
+    }
+    if let Some(group) = args.group.as_deref().filter(|_| args.close_group) {
+        match registered.rejected {
+            0 => drop(group::close(group, client).await?),
+            _ => console.note(&format!(
+                "the group {} stays open, because a job was refused; `tidings group close` closes it",
+                clean(group)
+            )),
+        }
     }
     let refused = if registered.rejected > 0 { ExitStatus::Failed } else { ExitStatus::Done };
     if !args.wait || registered.jobs.is_empty() {

@@ -47,9 +47,9 @@ pub(super) struct Registered {
 }
 
 impl Registered {
-    fn await_job(&mut self, source: &str, job_id: JobId) {
+    fn await_job(&mut self, source: &str, kind: Option<String>, job_id: JobId) {
         if self.seen.insert(job_id.clone()) {
-            self.jobs.push(AwaitedJob { source: source.to_owned(), job_id });
+            self.jobs.push(AwaitedJob { source: source.to_owned(), job_id, kind });
         }
     }
 
@@ -142,7 +142,7 @@ impl<'a, 'b> Registration<'a, 'b> {
         let registered = &mut self.registered;
         *(if is_new { &mut registered.accepted } else { &mut registered.existing }) += 1;
         if self.args.wait {
-            registered.await_job(&watch.source, job_id.clone());
+            registered.await_job(&watch.source, watch.kind.clone(), job_id.clone());
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ impl<'a, 'b> Registration<'a, 'b> {
     async fn register_many(&mut self, chunk: Vec<JobId>) -> Result<()> {
         let request = |job_id: &JobId| WatchRequest { job_id: job_id.to_string(), ..self.template.clone() };
         let watches = chunk.iter().map(|job_id| serde_json::value::to_raw_value(&request(job_id)));
-        let body = BatchRequest { watches: watches.collect::<Result<_, _>>()? };
+        let body = BatchRequest { watches: watches.collect::<Result<_, _>>()?, close_group: false };
         let path = Path::of(&["v1", "watches", "batch"]);
         let (_, answer): (_, BatchAnswer) = self.post(&path, &body).await?;
         // All jobs have the source of the command line, so the mistake is the same for each.
@@ -171,7 +171,8 @@ impl<'a, 'b> Registration<'a, 'b> {
         let kept = chunk.into_iter().enumerate().filter(|(index, _)| !rejected.contains(index));
         let kept = kept.map(|(_, job_id)| job_id);
         if self.args.wait {
-            kept.for_each(|job_id| self.registered.await_job(&source, job_id));
+            let kind = self.args.kind.clone();
+            kept.for_each(|job_id| self.registered.await_job(&source, kind.clone(), job_id));
             return Ok(());
         }
         self.print_watches(&source, kept).await
@@ -179,7 +180,9 @@ impl<'a, 'b> Registration<'a, 'b> {
 
     /// Prints the watches of `jobs`, a line of JSON each: the answer to a batch does not hold them.
     async fn print_watches(&mut self, source: &str, jobs: impl Iterator<Item = JobId>) -> Result<()> {
-        let paths = jobs.map(|job_id| Path::of(&["v1", "watches", source, job_id.as_str()]));
+        let kind = self.args.kind.as_deref();
+        let paths =
+            jobs.map(|job_id| Path::of(&["v1", "watches", source, job_id.as_str()]).maybe("kind", kind));
         let watches = paths.map(async |path| self.client.text(&path).await);
         let mut watches = stream::iter(watches).buffered(AT_ONCE);
         while let Some(watch) = watches.next().await {
@@ -214,8 +217,10 @@ fn template(args: &WatchArgs) -> Result<WatchRequest> {
     Ok(WatchRequest {
         job_id: String::new(),
         source: args.source.clone(),
+        kind: args.kind.clone(),
         vars: args.var.iter().cloned().collect(),
         labels: args.label.iter().cloned().collect(),
+        group: args.group.clone(),
         sinks: if args.sink.is_empty() { None } else { Some(args.sink.clone()) },
         callback: args.callback.clone().map(|url| CallbackRequest { url, secret }),
         deadline: args.deadline.clone(),
@@ -240,7 +245,9 @@ mod tests {
             vars: BTreeMap::new(),
             job_id: String::new(),
             source: None,
+            kind: None,
             labels: BTreeMap::new(),
+            group: None,
             sinks: None,
             callback: None,
             deadline: None,

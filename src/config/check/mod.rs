@@ -1,5 +1,6 @@
 //! Checks beyond types: whether the parts of a configuration fit each other and the machine.
 
+mod auth;
 mod server;
 mod sinks;
 mod sources;
@@ -7,12 +8,13 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
+pub(super) use self::sources::unused_budgets;
 use self::text::no_control;
 use super::{Config, bounds, default_source, node::Node, path::KeyPath, problems::ConfigProblem};
 use crate::util::secret::{Secret, SecretSource};
 
 /// The reason of a missing file. It does not name the file, which may be a pasted secret.
-const MISSING: &str = "there is no such file\nhint: a relative path begins at the working folder";
+const MISSING: &str = "there is no such file";
 
 /// Collects the mistakes of a configuration. Skips values that could not be read.
 pub(super) struct Checker<'a> {
@@ -45,12 +47,15 @@ impl<'a> Checker<'a> {
             self.report(&path, reason);
         }
         self.server(&config.server);
+        self.page(&config.page);
         self.store(&config.store);
         self.log(&config.log);
         self.otlp(&config.otlp);
         for (name, source) in &config.sources {
             self.source(name, source);
+            self.budget(name, source, config);
         }
+        self.names("budgets");
         self.names("sources");
         for (name, sink) in &config.sinks {
             self.sink(name, sink);
@@ -103,7 +108,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks the names of sources or sinks, which become part of paths and metrics.
+    /// Checks the names of budgets, sources or sinks, which become part of paths and metrics.
     fn names(&mut self, section: &str) {
         let path = KeyPath::dotted(section);
         let tree = self.tree;
@@ -162,7 +167,9 @@ impl<'a> Checker<'a> {
         if path.exists() {
             return Some(path);
         }
-        self.report_transient(key, MISSING);
+        let hint =
+            if file.is_relative() { "\nhint: a relative path begins at the working folder" } else { "" };
+        self.report_transient(key, format!("{MISSING}{hint}"));
         None
     }
 }

@@ -1,12 +1,12 @@
-//! `[server]`, `[store]`, `[log]` and `[otlp]`.
+//! `[server]`, `[page]`, `[store]`, `[log]` and `[otlp]`.
 
 use super::{
     Checker, header_secret,
-    text::{any_web_url, web_url},
+    text::{any_web_url, header_name, web_url},
 };
 use crate::{
-    config::{ServerConfig, host_name, path::KeyPath, wording::nearest},
-    store::StoreConfig,
+    config::{PageConfig, ServerConfig, host_name, page_prefix, path::KeyPath, wording::nearest},
+    store::{StoreConfig, StoreKind},
     telemetry::{LogConfig, OtlpConfig, log_filter},
     util::{http_client::Outgoing, listen::Listen},
 };
@@ -48,10 +48,52 @@ impl Checker<'_> {
         }
     }
 
+    pub(super) fn page(&mut self, page: &PageConfig) {
+        if let Some(prefix) = &page.prefix {
+            self.require(&KeyPath::dotted("page.prefix"), page_prefix(prefix).map(drop));
+        }
+    }
+
     pub(super) fn store(&mut self, store: &StoreConfig) {
         let path = KeyPath::dotted("store");
         if store.path.as_os_str().is_empty() {
             self.report(&path.join("path"), "it is empty\nhint: name a folder");
+        }
+        let is_set = [
+            ("url", store.url.is_some()),
+            ("url_file", store.url_file.is_some()),
+            ("bodies", store.bodies.is_some()),
+            ("replica", store.replica.is_some()),
+            ("advertise", store.advertise.is_some()),
+        ];
+        match store.kind {
+            StoreKind::Sled => {
+                for (key, _) in is_set.iter().filter(|(_, is_set)| *is_set) {
+                    self.report(
+                        &path.join(*key),
+                        "it is for a database\nhint: set store.type = \"postgres\"",
+                    );
+                }
+            }
+            StoreKind::Postgres => {
+                let (url, file) = (store.url.as_ref(), store.url_file.as_deref());
+                let is_spoilt = self.is_spoilt(&path.join("url")) || self.is_spoilt(&path.join("url_file"));
+                if url.is_none() && file.is_none() && !is_spoilt {
+                    let hint = "set store.url_file, or store.url: postgres://USER:PASSWORD@HOST/DATABASE";
+                    self.report(&path.join("url"), format!("the database has no URL\nhint: {hint}"));
+                }
+                self.secret(&path, "url", url, file, StoreConfig::check_url);
+                self.require(&path.join("bodies"), store.check_bodies());
+                if store.replica.as_ref().is_some_and(|name| name.trim().is_empty()) {
+                    self.report(
+                        &path.join("replica"),
+                        "it is empty\nhint: name this replica, or leave the key out",
+                    );
+                }
+                if let Some(url) = &store.advertise {
+                    self.require(&path.join("advertise"), any_web_url(url).map(drop));
+                }
+            }
         }
     }
 
@@ -67,7 +109,7 @@ impl Checker<'_> {
                 });
             self.require(&path.join("endpoint"), url);
         }
-        self.headers(&path.join("headers"), &otlp.headers);
+        self.headers(&path.join("headers"), &otlp.headers, header_name);
     }
 
     pub(super) fn log(&mut self, log: &LogConfig) {

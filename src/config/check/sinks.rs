@@ -15,7 +15,7 @@ use crate::{
         wording::{did_you_mean, join_words},
     },
     deliver::{
-        DiskConfig, SinkConfig, WebhookConfig, encode,
+        Disk, DiskConfig, SinkConfig, WebhookConfig, encode,
         webhook::{address, tls::TlsFiles},
     },
     model::job::EventType,
@@ -120,7 +120,7 @@ impl Checker<'_> {
 
     fn webhook_headers(&mut self, path: &KeyPath, webhook: &WebhookConfig) {
         self.secret(path, "bearer", webhook.bearer.as_ref(), webhook.bearer_file.as_deref(), header_secret);
-        self.headers(&path.join("headers"), &webhook.headers);
+        self.headers(&path.join("headers"), &webhook.headers, header_name);
         for name in webhook.headers.keys() {
             if name.eq_ignore_ascii_case("authorization") {
                 for key in ["bearer", "bearer_file"].map(|key| path.join(key)) {
@@ -144,11 +144,16 @@ impl Checker<'_> {
     }
 
     /// Checks the headers of the requests of a sink or a source.
-    pub(super) fn headers(&mut self, path: &KeyPath, headers: &BTreeMap<String, SecretValue>) {
+    pub(super) fn headers(
+        &mut self,
+        path: &KeyPath,
+        headers: &BTreeMap<String, SecretValue>,
+        check_name: fn(&str) -> Result<(), String>,
+    ) {
         let mut seen = BTreeSet::new();
         for (name, value) in headers {
             let at = path.join(name);
-            self.require(&at, header_name(name));
+            self.require(&at, check_name(name));
             match value {
                 SecretValue::Text(text) => self.require(&at, header_value(text.expose())),
                 SecretValue::File(secret) => {
@@ -167,6 +172,7 @@ impl Checker<'_> {
         }
         self.require(&path.join("path"), disk_path(&disk.path));
         self.require(&path.join("format"), encode::wrapping::Wrapping::of_file(disk.format).map(drop));
+        self.require(&path.join("path"), Disk::check_format(disk));
         let asks = |event: EventType| disk.events.iter().any(|pattern| pattern == event.as_str());
         let tells = |value: &str| disk.path.contains(value);
         if !tells("{event_id}")

@@ -3,18 +3,14 @@
 
 use std::path::{Component, Path};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header::CONTENT_TYPE};
 use url::Url;
 
 use super::super::{
     problems::{with_hint, with_maybe_hint},
     wording::{did_you_mean, join_words},
 };
-use crate::{
-    deliver::check_secret,
-    model::job::{EventType, Outcome},
-    util::secret::Secret,
-};
+use crate::{deliver::check_secret, model::job::EventType, util::secret::Secret};
 
 /// Headers that tidings or the connection sets.
 const RESERVED: [&str; 8] = [
@@ -29,7 +25,8 @@ const RESERVED: [&str; 8] = [
 ];
 
 /// The placeholders of a path on disk.
-const PLACEHOLDERS: [&str; 7] = ["source", "job_id", "outcome", "event_id", "yyyy", "mm", "dd"];
+const PLACEHOLDERS: [&str; 9] =
+    ["source", "job_id", "kind", "outcome", "event_id", "yyyy", "mm", "dd", "result"];
 
 pub(super) fn no_control(text: &str) -> Result<(), String> {
     if text.chars().any(char::is_control) {
@@ -73,6 +70,11 @@ pub(super) fn header_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks a header of requests to a source, whose status requests may have a body.
+pub(super) fn source_header_name(name: &str) -> Result<(), String> {
+    if name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()) { Ok(()) } else { header_name(name) }
+}
+
 pub(super) fn header_value(value: &str) -> Result<(), String> {
     HeaderValue::from_str(value)
         .map(drop)
@@ -89,12 +91,15 @@ pub(super) fn signing_secret(secret: &Secret) -> Result<(), String> {
 /// Checks a pattern of event types: it must match the event of an outcome, or name a type.
 pub(super) fn event_pattern(pattern: &str) -> Result<(), String> {
     let known = EventType::ALL.map(EventType::as_str);
-    let ends = Outcome::ALL.map(|outcome| EventType::Ended(outcome).as_str());
-    if known.contains(&pattern) || ends.iter().any(|event| matches(pattern, event)) {
+    // Progress must be named in full.
+    let mut matched = EventType::ALL.into_iter().filter(|event| !matches!(event, EventType::Progress(_)));
+    if known.contains(&pattern) || matched.any(|event| matches(pattern, event.as_str())) {
         return Ok(());
     }
-    let reason =
-        format!("it matches no event: expected {}, or a pattern such as `job.*`", join_words(&known, "or"));
+    let reason = format!(
+        "it matches no event: expected {}, or a pattern such as `job.*`, `group.*` or `tidings.*`",
+        join_words(&known, "or")
+    );
     Err(with_maybe_hint(reason, did_you_mean(pattern, known)))
 }
 

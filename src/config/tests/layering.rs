@@ -196,3 +196,21 @@ fn the_old_spelling_of_a_key_is_read_as_the_new_one() {
     let said = load("[server]\nhosts = [\"a b\"]\n", &NO_VARIABLES).unwrap_err().to_string();
     assert!(said.contains("tidings.toml:2:10  server.allowed_hosts[0]"), "{said}");
 }
+
+#[test]
+fn a_source_with_a_budget_shows_no_limits_of_its_own() {
+    let file =
+        "[budgets.acme]\nmax_requests_per_second = 3\n[budgets.spare]\n[sources.a]\nbudget = \"acme\"\n";
+    let loaded = load(file, &[]).unwrap();
+    let warned: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("budgets.spare: no source names this budget"), "{warned:?}");
+    for format in [ShowFormat::Toml, ShowFormat::Json] {
+        let shown = show(&loaded, format).unwrap();
+        assert!(
+            shown.contains("max_requests_per_second") && !shown.contains("sources.a.max_requests"),
+            "{shown}"
+        );
+    }
+    assert_eq!(loaded.config.sources["a"].budget.as_deref(), Some("acme"));
+}

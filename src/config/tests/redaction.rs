@@ -56,6 +56,15 @@ fn no_secret_is_said_whichever_way_it_came() {
             ),
             vec![],
         ),
+        (
+            format!(
+                "[sources.a]\ntype = \"retab\"\nauth = {{ type = \"oauth2\", token_url = \"https://e.com/t?k={SECRET}\", \
+                 client_id = \"x\", client_secret = \"{SECRET}\" }}\n[sources.b]\ntype = \"retab\"\n\
+                 auth = {{ type = \"azure-entra\", tenant = \"x\", client_id = \"x\", client_secret_file = \"secret\", \
+                 scope = \"x\" }}\n"
+            ),
+            vec![("TIDINGS_SOURCES__C__AUTH", "{ type = \"aws-sigv4\", service = \"s\", region = \"r\" }")],
+        ),
         (String::new(), vec![("RETAB_API_KEY", SECRET), ("TIDINGS_SERVER__TOKEN", SECRET)]),
         (String::new(), vec![("TIDINGS_SOURCES__RETAB", "{ api_key = \"topsecret\" }")]),
     ];

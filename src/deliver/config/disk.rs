@@ -21,13 +21,15 @@ pub enum Compression {
 pub struct DiskConfig {
     /// The folder, created if it is missing.
     pub dir: PathBuf,
-    /// The path of a file below the folder. Its placeholders are `{source}` `{job_id}` `{outcome}`
-    /// `{event_id}` `{yyyy}` `{mm}` `{dd}`, filled in safely. A file of another job is never
+    /// The path of a file below the folder. Its placeholders are `{source}` `{job_id}` `{kind}`
+    /// `{outcome}` `{event_id}` `{yyyy}` `{mm}` `{dd}` `{result}`, filled in safely. With `{result}`
+    /// each of several results is a file of its own, as it came, and so is the `status`; a job with
+    /// one has the file `result`. A file of another job is never
     /// replaced: the event then gets a file beside it.
     #[serde(default = "by_source_and_job")]
     pub path: String,
     /// The event types that the sink takes; `*` stands for any text. Unset: every event of a
-    /// finished job.
+    /// finished job, `job.*`. `group.*` and `tidings.*` take those of groups and notices.
     #[serde(default = "every_event")]
     pub events: Vec<String>,
     /// The content of a file: `envelope`, `raw` or `cloudevents`.

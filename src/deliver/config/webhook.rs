@@ -73,7 +73,7 @@ pub struct WebhookConfig {
     /// The file with the private key of the client certificate in PEM, read again when it changes.
     pub client_key_file: Option<PathBuf>,
     /// The event types that the sink takes; `*` stands for any text. Unset: every event of a
-    /// finished job.
+    /// finished job, `job.*`. `group.*` and `tidings.*` take those of groups and notices.
     #[serde(default = "every_event")]
     pub events: Vec<String>,
     /// The content of a request.

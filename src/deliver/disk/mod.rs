@@ -10,7 +10,7 @@
 
 use std::{
     fs::{DirBuilder, File},
-    io::{self, Read, Write},
+    io::{self, BufReader, Read, Write},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -26,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     deliver::{
-        config::{Compression, DiskConfig},
+        config::{Compression, DiskConfig, Format},
         encode::{
             payload::{CHUNK, Payload, PayloadError},
             wrapping::Wrapping,
@@ -37,7 +37,7 @@ use crate::{
     },
     model::delivery::ErrorClass,
     store::Owner,
-    util::{http_client::plain, units::Time},
+    util::{composite, http_client::plain, units::Time},
 };
 
 mod naming;
@@ -48,6 +48,9 @@ use path_template::PathTemplate;
 
 /// The mode of folders: the owner alone.
 const FOLDER_MODE: Mode = Mode::RWXU;
+
+/// The name of the result of a job that has one.
+const RESULT: &str = "result";
 
 /// The default level of zstd.
 const ZSTD_LEVEL: i32 = 3;
@@ -83,6 +86,7 @@ impl Disk {
         if config.dir.as_os_str().is_empty() {
             return Err(SinkError::new(name, "dir", "it is empty"));
         }
+        Self::check_format(config).map_err(|reason| SinkError::new(name, "path", reason))?;
         let inner = Inner {
             sink: name.to_owned(),
             dir: config.dir.clone(),
@@ -95,6 +99,18 @@ impl Disk {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Checks that files of single results have the format for them.
+    ///
+    /// # Errors
+    /// A message for the operator.
+    pub fn check_format(config: &DiskConfig) -> Result<(), String> {
+        let has_result = PathTemplate::parse(&config.path).is_ok_and(|template| template.has_result());
+        match has_result && config.format != Format::Raw {
+            true => Err("{result} writes each result as it came, so `format` is \"raw\"".to_owned()),
+            false => Ok(()),
+        }
+    }
+
     /// Returns the folder for display.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -104,18 +120,39 @@ impl Disk {
     /// Returns whether two jobs of `sources` sources never have the same file under this `path`.
     #[must_use]
     pub fn tells_jobs_apart(path: &str, sources: usize) -> bool {
-        PathTemplate::parse(path).is_ok_and(|template| template.tells_jobs_apart(sources))
+        PathTemplate::parse(path).is_ok_and(|template| template.tells_jobs_apart(sources, false))
     }
 
     /// Writes `message` once, without asking who owns an existing file. The same event always makes
     /// the same bytes and name.
     pub async fn attempt(&self, message: &Message, _now: Time) -> AttemptOutcome {
+        if self.splits_results() {
+            return self.attempt_each(message).await;
+        }
         match self.draft(message).await {
             Ok(draft) => match draft.claim().await {
                 Claim::Done(outcome) => outcome,
                 Claim::Taken(draft, _) => draft.settle(Owner::Unknown).await,
             },
             Err(outcome) => *outcome,
+        }
+    }
+
+    /// Returns whether each result of a job has a file of its own.
+    #[must_use]
+    pub fn splits_results(&self) -> bool {
+        self.inner.template.has_result()
+    }
+
+    /// Writes each result of `message` once, and its status: each file as a whole, one after the
+    /// other. The same event always makes the same bytes and names.
+    pub async fn attempt_each(&self, message: &Message) -> AttemptOutcome {
+        let began = Instant::now();
+        let (inner, owned) = (Arc::clone(&self.inner), message.clone());
+        let written = tokio::task::spawn_blocking(move || inner.write_each(&owned, began)).await;
+        match written.unwrap_or(Err(WriteError::Interrupted)) {
+            Ok(()) => AttemptOutcome::delivered(began.elapsed()),
+            Err(error) => failed(&self.inner.path(message, RESULT), error, began),
         }
     }
 
@@ -128,7 +165,7 @@ impl Disk {
         let (inner, owned) = (Arc::clone(&self.inner), message.clone());
         let written = tokio::task::spawn_blocking(move || inner.write(&owned, began)).await;
         let written = written.unwrap_or(Err(WriteError::Interrupted));
-        written.map_err(|error| Box::new(failed(&self.inner.path(message), error, began)))
+        written.map_err(|error| Box::new(failed(&self.inner.path(message, RESULT), error, began)))
     }
 }
 
@@ -163,17 +200,17 @@ impl From<Errno> for WriteError {
 
 impl Inner {
     /// Returns the folders below `dir` and the file's name.
-    fn place(&self, message: &Message) -> (Vec<String>, String) {
+    fn place(&self, message: &Message, result: &str) -> (Vec<String>, String) {
         let suffix = match self.compress {
             Some(Compression::Zstd) => ".zst",
             None => "",
         };
-        self.template.fill(message, suffix)
+        self.template.fill(message, result, suffix)
     }
 
-    /// Returns the path of `message`, a function of the event alone.
-    fn path(&self, message: &Message) -> PathBuf {
-        let (folders, file) = self.place(message);
+    /// Returns the path of a result of `message`, a function of the event and its name alone.
+    fn path(&self, message: &Message, result: &str) -> PathBuf {
+        let (folders, file) = self.place(message, result);
         let mut path = self.dir.clone();
         path.extend(folders);
         path.push(file);
@@ -183,11 +220,36 @@ impl Inner {
     fn write(self: Arc<Self>, message: &Message, began: Instant) -> Result<Draft, WriteError> {
         let payload = Payload::of(message, self.wrapping);
         let mut reader = payload.reader().map_err(WriteError::Payload)?;
-        let (folders, name) = self.place(message);
+        self.write_part(message, RESULT, &mut reader, Some(payload.len()), began)
+    }
+
+    /// Writes the status and each result of `message`. Another body has one result.
+    fn write_each(self: Arc<Self>, message: &Message, began: Instant) -> Result<(), WriteError> {
+        let payload = Payload::of(message, self.wrapping);
+        let mut reader = payload.reader().map_err(WriteError::Payload)?;
+        let write = |name: &str, part: &mut dyn Read| {
+            let inner = Arc::clone(&self);
+            inner.write_part(message, name, part, None, began)?.take_name()
+        };
+        match message.has_several {
+            true => composite::read_parts(BufReader::with_capacity(CHUNK, reader), write),
+            false => write(RESULT, &mut reader),
+        }
+    }
+
+    fn write_part(
+        self: Arc<Self>,
+        message: &Message,
+        result: &str,
+        reader: &mut dyn Read,
+        length: Option<u64>,
+        began: Instant,
+    ) -> Result<Draft, WriteError> {
+        let (folders, name) = self.place(message, result);
         let folder = self.open_folder(&folders)?;
         let temporary = temporary_name(&message.event_id, &self.sink, &name);
-        match self.write_file(&folder, &temporary, &mut reader, payload.len()) {
-            Ok(file) => Ok(Draft::new(self, message, folder, temporary, &file, began)?),
+        match self.write_file(&folder, &temporary, reader, length) {
+            Ok(file) => Ok(Draft::new(self, (message, result), folder, temporary, &file, began)?),
             Err(error) => {
                 // A leftover is overwritten by the next attempt.
                 let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
@@ -200,8 +262,8 @@ impl Inner {
         &self,
         folder: &File,
         name: &str,
-        reader: &mut impl Read,
-        length: u64,
+        reader: &mut dyn Read,
+        length: Option<u64>,
     ) -> Result<File, WriteError> {
         // Removes a leftover of a crash instead of opening it, since it could be a link.
         match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
@@ -215,7 +277,7 @@ impl Inner {
             Some(Compression::Zstd) => {
                 let mut encoder = zstd::stream::write::Encoder::new(&mut file, ZSTD_LEVEL)?;
                 encoder.include_checksum(true)?;
-                encoder.set_pledged_src_size(Some(length))?;
+                encoder.set_pledged_src_size(length)?;
                 copy(reader, &mut encoder)?;
                 encoder.finish()?;
             }
@@ -284,7 +346,7 @@ fn temporary_name(event_id: &str, sink: &str, name: &str) -> String {
     format!(".tidings-{}.part", HEXLOWER.encode(&hash[..16]))
 }
 
-fn copy(reader: &mut impl Read, writer: &mut impl Write) -> Result<(), WriteError> {
+fn copy(reader: &mut dyn Read, writer: &mut impl Write) -> Result<(), WriteError> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = match reader.read(&mut chunk) {

@@ -6,7 +6,14 @@
 //! recorded that it wrote it, or if the path belongs to no other job. Otherwise the event gets a
 //! fallback name with a hash of sink, source and job id.
 
-use std::{fs::File, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader},
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
 use data_encoding::HEXLOWER;
 use rustix::{
@@ -33,6 +40,8 @@ pub struct Draft {
     path: PathBuf,
     began: Instant,
     is_named: bool,
+    /// The id alone does not name the job.
+    has_kind: bool,
 }
 
 /// The result of taking the name.
@@ -55,24 +64,40 @@ impl Drop for Draft {
 impl Draft {
     pub(super) fn new(
         inner: Arc<Inner>,
-        message: &Message,
+        (message, result): (&Message, &str),
         folder: File,
         temporary: String,
         file: &File,
         began: Instant,
     ) -> Result<Self, WriteError> {
-        let (_, name) = inner.place(message);
-        let (source, job_id) = match &message.subject {
-            Some(subject) => (subject.source.as_str(), subject.job_id.as_str()),
-            None => ("", ""),
+        let (_, name) = inner.place(message, result);
+        let (source, job_id) = match (&message.subject, &message.about) {
+            (Some(subject), _) => (subject.source.as_str(), subject.job_id.as_str()),
+            (None, Some(_)) => ("", message.event_id.as_str()),
+            (None, None) => ("", ""),
         };
-        let owner = [inner.sink.as_str(), source, job_id].into_iter().fold(Sha256::new(), |hash, part| {
-            hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
-        });
+        let kind = message.subject.as_ref().and_then(|subject| subject.kind.as_ref()?.beside_id());
+        let owner = [inner.sink.as_str(), source, job_id]
+            .into_iter()
+            .chain(kind)
+            .fold(Sha256::new(), |hash, part| {
+                hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
+            });
         let hash = HEXLOWER.encode(&owner.finalize()[..16]);
-        let (fallback, path) = (with_hash(&name, &hash), inner.path(message));
+        let (fallback, path) = (with_hash(&name, &hash), inner.path(message, result));
         let mark = mark_of(file)?;
-        Ok(Self { inner, folder, temporary, name, fallback, mark, path, began, is_named: false })
+        Ok(Self {
+            inner,
+            folder,
+            temporary,
+            name,
+            fallback,
+            mark,
+            path,
+            began,
+            is_named: false,
+            has_kind: kind.is_some(),
+        })
     }
 
     /// Returns the identity of the file.
@@ -102,6 +127,51 @@ impl Draft {
         match settled.unwrap_or(Err(WriteError::Interrupted)) {
             Ok(()) => AttemptOutcome::delivered(began.elapsed()),
             Err(error) => failed(&path, error, began),
+        }
+    }
+
+    /// Takes the name, where no record tells who owns an existing file. One with the same bytes is
+    /// that of an earlier attempt. A name that only the kind would tell from that of another job is
+    /// left to the default kind.
+    pub(super) fn take_name(self) -> Result<(), WriteError> {
+        let template = &self.inner.template;
+        if template.tells_jobs_apart(usize::MAX, false)
+            && !template.tells_jobs_apart(usize::MAX, self.has_kind)
+        {
+            return self.take_fallback();
+        }
+        match self.claim_now()? {
+            Claim::Done(_) => Ok(()),
+            Claim::Taken(draft, _) => {
+                let is_same = draft.is_equal(&draft.name).unwrap_or(false);
+                draft.settle_now(if is_same { Owner::Same } else { Owner::Unknown })
+            }
+        }
+    }
+
+    fn take_fallback(mut self) -> Result<(), WriteError> {
+        renameat(&self.folder, &self.temporary, &self.folder, &self.fallback)?;
+        self.is_named = true;
+        Ok(self.folder.sync_all()?)
+    }
+
+    /// Returns whether the file of this name has the bytes of this one.
+    fn is_equal(&self, name: &str) -> io::Result<bool> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = |name: &str| openat(&self.folder, name, flags, Mode::empty()).map(File::from);
+        let (own, other) = (open(&self.temporary)?, open(name)?);
+        if !other.metadata()?.is_file() || own.metadata()?.len() != other.metadata()?.len() {
+            return Ok(false);
+        }
+        let (mut own, mut other) = (BufReader::new(own), BufReader::new(other));
+        loop {
+            let (left, right) = (own.fill_buf()?, other.fill_buf()?);
+            let equal = left.len().min(right.len());
+            if equal == 0 || left[..equal] != right[..equal] {
+                return Ok(left.is_empty() && right.is_empty());
+            }
+            own.consume(equal);
+            other.consume(equal);
         }
     }
 
@@ -147,7 +217,9 @@ impl Draft {
         let is_ours = match owner {
             Owner::Same => true,
             Owner::Other => false,
-            Owner::Unknown => self.inner.template.tells_jobs_apart(usize::MAX) && !self.is_case_blind(),
+            Owner::Unknown => {
+                self.inner.template.tells_jobs_apart(usize::MAX, self.has_kind) && !self.is_case_blind()
+            }
         };
         let name = if is_ours { &self.name } else { &self.fallback };
         if !is_ours {

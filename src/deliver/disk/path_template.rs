@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use crate::deliver::message::{Message, TEST_EVENT};
+use crate::deliver::message::{About, Message, TEST_EVENT};
 
 /// The longest name of a file or folder in bytes. Linux takes 255; the rest leaves room for copies
 /// under longer names.
@@ -14,6 +14,10 @@ const MAX_NAME: usize = 240;
 
 /// The longest ending that a shortened name keeps, such as `.json.zst`.
 const MAX_ENDING: usize = 16;
+
+/// What stands for the source of an event about a group, and of a notice.
+const GROUPS: &str = "tidings.groups";
+const NOTICES: &str = "tidings.notices";
 
 /// A path below the folder, as a list of names.
 #[derive(Clone, Debug)]
@@ -31,11 +35,13 @@ enum Piece {
 enum Placeholder {
     Source,
     JobId,
+    Kind,
     Outcome,
     EventId,
     Year,
     Month,
     Day,
+    Result,
 }
 
 impl Placeholder {
@@ -43,11 +49,13 @@ impl Placeholder {
         Some(match name {
             "source" => Self::Source,
             "job_id" => Self::JobId,
+            "kind" => Self::Kind,
             "outcome" => Self::Outcome,
             "event_id" => Self::EventId,
             "yyyy" => Self::Year,
             "mm" => Self::Month,
             "dd" => Self::Day,
+            "result" => Self::Result,
             _ => return None,
         })
     }
@@ -58,19 +66,36 @@ impl Placeholder {
 
     /// Returns the value for `message`. The date is that of the job's end, so a retry on the next
     /// day has the same file.
-    fn of(self, message: &Message) -> String {
+    fn of(self, message: &Message, result: &str) -> String {
         let date = message.time.calendar();
         match (self, &message.subject) {
             (Self::Source, Some(subject)) => escape(&subject.source),
             (Self::JobId, Some(subject)) => escape(subject.job_id.as_str()),
+            (Self::Kind, Some(subject)) => {
+                escape(subject.kind.as_ref().map_or("job", |kind| kind.name.as_str()))
+            }
             (Self::Outcome, Some(_)) => escape(message.word()),
-            // All test events share one file.
-            (Self::Source, None) => TEST_EVENT.to_owned(),
-            (Self::JobId | Self::Outcome, None) => "test".to_owned(),
+            (Self::Source | Self::JobId | Self::Kind | Self::Outcome, None) => self.without_job(message),
+            (Self::Result, _) => escape(result),
             (Self::EventId, _) => escape(&message.event_id),
             (Self::Year, _) => format!("{:04}", date.year()),
             (Self::Month, _) => format!("{:02}", date.month()),
             (Self::Day, _) => format!("{:02}", date.day()),
+        }
+    }
+
+    /// Returns the value for a message about no job. No source has the names that stand for one.
+    fn without_job(self, message: &Message) -> String {
+        match (self, &message.about) {
+            (Self::Source, Some(About { key: "group", .. })) => GROUPS.to_owned(),
+            (Self::JobId, Some(About { key: "group", name })) => escape(name),
+            (Self::Source, Some(_)) => NOTICES.to_owned(),
+            // One sink or source has many.
+            (Self::JobId, Some(_)) => escape(&message.event_id),
+            (_, Some(_)) => escape(message.word()),
+            // All test events share one file.
+            (Self::Source, None) => TEST_EVENT.to_owned(),
+            (_, None) => "test".to_owned(),
         }
     }
 }
@@ -84,20 +109,30 @@ impl PathTemplate {
 
     /// Returns whether two jobs of `sources` sources never have the same path, whatever their ids:
     /// the path determines source and job id, or the event id. It does when each stands alone in a
-    /// name apart from text of a fixed length, or behind a character that no value holds.
-    pub(super) fn tells_jobs_apart(&self, sources: usize) -> bool {
+    /// name apart from text of a fixed length, or behind a character that no value holds. With
+    /// `has_kind` it has to determine the kind of the job, too.
+    pub(super) fn tells_jobs_apart(&self, sources: usize, has_kind: bool) -> bool {
         let read: Vec<Placeholder> = self.names.iter().flat_map(|pieces| readable(pieces)).collect();
         let has = |value: Placeholder| read.contains(&value);
-        has(Placeholder::EventId) || (has(Placeholder::JobId) && (sources < 2 || has(Placeholder::Source)))
+        let by_job = has(Placeholder::JobId)
+            && (sources < 2 || has(Placeholder::Source))
+            && (!has_kind || has(Placeholder::Kind));
+        has(Placeholder::EventId) || by_job
     }
 
-    /// Returns the folders and the file's name with `suffix`.
-    pub(super) fn fill(&self, message: &Message, suffix: &str) -> (Vec<String>, String) {
+    /// Returns whether each result has a file of its own.
+    pub(super) fn has_result(&self) -> bool {
+        let is_result = |piece: &Piece| matches!(piece, Piece::Placeholder(Placeholder::Result));
+        self.names.iter().flatten().any(is_result)
+    }
+
+    /// Returns the folders and the file's name with `suffix`, for one result of a job.
+    pub(super) fn fill(&self, message: &Message, result: &str, suffix: &str) -> (Vec<String>, String) {
         let filled = |pieces: &Vec<Piece>| {
             pieces.iter().fold(String::new(), |mut name, piece| {
                 match piece {
                     Piece::Literal(text) => name.push_str(text),
-                    Piece::Placeholder(value) => name.push_str(&value.of(message)),
+                    Piece::Placeholder(value) => name.push_str(&value.of(message, result)),
                 }
                 name
             })
@@ -142,7 +177,7 @@ fn name(text: &str) -> Result<Vec<Piece>, String> {
         let (literal, braced) = rest.split_at(open);
         let end = braced.find('}').filter(|_| braced.starts_with('{'));
         let end = end.ok_or("a `{` or `}` stands alone")?;
-        let known = "{source} {job_id} {outcome} {event_id} {yyyy} {mm} {dd}";
+        let known = "{source} {job_id} {kind} {outcome} {event_id} {yyyy} {mm} {dd} {result}";
         let value = Placeholder::named(&braced[1..end])
             .ok_or_else(|| format!("`{}` is unknown; there are {known}", &braced[..=end]))?;
         if !literal.is_empty() {

@@ -19,6 +19,7 @@ fn message(job_id: &str, body: Body) -> Message {
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: job_id.parse().unwrap(),
+        kind: None,
         outcome: Some(Outcome::Completed),
         status: None,
         labels: BTreeMap::new(),
@@ -182,7 +183,7 @@ async fn a_file_that_is_there_is_replaced_only_when_it_is_known_to_be_the_jobs()
         let root = tempfile::tempdir().unwrap();
         let disk = disk(&DiskConfig { path: path.to_owned(), ..DiskConfig::to(root.path()) });
         let message = small("job_1");
-        let name = disk.inner.path(&message);
+        let name = disk.inner.path(&message, RESULT);
         fs::write(&name, "old").unwrap();
         let draft = disk.draft(&message).await.unwrap();
         let present = draft.present();

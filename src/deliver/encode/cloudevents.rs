@@ -11,10 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::{
-    deliver::message::{Message, TEST_EVENT},
-    util::path_segment,
-};
+use crate::{deliver::message::Message, util::path_segment};
 
 /// The `content-type` of structured mode (JSON event format, section 3).
 pub const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
@@ -25,6 +22,9 @@ const DATA_TYPE: &str = "application/json";
 /// The prefix of every type: a reverse-DNS name, as the specification recommends.
 const TYPE_PREFIX: &str = "dev.tidings.";
 
+/// The prefix of the types of tidings' own events, which [`TYPE_PREFIX`] says already.
+const OWN_PREFIX: &str = "tidings.";
+
 /// The longest reason in characters, because headers should be short.
 const MAX_REASON: usize = 512;
 
@@ -33,10 +33,7 @@ const IN_HEADERS: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// Returns the attributes of an event except `datacontenttype`, in their written order.
 fn attributes(message: &Message) -> Vec<(&'static str, String)> {
-    let kind = match message.event_type.as_str() {
-        TEST_EVENT => "test",
-        kind => kind,
-    };
+    let kind = message.event_type.strip_prefix(OWN_PREFIX).unwrap_or(&message.event_type);
     let source = match &message.subject {
         Some(subject) => format!("/sources/{}", path_segment::encode(&subject.source)),
         None => "/tidings".to_owned(),
@@ -48,8 +45,12 @@ fn attributes(message: &Message) -> Vec<(&'static str, String)> {
         ("type", format!("{TYPE_PREFIX}{kind}")),
         ("time", message.time.to_string()),
     ];
+    if let Some(about) = &message.about {
+        attributes.push(("subject", about.name.clone()));
+    }
     if let Some(subject) = &message.subject {
         attributes.push(("subject", subject.job_id.as_str().to_owned()));
+        attributes.extend(subject.kind.as_ref().map(|kind| ("kind", kind.name.clone())));
         attributes.extend(subject.outcome.map(|outcome| ("outcome", outcome.as_str().to_owned())));
         attributes.extend(subject.status.as_deref().map(|status| ("status", printable(status))));
         if let Some(reason) = subject.reason.as_deref().map(printable).filter(|reason| !reason.is_empty()) {

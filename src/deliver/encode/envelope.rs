@@ -15,6 +15,9 @@ pub(super) fn head(message: &Message) -> String {
     if let Some(subject) = &message.subject {
         text(&mut head, "source", &subject.source);
         text(&mut head, "job_id", subject.job_id.as_str());
+        if let Some(kind) = &subject.kind {
+            text(&mut head, "kind", &kind.name);
+        }
         match subject.outcome {
             Some(outcome) => text(&mut head, "outcome", outcome.as_str()),
             None => head.push_str("\"outcome\":null,"),
@@ -33,6 +36,9 @@ pub(super) fn head(message: &Message) -> String {
         if let (Some(Outcome::Lost), Some(reason)) = (subject.outcome, &subject.reason) {
             text(&mut head, "reason", reason);
         }
+    }
+    if let Some(about) = &message.about {
+        text(&mut head, about.key, &about.name);
     }
     match message.media_type.as_deref().filter(|_| !message.body.is_empty()) {
         Some(media_type) => {

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The watches with an attempt in flight. The store knows the order of pending deliveries; this set
+/// The watches with an attempt in flight, and the events about no job, whose numbers are none of a watch. The store knows the order of pending deliveries; this set
 /// also covers a redelivery of an earlier event while a later one is in flight.
 #[derive(Debug, Default)]
 pub struct JobOrder(Mutex<HashSet<u64>>);

@@ -25,6 +25,7 @@ fn message(body: Body) -> Message {
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: "job_1".parse().unwrap(),
+        kind: None,
         outcome: Some(Outcome::Completed),
         status: None,
         labels: std::collections::BTreeMap::new(),

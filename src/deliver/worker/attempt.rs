@@ -8,6 +8,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
+use tracing::field::display;
 
 use super::{
     SinkWorker,
@@ -48,12 +49,12 @@ impl SinkWorker {
         self.metrics.spans.record(&trace, SpanKind::Client, span_record);
         let next_step = self.conclude(key, &delivery, &outcome, begun).await;
         // The delay of a redelivery is the operator's, not the sink's.
-        if next_step == AttemptVerdict::Delivered
-            && delivery.generation == 0
-            && let News::Completion(_) = event.news
-        {
-            let delay = now.since(ended_at(&event, &delivery)).as_secs_f64();
-            self.metrics.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
+        if next_step == AttemptVerdict::Delivered && delivery.generation == 0 {
+            self.metrics.delays.observe(now.since(delivery.created_at).as_secs_f64());
+            if let News::Completion(_) = event.news {
+                let delay = now.since(ended_at(&event, &delivery)).as_secs_f64();
+                self.metrics.delivered_delay.with_label_values(&[self.name.as_str()]).observe(delay);
+            }
         }
         drop(turn);
         self.wake_next(&delivery).await
@@ -88,7 +89,7 @@ impl SinkWorker {
         let now = clock::now();
         let host = self.backlog().callbacks().and_then(|origins| origins.host(key));
         let next_step = self.next_step(key, delivery, outcome, host.as_deref(), now);
-        self.record(delivery, outcome, &next_step, host.as_deref(), now);
+        self.record((key, delivery), outcome, &next_step, host.as_deref(), now);
         let done = AttemptDone {
             generation: delivery.generation,
             number: delivery.attempt_count + 1,
@@ -142,26 +143,37 @@ impl SinkWorker {
     /// Records an outcome in the log, the statistics and the metrics.
     fn record(
         &self,
-        delivery: &Delivery,
+        (key, delivery): (DeliveryKey, &Delivery),
         outcome: &AttemptOutcome,
         next_step: &AttemptVerdict,
         host: Option<&str>,
         now: Time,
     ) {
-        let (sink, source, job_id) = (&self.name, &delivery.source, &delivery.job_id);
+        let (sink, source, job) = (&self.name, delivery.topic.source(), delivery.topic.job());
+        let job_id = job.map(|job| display(&job.job_id));
         let (event_id, attempt) = (&delivery.event_id, delivery.attempt_count + 1);
         let error = outcome.error.as_deref().unwrap_or_default();
         let result = self.stats().record(next_step, error, now);
         match next_step {
             AttemptVerdict::Delivered => {
-                tracing::debug!(sink, host, source, %job_id, event_id, attempt, "delivered");
+                tracing::debug!(sink, host, source, job_id, event_id, attempt, "delivered");
             }
             AttemptVerdict::Retry(next) | AttemptVerdict::Defer(next) => {
-                tracing::warn!(sink, host, source, %job_id, event_id, attempt, error, %next, "delivery attempt failed");
+                tracing::warn!(sink, host, source, job_id, event_id, attempt, error, %next, "delivery attempt failed");
             }
             AttemptVerdict::Dead(reason) => {
-                tracing::error!(sink, host, source, %job_id, event_id, attempt, reason, "delivery became a dead letter");
+                tracing::error!(
+                    sink,
+                    host,
+                    source,
+                    job_id,
+                    event_id,
+                    attempt,
+                    reason,
+                    "delivery became a dead letter"
+                );
                 self.metrics.dead_letters.with_label_values(&[sink.as_str()]).inc();
+                self.metrics.dead.add(key, delivery, reason);
             }
         }
         self.metrics.attempts.with_label_values(&[sink.as_str(), result]).inc();

@@ -39,10 +39,10 @@ impl SinkWorker {
         key: DeliveryKey,
         delivery: &Delivery,
     ) -> Result<Option<JobTurn<'_>>, StoreError> {
-        let first = self.store.first_pending(delivery.watch, &self.name, Some(key.event)).await?;
+        let first = self.store.first_pending(&delivery.topic, &self.name, Some(key.event)).await?;
         let wait = match first {
             Some((_, due)) => due.since(clock::now()),
-            None => match self.order.take(delivery.watch) {
+            None => match self.order.take(delivery.topic.watch().unwrap_or(key.event)) {
                 Some(turn) => return Ok(Some(turn)),
                 None => Duration::ZERO,
             },
@@ -54,7 +54,7 @@ impl SinkWorker {
     /// Schedules the delivery of the same job that goes after this one, if the sink is ordered.
     pub(super) async fn wake_next(&self, delivery: &Delivery) -> Result<(), StoreError> {
         if self.backlog().is_ordered()
-            && let Some((next, due)) = self.store.first_pending(delivery.watch, &self.name, None).await?
+            && let Some((next, due)) = self.store.first_pending(&delivery.topic, &self.name, None).await?
         {
             self.schedule(next, due, clock::now());
         }

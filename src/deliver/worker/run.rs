@@ -25,7 +25,8 @@ impl SinkWorker {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         let mut in_flight: HashMap<Id, DeliveryKey> = HashMap::new();
-        while !stop.is_cancelled() {
+        let term = self.store.term();
+        while stop.run_until_cancelled(term.holds()).await.is_some() {
             let more_origins = self.assign_origins().await;
             let next = self.backlog().release_next(Instant::now());
             let until = match next {

@@ -219,17 +219,30 @@ impl Sinks {
         for worker in self.by_name.values() {
             statuses.push(worker.status().await);
         }
-        let missing = self.missing().clone();
-        for (name, keys) in &missing {
-            let Some(oldest) = keys.first() else { continue };
-            statuses.push(SinkStatus {
-                state: SinkState::NotConfigured,
-                pending: keys.len() as u64,
-                oldest_pending_at: event_created_at(&self.store, *oldest).await,
-                ..SinkStatus::new(name, "unknown", "not in the configuration")
-            });
+        for (status, oldest) in self.waiting_for_missing() {
+            let oldest_pending_at = event_created_at(&self.store, oldest).await;
+            statuses.push(SinkStatus { oldest_pending_at, ..status });
         }
         statuses
+    }
+
+    /// Does the same without the age of the oldest deliveries, and so without the store.
+    #[must_use]
+    pub fn health(&self) -> Vec<SinkStatus> {
+        let configured = self.by_name.values().map(|worker| worker.health().0);
+        configured.chain(self.waiting_for_missing().into_iter().map(|(status, _)| status)).collect()
+    }
+
+    /// Returns the status of each sink that is not configured and has deliveries waiting, with the oldest of
+    /// them.
+    fn waiting_for_missing(&self) -> Vec<(SinkStatus, DeliveryKey)> {
+        let status = |name: &str, keys: &BTreeSet<DeliveryKey>| SinkStatus {
+            state: SinkState::NotConfigured,
+            pending: keys.len() as u64,
+            ..SinkStatus::new(name, "unknown", "not in the configuration")
+        };
+        let missing = self.missing();
+        missing.iter().filter_map(|(name, keys)| Some((status(name, keys), *keys.first()?))).collect()
     }
 
     fn missing(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<DeliveryKey>>> {

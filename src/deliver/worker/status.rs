@@ -20,6 +20,17 @@ use crate::{
 impl SinkWorker {
     /// Returns the status of the sink.
     pub async fn status(&self) -> SinkStatus {
+        let (mut status, oldest) = self.health();
+        status.oldest_pending_at = match oldest {
+            Some(key) => event_created_at(&self.store, key).await,
+            None => None,
+        };
+        status
+    }
+
+    /// Returns the status of the sink without what only the store knows: the age of the oldest delivery,
+    /// which comes with it.
+    pub(super) fn health(&self) -> (SinkStatus, Option<DeliveryKey>) {
         let (now, wall) = (Instant::now(), clock::now());
         let mut status = SinkStatus::new(&self.name, self.target.kind(), &self.target.shown());
         let oldest = {
@@ -36,11 +47,7 @@ impl SinkWorker {
         if status.paused_at.is_some() {
             status.state = SinkState::Paused;
         }
-        status.oldest_pending_at = match oldest {
-            Some(key) => event_created_at(&self.store, key).await,
-            None => None,
-        };
-        status
+        (status, oldest)
     }
 
     /// Returns what keeps a pending delivery from being attempted, and until when; without a time

@@ -1,17 +1,19 @@
 //! The target of a worker: a configured sink, or the callbacks of watches.
 
+use std::io::ErrorKind;
+
 use bytes::Bytes;
 
 use crate::{
     deliver::{
         disk::{Claim, Disk},
-        message::{Body, Message, Subject},
+        message::{About, Body, Message, Subject},
         outcome::AttemptOutcome,
         queue::origins::CallbackOrigin,
         sink::Sink,
         webhook::{Callbacks, Webhook},
     },
-    store::{DeliveryKey, Event, Store, StoreError},
+    store::{Callback, DeliveryKey, Event, GroupRef, News, Store, StoreError, StoredJob, Topic},
     telemetry::TraceParent,
     util::units::Time,
 };
@@ -52,7 +54,7 @@ impl Target {
         key: DeliveryKey,
     ) -> Result<Option<CallbackOrigin>, StoreError> {
         let Some(delivery) = store.delivery(key).await? else { return Ok(None) };
-        let callback = store.watch(delivery.watch).await?.and_then(|watch| watch.callback);
+        let callback = callback_of(store, &delivery.topic).await?;
         Ok(Some(callback.map(|callback| CallbackOrigin::of(&callback.url)).unwrap_or_default()))
     }
 
@@ -68,16 +70,18 @@ impl Target {
         span: TraceParent,
         now: Time,
     ) -> Result<AttemptOutcome, StoreError> {
-        let message = Message { traceparent: Some(span), ..message(event, store) };
+        let message = Message { traceparent: Some(span), ..message(event, body_of(event, store).await?) };
+        // The records may have come late.
+        store.term().holds().await;
         let callbacks = match self {
             Self::Sink(Sink::Disk(disk)) => {
-                return write(disk, &message, store, (key, sink), event.watch).await;
+                return write(disk, &message, store, (key, sink), event.topic.watch()).await;
             }
             Self::Sink(Sink::Webhook(webhook)) => return Ok(webhook.attempt(&message, now).await),
             Self::Callbacks(callbacks) => callbacks,
         };
         // Read for each attempt: a caller may have replaced the callback.
-        let Some(callback) = store.watch(event.watch).await?.and_then(|watch| watch.callback) else {
+        let Some(callback) = callback_of(store, &event.topic).await? else {
             return Ok(AttemptOutcome::misconfigured("the watch names no callback"));
         };
         match Webhook::callback(callbacks, &callback.url, callback.secret.as_ref()) {
@@ -97,6 +101,12 @@ impl Target {
     }
 }
 
+/// Reads the callback of the watch whose job an event is about.
+async fn callback_of(store: &Store, topic: &Topic) -> Result<Option<Callback>, StoreError> {
+    let Some(number) = topic.watch() else { return Ok(None) };
+    Ok(store.watch(number).await?.and_then(|watch| watch.callback))
+}
+
 /// Writes a file. The store records the file's owner before the file gets its name, so that two
 /// jobs never take each other's file for their own.
 async fn write(
@@ -104,8 +114,11 @@ async fn write(
     message: &Message,
     store: &Store,
     (key, sink): (DeliveryKey, &str),
-    watch: u64,
+    watch: Option<u64>,
 ) -> Result<AttemptOutcome, StoreError> {
+    if disk.splits_results() {
+        return Ok(disk.attempt_each(message).await);
+    }
     let draft = match disk.draft(message).await {
         Ok(draft) => draft,
         Err(outcome) => return Ok(*outcome),
@@ -120,24 +133,52 @@ async fn write(
     }
 }
 
-/// Returns the message of an event: its attributes, and where its bytes are.
-fn message(event: &Event, store: &Store) -> Message {
+/// Returns where the bytes of an event are.
+async fn body_of(event: &Event, store: &Store) -> Result<Body, StoreError> {
     let news = &event.news;
-    let body = match (news.job(), &event.last_body) {
+    Ok(match (news.job(), &event.last_body) {
         (Some(job), _) => {
-            let body = store.bodies().get(event.watch, news.event_id(), job);
-            match body.bytes() {
+            let body = store.bodies().get(event.topic.owner(), news.event_id(), job);
+            match body.bytes().await {
                 Ok(Some(bytes)) if bytes.len() as u64 == job.size => Body::Inline(bytes),
+                // The store is away, and not the body: the attempt waits for it.
+                Err(error) if error.kind() == ErrorKind::NotConnected => return Err(error.into()),
                 // Reading it again says what is wrong with it.
                 _ => Body::Stored { body, size: job.size },
             }
         }
         (None, Some(body)) => Body::Inline(Bytes::from(body.clone())),
-        (None, None) => Body::Null,
+        (None, None) => match news {
+            News::Notice(given) => Body::Inline(Bytes::from(given.data.clone())),
+            _ => Body::Null,
+        },
+    })
+}
+
+/// Returns the message of an event: its attributes, and its body.
+fn message(event: &Event, body: Body) -> Message {
+    let news = &event.news;
+    let job = match &event.topic {
+        Topic::Job(job) => job,
+        Topic::Group(GroupRef { name, .. }) => {
+            let about = About { key: "group", name: name.as_str().to_owned() };
+            return Message::about(news.event_id().to_owned(), news.event_type(), news.time(), about, body);
+        }
+        Topic::Daemon => {
+            let (key, name) = match news {
+                News::Notice(given) if !given.notice.is_about_sink() => ("source", given.subject.clone()),
+                News::Notice(given) => ("sink", given.subject.clone()),
+                // No version writes such an event.
+                _ => ("daemon", String::new()),
+            };
+            let about = About { key, name };
+            return Message::about(news.event_id().to_owned(), news.event_type(), news.time(), about, body);
+        }
     };
     let subject = Subject {
-        source: event.source.clone(),
-        job_id: event.job_id.clone(),
+        source: job.source.clone(),
+        job_id: job.job_id.clone(),
+        kind: job.kind.clone(),
         outcome: news.event_type().outcome(),
         status: news.status().map(str::to_owned),
         labels: event.labels.clone(),
@@ -146,7 +187,8 @@ fn message(event: &Event, store: &Store) -> Message {
     let message = Message::job(news.event_id().to_owned(), news.event_type(), news.time(), subject, body);
     let job = news.job();
     Message {
-        media_type: job.and_then(|job| job.content_type.clone()),
+        media_type: job.and_then(|job| job.foreign_type().map(str::to_owned)),
+        has_several: job.is_some_and(StoredJob::has_several),
         has_mark: job.is_some_and(|job| job.has_mark),
         ..message
     }

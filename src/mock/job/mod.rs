@@ -114,6 +114,11 @@ impl Life {
         self.created
     }
 
+    /// Returns the number of its present run and when that ends by itself, if ever.
+    pub fn planned_end(&self) -> Option<(u32, Time)> {
+        (self.run.ending != Ending::Stuck).then(|| (self.number, self.run.at(100)))
+    }
+
     /// Returns the job as the answer to its creation or retry shows it: even a run that takes no
     /// time starts at the beginning.
     pub fn fresh(&self) -> JobSnapshot<'_> {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod jobs;
+mod primitives;
 
 use std::{
     net::SocketAddr,

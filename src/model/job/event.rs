@@ -6,7 +6,11 @@ use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{JobId, Outcome, Run};
+use super::{JobId, Kind, Outcome, Run};
+use crate::{
+    model::{group::GroupName, notice::Notice},
+    util::units::Time,
+};
 
 /// The progress of a job before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,6 +30,10 @@ pub enum EventType {
     Ended(Outcome),
     /// Progress: `job.started`, `job.updated`. Made only for a sink that asks for it.
     Progress(Progress),
+    /// The end of a closed group: `group.finished`.
+    GroupFinished,
+    /// News of tidings itself: `tidings.sink.failing` … Made only for a sink that asks for it.
+    Notice(Notice),
 }
 
 /// A text that names no event.
@@ -35,7 +43,24 @@ pub struct NoSuchEvent(String);
 
 impl EventType {
     /// Every type, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
+        Self::Ended(Outcome::Completed),
+        Self::Ended(Outcome::Failed),
+        Self::Ended(Outcome::Cancelled),
+        Self::Ended(Outcome::Expired),
+        Self::Ended(Outcome::Lost),
+        Self::STARTED,
+        Self::UPDATED,
+        Self::GroupFinished,
+        Self::Notice(Notice::SinkFailing),
+        Self::Notice(Notice::SinkRecovered),
+        Self::Notice(Notice::DeliveryDead),
+        Self::Notice(Notice::SourceUnhealthy),
+        Self::Notice(Notice::SourceRecovered),
+    ];
+
+    /// The types that are about one job: those that existed before there was another.
+    pub const OF_JOBS: [Self; 7] = [
         Self::Ended(Outcome::Completed),
         Self::Ended(Outcome::Failed),
         Self::Ended(Outcome::Cancelled),
@@ -62,25 +87,34 @@ impl EventType {
             Self::Ended(Outcome::Lost) => "job.lost",
             Self::Progress(Progress::Started) => "job.started",
             Self::Progress(Progress::Updated) => "job.updated",
+            Self::GroupFinished => "group.finished",
+            Self::Notice(notice) => notice.as_str(),
         }
     }
 
-    /// Returns the type without `job.`: an outcome, `started` or `updated`.
+    /// Returns whether the type is about one job.
+    #[must_use]
+    pub const fn is_of_job(self) -> bool {
+        matches!(self, Self::Ended(_) | Self::Progress(_))
+    }
+
+    /// Returns the type without `job.`: an outcome, `started` or `updated`. Other types are whole.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Ended(outcome) => outcome.as_str(),
             Self::Progress(Progress::Started) => "started",
             Self::Progress(Progress::Updated) => "updated",
+            Self::GroupFinished | Self::Notice(_) => self.as_str(),
         }
     }
 
-    /// Returns the outcome of an end, or `None` for progress.
+    /// Returns the outcome of the end of a job, or `None` for any other type.
     #[must_use]
     pub const fn outcome(self) -> Option<Outcome> {
         match self {
             Self::Ended(outcome) => Some(outcome),
-            Self::Progress(_) => None,
+            Self::Progress(_) | Self::GroupFinished | Self::Notice(_) => None,
         }
     }
 }
@@ -96,8 +130,8 @@ impl FromStr for EventType {
     type Err = NoSuchEvent;
 
     fn from_str(text: &str) -> Result<Self, NoSuchEvent> {
-        let word = text.strip_prefix("job.").unwrap_or(text);
-        Self::ALL.into_iter().find(|event| event.word() == word).ok_or_else(|| NoSuchEvent(text.to_owned()))
+        let named = |event: &Self| event.as_str() == text || event.word() == text;
+        Self::ALL.into_iter().find(named).ok_or_else(|| NoSuchEvent(text.to_owned()))
     }
 }
 
@@ -117,11 +151,11 @@ impl From<EventType> for String {
 }
 
 /// Returns the id of the event of an end: a function of source, job, outcome and run, so that doing
-/// the step twice names the same event. It has letters and digits only, since Standard Webhooks
-/// forbids a dot.
+/// the step twice names the same event. The kind of the job is part of it unless it is the default
+/// kind. It has letters and digits only, since Standard Webhooks forbids a dot.
 #[must_use]
-pub fn event_id(source: &str, job_id: &JobId, outcome: Outcome, run: &Run) -> String {
-    digest_id(&[
+pub fn event_id(source: &str, kind: Option<&Kind>, job_id: &JobId, outcome: Outcome, run: &Run) -> String {
+    let parts = [
         source,
         job_id.as_str(),
         outcome.as_str(),
@@ -129,7 +163,8 @@ pub fn event_id(source: &str, job_id: &JobId, outcome: Outcome, run: &Run) -> St
         run.attempt_count.as_deref().unwrap_or_default(),
         run.started_at.as_deref().unwrap_or_default(),
         &run.rerun.to_string(),
-    ])
+    ];
+    digest_id(&parts, kind)
 }
 
 /// Returns the id of a progress event: a function of source, job, type, the watch's number and the
@@ -137,12 +172,26 @@ pub fn event_id(source: &str, job_id: &JobId, outcome: Outcome, run: &Run) -> St
 #[must_use]
 pub fn progress_id(source: &str, job_id: &JobId, progress: Progress, watch: u64, nth: u64) -> String {
     let word = EventType::Progress(progress).word();
-    digest_id(&[source, job_id.as_str(), word, &watch.to_string(), &nth.to_string()])
+    digest_id(&[source, job_id.as_str(), word, &watch.to_string(), &nth.to_string()], None)
 }
 
-fn digest_id(parts: &[&str]) -> String {
+/// Returns the id of the event of a group: a function of its name, its number and when it was closed.
+#[must_use]
+pub fn group_event_id(name: &GroupName, number: u64, closed_at: Time) -> String {
+    let (number, closed_at) = (number.to_string(), closed_at.0.to_string());
+    digest_id(&[EventType::GroupFinished.as_str(), name.as_str(), &number, &closed_at], None)
+}
+
+/// Returns the id of the event of a notice: a function of its type, its subject and the begin of what
+/// it tells.
+#[must_use]
+pub fn notice_id(notice: Notice, subject: &str, since: Time) -> String {
+    digest_id(&[notice.as_str(), subject, &since.0.to_string()], None)
+}
+
+fn digest_id(parts: &[&str], kind: Option<&Kind>) -> String {
     let mut hash = Sha256::new();
-    for part in parts {
+    for part in parts.iter().copied().chain(kind.and_then(Kind::beside_id)) {
         // Lengths keep ("ab", "c") and ("a", "bc") apart.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());

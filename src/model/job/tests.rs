@@ -21,11 +21,11 @@ fn an_event_id_tells_runs_and_outcomes_apart() {
     let job: JobId = "job_1".parse().unwrap();
     let first = run(Some("1"), Some("1"), Some("0"));
     let second = run(Some("2"), Some("2"), Some("1"));
-    let id = event_id("retab", &job, Outcome::Failed, &first);
-    assert_eq!(id, event_id("retab", &job, Outcome::Failed, &first));
-    assert_ne!(id, event_id("retab", &job, Outcome::Failed, &second));
-    assert_ne!(id, event_id("retab", &job, Outcome::Lost, &first));
-    assert_ne!(id, event_id("other", &job, Outcome::Failed, &first));
+    let id = event_id("retab", None, &job, Outcome::Failed, &first);
+    assert_eq!(id, event_id("retab", None, &job, Outcome::Failed, &first));
+    assert_ne!(id, event_id("retab", None, &job, Outcome::Failed, &second));
+    assert_ne!(id, event_id("retab", None, &job, Outcome::Lost, &first));
+    assert_ne!(id, event_id("other", None, &job, Outcome::Failed, &first));
     assert!(id.strip_prefix("evt_").unwrap().chars().all(|c| c.is_ascii_alphanumeric()));
 }
 
@@ -35,7 +35,9 @@ fn an_event_type_is_stored_as_one_word_and_read_back() {
         assert_eq!(serde_json::to_value(event).unwrap(), event.word());
         assert_eq!(serde_json::from_value::<EventType>(event.word().into()).unwrap(), event);
         assert_eq!(event.as_str().parse(), Ok(event));
-        assert_eq!(event.as_str(), format!("job.{}", event.word()));
+        let prefix = if event.is_of_job() { "job." } else { "" };
+        assert_eq!(event.as_str(), format!("{prefix}{}", event.word()));
+        assert_eq!(EventType::OF_JOBS.contains(&event), event.is_of_job());
     }
     "job.job.failed".parse::<EventType>().unwrap_err();
 }

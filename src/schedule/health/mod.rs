@@ -1,5 +1,9 @@
 //! The health of a source: whether requests may be sent. It holds for all of its watches.
 //!
+//! There are two of them. That of the *host* is each source's own: whether it answers at all. That of
+//! the *key* belongs to the budget, and so to every source that shares it: whether requests are
+//! limited, or the key is refused.
+//!
 //! [`sign`] has the words, [`evidence`] counts what the jobs said, [`pause`] says how long nothing
 //! is sent. What a single failure says about the source is decided elsewhere, by the watcher; this
 //! module adds the decisions up.
@@ -12,6 +16,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(super) use pause::FIRST_PAUSE;
 pub use pause::MAX_RETRY_AFTER;
 pub use sign::{HealthState, RequestTimes, SourceSign};
 
@@ -50,14 +55,39 @@ impl Health {
         }
     }
 
-    /// Keeps the wait that the source asked a predecessor for. It keeps no other failure: the new
-    /// configuration may be the remedy.
-    pub fn inherit(&mut self, before: &Self) {
-        if before.state == HealthState::Limited {
-            self.state = before.state;
-            self.pause = before.pause.clone();
-            self.changed = before.changed;
+    /// Continues for another health: keeps the wait that the source asked that one for. It takes over
+    /// no other failure.
+    pub fn absorb(&mut self, other: &Self) {
+        if other.state == HealthState::Limited && other.pause.end() > self.pause.end() {
+            self.state = other.state;
+            self.pause = other.pause.clone();
+            self.changed = other.changed;
         }
+    }
+
+    /// Forgets that the key is refused: a new configuration may be the remedy.
+    pub fn reconsider(&mut self, now: Instant) {
+        if self.state == HealthState::Unauthorized {
+            self.recover(now);
+        }
+    }
+
+    /// Records that the host answers, whatever it says.
+    pub fn reached(&mut self, now: Instant) {
+        if self.state == HealthState::Failing {
+            self.recover(now);
+        }
+    }
+
+    /// Changes the longest pause.
+    pub fn set_longest(&mut self, longest: Duration) {
+        self.longest = longest.max(UNAUTHORIZED_PAUSE);
+    }
+
+    /// Returns what decides whether requests are sent: the state, the end of the pause, and whether
+    /// a witness should be called.
+    pub(super) fn decision(&self) -> (HealthState, Option<Instant>, bool) {
+        (self.state, self.pause.end(), self.doubters().is_some())
     }
 
     /// Returns the state that decides what is sent.
@@ -175,10 +205,6 @@ impl Health {
         open: usize,
         random: f64,
     ) -> Option<Duration> {
-        // A refusal is an answer, too: the connection works again.
-        if self.state == HealthState::Failing && state != HealthState::Failing {
-            self.recover(request.now);
-        }
         if !self.evidence.suspect(request, state, self.state == state, open) {
             return None;
         }
@@ -206,7 +232,7 @@ impl Health {
             self.changed = Some(now);
         }
         self.state = HealthState::Ok;
-        self.pause.end();
+        self.pause.clear();
     }
 
     fn failed(

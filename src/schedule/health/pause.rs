@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::sign::HealthState;
 
 /// The first pause after a failure. Each further failure doubles it.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
+pub(in crate::schedule) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The shortest pause while the source refuses the key: every request may count against a lockout.
 pub(super) const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ impl Pause {
     }
 
     /// Ends the pause.
-    pub(super) fn end(&mut self) {
+    pub(super) fn clear(&mut self) {
         (self.failures, self.until, self.asked_until) = (0, None, None);
     }
 
@@ -85,6 +85,11 @@ impl Pause {
         for until in [&mut self.until, &mut self.asked_until] {
             *until = until.map(|until| until.checked_sub(by).unwrap_or(until));
         }
+    }
+
+    /// Returns the end of the last pause.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.until
     }
 
     /// Returns when the pause ends, if it lasts.

@@ -1,4 +1,4 @@
-use super::{pause::FIRST_PAUSE, *};
+use super::*;
 
 const LONGEST: Duration = Duration::from_secs(30);
 const OPEN: usize = 200;

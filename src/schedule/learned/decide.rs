@@ -19,6 +19,15 @@ pub struct Policy {
     pub max_delay: Option<f64>,
 }
 
+impl Policy {
+    /// Returns the policy for jobs of which this share ends without a hook. Only their ends wait for
+    /// a poll.
+    #[must_use]
+    pub fn with_hooks(&self, missed: f64) -> Self {
+        Self { theta: self.theta / within(missed, 1e-3, 1.0), ..*self }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self { theta: 0.2, min_interval: 0.25, max_interval: 3600.0, max_delay: None }
@@ -77,6 +86,10 @@ pub enum PollReason {
     Hint,
     /// A caller asked for a poll.
     Asked,
+    /// A hook of the source announced that the job may have finished.
+    Hook,
+    /// The list of the source shows the job as finished.
+    Listed,
     /// The last poll failed, so the next one follows after a growing pause.
     Retry,
     /// The strategy `backoff`.
@@ -86,6 +99,12 @@ pub enum PollReason {
 }
 
 impl PollReason {
+    /// Returns whether somebody asked for the poll: a caller, a hook or a list.
+    #[must_use]
+    pub fn is_asked(self) -> bool {
+        matches!(self, Self::Asked | Self::Hook | Self::Listed)
+    }
+
     /// Returns the reason as the API names it.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -99,6 +118,8 @@ impl PollReason {
             Self::Deadline => "deadline",
             Self::Hint => "hint",
             Self::Asked => "asked",
+            Self::Hook => "hook",
+            Self::Listed => "listed",
             Self::Retry => "retry",
             Self::Backoff => "backoff",
             Self::Fixed => "fixed",

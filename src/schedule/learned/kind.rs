@@ -7,6 +7,7 @@ use super::{
     clock::Clock,
     curve::Curve,
     forecast::{Forecast, Phases, Progress},
+    reliability::Reliability,
 };
 
 /// How a run ended.
@@ -26,6 +27,8 @@ pub struct JobKind {
     phases: Option<Box<[Clock; 2]>>,
     /// Whether two clocks pay, and when that was computed.
     pays: Option<(f64, bool)>,
+    /// How reliably hooks announce its ends.
+    pub(super) hooks: Reliability,
     /// When the kind was last used, in seconds.
     pub(super) used: f64,
 }
@@ -79,6 +82,12 @@ impl JobKind {
         self.total.finishes()
     }
 
+    /// Returns how reliably hooks announce the ends of its jobs.
+    #[must_use]
+    pub fn hooks(&self) -> &Reliability {
+        &self.hooks
+    }
+
     /// Returns the curves as of `now` (seconds on a clock that does not go back). `theta` decides
     /// which costs less: one clock or two. A new kind starts from its parent's curves.
     pub fn forecast(&mut self, now: f64, theta: f64, parent: Option<&Forecast>) -> Forecast {
@@ -128,7 +137,7 @@ impl JobKind {
             (Some(queue), Some(run), None) => Some(Box::new([queue, run])),
             _ => return None,
         };
-        Some(Self { total, phases, pays: None, used: 0.0 })
+        Some(Self { total, phases, ..Self::default() })
     }
 
     /// Returns the memory in bytes.

@@ -14,6 +14,7 @@ pub(in crate::schedule) mod index;
 pub mod kind;
 pub mod levels;
 pub mod model;
+pub mod reliability;
 pub(crate) mod save;
 
 #[cfg(test)]

@@ -50,6 +50,25 @@ impl Model {
         self.kind(key, time).record_finished(before, now, end, random);
     }
 
+    /// Records an end whose source sends hooks, and whether a hook announced it before a poll found
+    /// it.
+    pub fn record_hook(&mut self, key: &Key, is_announced: bool, time: f64) {
+        self.parent.hooks.record(is_announced);
+        self.kind(key, time).hooks.record(is_announced);
+    }
+
+    /// Returns the share of ends of a kind to expect without a hook (0 to 1). A source may send hooks
+    /// for some of its operations only, so each kind learns this for itself, from its parent on.
+    #[must_use]
+    pub fn missed(&self, key: &Key) -> f64 {
+        let parent = self.parent.hooks.missed(1.0);
+        // A kind that is better known than its parent counts alone, and a new one begins as its parent
+        // is, but no better.
+        self.kinds
+            .get(key)
+            .map_or(parent, |kind| kind.hooks.missed(1.0).min(kind.hooks.missed(parent).max(parent)))
+    }
+
     /// Returns the curves of a kind as of `time`. An unknown kind has its parent's.
     pub fn forecast(&mut self, key: &Key, theta: f64, time: f64) -> Forecast {
         let parent = counted(&mut self.rebuilt, &mut self.parent, time, theta, None);

@@ -8,12 +8,17 @@ use super::{
     clock::Clock,
     kind::JobKind,
     model::{Key, MAX_CLOCKS, Model},
+    reliability::{Ends, Reliability},
 };
 
 /// The first bytes of a save: its type and the version of its form.
-const MAGIC: &[u8; 8] = b"tidecrv1";
+const MAGIC: &[u8; 8] = b"tidecrv2";
+/// The first bytes of a save without the reliability of hooks.
+const WITHOUT_HOOKS: &[u8; 8] = b"tidecrv1";
 /// The number of steps in which the count of one job is kept.
 const STEPS: f64 = 16.0;
+/// The number of steps in which the weight of an end is kept.
+const END_STEPS: f64 = 1e6;
 /// The longest endpoint or label that is restored, in bytes.
 const MAX_TEXT: usize = 4096;
 
@@ -64,13 +69,15 @@ pub fn save(model: &Model) -> Vec<u8> {
 /// # Errors
 /// If the bytes are not what [`save`] wrote.
 pub fn restore(bytes: &[u8]) -> Result<Model, Damaged> {
-    let content = bytes.strip_prefix(MAGIC).ok_or(Damaged::Unknown)?;
+    let with_hooks = bytes.starts_with(MAGIC);
+    let known = bytes.strip_prefix(MAGIC).or_else(|| bytes.strip_prefix(WITHOUT_HOOKS));
+    let content = known.ok_or(Damaged::Unknown)?;
     let (_, sum) = bytes.split_last_chunk::<8>().ok_or(Damaged::Content)?;
     let (content, _) = content.split_last_chunk::<8>().ok_or(Damaged::Content)?;
     if checksum(&bytes[..bytes.len() - 8]) != u64::from_le_bytes(*sum) {
         return Err(Damaged::Checksum);
     }
-    read(&mut SaveReader(content)).ok_or(Damaged::Content)
+    read(&mut SaveReader { rest: content, with_hooks }).ok_or(Damaged::Content)
 }
 
 fn read(from: &mut SaveReader) -> Option<Model> {
@@ -89,10 +96,15 @@ fn read(from: &mut SaveReader) -> Option<Model> {
         kind.used = small(age) - small(count);
         kinds.push((key, kind));
     }
-    from.0.is_empty().then(|| Model::from_parts(parent, kinds))
+    from.rest.is_empty().then(|| Model::from_parts(parent, kinds))
 }
 
 fn write_kind(bytes: &mut Vec<u8>, kind: &JobKind) {
+    for ends in kind.hooks().memories() {
+        for weight in [ends.announced, ends.missed] {
+            write_number(bytes, round(weight * END_STEPS).unsigned_abs());
+        }
+    }
     write_number(bytes, kind.clocks().count() as u64);
     for clock in kind.clocks() {
         write_number(bytes, clock.finishes());
@@ -144,14 +156,17 @@ fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// The bytes left to read.
-struct SaveReader<'a>(&'a [u8]);
+struct SaveReader<'a> {
+    rest: &'a [u8],
+    with_hooks: bool,
+}
 
 impl SaveReader<'_> {
     fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first()?;
-            self.0 = rest;
+            let (byte, rest) = self.rest.split_first()?;
+            self.rest = rest;
             number |= u64::from(byte & 0x7F) << shift;
             if byte & 0x80 == 0 {
                 return Some(number);
@@ -163,15 +178,24 @@ impl SaveReader<'_> {
     /// Reads a text as [`write_text`] wrote it. `length` is one more than its length.
     fn text(&mut self, length: u64) -> Option<String> {
         let length = usize::try_from(length.checked_sub(1)?).ok().filter(|length| *length <= MAX_TEXT)?;
-        let (text, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
+        let (text, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
         Some(std::str::from_utf8(text).ok()?.to_owned())
     }
 
     fn kind(&mut self) -> Option<JobKind> {
+        let hooks = if self.with_hooks { self.hooks()? } else { Reliability::default() };
         let count = self.number().filter(|count| *count == 1 || *count == 3)?;
         let clocks: Option<Vec<Clock>> = (0..count).map(|_| self.clock()).collect();
-        JobKind::from_clocks(clocks?)
+        let mut kind = JobKind::from_clocks(clocks?)?;
+        kind.hooks = hooks;
+        Some(kind)
+    }
+
+    fn hooks(&mut self) -> Option<Reliability> {
+        let mut weight = || Some(small(self.number()?) / END_STEPS);
+        let mut ends = || Some(Ends { announced: weight()?, missed: weight()? });
+        Some(Reliability::restore([ends()?, ends()?]))
     }
 
     fn clock(&mut self) -> Option<Clock> {

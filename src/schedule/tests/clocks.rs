@@ -63,8 +63,8 @@ async fn a_pause_that_a_source_asked_for_goes_on_while_the_machine_sleeps() {
     let asked = Duration::from_secs(600);
     let request = RequestTimes { number: 1, sent: start, now: start };
     schedule.record_sign(request, SourceSign::Ill(HealthState::Limited, Some(asked)), 0.0);
-    schedule.slept(Duration::from_secs(400), start);
-    assert_eq!(schedule.health.paused_until(start), Some(start + Duration::from_secs(200)));
-    schedule.slept(Duration::from_secs(400), start);
-    assert_eq!(schedule.health.paused_until(start), None);
+    schedule.claim.budget().slept(Duration::from_secs(400));
+    assert_eq!(schedule.paused_until(start), Some(start + Duration::from_secs(200)));
+    schedule.claim.budget().slept(Duration::from_secs(400));
+    assert_eq!(schedule.paused_until(start), None);
 }

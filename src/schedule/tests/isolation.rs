@@ -80,6 +80,7 @@ fn mean_delay(bad: Bad, seed: u64) -> f64 {
         }
         loop {
             match schedule.next(now, time) {
+                Next::List(_) => unreachable!("nobody asks for a list"),
                 Next::Run(number) => {
                     let lasts = if number % 2 == 1 && bad == Bad::Hang {
                         Duration::from_secs(30)

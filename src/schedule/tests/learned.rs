@@ -62,6 +62,7 @@ fn drive(schedule: &mut Schedule, start: Instant, (from, to): (f64, f64)) -> Vec
         let (now, wall) = after(start, at);
         loop {
             match schedule.next(now, wall) {
+                Next::List(_) => unreachable!("nobody asks for a list"),
                 Next::Run(number) => {
                     polls.push(number);
                     schedule.record_running(number, &StatusAnswer::default(), now, wall);

@@ -1,8 +1,10 @@
 //! The schedule from outside.
 
 mod clocks;
+mod hooks;
 mod isolation;
 mod learned;
+mod turns;
 
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ pub(super) fn watch(number: u64, stage: WatchStage) -> Watch {
     Watch { number, ..serde_json::from_value(json).unwrap() }
 }
 
-fn wall() -> Time {
+pub(super) fn wall() -> Time {
     Time::parse("2026-01-01T00:00:00Z").unwrap()
 }
 
@@ -114,7 +116,7 @@ async fn somebody_who_insists_is_heard_during_a_pause() {
     assert_eq!(schedule.next(second, wall()), Next::Run(3));
     schedule.record_answer(request(3, second));
     schedule.done(3, Task::Poll, true, second, wall(), 0.0);
-    assert_eq!(schedule.health.state(), HealthState::Ok, "it answers again");
+    assert_eq!(schedule.state(), HealthState::Ok, "it answers again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +132,7 @@ async fn probes_go_to_different_jobs_in_turn() {
     let down = SourceSign::Ill(HealthState::Failing, None);
     schedule.record_sign(request(0, now), down, 0.0);
     for _ in 0..10 {
-        now = schedule.health.paused_until(now).unwrap();
+        now = schedule.paused_until(now).unwrap();
         let Next::Run(number) = schedule.next(now, wall()) else { panic!("a probe is due") };
         let task = schedule.entry(number).unwrap().0.task;
         probed.push(number);
@@ -168,7 +170,7 @@ async fn a_doubted_source_is_asked_about_another_job_at_once() {
     assert_eq!(schedule.next(start, wall()), Next::Run(9));
     schedule.record_answer(request(9, start));
     schedule.done(9, Task::Poll, true, start, wall(), 0.0);
-    assert_eq!((schedule.health.state(), schedule.health.doubters()), (HealthState::Ok, None));
+    assert_eq!((schedule.state(), schedule.claim.lock().key.doubters()), (HealthState::Ok, None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,21 +247,21 @@ async fn limits_of_single_jobs_hold_up_no_other() {
         well(&mut schedule, 99, number);
     }
     assert_eq!(limit(&mut schedule, 0, at(6)), (true, false));
-    let shrunken = schedule.budget.in_use(at(6).0).0;
+    let shrunken = schedule.budget_in_use(at(6).0).0;
     assert_eq!(limit(&mut schedule, 1, at(7)), (true, false));
-    let whole = schedule.budget.in_use(at(7).0).0;
+    let whole = schedule.budget_in_use(at(7).0).0;
     // Five limits within five seconds counted once. Now none of them counts.
     assert!(shrunken < 750.0 && whole > 999.0, "{whole} after {shrunken}");
     for number in 5..8 {
         assert_eq!(limit(&mut schedule, number, at(number + 3)), (false, true));
-        assert_eq!(schedule.health.state(), HealthState::Ok);
+        assert_eq!(schedule.state(), HealthState::Ok);
     }
     well(&mut schedule, 99, 12);
     // In doubt, one more of them that is limited says nothing new.
     schedule.record_sign(request(50, at(12).0), SourceSign::Ill(HealthState::Limited, None), 0.0);
     schedule.record_sign(request(8, at(12).0), SourceSign::Suspect(HealthState::Limited, None), 0.0);
-    assert!(schedule.health.limits_are_own());
-    schedule.health.slept(Duration::from_secs(60));
+    assert!(schedule.claim.lock().key.limits_are_own());
+    schedule.claim.budget().slept(Duration::from_secs(60));
     well(&mut schedule, 99, 13);
     // The source answers about one of them, so the limit was the source's.
     well(&mut schedule, 1, 13);
@@ -343,6 +345,7 @@ async fn slow_fetches_hold_no_place_and_polls_go_on() {
         let now = start + Duration::from_millis(100) * tenth;
         loop {
             match schedule.next(now, wall()) {
+                Next::List(_) => unreachable!("nobody asks for a list"),
                 Next::Run(99) => schedule.done(99, Task::Poll, true, now, wall(), 0.0),
                 Next::Run(number) => begun.push((tenth, number)),
                 Next::Cut => {

@@ -3,10 +3,13 @@
 //! The published figures are those of the study that the strategy follows (its formulas are in
 //! `docs/concepts/polling.md`).
 
+mod hooks;
 mod known;
 mod running;
 
 use std::{io, io::Write};
+
+pub use hooks::hooks;
 
 use super::distribution::{BadDistribution, Distribution};
 
@@ -26,7 +29,7 @@ pub const NAMES: [(&str, &str); 7] = [
 /// # Errors
 /// If the output fails.
 pub fn print(out: &mut dyn Write) -> io::Result<()> {
-    let all: [fn() -> Result<String, BadDistribution>; 7] = [
+    let all: [fn() -> Result<String, BadDistribution>; 8] = [
         known::shipped,
         known::equal_to_fixed,
         known::equal_to_backoff,
@@ -34,6 +37,7 @@ pub fn print(out: &mut dyn Write) -> io::Result<()> {
         running::mixes,
         running::queues,
         running::budgets,
+        hooks::usual,
     ];
     for make in all {
         let text = make().map_err(io::Error::other)?;

@@ -3,15 +3,14 @@
 use std::{
     fs,
     io::{self, Write},
-    path::Path,
 };
 
 use bytes::{Bytes, BytesMut};
 use tempfile::TempPath;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{MAX_SMALL, SmallBody, Spool, StoredBody, measure::Measure};
-use crate::store::{StoredJob, files::sync_folder};
+use super::{MAX_SMALL, ObjectBodies, SmallBody, Spool, StoredBody, measure::Measure};
+use crate::store::{StoredJob, files::sync_folder, postgres::DatabaseBodies};
 
 /// A body that is being written. It is gone with this, unless it was finished.
 #[derive(Debug)]
@@ -25,7 +24,25 @@ pub struct Incoming {
 #[derive(Debug)]
 enum Place {
     Memory(Buffer),
-    File { file: tokio::fs::File, path: TempPath, spool: Spool },
+    File { file: tokio::fs::File, path: TempPath, home: Home },
+}
+
+/// Where a large body goes.
+#[derive(Clone, Debug)]
+pub(super) struct Home {
+    /// Where its file is written.
+    pub(super) spool: Spool,
+    /// Where it stays.
+    pub(super) last: Last,
+}
+
+/// Where a large body stays.
+#[derive(Clone, Debug)]
+pub(super) enum Last {
+    Spool,
+    Database(DatabaseBodies),
+    /// In object storage. One that was announced as large and is not stays in the database, as all small ones.
+    Objects(ObjectBodies, DatabaseBodies),
 }
 
 /// A body in memory.
@@ -35,16 +52,16 @@ struct Buffer {
     /// All of it, once it was judged.
     whole: Option<Bytes>,
     /// Where it goes when it is no longer small; `None` when it stays in memory whatever its size is.
-    spool: Option<Spool>,
+    home: Option<Home>,
     /// It was announced as large: nothing of it is gathered in memory.
     is_large: bool,
 }
 
 impl Buffer {
-    /// Returns the spool when the body, with `added` bytes, is not small.
-    fn outgrown(&self, added: usize) -> Option<&Spool> {
+    /// Returns its place when the body, with `added` bytes, is not small.
+    fn outgrown(&self, added: usize) -> Option<&Home> {
         let held = self.bytes.len() + self.whole.as_ref().map_or(0, Bytes::len);
-        self.spool.as_ref().filter(|_| self.is_large || held + added > MAX_SMALL)
+        self.home.as_ref().filter(|_| self.is_large || held + added > MAX_SMALL)
     }
 
     fn open(&mut self) -> &mut BytesMut {
@@ -76,9 +93,9 @@ impl NewBody {
 }
 
 impl Incoming {
-    /// Begins a body that becomes a file of `spool` when it is large.
-    pub(super) fn new(watch: u64, event_id: &str, spool: Option<Spool>) -> Self {
-        let place = Place::Memory(Buffer { bytes: BytesMut::new(), whole: None, spool, is_large: false });
+    /// Begins a body that goes to `home` when it is large.
+    pub(super) fn new(watch: u64, event_id: &str, home: Option<Home>) -> Self {
+        let place = Place::Memory(Buffer { bytes: BytesMut::new(), whole: None, home, is_large: false });
         Self { watch, event_id: event_id.to_owned(), measure: Measure::default(), place }
     }
 
@@ -96,12 +113,12 @@ impl Incoming {
     pub async fn write(&mut self, added: &[u8]) -> io::Result<()> {
         self.measure.add(added);
         if let Place::Memory(buffer) = &mut self.place
-            && let Some(spool) = buffer.outgrown(added.len()).cloned()
+            && let Some(home) = buffer.outgrown(added.len()).cloned()
         {
-            let path = spool.incoming(self.watch, &self.event_id)?;
+            let path = home.spool.incoming(self.watch, &self.event_id)?;
             let mut file = Spool::create(&path).await?;
             file.write_all(buffer.open()).await?;
-            self.place = Place::File { file, path, spool };
+            self.place = Place::File { file, path, home };
         }
         match &mut self.place {
             Place::File { file, .. } => file.write_all(added).await,
@@ -123,9 +140,7 @@ impl Incoming {
         let Self { watch, event_id, mut measure, place } = self;
         let mut place = match place {
             Place::Memory(buffer) => FilledPlace::Memory(buffer),
-            Place::File { file, path, spool } => {
-                FilledPlace::File { file: file.into_std().await, path, spool }
-            }
+            Place::File { file, path, home } => FilledPlace::File { file: file.into_std().await, path, home },
         };
         let filled = tokio::task::spawn_blocking(move || {
             let to = Filled { place: &mut place, measure: &mut measure, name: (watch, &event_id) };
@@ -135,8 +150,8 @@ impl Incoming {
             drop(buffered);
             let place = match place {
                 FilledPlace::Memory(buffer) => Place::Memory(buffer),
-                FilledPlace::File { file, path, spool } => {
-                    Place::File { file: tokio::fs::File::from_std(file), path, spool }
+                FilledPlace::File { file, path, home } => {
+                    Place::File { file: tokio::fs::File::from_std(file), path, home }
                 }
             };
             Ok((Self { watch, event_id, measure, place }, value))
@@ -150,15 +165,21 @@ impl Incoming {
         self.measure.size()
     }
 
+    /// Returns whether it is a text in UTF-8 so far.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.measure.is_text()
+    }
+
     /// Writes everything through and returns it for reading, so that its content can be judged before it is finished.
     ///
     /// # Errors
     /// When the bytes cannot be written.
     pub async fn written(&mut self) -> io::Result<StoredBody> {
         match &mut self.place {
-            Place::File { file, path, spool } => {
+            Place::File { file, path, home } => {
                 file.flush().await?;
-                Ok(spool.body_at(path.to_path_buf()))
+                Ok(home.spool.body_at(path.to_path_buf()))
             }
             Place::Memory(buffer) => Ok(StoredBody::in_memory(Some(buffer.whole()))),
         }
@@ -178,12 +199,12 @@ impl Incoming {
     /// When any of it fails; the body is then not stored.
     pub async fn finish(self) -> io::Result<NewBody> {
         let small = match self.place {
-            Place::File { mut file, path, spool } => {
+            Place::File { mut file, path, home } => {
                 file.flush().await?;
                 file.sync_data().await?;
-                let target = spool.path(self.watch, &self.event_id);
-                let named = tokio::task::spawn_blocking(move || persist(path, &target, &spool));
-                named.await.map_err(io::Error::other)??;
+                let (watch, event_id) = (self.watch, self.event_id);
+                let stored = tokio::task::spawn_blocking(move || home.store(path, watch, &event_id));
+                stored.await.map_err(io::Error::other)??;
                 None
             }
             Place::Memory(mut buffer) => {
@@ -202,16 +223,28 @@ impl Incoming {
     }
 }
 
-/// Gives a file its name, and makes the name durable.
-fn persist(path: TempPath, target: &Path, spool: &Spool) -> io::Result<()> {
-    spool.usage().change(target, || path.persist(target).map_err(|failed| failed.error))?;
-    sync_folder(spool.folder_path())
+impl Home {
+    /// Makes the file at `path` durable as the body of an event.
+    fn store(&self, path: TempPath, watch: u64, event_id: &str) -> io::Result<()> {
+        match &self.last {
+            Last::Spool => {
+                let target = self.spool.path(watch, event_id);
+                self.spool.persist(path, &target)?;
+                sync_folder(self.spool.folder_path())
+            }
+            Last::Database(database) => database.upload(&path, watch, event_id),
+            Last::Objects(objects, small) => match fs::metadata(&path)?.len() > MAX_SMALL as u64 {
+                true => objects.upload(&path, watch, event_id),
+                false => small.upload(&path, watch, event_id),
+            },
+        }
+    }
 }
 
 /// A body that is filled on a thread that may block.
 enum FilledPlace {
     Memory(Buffer),
-    File { file: fs::File, path: TempPath, spool: Spool },
+    File { file: fs::File, path: TempPath, home: Home },
 }
 
 /// Measures what goes by, and makes a file of it once it is large.
@@ -224,12 +257,12 @@ struct Filled<'a> {
 impl Write for Filled<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let FilledPlace::Memory(buffer) = &mut *self.place
-            && let Some(spool) = buffer.outgrown(bytes.len()).cloned()
+            && let Some(home) = buffer.outgrown(bytes.len()).cloned()
         {
-            let path = spool.incoming(self.name.0, self.name.1)?;
+            let path = home.spool.incoming(self.name.0, self.name.1)?;
             let mut file = Spool::options().open(&path)?;
             file.write_all(buffer.open())?;
-            *self.place = FilledPlace::File { file, path, spool };
+            *self.place = FilledPlace::File { file, path, home };
         }
         let written = match &mut *self.place {
             FilledPlace::File { file, .. } => file.write(bytes)?,

@@ -37,6 +37,11 @@ impl Measure {
         self.size
     }
 
+    /// Whether it is a text in UTF-8 so far.
+    pub(super) fn is_text(&self) -> bool {
+        self.text.is_whole()
+    }
+
     /// The record of it. What is no text has a type, as all has that cannot be spliced into JSON.
     pub(super) fn end(self) -> StoredJob {
         StoredJob {

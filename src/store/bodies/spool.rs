@@ -2,7 +2,8 @@
 //! the way, synced and renamed.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,13 +14,13 @@ use std::{
 use tempfile::TempPath;
 
 use super::{
-    BodyEntry, Incoming, StoredBody,
+    BodyEntry, SmallBody, StoredBody,
     segments::{self, Segments},
     usage::Usage,
 };
 use crate::store::{
     BodyPlace, StoredJob,
-    files::{Held, make_private},
+    files::{Held, make_private, sync_folder},
 };
 
 /// The folder of the bodies. A file's name spells the watch and the event it belongs to, so that an orphan
@@ -67,10 +68,6 @@ impl Spool {
         self.folder.path()
     }
 
-    pub(super) fn usage(&self) -> &Usage {
-        &self.usage
-    }
-
     /// The place of an event's body. Good for as long as the store is open.
     pub(super) fn path(&self, watch: u64, event_id: &str) -> PathBuf {
         self.folder.path().join(name(watch, event_id))
@@ -105,8 +102,23 @@ impl Spool {
         StoredBody::in_folder(path, &self.folder)
     }
 
-    pub(super) fn begin(&self, watch: u64, event_id: &str) -> Incoming {
-        Incoming::new(watch, event_id, Some(self.clone()))
+    /// Gives a file that was written its name.
+    pub(super) fn persist(&self, path: TempPath, target: &Path) -> io::Result<()> {
+        self.usage.change(target, || path.persist(target).map_err(|failed| failed.error))
+    }
+
+    /// Stores small bodies as files of their own, durably.
+    pub(super) fn append<'a>(&self, bodies: impl Iterator<Item = &'a SmallBody>) -> io::Result<()> {
+        let mut any = false;
+        for SmallBody { watch, event_id, bytes } in bodies {
+            let path = self.incoming(*watch, event_id)?;
+            let mut file = Self::options().open(&path)?;
+            file.write_all(bytes)?;
+            file.sync_data()?;
+            self.persist(path, &self.path(*watch, event_id))?;
+            any = true;
+        }
+        if any { sync_folder(self.folder_path()) } else { Ok(()) }
     }
 
     /// The path of a body that is being written, which has it alone.
@@ -158,17 +170,19 @@ impl Spool {
         for file in fs::read_dir(self.folder.path())? {
             let file = file?;
             let name = file.file_name();
-            let parts =
-                name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(|n| n.split_once('-'));
-            if let Some((watch, event_id)) = parts
-                && let Ok(watch) = u64::from_str_radix(watch, 16)
-            {
+            if let Some((watch, event_id)) = name.to_str().and_then(parse) {
                 let size = file.metadata().map_or(0, |data| data.len());
                 each(BodyEntry { watch, event_id: event_id.to_owned(), size })?;
             }
         }
         Ok(())
     }
+}
+
+/// Reads the name of the file of a body.
+pub(super) fn parse(name: &str) -> Option<(u64, &str)> {
+    let (watch, event_id) = name.strip_suffix(".json")?.split_once('-')?;
+    Some((u64::from_str_radix(watch, 16).ok()?, event_id))
 }
 
 /// The name of the file of a body.

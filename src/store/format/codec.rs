@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{compact, keys};
 use crate::{
     store::{
-        ClockMark, Delivery, Event, SegmentUse, StoreError, Watch,
+        ClockMark, Delivery, Event, Group, ListMark, Member, NoticeState, SegmentUse, StoreError, Watch,
         records::{JobEntry, Pending},
     },
     util::units::Time,
@@ -33,9 +33,13 @@ impl Record for Watch {
     }
 }
 
+impl Record for Group {}
+impl Record for Member {}
+impl Record for NoticeState {}
 impl Record for Event {}
 impl Record for Delivery {}
 impl Record for ClockMark {}
+impl Record for ListMark {}
 
 /// The part of an event that names its watch.
 #[derive(Deserialize)]

@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::job::Run,
-    store::{StoreError, Watch, WatchStage},
+    model::job::{Kind, Run},
+    store::{GroupRef, History, Step, StepKind, StoreError, Watch, WatchStage},
     telemetry::TraceParent,
     util::units::Time,
 };
@@ -40,22 +40,28 @@ const TRACE: u64 = 1 << 13;
 const LABELS: u64 = 1 << 14;
 const METADATA: u64 = 1 << 15;
 const STARTED: u64 = 1 << 16;
-const ALL: u64 = (1 << 17) - 1;
+const KIND: u64 = 1 << 17;
+const GROUP: u64 = 1 << 18;
+const KIND_IS_DEFAULT: u64 = 1 << 19;
+const HISTORY: u64 = 1 << 20;
+const ALL: u64 = (1 << 21) - 1;
 
 const COMPLETED_AT: u64 = 1;
 const ATTEMPT_COUNT: u64 = 1 << 1;
 const STARTED_AT: u64 = 1 << 2;
 
 /// The bytes of a watch, with the version; `None` when it has a field that they do not carry.
+#[expect(clippy::too_many_lines, reason = "it names every field")]
 pub(super) fn encode(watch: &Watch) -> Option<Vec<u8>> {
-    // Every field is named, so that a new one is not forgotten.
     // Every field is named, so that a new one cannot be left out by mistake.
     let Watch {
         number: _,
         source,
         job_id,
+        kind,
         vars,
         labels,
+        group,
         sinks,
         callback,
         traceparent,
@@ -85,6 +91,7 @@ pub(super) fn encode(watch: &Watch) -> Option<Vec<u8>> {
         dead_current_run,
         closed_at,
         last_error,
+        history,
     } = watch;
     let is_plain = vars.is_empty()
         && sinks.is_none()
@@ -121,6 +128,10 @@ pub(super) fn encode(watch: &Watch) -> Option<Vec<u8>> {
         (LABELS, !labels.is_empty()),
         (METADATA, metadata.is_some()),
         (STARTED, started.is_some()),
+        (GROUP, group.is_some()),
+        (KIND, kind.is_some()),
+        (HISTORY, !history.steps.is_empty()),
+        (KIND_IS_DEFAULT, kind.as_ref().is_some_and(|kind| kind.is_default)),
     ];
     let stage = STAGES.iter().position(|one| one == stage)? as u64;
     let flags = flagged.iter().filter(|(_, is_set)| *is_set).fold(stage, |flags, (flag, _)| flags | flag);
@@ -148,6 +159,16 @@ pub(super) fn encode(watch: &Watch) -> Option<Vec<u8>> {
     }
     if let Some(run) = started {
         out.run(run);
+    }
+    if let Some(group) = group {
+        out.unsigned(group.number);
+        out.text(group.name.as_str());
+    }
+    if let Some(kind) = kind {
+        out.text(&kind.name);
+    }
+    if !history.steps.is_empty() {
+        out.history(history, created);
     }
     Some(out.0)
 }
@@ -179,9 +200,17 @@ fn read(from: &mut Reader<'_>) -> Option<Watch> {
     let labels = if has(LABELS) { from.pairs()? } else { BTreeMap::new() };
     let metadata = if has(METADATA) { Some(from.pairs()?) } else { None };
     let started = if has(STARTED) { Some(Box::new(from.run()?)) } else { None };
+    let group = if has(GROUP) { Some(Box::new(from.group()?)) } else { None };
+    let kind = match has(KIND) {
+        true => Some(Kind { name: from.text()?, is_default: has(KIND_IS_DEFAULT) }),
+        false => None,
+    };
+    let history = if has(HISTORY) { from.history(created)? } else { History::default() };
     from.0.is_empty().then_some(())?;
     Some(Watch {
+        kind,
         labels,
+        group,
         traceparent,
         registered_at,
         updated_at,
@@ -197,6 +226,7 @@ fn read(from: &mut Reader<'_>) -> Option<Watch> {
         polls,
         seen_running: has(SEEN_RUNNING),
         started,
+        history,
         ..Watch::new(0, source, job_id, created_at)
     })
 }
@@ -241,6 +271,17 @@ impl Writer {
         self.unsigned(texts.iter().filter(|(_, text)| text.is_some()).map(|(flag, _)| flag).sum());
         texts.iter().filter_map(|(_, text)| text.as_ref()).for_each(|text| self.text(text));
         self.unsigned(u64::from(*rerun));
+    }
+
+    fn history(&mut self, history: &History, created: i64) {
+        self.unsigned(history.steps.len() as u64);
+        for Step { at, what } in &history.steps {
+            self.unsigned(what.code());
+            self.signed(at.0.wrapping_sub(created));
+            if let StepKind::Status(status) = what {
+                self.text(status);
+            }
+        }
     }
 }
 
@@ -296,6 +337,10 @@ impl Reader<'_> {
         Some(TraceParent { trace_id, span_id, sampled })
     }
 
+    fn group(&mut self) -> Option<GroupRef> {
+        Some(GroupRef { number: self.unsigned()?, name: self.text()?.parse().ok()? })
+    }
+
     fn run(&mut self) -> Option<Run> {
         let flags = self.unsigned()?;
         let mut text = |flag| if flags & flag != 0 { self.text().map(Some) } else { Some(None) };
@@ -303,5 +348,18 @@ impl Reader<'_> {
         let started_at = text(STARTED_AT)?;
         let rerun = u32::try_from(self.unsigned()?).ok()?;
         Some(Run { completed_at, attempt_count, started_at, rerun })
+    }
+
+    fn history(&mut self, created: i64) -> Option<History> {
+        let mut steps = Vec::new();
+        for _ in 0..self.unsigned()? {
+            let (code, after) = (self.unsigned()?, self.signed()?);
+            let what = match code {
+                0 => StepKind::Status(self.text()?),
+                code => StepKind::of_code(code)?,
+            };
+            steps.push(Step { at: Time(created.wrapping_add(after)), what });
+        }
+        Some(History { steps })
     }
 }

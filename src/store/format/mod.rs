@@ -12,7 +12,7 @@ use data_encoding::HEXLOWER;
 use std::collections::BTreeMap;
 
 use super::{
-    BodyPlace, Delivery, Event, StoreError, StoredJob, Watch,
+    BodyPlace, Delivery, Event, Group, Member, NoticeState, StoreError, StoredJob, Watch,
     records::{Effects, WatchEntries},
 };
 
@@ -41,6 +41,16 @@ pub(super) fn writes(effects: Effects) -> Result<Writes, StoreError> {
         writes.insert(keys::open(number), open);
         writes.insert(keys::watch(number), other);
     }
+    for (number, group) in effects.groups {
+        writes.insert(keys::group(number), group.map(|group| codec::encode(&group)).transpose()?);
+    }
+    for ((group, job), member) in effects.members {
+        let value = member.map(|member| codec::encode(&member)).transpose()?;
+        writes.insert(keys::member(group, &job), value);
+    }
+    for (name, number) in effects.group_names {
+        writes.insert(keys::group_name(&name), number.map(|number| number.to_be_bytes().to_vec()));
+    }
     for (number, event) in effects.events {
         writes.insert(keys::event(number), event.map(|event| codec::encode(&event)).transpose()?);
     }
@@ -58,16 +68,24 @@ pub(super) fn writes(effects: Effects) -> Result<Writes, StoreError> {
     writes.extend(effects.dropped.into_iter().map(|((at, job), set)| (keys::dropped(at, &job), marker(set))));
     writes
         .extend(effects.closed.into_iter().map(|((at, watch), set)| (keys::closed(at, watch), marker(set))));
+    writes.extend(effects.due_groups.into_iter().map(|(group, set)| (keys::due_group(group), marker(set))));
     for (number, left) in effects.segments {
         writes.insert(keys::segment(number), left.map(codec::encode_segment));
     }
     for (sink, since) in effects.paused {
         writes.insert(keys::paused(&sink), since.map(|since| since.0.to_be_bytes().to_vec()));
     }
+    for (subject, state) in effects.notices {
+        writes.insert(keys::notice(&subject), state.map(|state| codec::encode(&state)).transpose()?);
+    }
     for (source, bytes) in effects.learned {
         for (part, bytes) in (0..).zip(bytes.unwrap_or_default().chunks(PART)) {
             writes.insert(keys::curves_part(&source, part), Some(bytes.to_vec()));
         }
+    }
+    for (list, mark) in effects.list_marks {
+        let value = mark.map(|mark| codec::encode(&mark)).transpose()?;
+        writes.insert(keys::list_mark(&list), value);
     }
     if let Some(next) = effects.next_number {
         writes.insert(keys::NEXT.to_vec(), Some(next.to_be_bytes().to_vec()));
@@ -119,6 +137,9 @@ pub(super) fn is_readable(key: &[u8], value: &[u8]) -> bool {
         Some(&(keys::WATCH | keys::OPEN)) => codec::decode::<Watch>(value).is_ok(),
         Some(&keys::EVENT) => codec::decode::<Event>(value).is_ok(),
         Some(&keys::DELIVERY) => codec::decode::<Delivery>(value).is_ok(),
+        Some(&keys::GROUP) => codec::decode::<Group>(value).is_ok(),
+        Some(&keys::MEMBER) => codec::decode::<Member>(value).is_ok(),
+        Some(&keys::NOTICE) => codec::decode::<NoticeState>(value).is_ok(),
         _ => true,
     }
 }

@@ -8,11 +8,15 @@ use super::{codec, keys};
 use crate::{
     model::{
         delivery::{DeliveryAttempt, DeliveryState, ErrorClass},
-        job::{EventType, JobId, Outcome, Progress, Run},
+        group::MemberEnd,
+        job::{EventType, JobId, Kind, Outcome, Progress, Run},
+        notice::Notice,
+        status_answer::Hint,
     },
     store::{
-        BodyPlace, Callback, Completion, Delivery, Event, FileMark, News, ProgressStep, StoredJob, Watch,
-        WatchStage, records::JobKey,
+        BodyPlace, Callback, Completion, Delivery, Event, FileMark, Group, GroupEnd, GroupRef, HeldDead,
+        History, JobTopic, Member, News, NoticeGiven, NoticeState, ProgressStep, Step, StepKind, StoredJob,
+        Topic, Watch, WatchStage, records::JobKey,
     },
     telemetry::TraceParent,
     util::{secret::Secret, units::Time},
@@ -111,8 +115,56 @@ fn callback() -> impl Strategy<Value = Callback> {
     (word(), option::of(word())).prop_map(|(url, secret)| Callback { url, secret: secret.map(Secret::new) })
 }
 
+fn job_kind() -> impl Strategy<Value = Kind> {
+    (word(), any::<bool>()).prop_map(|(name, is_default)| Kind { name, is_default })
+}
+
+fn group_ref() -> impl Strategy<Value = GroupRef> {
+    let name = "[^\\p{Cc}]{1,60}".prop_filter_map("a name", |text| text.parse().ok());
+    (any::<u64>(), name).prop_map(|(number, name)| GroupRef { number, name })
+}
+
+fn topic() -> impl Strategy<Value = Topic> {
+    let job = (any::<u64>(), word(), job_id(), option::of(job_kind()))
+        .prop_map(|(watch, source, job_id, kind)| Topic::Job(JobTopic { watch, source, job_id, kind }));
+    prop_oneof![job, group_ref().prop_map(Topic::Group), Just(Topic::Daemon)]
+}
+
+fn group() -> impl Strategy<Value = Group> {
+    let ends = prop::sample::select(MemberEnd::ALL.to_vec());
+    let counts = collection::btree_map(ends, any::<u64>(), 0..4);
+    let times = (time(), option::of(time()), option::of(time()));
+    (group_ref(), times, counts, any::<[u64; 2]>(), option::of(word()), option::of(any::<u64>())).prop_map(
+        |(GroupRef { number, name }, times, counts, [open, revision], event_id, event)| Group {
+            number,
+            name,
+            created_at: times.0,
+            closed_at: times.1,
+            finished_at: times.2,
+            counts,
+            open,
+            revision,
+            event_id,
+            event,
+        },
+    )
+}
+
+fn member() -> impl Strategy<Value = Member> {
+    let ends = prop::sample::select(MemberEnd::ALL.to_vec());
+    (word(), job_id(), option::of(job_kind()), option::of(ends), option::of(word()))
+        .prop_map(|(source, job_id, kind, end, event_id)| Member { source, job_id, kind, end, event_id })
+}
+
+fn history() -> impl Strategy<Value = History> {
+    let hint = prop::sample::select(vec![Hint::Hook, Hint::Caller]).prop_map(StepKind::Hint);
+    let what = prop_oneof![word().prop_map(StepKind::Status), Just(StepKind::Again), hint];
+    let steps = collection::vec((time(), what).prop_map(|(at, what)| Step { at, what }), 0..4);
+    steps.prop_map(|steps| History { steps })
+}
+
 fn watch() -> impl Strategy<Value = Watch> {
-    let who = (word(), job_id(), pairs(), pairs());
+    let who = (word(), job_id(), pairs(), pairs(), option::of(group_ref()), option::of(job_kind()));
     let ways = (option::of(collection::vec(word(), 0..3)), option::of(callback()), option::of(traceparent()));
     let times = (time(), time(), time(), option::of(time()), option::of(time()), option::of(time()));
     let stage = prop::sample::select(vec![WatchStage::Watching, WatchStage::Fetching, WatchStage::Finished]);
@@ -126,7 +178,7 @@ fn watch() -> impl Strategy<Value = Watch> {
     );
     let ends = (option::of(an_end()), option::of(an_end()), option::of(run()), any::<[bool; 3]>());
     let numbers = (collection::vec(any::<u64>(), 0..4), collection::vec(any::<u64>(), 0..4));
-    let counts = (any::<[u64; 2]>(), any::<[u32; 3]>());
+    let counts = (any::<[u64; 2]>(), any::<[u32; 3]>(), history());
     // In boxes: unpacked, all of it would not fit on a test's stack.
     let (who, ways, times, said, ends) =
         (who.boxed(), ways.boxed(), times.boxed(), said.boxed(), ends.boxed());
@@ -137,6 +189,8 @@ fn watch() -> impl Strategy<Value = Watch> {
             job_id: who.1,
             vars: who.2,
             labels: who.3,
+            group: who.4.map(Box::new),
+            kind: who.5,
             sinks: ways.0,
             callback: ways.1,
             traceparent: ways.2,
@@ -166,6 +220,7 @@ fn watch() -> impl Strategy<Value = Watch> {
             pending: counts.1[0],
             dead: counts.1[1],
             dead_current_run: counts.1[2],
+            history: counts.2,
         },
     )
 }
@@ -175,18 +230,26 @@ fn event() -> impl Strategy<Value = Event> {
     let step = (kind, word(), word(), time()).prop_map(|(kind, status, event_id, noticed_at)| {
         News::Progress(ProgressStep { kind, status, event_id, noticed_at })
     });
-    let news = prop_oneof![an_end().prop_map(News::Completion), step];
-    (any::<u64>(), word(), job_id(), pairs(), option::of(traceparent()), news, time(), option::of(word()))
-        .prop_map(|(watch, source, job_id, labels, traceparent, news, created_at, last_body)| Event {
-            watch,
-            source,
-            job_id,
+    let end = (word(), time(), stored_job())
+        .prop_map(|(event_id, finished_at, job)| News::Group(GroupEnd { event_id, finished_at, job }));
+    let notices = prop::sample::select(Notice::ALL.to_vec());
+    let notice =
+        (notices, word(), word(), time(), word()).prop_map(|(notice, subject, event_id, at, data)| {
+            News::Notice(NoticeGiven { notice, subject, event_id, at, data })
+        });
+    let news = prop_oneof![an_end().prop_map(News::Completion), step, end, notice];
+    let times = (time(), option::of(time()));
+    (topic(), pairs(), option::of(traceparent()), news.boxed(), times, option::of(word())).prop_map(
+        |(topic, labels, traceparent, news, (created_at, closed_at), last_body)| Event {
+            topic,
             labels,
             traceparent,
             news,
             created_at,
             last_body,
-        })
+            closed_at,
+        },
+    )
 }
 
 fn attempt_view() -> impl Strategy<Value = DeliveryAttempt> {
@@ -214,18 +277,16 @@ fn file_mark() -> impl Strategy<Value = FileMark> {
 
 fn delivery() -> impl Strategy<Value = Delivery> {
     let states = vec![DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
-    let words = (word(), word(), word(), option::of(word()));
-    let of = (any::<u64>(), prop::sample::select(EventType::ALL.to_vec()), job_id());
+    let words = (word(), word(), option::of(word()));
+    let of = (topic(), prop::sample::select(EventType::ALL.to_vec()));
     let attempts = (collection::vec(attempt_view(), 0..3), collection::vec(file_mark(), 0..3));
     (of, words, prop::sample::select(states), (time(), time(), time()), any::<([u32; 4], u64)>(), attempts)
         .prop_map(|(of, words, state, times, (counts, spared_ms), (attempts, files))| Delivery {
-            watch: of.0,
+            topic: of.0,
             event_type: of.1,
-            job_id: of.2,
             sink: words.0,
             event_id: words.1,
-            source: words.2,
-            reason: words.3,
+            reason: words.2,
             state,
             created_at: times.0,
             updated_at: times.1,
@@ -290,6 +351,17 @@ proptest! {
     fn every_event_can_be_read(event in event()) {
         let read = holds(&event)?;
         prop_assert_eq!((read.news.event_id(), &read.last_body), (event.news.event_id(), &event.last_body));
+        prop_assert_eq!(read.topic, event.topic);
+    }
+
+    #[test]
+    fn every_group_and_member_can_be_read(group in group(), member in member(), given in time()) {
+        let read = holds(&group)?;
+        prop_assert_eq!((&read.name, &read.counts, read.open), (&group.name, &group.counts, group.open));
+        prop_assert_eq!(keys::group_name_of(&keys::group_name(&group.name)), Some(group.name));
+        prop_assert_eq!(holds(&member)?, member);
+        let dead = Some(HeldDead { count: 7, last: "{}".to_owned() });
+        holds(&NoticeState { since: Some(given), given: BTreeMap::from([(Notice::SinkFailing, given)]), dead })?;
     }
 
     #[test]
@@ -299,12 +371,14 @@ proptest! {
     }
 
     #[test]
-    fn every_other_value_can_be_read(at in time(), number in any::<u64>(), source in "[^\\x00]{0,20}", job in job_id()) {
+    fn every_other_value_can_be_read(at in time(), number in any::<u64>(), source in "[^\\x00]{0,20}", job in job_id(), kind in option::of(job_kind())) {
         prop_assert_eq!(keys::time_of(&at.0.to_be_bytes()), Some(at));
         for key in [keys::watch(number), keys::closed(at, number)] {
             prop_assert_eq!(keys::number_of(&key), Some(number));
         }
-        let job = JobKey::new(&source, &job);
+        let job = JobKey::new(&source, &job, kind.as_ref());
+        prop_assert_eq!(keys::job_of_id(&keys::id(&job)), Some(job.clone()));
+        prop_assert_eq!(keys::member_of(&keys::member(number, &job)), Some((number, job.clone())));
         prop_assert_eq!(keys::dropped_of(&keys::dropped(at, &job)).map(|(_, job)| job), Some(job));
     }
 }

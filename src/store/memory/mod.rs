@@ -34,6 +34,7 @@ pub(super) struct MemoryStore {
 
 impl MemoryStore {
     pub(super) fn new(listeners: &Arc<Listeners>, reads_block: bool) -> Self {
+        listeners.opened();
         Self {
             tables: Arc::default(),
             bodies: MemoryBodies::default().into(),

@@ -7,9 +7,11 @@ use std::{
 };
 
 use crate::{
+    model::{group::GroupName, job::JobId},
     store::{
-        ClockMark, Delivery, DeliveryKey, Event, SegmentUse, StoreError, Watch,
-        records::{Effects, JobEntry, JobKey, Pending, Records, Scan, Selection, Table},
+        ClockMark, Delivery, DeliveryKey, Event, Group, ListMark, Member, NoticeState, SegmentUse,
+        StoreError, Watch,
+        records::{Effects, JobEntry, JobKey, ListKey, Pending, Records, Scan, Selection, Table},
     },
     util::units::Time,
 };
@@ -21,15 +23,22 @@ pub(super) struct Tables {
     pub(super) next_number: u64,
     pub(super) clock_mark: Option<ClockMark>,
     pub(super) watches: BTreeMap<u64, Arc<Watch>>,
+    pub(super) groups: BTreeMap<u64, Group>,
+    /// By group and job. No job comes first, so that it stands for the begin of a group.
+    pub(super) members: BTreeMap<(u64, Option<JobKey>), Member>,
     pub(super) events: BTreeMap<u64, Event>,
     pub(super) deliveries: BTreeMap<DeliveryKey, Delivery>,
     pub(super) paused: BTreeMap<String, Time>,
+    pub(super) notices: BTreeMap<String, NoticeState>,
     pub(super) learned: BTreeMap<String, Vec<u8>>,
+    pub(super) list_marks: BTreeMap<ListKey, ListMark>,
     pub(super) jobs: BTreeMap<JobKey, JobEntry>,
     pub(super) dropped: BTreeMap<(Time, JobKey), ()>,
     pub(super) open: BTreeMap<u64, ()>,
     pub(super) closed: BTreeMap<(Time, u64), ()>,
     pub(super) pending: BTreeMap<DeliveryKey, Pending>,
+    pub(super) group_names: BTreeMap<GroupName, u64>,
+    pub(super) due_groups: BTreeMap<u64, ()>,
     pub(super) segments: BTreeMap<u64, SegmentUse>,
 }
 
@@ -39,15 +48,21 @@ impl Default for Tables {
             next_number: 1,
             clock_mark: None,
             watches: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            members: BTreeMap::new(),
             events: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             paused: BTreeMap::new(),
+            notices: BTreeMap::new(),
             learned: BTreeMap::new(),
+            list_marks: BTreeMap::new(),
             jobs: BTreeMap::new(),
             dropped: BTreeMap::new(),
             open: BTreeMap::new(),
             closed: BTreeMap::new(),
             pending: BTreeMap::new(),
+            group_names: BTreeMap::new(),
+            due_groups: BTreeMap::new(),
             segments: BTreeMap::new(),
         }
     }
@@ -58,15 +73,22 @@ impl Tables {
         self.next_number = effects.next_number.unwrap_or(self.next_number);
         self.clock_mark = effects.clock_mark.or_else(|| self.clock_mark.take());
         merge(&mut self.watches, effects.watches);
+        merge(&mut self.groups, effects.groups);
+        let members = effects.members.into_iter();
+        merge(&mut self.members, members.map(|((group, job), one)| ((group, Some(job)), one)).collect());
         merge(&mut self.events, effects.events);
         merge(&mut self.deliveries, effects.deliveries);
         merge(&mut self.paused, effects.paused);
+        merge(&mut self.notices, effects.notices);
         merge(&mut self.learned, effects.learned);
+        merge(&mut self.list_marks, effects.list_marks);
         merge(&mut self.jobs, effects.jobs);
         merge(&mut self.dropped, effects.dropped);
         merge(&mut self.open, effects.open);
         merge(&mut self.closed, effects.closed);
         merge(&mut self.pending, effects.pending);
+        merge(&mut self.group_names, effects.group_names);
+        merge(&mut self.due_groups, effects.due_groups);
         merge(&mut self.segments, effects.segments);
     }
 }
@@ -130,8 +152,72 @@ impl Records for MemoryRecords<'_> {
         self.get(|tables| tables.jobs.get(job).copied())
     }
 
+    fn other_kinds(&self, source: &str, job_id: &JobId) -> Scan<'_, (JobKey, JobEntry)> {
+        let key = JobKey { source: source.to_owned(), job_id: job_id.clone(), kind: None };
+        let is_same = move |found: &JobKey| (&found.source, &found.job_id) == (&key.source, &key.job_id);
+        let first = JobKey { source: source.to_owned(), job_id: job_id.clone(), kind: Some(String::new()) };
+        let jobs = self.scan(move |tables, last: Option<&JobKey>| {
+            let next = tables.jobs.range((behind(last, &first), Bound::Unbounded)).next()?;
+            Some((next.0.clone(), *next.1)).filter(|(key, _)| is_same(key))
+        });
+        Box::new(jobs.map(Ok))
+    }
+
+    fn jobs_by_prefix(&self, source: Option<&str>, prefix: &str) -> Scan<'_, JobEntry> {
+        let (source, prefix) = (source.map(str::to_owned), prefix.to_owned());
+        let jobs = self.scan(move |tables, last: Option<&JobKey>| {
+            let first = last.map_or(Bound::Unbounded, Bound::Excluded);
+            tables.jobs.range::<JobKey, _>((first, Bound::Unbounded)).next().map(cloned)
+        });
+        let jobs = jobs.filter(move |(job, _)| {
+            job.job_id.as_str().starts_with(&prefix)
+                && source.as_ref().is_none_or(|source| *source == job.source)
+        });
+        Box::new(jobs.map(|(_, entry)| Ok(entry)))
+    }
+
     fn is_open(&self, number: u64) -> Result<bool, StoreError> {
         self.get(|tables| tables.open.contains_key(&number))
+    }
+
+    fn group(&self, number: u64) -> Result<Option<Group>, StoreError> {
+        self.get(|tables| tables.groups.get(&number).cloned())
+    }
+
+    fn group_named(&self, name: &GroupName) -> Result<Option<u64>, StoreError> {
+        self.get(|tables| tables.group_names.get(name).copied())
+    }
+
+    fn groups(&self, after: Option<&GroupName>) -> Scan<'_, (GroupName, Option<Group>)> {
+        let after = after.cloned();
+        let groups = self.scan(move |tables, last: Option<&GroupName>| {
+            let first = last.or(after.as_ref()).map_or(Bound::Unbounded, Bound::Excluded);
+            let (name, number) =
+                tables.group_names.range::<GroupName, _>((first, Bound::Unbounded)).next()?;
+            Some((name.clone(), tables.groups.get(number).cloned()))
+        });
+        Box::new(groups.map(Ok))
+    }
+
+    fn due_groups(&self) -> Scan<'_, u64> {
+        let due = self.scan(|tables, last| {
+            tables.due_groups.range((behind(last, &0), Bound::Unbounded)).next().map(cloned)
+        });
+        Box::new(due.map(|(number, ())| Ok(number)))
+    }
+
+    fn member(&self, group: u64, job: &JobKey) -> Result<Option<Member>, StoreError> {
+        self.get(|tables| tables.members.get(&(group, Some(job.clone()))).cloned())
+    }
+
+    fn members(&self, group: u64, after: Option<&JobKey>) -> Scan<'_, (JobKey, Option<Member>)> {
+        let after = after.cloned();
+        let members = self.scan(move |tables, last: Option<&JobKey>| {
+            let first = Bound::Excluded((group, last.or(after.as_ref()).cloned()));
+            let ((of, job), member) = tables.members.range((first, Bound::Unbounded)).next()?;
+            job.clone().filter(|_| *of == group).map(|job| (job, Some(member.clone())))
+        });
+        Box::new(members.map(Ok))
     }
 
     fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
@@ -165,6 +251,17 @@ impl Records for MemoryRecords<'_> {
         self.get(|tables| tables.paused.get(sink).copied())
     }
 
+    fn notice(&self, subject: &str) -> Result<Option<NoticeState>, StoreError> {
+        self.get(|tables| tables.notices.get(subject).cloned())
+    }
+
+    fn notices(&self) -> Scan<'_, (String, Option<NoticeState>)> {
+        let notices = self.scan(|tables, last| {
+            tables.notices.range((behind(last, &String::new()), Bound::Unbounded)).next().map(cloned)
+        });
+        Box::new(notices.map(|(subject, state)| Ok((subject, Some(state)))))
+    }
+
     fn learned(&self, source: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(|tables| tables.learned.get(source).cloned())
     }
@@ -175,6 +272,10 @@ impl Records for MemoryRecords<'_> {
 
     fn clock_mark(&self) -> Result<Option<ClockMark>, StoreError> {
         self.get(|tables| tables.clock_mark.clone())
+    }
+
+    fn list_mark(&self, list: &ListKey) -> Result<Option<ListMark>, StoreError> {
+        self.get(|tables| tables.list_marks.get(list).cloned())
     }
 
     fn next_number(&self) -> Result<u64, StoreError> {
@@ -253,7 +354,7 @@ impl Records for MemoryRecords<'_> {
             tables
                 .events
                 .iter()
-                .filter(|(_, event)| event.watch == watch)
+                .filter(|(_, event)| event.topic.watch() == Some(watch))
                 .map(|(number, _)| *number)
                 .collect()
         })

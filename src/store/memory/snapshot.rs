@@ -41,15 +41,27 @@ impl Tables {
             next_number: Some(self.next_number),
             clock_mark: self.clock_mark.clone(),
             watches: all(&self.watches),
+            groups: all(&self.groups),
+            members: self
+                .members
+                .iter()
+                .filter_map(|((group, job), member)| {
+                    job.clone().map(|job| ((*group, job), Some(member.clone())))
+                })
+                .collect(),
             events: all(&self.events),
             deliveries: all(&self.deliveries),
             paused: all(&self.paused),
+            notices: all(&self.notices),
             learned: all(&self.learned),
+            list_marks: all(&self.list_marks),
             jobs: all(&self.jobs),
             dropped: all(&self.dropped),
             open: all(&self.open),
             closed: all(&self.closed),
             pending: all(&self.pending),
+            group_names: all(&self.group_names),
+            due_groups: all(&self.due_groups),
             segments: all(&self.segments),
             ..Effects::default()
         }

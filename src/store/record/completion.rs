@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Watch, is_default};
 use crate::{
-    model::job::{Outcome, Run, event_id},
-    util::units::Time,
+    model::job::{Outcome, Run},
+    util::{composite, units::Time},
 };
 
 /// The end of one run of a job, fixed by the poll that saw it.
@@ -57,7 +57,7 @@ impl Completion {
     pub fn said_by(mut self, watch: &Watch, said: &Said) -> Self {
         if self.outcome != said.outcome && !self.refused {
             self.outcome = said.outcome;
-            self.event_id = event_id(&watch.source, &watch.job_id, self.outcome, &self.attempt);
+            self.event_id = watch.event_id(self.outcome, &self.attempt);
         }
         self
     }
@@ -79,6 +79,20 @@ pub struct StoredJob {
     /// Its place among the small bodies. Unset: it is a file of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<BodyPlace>,
+}
+
+impl StoredJob {
+    /// Returns whether it holds the status and several results.
+    #[must_use]
+    pub fn has_several(&self) -> bool {
+        self.content_type.as_deref() == Some(composite::MEDIA_TYPE)
+    }
+
+    /// Returns its media type, if it is not JSON in UTF-8.
+    #[must_use]
+    pub fn foreign_type(&self) -> Option<&str> {
+        self.content_type.as_deref().filter(|_| !self.has_several())
+    }
 }
 
 /// The place of a small body.

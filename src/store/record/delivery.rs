@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, is_default};
+use super::{Event, Topic, is_default};
 use crate::{
     model::{
         delivery::{DeliveryAttempt, DeliveryState},
-        job::{EventType, JobId},
+        job::EventType,
     },
     util::units::Time,
 };
@@ -14,8 +14,9 @@ use crate::{
 /// One event on its way to one sink.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// The watch's number.
-    pub watch: u64,
+    /// What its event is about.
+    #[serde(flatten)]
+    pub topic: Topic,
     /// The sink's name.
     pub sink: String,
     /// The event's id.
@@ -23,10 +24,6 @@ pub struct Delivery {
     /// The type of the event. The name on disk is from before there was progress.
     #[serde(rename = "outcome")]
     pub event_type: EventType,
-    /// The source's name.
-    pub source: String,
-    /// The job.
-    pub job_id: JobId,
     /// Pending, delivered or dead.
     pub state: DeliveryState,
     /// When the event was made.
@@ -92,12 +89,10 @@ impl Delivery {
     #[must_use]
     pub fn new(event: &Event, sink: &str, now: Time) -> Self {
         Self {
-            watch: event.watch,
+            topic: event.topic.clone(),
             sink: sink.to_owned(),
             event_id: event.news.event_id().to_owned(),
             event_type: event.news.event_type(),
-            source: event.source.clone(),
-            job_id: event.job_id.clone(),
             state: DeliveryState::Pending,
             created_at: event.created_at,
             updated_at: now,

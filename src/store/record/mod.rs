@@ -1,15 +1,21 @@
-//! What is stored: watches, events and deliveries.
+//! What is stored: watches, groups, events and deliveries.
 
 mod completion;
 mod delivery;
 mod event;
+mod group;
+mod history;
 mod key;
+mod notice;
 mod watch;
 
 pub use completion::{BodyPlace, Completion, Said, StoredJob};
 pub use delivery::{AttemptVerdict, Delivery, FileMark};
-pub use event::{Event, News, ProgressStep};
+pub use event::{Event, JobTopic, News, NoticeGiven, ProgressStep, Topic};
+pub use group::{Group, GroupEnd, GroupRef, Member};
+pub use history::{History, Step, StepKind};
 pub use key::DeliveryKey;
+pub use notice::{HeldDead, NoticeState};
 pub use watch::{Callback, Watch, WatchStage};
 
 pub(super) use completion::SegmentUse;

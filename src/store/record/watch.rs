@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Completion, is_default};
+use super::{Completion, GroupRef, History, is_default};
 use crate::{
-    model::job::{JobId, Phase, Run},
+    model::job::{JobId, Kind, Outcome, Phase, Run, event_id},
     telemetry::{JobTrace, TraceParent},
     util::{secret::Secret, units::Time},
 };
@@ -63,12 +63,18 @@ pub struct Watch {
     pub source: String,
     /// The source's id of the job.
     pub job_id: JobId,
+    /// The kind of the job. Unset: its source has one kind alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
     /// Values for the paths of its source, beside the id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, String>,
     /// The labels that callers gave it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The group that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Box<GroupRef>>,
     /// The sinks of its events. Unset: the routes decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sinks: Option<Vec<String>>,
@@ -152,6 +158,9 @@ pub struct Watch {
     /// The last error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// What happened to it, as far as its events do not tell.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub history: History,
 }
 
 impl Watch {
@@ -161,8 +170,10 @@ impl Watch {
             number,
             source,
             job_id,
+            kind: None,
             vars: BTreeMap::new(),
             labels: BTreeMap::new(),
+            group: None,
             sinks: None,
             callback: None,
             traceparent: None,
@@ -192,7 +203,14 @@ impl Watch {
             dead_current_run: 0,
             closed_at: None,
             last_error: None,
+            history: History::default(),
         }
+    }
+
+    /// Returns the id of the event of an end of its job.
+    #[must_use]
+    pub fn event_id(&self, outcome: Outcome, run: &Run) -> String {
+        event_id(&self.source, self.kind.as_ref(), &self.job_id, outcome, run)
     }
 
     /// Returns its place in a distributed trace.

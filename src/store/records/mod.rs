@@ -7,11 +7,17 @@ mod txn;
 use std::{collections::BTreeSet, ops::Range};
 
 pub(super) use effects::{Effects, Table};
-pub(super) use index::{JobEntry, JobKey, Pending, WatchEntries, pending_of};
+pub(super) use index::{JobEntry, JobKey, ListKey, Membership, Pending, WatchEntries, pending_of};
 pub(super) use txn::{Committed, Txn};
 
-use super::{ClockMark, Delivery, DeliveryKey, Event, SegmentUse, StoreError, Watch};
-use crate::util::units::Time;
+use super::{
+    ClockMark, Delivery, DeliveryKey, Event, Group, ListMark, Member, NoticeState, SegmentUse, StoreError,
+    Watch,
+};
+use crate::{
+    model::{group::GroupName, job::JobId},
+    util::units::Time,
+};
 
 /// Records in the order of their keys. One that cannot be read is `None`; the backend has counted it by then.
 pub(super) type Scan<'a, T> = Box<dyn Iterator<Item = Result<T, StoreError>> + 'a>;
@@ -35,7 +41,29 @@ pub(super) trait Records {
 
     fn job(&self, job: &JobKey) -> Result<Option<JobEntry>, StoreError>;
 
+    /// The jobs with this id whose kind is not the default one.
+    fn other_kinds(&self, source: &str, job_id: &JobId) -> Scan<'_, (JobKey, JobEntry)>;
+
+    /// What is known of the jobs whose id begins like this, in no order: of this source, or of all.
+    fn jobs_by_prefix(&self, source: Option<&str>, prefix: &str) -> Scan<'_, JobEntry>;
+
     fn is_open(&self, number: u64) -> Result<bool, StoreError>;
+
+    fn group(&self, number: u64) -> Result<Option<Group>, StoreError>;
+
+    /// The number of the group with this name.
+    fn group_named(&self, name: &GroupName) -> Result<Option<u64>, StoreError>;
+
+    /// The groups behind this name, by their names.
+    fn groups(&self, after: Option<&GroupName>) -> Scan<'_, (GroupName, Option<Group>)>;
+
+    /// The numbers of the groups whose event is to be made, oldest first.
+    fn due_groups(&self) -> Scan<'_, u64>;
+
+    fn member(&self, group: u64, job: &JobKey) -> Result<Option<Member>, StoreError>;
+
+    /// The members of a group behind this job, by source and id.
+    fn members(&self, group: u64, after: Option<&JobKey>) -> Scan<'_, (JobKey, Option<Member>)>;
 
     fn event(&self, number: u64) -> Result<Option<Event>, StoreError>;
 
@@ -55,6 +83,12 @@ pub(super) trait Records {
     /// When an operator paused the sink.
     fn paused(&self, sink: &str) -> Result<Option<Time>, StoreError>;
 
+    /// What was told of a sink or a source.
+    fn notice(&self, subject: &str) -> Result<Option<NoticeState>, StoreError>;
+
+    /// What was told, by subject.
+    fn notices(&self) -> Scan<'_, (String, Option<NoticeState>)>;
+
     /// What was learned of a source's jobs.
     fn learned(&self, source: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -62,6 +96,9 @@ pub(super) trait Records {
     fn learned_sources(&self) -> Result<BTreeSet<String>, StoreError>;
 
     fn clock_mark(&self) -> Result<Option<ClockMark>, StoreError>;
+
+    /// How far a list was read.
+    fn list_mark(&self, list: &ListKey) -> Result<Option<ListMark>, StoreError>;
 
     /// The next number for a watch or an event; none was given twice.
     fn next_number(&self) -> Result<u64, StoreError>;
@@ -75,7 +112,7 @@ pub(super) trait Records {
     /// The numbers of the open watches, oldest first.
     fn open(&self) -> Scan<'_, u64>;
 
-    /// Finished watches that were closed in `period`, oldest first.
+    /// Finished watches, and events about no job, that were closed in `period`, oldest first.
     fn closed(&self, period: Range<Time>) -> Scan<'_, (Time, u64)>;
 
     /// Jobs that retention dropped before then, oldest first.

@@ -2,11 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Effects, JobEntry, JobKey, Pending, Records, Table, WatchEntries, passed_over, pending_of};
+use super::{
+    Effects, JobEntry, JobKey, ListKey, Membership, Pending, Records, Table, WatchEntries,
+    index::{dead_at, due_entry},
+    passed_over, pending_of,
+};
 use crate::{
+    model::{
+        group::{GroupName, MemberEnd},
+        job::Kind,
+    },
     store::{
-        Change, ClockMark, Delivery, DeliveryKey, Event, NewestEvent, SegmentUse, StoreError, StoredJob,
-        Watch,
+        Change, ClockMark, Delivery, DeliveryKey, Event, Group, ListMark, Member, NewestEvent, NoticeState,
+        SegmentUse, StoreError, StoredJob, Watch, counts::CountChange,
     },
     util::units::Time,
 };
@@ -20,9 +28,21 @@ pub(in crate::store) struct Txn<'a> {
     current: Effects,
     /// The index entries of the watches that were read since the backend applied something.
     known: BTreeMap<u64, Option<WatchEntries>>,
+    /// The same for deliveries: the sinks at which they are dead letters.
+    known_dead: BTreeMap<DeliveryKey, KnownDead>,
+    counted: Vec<CountChange>,
     changes: Vec<Change>,
     newest: NewestEvent,
     emptied: Vec<u64>,
+    changes_shown: bool,
+}
+
+/// What a delivery was when it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum KnownDead {
+    /// A dead letter at a sink, or `None`.
+    At(Option<String>),
+    Unreadable,
 }
 
 /// The outcome of a transaction, to be told once it is durable.
@@ -32,6 +52,9 @@ pub(in crate::store) struct Committed {
     pub(in crate::store) newest: NewestEvent,
     /// The segments that no event needs any more.
     pub(in crate::store) emptied: Vec<u64>,
+    /// Whether it wrote anything that callers see.
+    pub(in crate::store) changes_shown: bool,
+    pub(in crate::store) counted: Vec<CountChange>,
 }
 
 impl<'a> Txn<'a> {
@@ -41,9 +64,12 @@ impl<'a> Txn<'a> {
             staged: Effects::default(),
             current: Effects::default(),
             known: BTreeMap::new(),
+            known_dead: BTreeMap::new(),
+            counted: Vec::new(),
             changes: Vec::new(),
             newest: NewestEvent::default(),
             emptied: Vec::new(),
+            changes_shown: false,
         }
     }
 
@@ -60,25 +86,30 @@ impl<'a> Txn<'a> {
     pub(in crate::store) fn abandon_operation(&mut self) {
         self.current = Effects::default();
         self.known.clear();
+        self.known_dead.clear();
     }
 
     /// Applies all operations.
     pub(in crate::store) fn finish(mut self) -> Result<Committed, StoreError> {
         self.end_operation()?;
         self.apply()?;
-        Ok(Committed { changes: self.changes, newest: self.newest, emptied: self.emptied })
+        let Self { changes, newest, emptied, changes_shown, counted, .. } = self;
+        Ok(Committed { changes, newest, emptied, changes_shown, counted })
     }
 
     fn apply(&mut self) -> Result<(), StoreError> {
         let mut effects = std::mem::take(&mut self.staged);
         self.changes.append(&mut effects.changes);
+        self.counted.append(&mut effects.counted);
         self.newest = self.newest.followed_by(effects.made);
+        self.changes_shown |= effects.changes_shown();
         for (number, left) in &effects.segments {
             // A later batch may need again what an earlier one let go.
             self.emptied.retain(|emptied| emptied != number);
             self.emptied.extend(left.is_none().then_some(*number));
         }
         self.known.clear();
+        self.known_dead.clear();
         self.records.apply(effects)
     }
 
@@ -177,6 +208,7 @@ impl Txn<'_> {
         self.current.open.insert(number, None);
         self.current.closed.extend(closed.iter().map(|at| ((*at, number), None)));
         self.known.remove(&number);
+        self.current.counted.push(CountChange::Unknown);
     }
 
     /// Forgets what is known of a job: its tombstone, or an entry that leads nowhere.
@@ -215,8 +247,12 @@ impl Txn<'_> {
         if !self.known.contains_key(&number) {
             self.watch(number)?;
         }
-        let old = self.known.insert(number, new).flatten();
-        let (before, after) = (old.unwrap_or_default(), new.unwrap_or_default());
+        let old = self.known.insert(number, new.clone()).flatten();
+        let (before, after) = (old.clone().unwrap_or_default(), new.unwrap_or_default());
+        if before.phase != after.phase {
+            let (from, to) = (before.phase, after.phase);
+            self.current.counted.push(CountChange::Watch { number, from, to });
+        }
         if before.is_open != after.is_open {
             self.current.open.insert(number, after.is_open.then_some(()));
         }
@@ -224,7 +260,111 @@ impl Txn<'_> {
             self.current.closed.extend(before.closed_at.map(|at| ((at, number), None)));
             self.current.closed.extend(after.closed_at.map(|at| ((at, number), Some(()))));
         }
+        if before.membership != after.membership {
+            self.index_member(before.membership, after.membership)?;
+        }
         Ok(old)
+    }
+
+    /// Tells the group of a watch what became of it.
+    fn index_member(&mut self, old: Option<Membership>, new: Option<Membership>) -> Result<(), StoreError> {
+        match (old, new) {
+            (old, Some(Membership { group, job, kind, end })) => {
+                let before = old.and_then(|old| old.end).map(|(end, _)| end);
+                let (end, event_id) = end.unzip();
+                self.set_member(group, job, before, (kind, end, event_id))
+            }
+            // A watch that ended before it was removed counts as it ended.
+            (Some(Membership { group, job, kind, end: None }), None) => {
+                self.set_member(group, job, None, (kind, Some(MemberEnd::Removed), None))
+            }
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+/// Groups and their members.
+impl Txn<'_> {
+    pub(in crate::store) fn group(&self, number: u64) -> Result<Option<Group>, StoreError> {
+        match self.written(&number, |effects| &effects.groups) {
+            Some(written) => Ok(written.clone()),
+            None => passed_over(self.records.group(number)),
+        }
+    }
+
+    /// Returns the group with this name. [`StoreError::Record`] when there is one that cannot be read.
+    pub(in crate::store) fn group_named(&self, name: &GroupName) -> Result<Option<Group>, StoreError> {
+        let number = match self.written(name, |effects| &effects.group_names) {
+            Some(written) => *written,
+            None => self.records.group_named(name)?,
+        };
+        let Some(number) = number else { return Ok(None) };
+        match self.written(&number, |effects| &effects.groups) {
+            Some(written) => Ok(written.clone()),
+            None => self.records.group(number),
+        }
+    }
+
+    pub(in crate::store) fn member(&self, group: u64, job: &JobKey) -> Result<Option<Member>, StoreError> {
+        passed_over(self.member_strictly(group, job))
+    }
+
+    fn member_strictly(&self, group: u64, job: &JobKey) -> Result<Option<Member>, StoreError> {
+        match self.written(&(group, job.clone()), |effects| &effects.members) {
+            Some(written) => Ok(written.clone()),
+            None => self.records.member(group, job),
+        }
+    }
+
+    /// Writes a group of which `old` was read, and tells when its event is to be made.
+    pub(in crate::store) fn put_group(&mut self, old: Option<&Group>, group: Group) {
+        if old.is_none() {
+            self.current.group_names.insert(group.name.clone(), Some(group.number));
+        }
+        let entry = due_entry(Some(&group));
+        if entry != due_entry(old) {
+            self.current.due_groups.insert(group.number, entry);
+        }
+        if entry.is_some() {
+            self.emit(Change::GroupDue);
+        }
+        self.current.groups.insert(group.number, Some(group));
+    }
+
+    /// Deletes a group, whose members are gone.
+    pub(in crate::store) fn delete_group(&mut self, group: &Group) {
+        self.current.group_names.insert(group.name.clone(), None);
+        self.current.due_groups.insert(group.number, None);
+        self.current.groups.insert(group.number, None);
+    }
+
+    pub(in crate::store) fn delete_member(&mut self, group: u64, job: JobKey) {
+        self.current.members.insert((group, job), None);
+    }
+
+    /// Writes what became of a member, and counts it. After the event of the group nothing changes. `before` is how its watch
+    /// had ended, which counts if the record of the member cannot be read.
+    pub(in crate::store) fn set_member(
+        &mut self,
+        group: u64,
+        job: JobKey,
+        before: Option<MemberEnd>,
+        (kind, end, event_id): (Option<Kind>, Option<MemberEnd>, Option<String>),
+    ) -> Result<(), StoreError> {
+        let Some(old_group) = self.group(group)?.filter(|group| group.event.is_none()) else { return Ok(()) };
+        let new = Member { source: job.source.clone(), job_id: job.job_id.clone(), kind, end, event_id };
+        let old = match self.member_strictly(group, &job) {
+            Err(StoreError::Record(_)) => Some(Member { end: before, event_id: None, ..new.clone() }),
+            old => old?,
+        };
+        if old.as_ref() == Some(&new) {
+            return Ok(());
+        }
+        let mut new_group = old_group.clone();
+        new_group.count(old.as_ref(), end);
+        self.put_group(Some(&old_group), new_group);
+        self.current.members.insert((group, job), Some(new));
+        Ok(())
     }
 }
 
@@ -240,6 +380,7 @@ impl Txn<'_> {
     /// Writes a new event. Numbers only grow.
     pub(in crate::store) fn put_event(&mut self, number: u64, event: Event) -> Result<(), StoreError> {
         self.index_body(None, event.news.job())?;
+        self.index_closed(number, None, event.closed_at);
         self.current.made = self.current.made.followed_by(NewestEvent { number, count: 1 });
         self.current.events.insert(number, Some(event));
         Ok(())
@@ -253,6 +394,7 @@ impl Txn<'_> {
         event: Event,
     ) -> Result<(), StoreError> {
         self.index_body(old.news.job(), event.news.job())?;
+        self.index_closed(number, old.closed_at, event.closed_at);
         self.current.events.insert(number, Some(event));
         Ok(())
     }
@@ -264,8 +406,23 @@ impl Txn<'_> {
         old: Option<&Event>,
     ) -> Result<(), StoreError> {
         self.index_body(old.and_then(|event| event.news.job()), None)?;
+        self.index_closed(number, old.and_then(|event| event.closed_at), None);
         self.current.events.insert(number, None);
         Ok(())
+    }
+
+    /// Writes the entry by which retention finds an event that is about no job.
+    fn index_closed(&mut self, number: u64, old: Option<Time>, new: Option<Time>) {
+        if old != new {
+            self.current.closed.extend(old.map(|at| ((at, number), None)));
+            self.current.closed.extend(new.map(|at| ((at, number), Some(()))));
+        }
+    }
+
+    /// Deletes an event about no job that cannot be read, with the entry that led to it.
+    pub(in crate::store) fn purge_event(&mut self, number: u64, closed_at: Time) {
+        self.current.closed.insert((closed_at, number), None);
+        self.current.events.insert(number, None);
     }
 
     /// Counts what a segment has to keep once the body of an event is `new` instead of `old`.
@@ -292,11 +449,18 @@ impl Txn<'_> {
         }
     }
 
-    pub(in crate::store) fn delivery(&self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
-        match self.written(&key, |effects| &effects.deliveries) {
+    pub(in crate::store) fn delivery(&mut self, key: DeliveryKey) -> Result<Option<Delivery>, StoreError> {
+        let delivery = match self.written(&key, |effects| &effects.deliveries) {
             Some(written) => Ok(written.clone()),
-            None => passed_over(self.records.delivery(key)),
-        }
+            None => self.records.delivery(key),
+        };
+        let known = match &delivery {
+            Err(StoreError::Record(_)) => KnownDead::Unreadable,
+            Err(_) => return delivery,
+            Ok(delivery) => KnownDead::At(delivery.as_ref().and_then(dead_at)),
+        };
+        self.known_dead.insert(key, known);
+        passed_over(delivery)
     }
 
     /// Returns whether there is a delivery with this key, readable or not.
@@ -309,7 +473,7 @@ impl Txn<'_> {
 
     /// Returns the deliveries of an event. One that cannot be read is `None`.
     pub(in crate::store) fn deliveries(
-        &self,
+        &mut self,
         event: u64,
     ) -> Result<BTreeMap<DeliveryKey, Option<Delivery>>, StoreError> {
         let mut found = self.records.deliveries(event).collect::<Result<BTreeMap<_, _>, _>>()?;
@@ -322,6 +486,10 @@ impl Txn<'_> {
                 }
             }
         }
+        for (key, delivery) in &found {
+            let known = delivery.as_ref().map_or(KnownDead::Unreadable, |one| KnownDead::At(dead_at(one)));
+            self.known_dead.insert(*key, known);
+        }
         Ok(found)
     }
 
@@ -332,14 +500,42 @@ impl Txn<'_> {
         }
     }
 
-    pub(in crate::store) fn put_delivery(&mut self, key: DeliveryKey, delivery: Delivery) {
+    pub(in crate::store) fn put_delivery(
+        &mut self,
+        key: DeliveryKey,
+        delivery: Delivery,
+    ) -> Result<(), StoreError> {
+        self.count_dead(key, dead_at(&delivery))?;
         self.current.pending.insert(key, pending_of(&delivery));
         self.current.deliveries.insert(key, Some(delivery));
+        Ok(())
     }
 
-    pub(in crate::store) fn delete_delivery(&mut self, key: DeliveryKey) {
+    /// Tells that there is no delivery with this key, because its event is new. So none is read when it is written.
+    pub(in crate::store) fn expect_no_delivery(&mut self, key: DeliveryKey) {
+        self.known_dead.insert(key, KnownDead::At(None));
+    }
+
+    pub(in crate::store) fn delete_delivery(&mut self, key: DeliveryKey) -> Result<(), StoreError> {
+        self.count_dead(key, None)?;
         self.current.pending.insert(key, None);
         self.current.deliveries.insert(key, None);
+        Ok(())
+    }
+
+    /// Notes whether a delivery is a dead letter from now on.
+    fn count_dead(&mut self, key: DeliveryKey, to: Option<String>) -> Result<(), StoreError> {
+        if !self.known_dead.contains_key(&key) {
+            self.delivery(key)?;
+        }
+        match self.known_dead.insert(key, KnownDead::At(to.clone())) {
+            Some(KnownDead::Unreadable) => self.current.counted.push(CountChange::Unknown),
+            Some(KnownDead::At(from)) if from != to => {
+                self.current.counted.push(CountChange::Dead { key, from, to });
+            }
+            Some(KnownDead::At(_)) | None => {}
+        }
+        Ok(())
     }
 }
 
@@ -369,8 +565,23 @@ impl Txn<'_> {
         self.current.paused.insert(sink, since);
     }
 
+    pub(in crate::store) fn notice(&self, subject: &str) -> Result<Option<NoticeState>, StoreError> {
+        match self.written(&subject.to_owned(), |effects| &effects.notices) {
+            Some(written) => Ok(written.clone()),
+            None => passed_over(self.records.notice(subject)),
+        }
+    }
+
+    pub(in crate::store) fn set_notice(&mut self, subject: String, state: NoticeState) {
+        self.current.notices.insert(subject, Some(state));
+    }
+
     pub(in crate::store) fn set_learned(&mut self, source: String, bytes: Vec<u8>) {
         self.current.learned.insert(source, (!bytes.is_empty()).then_some(bytes));
+    }
+
+    pub(in crate::store) fn set_list_mark(&mut self, list: ListKey, mark: ListMark) {
+        self.current.list_marks.insert(list, Some(mark));
     }
 
     pub(in crate::store) fn set_clock_mark(&mut self, mark: ClockMark) {

@@ -1,6 +1,6 @@
 //! Delivers a past event to a sink that never got it.
 
-use super::{put_pending, put_watch};
+use super::{Step, count, is_there, put_pending};
 use crate::{
     store::{Delivery, DeliveryKey, StoreError, records::Txn},
     util::units::Time,
@@ -19,10 +19,10 @@ pub(in crate::store) fn deliver_past(
     if txn.has_delivery(key)? {
         return Ok(false);
     }
-    let Some(mut watch) = txn.watch(event.watch)? else { return Ok(false) };
+    if !is_there(txn, number, &event.topic)? {
+        return Ok(false);
+    }
     // As after a redelivery: a late request says nothing about how long a delivery takes.
-    put_pending(txn, key, Delivery { generation: 1, ..Delivery::new(&event, sink, now) });
-    watch.pending += 1;
-    put_watch(txn, watch, now)?;
-    Ok(true)
+    put_pending(txn, key, Delivery { generation: 1, ..Delivery::new(&event, sink, now) })?;
+    count(txn, number, &event.topic, Step::Added, now)
 }

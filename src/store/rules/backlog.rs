@@ -1,6 +1,6 @@
 //! Drops the backlog of one sink, or moves it to another.
 
-use super::{delivery::restart, put_pending, put_watch};
+use super::{Step, count, delivery::restart, put_pending};
 use crate::{
     model::{delivery::DeliveryState, job::EventType},
     store::{Change, Delivery, DeliveryKey, StoreError, records::Txn},
@@ -26,17 +26,14 @@ pub(in crate::store) fn drop_pending(
     if !is_pending_at(txn, key, sink)? {
         return Ok(false);
     }
-    // A delivery that cannot be read goes, too; its event knows the watch that counts it.
-    let watch = match txn.delivery(key)? {
-        Some(delivery) => Some(delivery.watch),
-        None => txn.event(key.event)?.map(|event| event.watch),
+    // A delivery that cannot be read goes, too; its event knows what counts it.
+    let topic = match txn.delivery(key)? {
+        Some(delivery) => Some(delivery.topic),
+        None => txn.event(key.event)?.map(|event| event.topic),
     };
-    delete(txn, key, sink);
-    if let Some(number) = watch
-        && let Some(mut watch) = txn.watch(number)?
-    {
-        watch.pending = watch.pending.saturating_sub(1);
-        put_watch(txn, watch, now)?;
+    delete(txn, key, sink)?;
+    if let Some(topic) = topic {
+        count(txn, key.event, &topic, Step::Settled, now)?;
     }
     Ok(true)
 }
@@ -62,13 +59,13 @@ pub(in crate::store) fn move_pending(
     match there {
         None if txn.has_delivery(other)? => Ok(STAYS),
         None => {
-            delete(txn, key, from);
+            delete(txn, key, from)?;
             let fresh = delivery.restarted(now);
             put_pending(
                 txn,
                 other,
                 Delivery { sink: to.to_owned(), attempt_count: 0, attempts: Vec::new(), ..fresh },
-            );
+            )?;
             Ok(MOVED)
         }
         Some(DeliveryState::Dead) => {
@@ -88,7 +85,8 @@ fn is_pending_at(txn: &Txn<'_>, key: DeliveryKey, sink: &str) -> Result<bool, St
     Ok(txn.pending(key)?.is_some_and(|pending| pending.sink == sink))
 }
 
-fn delete(txn: &mut Txn<'_>, key: DeliveryKey, sink: &str) {
-    txn.delete_delivery(key);
+fn delete(txn: &mut Txn<'_>, key: DeliveryKey, sink: &str) -> Result<(), StoreError> {
+    txn.delete_delivery(key)?;
     txn.emit(Change::DeliveryGone { sink: sink.to_owned(), key });
+    Ok(())
 }

@@ -18,9 +18,10 @@ pub(in crate::store) fn move_body(txn: &mut Txn<'_>, copied: CopiedBody) -> Resu
     let mut event = old.clone();
     let Some(job) = event.news.job_mut().filter(|job| job.at == Some(from)) else { return Ok(false) };
     job.at = Some(to);
-    let watch = event.watch;
+    let watch = event.topic.watch();
     txn.replace_event(number, &old, event)?;
-    if let Some(mut watch) = txn.watch(watch)?
+    if let Some(watch) = watch
+        && let Some(mut watch) = txn.watch(watch)?
         && let Some(job) = watch.completion.as_mut().and_then(|completion| completion.job.as_mut())
         && job.at == Some(from)
     {

@@ -2,10 +2,10 @@
 
 use super::{emit_again, put_pending, removal, settle};
 use crate::{
-    model::job::{EventType, Outcome, Run, event_id},
+    model::job::{EventType, Kind, Outcome, Run},
     store::{
-        BodyPlace, Change, Completion, Delivery, DeliveryKey, Event, News, Said, StoreError, StoredJob,
-        Watch, WatchStage, records::Txn,
+        BodyPlace, Change, Completion, Delivery, DeliveryKey, Event, JobTopic, News, Said, StoreError,
+        StoredJob, Topic, Watch, WatchStage, records::Txn,
     },
     util::units::Time,
 };
@@ -63,7 +63,7 @@ pub(in crate::store) fn lose(
     txn: &mut Txn<'_>,
     number: u64,
     reason: String,
-    polls: u64,
+    (polls, kind): (u64, Option<Kind>),
     route: &impl Fn(&Watch, EventType) -> Vec<String>,
     now: Time,
 ) -> Result<(), StoreError> {
@@ -73,6 +73,7 @@ pub(in crate::store) fn lose(
         return Ok(());
     }
     watch.polls = watch.polls.max(polls);
+    watch.kind = watch.kind.or(kind);
     watch.last_error = Some(reason.clone());
     if watch.completion.is_some() && !watch.seen_running && watch.stage == WatchStage::Watching {
         return restore(txn, watch, now);
@@ -82,7 +83,7 @@ pub(in crate::store) fn lose(
         None => watch.run_of(Run::default()),
     };
     let completion = Completion {
-        event_id: event_id(&watch.source, &watch.job_id, Outcome::Lost, &attempt),
+        event_id: watch.event_id(Outcome::Lost, &attempt),
         outcome: Outcome::Lost,
         attempt,
         noticed_at: now,
@@ -156,22 +157,28 @@ pub(super) fn put_event(
     let number = txn.next_number()?;
     let bodiless = news.job().is_none();
     let event = Event {
-        watch: watch.number,
-        source: watch.source.clone(),
-        job_id: watch.job_id.clone(),
+        topic: Topic::Job(JobTopic {
+            watch: watch.number,
+            source: watch.source.clone(),
+            job_id: watch.job_id.clone(),
+            kind: watch.kind.clone(),
+        }),
         labels: watch.labels.clone(),
         traceparent: watch.traceparent,
         last_body: watch.last_body.clone().filter(|_| bodiless),
         news,
         created_at: now,
+        closed_at: None,
     };
     let event_id = event.news.event_id();
     for sink in sinks {
-        put_pending(txn, DeliveryKey::new(number, event_id, sink), Delivery::new(&event, sink, now));
+        let key = DeliveryKey::new(number, event_id, sink);
+        txn.expect_no_delivery(key);
+        put_pending(txn, key, Delivery::new(&event, sink, now))?;
         watch.pending += 1;
     }
     if sinks.is_empty() {
-        let (source, job_id) = (event.source.clone(), event.job_id.clone());
+        let (source, job_id) = (watch.source.clone(), watch.job_id.clone());
         txn.emit(Change::EventUnrouted { source, job_id, event_id: event_id.to_owned() });
     }
     txn.put_event(number, event)?;

@@ -1,6 +1,6 @@
 //! Records each attempt together with what is due next.
 
-use super::{put_pending, put_watch};
+use super::{Step, count, is_there, put_pending};
 use crate::{
     model::delivery::{DeliveryAttempt, DeliveryState},
     store::{AttemptVerdict, Delivery, DeliveryKey, FileMark, StoreError, records::Txn},
@@ -41,17 +41,14 @@ pub(in crate::store) fn record_attempt(
     // Restarted during the attempt: the fresh schedule stands.
     let settled = if is_current { delivery.judge(done.verdict, now) } else { false };
     if !settled {
-        put_pending(txn, key, delivery);
+        put_pending(txn, key, delivery)?;
         return Ok(());
     }
-    let (number, is_dead) = (delivery.watch, delivery.state == DeliveryState::Dead);
-    txn.put_delivery(key, delivery);
-    let Some(mut watch) = txn.watch(number)? else { return Ok(()) };
-    watch.pending = watch.pending.saturating_sub(1);
-    if is_dead && let Some(dead) = watch.dead_letters_of(key.event) {
-        *dead += 1;
-    }
-    put_watch(txn, watch, now)
+    let step = if delivery.state == DeliveryState::Dead { Step::Died } else { Step::Settled };
+    let topic = delivery.topic.clone();
+    txn.put_delivery(key, delivery)?;
+    count(txn, key.event, &topic, step, now)?;
+    Ok(())
 }
 
 impl Delivery {
@@ -89,21 +86,20 @@ impl Delivery {
 /// Sends a delivery again: same event, fresh schedule. Returns `false` when there is none.
 pub(in crate::store) fn restart(txn: &mut Txn<'_>, key: DeliveryKey, now: Time) -> Result<bool, StoreError> {
     let Some(delivery) = txn.delivery(key)? else { return Ok(false) };
-    let Some(mut watch) = txn.watch(delivery.watch)? else { return Ok(false) };
-    match delivery.state {
-        DeliveryState::Pending => {}
-        DeliveryState::Delivered => watch.pending += 1,
-        DeliveryState::Dead => {
-            watch.pending += 1;
-            if let Some(dead) = watch.dead_letters_of(key.event) {
-                *dead = dead.saturating_sub(1);
-            }
-        }
+    let step = match delivery.state {
+        DeliveryState::Pending => None,
+        DeliveryState::Delivered => Some(Step::Added),
+        DeliveryState::Dead => Some(Step::Revived),
+    };
+    let (topic, generation) = (delivery.topic.clone(), delivery.generation + 1);
+    if !is_there(txn, key.event, &topic)? {
+        return Ok(false);
     }
-    let generation = delivery.generation + 1;
-    put_pending(txn, key, Delivery { generation, ..delivery.restarted(now) });
-    put_watch(txn, watch, now)?;
-    Ok(true)
+    put_pending(txn, key, Delivery { generation, ..delivery.restarted(now) })?;
+    match step {
+        Some(step) => count(txn, key.event, &topic, step, now),
+        None => Ok(true),
+    }
 }
 
 /// Records that a delivery is about to give the file `made` its name. Of those that it recorded before, the ones that are
@@ -118,6 +114,5 @@ pub(in crate::store) fn record_file(
     let Some(mut delivery) = txn.delivery(key)? else { return Ok(()) };
     delivery.files.retain(|file| present.contains(file));
     delivery.files.push(made);
-    txn.put_delivery(key, delivery);
-    Ok(())
+    txn.put_delivery(key, delivery)
 }

@@ -8,10 +8,10 @@ use super::{
 };
 use crate::model::status_answer::StatusAnswer;
 use crate::{
-    model::job::{EventType, Outcome, Progress, Run, event_id, progress_id},
+    model::job::{EventType, Outcome, Progress, Run, progress_id},
     store::{
-        BodyPlace, Change, Completion, News, ProgressStep, Said, StoreError, StoredJob, Watch, WatchStage,
-        records::Txn, rules::completion::put_event,
+        BodyPlace, Change, Completion, News, ProgressStep, Said, StepKind, StoreError, StoredJob, Watch,
+        WatchStage, records::Txn, rules::completion::put_event,
     },
     util::units::Time,
 };
@@ -47,6 +47,10 @@ pub(in crate::store) fn record_running(
 ) -> Result<Vec<EventType>, StoreError> {
     let Some(mut watch) = watching(txn, number, WatchStage::Watching)? else { return Ok(Vec::new()) };
     let progress = watch.progress_in(&seen);
+    watch.note_hints(&seen);
+    if watch.status.as_ref() != Some(&seen.status) {
+        watch.history.push(now, StepKind::Status(seen.status.clone()));
+    }
     watch.take_in(seen);
     watch.seen_running = true;
     watch.polls = polls;
@@ -130,6 +134,7 @@ fn finish(
     let error = seen.error.clone();
     watch.polls = polls;
     watch.updated_at = now;
+    watch.note_hints(&seen);
     watch.take_in(seen);
     if watch.knows(&completion) {
         restore(txn, watch, now)?;
@@ -161,10 +166,13 @@ pub(in crate::store) fn resume(txn: &mut Txn<'_>, number: u64, now: Time) -> Res
 /// Records that a job failed after all: the source answered the request for its result with its error.
 pub(in crate::store) fn record_refusal(txn: &mut Txn<'_>, number: u64, now: Time) -> Result<(), StoreError> {
     let Some(mut watch) = watching(txn, number, WatchStage::Fetching)? else { return Ok(()) };
-    if let Some(completion) = watch.pending_completion.as_mut().filter(|completion| !completion.refused) {
-        completion.refused = true;
-        completion.outcome = Outcome::Failed;
-        completion.event_id = event_id(&watch.source, &watch.job_id, Outcome::Failed, &completion.attempt);
+    if let Some(mut completion) = watch.pending_completion.take() {
+        if !completion.refused {
+            completion.refused = true;
+            completion.outcome = Outcome::Failed;
+            completion.event_id = watch.event_id(Outcome::Failed, &completion.attempt);
+        }
+        watch.pending_completion = Some(completion);
     }
     watch.updated_at = now;
     txn.put_watch(watch)?;
@@ -180,11 +188,19 @@ impl Watch {
     fn take_in(&mut self, seen: StatusAnswer) {
         self.job_created_at = seen.by_wall_clock(seen.created_at).or(self.job_created_at);
         self.status = Some(seen.status);
+        self.kind = self.kind.take().or(seen.kind);
         self.endpoint = seen.endpoint.or(self.endpoint.take());
         self.metadata = seen.metadata.or(self.metadata.take());
         self.last_body = seen.body.or(self.last_body.take());
         self.key = seen.key_fingerprint;
         self.last_error = None;
+    }
+
+    /// Notes what asked for the polls since the record was written last.
+    fn note_hints(&mut self, seen: &StatusAnswer) {
+        for (at, hint) in &seen.hints {
+            self.history.push(*at, StepKind::Hint(*hint));
+        }
     }
 
     /// Returns the progress in an answer that is not the end, and notes the run that is at work.
@@ -208,7 +224,7 @@ impl Watch {
     pub fn completion_in(&self, outcome: Outcome, seen: &StatusAnswer, now: Time) -> Completion {
         let attempt = self.run_of(seen.run.clone());
         Completion {
-            event_id: event_id(&self.source, &self.job_id, outcome, &attempt),
+            event_id: self.event_id(outcome, &attempt),
             outcome,
             attempt,
             noticed_at: now,

@@ -2,10 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::{
+    groups::{Joined, join},
+    identity::{IdentifiedJob, identify},
+};
 use crate::{
-    model::job::JobId,
+    model::{
+        group::GroupName,
+        job::{JobId, Kind},
+    },
     store::{
-        Callback, Change, StoreError, Watch, WatchStage,
+        Callback, Change, GroupRef, StepKind, StoreError, Watch, WatchStage,
         records::{JobEntry, JobKey, Txn},
     },
     telemetry::TraceParent,
@@ -22,10 +29,14 @@ pub struct Registration {
     pub source: String,
     /// The job.
     pub job_id: JobId,
+    /// The kind of the job. Unset: its source has one kind alone.
+    pub kind: Option<Kind>,
     /// Values for the paths of its source, beside the id. They are part of the job's identity, so a watch keeps those it has.
     pub vars: BTreeMap<String, String>,
     /// Merged with those of an existing watch.
     pub labels: BTreeMap<String, String>,
+    /// The group that the job belongs to. A watch that has one keeps it.
+    pub group: Option<GroupName>,
     /// Replaces those of an existing watch.
     pub sinks: Option<Vec<String>>,
     /// Replaces that of an existing watch.
@@ -47,8 +58,10 @@ impl Registration {
         Self {
             source: source.into(),
             job_id,
+            kind: None,
             vars: BTreeMap::new(),
             labels: BTreeMap::new(),
+            group: None,
             sinks: None,
             callback: None,
             deadline: None,
@@ -74,6 +87,32 @@ pub enum Registered {
     Unreadable(String),
     /// The job with this id is watched with other variables, so it is another job. Nothing was changed.
     OtherVars,
+    /// The watch belongs to this other group. Nothing was changed.
+    OtherGroup(GroupName),
+    /// The group is closed, and the job is none of its members. Nothing was changed.
+    GroupClosed,
+}
+
+impl Registered {
+    /// Returns whether nothing was changed because the registration was refused.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        !matches!(self, Self::New(_) | Self::Again(_) | Self::Existing(_))
+    }
+}
+
+/// Registers jobs, each an operation of its own, so that a large batch stays within the batch size. Returns the result of each.
+pub(in crate::store) fn register_all(
+    txn: &mut Txn<'_>,
+    registrations: Vec<Registration>,
+    now: Time,
+) -> Result<Vec<Registered>, StoreError> {
+    let mut registered = Vec::with_capacity(registrations.len());
+    for registration in registrations {
+        registered.push(register(txn, registration, now)?);
+        txn.end_operation()?;
+    }
+    Ok(registered)
 }
 
 /// Registers one job.
@@ -82,22 +121,54 @@ pub(in crate::store) fn register(
     asked: Registration,
     now: Time,
 ) -> Result<Registered, StoreError> {
-    let job = JobKey::new(&asked.source, &asked.job_id);
-    let found = txn.job(&job).and_then(|entry| Ok((txn.watch_of(entry)?, entry)));
-    let watch = match found {
-        Ok((Some(watch), _)) => watch,
-        Ok((None, entry)) => return Ok(Registered::New(add(txn, job, entry, asked, now)?)),
+    let found = identify(&asked.source, &asked.job_id, asked.kind.as_ref(), |key| {
+        let entry = txn.job(key)?;
+        Ok((entry, txn.watch_of(entry)?))
+    });
+    let (job, watch) = match found {
+        Ok(IdentifiedJob { key, watch: Some(watch), .. }) => (key, watch),
+        Ok(IdentifiedJob { key, kind, entry, watch: None }) => {
+            let asked = Registration { kind, ..asked };
+            let group = match joined(txn, None, &key, asked.group.as_ref(), now)? {
+                Ok(group) => group,
+                Err(unchanged) => return Ok(unchanged),
+            };
+            return Ok(Registered::New(add(txn, key, entry, asked, group, now)?));
+        }
         Err(StoreError::Record(reason)) => return Ok(Registered::Unreadable(reason)),
         Err(error) => return Err(error),
     };
     let was_finished = watch.stage == WatchStage::Finished;
-    let watch = match merged(watch, asked, now) {
+    let name = asked.group.clone();
+    let mut watch = match merged(watch, asked, now) {
         Ok(watch) => watch,
         Err(unchanged) => return Ok(unchanged),
     };
+    match joined(txn, Some(&watch), &job, name.as_ref(), now)? {
+        Ok(group) => watch.group = group.or(watch.group),
+        Err(unchanged) => return Ok(unchanged),
+    }
     let watch = txn.put_watch(watch)?;
     txn.emit(Change::WatchOpened(Arc::clone(&watch)));
     Ok(if was_finished { Registered::Again(watch) } else { Registered::Existing(watch) })
+}
+
+/// Returns the group that a watch belongs to from now on, or else the answer that changes nothing.
+fn joined(
+    txn: &mut Txn<'_>,
+    watch: Option<&Watch>,
+    job: &JobKey,
+    name: Option<&GroupName>,
+    now: Time,
+) -> Result<Result<Option<Box<GroupRef>>, Registered>, StoreError> {
+    let Some(name) = name else { return Ok(Ok(None)) };
+    match join(txn, watch, job, name, now) {
+        Ok(Joined::Group(group)) => Ok(Ok(Some(Box::new(group)))),
+        Ok(Joined::Other(present)) => Ok(Err(Registered::OtherGroup(present))),
+        Ok(Joined::Closed) => Ok(Err(Registered::GroupClosed)),
+        Err(StoreError::Record(reason)) => Ok(Err(Registered::Unreadable(reason))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the watch with what was asked for, or else the answer that changes nothing.
@@ -114,6 +185,7 @@ fn merged(mut watch: Watch, asked: Registration, now: Time) -> Result<Watch, Reg
         return Err(Registered::Existing(Arc::new(watch)));
     }
     watch.labels = labels;
+    watch.kind = watch.kind.or(asked.kind);
     watch.sinks = asked.sinks.or(watch.sinks);
     watch.callback = asked.callback.or(watch.callback);
     if asked.deadline.is_some() {
@@ -122,6 +194,7 @@ fn merged(mut watch: Watch, asked: Registration, now: Time) -> Result<Watch, Reg
     watch.deadline = asked.deadline.or(watch.deadline.filter(|deadline| *deadline > now));
     watch.traceparent = asked.traceparent.or(watch.traceparent);
     watch.updated_at = now;
+    watch.history.push(now, StepKind::Again);
     match watch.stage {
         WatchStage::Finished => {
             watch.closed_at = None;
@@ -142,9 +215,10 @@ fn add(
     job: JobKey,
     old: Option<JobEntry>,
     asked: Registration,
+    group: Option<Box<GroupRef>>,
     now: Time,
 ) -> Result<Arc<Watch>, StoreError> {
-    let watch = new_watch(txn.next_number()?, asked, now);
+    let watch = Watch { group, ..new_watch(txn.next_number()?, asked, now) };
     let watch = txn.add_watch(job, old, watch)?;
     txn.emit(Change::WatchOpened(Arc::clone(&watch)));
     Ok(watch)
@@ -152,6 +226,7 @@ fn add(
 
 fn new_watch(number: u64, asked: Registration, now: Time) -> Watch {
     Watch {
+        kind: asked.kind,
         vars: asked.vars,
         labels: asked.labels,
         sinks: asked.sinks,

@@ -1,10 +1,10 @@
 //! Removes watches that a caller ended, and finished ones after retention.
 
-use super::emit_closed;
+use super::{emit_closed, groups::forget_member};
 use crate::{
     model::delivery::DeliveryState,
     store::{
-        Change, Completion, News, StoreError, Watch,
+        Change, Completion, News, StoreError, Topic, Watch,
         records::{JobEntry, JobKey, Txn},
     },
     util::units::Time,
@@ -28,6 +28,8 @@ pub(in crate::store) struct UnreadableWatch {
     pub(in crate::store) number: Option<u64>,
     pub(in crate::store) events: Vec<u64>,
     pub(in crate::store) closed: Vec<Time>,
+    /// The groups that know its job as a member.
+    pub(in crate::store) groups: Vec<u64>,
 }
 
 /// Removes a watch that cannot be read. Returns `false` when another one took its place since.
@@ -46,6 +48,9 @@ pub(in crate::store) fn remove_unreadable(
         return Ok(false);
     }
     let source = job.source.clone();
+    for group in &found.groups {
+        forget_member(txn, *group, &job)?;
+    }
     txn.forget_job(job)?;
     let Some(number) = number else { return Ok(true) };
     for event in &found.events {
@@ -66,6 +71,31 @@ pub(in crate::store) fn drop_finished(
 ) -> Result<Option<Vec<BodyKey>>, StoreError> {
     let watch = txn.watch(number)?.filter(|watch| watch.closed_at.is_some_and(|at| at < before));
     watch.map(|watch| delete_watch(txn, watch, Some(now))).transpose()
+}
+
+/// Drops an event about no job that was closed at `at`, and the group that it is about, whose members are gone. Returns its body,
+/// if it is a file; `None` for one that was redelivered since it was read.
+pub(in crate::store) fn drop_event(
+    txn: &mut Txn<'_>,
+    number: u64,
+    at: Time,
+    before: Time,
+) -> Result<Option<Vec<BodyKey>>, StoreError> {
+    let Some(event) = txn.event(number)? else {
+        // Nothing else leads to one that cannot be read.
+        delete_event(txn, 0, number)?;
+        txn.purge_event(number, at);
+        return Ok(Some(Vec::new()));
+    };
+    if event.closed_at.is_none_or(|at| at >= before) {
+        return Ok(None);
+    }
+    if let Topic::Group(group) = &event.topic
+        && let Some(group) = txn.group(group.number)?
+    {
+        txn.delete_group(&group);
+    }
+    Ok(Some(delete_event(txn, event.topic.owner(), number)?.into_iter().collect()))
 }
 
 /// Forgets a job that retention dropped at that time.
@@ -101,6 +131,7 @@ fn delete_watch(
     Ok(bodies)
 }
 
+/// Deletes an event with its deliveries. Returns the body that is a file, under the number `watch`.
 fn delete_event(txn: &mut Txn<'_>, watch: u64, number: u64) -> Result<Option<BodyKey>, StoreError> {
     let event = txn.event(number)?;
     txn.delete_event(number, event.as_ref())?;
@@ -109,11 +140,12 @@ fn delete_event(txn: &mut Txn<'_>, watch: u64, number: u64) -> Result<Option<Bod
         if let Some(pending) = txn.pending(key)? {
             txn.emit(Change::DeliveryGone { sink: pending.sink, key });
         }
-        txn.delete_delivery(key);
+        txn.delete_delivery(key)?;
     }
     Ok(event.and_then(|event| match event.news {
         News::Completion(completion) if !is_small(&completion) => Some((watch, completion.event_id)),
-        News::Completion(_) | News::Progress(_) => None,
+        News::Group(end) if end.job.at.is_none() => Some((watch, end.event_id)),
+        News::Completion(_) | News::Progress(_) | News::Group(_) | News::Notice(_) => None,
     }))
 }
 
@@ -153,6 +185,6 @@ pub(super) fn drop_old_progress(txn: &mut Txn<'_>, watch: &mut Watch, keep: usiz
     Ok(())
 }
 
-fn any_delivery(txn: &Txn<'_>, event: u64, is: fn(DeliveryState) -> bool) -> Result<bool, StoreError> {
+fn any_delivery(txn: &mut Txn<'_>, event: u64, is: fn(DeliveryState) -> bool) -> Result<bool, StoreError> {
     Ok(txn.deliveries(event)?.into_values().flatten().any(|delivery| is(delivery.state)))
 }

@@ -33,7 +33,7 @@ impl Shift {
         let moved = self.moved_delivery(delivery.clone());
         let changed = moved != delivery;
         if changed {
-            put_pending(txn, key, moved);
+            put_pending(txn, key, moved)?;
         }
         Ok(changed)
     }
@@ -49,6 +49,9 @@ impl Shift {
         }
         if let Some(closed_at) = watch.closed_at.as_mut() {
             self.stamp(closed_at);
+        }
+        for step in &mut watch.history.steps {
+            self.stamp(&mut step.at);
         }
         watch
     }

@@ -1,9 +1,10 @@
 //! Effects as one batch of sled: keys, values, and how many records of a kind there are.
 
-use super::records::SledRecords;
+use super::pairs::SledPairs;
 use crate::store::{
     StoreError,
-    format::{Writes, keys, writes},
+    format::{Writes, keys},
+    keyed::writes_over,
     records::Effects,
 };
 
@@ -12,35 +13,29 @@ use crate::store::{
 pub(super) const MAX_WRITES: usize = 100;
 
 /// Applies `effects` in one batch.
-pub(super) fn apply(records: SledRecords<'_>, effects: Effects) -> Result<(), StoreError> {
-    let learned: Vec<String> = effects.learned.keys().cloned().collect();
-    let mut writes = writes(effects)?;
-    for source in learned {
-        for key in records.db.scan_prefix(keys::curves(&source)).keys() {
-            writes.entry(key?.to_vec()).or_insert(None);
-        }
-    }
+pub(super) fn apply(pairs: SledPairs<'_>, effects: Effects) -> Result<(), StoreError> {
+    let mut writes = writes_over(&pairs, effects)?;
     // What is not there needs no deletion: most watches have always been in one place.
     let mut missing = Vec::new();
     for (key, value) in &writes {
-        if value.is_none() && !records.db.contains_key(key)? {
+        if value.is_none() && !pairs.db.contains_key(key)? {
             missing.push(key.clone());
         }
     }
     for key in missing {
         writes.remove(&key);
     }
-    apply_writes(records, writes)
+    apply_writes(pairs, writes)
 }
 
-fn apply_writes(records: SledRecords<'_>, writes: Writes) -> Result<(), StoreError> {
+fn apply_writes(pairs: SledPairs<'_>, writes: Writes) -> Result<(), StoreError> {
     let mut batch = sled::Batch::default();
     for (prefix, name, _) in keys::COUNTED {
-        if let Some(count) = counted(records.db, &writes, prefix, name)? {
+        if let Some(count) = counted(pairs.db, &writes, prefix, name)? {
             batch.insert(name, &count.to_be_bytes());
         }
     }
-    records.unreadable.forget_all(writes.keys());
+    pairs.unreadable.forget_all(writes.keys());
     for (key, value) in &writes {
         match value {
             Some(value) => batch.insert(key.as_slice(), value.as_slice()),
@@ -48,7 +43,7 @@ fn apply_writes(records: SledRecords<'_>, writes: Writes) -> Result<(), StoreErr
         }
     }
     let touched = || writes.into_keys().chain(keys::COUNTED.map(|(_, name, _)| name.to_vec()));
-    records.snapshots.apply(records.db, touched, batch)
+    pairs.snapshots.apply(pairs.db, touched, batch)
 }
 
 /// Returns how many records of `prefix` there are once `writes` are applied; `None` when that changes nothing.

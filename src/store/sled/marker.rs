@@ -8,11 +8,13 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     time::{Duration, Instant},
 };
 
+use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -23,7 +25,7 @@ use super::{
 use crate::store::format::keys;
 
 /// The marker's name in the data folder.
-pub(super) const MARKER: &str = "tidings.json";
+pub(in crate::store) const MARKER: &str = "tidings.json";
 
 /// The database's folder in the data folder.
 pub(super) const DATABASE: &str = "db";
@@ -33,6 +35,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a process that is just stopping may take to let go.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The most bytes of a lock file that are read.
+const MAX_HOLDER: u64 = 256;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Marker {
@@ -50,8 +55,9 @@ struct Marker {
     run: String,
 }
 
-/// The format that this version writes. It reads the earlier ones: 1 had the records of open watches beside their keys.
-const FORMAT: u32 = 2;
+/// The format that this version writes. It reads the earlier ones: 1 had the records of open watches beside their keys, 2 had no
+/// kinds of job, no groups and no events but those of jobs, 3 had no history in the compact form of a watch.
+const FORMAT: u32 = 4;
 
 /// The database's file in its folder.
 pub(super) const FILE: &str = "db";
@@ -202,7 +208,7 @@ impl Marker {
 }
 
 /// Locks the folder for this process. The kernel drops the lock with the process, however it ends.
-pub(super) fn lock(folder: &Path) -> Result<fs::File, OpenError> {
+pub(in crate::store) fn lock(folder: &Path) -> Result<fs::File, OpenError> {
     let path = folder.join(LOCK);
     let opened = fs::File::options().write(true).create(true).truncate(false).open(&path);
     // On a volume that is read-only, or too full for the file, a lock that is there can be held all the same.
@@ -213,11 +219,66 @@ pub(super) fn lock(folder: &Path) -> Result<fs::File, OpenError> {
         _ => Err(error),
     });
     let file = opened.map_err(|error| OpenError::of(folder, &error))?;
-    match patiently_lock(&file) {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::Error(error)) => Err(OpenError::of(folder, &error)),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
+    locked(folder, file, patiently_lock)
+}
+
+/// Tries once to lock a folder that another process held. Makes nothing: a folder without its lock is not the one that was
+/// held, as when its volume is not mounted any more.
+pub(in crate::store) fn take_lock(folder: &Path) -> Result<fs::File, OpenError> {
+    let path = folder.join(LOCK);
+    let file = open_to_lock(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => OpenError::Folder {
+            path: folder.to_owned(),
+            reason: format!("it has no file `{LOCK}` any more; is its volume mounted?"),
+        },
+        _ => OpenError::of(folder, &error),
+    })?;
+    let file = locked(folder, file, fs::File::try_lock)?;
+    // Another folder may have taken its name in between.
+    let is_there = fs::metadata(&path).and_then(|now| Ok((now, file.metadata()?)));
+    match is_there {
+        Ok((now, open)) if (now.dev(), now.ino()) == (open.dev(), open.ino()) => Ok(file),
+        _ => Err(OpenError::InUse { path: folder.to_owned(), holder: None }),
     }
+}
+
+/// Opens a file for its lock. NFS locks only what is open for writing; a read-only or full volume still has locks of its own.
+fn open_to_lock(path: &Path) -> io::Result<fs::File> {
+    let opened = fs::File::options().write(true).open(path);
+    opened.or_else(|error| fs::File::open(path).map_err(|_| error))
+}
+
+/// Locks an open lock file, and notes this process in it for those who find it locked.
+fn locked(
+    folder: &Path,
+    mut file: fs::File,
+    lock: impl FnOnce(&fs::File) -> Result<(), fs::TryLockError>,
+) -> Result<fs::File, OpenError> {
+    match lock(&file) {
+        Ok(()) => {
+            // A full or read-only volume can be locked all the same.
+            let _ = note_holder(&mut file);
+            Ok(file)
+        }
+        Err(fs::TryLockError::Error(error)) => Err(OpenError::of(folder, &error)),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(OpenError::InUse { path: folder.to_owned(), holder: noted_holder(folder) })
+        }
+    }
+}
+
+fn note_holder(file: &mut fs::File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "process {} on {}", std::process::id(), uname().nodename().to_string_lossy())?;
+    // For processes on other machines, where they share the folder.
+    file.sync_data()
+}
+
+/// Returns what the holder of a locked folder says of itself.
+fn noted_holder(folder: &Path) -> Option<String> {
+    let mut text = String::new();
+    fs::File::open(folder.join(LOCK)).ok()?.take(MAX_HOLDER).read_to_string(&mut text).ok()?;
+    Some(text.lines().next()?.replace(char::is_control, "")).filter(|holder| !holder.is_empty())
 }
 
 #[expect(clippy::disallowed_methods, reason = "opening the store blocks its thread anyway")]
@@ -236,7 +297,7 @@ fn patiently_lock(file: &fs::File) -> Result<(), fs::TryLockError> {
 /// Waits until sled has closed its file. The folder is ours, so its holder is a database of this process that failed
 /// and whose threads are still ending; sled itself would not wait for them.
 fn await_release(file: &Path) -> Result<(), StoreError> {
-    match fs::File::open(file) {
+    match open_to_lock(file) {
         Ok(file) => match patiently_lock(&file) {
             Err(fs::TryLockError::Error(error)) => Err(error.into()),
             // Held for good: sled says so.

@@ -15,12 +15,9 @@
 mod batch;
 mod folder;
 mod free_space;
-mod inbox;
-mod inspect;
 mod marker;
-mod records;
+mod pairs;
 mod snapshot;
-mod unreadable;
 mod writer;
 
 #[cfg(test)]
@@ -45,14 +42,16 @@ use super::{
     backend::{self, Backend, Call},
     bodies::Spool,
     files::{make_private, sync_folder},
+    inbox,
+    keyed::{self, Keyed, Unreadable},
     listeners::Listeners,
     records::Records,
 };
 use folder::DataFolder;
 use free_space::FreeSpace;
-use records::SledRecords;
+pub(super) use marker::{MARKER, lock, take_lock};
+use pairs::{SledPairs, SledRecords};
 use snapshot::{Snapshot, Snapshots};
-use unreadable::Unreadable;
 
 /// How often sled's own thread tidies; its space is reclaimed only then. Nothing waits for what it writes, because each commit
 /// flushes, so it need not wake an idle process more often. A close waits for half of this at most.
@@ -133,7 +132,7 @@ impl Shared {
     }
 
     fn records<'a>(&'a self, database: &'a Database) -> SledRecords<'a> {
-        SledRecords { db: &database.db, unreadable: &self.unreadable, snapshots: &self.snapshots }
+        Keyed(SledPairs { db: &database.db, unreadable: &self.unreadable, snapshots: &self.snapshots })
     }
 }
 
@@ -149,7 +148,17 @@ impl SledStore {
     /// Opens the store in `config.path`, making it when the folder is empty, and starts its writer. One whose volume is full is
     /// opened for reading; it takes writes once there is room.
     pub(super) fn open(config: &StoreConfig, listeners: &Arc<Listeners>) -> Result<Self, OpenError> {
-        let files = Files::open(config)?;
+        make_private(&config.path).map_err(|error| OpenError::of(&config.path, &error))?;
+        Self::open_locked(config, marker::lock(&config.path)?, listeners)
+    }
+
+    /// The same, for a folder whose lock is held already.
+    pub(super) fn open_locked(
+        config: &StoreConfig,
+        lock: fs::File,
+        listeners: &Arc<Listeners>,
+    ) -> Result<Self, OpenError> {
+        let files = Files::open(config, lock)?;
         let (database, trouble) = match marker::open(&files.folder, config) {
             Ok(database) => (database, None),
             Err(error @ OpenError::Unwritable { is_full: true, .. }) => {
@@ -205,6 +214,7 @@ impl SledStore {
             reason: error.to_string(),
         })?;
         listeners.newest.send_modify(|known| known.number = newest);
+        listeners.opened();
         shared.spool.segments().begin_after(last_segment);
         let calls = writer::start(&shared).map_err(|error| OpenError::Folder {
             path: shared.folder.shown().to_owned(),
@@ -256,7 +266,7 @@ impl Backend for SledStore {
     }
 
     fn check(&self, hashes: bool) -> Result<Vec<StoreProblem>, StoreError> {
-        inspect::check(&self.shared, hashes)
+        self.shared.read(|records| keyed::check(&records.0, &self.shared.bodies, hashes))
     }
 
     fn snapshot(&self) -> Box<dyn backend::Snapshot> {
@@ -273,10 +283,8 @@ struct Files {
 
 impl Files {
     /// Makes what is missing, and removes what a killed process left half written.
-    fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+    fn open(config: &StoreConfig, lock: fs::File) -> Result<Self, OpenError> {
         let failed = |error: io::Error| OpenError::of(&config.path, &error);
-        make_private(&config.path).map_err(failed)?;
-        let lock = marker::lock(&config.path)?;
         if !config.path.join(marker::MARKER).exists() || config.path.join(marker::DATABASE).exists() {
             make_private(&config.path.join(marker::DATABASE)).map_err(failed)?;
         }

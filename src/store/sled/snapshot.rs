@@ -150,7 +150,7 @@ impl backend::Snapshot for Snapshot {
         let shared = &self.0.shared;
         shared.read(|records| {
             let mut reading = shared.snapshots.lock();
-            reading.as_mut().map_or_else(|| Ok(Vec::new()), |reading| reading.next(records.db))
+            reading.as_mut().map_or_else(|| Ok(Vec::new()), |reading| reading.next(records.0.db))
         })
     }
 }

@@ -8,14 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Call, Database, Shared, StoreError, contained,
-    inbox::{Receiver, Sender, inbox},
-    marker,
-};
+use super::{Call, Database, Shared, StoreError, contained, marker};
 use crate::{
     store::{
         REOPEN_FIRST, REOPEN_LAST,
+        inbox::{Receiver, Sender, inbox},
         records::{Committed, Txn},
     },
     util::units::rounded,

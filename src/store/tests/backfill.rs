@@ -16,7 +16,7 @@ impl Bench {
     pub(in crate::store) async fn unrouted(&self) -> Vec<String> {
         let filter = EventFilter { routed: Some(false), ..EventFilter::default() };
         let page = self.store.events(&filter, None, 100).await.unwrap();
-        page.entries.into_iter().map(|event| event.job_id.to_string()).collect()
+        page.entries.into_iter().map(|event| event.topic.job().unwrap().job_id.to_string()).collect()
     }
 
     async fn pending_of(&self, sink: &str) -> Vec<DeliveryKey> {
@@ -34,7 +34,7 @@ async fn an_event_for_nobody_is_told_once(kind: Kind) {
     assert_eq!(told, [Change::EventUnrouted { source: "retab".to_owned(), job_id: id("nobody"), event_id }]);
     assert_eq!(bench.unrouted().await, ["nobody"]);
     let lost = bench.watch("lost").await;
-    bench.store.lose(lost.number, "gone", 1, to(&[]), at(30)).await;
+    bench.store.lose(lost.number, "gone", (1, None), to(&[]), at(30)).await;
     assert_eq!(bench.unrouted().await, ["lost", "nobody"]);
 }
 
@@ -165,7 +165,7 @@ async fn hold(kind: Kind, acts: Vec<Act>) -> Result<(), TestCaseError> {
         }
         prop_assert_eq!(bench.store.check(false).await.unwrap(), []);
         for job in &jobs {
-            let Found::Watch(watch) = bench.store.find("retab", &id(job)).await.unwrap() else {
+            let Found::Watch(watch) = bench.store.find("retab", &id(job), None).await.unwrap() else {
                 return Err(TestCaseError::fail("a watch is gone"));
             };
             let deliveries = bench.store.deliveries_of(&watch).await.unwrap();

@@ -128,7 +128,7 @@ async fn an_attempt_at_what_was_removed_meanwhile_changes_nothing(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.finish("job_1", &["app"]).await;
     let key = bench.key(&watch, "app").await;
-    assert!(bench.store.remove("retab", &id("job_1")).await.unwrap());
+    assert!(bench.store.remove("retab", &id("job_1"), None).await.unwrap());
     bench.store.record_attempt(key, &attempt(0, at(20), AttemptVerdict::Retry(at(25))), at(20)).await;
     assert_eq!((bench.store.delivery(key).await.unwrap(), bench.pending().len()), (None, 0));
     assert_eq!(bench.store.redeliver(vec![key], at(21)).await.unwrap(), 0);

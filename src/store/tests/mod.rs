@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::*;
+use super::{bodies::settings as bodies_settings, *};
 use crate::{
     model::{
         delivery::DeliveryAttempt,
+        group::GroupName,
         job::{EventType, JobId, Outcome, Run},
         status_answer::StatusAnswer,
     },
@@ -31,14 +32,43 @@ pub(in crate::store) fn config(folder: &Path) -> StoreConfig {
     StoreConfig { path: folder.to_owned(), cache: Size::mib(4), min_free: Size(0), ..StoreConfig::default() }
 }
 
+/// A configuration of a store in a database.
+pub(in crate::store) fn in_database(folder: &Path, url: &str) -> StoreConfig {
+    let url = Some(crate::util::secret::Secret::new(url));
+    StoreConfig { kind: StoreKind::Postgres, url, ..config(folder) }
+}
+
 /// The backends that every test of this folder runs on.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) enum Kind {
     Sled,
     Memory,
+    Postgres,
+    /// PostgreSQL with the large bodies in object storage.
+    Objects,
 }
 
-/// Makes two tests of each function: `NAME::sled` and `NAME::memory`.
+#[path = "../../../tests/it/harness/postgres.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "it belongs to the tests of the whole daemon")]
+pub(in crate::store) mod server;
+
+#[path = "../../../tests/it/harness/s3.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "it belongs to the tests of the whole daemon")]
+pub(in crate::store) mod s3;
+
+/// The variables of a server of S3 on this machine.
+pub(in crate::store) fn s3_settings(bucket: &str, port: u16) {
+    let url = format!("http://127.0.0.1:{port}");
+    let settings = [
+        ("AWS_ENDPOINT_URL", url.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "sesame"),
+    ];
+    bodies_settings::set(bucket, &settings);
+}
+
+/// Makes three tests of each function: `NAME::sled`, `NAME::memory` and `NAME::postgres`.
 macro_rules! on_every_backend {
     ($($name:ident),* $(,)?) => {
         $(mod $name {
@@ -53,6 +83,12 @@ macro_rules! on_every_backend {
             async fn memory() {
                 super::$name(Kind::Memory).await;
             }
+
+            #[tokio::test]
+            #[ignore = "needs a server of PostgreSQL; .ci/run has one"]
+            async fn postgres() {
+                super::$name(Kind::Postgres).await;
+            }
         })*
     };
 }
@@ -60,8 +96,11 @@ macro_rules! on_every_backend {
 mod backfill;
 mod bodies;
 mod clock_mark;
+mod counts;
 mod deliveries;
+mod groups;
 mod index;
+mod lists;
 mod polling;
 mod progress;
 mod reading;
@@ -72,6 +111,8 @@ pub(in crate::store) struct Bench {
     pub(in crate::store) store: Store,
     /// Set when its backend is sled.
     sled: Option<sled::SledStore>,
+    /// Set when its backend is PostgreSQL.
+    postgres: Option<StoreConfig>,
     told: Arc<Mutex<Vec<Change>>>,
     pub(in crate::store) folder: tempfile::TempDir,
 }
@@ -90,6 +131,17 @@ impl Bench {
                 let backend = Arc::new(memory::MemoryStore::new(&listeners, true));
                 Self::over(Store { backend, listeners }, None, tempfile::tempdir().unwrap())
             }
+            Kind::Postgres => {
+                let (server, folder) = (server::Postgres::shared(), tempfile::tempdir().unwrap());
+                let url = server.url(&server.database());
+                Self::in_database(in_database(folder.path(), &url), folder)
+            }
+            Kind::Objects => {
+                let storage = s3::S3::shared();
+                let bucket = storage.bucket();
+                s3_settings(&bucket, storage.port());
+                Self::in_bucket(&bucket)
+            }
         }
     }
 
@@ -104,11 +156,30 @@ impl Bench {
         Self::over(store, Some(sled), folder)
     }
 
+    /// A bench on PostgreSQL.
+    pub(in crate::store) fn in_database(config: StoreConfig, folder: tempfile::TempDir) -> Self {
+        let store = Store::open(&config).unwrap();
+        Self { postgres: Some(config), ..Self::over(store, None, folder) }
+    }
+
+    /// The configuration of a bench on PostgreSQL.
+    pub(in crate::store) fn database_config(&self) -> StoreConfig {
+        self.postgres.clone().unwrap()
+    }
+
+    /// A bench on PostgreSQL with the large bodies in a bucket.
+    pub(in crate::store) fn in_bucket(bucket: &str) -> Self {
+        let (server, folder) = (server::Postgres::shared(), tempfile::tempdir().unwrap());
+        let url = server.url(&server.database());
+        let bodies = Some(format!("s3://{bucket}/a/prefix"));
+        Self::in_database(StoreConfig { bodies, ..in_database(folder.path(), &url) }, folder)
+    }
+
     fn over(store: Store, sled: Option<sled::SledStore>, folder: tempfile::TempDir) -> Self {
         let told: Arc<Mutex<Vec<Change>>> = Arc::default();
         let listener = Arc::clone(&told);
         store.on_change(move |change| listener.lock().unwrap().push(change));
-        Self { store, sled, told, folder }
+        Self { store, sled, postgres: None, told, folder }
     }
 
     /// Closes it and waits until the folder is let go.
@@ -121,7 +192,11 @@ impl Bench {
 
     /// What the next start of the daemon finds. Memory has none, so there it goes on.
     pub(in crate::store) fn reopen(self) -> Self {
-        if self.sled.is_some() { Self::open(self.close()) } else { self }
+        match (&self.sled, self.postgres.clone()) {
+            (Some(_), _) => Self::open(self.close()),
+            (None, Some(config)) => Self::in_database(config, self.close()),
+            (None, None) => self,
+        }
     }
 
     /// What was told since the last time.
@@ -152,7 +227,7 @@ impl Bench {
         let mut bytes = Vec::new();
         let body = match self.stored_job(event_id) {
             Some(job) => self.store.bodies().get(watch, event_id, &job),
-            None => self.store.bodies().own_file(watch, event_id),
+            None => self.store.bodies().listed(&BodyEntry { watch, event_id: event_id.to_owned(), size: 0 }),
         };
         body.read().ok()?.read_to_end(&mut bytes).unwrap();
         Some(bytes)
@@ -243,6 +318,10 @@ impl Bench {
 }
 
 pub(in crate::store) const BODY: &[u8] = br#"{"status":"completed","n":1e-400}"#;
+
+pub(in crate::store) fn named(name: impl AsRef<str>) -> GroupName {
+    name.as_ref().parse().unwrap()
+}
 
 /// A status answer of the run with this number.
 pub(in crate::store) fn seen(status: &str, run: u32) -> StatusAnswer {

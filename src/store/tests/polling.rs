@@ -118,7 +118,7 @@ async fn a_step_done_twice_makes_one_event(kind: Kind) {
     bench.fan_out(&fetching, &["app"], at(3)).await;
     let job = NewBody::stored(StoredJob { size: 1, sha256: "other".to_owned(), ..StoredJob::default() });
     assert!(bench.store.complete(watch.number, &job, None, to(&["app"]), at(4)).await);
-    bench.store.lose(watch.number, "too late", 9, to(&["app"]), at(5)).await;
+    bench.store.lose(watch.number, "too late", (9, None), to(&["app"]), at(5)).await;
     let watch = bench.read(watch.number);
     assert_eq!((watch.end_events.len(), bench.pending().len(), watch.polls), (1, 1, 1));
     assert!(!bench.store.complete(999, &job, None, to(&["app"]), at(6)).await, "there is no such watch");
@@ -139,7 +139,7 @@ async fn what_a_job_says_of_its_end_makes_the_event_and_its_id(kind: Kind) {
     // What a killed process stored and did not record is worked out again, and comes to the same.
     let end = seen_end.clone().said_by(&fetching, &said(Outcome::Failed));
     assert_eq!(end, seen_end.clone().said_by(&fetching, &said(Outcome::Failed)));
-    let id = crate::model::job::event_id("retab", &fetching.job_id, Outcome::Failed, &seen_end.attempt);
+    let id = crate::model::job::event_id("retab", None, &fetching.job_id, Outcome::Failed, &seen_end.attempt);
     assert_eq!(
         (end.outcome, end.event_id.as_str(), &end.attempt),
         (Outcome::Failed, id.as_str(), &seen_end.attempt)
@@ -223,7 +223,7 @@ async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all(kind: K
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.store.record_running(watch.number, &seen("queued", 0), 2, to(&[]), at(1)).await;
-    bench.store.lose(watch.number, "nobody knows it", 7, to(&["app"]), at(2)).await;
+    bench.store.lose(watch.number, "nobody knows it", (7, None), to(&["app"]), at(2)).await;
     let lost = bench.read(watch.number);
     let end = lost.current_completion().unwrap();
     assert_eq!((end.outcome, end.reason.as_deref()), (Outcome::Lost, Some("nobody knows it")));
@@ -232,7 +232,7 @@ async fn a_lost_job_has_an_event_that_says_why_and_may_turn_up_after_all(kind: K
     assert_eq!(event.last_body.as_deref(), Some(r#"{"status":"queued"}"#));
     bench.watch("job_1").await;
     // Lost once more is no news.
-    bench.store.lose(watch.number, "still nobody", 8, to(&["app"]), at(3)).await;
+    bench.store.lose(watch.number, "still nobody", (8, None), to(&["app"]), at(3)).await;
     assert_eq!(bench.read(watch.number).end_events.len(), 1);
     bench.watch("job_1").await;
     let ended =
@@ -244,7 +244,7 @@ async fn a_job_lost_while_it_is_watched_again_goes_back_to_its_end(kind: Kind) {
     let bench = Bench::on(kind);
     let done = bench.finish("job_1", &[]).await;
     bench.watch("job_1").await;
-    bench.store.lose(done.number, "forgotten by its source", 9, to(&["app"]), at(40)).await;
+    bench.store.lose(done.number, "forgotten by its source", (9, None), to(&["app"]), at(40)).await;
     let back = bench.read(done.number);
     assert_eq!(
         (back.phase(), back.completion.as_ref(), back.end_events.len()),

@@ -80,7 +80,7 @@ async fn a_job_that_was_lost_at_work_does_not_start_again(kind: Kind) {
     let bench = Bench::on(kind);
     let watch = bench.watch("job_1").await;
     bench.poll(&watch, &at_work(1), at(1)).await;
-    bench.store.lose(watch.number, "past its deadline", 2, to(&[]), at(2)).await;
+    bench.store.lose(watch.number, "past its deadline", (2, None), to(&[]), at(2)).await;
     bench.watch("job_1").await;
     assert!(bench.poll(&watch, &at_work(1), at(3)).await.is_empty());
 }
@@ -154,7 +154,7 @@ async fn much_progress_pushes_out_no_end_and_no_dead_letter(kind: Kind) {
     let watch = bench.read(watch.number);
     assert_eq!(watch.progress_events.len(), 256);
     let numbers = watch.all_events();
-    assert!(bench.store.remove("retab", &watch.job_id).await.unwrap());
+    assert!(bench.store.remove("retab", &watch.job_id, None).await.unwrap());
     for number in numbers {
         assert_eq!(bench.store.event(number).await.unwrap(), None);
     }

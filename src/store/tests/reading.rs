@@ -40,7 +40,7 @@ async fn a_walk_misses_nothing_when_records_come_and_go_meanwhile(kind: Kind) {
     let first = bench.store.watches(&WatchFilter::default(), None, 2).await.unwrap();
     bench.watch("later").await;
     // The very record that the cursor names goes away.
-    assert!(bench.store.remove("retab", &first.entries[1].job_id).await.unwrap());
+    assert!(bench.store.remove("retab", &first.entries[1].job_id, None).await.unwrap());
     let rest = bench.store.watches(&WatchFilter::default(), first.next, 100).await.unwrap();
     let names: Vec<&str> = rest.entries.iter().map(|watch| watch.job_id.as_str()).collect();
     assert_eq!(names, ["job_3", "job_2", "job_1", "job_0"]);
@@ -87,7 +87,11 @@ async fn every_filter_of_deliveries_holds_on_either_index(kind: Kind) {
         let (mut names, mut cursor) = (Vec::new(), None);
         loop {
             let page = bench.store.deliveries(filter, cursor, limit).await.unwrap();
-            names.extend(page.entries.into_iter().map(|(_, one)| format!("{} {}", one.job_id, one.sink)));
+            names.extend(
+                page.entries
+                    .into_iter()
+                    .map(|(_, one)| format!("{} {}", one.topic.job().unwrap().job_id, one.sink)),
+            );
             cursor = page.next;
             if cursor.is_none() {
                 return names;

@@ -6,12 +6,16 @@ use std::io::{self, Read as _, Write};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
-use super::{FORMAT, Line, TransferError, Transferred};
-use crate::store::{
-    BodyEntry, BodyPlace, BodyReader, Store, StoreError, StoredBody,
-    backend::Snapshot,
-    bodies::Pin,
-    format::{as_first_format, codec, exported, is_readable, keys, place_in, shown},
+use super::{FIRST_FORMAT, FORMAT, Line, TransferError, Transferred};
+use crate::{
+    store::{
+        BodyEntry, BodyPlace, BodyReader, Store, StoreError, StoredBody,
+        backend::Snapshot,
+        bodies::Pin,
+        format::{as_first_format, codec, exported, is_readable, keys, place_in, shown},
+        records::{Records, Selection},
+    },
+    util::units::Time,
 };
 
 /// Bytes of a stored job in one line.
@@ -76,7 +80,7 @@ impl Store {
 }
 
 impl Export {
-    /// Writes everything to `to`, in bounded memory but for eight bytes a watch and sixteen a small body.
+    /// Writes everything to `to`, in bounded memory but for eight bytes a watch or group and sixteen a small body.
     ///
     /// # Errors
     /// When it cannot be read or written, or more changes meanwhile than can be kept.
@@ -84,8 +88,10 @@ impl Export {
         let Self { store, mut snapshot, _bodies } = self;
         let mut out = Output { to, hash: Sha256::new() };
         let mut done = Transferred::default();
-        out.line(&Line::TidingsExport { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned() })?;
-        let mut watches: Vec<u64> = Vec::new();
+        let format = store.read(transfer_format)?;
+        out.line(&Line::TidingsExport { format, version: env!("CARGO_PKG_VERSION").to_owned() })?;
+        // The watches and groups, under whose numbers the bodies are stored.
+        let mut owners: Vec<u64> = Vec::new();
         let mut small: Vec<BodyPlace> = Vec::new();
         loop {
             let records = snapshot.next()?;
@@ -93,8 +99,8 @@ impl Export {
                 break;
             }
             for (key, value) in records.into_iter().flat_map(|(key, value)| as_first_format(key, value)) {
-                if key.first() == Some(&keys::WATCH) {
-                    watches.extend(keys::number_of(&key));
+                if matches!(key.first(), Some(&(keys::WATCH | keys::GROUP))) {
+                    owners.extend(keys::number_of(&key));
                 }
                 small.extend(place_in(&key, &value));
                 done.unreadable += u64::from(!is_readable(&key, &value));
@@ -104,13 +110,13 @@ impl Export {
             }
         }
         // So that they can be searched.
-        watches.sort_unstable();
+        owners.sort_unstable();
         // The bodies need no old values to be kept.
         drop(snapshot);
         store.bodies().each(|entry| {
             // One that nothing refers to is on its way out, or its watch came after the snapshot.
-            if watches.binary_search(&entry.watch).is_ok() {
-                let body = store.bodies().own_file(entry.watch, &entry.event_id);
+            if owners.binary_search(&entry.watch).is_ok() {
+                let body = store.bodies().listed(&entry);
                 done.jobs += u64::from(job(&mut out, &entry.file_name(), body.read())?);
             }
             Ok::<_, TransferError>(())
@@ -139,6 +145,29 @@ impl Export {
     }
 }
 
+/// The lowest format that has what is stored, so that an earlier version takes what it knows, and refuses the rest. The snapshot
+/// was begun before, so it holds nothing that is not there now.
+fn transfer_format(records: &dyn Records) -> Result<u32, StoreError> {
+    let has_groups = records.groups(None).next().transpose()?.is_some();
+    let has_notices = records.notices().next().transpose()?.is_some();
+    Ok(if has_groups || has_notices || has_kinds(records)? { FORMAT } else { FIRST_FORMAT })
+}
+
+/// Whether there is a job that its id alone does not name, or was one.
+fn has_kinds(records: &dyn Records) -> Result<bool, StoreError> {
+    for watch in records.watches(Selection::All, None) {
+        if watch?.1.and_then(|watch| watch.kind).is_some_and(|kind| !kind.is_default) {
+            return Ok(true);
+        }
+    }
+    for dropped in records.dropped(Time::MAX) {
+        if dropped?.1.kind.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether the bytes of a stored job are gone, and not only out of reach.
 fn is_lost(error: &io::Error) -> bool {
     let lost = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
@@ -146,7 +175,10 @@ fn is_lost(error: &io::Error) -> bool {
 }
 
 fn record(key: &[u8], value: &[u8]) -> Line {
-    let is_json = matches!(key.first(), Some(&(keys::WATCH | keys::EVENT | keys::DELIVERY)));
+    let is_json = matches!(
+        key.first(),
+        Some(&(keys::WATCH | keys::EVENT | keys::DELIVERY | keys::GROUP | keys::MEMBER | keys::NOTICE))
+    );
     let json = codec::json(value).filter(|_| is_json).and_then(|json| serde_json::from_slice(json).ok());
     match json {
         Some(json) => Line::Record { key: shown(key), json },

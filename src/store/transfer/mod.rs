@@ -13,13 +13,17 @@ use std::{io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::StoreError;
+use super::{OpenError, StoreError};
 
 pub use export::Export;
 pub use import::import;
+pub(super) use import::{Pieces, Target, fill, write_job};
 
-/// The format that is written, and the newest that is read.
-const FORMAT: u32 = 1;
+/// The newest format, with groups and events that are about no job. It is written when there are any.
+const FORMAT: u32 = 2;
+
+/// The format of the first version, which is written otherwise.
+const FIRST_FORMAT: u32 = 1;
 
 /// Why an export could not be made or taken.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,12 @@ pub enum TransferError {
     /// There is something already.
     #[error("{} is not empty; name a folder that does not exist yet, or move this one away", .0.display())]
     Taken(PathBuf),
+    /// There is a store in the database already.
+    #[error("the database {0} holds a store already\nhint: name one that is empty")]
+    TakenDatabase(String),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
 }
 
 /// What was written or taken.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     model::{job::JobId, status_answer::StatusClass},
-    upstream::{JobRef, NO_STATUS, Profile, Source},
+    upstream::{JobRef, NO_STATUS, Outcomes, Profile, Source},
     util::{
         http_client::{Outgoing, guard::Trust},
         json_slice::Raw,
@@ -18,6 +18,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
+    /// The kind of job; unset for the default kind.
+    kind: Option<String>,
     id: String,
     base_url: Option<String>,
     #[serde(default)]
@@ -46,10 +48,10 @@ fn check(name: &str, case: &Case) {
     let source = Source::new(name, &config, &Outgoing::direct(Trust::Operator))
         .unwrap_or_else(|error| panic!("{at}: {error}"));
     let id = case.id.parse::<JobId>().unwrap();
-    let job = JobRef { id: &id, vars: &case.vars };
+    let job = JobRef { id: &id, kind: case.kind.as_deref(), vars: &case.vars };
     assert_eq!(source.status_address(job).unwrap(), case.status_url, "{at}");
 
-    let (answer, json) = source.profile.read(case.body.to_string().as_bytes()).unwrap();
+    let (answer, json) = source.kind_of(job).unwrap().profile.read(case.body.to_string().as_bytes()).unwrap();
     let class = match answer.class {
         StatusClass::Unknown if answer.status != NO_STATUS => "unknown",
         StatusClass::Pending | StatusClass::Unknown => "pending",
@@ -86,31 +88,47 @@ fn every_body_is_read_as_what_it_is() {
 #[test]
 fn every_word_of_a_profile_is_shown() {
     for name in TYPES.iter().filter(|name| **name != CUSTOM) {
-        let text = text(name).unwrap();
-        let built_in = read(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let built_in = read(text(name).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(!built_in.title.is_empty() && built_in.docs.starts_with("https://"), "{name}");
         let path = format!("{}/src/upstream/profiles/bodies/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let bodies: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let config = SourceConfig {
-            profile: SourceType::named(name).unwrap(),
-            base_url: Some("https://example.com".to_owned()),
-            ..SourceConfig::default()
-        };
-        let profile = Profile::of(&config).unwrap();
-        let words = |case: &Value| {
-            let lists = [&profile.status_at, &profile.failed_at];
-            let words = lists.iter().flat_map(|list| list.iter());
-            let (_, values) = profile.read(case["body"].to_string().as_bytes()).unwrap();
-            let words: Vec<_> = words.filter_map(|at| values.at(at).and_then(Raw::word)).collect();
-            words.into_iter().map(|word| word.to_lowercase())
-        };
-        let seen: Vec<String> = bodies.as_array().unwrap().iter().flat_map(words).collect();
-        let outcomes = built_in.keys.outcomes.unwrap();
-        let lists =
-            [outcomes.pending, outcomes.completed, outcomes.failed, outcomes.cancelled, outcomes.expired];
-        for word in lists.iter().flatten().filter(|word| !word.is_empty()) {
-            assert!(seen.contains(&word.to_lowercase()), "{name}: no body shows `{word}`");
+        let cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let profiles = Profile::kinds_of(&example(name)).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for case in &cases {
+            let is_its = |profile: &&Profile| match &case.kind {
+                None => *profile == &profiles[0],
+                kind => profile.kind == *kind,
+            };
+            let profile = profiles.iter().find(is_its).unwrap_or_else(|| panic!("{name}: {:?}", case.kind));
+            let (_, values) = profile.read(case.body.to_string().as_bytes()).unwrap();
+            let words = [&profile.status_at, &profile.failed_at].into_iter().flatten();
+            seen.extend(
+                words.filter_map(|at| values.at(at).and_then(Raw::word)).map(|word| word.to_lowercase()),
+            );
         }
+        let kinds = built_in.keys.kinds.values().filter_map(|kind| kind.outcomes.as_ref());
+        for outcomes in built_in.keys.outcomes.iter().chain(kinds) {
+            let Outcomes { pending, completed, failed, cancelled, expired } = outcomes;
+            let words = [pending, completed, failed, cancelled, expired].into_iter().flatten();
+            for word in words.filter(|word| !word.is_empty()) {
+                assert!(seen.contains(&word.to_lowercase()), "{name}: no body shows `{word}`");
+            }
+        }
+        for profile in &profiles[1..] {
+            assert!(
+                cases.iter().any(|case| case.kind == profile.kind),
+                "{name}: no body of {:?}",
+                profile.kind
+            );
+        }
+    }
+}
+
+fn example(name: &str) -> SourceConfig {
+    SourceConfig {
+        profile: SourceType::named(name).unwrap(),
+        base_url: Some("https://example.com".to_owned()),
+        ..SourceConfig::default()
     }
 }
 
@@ -118,21 +136,17 @@ fn every_word_of_a_profile_is_shown() {
 #[test]
 fn no_profile_takes_a_new_word_for_an_end() {
     for name in TYPES.iter().filter(|name| **name != CUSTOM) {
-        let config = SourceConfig {
-            profile: SourceType::named(name).unwrap(),
-            base_url: Some("https://example.com".to_owned()),
-            ..SourceConfig::default()
-        };
-        let profile = Profile::of(&config).unwrap();
-        for word in ["a word of tomorrow", "{}", "0", "-1", "null", "CANCELING_", "completed?"] {
-            assert_eq!(profile.classify(word), StatusClass::Unknown, "{name}: {word}");
+        for profile in Profile::kinds_of(&example(name)).unwrap() {
+            for word in ["a word of tomorrow", "{}", "0", "-1", "null", "CANCELING_", "completed?"] {
+                assert_eq!(profile.classify(word), StatusClass::Unknown, "{name} {:?}: {word}", profile.kind);
+            }
         }
     }
 }
 
 #[test]
 fn a_type_that_nobody_knows_is_refused_with_the_known_ones() {
-    let error = serde_json::from_str::<SourceType>("\"openai\"").unwrap_err().to_string();
+    let error = serde_json::from_str::<SourceType>("\"open-ai\"").unwrap_err().to_string();
     assert!(error.contains("openai-batch") && error.contains("custom"), "{error}");
     assert!(SourceType::named("custom").unwrap().built_in().is_none());
 }

@@ -1,37 +1,38 @@
 //! Lays the keys of a source over those of its built-in profile.
 
-use std::collections::BTreeMap;
+use crate::upstream::{ProfileKeys, SourceConfig};
 
-use crate::{upstream::SourceConfig, util::secret::SecretValue};
-
-/// Returns the keys of the type with those of the source over them.
-pub(super) fn merged(config: &SourceConfig) -> SourceConfig {
-    let Some(built_in) = config.profile.built_in() else { return config.clone() };
-    let (mut own, base) = (config.clone(), built_in.keys);
-    macro_rules! fill {
-        ($($key:ident)*) => {$( own.$key = own.$key.take().or(base.$key); )*};
-    }
+/// Returns a source with the keys that all its kinds share, from its profile where they are unset.
+pub(super) fn shared(config: &SourceConfig, built_in: Option<&SourceConfig>) -> SourceConfig {
+    let mut own = config.clone();
+    let Some(base) = built_in.cloned() else { return own };
     // The scheme of the profile does not go with another header for the key.
     if own.api_key_header.is_none() {
         own.api_key_scheme = own.api_key_scheme.take().or(base.api_key_scheme);
     }
-    fill! {
-        base_url api_key_header status_path fallback_status_path status_at status_required outcomes running
-        pending_while failed_at result_failure_at result_may_be_html
-        result_path result_with_request_path result_at result_status_at result_4xx_is_failure error_at endpoint_at
-        metadata_at created_at started_at ended_at attempt_at poll_hint_header allow_origins create_path
-        created_id_at retry_path
-    }
-    let is_given = |name: &String, given: &BTreeMap<String, SecretValue>| {
-        given.keys().any(|known| known.eq_ignore_ascii_case(name))
-    };
-    for (name, value) in base.headers {
-        if !is_given(&name, &own.headers) {
-            own.headers.insert(name, value);
-        }
-    }
-    for (name, value) in base.vars {
-        own.vars.entry(name).or_insert(value);
-    }
+    own.base_url = own.base_url.take().or(base.base_url);
+    own.api_key_header = own.api_key_header.take().or(base.api_key_header);
+    own.allow_origins = own.allow_origins.take().or(base.allow_origins);
+    own.default_kind = own.default_kind.take().or(base.default_kind);
     own
+}
+
+/// Returns the keys of one kind; of the default kind without a name.
+///
+/// The keys of the source itself describe its default kind. Another kind takes from there what
+/// nothing else gives, and all headers and variables.
+pub(super) fn keys_of(
+    config: &SourceConfig,
+    built_in: Option<&SourceConfig>,
+    kind: Option<&str>,
+    is_default: bool,
+) -> ProfileKeys {
+    let table = |of: &SourceConfig| kind.and_then(|kind| of.kinds.get(kind)).cloned().unwrap_or_default();
+    let own = table(config).with_maps_of(&config.keys());
+    let own = if is_default { own.or(&config.keys()) } else { own };
+    let filled = match built_in {
+        Some(built_in) => own.or(&table(built_in)).or(&built_in.keys()),
+        None => own,
+    };
+    filled.or(&config.keys())
 }

@@ -56,14 +56,17 @@ async fn a_source_whose_name_moves_to_metadata_is_never_sent_the_key() {
     };
     let source = Source::new("retab", &config, &outgoing).unwrap();
     let id = "job_1".parse().unwrap();
-    let job = JobRef { id: &id, vars: &BTreeMap::new() };
+    let job = JobRef { id: &id, kind: None, vars: &BTreeMap::new() };
     source.status(job).await.unwrap();
     assert!(seen.lock().unwrap()[0].contains("the-key"));
     for ips in bad {
         script.lock().unwrap().extend([at(ips), at(ips)]);
         let address = format!("http://moved.example:{port}/v1/x");
         let polled = source.status(job).await.map(drop);
-        let passed = source.forward(Method::POST, &address, HeaderMap::new(), None, true).await.map(drop);
+        let passed = source
+            .forward(Method::POST, &address, HeaderMap::new(), None, Some(source.default_kind()))
+            .await
+            .map(drop);
         for failure in [polled.unwrap_err(), passed.unwrap_err()] {
             let text = failure.to_string();
             assert!(matches!(failure, Failure::Unreachable(_)), "{ips:?}: {text}");

@@ -1,10 +1,13 @@
 //! Paths with placeholders: `{id}`, the variables of a watch, and values taken from a status body.
+//! `body` holds the templates of request bodies.
 
+mod body;
 mod form;
 mod parse;
 
 use std::{collections::BTreeMap, fmt};
 
+pub use body::BodyTemplate;
 pub use parse::{check_pointer, is_absolute, is_name};
 
 use self::form::Form;
@@ -39,6 +42,14 @@ pub enum TemplateError {
     /// The status body has nothing there.
     #[error("the status has nothing at {0}")]
     Absent(String),
+    /// The value would change the body around it.
+    #[error("`{value}` cannot stand for `{name}` in the body of the request")]
+    UnfitInBody {
+        /// The placeholder.
+        name: String,
+        /// Its value.
+        value: String,
+    },
     /// The value would change the path around it.
     #[error("`{value}` cannot stand for `{name}` in a URL")]
     Unfit {
@@ -71,6 +82,15 @@ impl Template {
             _ => None,
         });
         lists.flatten().map(String::as_str)
+    }
+
+    /// Returns the name of the variable that is all of it, and so the URL itself.
+    #[must_use]
+    pub fn whole(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [Part::Var { name, .. }] => Some(name),
+            _ => None,
+        }
     }
 
     /// Returns the literal text that it begins with.

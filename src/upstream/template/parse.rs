@@ -85,7 +85,9 @@ fn placeholder(text: &str) -> Result<Part, String> {
         }
         return Ok(Part::Body { pointers, form });
     }
-    match is_name(name) {
+    // A value of an item of a list: `{item/id}`.
+    let is_item = |pointer: &str| pointer.starts_with('/') && check_pointer(pointer).is_ok();
+    match is_name(name) || name.strip_prefix("item").is_some_and(is_item) {
         true => Ok(Part::Var { name: name.to_owned(), form }),
         false => Err("a placeholder is neither {name}, {+name} nor {/pointer}".to_owned()),
     }

@@ -14,6 +14,7 @@ use super::{
     reuse::noticing_reuse,
     tls, was_refused,
 };
+use crate::util::term::Term;
 
 /// The wait after which a caller that gives up a request makes its connection suspect.
 const DOUBT: Duration = Duration::from_secs(1);
@@ -72,6 +73,12 @@ impl Clients {
         Ok(Self { connections, outgoing: outgoing.clone() })
     }
 
+    /// Returns until when requests may be sent.
+    #[must_use]
+    pub fn term(&self) -> &Term {
+        self.outgoing.term()
+    }
+
     /// Sends a request and returns the head of its answer. Sends it again over another connection
     /// when the peer did not handle it, or when it may be repeated and a kept connection broke.
     /// Calls `sending` for each request.
@@ -83,13 +90,35 @@ impl Clients {
         make: impl FnOnce(&Client) -> RequestBuilder,
         sending: impl Fn(),
     ) -> Result<Response, SendError> {
+        self.send_if(make, |method| matches!(*method, Method::GET | Method::HEAD), sending).await
+    }
+
+    /// Sends a request that may be repeated, whatever its method is. See [`send`](Self::send).
+    ///
+    /// # Errors
+    /// The error of the last request.
+    pub async fn send_repeatable(
+        &self,
+        make: impl FnOnce(&Client) -> RequestBuilder,
+        sending: impl Fn(),
+    ) -> Result<Response, SendError> {
+        self.send_if(make, |_| true, sending).await
+    }
+
+    async fn send_if(
+        &self,
+        make: impl FnOnce(&Client) -> RequestBuilder,
+        is_repeatable: impl Fn(&Method) -> bool,
+        sending: impl Fn(),
+    ) -> Result<Response, SendError> {
         let mut lease = self.connections.lease(())?;
         let mut request = make(&lease.client).build()?;
         let url = request.url().clone();
-        let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
+        let repeatable = is_repeatable(request.method());
         let mut tries = 1;
         loop {
             let spare = request.try_clone();
+            self.outgoing.term().holds().await;
             sending();
             let connections = &self.connections;
             let mut doubt = Doubt { connections, lease: &lease, since: Instant::now(), settled: false };

@@ -9,6 +9,7 @@ use super::{
     Forward,
     guard::{GuardedResolver, Trust, is_localhost},
 };
+use crate::util::term::Term;
 
 /// The route of the requests of a source, a sink or the collector. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Outgoing {
     /// The guard of addresses, including that of a proxy.
     pub resolver: GuardedResolver,
     proxy: Option<(Arc<Forward>, Scope)>,
+    /// Until when requests may be sent.
+    term: Term,
 }
 
 /// The requests that use a proxy.
@@ -47,13 +50,13 @@ impl Outgoing {
     /// Returns a route without a proxy.
     #[must_use]
     pub fn direct(trust: Trust) -> Self {
-        Self { resolver: GuardedResolver::new(Arc::new(trust)), proxy: None }
+        Self { resolver: GuardedResolver::new(Arc::new(trust)), proxy: None, term: Term::default() }
     }
 
     /// Returns a route without a proxy, for a test that gives the answers of DNS queries.
     #[cfg(test)]
     pub(crate) fn scripted(trust: Arc<Trust>, answers: super::guard::Script) -> Self {
-        Self { resolver: GuardedResolver::scripted(trust, answers), proxy: None }
+        Self { resolver: GuardedResolver::scripted(trust, answers), ..Self::direct(Trust::Operator) }
     }
 
     /// Returns the route to addresses of the configuration: through `proxy`, except to `no_proxy`
@@ -79,7 +82,19 @@ impl Outgoing {
             Some(Self::NONE) => None,
             Some(url) => Some((forward(url)?, Scope::All)),
         };
-        Ok(Self { resolver: self.resolver.clone(), proxy })
+        Ok(Self { resolver: self.resolver.clone(), proxy, term: self.term.clone() })
+    }
+
+    /// Returns the same route for requests that are sent within `term` alone, and wait while it is over.
+    #[must_use]
+    pub fn within(self, term: Term) -> Self {
+        Self { term, ..self }
+    }
+
+    /// Returns until when requests may be sent.
+    #[must_use]
+    pub fn term(&self) -> &Term {
+        &self.term
     }
 
     /// Returns the proxy that requests may go through.

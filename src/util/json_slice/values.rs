@@ -182,6 +182,24 @@ impl<'a> Raw<'a> {
         }
     }
 
+    /// Returns the items of a list as the text writes them. `None` for any other value, and for one
+    /// that is longer than its limit.
+    #[must_use]
+    pub(crate) fn elements(self) -> Option<Vec<&'a [u8]>> {
+        let mut rest = self.bytes.strip_prefix(b"[").filter(|_| !self.is_cut)?;
+        let mut items = Vec::new();
+        loop {
+            let skip = rest.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != b',')?;
+            rest = &rest[skip..];
+            if rest[0] == b']' {
+                return Some(items);
+            }
+            let (item, after) = rest.split_at(value_len(rest));
+            items.push(item);
+            rest = after;
+        }
+    }
+
     /// Returns the bytes of the value.
     #[cfg(test)]
     pub(super) fn lossless(self) -> &'a [u8] {

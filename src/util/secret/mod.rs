@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use reread::Stamp;
-pub use source::{SecretList, SecretSource};
+pub use source::{SecretList, SecretSource, SecretText};
 pub use value::{SecretFile, SecretValue};
 
 /// The text in the place of every secret that is shown.

@@ -34,10 +34,47 @@ impl SecretSource {
     /// When the file cannot be read, is empty, or holds a control character. A stray line break
     /// would end up inside a header.
     pub fn get(&self) -> Result<Secret, SecretError> {
+        self.read(one_line)
+    }
+
+    fn read(&self, check: fn(&str) -> Result<Secret, String>) -> Result<Secret, SecretError> {
         match self {
             Self::Inline(secret) => Ok(secret.clone()),
-            Self::File(file) => file.get(one_line),
+            Self::File(file) => file.get(check),
         }
+    }
+}
+
+/// The origin of a secret of several lines, such as a key in PEM. Cheap to clone; clones share the
+/// last reading.
+#[derive(Clone, Debug)]
+pub struct SecretText(SecretSource);
+
+impl SecretText {
+    /// Returns the origin for a pair of keys `x` and `x_file`; `None` if neither is set.
+    #[must_use]
+    pub fn of(inline: Option<&Secret>, file: Option<&Path>) -> Option<Self> {
+        SecretSource::of(inline, file).map(Self)
+    }
+
+    /// Returns the origin of a secret that is written in place.
+    #[must_use]
+    pub const fn inline(secret: Secret) -> Self {
+        Self(SecretSource::Inline(secret))
+    }
+
+    /// Returns the origin of a file with one secret.
+    #[must_use]
+    pub fn file(path: &Path) -> Self {
+        Self(SecretSource::file(path))
+    }
+
+    /// Returns the present secret.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is empty.
+    pub fn get(&self) -> Result<Secret, SecretError> {
+        self.0.read(any_text)
     }
 }
 
@@ -71,6 +108,10 @@ fn one_line(text: &str) -> Result<Secret, String> {
         return Err("it holds more than one line".to_owned());
     }
     Ok(Secret::new(text))
+}
+
+fn any_text(text: &str) -> Result<Secret, String> {
+    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(Secret::new(text)) }
 }
 
 fn lines(text: &str) -> Result<Vec<Secret>, String> {

@@ -22,6 +22,12 @@ impl Time {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// Returns the instant `span` earlier, or the beginning of time.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// Returns the time since `earlier`, zero if that lies ahead.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

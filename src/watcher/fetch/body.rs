@@ -9,12 +9,15 @@ use super::FetchError;
 use crate::{
     model::status_answer::StatusClass,
     store::{Incoming, MAX_SMALL, Said, StoredBody},
-    upstream::{Failure, Profile},
+    upstream::{Failure, ListedStatus, Profile},
     util::json_slice::{NotJson, Pointers, Scan, Values},
 };
 
 /// The media type of several JSON values, one a line.
-const JSONL: &str = "application/jsonl";
+pub(super) const JSONL: &str = "application/jsonl";
+
+/// The media type of a body of no known form.
+const BYTES: &str = "application/octet-stream";
 
 /// The most characters of a status word and of a job's error that are kept.
 const MAX_STATUS: usize = 256;
@@ -31,6 +34,8 @@ pub(super) struct ReceivedBody {
     pub(super) media_type: Option<String>,
     /// Whether it is a status body.
     pub(super) is_status: bool,
+    /// The HTTP status of its answer, if that says how far the job is.
+    pub(super) listed: Option<ListedStatus>,
     /// Whether it is the error of the job, whatever its form.
     pub(super) is_refusal: bool,
     /// Whether an empty body may be the result.
@@ -53,12 +58,17 @@ pub(super) async fn check(
     received: &ReceivedBody,
     body: StoredBody,
 ) -> Result<CheckedBody, FetchError> {
-    let ReceivedBody { incoming, media_type, is_status, is_refusal, .. } = received;
+    let ReceivedBody { incoming, media_type, is_status, listed, is_refusal, .. } = received;
     let status_at = match (is_status, is_refusal) {
+        (true, _) if listed.is_some() => Vec::new(),
         (true, _) => profile.status_at.clone(),
         (false, true) => Vec::new(),
+        // A redirect led to the result, and its pointers are those into a status body.
+        (false, false) if profile.result_path.is_none() => Vec::new(),
         (false, false) => profile.result_status_at.clone(),
     };
+    let said_by = |values: Option<&Values>| listed.map(|listed| end_by(profile, listed, values)).transpose();
+    let is_error = *is_refusal || listed.is_some_and(ListedStatus::is_failure);
     let has_status = !status_at.is_empty();
     if incoming.size() == 0 {
         if has_status || !received.may_be_empty {
@@ -66,11 +76,11 @@ pub(super) async fn check(
         }
         // An empty body is no JSON, but JSONL without lines.
         let media_type = Some(media_type.clone().unwrap_or_else(|| JSONL.to_owned()));
-        return Ok(CheckedBody { media_type, part: None, said: None });
+        return Ok(CheckedBody { media_type, part: None, said: said_by(None)? });
     }
     let words_at = [&status_at[..], &profile.pending_while, &profile.failed_at, &profile.error_at].concat();
     let expected = Expected {
-        no_page: !is_refusal && (has_status || !profile.result_may_be_html),
+        no_page: !is_error && (has_status || !profile.result_may_be_html),
         json: if has_status { Some(false) } else { media_type.is_none().then_some(true) },
         media_type: media_type.clone(),
     };
@@ -80,12 +90,16 @@ pub(super) async fn check(
         let found = tokio::task::spawn_blocking(move || read(&body, &words_at, &expected));
         found.await.map_err(io::Error::other)??
     };
-    let found = found.map_err(Failure::Transient)?;
     let (said, media_type) = match found {
-        BodyContent::Json(values) if has_status => (Some(end_in(profile, &status_at, &values)?), None),
-        BodyContent::Json(_) => (None, None),
-        BodyContent::Lines => (None, Some(JSONL.to_owned())),
-        BodyContent::Other => (None, media_type.clone()),
+        Ok(BodyContent::Json(values)) if has_status => (Some(end_in(profile, &status_at, &values)?), None),
+        Ok(BodyContent::Json(values)) => (said_by(Some(&values))?, None),
+        Ok(BodyContent::Lines) => (said_by(None)?, Some(JSONL.to_owned())),
+        Ok(BodyContent::Other) => (said_by(None)?, media_type.clone()),
+        // The answer to a status request that ends the job as failed, whatever it holds.
+        Err(_) if listed.is_some_and(ListedStatus::is_failure) => {
+            (said_by(None)?, Some(media_type.clone().unwrap_or_else(|| BYTES.to_owned())))
+        }
+        Err(reason) => return Err(Failure::Transient(reason).into()),
     };
     // If the status body is the result, `result_at` points into the status body.
     let is_whole = media_type.is_some()
@@ -102,8 +116,22 @@ fn end_in(profile: &Profile, status_at: &[String], values: &Values) -> Result<Sa
         return Err(Failure::Transient("the job has no status".to_owned()).into());
     }
     let StatusClass::Finished(outcome) = class else { return Err(FetchError::Running) };
-    let error = values.first(&profile.error_at).map(|raw| raw.shown().chars().take(MAX_ERROR).collect());
+    let error = error_in(profile, values);
     Ok(Said { status: status.chars().take(MAX_STATUS).collect(), outcome, error })
+}
+
+/// Returns what the HTTP status of an answer says about the end of its job.
+fn end_by(profile: &Profile, listed: ListedStatus, values: Option<&Values>) -> Result<Said, FetchError> {
+    let (status, class) = match values {
+        Some(values) => profile.status_by(listed, values),
+        None => (listed.code.to_string(), listed.class),
+    };
+    let StatusClass::Finished(outcome) = class else { return Err(FetchError::Running) };
+    Ok(Said { status, outcome, error: values.and_then(|values| error_in(profile, values)) })
+}
+
+fn error_in(profile: &Profile, values: &Values) -> Option<String> {
+    values.first(&profile.error_at).map(|raw| raw.shown().chars().take(MAX_ERROR).collect())
 }
 
 /// The forms that a body may have.
@@ -177,7 +205,7 @@ fn begins_value(byte: u8) -> bool {
 const MAX_WORD: usize = 8 << 10;
 
 /// Reads a body to its end in bounded memory, and picks out the values at some pointers.
-fn values_at(pointers: &[String], body: &StoredBody) -> io::Result<Result<Values, NotJson>> {
+pub(super) fn values_at(pointers: &[String], body: &StoredBody) -> io::Result<Result<Values, NotJson>> {
     let limited = pointers.iter().map(|pointer| (pointer.as_str(), MAX_WORD));
     let mut scan = Scan::new(&Arc::new(Pointers::new(limited)));
     let (mut file, mut buffer) = (body.read()?, vec![0; 64 << 10]);

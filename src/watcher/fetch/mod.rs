@@ -2,7 +2,9 @@
 //! the spool otherwise, checks it, and makes its event.
 
 mod body;
+mod join;
 mod part;
+mod several;
 
 use std::io;
 
@@ -10,7 +12,7 @@ use self::{
     body::{CheckedBody, ReceivedBody, check},
     part::cut_to_part,
 };
-use super::{SourceState, TaskResult, in_flight::InFlight};
+use super::{SourceState, TaskResult, in_flight::InFlight, job_of};
 use crate::{
     model::{
         job::{EventType, Outcome},
@@ -18,7 +20,7 @@ use crate::{
     },
     store::{Completion, Incoming, NewBody, Said, StoredJob, Watch, WatchStage},
     telemetry::{SpanKind, TraceSpan, text},
-    upstream::{Failure, JobRef, KnownEnd, StatusBody},
+    upstream::{Failure, KnownEnd, StatusBody},
     util::{clock, units::Time},
 };
 
@@ -130,23 +132,30 @@ async fn obtain(
     watch: &Watch,
     end: &Completion,
 ) -> Result<Fetched, FetchError> {
-    let (bodies, source) = (state.store.bodies(), &state.source);
+    let (bodies, source, job) = (state.store.bodies(), &state.source, job_of(watch));
+    let kind = source.kind_of(job)?;
     // A process that was killed between storing a large body and recording it left the whole body. A body
     // that is no JSON is fetched again, since the record of its media type is lost.
-    if !source.profile.result_status_at.is_empty()
+    if !kind.profile.results.is_empty() {
+        return several::obtain(state, request, watch, end, kind).await;
+    }
+    if !kind.profile.result_status_at.is_empty()
         && let Some(job) = bodies.finished(watch.number, &end.event_id).await?
     {
         return Ok(Fetched { body: NewBody::stored(job), end: end.clone(), said: None });
     }
-    let job = JobRef { id: &watch.job_id, vars: &watch.vars };
     let (address, said) = locate(state, watch, end).await?;
     let mut stream = source.job(job, address.as_deref(), known(end)).await?;
+    if stream.listed.is_some_and(|listed| listed.class == StatusClass::Pending) {
+        return Err(FetchError::Running);
+    }
     let mut received = ReceivedBody {
         incoming: bodies.begin(watch.number, &end.event_id),
         media_type: stream.content_type.clone(),
         is_status: stream.is_status,
+        listed: stream.listed,
         is_refusal: end.refused,
-        may_be_empty: !is_early(state, end),
+        may_be_empty: stream.listed.is_some() || !is_early(state, end),
     };
     received.incoming.announce(stream.length().unwrap_or_default());
     let checked = async {
@@ -156,7 +165,7 @@ async fn obtain(
         }
         request.arrived();
         let body = received.incoming.written().await?;
-        check(&source.profile, &received, body).await
+        check(&kind.profile, &received, body).await
     };
     match checked.await {
         Ok(checked) => keep(state, watch, end, received.incoming, checked, said).await,
@@ -176,20 +185,26 @@ pub(super) async fn polled(
     body: &StatusBody,
 ) -> Option<Fetched> {
     let source = &state.source;
+    let kind = source.kind_of(job_of(watch)).ok()?;
     let is_large = body.head.len() as u64 > source.config.max_job_size.0;
-    if source.profile.result_path.is_some() || source.uses_fallback() || !body.is_whole || is_large {
+    let profile = &kind.profile;
+    let is_elsewhere = profile.result_path.is_some()
+        || !profile.results.is_empty()
+        || end.result.as_ref().is_some_and(|at| !at.is_empty());
+    if is_elsewhere || kind.uses_fallback() || !body.is_whole || is_large {
         return None;
     }
     let mut received = ReceivedBody {
         incoming: state.store.bodies().begin(watch.number, &end.event_id),
         media_type: body.media_type.clone(),
         is_status: true,
+        listed: body.listed,
         is_refusal: false,
-        may_be_empty: false,
+        may_be_empty: body.listed.is_some(),
     };
     received.incoming.write(&body.head).await.ok()?;
     let written = received.incoming.written().await.ok()?;
-    let checked = check(&source.profile, &received, written).await.ok()?;
+    let checked = check(&kind.profile, &received, written).await.ok()?;
     keep(state, watch, end, received.incoming, checked, None).await.ok()
 }
 
@@ -245,8 +260,7 @@ async fn locate(
     if !is_named || !(is_absent(&end.result, end.outcome) || state.has_failed(watch.number)) {
         return Ok((end.result.clone(), None));
     }
-    let job = JobRef { id: &watch.job_id, vars: &watch.vars };
-    let (answer, _) = state.source.status(job).await?;
+    let (answer, _) = state.source.status(job_of(watch)).await?;
     let StatusClass::Finished(outcome) = answer.class else { return Err(FetchError::Running) };
     if is_absent(&answer.result, outcome) {
         let reason = "the status does not say yet where the result is".to_owned();

@@ -17,7 +17,7 @@ pub(super) async fn cut_to_part(
 ) -> io::Result<Incoming> {
     let body = whole.written().await?;
     let mut part = bodies.begin(watch.number, event_id);
-    let found = if let Some(bytes) = body.bytes()?.filter(|bytes| bytes.len() <= MAX_SMALL) {
+    let found = if let Some(bytes) = body.bytes().await?.filter(|bytes| bytes.len() <= MAX_SMALL) {
         let mut value = Vec::new();
         let found = copy_value(&*bytes, &pointer, &mut value)?;
         part.write(&value).await?;

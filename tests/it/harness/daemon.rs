@@ -7,6 +7,7 @@ use tidings::{
     config::Config,
     deliver::{DiskConfig, RetryConfig, SinkConfig, WebhookConfig, encode::template},
     mock::Mock,
+    schedule::{PollingConfig, Strategy},
     state::handle::Handle,
     util::{listen::Listen, units::HumanDuration},
 };
@@ -28,6 +29,18 @@ pub fn config(folder: &Path, mock: &Mock) -> Config {
     source.polling.min_interval = HumanDuration::millis(20);
     source.polling.max_interval = Some(HumanDuration::millis(200));
     config
+}
+
+/// A polling so seldom that only a hint makes a poll.
+pub fn polled_seldom() -> PollingConfig {
+    let hour = HumanDuration::secs(3600);
+    PollingConfig {
+        strategy: Strategy::Fixed,
+        interval: hour,
+        max_interval: Some(hour),
+        min_interval: HumanDuration::millis(1),
+        ..PollingConfig::default()
+    }
 }
 
 /// A running daemon. It must be stopped with [`Daemon::stop`], which checks that it ended well.

@@ -10,8 +10,10 @@ mod daemon;
 mod flow;
 mod h2;
 mod home;
+mod postgres;
 mod process;
 mod receiver;
+mod s3;
 pub mod script;
 mod site;
 mod tls;
@@ -19,12 +21,14 @@ mod tls;
 use std::{fmt::Debug, future::Future, time::Duration};
 
 pub use api::{Api, is_finished, segment};
-pub use daemon::{Daemon, Sinks, config};
+pub use daemon::{Daemon, Sinks, config, polled_seldom};
 pub use flow::{Flow, Setup, webhook};
 pub use h2::{Call, Relay, serve_h2};
 pub use home::{Home, write_config};
+pub use postgres::Postgres;
 pub use process::{Process, binary, once};
 pub use receiver::{Receiver, Reply, Request};
+pub use s3::{S3, Wire};
 pub use site::{Answer, Site};
 use tidings::{
     mock::{Mock, MockConfig},

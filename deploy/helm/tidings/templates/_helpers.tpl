@@ -88,6 +88,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- $store := deepCopy ($config.store | default dict) -}}
 {{- $_ := set $store "path" ($store.path | default "/data/store") -}}
+{{- if include "tidings.usesDatabaseSecret" . -}}
+{{- $_ := set $store "url_file" (printf "/run/secrets/%s/%s" .Values.postgres.secretName .Values.postgres.key) -}}
+{{- end -}}
 {{- $log := deepCopy ($config.log | default dict) -}}
 {{- $_ := set $log "format" ($log.format | default "json") -}}
 {{- $_ := set $config "server" $server -}}
@@ -99,6 +102,36 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $config "sources" (merge (dict "retab" $retab) ($config.sources | default dict)) -}}
 {{- end -}}
 {{- toJson $config -}}
+{{- end -}}
+
+{{/* Whether the store is a database. Refuses what several replicas cannot share. */}}
+{{- define "tidings.usesDatabase" -}}
+{{- $store := (.Values.config | default dict).store | default dict -}}
+{{- $isDatabase := eq ($store.type | default "sled" | toString) "postgres" -}}
+{{- if gt (int64 .Values.replicas) 1 -}}
+{{- if not $isDatabase -}}
+{{- fail (printf "replicas: %d need config.store.type: postgres; a data folder has one process at a time" (int64 .Values.replicas)) -}}
+{{- end -}}
+{{- range $key := list "replica" "advertise" -}}
+{{- if hasKey $store $key -}}
+{{- fail (printf "config.store.%s: every replica needs its own; leave it out, and the chart names each after its Pod" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.persistence.existingClaim -}}
+{{- fail "persistence.existingClaim: one process at a time uses a volume; with several replicas leave it out" -}}
+{{- end -}}
+{{- end -}}
+{{- if $isDatabase -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the URL of the database comes from the chart's Secret. */}}
+{{- define "tidings.usesDatabaseSecret" -}}
+{{- $store := (.Values.config | default dict).store | default dict -}}
+{{- $given := or $store.url $store.url_file .Values.extraEnvFrom -}}
+{{- range .Values.extraEnv -}}
+{{- $given = or $given (has .name (list "TIDINGS_STORE__URL" "TIDINGS_STORE__URL_FILE")) -}}
+{{- end -}}
+{{- if and (include "tidings.usesDatabase" .) (not $given) -}}true{{- end -}}
 {{- end -}}
 
 {{/* Whether the token comes from the chart's Secret. */}}
@@ -126,6 +159,9 @@ and neither it nor the environment has a key. */}}
 {{- if include "tidings.givesRetabItsKey" . -}}
 {{- $secrets = prepend $secrets "retab" -}}
 {{- end -}}
+{{- if include "tidings.usesDatabaseSecret" . -}}
+{{- $secrets = prepend $secrets .Values.postgres.secretName -}}
+{{- end -}}
 {{- if include "tidings.usesToken" . -}}
 {{- $secrets = prepend $secrets .Values.token.secretName -}}
 {{- end -}}
@@ -134,7 +170,7 @@ and neither it nor the environment has a key. */}}
 
 {{/* The digest of what a running daemon does not take up from a changed file; docs/guide/operations.md, "Change the configuration". */}}
 {{- define "tidings.readAtStart" -}}
-{{- $config := omit (fromJson (include "tidings.config" .)) "sinks" "sources" "routes" "callbacks" "watch" -}}
+{{- $config := omit (fromJson (include "tidings.config" .)) "sinks" "sources" "routes" "callbacks" "page" "watch" -}}
 {{- $_ := set $config "log" (omit $config.log "level") -}}
 {{- $_ := set $config "store" (omit $config.store "retention") -}}
 {{- toJson $config | sha256sum -}}

@@ -13,6 +13,7 @@ fn message(job_id: &str) -> Message {
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: job_id.parse().unwrap(),
+        kind: None,
         outcome: Some(Outcome::Failed),
         status: None,
         labels: BTreeMap::new(),
@@ -23,7 +24,7 @@ fn message(job_id: &str) -> Message {
 }
 
 fn filled(template: &str, job_id: &str) -> String {
-    let (mut names, file) = PathTemplate::parse(template).unwrap().fill(&message(job_id), "");
+    let (mut names, file) = PathTemplate::parse(template).unwrap().fill(&message(job_id), "result", "");
     names.push(file);
     names.join("/")
 }
@@ -70,12 +71,12 @@ fn a_path_that_tells_jobs_apart_is_known() {
         ("{source}{yyyy}{job_id}.json", false),
         ("all.jsonl", false),
     ] {
-        assert_eq!(PathTemplate::parse(path).unwrap().tells_jobs_apart(2), tells, "{path}");
+        assert_eq!(PathTemplate::parse(path).unwrap().tells_jobs_apart(2, false), tells, "{path}");
     }
     for (path, tells) in
         [("{job_id}.json", true), ("{source}-{job_id}.json", false), ("{source}.json", false)]
     {
-        assert_eq!(PathTemplate::parse(path).unwrap().tells_jobs_apart(1), tells, "{path}");
+        assert_eq!(PathTemplate::parse(path).unwrap().tells_jobs_apart(1, false), tells, "{path}");
     }
 }
 
@@ -103,9 +104,9 @@ proptest! {
         let of = |source: &str, job: &str| {
             let mut message = message(job);
             message.subject.as_mut().unwrap().source = source.to_owned();
-            template.fill(&message, "")
+            template.fill(&message, "result", "")
         };
-        if template.tells_jobs_apart(2) && (source, job) != (other_source, other_job) {
+        if template.tells_jobs_apart(2, false) && (source, job) != (other_source, other_job) {
             prop_assert_ne!(of(source, job), of(other_source, other_job), "{}", path);
         }
     }

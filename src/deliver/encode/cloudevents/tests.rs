@@ -14,6 +14,7 @@ fn message(source: &str, job_id: &str, reason: Option<&str>) -> Message {
     let subject = Subject {
         source: source.to_owned(),
         job_id: job_id.parse().unwrap(),
+        kind: None,
         outcome: Some(outcome),
         status: None,
         labels: BTreeMap::from([("Team".to_owned(), "billing".to_owned())]),

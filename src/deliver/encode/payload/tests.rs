@@ -17,6 +17,7 @@ fn message(outcome: Outcome, labels: &[(&str, &str)], reason: Option<&str>, body
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: "job_\"1\"".parse().unwrap(),
+        kind: None,
         outcome: Some(outcome),
         status: None,
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),

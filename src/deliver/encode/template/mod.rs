@@ -178,24 +178,32 @@ impl BodyTemplate {
 }
 
 /// Returns the variables of a template except `data`. A test event has placeholders for those of a
-/// job.
+/// job; in an event about no job they are none, but for the `source` of a notice.
 fn variables(message: &Message) -> BTreeMap<String, Value> {
     let subject = message.subject.as_ref();
-    let of_job = |value: fn(&Subject) -> &str| Value::from(subject.map_or("test", value));
+    let about = |key: &str| message.about.as_ref().filter(|about| about.key == key).map(|about| &*about.name);
+    let without_job = message.about.is_none().then_some("test");
+    let of_job = |value: fn(&Subject) -> &str| Value::from(subject.map(value).or(without_job));
     let labels = subject.into_iter().flat_map(|subject| &subject.labels);
     let variables = [
         ("type", Value::from(&message.event_type)),
         ("timestamp", Value::from(message.time.to_string())),
         ("id", Value::from(&message.event_id)),
-        ("source", of_job(|subject| &subject.source)),
+        ("source", about("source").map_or_else(|| of_job(|subject| &subject.source), Value::from)),
         ("job_id", of_job(|subject| subject.job_id.as_str())),
         (
+            "kind",
+            Value::from(subject.and_then(|subject| subject.kind.as_ref()).map(|kind| kind.name.as_str())),
+        ),
+        (
             "outcome",
-            subject.map_or(Value::from("test"), |subject| subject.outcome.map(Outcome::as_str).into()),
+            subject.map_or(Value::from(without_job), |subject| subject.outcome.map(Outcome::as_str).into()),
         ),
         ("status", Value::from(subject.and_then(|subject| subject.status.as_deref()))),
         ("labels", Value::from_pairs(labels.map(|(key, value)| (key.as_str(), value.as_str())))),
         ("reason", Value::from(subject.and_then(|subject| subject.reason.as_deref()))),
+        ("group", Value::from(about("group"))),
+        ("sink", Value::from(about("sink"))),
     ];
     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -41,8 +41,8 @@ const MAX_BRANCHES: usize = 1000;
 const MAX_REASON: usize = 300;
 
 /// The variables of every template.
-const VARIABLES: [&str; 10] =
-    ["type", "timestamp", "id", "source", "job_id", "outcome", "status", "labels", "reason", "data"];
+const VARIABLES: [&str; 11] =
+    ["type", "timestamp", "id", "source", "job_id", "kind", "outcome", "status", "labels", "reason", "data"];
 
 /// The request of a rendering.
 #[derive(Debug, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ fn message(job_id: &str, reason: Option<&str>, body: Body) -> Message {
     let subject = Subject {
         source: "retab".to_owned(),
         job_id: job_id.parse().unwrap(),
+        kind: None,
         outcome: Some(outcome),
         status: None,
         labels: BTreeMap::from([("team".to_owned(), "bil\"ling".to_owned())]),

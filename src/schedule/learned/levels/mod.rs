@@ -5,13 +5,18 @@
 mod heap;
 mod lists;
 
+use std::ops::Range;
+
 use super::{
     bins::within,
     index::{Index, NONE},
 };
 
-/// The number of levels. The last is reached at a wait of 2³¹ θ.
+/// The number of levels by wait. The last is reached at a wait of 2³¹ θ.
 pub const LEVELS: u8 = 32;
+
+/// The level of polls that somebody asked for, beside the levels by wait.
+pub const ASKED: u8 = LEVELS;
 
 /// Returns the level of a job whose result has been waiting for `waiting` seconds on average:
 /// ⌊log₂(A / θ)⌋, at least zero.
@@ -48,7 +53,7 @@ pub struct LevelQueue {
     slots: Vec<Slot>,
     heap: Vec<u32>,
     index: Index,
-    lists: [List; LEVELS as usize],
+    lists: [List; LISTS],
     free: u32,
     ready: usize,
 }
@@ -72,9 +77,12 @@ struct Slot {
 
 const NO_LEVEL: u8 = u8::MAX;
 
+/// One for each level.
+const LISTS: usize = ASKED as usize + 1;
+
 impl Default for LevelQueue {
     fn default() -> Self {
-        let lists = [List { first: NONE, last: NONE }; LEVELS as usize];
+        let lists = [List { first: NONE, last: NONE }; LISTS];
         Self { slots: Vec::new(), heap: Vec::new(), index: Index::default(), lists, free: NONE, ready: 0 }
     }
 }
@@ -118,10 +126,11 @@ impl LevelQueue {
         self.next_time().is_some_and(|next| next <= now)
     }
 
-    /// Takes the first watch on the highest level, with that level.
-    pub fn pop(&mut self) -> Option<(u64, u8)> {
-        let level = (0..LEVELS).rev().find(|level| self.lists[usize::from(*level)].first != NONE)?;
-        let number = self.slot(self.lists[usize::from(level)].first).number;
+    /// Takes the first watch on the highest of some levels, with its level.
+    pub fn pop(&mut self, levels: Range<u8>) -> Option<(u64, u8)> {
+        let first = |level: u8| self.lists.get(usize::from(level)).map_or(NONE, |list| list.first);
+        let level = levels.rev().find(|level| first(*level) != NONE)?;
+        let number = self.slot(first(level)).number;
         self.remove(number);
         Some((number, level))
     }
@@ -187,7 +196,7 @@ impl LevelQueue {
     }
 
     fn stand(&mut self, at: u32, standing: Standing) {
-        let level = standing.level.map_or(NO_LEVEL, |level| level.min(LEVELS - 1));
+        let level = standing.level.map_or(NO_LEVEL, |level| level.min(ASKED));
         if level != self.slot(at).level {
             self.unlist(at);
             self.enlist(at, level);

@@ -2,9 +2,9 @@
 
 #![expect(clippy::cast_precision_loss, reason = "counts")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
-use crate::schedule::learned::levels::{LEVELS, LevelQueue, Standing, leaves, level};
+use crate::schedule::learned::levels::{ASKED, LEVELS, LevelQueue, Standing, leaves, level};
 use proptest::prelude::*;
 
 #[derive(Default)]
@@ -21,11 +21,12 @@ impl Naive {
         self.watches.insert(number, (standing, turn));
     }
 
-    fn pop(&mut self) -> Option<(u64, u8)> {
+    fn pop(&mut self, levels: &Range<u8>) -> Option<(u64, u8)> {
         let ready = self
             .watches
             .iter()
-            .filter_map(|(number, (standing, turn))| Some((standing.level?, *turn, *number)));
+            .filter_map(|(number, (standing, turn))| Some((standing.level?, *turn, *number)))
+            .filter(|(level, ..)| levels.contains(level));
         let (level, _, number) = ready.max_by_key(|(level, turn, _)| (*level, u64::MAX - turn))?;
         self.watches.remove(&number);
         Some((number, level))
@@ -36,7 +37,7 @@ impl Naive {
 enum Step {
     Put(u64, Option<u8>, u64),
     Remove(u64),
-    Pop,
+    Pop(Range<u8>),
     Advance(u64),
 }
 
@@ -44,9 +45,9 @@ fn step() -> impl Strategy<Value = Step> {
     // Numbers that lie far apart and close together.
     let number = prop_oneof![0u64..20, (0u64..20).prop_map(|n| n << 40)];
     prop_oneof![
-        4 => (number.clone(), prop::option::of(0u8..LEVELS), 0u64..1000).prop_map(|(n, l, t)| Step::Put(n, l, t)),
+        4 => (number.clone(), prop::option::of(0..=ASKED), 0u64..1000).prop_map(|(n, l, t)| Step::Put(n, l, t)),
         1 => number.prop_map(Step::Remove),
-        1 => Just(Step::Pop),
+        1 => (0..=ASKED, 0..=ASKED + 1).prop_map(|(from, to)| Step::Pop(from..to)),
         1 => (0u64..1000).prop_map(Step::Advance),
     ]
 }
@@ -64,7 +65,7 @@ proptest! {
                 Step::Remove(number) => {
                     prop_assert_eq!(queue.remove(number), naive.watches.remove(&number).is_some());
                 }
-                Step::Pop => prop_assert_eq!(queue.pop(), naive.pop()),
+                Step::Pop(levels) => prop_assert_eq!(queue.pop(levels.clone()), naive.pop(&levels)),
                 Step::Advance(now) => {
                     let mut asked = Vec::new();
                     let more = queue.advance(now, usize::MAX, |number| {

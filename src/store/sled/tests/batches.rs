@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::{
-    Event, News, ProgressStep,
+    Event, JobTopic, News, ProgressStep, Topic,
     records::{Records, Txn},
 };
 
@@ -14,14 +14,13 @@ fn event(watch: u64) -> Event {
         noticed_at: at(0),
     };
     Event {
-        watch,
-        source: "retab".to_owned(),
-        job_id: id("job"),
+        topic: Topic::Job(JobTopic { watch, source: "retab".to_owned(), job_id: id("job"), kind: None }),
         labels: BTreeMap::new(),
         traceparent: None,
         news: News::Progress(step),
         created_at: at(0),
         last_body: None,
+        closed_at: None,
     }
 }
 
@@ -29,7 +28,7 @@ fn event(watch: u64) -> Event {
 fn counts(records: &dyn Records) -> BTreeMap<u64, u64> {
     let mut counts = BTreeMap::new();
     for entry in records.events(0, u64::MAX) {
-        *counts.entry(entry.unwrap().1.unwrap().watch).or_default() += 1;
+        *counts.entry(entry.unwrap().1.unwrap().topic.owner()).or_default() += 1;
     }
     counts
 }
@@ -39,7 +38,7 @@ fn no_batch_is_larger_than_bounded_and_no_operation_is_split() {
     let folder = tempfile::tempdir().unwrap();
     let db = sled::Config::default().path(folder.path()).open().unwrap();
     let (unreadable, snapshots) = (Unreadable::default(), Snapshots::default());
-    let records = SledRecords { db: &db, unreadable: &unreadable, snapshots: &snapshots };
+    let records = Keyed(SledPairs { db: &db, unreadable: &unreadable, snapshots: &snapshots });
     let mut txn = Txn::new(&records);
     let mut applied = 0;
     for operation in 0..1000_u64 {
@@ -62,7 +61,7 @@ fn an_operation_sees_what_those_before_it_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let db = sled::Config::default().path(folder.path()).open().unwrap();
     let (unreadable, snapshots) = (Unreadable::default(), Snapshots::default());
-    let records = SledRecords { db: &db, unreadable: &unreadable, snapshots: &snapshots };
+    let records = Keyed(SledPairs { db: &db, unreadable: &unreadable, snapshots: &snapshots });
     let mut txn = Txn::new(&records);
     txn.put_event(1, event(1)).unwrap();
     txn.put_event(2, event(1)).unwrap();
@@ -71,7 +70,7 @@ fn an_operation_sees_what_those_before_it_wrote() {
     txn.put_event(1, event(7)).unwrap();
     txn.delete_event(2, None).unwrap();
     txn.end_operation().unwrap();
-    assert_eq!(txn.event(1).unwrap().map(|event| event.watch), Some(7));
+    assert_eq!(txn.event(1).unwrap().map(|event| event.topic.owner()), Some(7));
     assert_eq!(txn.event(2).unwrap(), None);
     txn.put_event(3, event(1)).unwrap();
     txn.abandon_operation();

@@ -189,7 +189,10 @@ async fn fill_and_free(disk: PathBuf) {
     register(&store, "after").await.unwrap();
     accepted.push("after".to_owned());
     for job in &accepted {
-        assert!(matches!(store.find("retab", &id(job)).await.unwrap(), Found::Watch(_)), "{job} is lost");
+        assert!(
+            matches!(store.find("retab", &id(job), None).await.unwrap(), Found::Watch(_)),
+            "{job} is lost"
+        );
     }
     println!("{} watches were accepted before and after the disk was full", accepted.len());
 }

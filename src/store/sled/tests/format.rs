@@ -61,7 +61,7 @@ async fn write_again() {
         )
         .await;
     let lost = bench.watch("lost").await;
-    bench.store.lose(lost.number, "nobody knows it", 4, to(&[]), at(30)).await;
+    bench.store.lose(lost.number, "nobody knows it", (4, None), to(&[]), at(30)).await;
     let folder = bench.close();
     let kept = |name: &str| (name != "lock").then(|| format!("{name}.zst"));
     let _ = fs::remove_dir_all(fixture());
@@ -77,7 +77,7 @@ async fn a_data_folder_of_the_first_format_is_read_whole() {
     let unpacked = |name: &str| name.strip_suffix(".zst").map(str::to_owned);
     copy(&fixture(), folder.path(), &unpacked, &|bytes| zstd::decode_all(bytes).unwrap());
     let bench = Bench::open(folder);
-    let find = async |job: &str| match bench.store.find("retab", &id(job)).await.unwrap() {
+    let find = async |job: &str| match bench.store.find("retab", &id(job), None).await.unwrap() {
         Found::Watch(watch) => *watch,
         other => panic!("{job}: {other:?}"),
     };
@@ -110,11 +110,11 @@ async fn a_data_folder_of_the_first_format_is_read_whole() {
     let dead = bench.store.delivery(bench.key(&find("dead").await, "app").await).await.unwrap().unwrap();
     assert_eq!((dead.state, dead.reason.as_deref()), (DeliveryState::Dead, Some("the last attempt failed")));
     assert_eq!(find("lost").await.completion.unwrap().reason.as_deref(), Some("nobody knows it"));
-    assert_eq!(bench.store.find("retab", &id("dropped")).await.unwrap(), Found::Dropped);
+    assert_eq!(bench.store.find("retab", &id("dropped"), None).await.unwrap(), Found::Dropped);
     // And it is not only read: what waits in it goes on.
     bench.store.record_attempt(key, &nth(2, attempt(0, at(50), AttemptVerdict::Delivered)), at(50)).await;
     assert_eq!(bench.read(pending.number).phase(), Phase::Done);
-    assert!(bench.watch("new").await.number > dead.watch);
+    assert!(bench.watch("new").await.number > dead.topic.owner());
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_store_of_before_lists_and_delivers_what_no_sink_took() {
     assert_eq!(bench.deliver_all("new", at(100)).await, 4);
     assert!(bench.unrouted().await.is_empty());
     assert_eq!(bench.deliver_all("new", at(101)).await, 0);
-    let Found::Watch(done) = bench.store.find("retab", &id("done")).await.unwrap() else {
+    let Found::Watch(done) = bench.store.find("retab", &id("done"), None).await.unwrap() else {
         panic!("it is there")
     };
     assert_eq!((done.phase(), done.closed_at), (Phase::Delivering, None));
@@ -167,13 +167,13 @@ async fn a_watch_has_one_record_wherever_it_goes() {
     assert_eq!(bench.store.check(true).await.unwrap(), []);
     bench.store.record_running(watch.number, &seen("waiting", 2), 2, to(&[]), at(2)).await;
     assert_eq!(places(&bench), [(keys::OPEN, true)]);
-    bench.store.lose(watch.number, "gone", 2, to(&[]), at(3)).await;
+    bench.store.lose(watch.number, "gone", (2, None), to(&[]), at(3)).await;
     assert_eq!(places(&bench), [(keys::WATCH, true)]);
     bench.register(Registration::new("retab", id("job")), at(4)).await;
     assert_eq!(bench.open_watches(), [bench.read(watch.number)]);
     assert_eq!(places(&bench), [(keys::OPEN, true)]);
     assert_eq!(bench.store.check(true).await.unwrap(), []);
-    assert!(bench.store.remove("retab", &watch.job_id).await.unwrap());
+    assert!(bench.store.remove("retab", &watch.job_id, None).await.unwrap());
     assert_eq!(places(&bench), []);
     assert_eq!(bench.reopen().store.check(true).await.unwrap(), []);
 }

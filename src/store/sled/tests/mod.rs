@@ -31,5 +31,5 @@ use crate::{
 
 /// Opens, closes and changes a database behind the back of the store.
 fn with_database<T>(bench: &Bench, work: impl FnOnce(&sled::Db) -> T) -> T {
-    bench.sled().shared.read(|records| Ok(work(records.db))).unwrap()
+    bench.sled().shared.read(|records| Ok(work(records.0.db))).unwrap()
 }

@@ -194,10 +194,10 @@ async fn a_marker_of_a_later_format_or_none_at_all_is_refused() {
     let folder = filled().await;
     let path = folder.path().join("tidings.json");
     let marker = fs::read_to_string(&path).unwrap();
-    fs::write(&path, marker.replace("\"format\": 2", "\"format\": 3")).unwrap();
+    fs::write(&path, marker.replace("\"format\": 4", "\"format\": 5")).unwrap();
     let before = contents(folder.path());
     let error = Store::open(&config(folder.path())).err().unwrap();
-    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 5, known: 4, .. }), "{error}");
     assert!(error.to_string().contains("Use the newer version"), "nothing is damaged: {error}");
     assert_eq!(contents(folder.path()), before);
     fs::write(&path, "{").unwrap();
@@ -217,7 +217,7 @@ async fn a_store_whose_process_died_before_the_marker_is_taken_up() {
 async fn a_folder_in_use_is_refused_with_what_to_do() {
     let bench = Bench::new();
     let error = Store::open(&config(bench.folder.path())).err().unwrap();
-    assert!(matches!(error, OpenError::InUse(_)), "{error}");
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
     assert!(error.to_string().contains("--data-dir"), "{error}");
     // The one that has it is not disturbed.
     bench.watch("job_1").await;

@@ -39,7 +39,7 @@ async fn a_torn_tail_is_no_problem_and_is_not_written_to() {
     assert_eq!((next.segment, next.offset), (2, 0));
     assert_eq!(readable(&bench, &jobs), [true; 5]);
     for n in 0..4 {
-        bench.store.remove("retab", &id(format!("job_{n}"))).await.unwrap();
+        bench.store.remove("retab", &id(format!("job_{n}")), None).await.unwrap();
     }
     assert_eq!(bench.store.compact_bodies().await.unwrap(), 1);
     assert_eq!(readable(&bench, &jobs)[4..], [true]);
@@ -60,13 +60,13 @@ async fn a_segment_that_was_cut_costs_only_its_own_bodies() {
     assert_eq!(readable(&bench, &jobs), [true, true, false, false, false]);
     // Nothing that may be left of them is thrown away with what is whole.
     for n in 0..2 {
-        bench.store.remove("retab", &id(format!("job_{n}"))).await.unwrap();
+        bench.store.remove("retab", &id(format!("job_{n}")), None).await.unwrap();
     }
     bench.store.compact_bodies().await.unwrap();
     bench.store.sweep_spool().await.unwrap();
     assert!(path_in(&bench).exists());
     for n in 2..5 {
-        bench.store.remove("retab", &id(format!("job_{n}"))).await.unwrap();
+        bench.store.remove("retab", &id(format!("job_{n}")), None).await.unwrap();
     }
     bench.store.bodies().end_grace();
     bench.store.sweep_spool().await.unwrap();
@@ -118,7 +118,7 @@ async fn the_room_of_a_segment_that_is_written_is_given_back() {
     for n in 0..20 {
         let name = format!("job_{n}");
         bench.finish_with(&name, &[], &large).await;
-        bench.store.remove("retab", &id(&name)).await.unwrap();
+        bench.store.remove("retab", &id(&name), None).await.unwrap();
     }
     eventually("the room of all but the last is back", || {
         (bench.store.bodies().bytes() < 2 << 20).then_some(())
@@ -126,7 +126,7 @@ async fn the_room_of_a_segment_that_is_written_is_given_back() {
     .await;
     let kept = bench.finish_with("kept", &[], &large).await;
     bench.finish_with("gone", &[], &large).await;
-    bench.store.remove("retab", &id("gone")).await.unwrap();
+    bench.store.remove("retab", &id("gone"), None).await.unwrap();
     let event_id = kept.completion.unwrap().event_id;
     assert_eq!(bench.body(kept.number, &event_id), Some(large));
     assert_eq!(bench.store.check(true).await.unwrap(), []);

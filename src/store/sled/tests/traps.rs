@@ -91,7 +91,7 @@ async fn trap_3_a_large_registration_is_one_durable_commit_of_small_batches() {
     let bench = bench.reopen();
     assert_eq!(bench.open_watches().len(), 3000);
     for n in [0, 32, 33, 34, 99, 100, 101, 2999] {
-        let found = bench.store.find("retab", &id(format!("job_{n}"))).await.unwrap();
+        let found = bench.store.find("retab", &id(format!("job_{n}")), None).await.unwrap();
         assert!(matches!(found, Found::Watch(_)), "job_{n}: {found:?}");
     }
 }
@@ -118,7 +118,7 @@ async fn trap_5_room_of_dropped_watches_is_used_again() {
         let name = |n: usize| Registration::new("retab", id(format!("{round}_{n}_{}", "x".repeat(200))));
         for registered in bench.store.register((0..300).map(name).collect(), at(round)).await.unwrap() {
             let Registered::New(watch) = registered else { panic!("new") };
-            bench.store.remove("retab", &watch.job_id).await.unwrap();
+            bench.store.remove("retab", &watch.job_id, None).await.unwrap();
         }
         sizes.push(fs::metadata(&path).unwrap().len());
     }
@@ -142,7 +142,7 @@ async fn trap_6_no_record_becomes_a_file_of_its_own() {
         ..seen("in_progress", 1)
     };
     bench.store.record_running(watch.number, &large, 1, to(&[]), at(1)).await;
-    bench.store.lose(watch.number, "gone", 2, to(&["app"]), at(2)).await;
+    bench.store.lose(watch.number, "gone", (2, None), to(&["app"]), at(2)).await;
     let bench = bench.reopen();
     let blobs = fs::read_dir(bench.folder.path().join("db/blobs")).map_or(0, Iterator::count);
     assert_eq!(blobs, 0);

@@ -1,7 +1,13 @@
 //! A record that cannot be read costs its own watch.
 
 use super::*;
-use crate::model::{delivery::DeliveryState, job::Phase};
+use crate::{
+    model::{delivery::DeliveryState, group::MemberEnd, job::Phase},
+    store::{
+        records::JobKey,
+        tests::{named, seen},
+    },
+};
 
 /// What may stand in place of a record: half of one, another version, JSON of something else.
 const GARBAGE: [&[u8]; 6] = [b"\x02", b"\x01", b"\x01{\"watch\":", b"\x02{}", b"\x01{}", b"\xff\xfe\x00junk"];
@@ -50,10 +56,12 @@ async fn the_others_are_opened_listed_and_followed() {
         let open = WatchFilter { phase: Some(Phase::Watching), ..WatchFilter::default() };
         assert_eq!(names(&bench.store.watches(&open, None, 100).await.unwrap().entries), ["open"]);
         let deliveries = bench.store.deliveries(&DeliveryFilter::default(), None, 100).await.unwrap().entries;
-        let jobs: Vec<String> = deliveries.iter().map(|(_, delivery)| delivery.job_id.to_string()).collect();
+        let jobs: Vec<String> =
+            deliveries.iter().map(|(_, delivery)| delivery.topic.job().unwrap().job_id.to_string()).collect();
         assert_eq!(jobs, ["no_event", "pending", "waiting"]);
         let events = bench.store.events_after(0, u64::MAX, 100, usize::MAX).await.unwrap();
-        let jobs: Vec<String> = events.iter().map(|(_, event)| event.job_id.to_string()).collect();
+        let jobs: Vec<String> =
+            events.iter().map(|(_, event)| event.topic.job().unwrap().job_id.to_string()).collect();
         assert_eq!(jobs, ["ended", "done", "waiting", "pending", "no_delivery"]);
         assert_eq!(bench.pending().len(), 4, "all are told; those that cannot be read are passed over later");
         assert_eq!(bench.store.unreadable(), 5, "each is counted once");
@@ -67,7 +75,7 @@ async fn a_page_of_events_does_not_end_at_one_that_cannot_be_read() {
     let (mut jobs, mut after) = (Vec::new(), 0);
     while let [(number, event)] = &bench.store.events_after(after, u64::MAX, 1, usize::MAX).await.unwrap()[..]
     {
-        jobs.push(event.job_id.to_string());
+        jobs.push(event.topic.job().unwrap().job_id.to_string());
         after = *number;
     }
     assert_eq!(jobs, ["ended", "done", "waiting", "pending", "no_delivery"]);
@@ -77,7 +85,7 @@ async fn a_page_of_events_does_not_end_at_one_that_cannot_be_read() {
 async fn it_is_named_and_can_be_removed() {
     for garbage in GARBAGE {
         let bench = spoilt(garbage).await;
-        let find = async |job: &str| bench.store.find("retab", &id(job)).await;
+        let find = async |job: &str| bench.store.find("retab", &id(job), None).await;
         for job in ["bad", "ended", "waiting"] {
             assert!(matches!(find(job).await, Err(StoreError::Record(_))), "{job}");
             let again = bench.register(Registration::new("retab", id(job)), at(50)).await;
@@ -98,9 +106,9 @@ async fn it_is_named_and_can_be_removed() {
                 .any(|problem| problem.at.starts_with("d:") && problem.what.contains("cannot be read"))
         );
         for job in ["bad", "ended", "waiting", "no_delivery", "no_event"] {
-            assert!(bench.store.remove("retab", &id(job)).await.unwrap(), "{job}");
+            assert!(bench.store.remove("retab", &id(job), None).await.unwrap(), "{job}");
             assert_eq!(find(job).await.unwrap(), Found::Nothing);
-            assert!(!bench.store.remove("retab", &id(job)).await.unwrap(), "{job} is gone");
+            assert!(!bench.store.remove("retab", &id(job), None).await.unwrap(), "{job} is gone");
         }
         assert_eq!(bench.store.unreadable(), 0);
         let problems = bench.store.check(true).await.unwrap();
@@ -132,7 +140,7 @@ async fn what_follows_and_delivers_passes_over_it() {
     assert_eq!(bench.store.record_running(1, &seen("in_progress", 1), 2, to(&["app"]), at(60)).await, []);
     let ended = bench.store.record_finished(1, Outcome::Completed, &seen("completed", 1), 3, at(60)).await;
     assert_eq!(ended, Finished::Gone);
-    bench.store.lose(1, "gone", 1, to(&["app"]), at(60)).await;
+    bench.store.lose(1, "gone", (1, None), to(&["app"]), at(60)).await;
     bench.store.resume_watching(1, at(60)).await;
     for (_, key, _) in bench.pending() {
         bench.store.record_attempt(key, &attempt(0, at(60), AttemptVerdict::Delivered), at(60)).await;
@@ -151,8 +159,8 @@ async fn retention_and_the_sweep_leave_it_and_drop_the_others() {
     assert_eq!(bench.store.bodies().bytes(), bytes);
     let removed = bench.store.drop_finished(at(100), at(100)).await.unwrap();
     assert_eq!((removed.watches, removed.more), (1, false));
-    assert_eq!(bench.store.find("retab", &id("done")).await.unwrap(), Found::Dropped);
-    let found = bench.store.find("retab", &id("ended")).await;
+    assert_eq!(bench.store.find("retab", &id("done"), None).await.unwrap(), Found::Dropped);
+    let found = bench.store.find("retab", &id("ended"), None).await;
     assert!(matches!(&found, Err(StoreError::Record(_))), "{found:?}");
 }
 
@@ -197,4 +205,36 @@ async fn what_the_first_version_wrote_of_absurd_times_is_read() {
     spoil(folder.path(), &[keys::open(watch.number)], text.as_bytes());
     let read = Bench::open(folder).read(watch.number);
     assert_eq!((read.deadline, read.job_created_at), (Some(Time::MAX), Some(Time::MAX)));
+}
+
+#[tokio::test]
+async fn a_group_does_not_wait_for_a_member_that_cannot_be_read() {
+    for garbage in GARBAGE {
+        let bench = Bench::new();
+        let join = async |bench: &Bench, job: &str| {
+            let group = Some(named("g"));
+            bench.register(Registration { group, ..Registration::new("retab", id(job)) }, at(0)).await
+        };
+        let Registered::New(bad) = join(&bench, "bad").await else { panic!("it is new") };
+        let Registered::New(good) = join(&bench, "good").await else { panic!("it is new") };
+        let group = good.group.as_ref().unwrap().number;
+        let folder = bench.close();
+        // The watch of one, and what the group knows of the other.
+        let member = keys::member(group, &JobKey::new("retab", &id("good"), None));
+        spoil(folder.path(), &[keys::open(bad.number), member], garbage);
+        let bench = Bench::open(folder);
+        bench.store.close_group(&named("g"), at(1)).await.unwrap().unwrap();
+        let end = (Outcome::Completed, seen("completed", 1));
+        let Finished::Fetch(ended) = bench.store.record_finished(good.number, end.0, &end.1, 3, at(10)).await
+        else {
+            panic!("a new end")
+        };
+        bench.fan_out(&ended, &[], at(11)).await;
+        assert_eq!(bench.store.due_groups().await.unwrap(), [], "one may still run");
+        assert!(bench.store.remove("retab", &id("bad"), None).await.unwrap());
+        let [due] = bench.store.due_groups().await.unwrap().try_into().unwrap();
+        let (removed, completed) = (MemberEnd::Removed, MemberEnd::Job(Outcome::Completed));
+        assert_eq!(due.counts, BTreeMap::from([(completed, 1), (removed, 1)]));
+        assert_eq!(bench.store.check(true).await.unwrap(), []);
+    }
 }

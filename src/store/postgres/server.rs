@@ -1,0 +1,211 @@
+//! Connections to the database.
+//!
+//! Each statement is one unnamed message with the types of its parameters, so nothing of a session is needed, and a pooler
+//! may give every transaction another connection of the server (PgBouncer in transaction mode).
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+    time::timeout,
+};
+use tokio_postgres::{
+    Client, NoTls, Row,
+    types::{ToSql, Type},
+};
+
+use super::{address::Address, fault::Fault, tls::Tls};
+use crate::util::secret::SecretSource;
+
+/// How long a statement may take. One that takes longer has lost its server.
+const STATEMENT: Duration = Duration::from_secs(60);
+
+/// How long it takes at most to get a connection.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// Connections that stay open for later reads.
+const MAX_IDLE: usize = 4;
+
+/// A parameter of a statement.
+pub(super) type Param = (Box<dyn ToSql + Sync + Send>, Type);
+
+/// A parameter of this type.
+pub(super) fn param(value: impl ToSql + Sync + Send + 'static, kind: Type) -> Param {
+    (Box::new(value), kind)
+}
+
+/// The database's server, with a thread that waits for its answers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Server(Arc<Inner>);
+
+struct Inner {
+    url: SecretSource,
+    /// Taken when it is dropped.
+    runtime: Option<Runtime>,
+    idle: Mutex<Vec<Arc<Client>>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // It may be dropped on a thread of another runtime, which must not wait.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn new(url: SecretSource) -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("store-postgres")
+            .enable_all()
+            .build()?;
+        Ok(Self(Arc::new(Inner { url, runtime: Some(runtime), idle: Mutex::default() })))
+    }
+
+    /// The address as it is now: a file with it may have changed.
+    pub(super) fn address(&self) -> Result<Address, Fault> {
+        let url = self.0.url.get().map_err(|error| Fault::refused(error.to_string()))?;
+        Address::parse(url.expose()).map_err(Fault::refused)
+    }
+
+    /// Runs work on the thread of the connections and waits for it. Any thread may wait, one of another runtime, too.
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let (done, answer) = mpsc::sync_channel(1);
+        self.spawn(async move {
+            // The caller waits for it.
+            let _ = done.send(work.await);
+        });
+        answer.recv().unwrap_or_else(|_| Err(Fault::Away("the store is closed".to_owned())))
+    }
+
+    /// Runs work on the thread of the connections, and waits for it without a thread.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let (done, answer) = oneshot::channel();
+        self.spawn(async move {
+            // The caller may have gone.
+            let _ = done.send(work.await);
+        });
+        answer.await.unwrap_or_else(|_| Err(Fault::Away("the store is closed".to_owned())))
+    }
+
+    /// Runs work on the thread of the connections.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0.runtime {
+            runtime.spawn(work);
+        }
+    }
+
+    /// Makes a connection.
+    pub(super) async fn connect(&self) -> Result<Arc<Client>, Fault> {
+        let Address { config, trust, files } = self.address()?;
+        let connected = timeout(CONNECT, async {
+            match trust {
+                None => {
+                    let (client, connection) = config.connect(NoTls).await?;
+                    tokio::spawn(connection);
+                    Ok(client)
+                }
+                Some(trust) => {
+                    let tls = Tls::new(trust, &files).map_err(Fault::refused)?;
+                    let (client, connection) = config.connect(tls).await?;
+                    tokio::spawn(connection);
+                    Ok(client)
+                }
+            }
+        });
+        let client = connected.await.unwrap_or_else(|_| Err(Fault::Away("no answer in time".to_owned())));
+        client.map(Arc::new)
+    }
+
+    /// Takes a connection that is idle, or makes one.
+    pub(super) async fn take(&self) -> Result<Arc<Client>, Fault> {
+        let idle = {
+            let mut idle = self.idle();
+            idle.retain(|client| !client.is_closed());
+            idle.pop()
+        };
+        match idle {
+            Some(client) => Ok(client),
+            None => self.connect().await,
+        }
+    }
+
+    /// Gives a connection back, which is in no transaction.
+    pub(super) fn give_back(&self, client: Arc<Client>) {
+        let mut idle = self.idle();
+        if idle.len() < MAX_IDLE && !client.is_closed() {
+            idle.push(client);
+        }
+    }
+
+    /// Runs a statement that reads. It is tried again on a new connection when an idle one turns out to be dead.
+    pub(super) async fn read(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Fault> {
+        let client = self.take().await?;
+        let read = match rows(&client, sql, params).await {
+            Err(fault) if fault.is_away() => {
+                self.idle().clear();
+                let client = self.connect().await?;
+                let read = rows(&client, sql, params).await;
+                self.give_back(client);
+                return read;
+            }
+            read => read,
+        };
+        self.give_back(client);
+        read
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Arc<Client>>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn typed(params: &[Param]) -> Vec<(&(dyn ToSql + Sync), Type)> {
+    params.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect()
+}
+
+/// Runs one statement and returns its rows.
+pub(super) async fn rows(client: &Client, sql: &str, params: &[Param]) -> Result<Vec<Row>, Fault> {
+    in_time(client.query_typed(sql, &typed(params))).await
+}
+
+/// Runs one statement and returns how many rows it changed.
+pub(super) async fn changed(client: &Client, sql: &str, params: &[Param]) -> Result<u64, Fault> {
+    in_time(client.execute_typed(sql, &typed(params))).await
+}
+
+/// Runs statements without parameters.
+pub(super) async fn run(client: &Client, sql: &str) -> Result<(), Fault> {
+    in_time(client.batch_execute(sql)).await
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Fault> {
+    match timeout(STATEMENT, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Fault::Away("no answer in time".to_owned())),
+    }
+}
+
+/// The name of a value in a row that a statement of ours returned.
+pub(super) fn value<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, at: usize) -> Result<T, Fault> {
+    row.try_get(at).map_err(|error| Fault::refused(error.to_string()))
+}
