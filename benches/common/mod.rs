@@ -321,6 +321,10 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
+#[path = "../../tests/it/harness/port.rs"]
+#[allow(dead_code, reason = "it belongs to the tests")]
+mod port;
+
 #[path = "../../tests/it/harness/postgres.rs"]
 #[allow(dead_code, clippy::disallowed_methods, reason = "it belongs to the tests")]
 mod postgres;

@@ -44,8 +44,8 @@ impl From<io::Error> for StoreError {
 pub enum OpenError {
     /// Another process has it.
     #[error(
-        "the data folder {} is in use by {}; stop that one, wait for its end with --standby, or give this one its own \
-         folder with --data-dir",
+        "the data folder {} is in use by {}; stop that one, or give this one its own folder with --data-dir (where the \
+         folder is the store, --standby waits for the end of that one)",
         path.display(),
         holder.as_deref().unwrap_or("another tidings")
     )]

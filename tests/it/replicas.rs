@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::TcpListener,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -31,7 +30,10 @@ use tokio::{
 
 use crate::{
     crash::settled,
-    harness::{Postgres, Process, Receiver, Reply, binary, eventually, http, mock, once, serve, show},
+    harness::{
+        Postgres, Process, Pulse, Receiver, Reply, binary, eventually, free_port, http, mock, once, serve,
+        show,
+    },
 };
 
 const REPLICAS: usize = 3;
@@ -88,17 +90,6 @@ impl Upstream {
     /// Every request after an instant, and by whom.
     fn since(&self, at: Instant) -> Vec<Got> {
         self.got().into_iter().filter(|got| got.at >= at).collect()
-    }
-
-    /// The second with the most requests: for each its time within that second, in milliseconds, and its replica.
-    fn busiest_second(&self) -> Vec<(u128, usize)> {
-        let got = self.got();
-        let second = |first: &Got| -> Vec<(u128, usize)> {
-            let later = got.iter().filter(|other| other.at >= first.at);
-            let times = later.map(|other| ((other.at - first.at).as_millis(), other.by));
-            times.filter(|(after, _)| *after < 1000).collect()
-        };
-        got.iter().map(second).max_by_key(Vec::len).unwrap_or_default()
     }
 }
 
@@ -292,13 +283,11 @@ impl Fleet {
     }
 }
 
-/// Free addresses, and none that the system gives to a connection meanwhile.
+/// An address for each replica.
 fn free_addresses() -> Vec<String> {
-    let is_free = |address: &String| TcpListener::bind(address).is_ok();
-    let mut random = std::iter::repeat_with(|| format!("127.0.0.1:{}", rand::random_range(12_000..32_000)));
     let mut found = BTreeSet::new();
     while found.len() < REPLICAS {
-        found.extend(random.by_ref().find(is_free));
+        found.insert(format!("127.0.0.1:{}", free_port()));
     }
     found.into_iter().collect()
 }
@@ -314,6 +303,20 @@ async fn registered(http: &reqwest::Client, url: &str, job: &str) -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// The status and the code with which a registration is refused; `None` without an answer, as from a replica that begins again.
+async fn refused(replica: &Process, job: &str) -> Option<(u16, String)> {
+    let request = replica.http.post(format!("{}/v1/watches", replica.url)).json(&json!({"job_id": job}));
+    let answer = request.send().await.ok()?;
+    let status = answer.status().as_u16();
+    let problem: Value = answer.json().await.ok()?;
+    Some((status, problem["code"].as_str()?.to_owned()))
+}
+
+async fn is_alive(replica: &Process) -> Option<()> {
+    let answer = replica.http.get(format!("{}/healthz", replica.url)).send().await.ok()?;
+    (answer.status() == 200).then_some(())
 }
 
 async fn ready(replica: &Process) {
@@ -647,7 +650,7 @@ async fn an_owner_that_was_stopped_changes_and_sends_nothing_when_it_wakes() {
     fleet.accepts(20).await;
     // For less than a term: nothing changes hands.
     replicas[0].signal(Signal::STOP);
-    tokio::time::sleep(TERM / 2).await;
+    tokio::time::sleep(TERM / 4).await;
     replicas[0].signal(Signal::CONT);
     fleet.accepts(20).await;
     assert_eq!(owner(&replicas[1]).await, 0);
@@ -750,16 +753,21 @@ async fn connections_that_the_server_ends_and_a_row_that_is_held_cost_nothing() 
     fleet.accepts(20).await;
     println!("{ended} connections ended; the owner is r{}", owner(&replicas[1]).await);
     // Another session holds the row of the owner for longer than a term.
-    let held = database.clone();
-    let holding = tokio::task::spawn_blocking(move || {
-        server.sql(&held, "begin; select 1 from tidings.holder for update; select pg_sleep(20); commit")
-    });
-    let begun = Instant::now();
+    let hold = "begin; select 1 from tidings.holder for update; select pg_sleep(3600)";
+    let mut holding = server.program("psql").args(["-X", "-q", "-d", &database, "-c", hold]).spawn().unwrap();
+    let sleeping = format!("from pg_stat_activity where datname = '{database}' and wait_event = 'PgSleep'");
+    eventually("the row is held", || async {
+        (server.sql("postgres", &format!("select count(*) {sleeping}")) == "1").then_some(())
+    })
+    .await;
+    let held = Instant::now();
     tokio::time::sleep(TERM + Duration::from_secs(1)).await;
     let quiet = Instant::now();
-    holding.await.unwrap();
+    tokio::time::sleep(TERM).await;
     let while_held = fleet.upstream.since(quiet).len();
-    assert_eq!(while_held, 0, "requests without a term, {:?} after the row was held", begun.elapsed());
+    assert_eq!(while_held, 0, "requests without a term, {:?} after the row was held", held.elapsed());
+    server.sql("postgres", &format!("select pg_terminate_backend(pid) {sleeping}"));
+    assert!(!holding.wait().unwrap().success(), "it held the row until it was ended");
     fleet.accepts(20).await;
     let next = owner(&replicas[1]).await;
     println!("after a row that was held the owner is r{next}");
@@ -785,14 +793,13 @@ async fn a_database_that_restarts_is_away_or_is_full_loses_nothing() {
     fleet.accepts(20).await;
     // Away for longer than a term: nobody polls, and everybody refuses.
     server.stop("immediate");
-    tokio::time::sleep(TERM).await;
+    tokio::time::sleep(TERM + Duration::from_secs(1)).await;
     let quiet = Instant::now();
     for replica in &replicas {
         let job = fleet.upstream.mock.add_job(JobPlan::new());
-        let (status, problem) = replica.post("/v1/watches", &json!({"job_id": job})).await;
-        assert_eq!(status, 503, "{problem}");
-        assert_eq!(problem["code"], "store_unavailable", "{problem}");
-        assert_eq!(replica.get("/healthz").await.0, 200);
+        let (status, problem) = eventually("it says what is away", || refused(replica, &job)).await;
+        assert_eq!((status, problem.as_str()), (503, "store_unavailable"));
+        eventually("it lives", || is_alive(replica)).await;
         eventually("it is not ready", || async { (!is_ready(replica).await).then_some(()) }).await;
     }
     tokio::time::sleep(TERM / 2).await;
@@ -814,16 +821,15 @@ async fn a_database_that_restarts_is_away_or_is_full_loses_nothing() {
         server.sql(&database, &refuse(table));
         eventually("registrations are refused", || async {
             let job = fleet.upstream.mock.add_job(JobPlan::new());
-            let (status, problem) = replicas[2].post("/v1/watches", &json!({"job_id": job})).await;
-            let is_refused = [(507, "disk_full"), (503, "store_unavailable")]
-                .iter()
-                .any(|(code, word)| status == *code && problem["code"] == *word);
-            is_refused.then_some(())
+            let (status, problem) = refused(&replicas[2], &job).await?;
+            [(507, "disk_full"), (503, "store_unavailable")]
+                .contains(&(status, problem.as_str()))
+                .then_some(())
         })
         .await;
         tokio::time::sleep(TERM + Duration::from_secs(2)).await;
         for replica in &replicas {
-            assert_eq!(replica.get("/healthz").await.0, 200, "it goes on: {}", replica.log());
+            eventually("it goes on", || is_alive(replica)).await;
         }
         server.sql(&database, &format!("drop trigger no_room on tidings.{table}"));
         fleet.accepts(20).await;
@@ -835,8 +841,8 @@ async fn a_database_that_restarts_is_away_or_is_full_loses_nothing() {
 }
 
 /// The requests of the budget, and at once.
-const RATE: usize = 20;
-const BURST: usize = RATE / 10;
+const RATE: u32 = 20;
+const BURST: u32 = RATE / 10;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a server of PostgreSQL; .ci/run has one"]
@@ -854,7 +860,7 @@ async fn the_budget_holds_in_every_second_whatever_becomes_of_the_replicas() {
     for job in &endless {
         replicas[1].watch(job).await;
     }
-    let load = fleet.load(Duration::from_secs(2));
+    let (load, pulse) = (fleet.load(Duration::from_secs(2)), Pulse::start());
     let (length, begun) = (Duration::from_secs(given("TIDINGS_BUDGET_SECONDS", 60)), Instant::now());
     let mut done = BTreeMap::<&str, usize>::new();
     while begun.elapsed() < length {
@@ -896,18 +902,17 @@ async fn the_budget_holds_in_every_second_whatever_becomes_of_the_replicas() {
         }
         ready(&replicas[at]).await;
     }
-    let (busiest, all) = (fleet.upstream.busiest_second(), fleet.upstream.count());
-    let most = busiest.len();
+    let arrived: Vec<_> = fleet.upstream.got().iter().map(|got| got.at).collect();
+    let most = pulse.kept_to(&arrived, RATE.into(), BURST.into());
     println!(
-        "{all} requests in {:.0?}, at most {most} in any second, with a budget of {RATE} and {BURST} at once: {done:?}",
+        "{} requests in {:.0?}, at most {most} in any second, with a budget of {RATE} and {BURST} at once: {done:?}",
+        arrived.len(),
         begun.elapsed()
     );
     for job in &endless {
         replicas[0].forget(job).await;
     }
     fleet.check(load, &replicas[0]).await;
-    // They are counted where they arrive, in a process that a busy machine may hold up for half a second.
-    assert!(most <= RATE + RATE / 2, "{most} in a second, (after ms, replica): {busiest:?}");
 }
 
 async fn replicas_with_work(asked: &Process) -> Option<Vec<String>> {

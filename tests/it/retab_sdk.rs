@@ -144,6 +144,9 @@ async fn extractions_that_are_delivered_cost_the_source_less_than_the_sdk_alone(
     let start = Instant::now();
     PRIMITIVES.run(&direct.base_url(), &["waiters", &count, "whole"]).await;
     report("directly", &direct, start);
+    // A creation and a request at once and then every two seconds. A busy machine holds the SDK up, and it asks less often.
+    let scheduled: u64 =
+        (0..EXTRACTIONS).map(|number| 2 + (2000 + 240 * number % 12_000).div_ceil(2000)).sum();
     for how in ["whole", "light", "never"] {
         let (folder, mock) = (tempfile::tempdir().unwrap(), PRIMITIVES.mock().await);
         let daemon = daemon(folder.path(), &mock, |config| {
@@ -162,7 +165,7 @@ async fn extractions_that_are_delivered_cost_the_source_less_than_the_sdk_alone(
         }
         report(&format!("by proxy, callers poll: {how}"), &mock, start);
         if how == "never" {
-            assert!(mock.total() < direct.total(), "{} {}", mock.total(), direct.total());
+            assert!(mock.total() < scheduled, "{} of {scheduled}", mock.total());
         }
         daemon.stop().await;
     }

@@ -23,7 +23,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::harness::{Home, PATIENCE, Process, Receiver, binary, eventually, http, once, show, write_config};
+use crate::harness::{
+    Home, PATIENCE, Process, Receiver, binary, eventually, free_port, http, once, show, write_config,
+};
 
 /// The binary below a shell that sets a limit first.
 fn limited(limit: &str, args: &[&str], folder: &Path) -> Command {
@@ -51,11 +53,6 @@ fn full_pipe() -> (std::io::PipeWriter, std::io::PipeReader) {
     while writer.write(b".").is_ok() {}
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
     (writer, reader)
-}
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test(flavor = "multi_thread")]

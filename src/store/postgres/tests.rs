@@ -18,7 +18,7 @@ use crate::model::job::{Outcome, Phase};
 use crate::store::{
     Change, Registered, Registration, Store, StoreError,
     bodies::MAX_SMALL,
-    tests::{Bench, at, eventually, id, in_database, seen, server::Postgres},
+    tests::{Bench, at, eventually, id, in_database, port::free_port, seen, server::Postgres},
 };
 
 /// A bench in a new database of a server, and the name of that.
@@ -398,8 +398,8 @@ async fn bodies_may_lie_in_a_folder() {
 async fn nothing_needs_a_session_so_a_pooler_may_share_connections() {
     let server = Postgres::shared();
     let database = server.database();
-    let folder = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let port = free_port();
     let settings = folder.path().join("pgbouncer.ini");
     let text = format!(
         "[databases]\n* = host={} port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
@@ -431,7 +431,7 @@ async fn nothing_needs_a_session_so_a_pooler_may_share_connections() {
 #[tokio::test]
 #[ignore = "needs a server of PostgreSQL; .ci/run has one"]
 async fn a_certificate_is_verified_as_sslmode_says() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

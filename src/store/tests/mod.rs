@@ -48,6 +48,9 @@ pub(in crate::store) enum Kind {
     Objects,
 }
 
+#[path = "../../../tests/it/harness/port.rs"]
+pub(in crate::store) mod port;
+
 #[path = "../../../tests/it/harness/postgres.rs"]
 #[allow(dead_code, clippy::disallowed_methods, reason = "it belongs to the tests of the whole daemon")]
 pub(in crate::store) mod server;

@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::port::free_port;
+
 /// Runs the server until its own standard input ends, and removes its folder then.
 const KEEPER: &str = r#"folder=$1; shift; "$@" >> "$folder/log" 2>&1 & pid=$!; echo $pid > "$folder/pid"; read -r _; \
     kill -INT $pid 2> /dev/null; wait $pid; rm -rf "$folder""#;
@@ -67,7 +69,8 @@ impl Postgres {
     /// Starts one with these settings.
     pub fn start(settings: &[&str]) -> Self {
         let (bin, user) = (programs(), unprivileged());
-        let folder = tempfile::Builder::new().prefix("tidings-pg-").tempdir().unwrap().keep();
+        // Its user may go there, and the name of a socket there is short enough.
+        let folder = tempfile::Builder::new().prefix("tidings-pg-").tempdir_in("/tmp").unwrap().keep();
         if let Some((uid, gid)) = user {
             std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).unwrap();
         }
@@ -78,7 +81,7 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
         let keeper = keep(&bin, &folder, port, user, &settings);
         let server = Self { folder, bin, port, user, settings, keeper };

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::port::free_port;
+
 /// Runs the server until its own standard input ends.
 const KEEPER: &str = r#""$@" > /dev/null 2>&1 & pid=$!; read -r _; kill $pid 2> /dev/null; wait $pid"#;
 
@@ -35,7 +37,7 @@ impl S3 {
 
     pub fn start() -> Self {
         let python = std::env::var_os("MOTO_PYTHON").unwrap_or_else(|| "python3".into());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(python)
