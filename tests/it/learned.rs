@@ -25,9 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Daemon, Home, config, eventually, http, mock, show};
 
-/// The time scale: θ, intervals and durations are a fifth of what they are by default or in life.
-const THETA: f64 = 0.04;
-const LEAST: f64 = 0.05;
+/// The time scale: θ, intervals and durations are half of what they are by default or in life. Beside shorter ones what a busy
+/// machine adds would count.
+const THETA: f64 = 0.1;
+const LEAST: f64 = 0.125;
 
 fn learned(mut config: Config) -> Config {
     let source = config.sources.get_mut("retab").unwrap();
@@ -35,8 +36,8 @@ fn learned(mut config: Config) -> Config {
     source.max_in_flight = 512;
     source.polling = PollingConfig {
         strategy: Strategy::Learned,
-        cost_of_a_poll: HumanDuration::millis(40),
-        min_interval: HumanDuration::millis(50),
+        cost_of_a_poll: HumanDuration::millis(100),
+        min_interval: HumanDuration::millis(125),
         ..PollingConfig::default()
     };
     config
@@ -44,7 +45,7 @@ fn learned(mut config: Config) -> Config {
 
 /// Jobs that are made one after the other, `every` seconds, and take what a distribution says.
 fn plan(count: u32, every: f64, random: &mut Random) -> Vec<SimulatedJob> {
-    let takes = Distribution::Lognormal { median: 4.0, sigma: 0.5 };
+    let takes = Distribution::Lognormal { median: 10.0, sigma: 0.5 };
     let job = |at| {
         let takes = takes.sample(random);
         // The mock has a worker take a job after 15 % of its time.
@@ -102,7 +103,7 @@ async fn polls_and_delay_are_as_simulated() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock().await;
     let daemon = Daemon::start(learned(config(folder.path(), &mock))).await;
-    let jobs = plan(600, 0.025, &mut Random::new(11));
+    let jobs = plan(600, 0.05, &mut Random::new(11));
     let ended = CancellationToken::new();
     let measure = async {
         let measured = measured(&daemon, &mock, &jobs).await;
