@@ -163,7 +163,7 @@ async fn deliver_of_job(
         }
         if state.store.has_delivery(number, &event, sink).await? {
             delivered.existing += 1;
-        } else if state.store.has_body(&event).await {
+        } else if state.store.has_body(&event).await? {
             numbers.push(number);
         } else {
             delivered.missing += 1;
@@ -216,7 +216,7 @@ async fn check_event(state: &AppState, event: &Event, sink: &str) -> Result<(), 
         let detail = format!("the sink `{sink}` does not take `{event_type}`, the type of `{id}`");
         return Err(Problem::new(Code::EventNotTaken, detail));
     }
-    if !state.store.has_body(event).await {
+    if !state.store.has_body(event).await? {
         let detail = format!("the stored job of the event `{id}` was dropped after retention");
         return Err(Problem::new(Code::JobDropped, detail));
     }

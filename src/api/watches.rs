@@ -1,6 +1,6 @@
 //! `/v1/watches`: registers jobs, shows their watches and returns their results.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{io, ops::Range, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -29,7 +29,7 @@ use crate::{
         group::GroupName,
         job::{Kind, Outcome, Phase},
     },
-    store::{Found, Registered, Registration, StoreError, StoredJob, Watch, WatchFilter},
+    store::{Found, Registered, Registration, StoreError, StoredJob, Watch, WatchFilter, is_missing},
     telemetry::TraceParent,
     util::{
         clock,
@@ -418,7 +418,12 @@ pub(super) async fn job(
         Wanted::Part(part) => Some(part),
         Wanted::Nothing => return Ok(behind_end(job.size)),
     };
-    let mut response = stored_body(&state, watch.number, event_id, job, part).await.map_err(|_| gone())?;
+    // One that cannot be read now is not gone.
+    let unread = |error: io::Error| match is_missing(&error) {
+        true => gone(),
+        false => StoreError::from(error).into(),
+    };
+    let mut response = stored_body(&state, watch.number, event_id, job, part).await.map_err(unread)?;
     response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     Ok(response)
 }
@@ -440,7 +445,7 @@ pub(crate) async fn stored_body(
     event_id: &str,
     job: &StoredJob,
     part: Option<Range<u64>>,
-) -> std::io::Result<Response> {
+) -> io::Result<Response> {
     let stored = state.store.bodies().get(watch, event_id, job);
     let Range { start, end } = part.clone().unwrap_or(0..job.size);
     let body = if let Some(bytes) = stored.bytes().await? {
@@ -463,7 +468,7 @@ pub(crate) async fn stored_body(
     if part.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let range = format!("bytes {start}-{}/{}", end.saturating_sub(1), job.size);
-        let range = HeaderValue::try_from(range).map_err(std::io::Error::other)?;
+        let range = HeaderValue::try_from(range).map_err(io::Error::other)?;
         response.headers_mut().insert(header::CONTENT_RANGE, range);
     }
     if !is_json {

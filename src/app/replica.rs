@@ -153,16 +153,26 @@ async fn taken_over(
 ) -> Result<Store, StartError> {
     let (mut renewed, mut has_name): (Option<Instant>, bool) = (None, false);
     let mut asked = Instant::now();
+    // Why this replica could not take the place of an owner that is gone.
+    let mut not_taken = None;
     loop {
-        if renewed.is_none_or(|renewed| renewed.elapsed() >= Seat::RENEW) {
-            has_name = say(seat, Vec::new()).await;
-            renewed = Some(Instant::now());
+        // Both at once: a database that does not answer costs the time of one.
+        let renewal = async {
+            match renewed.is_none_or(|renewed| renewed.elapsed() >= Seat::RENEW) {
+                true => Some(say(seat, Vec::new()).await),
+                false => None,
+            }
+        };
+        let (said, owner) = tokio::join!(renewal, seat.owner());
+        if let Some(said) = said {
+            (has_name, renewed) = (said, Some(Instant::now()));
         }
-        let is_free = match seat.owner().await {
+        let is_free = match owner {
             Ok(owner) => {
                 asked = Instant::now();
                 let is_free = owner.is_none();
-                change(known, KnownOwner { owner, trouble: None });
+                not_taken = not_taken.filter(|_| is_free);
+                change(known, KnownOwner { owner, trouble: not_taken.clone() });
                 is_free
             }
             Err(error) => {
@@ -177,9 +187,10 @@ async fn taken_over(
             let at = seat.clone();
             match open(config, move |config| Store::take_over(config, &at)).await {
                 // Another one was faster.
-                Err(StartError::Store(OpenError::Held { .. })) => {}
+                Err(StartError::Store(OpenError::Held { .. })) => not_taken = None,
                 Err(StartError::Store(error @ OpenError::Away { .. })) => {
-                    change(known, KnownOwner { owner: None, trouble: Some(error.to_string()) });
+                    not_taken = Some(error.to_string());
+                    change(known, KnownOwner { owner: None, trouble: not_taken.clone() });
                 }
                 opened => return opened,
             }
@@ -201,7 +212,7 @@ fn change(known: &watch::Sender<KnownOwner>, new: KnownOwner) {
             tracing::info!(owner = owner.name, "passing requests on");
         }
         (_, KnownOwner { trouble: Some(trouble), .. }) if before.trouble.is_none() => {
-            tracing::warn!(trouble, "the database cannot be asked who owns the work");
+            tracing::warn!(trouble, "the database is away, or takes no writes; nobody can own the work");
         }
         _ => {}
     }

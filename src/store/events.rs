@@ -187,7 +187,7 @@ impl Store {
                 {
                     if records.has_delivery(delivery_key(number, &event, &sink))? {
                         past.existing += 1;
-                    } else if has_body(&bodies, &event) {
+                    } else if has_body(&bodies, &event)? {
                         past.events.push(number);
                     } else {
                         past.bodiless += 1;
@@ -230,9 +230,13 @@ impl Store {
     }
 
     /// Returns whether everything that a delivery of `event` sends is there.
-    pub async fn has_body(&self, event: &Event) -> bool {
+    ///
+    /// # Errors
+    /// When the place of its body cannot be asked now.
+    pub async fn has_body(&self, event: &Event) -> Result<bool, StoreError> {
         let (bodies, event) = (self.bodies().clone(), event.clone());
-        tokio::task::spawn_blocking(move || has_body(&bodies, &event)).await.unwrap_or(false)
+        let asked = tokio::task::spawn_blocking(move || has_body(&bodies, &event)).await;
+        asked.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 
     /// Returns whether `sink` has a delivery of an event, in any state.
@@ -258,8 +262,9 @@ impl Store {
     }
 }
 
-fn has_body(bodies: &Bodies, event: &Event) -> bool {
-    event.news.job().is_none_or(|job| bodies.has(event.topic.owner(), event.news.event_id(), job))
+fn has_body(bodies: &Bodies, event: &Event) -> Result<bool, StoreError> {
+    let Some(job) = event.news.job() else { return Ok(true) };
+    Ok(bodies.has(event.topic.owner(), event.news.event_id(), job)?)
 }
 
 fn delivery_key(number: u64, event: &Event, sink: &str) -> DeliveryKey {

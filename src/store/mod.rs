@@ -42,6 +42,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
+pub(crate) use bodies::is_missing;
 pub use bodies::{Bodies, BodyEntry, BodyReader, BodyStream, Incoming, MAX_SMALL, NewBody, StoredBody};
 pub use change::Change;
 pub use clock_mark::{ClockMark, Leap, Moved};

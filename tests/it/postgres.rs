@@ -365,7 +365,8 @@ async fn a_poll_without_news_writes_nothing() {
 #[ignore = "needs a server of PostgreSQL; .ci/run has one"]
 async fn replicas_show_which_of_them_owns_the_work() {
     let server = Postgres::shared();
-    let database = server.url(&server.database());
+    let name = server.database();
+    let database = server.url(&name);
     let (scene, other) = (Scene::new(&database).await, tempfile::tempdir().unwrap());
     let owner = scene.start().await;
     configure(other.path(), &scene.mock.base_url(), &database, "");
@@ -399,6 +400,22 @@ async fn replicas_show_which_of_them_owns_the_work() {
     for line in ["tidings_active 0", "tidings_lease_left_seconds 0", "tidings_replica_units 0", answered] {
         assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
+    // A phase without writes leaves nothing behind that takes none.
+    let read_only = format!("alter database {name} set default_transaction_read_only = on");
+    let ended = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'");
+    server.sql("postgres", &format!("{read_only}; {ended}"));
+    eventually("nobody owns the work", || async {
+        (relay.get("/readyz").await.0 == 503 && owner.get("/readyz").await.0 == 503).then_some(())
+    })
+    .await;
+    server.sql("postgres", &format!("alter database {name} reset default_transaction_read_only"));
+    let fresh =
+        "select count(*) from tidings.replicas where renewed_at > clock_timestamp() - interval '3 seconds'";
+    eventually("both say that they live", || async { (server.sql(&name, fresh) == "2").then_some(()) }).await;
+    eventually("both are ready", || async {
+        (relay.get("/readyz").await.0 == 200 && owner.get("/readyz").await.0 == 200).then_some(())
+    })
+    .await;
     let text = once(other.path(), &["--url", &relay.url, "status"]).await;
     assert!(String::from_utf8_lossy(&text.stdout).contains("shared  2 replicas"), "{}", show(&text));
     // It stops, and the other one has the work.

@@ -97,6 +97,14 @@ impl Bodies {
     }
 }
 
+/// Returns whether an error says that a body is not there, or not as it was: trying again does not help.
+pub(crate) fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
+}
+
 /// One of the bodies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BodyEntry {
@@ -179,9 +187,15 @@ impl Bodies {
     }
 
     /// Returns whether the body of an event is there, with all of its bytes.
-    #[must_use]
-    pub fn has(&self, watch: u64, event_id: &str, job: &StoredJob) -> bool {
-        self.get(watch, event_id, job).size().is_ok_and(|found| found == job.size)
+    ///
+    /// # Errors
+    /// When its place cannot be asked now.
+    pub fn has(&self, watch: u64, event_id: &str, job: &StoredJob) -> io::Result<bool> {
+        match self.get(watch, event_id, job).size() {
+            Ok(found) => Ok(found == job.size),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes the body of an event that is no small one; one that is not there is no error. During an export it stays.

@@ -17,7 +17,7 @@ use tokio_postgres::{Row, types::Type};
 
 use super::{
     fault::Fault,
-    server::{Param, Server, changed, param, rows, run, value},
+    server::{Lane, Param, Server, changed, param, rows, run, value},
 };
 use crate::store::{
     BodyEntry, StoreError,
@@ -57,7 +57,7 @@ impl DatabaseBodies {
 
     fn rows(&self, sql: &'static str, params: Vec<Param>) -> io::Result<Vec<Row>> {
         let server = self.server.clone();
-        self.server.wait(async move { server.read(sql, &params).await }).map_err(failed)
+        self.server.wait(async move { server.read(Lane::Short, sql, &params).await }).map_err(failed)
     }
 
     /// Counts bytes that were stored.
@@ -90,7 +90,7 @@ impl DatabaseBodies {
         // The connections live on a thread of their own.
         self.server.spawn(async move {
             let sql = "select bytes from tidings.bodies where watch = $1 and event_id = $2 and part = $3";
-            let found = server.read(sql, &params).await.and_then(|rows| {
+            let found = server.read(Lane::Short, sql, &params).await.and_then(|rows| {
                 rows.first().map(|row| value(row, 0).map(Bytes::copy_from_slice)).transpose()
             });
             // The caller may have gone.
@@ -119,6 +119,7 @@ impl DatabaseBodies {
         let (server, event_id, number) = (self.server.clone(), event_id.to_owned(), watch);
         let writer = self.writer.as_deref().unwrap_or_default().to_owned();
         let stored = self.server.wait(async move {
+            let _place = server.place(Lane::Long).await?;
             let client = server.connect().await?;
             run(&client, super::commit::BEGIN).await?;
             let delete = "delete from tidings.bodies where watch = $1 and event_id = $2";

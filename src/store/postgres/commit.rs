@@ -16,10 +16,16 @@ use crate::store::{bodies::SmallBody, format::Writes};
 
 /// Begins a transaction that is on the disk of the server when it has ended, whatever its default is. It waits for no lock for
 /// long, and the server ends it when this process is gone.
-pub(super) const BEGIN: &str = "begin; \
+pub(super) const BEGIN: &str = "begin isolation level read committed; \
     select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') in ('off', 'local'); \
     set local lock_timeout = '5s'; \
-    set local idle_in_transaction_session_timeout = '10s'";
+    set local idle_in_transaction_session_timeout = '4s'";
+
+/// Tries whether the records can be written. Nothing of it stays.
+pub(super) async fn try_records(client: &Client) -> Result<(), Fault> {
+    let probe = "insert into tidings.records (key, value, version) values ('\\xff', '', 0)";
+    run(client, &format!("{BEGIN}; {probe}; rollback")).await
+}
 
 /// A statement, and how many rows it has to change.
 struct Statement {

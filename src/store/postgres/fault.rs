@@ -11,6 +11,8 @@ use crate::store::StoreError;
 pub(super) enum Fault {
     /// The database cannot be reached, or went away. It may be back at any time.
     Away(String),
+    /// The same, and it took all of the time to find out: a new connection would hear nothing either.
+    Silent,
     /// The database answered, and refused.
     Refused { code: Option<SqlState>, reason: String },
     /// Somebody else changed what was read.
@@ -23,6 +25,11 @@ impl Fault {
     }
 
     pub(super) const fn is_away(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Silent)
+    }
+
+    /// Whether it is worth while to try again at once: a connection died, and a new one may be had.
+    pub(super) const fn may_be_the_connection(&self) -> bool {
         matches!(self, Self::Away(_))
     }
 
@@ -35,7 +42,7 @@ impl Fault {
     pub(super) fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Refused { code, .. } => code.as_ref(),
-            Self::Away(_) | Self::Changed => None,
+            Self::Away(_) | Self::Silent | Self::Changed => None,
         }
     }
 }
@@ -44,6 +51,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Away(reason) | Self::Refused { reason, .. } => f.write_str(reason),
+            Self::Silent => f.write_str("no answer in time"),
             Self::Changed => f.write_str("somebody else changed its records meanwhile"),
         }
     }

@@ -73,10 +73,15 @@ pub(super) enum Standing {
 const SELECT: &str = "select identity, name, epoch, commits, \
     to_char(since at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), ";
 
+/// Begins a transaction that locks the row. The server ends it soon when this process is gone or cut off meanwhile: nobody else
+/// could take over.
+const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '5s'; \
+    set local idle_in_transaction_session_timeout = '2s'";
+
 /// Becomes the holder, unless another process is it. The same folder may be used by one process at a time, so what an earlier
 /// process of this folder held is free.
 pub(super) async fn take(client: &Client, identity: &str, name: &str) -> Result<Taken, Fault> {
-    run(client, "begin").await?;
+    run(client, BEGIN).await?;
     let taken = take_locked(client, identity, name).await;
     let ended = run(client, if taken.is_ok() { "commit" } else { "rollback" }).await;
     ended.and(taken)
@@ -101,8 +106,8 @@ async fn take_locked(client: &Client, identity: &str, name: &str) -> Result<Take
     // Those that are long gone.
     changed(
         client,
-        "delete from tidings.replicas where renewed_at < clock_timestamp() - interval '1 hour'",
-        &[],
+        "delete from tidings.replicas where renewed_at < clock_timestamp() - interval '1 hour' and identity <> $1",
+        &[param(identity.to_owned(), Type::TEXT)],
     )
     .await?;
     let [identity_param, name_param] = me();
@@ -161,11 +166,8 @@ impl Holder {
 
     /// Tells whether the commit behind the last one is durable. It waits for one that the server still works on.
     pub(super) async fn standing(&self, client: &Client) -> Result<Standing, Fault> {
-        run(client, "begin").await?;
-        let found = rows(client, &format!("{SELECT} true from tidings.holder for update"), &[]).await;
-        let ended = run(client, "commit").await;
-        let found = found?;
-        ended?;
+        // A transaction of its own: the row is locked no longer than the statement takes, whatever becomes of this process.
+        let found = rows(client, &format!("{SELECT} true from tidings.holder for update"), &[]).await?;
         let Some(row) = found.first() else {
             return Ok(Standing::Lost("the database was emptied".to_owned()));
         };

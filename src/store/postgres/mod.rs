@@ -60,7 +60,7 @@ use fault::Fault;
 use holder::{Holder, Other, Taken, may_act_until};
 use pairs::{Link, PostgresPairs};
 use schema::Found;
-use server::Server;
+use server::{ANSWER, Lane, Server};
 use snapshot::Snapshot;
 
 use crate::util::{clock::since_boot, secret::Secret, term::Term};
@@ -225,9 +225,10 @@ impl Shared {
         };
         let (server, asked) = (self.server.clone(), since_boot());
         let taken = self.server.wait(async move {
-            let client = server.connect().await?;
+            let client = server.within(ANSWER, server.connect()).await?;
             schema::migrate(&client).await?;
-            let taken = holder::take(&client, seat.identity(), seat.name()).await;
+            commit::try_records(&client).await.map_err(schema::with_rights)?;
+            let taken = server.within(ANSWER, holder::take(&client, seat.identity(), seat.name())).await;
             server.give_back(client);
             taken.map_err(schema::with_rights)
         });
@@ -323,8 +324,9 @@ impl Backend for PostgresStore {
 
     fn submit(&self, call: Box<dyn Call>) -> Result<(), StoreError> {
         match &self.calls {
-            Some(calls) => calls.send(call),
-            None => Err(self.shared.unavailable()),
+            // The thread that writes may be busy with reaching for the database.
+            Some(calls) if self.shared.healthy.load(Ordering::Acquire) => calls.send(call),
+            _ => Err(self.shared.unavailable()),
         }
     }
 
@@ -370,7 +372,7 @@ impl Backend for PostgresStore {
         let server = self.shared.server.clone();
         let size = self.shared.server.wait(async move {
             let sql = "select pg_total_relation_size('tidings.records')";
-            let found = server.read(sql, &[]).await?;
+            let found = server.read(Lane::Short, sql, &[]).await?;
             found.first().map_or(Ok(0), |row| server::value::<i64>(row, 0))
         });
         Ok(size?.cast_unsigned())

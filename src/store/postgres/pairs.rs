@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Row, types::Type};
 
 use super::{
     fault::Fault,
-    server::{Param, Server, param, rows, run, value},
+    server::{ANSWER, Lane, Param, Place, Server, param, rows, run, value},
 };
 use crate::store::{
     StoreError,
@@ -92,7 +92,8 @@ impl PostgresPairs<'_> {
         let server = self.server.clone();
         let rows = match &self.link {
             Link::Any | Link::Writer { .. } => {
-                self.server.wait(async move { server.read(sql, &params).await })
+                let lane = self.lane();
+                self.server.wait(async move { server.read(lane, sql, &params).await })
             }
             Link::Transaction(client) => {
                 let client = Arc::clone(client);
@@ -100,6 +101,13 @@ impl PostgresPairs<'_> {
             }
         };
         Ok(rows?)
+    }
+
+    const fn lane(&self) -> Lane {
+        match self.link {
+            Link::Writer { .. } => Lane::Own,
+            Link::Any | Link::Transaction(_) => Lane::Short,
+        }
     }
 
     /// What was read of a key. What this transaction knows already stays as it is.
@@ -116,7 +124,7 @@ impl PostgresPairs<'_> {
         &self,
         read: impl FnOnce(&Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let client = begin(self.server)?;
+        let (client, _place) = begin(self.server, self.lane())?;
         let pinned = PostgresPairs { link: Link::Transaction(Arc::clone(&client)), ..self.clone() };
         let read = read(&pinned);
         let server = self.server.clone();
@@ -132,21 +140,25 @@ impl PostgresPairs<'_> {
 }
 
 /// Begins a transaction that sees one state, on a connection of its own.
-pub(super) fn begin(server: &Server) -> Result<Arc<Client>, Fault> {
+pub(super) fn begin(server: &Server, lane: Lane) -> Result<(Arc<Client>, Place), Fault> {
     let from = server.clone();
     server.wait(async move {
         let sql = "begin isolation level repeatable read read only; set local idle_in_transaction_session_timeout = 0";
-        let client = from.take().await?;
-        match run(&client, sql).await {
-            Ok(()) => Ok(client),
-            // An idle connection turned out to be dead.
-            Err(fault) if fault.is_away() => {
-                let client = from.connect().await?;
-                run(&client, sql).await?;
-                Ok(client)
+        let place = from.place(lane).await?;
+        let begun = from.within(ANSWER, async {
+            let client = from.take().await?;
+            match run(&client, sql).await {
+                Ok(()) => Ok(client),
+                // An idle connection turned out to be dead.
+                Err(fault) if fault.may_be_the_connection() => {
+                    let client = from.connect().await?;
+                    run(&client, sql).await?;
+                    Ok(client)
+                }
+                Err(fault) => Err(fault),
             }
-            Err(fault) => Err(fault),
-        }
+        });
+        Ok((begun.await?, place))
     })
 }
 

@@ -132,7 +132,12 @@ pub(super) async fn migrate(client: &Arc<Client>) -> Result<(), Fault> {
     if matches!(find(client).await?, Found::Version(version) if version >= NEWEST) {
         return Ok(());
     }
-    run(client, "begin").await?;
+    // Nobody waits for a process that is cut off in the middle.
+    run(
+        client,
+        "begin isolation level read committed; set local idle_in_transaction_session_timeout = '10s'",
+    )
+    .await?;
     let done = migrate_locked(client).await;
     let end = if done.is_ok() { "commit" } else { "rollback" };
     let ended = run(client, end).await;

@@ -21,7 +21,7 @@ use tokio_postgres::types::Type;
 use super::{
     fault::Fault,
     holder,
-    server::{Param, Server, changed, param, value},
+    server::{Lane, Param, Server, param, value},
 };
 use crate::{
     store::{
@@ -37,6 +37,9 @@ const IDENTITY: &str = "identity";
 
 /// The characters of the identity that end a name by default.
 const SHORT: usize = 6;
+
+/// How long a replica waits for an answer about itself or the owner. It asks often, and all that it asks is short.
+const ASK: Duration = Duration::from_secs(3);
 
 /// How long a replica that ends tries to say so.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -184,12 +187,7 @@ impl Seat {
             is_over = holder::is_over("o")
         );
         let server = self.0.server.clone();
-        let written = self.0.server.ask(async move {
-            let client = server.take().await?;
-            let written = changed(&client, &sql, &params).await;
-            server.give_back(client);
-            written
-        });
+        let written = self.0.server.ask(async move { server.write(ASK, &sql, &params).await });
         let has_namesake = written.await? == 0;
         if has_namesake && !self.0.has_namesake.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -209,8 +207,8 @@ impl Seat {
         let server = self.0.server.clone();
         let params = [param(self.0.name.clone(), Type::TEXT), param(self.0.identity.clone(), Type::TEXT)];
         let left = self.0.server.ask(async move {
-            let client = server.take().await?;
-            changed(&client, "delete from tidings.replicas where name = $1 and identity = $2", &params).await
+            let sql = "delete from tidings.replicas where name = $1 and identity = $2";
+            server.write(LEAVE, sql, &params).await
         });
         if !matches!(timeout(LEAVE, left).await, Ok(Ok(_))) {
             tracing::debug!("the others notice the end of this replica by themselves");
@@ -228,7 +226,8 @@ impl Seat {
             holder::is_over("h")
         );
         let server = self.0.server.clone();
-        let found = self.0.server.ask(async move { server.read(&sql, &[]).await }).await?;
+        let asked = async move { server.within(ASK, server.read(Lane::Own, &sql, &[])).await };
+        let found = self.0.server.ask(asked).await?;
         let Some(row) = found.first() else { return Ok(None) };
         let (identity, is_over): (&str, bool) = (value(row, 0)?, value(row, 4)?);
         if is_over || identity == self.0.identity {
@@ -254,7 +253,7 @@ impl Seat {
             is_over = holder::is_over("r"),
         );
         let server = self.0.server.clone();
-        let found = self.0.server.ask(async move { server.read(&sql, &[]).await }).await?;
+        let found = self.0.server.ask(async move { server.read(Lane::Short, &sql, &[]).await }).await?;
         let replica = |row| -> Result<Replica, Fault> {
             Ok(Replica {
                 name: value(row, 0)?,

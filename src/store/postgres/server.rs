@@ -5,13 +5,17 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::oneshot,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 use tokio_postgres::{
@@ -22,14 +26,37 @@ use tokio_postgres::{
 use super::{address::Address, fault::Fault, tls::Tls};
 use crate::util::secret::SecretSource;
 
-/// How long a statement may take. One that takes longer has lost its server.
+/// How long one statement of long work may take: a change of the tables, a piece of an import or of a large body.
 const STATEMENT: Duration = Duration::from_secs(60);
 
-/// How long it takes at most to get a connection.
-const CONNECT: Duration = Duration::from_secs(15);
+/// How long a caller or the holder waits for an answer. A lease does not last longer.
+pub(super) const ANSWER: Duration = Duration::from_secs(7);
 
-/// Connections that stay open for later reads.
-const MAX_IDLE: usize = 4;
+/// How long one host may take to accept a connection, unless the URL says otherwise.
+const HOST: Duration = Duration::from_secs(2);
+
+/// How long it takes at most to get a connection, beside the time for each host.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Connections for short reads, of all callers together. They stay open.
+const SHORT: usize = 6;
+
+/// Connections for work that may take long: exports, and large bodies on their way in.
+const LONG: usize = 2;
+
+/// Who may wait for whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lane {
+    /// The writer's thread and the seat: they wait for nobody.
+    Own,
+    /// Reads for callers.
+    Short,
+    /// Work that may take long.
+    Long,
+}
+
+/// The right to a connection of a lane, until it is dropped.
+pub(super) type Place = Option<OwnedSemaphorePermit>;
 
 /// A parameter of a statement.
 pub(super) type Param = (Box<dyn ToSql + Sync + Send>, Type);
@@ -48,6 +75,10 @@ struct Inner {
     /// Taken when it is dropped.
     runtime: Option<Runtime>,
     idle: Mutex<Vec<Arc<Client>>>,
+    short: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+    /// Something waited for an answer in vain, and nothing has had one since. Callers do not wait for the next one.
+    is_silent: AtomicBool,
 }
 
 impl std::fmt::Debug for Inner {
@@ -72,7 +103,14 @@ impl Server {
             .thread_name("store-postgres")
             .enable_all()
             .build()?;
-        Ok(Self(Arc::new(Inner { url, runtime: Some(runtime), idle: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            url,
+            runtime: Some(runtime),
+            idle: Mutex::default(),
+            short: Arc::new(Semaphore::new(SHORT)),
+            long: Arc::new(Semaphore::new(LONG)),
+            is_silent: AtomicBool::new(false),
+        })))
     }
 
     /// The address as it is now: a file with it may have changed.
@@ -114,10 +152,44 @@ impl Server {
         }
     }
 
+    /// Bounds work of the holder or of a caller by `limit`, and notes whether the server answers at all.
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let done = timeout(limit, work).await.unwrap_or(Err(Fault::Silent));
+        match &done {
+            Err(Fault::Silent) => self.0.is_silent.store(true, Ordering::Relaxed),
+            // What is nobody's answer.
+            Err(Fault::Away(_)) => {}
+            Ok(_) | Err(_) => self.0.is_silent.store(false, Ordering::Relaxed),
+        }
+        done
+    }
+
+    /// Waits for a place in a lane.
+    pub(super) async fn place(&self, lane: Lane) -> Result<Place, Fault> {
+        let (places, limit) = match lane {
+            Lane::Own => return Ok(None),
+            Lane::Short => (&self.0.short, ANSWER),
+            Lane::Long => (&self.0.long, STATEMENT),
+        };
+        match timeout(limit, Arc::clone(places).acquire_owned()).await {
+            Ok(place) => Ok(place.ok()),
+            Err(_) => Err(Fault::Away("all connections are in use".to_owned())),
+        }
+    }
+
     /// Makes a connection.
     pub(super) async fn connect(&self) -> Result<Arc<Client>, Fault> {
-        let Address { config, trust, files } = self.address()?;
-        let connected = timeout(CONNECT, async {
+        let Address { mut config, trust, files } = self.address()?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(HOST);
+        }
+        let hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
+        let each = config.get_connect_timeout().copied().unwrap_or(HOST);
+        let connected = timeout(CONNECT + each.saturating_mul(hosts), async {
             match trust {
                 None => {
                     let (client, connection) = config.connect(NoTls).await?;
@@ -132,8 +204,11 @@ impl Server {
                 }
             }
         });
-        let client = connected.await.unwrap_or_else(|_| Err(Fault::Away("no answer in time".to_owned())));
-        client.map(Arc::new)
+        let connected = connected.await.unwrap_or(Err(Fault::Silent));
+        if matches!(connected, Err(Fault::Silent)) {
+            self.0.is_silent.store(true, Ordering::Relaxed);
+        }
+        connected.map(Arc::new)
     }
 
     /// Takes a connection that is idle, or makes one.
@@ -152,26 +227,53 @@ impl Server {
     /// Gives a connection back, which is in no transaction.
     pub(super) fn give_back(&self, client: Arc<Client>) {
         let mut idle = self.idle();
-        if idle.len() < MAX_IDLE && !client.is_closed() {
+        if idle.len() < SHORT && !client.is_closed() {
             idle.push(client);
         }
     }
 
+    /// Does the same after a statement. What a session refuses may be a setting that it began with and another one has not, such
+    /// as `default_transaction_read_only`: then none of them is used again.
+    fn give_back_after<T>(&self, client: Arc<Client>, done: &Result<T, Fault>) {
+        match done {
+            Ok(_) => self.give_back(client),
+            Err(_) => self.idle().clear(),
+        }
+    }
+
     /// Runs a statement that reads. It is tried again on a new connection when an idle one turns out to be dead.
-    pub(super) async fn read(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Fault> {
-        let client = self.take().await?;
-        let read = match rows(&client, sql, params).await {
-            Err(fault) if fault.is_away() => {
-                self.idle().clear();
-                let client = self.connect().await?;
-                let read = rows(&client, sql, params).await;
-                self.give_back(client);
-                return read;
-            }
-            read => read,
-        };
-        self.give_back(client);
-        read
+    pub(super) async fn read(&self, lane: Lane, sql: &str, params: &[Param]) -> Result<Vec<Row>, Fault> {
+        if !matches!(lane, Lane::Own) && self.0.is_silent.load(Ordering::Relaxed) {
+            return Err(Fault::Silent);
+        }
+        let _place = self.place(lane).await?;
+        self.within(ANSWER, async {
+            let client = self.take().await?;
+            let read = match rows(&client, sql, params).await {
+                Err(fault) if fault.may_be_the_connection() => {
+                    self.idle().clear();
+                    let client = self.connect().await?;
+                    let read = rows(&client, sql, params).await;
+                    self.give_back_after(client, &read);
+                    return read;
+                }
+                read => read,
+            };
+            self.give_back_after(client, &read);
+            read
+        })
+        .await
+    }
+
+    /// Runs a statement that writes, for the seat.
+    pub(super) async fn write(&self, limit: Duration, sql: &str, params: &[Param]) -> Result<u64, Fault> {
+        self.within(limit, async {
+            let client = self.take().await?;
+            let written = changed(&client, sql, params).await;
+            self.give_back_after(client, &written);
+            written
+        })
+        .await
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Arc<Client>>> {
@@ -201,7 +303,7 @@ pub(super) async fn run(client: &Client, sql: &str) -> Result<(), Fault> {
 async fn in_time<T>(work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Fault> {
     match timeout(STATEMENT, work).await {
         Ok(done) => Ok(done?),
-        Err(_) => Err(Fault::Away("no answer in time".to_owned())),
+        Err(_) => Err(Fault::Silent),
     }
 }
 

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, types::Type};
 
 use super::{
     pairs::begin,
-    server::{Server, param, rows, value},
+    server::{Lane, Place, Server, param, rows, value},
 };
 use crate::store::{
     StoreError,
@@ -20,19 +20,24 @@ const CHUNK: i64 = 256;
 pub(super) struct Snapshot {
     server: Server,
     client: Result<Arc<Client>, StoreError>,
+    _place: Place,
     behind: Vec<u8>,
 }
 
 impl Snapshot {
     pub(super) fn begin(server: &Server) -> Self {
-        let client = begin(server).and_then(|client| {
+        let begun = begin(server, Lane::Long).and_then(|(client, place)| {
             // The state is that of the first statement.
             let first = Arc::clone(&client);
             server
                 .wait(async move { rows(&first, "select true from tidings.records limit 1", &[]).await })?;
-            Ok(client)
+            Ok((client, place))
         });
-        Self { server: server.clone(), client: client.map_err(StoreError::from), behind: Vec::new() }
+        let (client, place) = match begun {
+            Ok((client, place)) => (Ok(client), place),
+            Err(fault) => (Err(fault.into()), None),
+        };
+        Self { server: server.clone(), client, _place: place, behind: Vec::new() }
     }
 }
 

@@ -9,9 +9,10 @@ use std::{
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
     thread,
+    time::Duration,
 };
 
-use tokio::io::AsyncReadExt as _;
+use tokio::{io::AsyncReadExt as _, time::timeout};
 
 use super::*;
 use crate::model::job::{Outcome, Phase};
@@ -52,17 +53,22 @@ struct Line {
     cut: Arc<AtomicU8>,
     /// It takes no new connection.
     is_closed: Arc<AtomicBool>,
+    /// It takes everything, and passes nothing on.
+    is_silent: Arc<AtomicBool>,
 }
 
 const BEFORE_IT_ARRIVES: u8 = 1;
 const BEFORE_THE_ANSWER: u8 = 2;
+/// Not at a commit, and not cut but silent from then on: behind the statement that locks the row of the holder.
+const BEHIND_THE_LOCK: u8 = 3;
 
 impl Line {
     fn to(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, cut) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU8::new(0)));
         let (when, is_closed) = (Arc::clone(&cut), Arc::new(AtomicBool::new(false)));
-        let refuses = Arc::clone(&is_closed);
+        let (refuses, is_silent) = (Arc::clone(&is_closed), Arc::new(AtomicBool::new(false)));
+        let silence = Arc::clone(&is_silent);
         thread::spawn(move || {
             for client in listener.incoming() {
                 if refuses.load(Ordering::SeqCst) {
@@ -73,18 +79,32 @@ impl Line {
                 let is_cut = Arc::new(AtomicU8::new(0));
                 let (answers, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let is_over = Arc::clone(&is_cut);
-                thread::spawn(move || pass(answers, to_client, |_| is_over.load(Ordering::SeqCst) == 0));
+                let [asked, answered] = [(); 2].map(|()| Arc::clone(&silence));
+                thread::spawn(move || {
+                    pass(answers, to_client, |_| match answered.load(Ordering::SeqCst) {
+                        true => Then::Swallow,
+                        false if is_over.load(Ordering::SeqCst) == 0 => Then::Pass,
+                        false => Then::End,
+                    });
+                });
                 thread::spawn(move || {
                     pass(client, server, |bytes| {
-                        let commits = bytes.windows(7).any(|text| text == b"commit\0");
-                        let cut = if commits { when.swap(0, Ordering::SeqCst) } else { 0 };
+                        if asked.load(Ordering::SeqCst) {
+                            return Then::Swallow;
+                        }
+                        let says = |word: &[u8]| bytes.windows(word.len()).any(|text| text == word);
+                        if says(b"for update") && when.load(Ordering::SeqCst) == BEHIND_THE_LOCK {
+                            asked.store(true, Ordering::SeqCst);
+                            when.store(0, Ordering::SeqCst);
+                        }
+                        let cut = if says(b"commit\0") { when.swap(0, Ordering::SeqCst) } else { 0 };
                         is_cut.store(cut, Ordering::SeqCst);
-                        cut != BEFORE_IT_ARRIVES
+                        if cut == BEFORE_IT_ARRIVES { Then::End } else { Then::Pass }
                     });
                 });
             }
         });
-        Self { port, cut, is_closed }
+        Self { port, cut, is_closed, is_silent }
     }
 }
 
@@ -96,12 +116,21 @@ fn bench_over_line(server: &Postgres) -> (Bench, Line, String) {
     (Bench::in_database(in_database(folder.path(), &url), folder), line, database)
 }
 
-/// Passes bytes on until they end, or `goes_on` refuses some.
-fn pass(mut from: TcpStream, mut to: TcpStream, goes_on: impl Fn(&[u8]) -> bool) {
+/// What becomes of bytes on their way.
+enum Then {
+    Pass,
+    Swallow,
+    End,
+}
+
+/// Passes bytes on until they end, or `then` ends them.
+fn pass(mut from: TcpStream, mut to: TcpStream, then: impl Fn(&[u8]) -> Then) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if !goes_on(&buffer[..count]) || to.write_all(&buffer[..count]).is_err() {
-            break;
+        match then(&buffer[..count]) {
+            Then::Swallow => {}
+            Then::Pass if to.write_all(&buffer[..count]).is_ok() => {}
+            Then::Pass | Then::End => break,
         }
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
@@ -193,6 +222,78 @@ async fn a_database_that_goes_away_refuses_and_goes_on_when_it_is_back() {
     eventually("it is healthy", || bench.store.is_healthy().then_some(())).await;
     try_to_watch(&bench.store, "job_2").await.unwrap();
     assert_eq!(bench.store.check(true).await.unwrap(), []);
+}
+
+/// Longer than a lease, and shorter than anybody waits for an answer.
+const SOON: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+#[ignore = "needs a server of PostgreSQL; .ci/run has one"]
+async fn a_database_that_says_nothing_is_away_within_a_lease() {
+    let (bench, line, _) = bench_over_line(Postgres::shared());
+    let watch = bench.watch("job_1").await;
+    line.is_silent.store(true, Ordering::SeqCst);
+    let (writes, reads) = (try_to_watch(&bench.store, "job_2"), bench.store.watch(watch.number));
+    let (written, read) =
+        timeout(SOON, async { tokio::join!(writes, reads) }).await.expect("both hear of it");
+    for error in [written.unwrap_err(), read.unwrap_err()] {
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    }
+    assert!(!bench.store.is_healthy());
+    // From now on nobody waits at all, however many they are.
+    let all: Vec<_> = (0..200).map(|_| bench.store.watch(watch.number)).collect();
+    let all = timeout(SOON, futures_util::future::join_all(all)).await.expect("all hear of it");
+    assert!(all.iter().all(Result::is_err));
+    line.is_silent.store(false, Ordering::SeqCst);
+    eventually("it is healthy", || bench.store.is_healthy().then_some(())).await;
+    try_to_watch(&bench.store, "job_3").await.unwrap();
+    assert_eq!(bench.store.check(true).await.unwrap(), []);
+}
+
+#[tokio::test]
+#[ignore = "needs a server of PostgreSQL; .ci/run has one"]
+async fn who_is_cut_off_with_the_row_of_the_holder_locked_holds_up_nobody() {
+    let server = Postgres::shared();
+    let (bench, line, database) = bench_over_line(server);
+    drop(bench);
+    line.cut.store(BEHIND_THE_LOCK, Ordering::SeqCst);
+    let url = format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", line.port);
+    let cut_off = thread::spawn(move || open(&url).map(drop));
+    eventually("it is cut off", || (line.cut.load(Ordering::SeqCst) == 0).then_some(())).await;
+    let other = open(&server.url(&database)).unwrap();
+    eventually("another one has it", || other.is_healthy().then_some(())).await;
+    try_to_watch(&other, "job_1").await.unwrap();
+    let _ = cut_off.join().unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs a server of PostgreSQL; .ci/run has one"]
+async fn readers_share_a_few_connections_and_leave_some_to_the_writer() {
+    let server = Postgres::shared();
+    let (bench, database) = bench_on(server);
+    let watch = bench.watch("job_1").await;
+    let lock = "begin; lock table tidings.records in access exclusive mode; select pg_sleep(3600)";
+    let mut holding = server.program("psql").args(["-X", "-q", "-d", &database, "-c", lock]).spawn().unwrap();
+    let of = format!("from pg_stat_activity where datname = '{database}'");
+    let count = |which: &str| -> u32 {
+        server.sql("postgres", &format!("select count(*) {of} and {which}")).parse().unwrap()
+    };
+    eventually("the table is locked", || (count("wait_event = 'PgSleep'") == 1).then_some(())).await;
+    let readers: Vec<_> = (0..60)
+        .map(|_| {
+            let store = bench.store.clone();
+            tokio::spawn(async move { store.watch(watch.number).await })
+        })
+        .collect();
+    eventually("readers wait", || (count("wait_event_type = 'Lock'") >= 6).then_some(())).await;
+    let open = count("application_name = 'tidings'");
+    assert!(open <= 12, "{open} connections");
+    server.sql("postgres", &format!("select pg_terminate_backend(pid) {of} and wait_event = 'PgSleep'"));
+    assert!(!holding.wait().unwrap().success());
+    for reader in readers {
+        assert!(reader.await.unwrap().unwrap().is_some(), "it waited for its turn");
+    }
+    assert!(bench.store.is_healthy());
 }
 
 #[tokio::test]

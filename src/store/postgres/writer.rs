@@ -17,14 +17,15 @@ use tokio_postgres::Client;
 
 use super::{
     Opening, Shared,
-    commit::Prepared,
+    commit::{Prepared, try_records},
     fault::Fault,
     holder::{Holder, RENEW, Standing, may_act_until},
     pairs::{Known, Link, PostgresPairs},
+    server::ANSWER,
 };
 use crate::{
     store::{
-        REOPEN_FIRST, REOPEN_LAST, StoreError,
+        REOPEN_FIRST, StoreError,
         backend::Call,
         bodies::SmallBody,
         format::Writes,
@@ -32,7 +33,7 @@ use crate::{
         keyed::Keyed,
         records::{Committed, Txn},
     },
-    util::{clock::since_boot, units::rounded},
+    util::clock::since_boot,
 };
 
 /// The least time from one commit to the next, as long as only the daemon's own steps wait.
@@ -40,6 +41,15 @@ const PACE: Duration = Duration::from_millis(5);
 
 /// Callers of a commit whose connection died wait so long for its outcome.
 const OUTCOME: Duration = Duration::from_secs(5);
+
+/// The last wait before a database that is away is sought again: the others look every half second.
+const REOPEN_LAST: Duration = Duration::from_secs(2);
+
+/// How often it is said that a database is still away.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// Bytes of a commit that the slowest connection takes in a second.
+const SLOWEST: u64 = 256 << 10;
 
 /// Waits before a commit whose connection died is sought again, before the database counts as away.
 const TRIES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(400)];
@@ -61,7 +71,7 @@ pub(super) fn start(shared: &Arc<Shared>, holder: Option<Holder>) -> io::Result<
         unknown: None,
         renewed: Instant::now(),
         sent: None,
-        reopen: Reopen { due: Instant::now(), wait: REOPEN_FIRST },
+        reopen: Reopen::now(),
         is_late: false,
         has_let_go: false,
         is_lost: false,
@@ -97,6 +107,14 @@ struct Writer {
 struct Reopen {
     due: Instant,
     wait: Duration,
+    /// When it was last said that it is away, and why.
+    said: Option<(Instant, String)>,
+}
+
+impl Reopen {
+    fn now() -> Self {
+        Self { due: Instant::now(), wait: REOPEN_FIRST, said: None }
+    }
 }
 
 struct Unknown {
@@ -193,7 +211,7 @@ impl Writer {
         let renewed = self.renew_once().or_else(|fault| {
             // The connection may have died while nothing happened.
             self.client = None;
-            if fault.is_away() { self.renew_once() } else { Err(fault) }
+            if fault.may_be_the_connection() { self.renew_once() } else { Err(fault) }
         });
         match renewed {
             Ok(true) => self.holds_since(asked),
@@ -215,9 +233,9 @@ impl Writer {
         let Some(holder) = self.holder.clone() else { return Ok(true) };
         let client = self.connected()?;
         if !self.is_late {
-            return self.shared.server.wait(async move { holder.renew(&client).await });
+            return self.answer_of(async move { holder.renew(&client).await });
         }
-        let Some(next) = self.shared.server.wait(async move { holder.advance(&client).await })? else {
+        let Some(next) = self.answer_of(async move { holder.advance(&client).await })? else {
             return Ok(false);
         };
         self.shared.epoch.store(next.epoch, Ordering::Relaxed);
@@ -249,7 +267,29 @@ impl Writer {
     fn standing(&mut self) -> Result<Standing, Fault> {
         let Some(holder) = self.holder.clone() else { return Ok(Standing::Undone) };
         let client = self.connected()?;
-        self.shared.server.wait(async move { holder.standing(&client).await })
+        self.answer_of(async move { holder.standing(&client).await })
+    }
+
+    fn try_records(&mut self) -> Result<(), Fault> {
+        let client = self.connected()?;
+        self.answer_of(async move { try_records(&client).await })
+    }
+
+    /// Waits for work that takes as long as a lease at most, or has lost its connection.
+    fn answer_of<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.answer_within(ANSWER, work)
+    }
+
+    fn answer_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let server = self.shared.server.clone();
+        self.shared.server.wait(async move { server.within(limit, work).await })
     }
 
     fn commit(&mut self, mut calls: Vec<Box<dyn Call>>) {
@@ -310,8 +350,7 @@ impl Writer {
             }
             Outcome::Unknown(fault) => {
                 self.fail(fault.into());
-                let since = Instant::now();
-                self.unknown = Some(Unknown { prepared, committed, calls, since, is_answered: false });
+                self.unknown = Some(Unknown { prepared, committed, calls, since: begun, is_answered: false });
             }
             Outcome::Lost(reason) => {
                 self.lose(&reason);
@@ -347,8 +386,11 @@ impl Writer {
                 }
             };
             tracing::debug!(%fault, "connection lost during a commit");
-            (is_sent, last) = (true, Some(fault));
             self.client = None;
+            if !fault.may_be_the_connection() {
+                return Outcome::Unknown(fault);
+            }
+            (is_sent, last) = (true, Some(fault));
         }
         Outcome::Unknown(last.unwrap_or(Fault::Changed))
     }
@@ -370,7 +412,8 @@ impl Writer {
         };
         self.sent.get_or_insert_with(since_boot);
         let sent = prepared.clone();
-        match self.shared.server.wait(async move { sent.run(&client, &holder).await }) {
+        let limit = ANSWER + Duration::from_secs(prepared.body_bytes() / SLOWEST);
+        match self.answer_within(limit, async move { sent.run(&client, &holder).await }) {
             Ok(()) => Outcome::Durable,
             Err(fault) if fault.is_away() => Outcome::Unknown(fault),
             Err(fault) => Outcome::Failed(fault),
@@ -402,7 +445,8 @@ impl Writer {
         self.client = None;
         if self.shared.healthy.swap(false, Ordering::AcqRel) {
             tracing::error!(%error, "the database failed; new watches are refused until it is back");
-            self.reopen = Reopen { due: Instant::now() + REOPEN_FIRST, wait: REOPEN_FIRST };
+            let said = Some((Instant::now(), error.to_string()));
+            self.reopen = Reopen { due: Instant::now() + REOPEN_FIRST, said, ..Reopen::now() };
         }
         self.shared.set_trouble(Some(error));
     }
@@ -415,10 +459,15 @@ impl Writer {
         if let Err(fault) = opened {
             self.reopen.wait = (self.reopen.wait * 2).min(REOPEN_LAST);
             self.reopen.due = Instant::now() + self.reopen.wait;
-            let wait = rounded(self.reopen.wait);
-            tracing::error!(%fault, retry_in = %wait, "the database cannot be used yet");
+            let error = StoreError::from(fault);
+            let reason = error.to_string();
+            let is_said = |(at, said): &(Instant, String)| at.elapsed() < SAID_AGAIN && *said == reason;
+            if !self.reopen.said.as_ref().is_some_and(is_said) {
+                tracing::error!(%error, "the database cannot be used yet; it is tried again and again");
+                self.reopen.said = Some((Instant::now(), reason));
+            }
             self.client = None;
-            self.shared.set_trouble(Some(fault.into()));
+            self.shared.set_trouble(Some(error));
         }
     }
 
@@ -444,6 +493,7 @@ impl Writer {
             return match self.standing()? {
                 Standing::Undone => {
                     // It takes writes again, and not only connections.
+                    self.try_records()?;
                     let asked = since_boot();
                     if self.renew_once()? {
                         self.holds_since(asked);
@@ -553,9 +603,8 @@ impl Writer {
         let Some(holder) = self.holder.clone().filter(|_| self.is_open()) else { return };
         self.shared.term.end();
         (self.is_late, self.has_let_go) = (true, true);
-        let done = self
-            .connected()
-            .and_then(|client| self.shared.server.wait(async move { holder.let_go(&client).await }));
+        let done =
+            self.connected().and_then(|client| self.answer_of(async move { holder.let_go(&client).await }));
         if let Err(fault) = done {
             tracing::warn!(%fault, "database not let go; the next process waits until the term is over");
         }

@@ -83,13 +83,13 @@ async fn a_small_body_is_stored_with_its_event_and_goes_with_it(kind: Kind) {
         let job = bench.stored_job(event_of(&watch)).unwrap();
         assert_eq!(watch.completion.as_ref().unwrap().job.as_ref(), Some(&job), "both records say the same");
         assert_eq!((job.at.is_some(), job.size), (matches!(kind, Kind::Sled), bytes.len() as u64));
-        assert!(bench.store.bodies().has(watch.number, event_of(&watch), &job));
+        assert!(bench.store.bodies().has(watch.number, event_of(&watch), &job).unwrap());
         assert_eq!(bench.body_of(&watch).as_deref(), Some(bytes));
         let bench = &bench;
         assert_eq!(bench.store.stats().await.unwrap().job_bytes, bytes.len() as u64);
         assert!(bench.store.remove("retab", &id("job_1"), None).await.unwrap());
         assert_eq!(bench.body_of(&watch), None);
-        assert!(matches!(kind, Kind::Memory) || !bench.store.bodies().has(9, "evt", &job));
+        assert!(matches!(kind, Kind::Memory) || !bench.store.bodies().has(9, "evt", &job).unwrap());
     }
     let bench = bench.reopen();
     bench.store.sweep_spool().await.unwrap();

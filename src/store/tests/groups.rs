@@ -254,7 +254,7 @@ async fn an_export_holds_groups_and_their_events(kind: Kind) {
         );
     }
     let event = store.event(closed.event.unwrap()).await.unwrap().unwrap();
-    assert!(store.has_body(&event).await);
+    assert!(store.has_body(&event).await.unwrap());
     assert_eq!(store.check(true).await.unwrap(), []);
 }
 

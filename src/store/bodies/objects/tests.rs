@@ -245,7 +245,7 @@ async fn large_bodies_are_objects_and_small_ones_rows() {
     assert_eq!(storage.send("DELETE", &format!("/{bucket}/{key}"), b"").0, 204);
     let job = job_of(&bench, &event_id);
     let bodies: &Bodies = bench.store.bodies();
-    assert!(!bodies.has(number, &event_id, &job));
+    assert!(!bodies.has(number, &event_id, &job).unwrap());
     let missing = bodies.get(number, &event_id, &job).stream(1 << 10).await.unwrap_err();
     assert_eq!(missing.kind(), io::ErrorKind::NotFound, "{missing}");
     assert_eq!(bodies.trouble(), None);
