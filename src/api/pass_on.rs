@@ -5,7 +5,10 @@
 //! that may be repeated, is then sent to that one, and its caller notices a delay and nothing else.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +48,12 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// The time for a connection to the owner to open.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// How often a connection to the owner is tried that is quiet, while an answer may take long.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// The tries without an answer after which it is dead.
+const DEAD_AFTER: u32 = 2;
+
 /// The largest body that is kept to be sent again.
 const MAX_KEPT: u64 = 1 << 20;
 
@@ -70,7 +79,12 @@ pub(crate) struct KnownOwner {
 pub(super) struct PassOn {
     http: reqwest::Client,
     known: watch::Receiver<KnownOwner>,
+    /// The epoch of the last owner of which the log says that it does not answer.
+    unreached: AtomicI64,
 }
+
+/// No owner has it.
+const NO_EPOCH: i64 = -1;
 
 /// A request, ready to be sent, and perhaps to be sent again.
 struct Outbound {
@@ -113,8 +127,14 @@ impl Untouched {
 impl PassOn {
     pub(super) fn new(known: watch::Receiver<KnownOwner>) -> reqwest::Result<Self> {
         let outgoing = Outgoing::direct(Trust::Operator);
-        let http = http_client::builder(&outgoing, http_client::tls()).connect_timeout(CONNECT).build()?;
-        Ok(Self { http, known })
+        let http = http_client::builder(&outgoing, http_client::tls())
+            .connect_timeout(CONNECT)
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE)
+            .tcp_keepalive_retries(DEAD_AFTER)
+            .tcp_user_timeout(KEEPALIVE * DEAD_AFTER)
+            .build()?;
+        Ok(Self { http, known, unreached: AtomicI64::new(NO_EPOCH) })
     }
 
     /// Returns what is known of the owner.
@@ -149,7 +169,19 @@ impl PassOn {
                 return Err(gone(&owner, "it may be done or not"));
             }
             if Instant::now() >= until {
-                return Err(nobody(&known.borrow()));
+                let known = known.borrow();
+                if let Some(owner) = &known.owner
+                    && self.unreached.swap(owner.epoch, Ordering::Relaxed) != owner.epoch
+                {
+                    let address = owner.address.as_deref().unwrap_or_default();
+                    tracing::warn!(
+                        owner = owner.name,
+                        address,
+                        "the owner of the work does not answer there; its store.advertise must be an address that every replica \
+                         reaches"
+                    );
+                }
+                return Err(nobody(&known));
             }
             tokio::select! {
                 () = sleep(AGAIN) => {}
@@ -215,6 +247,9 @@ fn spelled(uri: &Uri) -> Result<String, Problem> {
         let segment = segment.to_ascii_lowercase().replace("%2e", ".");
         segment == "." || segment == ".."
     };
+    if !path.starts_with('/') {
+        return Err(Problem::new(Code::NoSuchRoute, "there is no route without a path"));
+    }
     // A URL has no such segments: they would lead to another path, which was not checked here.
     if path.split(['/', '\\']).any(is_dots) {
         return Err(Problem::new(Code::NoSuchRoute, "there is no route with a segment `.` or `..`"));
@@ -241,13 +276,15 @@ async fn present(known: &mut watch::Receiver<KnownOwner>, until: Instant) -> Res
     let _ = timeout_at(until, known.wait_for(is_settled)).await;
     let known = known.borrow();
     let owner = known.owner.clone().ok_or_else(|| nobody(&known))?;
-    if owner.address.is_none() {
-        let name = owner.name;
-        let detail =
-            format!("the replica {name} owns the work and says no address; set store.advertise there");
-        return Err(Problem::new(Code::NoOwner, detail));
+    match owner.address {
+        Some(_) => Ok(owner),
+        None => Err(Problem::new(Code::NoOwner, no_address(&owner))),
     }
-    Ok(owner)
+}
+
+/// Why no replica can pass a request on to this owner.
+pub(super) fn no_address(owner: &ReplicaOwner) -> String {
+    format!("the replica {} owns the work and says no address; set store.advertise there", owner.name)
 }
 
 /// Waits until the owner is another one, or none.
@@ -360,7 +397,7 @@ mod tests {
             assert!(url.as_str().ends_with(path), "{url}");
         }
         assert_eq!(spelled(&uri("/v1/watches/retab/a\\b")).unwrap(), "/v1/watches/retab/a%5Cb");
-        for path in ["/hooks/../v1/watches", "/hooks/%2E%2e/v1", "/a/.", "/a/%2e?x", "/hooks/..\\v1"] {
+        for path in ["*", "/hooks/../v1/watches", "/hooks/%2E%2e/v1", "/a/.", "/a/%2e?x", "/hooks/..\\v1"] {
             assert_eq!(spelled(&uri(path)).unwrap_err().code().as_str(), "no_such_route", "{path}");
         }
     }

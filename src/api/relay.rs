@@ -85,9 +85,13 @@ async fn guard(State(relay): State<Arc<Relay>>, request: Request, next: Next) ->
 async fn readyz(State(relay): State<Arc<Relay>>, request: Request) -> (StatusCode, Json<Readiness>) {
     let may_see = access::may_see_details(&relay.standby.server, &request);
     let (code, status, reasons, detail) = match relay.pass_on.known() {
-        KnownOwner { owner: Some(owner), .. } => {
+        KnownOwner { owner: Some(owner), .. } if owner.address.is_some() => {
             let detail = format!("{} owns the work; requests are passed on to it", owner.name);
             (StatusCode::OK, "ready", Vec::new(), detail)
+        }
+        KnownOwner { owner: Some(owner), .. } => {
+            let detail = pass_on::no_address(&owner);
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", vec![Code::NoOwner], detail)
         }
         KnownOwner { trouble: Some(trouble), .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", vec![Code::StoreUnavailable], trouble)
