@@ -247,7 +247,13 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
         let ready = (200, json!({"status": "degraded", "reasons": ["source `ci` is unauthorized"]}));
         let replicas = page(json!([replica("tidings-0", &[]), replica("tidings-1", &["source:ci"])]));
         let (dead, unrouted) = (page(json!([delivery()])), page(json!([{}, {}])));
-        [ready, page(json!([source])), page(json!([sink])), dead, unrouted, replicas]
+        let problems = json!([
+            current_problem("bodies_unavailable", "store", "large jobs wait: it is away"),
+            current_problem("events_unrouted", "daemon", "no sink took 2 events"),
+            current_problem("sink_paused", "sink", "sink `app` is paused"),
+        ]);
+        let overview = (200, json!({"problems": problems, "sources": [source], "sinks": [sink]}));
+        [ready, overview, dead, unrouted, replicas]
     };
     let stub = Stub::new(&answers()).await;
     let ran = stub.tidings(&["status"]).await;
@@ -258,6 +264,7 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
         "open    4 jobs, 3 deliveries",
         "source ci is unauthorized: answered 401",
         "sink app is paused",
+        "wrong   large jobs wait: it is away; see to it",
         "1 dead letter; `tidings deliveries --state dead`",
         "kept    2 events that no sink took",
         "shared  2 replicas, tidings-1 owns the work",
@@ -270,17 +277,63 @@ async fn the_status_is_one_screen_with_all_that_is_wrong() {
     assert_eq!(status["open"], json!({"watches": 4, "deliveries": 3}));
     assert_eq!(
         (&status["status"], status["wrong"].as_array().unwrap().len()),
-        (&json!("degraded"), 3),
+        (&json!("degraded"), 4),
         "{status}"
     );
     let healthy = (200, json!({"status": "ready", "reasons": []}));
     let none = || page(json!([]));
     // A daemon of an older version knows no replicas.
     let unknown = (404, json!({"code": "no_route", "detail": "no such route", "status": 404}));
-    let stub = Stub::new(&[healthy, none(), none(), none(), none(), unknown]).await;
+    let idle = (200, json!({"problems": [], "sources": [], "sinks": []}));
+    let stub = Stub::new(&[healthy, idle, none(), none(), unknown]).await;
     let ran = stub.tidings(&["status"]).await;
     assert!(ran.out.contains("is ready") && ran.out.contains("wrong   nothing"), "{}", ran.out);
     assert!(!ran.out.contains("shared"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn the_status_shows_what_a_daemon_without_its_database_can_tell() {
+    let unavailable = || {
+        (503, json!({"status": "unavailable", "reasons": ["store_unavailable"], "details": ["it is away"]}))
+    };
+    let away = || problem(503, "store_unavailable", "the store is not available: it is away");
+    let overview = || {
+        let problems = json!([current_problem("store_unavailable", "store", "it is away")]);
+        (200, json!({"problems": problems, "sources": [], "sinks": []}))
+    };
+    let stub = Stub::new(&[unavailable(), overview(), away(), away(), away()]).await;
+    let ran = stub.tidings(&["status"]).await;
+    assert_eq!(ran.status, ExitStatus::Done, "{ran:?}");
+    for said in [
+        "is unavailable",
+        "open    0 jobs",
+        "unknown dead letters, kept events: the store is not available: it is away",
+        "wrong   the daemon accepts no jobs: it is away",
+        "        it is away; see to it",
+    ] {
+        assert!(ran.out.contains(said), "{said}: {}", ran.out);
+    }
+    // A replica that knows no owner asks for nothing twice.
+    let answers = [unavailable(), away(), (200, json!({"data": [], "next_cursor": null}))];
+    let ran = Stub::new(&answers).await.tidings(&["status", "-o", "json"]).await;
+    let status: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        (ran.status, &status["open"], &status["dead_letters"]),
+        (ExitStatus::Done, &json!(null), &json!(null))
+    );
+    assert_eq!(
+        status["unknown"],
+        "sources, sinks, open work, dead letters, kept events: the store is not available: it is away"
+    );
+    assert_eq!(status["wrong"], json!(["the daemon accepts no jobs: it is away"]));
+    // A daemon that refuses the caller tells nothing.
+    let refused = [unavailable(), problem(401, "unauthorized", "no token")];
+    assert_eq!(Stub::new(&refused).await.tidings(&["status"]).await.status, ExitStatus::Failed);
+}
+
+fn current_problem(code: &str, kind: &str, summary: &str) -> Value {
+    json!({"code": code, "severity": "error", "subject": {"type": kind, "name": null}, "since": null,
+        "summary": summary, "remedy": "see to it"})
 }
 
 fn replica(name: &str, units: &[&str]) -> Value {
