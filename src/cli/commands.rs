@@ -104,7 +104,7 @@ pub(super) enum Command {
     /// Compute the cost of polling policies, without a network
     #[command(long_about = simulate::ABOUT)]
     Simulate(simulate::SimulateArgs),
-    /// Count, check, export or import the data folder of a stopped daemon; back up a running one
+    /// Count, check, export or import the store: the data folder of a stopped daemon, or its database; back up a running one
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Make the running daemon read its configuration again

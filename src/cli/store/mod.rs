@@ -1,4 +1,4 @@
-//! `tidings store`: counts, checks and moves the data folder of a stopped daemon; backs up a running one.
+//! `tidings store`: counts, checks and moves the data folder of a stopped daemon, or a database; backs up a running one.
 
 mod backup;
 mod stats;
@@ -21,17 +21,18 @@ use crate::{
 };
 
 /// The long description of the command.
-const ABOUT: &str = "Reads the data folder of a daemon, or moves it. The daemon must be stopped: a folder has one process at a \
-        time. The default folder is that of `tidings run`. Only `export --from-daemon` asks a running daemon. With \
-        store.type = \"postgres\" the database is read, also beside a running daemon.";
+const ABOUT: &str = "Reads the store of a daemon, or moves it. The default is the store of `tidings run`: a data folder, or with \
+        store.type = \"postgres\" a database. The daemon of a folder must be stopped, because a folder has one process at a \
+        time; a database is read beside running replicas too. --data-dir names a folder, whatever the configuration says. \
+        Only `export --from-daemon` asks a running daemon.";
 
 /// `tidings store …`
 #[derive(Clone, Debug, Subcommand)]
 #[command(long_about = ABOUT)]
 pub enum StoreCommand {
-    /// Count the records of the folder
+    /// Count the records of the store
     Stats(StatsArgs),
-    /// Check that its records fit together; changes nothing
+    /// Check that the records of the store fit together; changes nothing
     #[command(after_long_help = "Exit status: 0 sound; 1 damaged, or the folder cannot be opened.")]
     Check(CheckArgs),
     /// Write everything to a file: watches, events, deliveries, stored jobs, learned durations
@@ -42,19 +43,20 @@ pub enum StoreCommand {
         tidings store export --from-daemon backup.jsonl"
     )]
     Export(ExportArgs),
-    /// Make a data folder from an export
+    /// Make a data folder from an export, or fill a database
     #[command(
-        long_about = "Makes a data folder from an export. The folder must be empty or missing; it appears once it is complete. A \
+        long_about = "Makes a data folder from an export, or with store.type = \"postgres\" the tables of a database. The folder \
+        must be empty or missing, and appears once it is complete; the database must hold no store, and gets all or nothing. A \
         daemon on it resumes where the exported one stopped. Do not run both: each would send the pending deliveries.",
         after_long_help = "Example:\n  tidings store import backup.jsonl --data-dir restored"
     )]
     Import(ImportArgs),
 }
 
-/// The flags that name the folder.
+/// The flags that name the store.
 #[derive(Clone, Debug, Args)]
 pub struct Folder {
-    /// The data folder [default: store.path of the configuration, or data]
+    /// The data folder [default: the store of the configuration: its store.path, data, or its database]
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
 }
@@ -90,7 +92,7 @@ pub struct ExportArgs {
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
 
-    /// Ask the running daemon, which continues meanwhile, instead of opening the folder
+    /// Ask the running daemon, which continues meanwhile, instead of opening the store
     #[arg(long, conflicts_with = "data_dir")]
     pub(super) from_daemon: bool,
 

@@ -19,7 +19,7 @@ use super::{
     phrases::clean,
     waiting::{Progress, RetryLimit, WaitLimits, wait_for},
 };
-use crate::util::units::HumanDuration;
+use crate::{config, util::units::HumanDuration};
 
 /// The long description of the command.
 pub(super) const ABOUT: &str = "Registers jobs with the running daemon. When the command returns they are on the daemon's disk: \
@@ -116,6 +116,9 @@ pub(super) async fn run(args: &WatchArgs, client: &Client, console: &mut Console
     if several && args.output == Format::Table {
         writeln!(console.out, "{} accepted, {} existing", registered.accepted, registered.existing)?;
     }
+    if args.source.is_none() && registered.accepted + registered.existing > 0 {
+        note_source(client, console).await;
+    }
     if let Some(group) = args.group.as_deref().filter(|_| args.close_group) {
         match registered.rejected {
             0 => drop(group::close(group, client).await?),
@@ -140,4 +143,14 @@ pub(super) async fn run(args: &WatchArgs, client: &Client, console: &mut Console
     let status = results?.status();
     // Status 3 and 4 say that every job has finished, which is unknown of a refused one.
     Ok(if refused == ExitStatus::Failed { refused } else { status })
+}
+
+/// Says to which of several sources the jobs were taken to belong. Nothing depends on the answer.
+async fn note_source(client: &Client, console: &mut Console<'_>) {
+    let sources = client.sources().await.unwrap_or_default();
+    if sources.len() > 1
+        && let Ok(source) = config::default_source(sources.iter().map(String::as_str))
+    {
+        console.note(&format!("taken as jobs of the source {}; --source names another", clean(source)));
+    }
 }
