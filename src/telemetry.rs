@@ -12,7 +12,6 @@ use std::{io::IsTerminal as _, sync::Arc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
-    field::MakeExt as _,
     filter::{LevelFilter, ParseError, Targets},
     fmt::{self, writer::BoxMakeWriter},
     prelude::*,
@@ -58,14 +57,24 @@ impl Default for LogConfig {
     }
 }
 
-/// Reads a level or a filter such as `info, tidings::deliver=debug`.
+/// The lines of this crate.
+const OWN: &str = env!("CARGO_CRATE_NAME");
+
+/// Reads a level or a filter such as `info, tidings::deliver=debug`. What other crates log at `info` is one line for each step of
+/// theirs, so it is shown from `debug` on, or where the filter names the crate.
 ///
 /// # Errors
 /// Returns an error when the text is not a filter.
 pub fn log_filter(level: &str) -> Result<Targets, ParseError> {
     let words = level.split(',').map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(",");
     // An empty word would name every module.
-    if words.is_empty() { "error" } else { &words }.parse()
+    let filter: Targets = if words.is_empty() { "error" } else { &words }.parse()?;
+    let names_own = filter.iter().any(|(target, _)| target == OWN);
+    Ok(match filter.default_level() {
+        Some(LevelFilter::INFO) if names_own => filter.with_default(LevelFilter::WARN),
+        Some(LevelFilter::INFO) => filter.with_default(LevelFilter::WARN).with_target(OWN, LevelFilter::INFO),
+        _ => filter,
+    })
 }
 
 /// The level of the log, which can change while the process runs.
@@ -100,7 +109,7 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
     let fixed = decided.is_some();
     let filter = decided
         .or_else(|| log_filter(&config.level).ok())
-        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+        .unwrap_or_else(|| Targets::new().with_target(OWN, LevelFilter::INFO));
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let writer = match log_queue::queue() {
@@ -111,7 +120,7 @@ pub fn start_logging(config: &LogConfig, flag: Option<&str>) -> LogLevel {
     // Only tests start a second subscriber in one process.
     let _ = match config.format {
         LogFormat::Text => {
-            let fields = fmt::format::debug_fn(foreign::log_field).delimited(" ");
+            let fields = fmt::format::debug_fn(foreign::log_field);
             let layer = layer.with_ansi(std::io::stderr().is_terminal()).fmt_fields(fields);
             registry.with(layer).try_init()
         }
@@ -143,6 +152,16 @@ mod tests {
         );
         assert!(passes("tidings::deliver::webhook", tracing::Level::DEBUG));
         assert!(!passes("sled::pagecache", tracing::Level::ERROR));
+        // What another crate tells of its steps is no news.
+        for foreign in ["tokio_postgres::connection", "object_store::client"] {
+            let shows = |filter, level| log_filter(filter).unwrap().would_enable(foreign, &level);
+            assert!(shows("info", tracing::Level::WARN) && !shows("info", tracing::Level::INFO), "{foreign}");
+            assert!(shows("debug", tracing::Level::INFO), "{foreign}");
+            assert!(shows("info,tokio_postgres=info,object_store=info", tracing::Level::INFO), "{foreign}");
+        }
+        assert!(
+            log_filter("info,tidings=debug").unwrap().would_enable("tidings::app", &tracing::Level::DEBUG)
+        );
         assert_eq!(log_filter(",").unwrap().default_level(), Some(LevelFilter::ERROR));
         log_filter("tidings=loud").unwrap_err();
     }

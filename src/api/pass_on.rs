@@ -298,9 +298,7 @@ async fn is_replaced(known: &mut watch::Receiver<KnownOwner>, epoch: i64) {
 
 fn nobody(known: &KnownOwner) -> Problem {
     match &known.trouble {
-        Some(trouble) => {
-            Problem::new(Code::StoreUnavailable, format!("the store is not available: {trouble}"))
-        }
+        Some(trouble) => Problem::new(Code::StoreUnavailable, trouble),
         None => match &known.owner {
             Some(ReplicaOwner { name, address, .. }) => {
                 let detail = format!(

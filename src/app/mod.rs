@@ -75,6 +75,8 @@ pub struct App {
     asked: mpsc::Receiver<ReloadRequest>,
     state: Arc<AppState>,
     listeners: Listeners,
+    /// Whether the log has the addresses already.
+    is_announced: bool,
     exporter: Option<Exporter>,
 }
 
@@ -92,6 +94,13 @@ impl Listeners {
             None => None,
         };
         Ok(Self { api: Some(api), admin })
+    }
+
+    /// Logs the addresses.
+    fn announce(&self) {
+        for bound in self.api.iter().chain(&self.admin) {
+            tracing::info!(address = %bound.address, "listening");
+        }
     }
 
     fn as_ref(&self) -> Listeners<&BoundListener> {
@@ -158,7 +167,7 @@ impl App {
         let always = state.resources.outgoing.clone().within(Term::default());
         let exporter = Exporter::new(&config.otlp, &state.metrics.exported(), &always);
         let exporter = exporter.map_err(StartError::Address)?;
-        Ok(Self { config, reloader: None, asked, state, listeners, exporter })
+        Ok(Self { config, reloader: None, asked, state, listeners, is_announced: false, exporter })
     }
 
     /// Enables reloads. `loaded` is the configuration that the daemon was bound with, and comes from `loader`.
@@ -191,7 +200,7 @@ impl App {
     /// # Errors
     /// When a task ended on its own.
     pub async fn run(self) -> Result<(), TaskDied> {
-        let Self { config, mut reloader, mut asked, state, listeners, exporter } = self;
+        let Self { config, mut reloader, mut asked, state, listeners, is_announced, exporter } = self;
         dispatch::listen(&state);
         let mut tasks = Tasks::new(state.shutdown.clone());
         // The exporter goes on while the other tasks drain, and sends what they record meanwhile.
@@ -208,8 +217,10 @@ impl App {
         if let Some(page) = api.and_then(|bound| bound.address.local_url()) {
             tracing::info!(page, "serving the page");
         }
+        if !is_announced {
+            listeners.announce();
+        }
         for (bound, router, places) in listeners.with(router(&state), api::admin_router(&state)) {
-            tracing::info!(address = %bound.address, "listening");
             let timeout = config.server.write_timeout.0;
             tasks.start("a listener", bound.serve(router, places, timeout, state.shutdown.clone()));
         }
@@ -316,9 +327,13 @@ async fn report_left(state: &AppState) {
         })
         .sum();
     let deliveries: u64 = live.sinks.statuses().await.iter().map(|sink| sink.pending).sum();
+    let kept = match state.store.seat() {
+        Some(_) => "open work is in the database, and the next owner resumes it",
+        None => "open work is on disk and resumes at the next start",
+    };
     if *state.start.borrow() == StartStage::Loaded {
-        tracing::info!(watches, deliveries, "stopped; open work is on disk and resumes at the next start");
+        tracing::info!(watches, deliveries, "stopped; {kept}");
     } else {
-        tracing::info!("stopped during the start; open work is on disk and resumes at the next start");
+        tracing::info!("stopped during the start; {kept}");
     }
 }

@@ -27,7 +27,7 @@ use crate::{
         metrics::Metrics,
     },
     store::{OpenError, ReplicaOwner, Seat, Store},
-    util::{listen::Listen, units::rounded},
+    util::listen::Listen,
 };
 
 /// How often a replica asks who owns the work.
@@ -78,7 +78,6 @@ async fn follow(
     (seat, listeners): (Seat, Listeners),
     (reloads, mut asked): (Reloads, mpsc::Receiver<ReloadRequest>),
 ) -> Result<Option<(App, Reloader)>, StartError> {
-    let began = Instant::now();
     let metrics = Arc::new(Metrics::new());
     metrics.active.set(0);
     metrics.begin_relay();
@@ -90,16 +89,14 @@ async fn follow(
     let relay = Relay::new(standby, knows, seat.clone(), reloads.clone());
     let relay = Arc::new(relay.map_err(|error| StartError::Address(error.to_string()))?);
     lifecycle::tell_waiting(reloads.stopping(), "a replica; another one owns the work");
-    tracing::info!(replica = seat.name(), "another replica owns the work; passing requests on to it");
+    tracing::info!(replica = seat.name(), "this replica waits; another one owns the work");
     let (stop, end) = (reloads.stopping(), CancellationToken::new());
+    listeners.announce();
     let serving = async {
         let (timeout, routes) = (config.server.write_timeout.0, relay_router(&relay));
         let bound = listeners.as_ref().with(routes, relay_admin_router(&relay));
-        join_all(bound.map(|(bound, router, places)| {
-            tracing::info!(address = %bound.address, "listening");
-            bound.serve_until(router, places, timeout, end.clone())
-        }))
-        .await
+        join_all(bound.map(|(bound, router, places)| bound.serve_until(router, places, timeout, end.clone())))
+            .await
     };
     let working = async {
         let store = tokio::select! {
@@ -117,7 +114,6 @@ async fn follow(
         seat.leave().await;
         return Ok(None);
     };
-    tracing::info!(waited = %rounded(began.elapsed()), "this replica owns the work now");
     // What waited for an owner is sent to this process.
     let own = listeners.api.as_ref().and_then(|bound| bound.address.local_url());
     known.send_replace(KnownOwner {
@@ -131,7 +127,8 @@ async fn follow(
     let (config, reloader) = prepared.into_starting();
     metrics.active.set(1);
     lifecycle::tell_status("active");
-    Ok(Some((App::over(store, listeners, config, metrics, (reloads, asked))?, reloader)))
+    let app = App::over(store, listeners, config, metrics, (reloads, asked))?;
+    Ok(Some((App { is_announced: true, ..app }, reloader)))
 }
 
 /// Waits until the requests in flight have their answers, for `drain` at most.

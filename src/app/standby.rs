@@ -116,13 +116,13 @@ async fn wait(
     lifecycle::tell_waiting(reloads.stopping(), "standby: waiting until the data folder is free");
     tracing::info!(data = %config.store.path.display(), holder, "waiting as a standby until the data folder is free");
     let end = CancellationToken::new();
+    listeners.announce();
     let serving = async {
         let (timeout, routes) = (config.server.write_timeout.0, standby_router(&standby));
         let bound = listeners.as_ref().with(routes, standby_admin_router(&standby));
-        join_all(bound.map(|(bound, router, places)| {
-            tracing::info!(address = %bound.address, "listening");
-            bound.serve_until(router, places, timeout, end.clone())
-        }))
+        join_all(
+            bound.map(|(bound, router, places)| bound.serve_until(router, places, timeout, end.clone())),
+        )
         .await;
         pending().await
     };
@@ -141,7 +141,8 @@ async fn wait(
     let (config, reloader) = prepared.into_starting();
     metrics.active.set(1);
     lifecycle::tell_status("active");
-    Ok((App::over(store, listeners, config, metrics, (reloads, asked))?, reloader))
+    let app = App::over(store, listeners, config, metrics, (reloads, asked))?;
+    Ok((App { is_announced: true, ..app }, reloader))
 }
 
 /// Waits until this process holds the lock of the folder.

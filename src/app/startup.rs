@@ -26,6 +26,9 @@ const REGISTER_AGAIN: Duration = Duration::from_secs(1);
 pub(super) async fn restore(state: &Arc<AppState>, config: &Config) -> Result<(), TaskDied> {
     let died = |reason: String| TaskDied::new("the start", &reason);
     state.store.opened().await.map_err(|error| TaskDied::lost_store(&error.to_string()))?;
+    if let Some(seat) = state.store.seat() {
+        tracing::info!(replica = seat.name(), "this replica owns the work");
+    }
     if let Err(error) = timekeeper::begin(&state.store).await {
         tracing::warn!(%error, "clock not compared with the one that stamped the store");
     }

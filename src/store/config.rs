@@ -124,6 +124,16 @@ impl StoreConfig {
         postgres::host_of(&url.get().ok()?)
     }
 
+    /// Returns where the database is, for a log and a summary; `None` for a data folder.
+    #[must_use]
+    pub fn database_shown(&self) -> Option<String> {
+        let shown = || {
+            self.database_host()
+                .map_or_else(|| "at a local socket".to_owned(), |(host, port)| format!("{host}:{port}"))
+        };
+        (self.kind == StoreKind::Postgres).then(shown)
+    }
+
     /// Checks the URL of a database. The error holds nothing of it.
     ///
     /// # Errors

@@ -74,14 +74,16 @@ impl<W: fmt::Write> fmt::Write for Escaping<'_, W> {
     }
 }
 
-/// Writes a field of a log line: the message alone, any other field with its name.
+/// Writes a field of a log line: the message alone, any other field after a space and with its name. Leaves out where in its
+/// source another crate logged the line.
 ///
 /// # Errors
 /// Those of `writer`.
 pub(crate) fn log_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
         "message" => {}
-        name => write!(writer, "{}=", name.trim_start_matches("r#"))?,
+        name if name.starts_with("log.") => return Ok(()),
+        name => write!(writer, " {}=", name.trim_start_matches("r#"))?,
     }
     write!(Escaping(writer), "{value:?}")
 }
@@ -122,9 +124,10 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Escaped<M> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{io::Write as _, sync::Arc};
 
     use proptest::prelude::*;
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
 
@@ -145,6 +148,19 @@ mod tests {
             assert_eq!(escape(text), shown, "{text:?}");
         }
         assert_eq!(escape_lines("a\tb\nc\rd"), "a\tb\nc\\rd");
+    }
+
+    #[test]
+    fn a_log_line_of_another_crate_does_not_say_where_that_was_built() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let layer =
+            tracing_subscriber::fmt::layer().with_writer(Arc::new(file.reopen().unwrap())).without_time();
+        let fields = tracing_subscriber::fmt::format::debug_fn(log_field);
+        let layer = layer.with_ansi(false).with_target(false).fmt_fields(fields);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info!(log.file = "/root/connection.rs", log.line = 351, job_id = "job_1", "said");
+        });
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), " INFO said job_id=\"job_1\"\n");
     }
 
     proptest! {

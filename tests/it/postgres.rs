@@ -424,5 +424,11 @@ async fn replicas_show_which_of_them_owns_the_work() {
         .await;
     let shown = series(&relay).await;
     assert!(shown.lines().any(|line| line == "tidings_active 1"), "{shown}");
-    assert_eq!(relay.terminate().await.0, Some(0));
+    let (status, log) = relay.terminate().await;
+    assert_eq!(status, Some(0), "{log}");
+    for once in
+        ["database=", "this replica waits", "listening", "this replica owns the work", "the next owner"]
+    {
+        assert_eq!(log.matches(once).count(), 1, "{once}: {log}");
+    }
 }

@@ -23,7 +23,8 @@ pub(super) fn summary(loaded: &Loaded) -> String {
         ("sinks", names(config.sinks.keys().collect())),
         ("routes", config.routes.len().to_string()),
     ];
-    for (what, is) in rows {
+    let database = config.store.database_shown().map(|database| ("database", database));
+    for (what, is) in rows.into_iter().chain(database) {
         let _ = writeln!(text, "  {what:<12}{is}");
     }
     for warning in &loaded.warnings {

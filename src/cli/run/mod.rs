@@ -177,7 +177,8 @@ pub(super) async fn run(args: RunArgs, global: &Global) -> Result<ExitStatus> {
 fn log_start(loaded: &Loaded) {
     let config = &loaded.config;
     let file = loaded.file.as_ref().map(|path| path.display().to_string());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = file, data = %config.store.path.display(), "starting");
+    let (version, data) = (env!("CARGO_PKG_VERSION"), config.store.path.display());
+    tracing::info!(version, config = file, %data, database = config.store.database_shown(), "starting");
     loaded.warn();
     if config.sinks.is_empty() {
         tracing::info!("no sink is configured; finished jobs are kept for callbacks and for GET …/job only");

@@ -89,8 +89,13 @@ impl<'a> Checker<'a> {
 
     /// Adds a mistake, unless the value has one already.
     fn report(&mut self, path: &KeyPath, reason: impl Into<String>) {
+        self.report_at(path, path, reason);
+    }
+
+    /// Adds a mistake of the value at `path`, which is missing because of the one at `place`.
+    fn report_at(&mut self, path: &KeyPath, place: &KeyPath, reason: impl Into<String>) {
         if !self.is_spoilt(path) && !self.problems.iter().any(|problem| problem.key == *path) {
-            let origin = self.tree.origin_of(path);
+            let origin = self.tree.origin_of(place);
             self.problems.push(ConfigProblem::new(origin, path.clone(), reason));
         }
     }

@@ -80,7 +80,8 @@ impl Checker<'_> {
                 let is_spoilt = self.is_spoilt(&path.join("url")) || self.is_spoilt(&path.join("url_file"));
                 if url.is_none() && file.is_none() && !is_spoilt {
                     let hint = "set store.url_file, or store.url: postgres://USER:PASSWORD@HOST/DATABASE";
-                    self.report(&path.join("url"), format!("the database has no URL\nhint: {hint}"));
+                    let reason = format!("the database has no URL\nhint: {hint}");
+                    self.report_at(&path.join("url"), &path.join("type"), reason);
                 }
                 self.secret(&path, "url", url, file, StoreConfig::check_url);
                 self.require(&path.join("bodies"), store.check_bodies());

@@ -54,6 +54,7 @@ mistakes! {
     budgets: "[budgets.acme]\nmax_requests_per_second = 0\nmax_inflight = 3\n[budgets.\"A b\"]\n[sources.a]\nbudget = \"acmee\"\n[sources.b]\nbudget = \"acme\"\nmax_requests_per_second = 5\nmax_in_flight = 3\n", [("TIDINGS_SOURCES__C__BUDGET", "else")];
     budgets_that_nobody_made: "[sources.a]\nbudget = \"acme\"\n", NO_VARIABLES;
     made_credentials: "[sources.a]\nauth = { type = \"oauth\" }\n[sources.b]\nauth = { type = \"oauth2\", token_url = \"https://u:topsecret@e.com/\", client_secret = \"topsecret\", client_secret_file = \"nowhere/secret\", scop = \"x\" }\n[sources.c]\nheaders = { authorization = \"topsecret\" }\nauth = { type = \"google-service-account\", key = \"topsecret\", tenant = \"x\" }\n[sources.d]\nauth = { type = \"github-app\", app_id = 7, private_key_file = \"nowhere/key\" }\n[sources.e]\nproxy = { inject_key = true }\nauth = { type = \"aws-sigv4\", region = \"eu central\" }\n[sources.f]\nauth = { type = \"azure-entra\", tenant = \"a/b\", client_id = \"x\", client_secret = \"\", scope = \"\" }\n[sources.g]\nauth = { client_id = \"x\" }\n[sources.retab]\napi_key = \"topsecret\"\nauth = { type = \"oauth2\", token_url = \"https://e.com/t\", client_id = \"x\", client_secret = \"topsecret\" }\n", NO_VARIABLES;
+    a_database_without_a_url: "", [("TIDINGS_STORE__TYPE", "postgres"), ("TIDINGS_STORE__PATH", "data2")];
     log_levels: "[log]\nlevel = \"infoo\"\n", NO_VARIABLES;
     log_of_nothing: "[log]\nlevel = \" , \"\n", NO_VARIABLES;
     log_filters: "", [("TIDINGS_LOG__LEVEL", "tidings=loud")];
