@@ -26,27 +26,50 @@ pub(super) struct Address {
 
 const HINT: &str = "write postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full";
 
-/// The keys that this file reads, because the library does not.
-const OWN: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
+/// The parameters that are read. The library reads the first ones, and this file the others.
+const PARAMETERS: [(&str, bool); 16] = [
+    ("user", true),
+    ("password", true),
+    ("host", true),
+    ("hostaddr", true),
+    ("port", true),
+    ("dbname", true),
+    ("connect_timeout", true),
+    ("target_session_attrs", true),
+    ("load_balance_hosts", true),
+    ("application_name", true),
+    ("options", true),
+    ("sslnegotiation", true),
+    ("sslmode", false),
+    ("sslrootcert", false),
+    ("sslcert", false),
+    ("sslkey", false),
+];
+
+/// The value of `sslrootcert` that means the authorities of the system.
+const SYSTEM: &str = "system";
 
 impl Address {
-    /// Reads a URL. The error holds nothing of it but the names and values of keys of TLS.
+    /// Reads a URL. The error holds nothing of it but the names of parameters, and values of those of TLS.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(format!("it is no URL of PostgreSQL\nhint: {HINT}"));
         }
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut mode, mut files, mut rest) = ("prefer".to_owned(), TlsFiles::default(), Vec::new());
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (mut mode, mut root, mut files) = ("prefer".to_owned(), None, TlsFiles::default());
+        let mut rest = Vec::new();
+        for (at, pair) in query.split('&').enumerate().filter(|(_, pair)| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !OWN.contains(&key) {
-                rest.push(pair);
+            let known = PARAMETERS.iter().find(|(name, _)| *name == key);
+            let Some((_, is_of_library)) = known else { return Err(unread(key, at + 1, query)) };
+            if *is_of_library {
+                rest.push(checked(key, pair)?);
                 continue;
             }
             let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
             match key {
                 "sslmode" => mode = value,
-                "sslrootcert" => files.root = (value != "system").then(|| PathBuf::from(value)),
+                "sslrootcert" => root = Some(value),
                 "sslcert" => files.cert = Some(PathBuf::from(value)),
                 _ => files.key = Some(PathBuf::from(value)),
             }
@@ -54,6 +77,7 @@ impl Address {
         if files.cert.is_some() != files.key.is_some() {
             return Err("it has one of sslcert and sslkey\nhint: name both".to_owned());
         }
+        files.root = root.as_ref().filter(|root| *root != SYSTEM).map(PathBuf::from);
         let text = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
         let mut config: Config =
             text.parse().map_err(|_| format!("it is no URL of PostgreSQL\nhint: {HINT}"))?;
@@ -74,6 +98,16 @@ impl Address {
                 ));
             }
         };
+        let trusts_less = match root.as_deref() {
+            None => false,
+            Some(SYSTEM) => trust != Some(Trust::AuthorityAndName),
+            Some(_) => matches!(trust, None | Some(Trust::Anyone)),
+        };
+        if trusts_less {
+            return Err(format!(
+                "sslrootcert has no effect with sslmode={mode}\nhint: write sslmode=verify-full, or leave sslrootcert out"
+            ));
+        }
         // A socket of this machine has no TLS.
         let is_local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
         let (ssl, trust) = if is_local { (SslMode::Disable, None) } else { (ssl, trust) };
@@ -115,6 +149,39 @@ impl Address {
     }
 }
 
+/// Returns a parameter as the library reads it.
+fn checked(key: &str, pair: &str) -> Result<String, String> {
+    // The server that takes writes is the primary.
+    let pair = if pair == "target_session_attrs=primary" { "target_session_attrs=read-write" } else { pair };
+    let is_read = format!("postgres://host/?{pair}").parse::<Config>().is_ok();
+    if is_read {
+        return Ok(pair.to_owned());
+    }
+    let hint = match key {
+        "target_session_attrs" => "it is one of any, read-write, primary and read-only",
+        "load_balance_hosts" => "it is one of disable and random",
+        "sslnegotiation" => "it is one of postgres and direct",
+        "connect_timeout" => "it is a number of seconds",
+        "port" => "it is a number, or one for each host with commas between them",
+        "hostaddr" => "it is an IP address, or one for each host with commas between them",
+        _ => "write a character that has a meaning in a URL as % and its two hexadecimal digits",
+    };
+    Err(format!("the value of its parameter `{key}` cannot be read\nhint: {hint}"))
+}
+
+/// What is wrong with a parameter that is not read. It is named, unless it may be a part of a password.
+fn unread(key: &str, at: usize, query: &str) -> String {
+    let is_name = key.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let names: Vec<&str> = PARAMETERS.iter().map(|(name, _)| *name).collect();
+    let hint = format!("leave it out; the parameters are {}", names.join(", "));
+    if is_name && !query.contains('@') && !query.contains("password") {
+        return format!("its parameter `{key}` is not one that tidings reads\nhint: {hint}");
+    }
+    format!(
+        "its parameter number {at} is not one that tidings reads\nhint: {hint}. In a password, write ? as %3F and & as %26"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +212,7 @@ mod tests {
         let read = |url: &str| Address::parse(url).unwrap().config.get_target_session_attrs();
         assert_eq!(read("postgres://me@a,b/x"), TargetSessionAttrs::ReadWrite);
         assert_eq!(read("postgres://me@a,b/x?target_session_attrs=read-only"), TargetSessionAttrs::ReadOnly);
+        assert_eq!(read("postgres://me@a/x?target_session_attrs=primary"), TargetSessionAttrs::ReadWrite);
         // One alone may be a standby, of which an export is made.
         assert_eq!(read("postgres://me@a/x"), TargetSessionAttrs::Any);
     }
@@ -159,10 +227,47 @@ mod tests {
             "postgres://me:sesame@db:port/x",
             "postgres://me:sesame@db/x?sslcert=/a.pem",
             "postgres:///x?user=me&password=sesame",
-            "postgres://me:sesame@db/x?sesame=1",
+            "postgres://me:open?sesame=1@db/x",
+            "postgres://me:open?sesame@db/x?sslmode=require",
+            "postgres:///x?host=db&user=me&password=open&sesame",
+            "postgres:///x?host=db&user=me&password=open%FFsesame",
         ] {
             let reason = Address::parse(wrong).unwrap_err();
-            assert!(!reason.contains("sesame"), "{reason}");
+            assert!(!reason.contains("sesame") && reason.contains("\nhint: "), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_read_is_named() {
+        for (query, expected) in [
+            ("gssencmode=disable", "`gssencmode`"),
+            ("sslmode=require&sslsni=1", "`sslsni`"),
+            ("passfile=/a", "`passfile`"),
+            ("channel_binding=require", "`channel_binding`"),
+            ("sslrotcert=/ca.pem", "`sslrotcert`"),
+            ("keepalives_idle=3", "`keepalives_idle`"),
+            ("password=sesame&sslsni=1", "number 2"),
+            ("currentSchema=a", "`currentSchema`"),
+        ] {
+            let reason = Address::parse(&format!("postgres://me@db/x?{query}")).unwrap_err();
+            assert!(reason.contains(expected) && reason.contains("the parameters are user, "), "{reason}");
+        }
+        for (query, expected) in [
+            ("target_session_attrs=standby", "read-write, primary"),
+            ("connect_timeout=soon", "seconds"),
+            ("port=a", "a number"),
+            ("sslrootcert=/ca.pem", "sslmode=verify-full"),
+            ("sslrootcert=/ca.pem&sslmode=disable", "sslmode=verify-full"),
+            ("sslrootcert=system&sslmode=verify-ca", "sslmode=verify-full"),
+        ] {
+            let reason = Address::parse(&format!("postgres://me@db/x?{query}")).unwrap_err();
+            let (key, _) = query.split_once('=').unwrap();
+            assert!(reason.contains(key) && reason.contains(expected), "{reason}");
+        }
+        for query in
+            ["sslrootcert=system&sslmode=verify-full", "options=-c%20work_mem=8MB", "host=a,b&port=1,2"]
+        {
+            Address::parse(&format!("postgres://me@db/x?{query}")).unwrap();
         }
     }
 }
