@@ -14,7 +14,7 @@ use crate::{
         delivery::DeliveryState,
         job::{Outcome, Phase},
     },
-    store::OpenError,
+    store::{OpenError, TransferError},
 };
 
 /// The exit statuses of every command.
@@ -128,6 +128,9 @@ fn is_bad_usage(cause: &(dyn std::error::Error + 'static)) -> bool {
         || cause
             .downcast_ref()
             .is_some_and(|error| matches!(error, StartError::Store(error) if is_wrong_database(error)))
+        || cause
+            .downcast_ref()
+            .is_some_and(|error| matches!(error, TransferError::Open(error) if is_wrong_database(error)))
 }
 
 /// The reader of our output has seen enough, as `head` does. The command has not failed.

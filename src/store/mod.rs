@@ -134,7 +134,8 @@ impl Store {
     /// # Errors
     /// When it refuses.
     pub fn check_bodies(config: &StoreConfig) -> Result<(), OpenError> {
-        postgres::check_objects(config)
+        // The object by which it is tried is the same for every replica.
+        postgres::check_objects(config, Some(Term::default()))
     }
 
     /// Opens the database of `config` at the place of `seat`, and waits for one that is away ([`Store::opened`]).

@@ -237,6 +237,12 @@ async fn a_place_that_cannot_be_used_ends_the_start_with_the_way_out() {
         assert_eq!(status, Some(2), "{bodies}: {said}");
         assert!(said.contains(expected) && said.contains("hint: "), "{bodies}: {said}");
     }
+    scene.configure(&format!("s3://{}/prefix", scene.bucket));
+    let mut command = scene.command(&["run", "--listen", "127.0.0.1:0"]);
+    let output = command.env_remove("AWS_ALLOW_HTTP").output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("hint: set AWS_ALLOW_HTTP=true"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,4 +271,10 @@ async fn wrong_credentials_end_the_start_and_hold_a_running_daemon_back() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("403 Forbidden: InvalidAccessKeyId") && said.contains("hint: "), "{said}");
+    for name in ["check", "stats"] {
+        let output = command(scene.folder.path(), storage.port(), &["store", name]).output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("variables of the daemon that begin with AWS_"), "{said}");
+    }
 }

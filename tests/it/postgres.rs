@@ -254,6 +254,16 @@ async fn a_database_that_cannot_be_used_ends_the_start_with_the_way_out() {
         assert!(log.contains(expected) && !log.contains("sesame"), "{expected}: {log}");
     }
     assert_eq!(process.terminate().await.0, Some(0));
+    // A command waits for nothing, and a database that is away is no mistake of its caller.
+    for (url, status) in [("postgres://me@127.0.0.1:9/x".to_owned(), 1), (server.url("nowhere"), 2)] {
+        configure(folder.path(), "http://127.0.0.1:9", &url, "");
+        for command in ["check", "stats"] {
+            let output = once(folder.path(), &["store", command]).await;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(status), "{said}");
+            assert!(said.contains("\nhint: "), "{said}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

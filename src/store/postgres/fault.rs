@@ -39,6 +39,33 @@ impl Fault {
         ["53", "40", "55"].iter().any(|class| code.starts_with(class)) || matches!(code, "25006" | "57014")
     }
 
+    /// Returns what happened and the way out, for a process that cannot begin.
+    pub(super) fn with_way_out(&self) -> String {
+        let text = self.to_string();
+        match self.way_out(&text) {
+            Some(hint) if !text.contains("\nhint: ") => format!("{text}\nhint: {hint}"),
+            _ => text,
+        }
+    }
+
+    fn way_out(&self, text: &str) -> Option<&'static str> {
+        let Some(code) = self.code() else {
+            let (_, hint) = WAYS_OUT.iter().find(|(sign, _)| text.contains(sign))?;
+            return Some(hint);
+        };
+        match code.code() {
+            "28P01" => Some("correct the user and the password in store.url or store.url_file"),
+            "28000" => Some(
+                "name a role that may log in in store.url or store.url_file, and allow it in the pg_hba.conf of the server",
+            ),
+            "3D000" => Some(
+                "make it: CREATE DATABASE name OWNER user; or name another one in store.url or store.url_file",
+            ),
+            "42501" => Some("the user must own the database: ALTER DATABASE name OWNER TO user"),
+            _ => None,
+        }
+    }
+
     pub(super) fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Refused { code, .. } => code.as_ref(),
@@ -46,6 +73,34 @@ impl Fault {
         }
     }
 }
+
+/// Words of errors that the server did not send, and the way out of each.
+const WAYS_OUT: [(&str, &str); 12] = [
+    (
+        "UnknownIssuer",
+        "name the file with the authority that signed the certificate of the server: sslrootcert=FILE in store.url",
+    ),
+    ("certificate not valid for name", NAME),
+    ("NotValidForName", NAME),
+    ("certificate expired", "renew the certificate of the server, or correct the clock of this machine"),
+    ("Expired", "renew the certificate of the server, or correct the clock of this machine"),
+    ("server does not support TLS", "set `ssl = on` at the server, or write sslmode=prefer in store.url"),
+    ("CertificateRequired", "name the certificate of the daemon: sslcert=FILE and sslkey=FILE in store.url"),
+    ("error performing TLS handshake", "check sslmode, sslrootcert, sslcert and sslkey in store.url"),
+    (
+        "cannot be read",
+        "sslrootcert, sslcert and sslkey in store.url name files in PEM that tidings may read",
+    ),
+    ("password missing", "write the password into the URL: postgres://USER:PASSWORD@HOST/DATABASE"),
+    ("invalid configuration", "correct store.url or store.url_file"),
+    (
+        "authentication error",
+        "let the server ask for a password with scram-sha-256 or md5, in its pg_hba.conf",
+    ),
+];
+
+const NAME: &str =
+    "write the host in store.url as the certificate of the server has it, or write sslmode=verify-ca";
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,5 +161,41 @@ impl From<Fault> for StoreError {
             _ if fault.is_away() => Self::Unavailable(format!("the database cannot be reached: {reason}")),
             _ => Self::Unavailable(format!("the database refused: {reason}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_start_comes_with_the_way_out() {
+        let coded = |code: SqlState| Fault::Refused { code: Some(code), reason: "no".to_owned() };
+        for (fault, expected) in [
+            (coded(SqlState::INVALID_PASSWORD), "the user and the password"),
+            (coded(SqlState::INVALID_AUTHORIZATION_SPECIFICATION), "pg_hba.conf"),
+            (coded(SqlState::INVALID_CATALOG_NAME), "CREATE DATABASE"),
+            (coded(SqlState::INSUFFICIENT_PRIVILEGE), "ALTER DATABASE"),
+            (
+                Fault::refused("error performing TLS handshake: invalid peer certificate: UnknownIssuer"),
+                "sslrootcert=FILE",
+            ),
+            (
+                Fault::refused(
+                    "error performing TLS handshake: invalid peer certificate: certificate not valid for name \"db\"",
+                ),
+                "sslmode=verify-ca",
+            ),
+            (Fault::refused("error performing TLS handshake: server does not support TLS"), "ssl = on"),
+            (Fault::refused("/nonexistent cannot be read: No such file or directory"), "files in PEM"),
+            (Fault::refused("invalid configuration: password missing"), "USER:PASSWORD"),
+        ] {
+            let text = fault.with_way_out();
+            let (reason, hint) = text.split_once("\nhint: ").unwrap();
+            assert_eq!(reason, fault.to_string());
+            assert!(hint.contains(expected), "{text}");
+        }
+        let known = "its schema\nhint: give tidings a database of its own";
+        assert_eq!(Fault::refused(known).with_way_out(), known);
     }
 }

@@ -36,7 +36,7 @@ pub(in crate::store) fn import(
     let shared = Shared::new(config, &listeners, Some(Seat::of_command(config, "import")?))?;
     let holder = match shared.take_database() {
         Opening::Open(holder) => holder,
-        Opening::Away(fault) => return Err(StoreError::from(fault).into()),
+        Opening::Away(fault) => return Err(shared.away(&fault).into()),
         Opening::Refused(error) => return Err(error.into()),
     };
     let server = shared.server.clone();
@@ -105,6 +105,7 @@ impl Home {
                 Self::Folder(folder)
             }
             Ok(BodiesPlace::Objects(place)) => {
+                super::check_objects(config, Some(Term::default()))?;
                 make_private(&config.path)?;
                 let folder = tempfile::Builder::new().prefix("import-").tempdir_in(&config.path)?;
                 // The import is over when its transaction is, however long it takes.

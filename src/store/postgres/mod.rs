@@ -168,8 +168,10 @@ impl PostgresStore {
                     shared.refused("there is no store in it\nhint: name the database of a daemon".to_owned())
                 );
             }
-            Err(fault) => return Err(shared.refused(fault.to_string())),
+            Err(fault) if fault.is_away() || fault.may_pass() => return Err(shared.away(&fault)),
+            Err(fault) => return Err(shared.refused(fault.with_way_out())),
         }
+        check_objects(config, None)?;
         shared.set_trouble(Some(StoreError::ReadOnly("it was opened for reading alone".to_owned())));
         shared.opened().map_err(|error| shared.refused(error.to_string()))?;
         Ok(Self { shared: Arc::new(shared), calls: None })
@@ -185,7 +187,7 @@ impl Shared {
         let failed = |error: io::Error| OpenError::of(&config.path, &error);
         let server = match &seat {
             Some(seat) => seat.server().clone(),
-            None => seat::server_of(config).map_err(failed)?,
+            None => seat::server_of(config)?,
         };
         let term = Term::leased();
         let (bodies, database_bodies) =
@@ -213,6 +215,12 @@ impl Shared {
         OpenError::Database { database: self.shown(), reason }
     }
 
+    /// The database cannot be reached by a command, which does not wait.
+    fn away(&self, fault: &Fault) -> OpenError {
+        let reason = format!("{fault}\nhint: start the server, or name another one in store.url");
+        OpenError::Away { database: self.shown(), reason }
+    }
+
     /// The database, in words without its secret.
     fn shown(&self) -> String {
         self.server.address().map_or_else(|_| "of store.url".to_owned(), |at| at.shown())
@@ -227,10 +235,10 @@ impl Shared {
         let taken = self.server.wait(async move {
             let client = server.within(ANSWER, server.connect()).await?;
             schema::migrate(&client).await?;
-            commit::try_records(&client).await.map_err(schema::with_rights)?;
+            commit::try_records(&client).await?;
             let taken = server.within(ANSWER, holder::take(&client, seat.identity(), seat.name())).await;
             server.give_back(client);
-            taken.map_err(schema::with_rights)
+            taken
         });
         match taken {
             Ok(Taken::Holder(holder)) => {
@@ -242,7 +250,7 @@ impl Shared {
                 Opening::Refused(OpenError::Held { database: self.shown(), name, since })
             }
             Err(fault) if fault.is_away() || fault.may_pass() => Opening::Away(fault),
-            Err(fault) => Opening::Refused(self.refused(fault.to_string())),
+            Err(fault) => Opening::Refused(self.refused(fault.with_way_out())),
         }
     }
 
@@ -276,7 +284,8 @@ fn places(
     writer: Option<(&str, Term)>,
 ) -> Result<(Bodies, Option<DatabaseBodies>), OpenError> {
     let failed = |error: io::Error| OpenError::of(&config.path, &error);
-    let place = config.bodies_place().map_err(|reason| failed(io::Error::other(reason)))?;
+    let wrong = |reason| OpenError::Bodies { place: "store.bodies".to_owned(), reason };
+    let place = config.bodies_place().map_err(wrong)?;
     let is_used = writer.is_some();
     let spool = || {
         let spool = config.path.join("spool");
@@ -305,11 +314,10 @@ fn objects(place: &ObjectPlace, writer: Option<Term>) -> Result<ObjectBodies, Op
         .map_err(|error| OpenError::Bodies { place: place.to_string(), reason: error.to_string() })
 }
 
-/// Checks whether the object storage of a configuration, if it has one, takes objects.
-pub(super) fn check_objects(config: &StoreConfig) -> Result<(), OpenError> {
+/// Checks whether the object storage of a configuration, if it has one, can be used. `writer`: the term of a process that writes.
+pub(super) fn check_objects(config: &StoreConfig, writer: Option<Term>) -> Result<(), OpenError> {
     let Ok(BodiesPlace::Objects(place)) = config.bodies_place() else { return Ok(()) };
-    // This object is the same for every replica.
-    let objects = objects(&place, Some(Term::default()))?;
+    let objects = objects(&place, writer)?;
     objects.check().map_err(|error| OpenError::Bodies { place: place.to_string(), reason: error.to_string() })
 }
 

@@ -113,7 +113,7 @@ pub(super) async fn find(client: &Client) -> Result<Found, Fault> {
         Err(fault) if matches!(fault.code().map(SqlState::code), Some("42703" | "42809" | "42883")) => {
             return Err(Fault::refused(foreign));
         }
-        found => found.map_err(with_rights)?,
+        found => found?,
     };
     let number = |at| found.first().and_then(|row| row.try_get::<_, Option<i32>>(at).ok().flatten());
     match number(0).zip(number(1)) {
@@ -141,7 +141,7 @@ pub(super) async fn migrate(client: &Arc<Client>) -> Result<(), Fault> {
     let done = migrate_locked(client).await;
     let end = if done.is_ok() { "commit" } else { "rollback" };
     let ended = run(client, end).await;
-    done.and(ended).map_err(with_rights)
+    done.and(ended)
 }
 
 async fn migrate_locked(client: &Client) -> Result<(), Fault> {
@@ -171,16 +171,4 @@ async fn migrate_locked(client: &Client) -> Result<(), Fault> {
         .await?;
     }
     Ok(())
-}
-
-/// Adds the way out to a lack of rights.
-pub(super) fn with_rights(fault: Fault) -> Fault {
-    match fault {
-        Fault::Refused { code: Some(code), reason } if code == SqlState::INSUFFICIENT_PRIVILEGE => {
-            let reason =
-                format!("{reason}\nhint: the user must own the database: ALTER DATABASE name OWNER TO user");
-            Fault::Refused { code: Some(code), reason }
-        }
-        fault => fault,
-    }
 }

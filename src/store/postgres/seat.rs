@@ -122,7 +122,7 @@ impl Seat {
         let identity = identity_of(&config.path).map_err(failed)?;
         let name =
             config.replica.clone().unwrap_or_else(|| name_of(identity.get(..SHORT).unwrap_or(&identity)));
-        let server = server_of(config).map_err(failed)?;
+        let server = server_of(config)?;
         Ok(Self(Arc::new(Inner {
             server,
             identity,
@@ -136,7 +136,7 @@ impl Seat {
 
     /// Takes a place for one command, which uses no data folder.
     pub(super) fn of_command(config: &StoreConfig, command: &str) -> Result<Self, OpenError> {
-        let server = server_of(config).map_err(|error| OpenError::of(&config.path, &error))?;
+        let server = server_of(config)?;
         let identity = format!("{command} {:032x}", rand::random::<u128>());
         let name = name_of(command);
         Ok(Self(Arc::new(Inner {
@@ -268,9 +268,13 @@ impl Seat {
 }
 
 /// The server of a configuration.
-pub(super) fn server_of(config: &StoreConfig) -> io::Result<Server> {
-    let url = SecretSource::of(config.url.as_ref(), config.url_file.as_deref());
-    Server::new(url.ok_or_else(|| io::Error::other("store.url is not set"))?)
+pub(super) fn server_of(config: &StoreConfig) -> Result<Server, OpenError> {
+    let Some(url) = SecretSource::of(config.url.as_ref(), config.url_file.as_deref()) else {
+        let hint = "set store.url_file, or store.url: postgres://USER:PASSWORD@HOST/DATABASE";
+        let reason = format!("it has no URL\nhint: {hint}");
+        return Err(OpenError::Database { database: "of store.url".to_owned(), reason });
+    };
+    Server::new(url).map_err(|error| OpenError::of(&config.path, &error))
 }
 
 /// An instant of the database's clock, in milliseconds since 1970.

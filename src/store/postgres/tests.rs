@@ -397,8 +397,23 @@ async fn a_database_that_cannot_be_used_is_refused_with_the_way_out() {
     ];
     for (url, expected) in cases {
         let reason = tokio::task::spawn_blocking(move || refusal(&url)).await.unwrap();
-        assert!(reason.contains(expected), "{expected}: {reason}");
+        assert!(reason.contains(expected) && reason.contains("\nhint: "), "{expected}: {reason}");
     }
+}
+
+#[tokio::test]
+async fn a_command_does_not_wait_for_a_database_that_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = in_database(folder.path(), &format!("postgres://me@127.0.0.1:{}/x", free_port()));
+    let error = Store::open_to_read(&config).err().unwrap();
+    assert!(matches!(error, OpenError::Away { .. }), "{error}");
+    assert!(error.to_string().contains("\nhint: start the server"), "{error}");
+    let config = StoreConfig { url: None, ..config };
+    let error = Store::open_to_read(&config).err().unwrap().to_string();
+    assert!(
+        error.contains("it has no URL\nhint: set store.url_file") && !error.contains("folder"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

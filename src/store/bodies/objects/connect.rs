@@ -3,10 +3,11 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use http::Uri;
 use object_store::{
     ClientConfigKey, ClientOptions, ObjectStore, RetryConfig,
-    aws::AmazonS3Builder,
-    azure::MicrosoftAzureBuilder,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    azure::{AzureConfigKey, MicrosoftAzureBuilder},
     client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService},
     gcp::GoogleCloudStorageBuilder,
 };
@@ -41,6 +42,9 @@ pub(super) fn connect(place: &ObjectPlace, term: Term) -> object_store::Result<A
                 storage.with_config(key.to_ascii_lowercase().parse().unwrap(), value)
             });
             let storage = storage.with_bucket_name(bucket).with_retry(retry).with_http_connector(line);
+            for key in [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint] {
+                is_url(storage.get_config_value(&key))?;
+            }
             Arc::new(storage.build()?)
         }
         Scheme::Gcs => {
@@ -49,9 +53,21 @@ pub(super) fn connect(place: &ObjectPlace, term: Term) -> object_store::Result<A
         }
         Scheme::Azure => {
             let storage = MicrosoftAzureBuilder::from_env().with_container_name(bucket).with_retry(retry);
+            is_url(storage.get_config_value(&AzureConfigKey::Endpoint))?;
             Arc::new(storage.with_http_connector(line).build()?)
         }
     })
+}
+
+/// Checks an endpoint. The library panics when it sends a request to another text.
+fn is_url(endpoint: Option<String>) -> object_store::Result<()> {
+    let Some(endpoint) = endpoint else { return Ok(()) };
+    let is_web = endpoint.starts_with("http://") || endpoint.starts_with("https://");
+    if is_web && endpoint.parse::<Uri>().is_ok() {
+        return Ok(());
+    }
+    let source = "the endpoint is no URL that begins with https:// or http://".into();
+    Err(object_store::Error::Generic { store: "HTTP", source })
 }
 
 /// Makes clients.

@@ -75,6 +75,8 @@ struct Inner {
     prefix: Name,
     /// The place, for people.
     shown: String,
+    /// The beginning of the variables that say how it is reached.
+    variables: &'static str,
     /// Whether this process writes; one that only reads tries nothing by itself.
     writes: bool,
     /// Taken when it is dropped.
@@ -124,10 +126,10 @@ impl ObjectBodies {
                 format!("hint: set the variables that begin with {variables} as its documentation says");
             io::Error::other(format!("{}\n{hint}", failure::words(&error)))
         })?;
-        Self::over(storage, &place.prefix, place.to_string(), writes)
+        Self::over(storage, place, writes)
     }
 
-    fn over(storage: Arc<dyn ObjectStore>, prefix: &Name, shown: String, writes: bool) -> io::Result<Self> {
+    fn over(storage: Arc<dyn ObjectStore>, place: &ObjectPlace, writes: bool) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("store-objects")
@@ -135,8 +137,9 @@ impl ObjectBodies {
             .build()?;
         Ok(Self(Arc::new(Inner {
             storage,
-            prefix: prefix.clone(),
-            shown,
+            prefix: place.prefix.clone(),
+            shown: place.to_string(),
+            variables: place.scheme.variables(),
             writes,
             runtime: Some(runtime),
             uploads: Semaphore::new(UPLOADS),
@@ -145,22 +148,15 @@ impl ObjectBodies {
         })))
     }
 
-    /// Tries whether the storage can be used, for a process that starts.
+    /// Tries whether the storage can be used, for a process that starts. One that only reads does not write.
     ///
     /// # Errors
-    /// When it refuses. Storage that is away is none: a daemon waits for it.
+    /// When it refuses, or cannot be reached as the environment says. Storage that is away is none: a daemon waits for it.
     pub(in crate::store) fn check(&self) -> io::Result<()> {
         let inner = Arc::clone(&self.0);
         self.wait(async move {
             match timeout(START, inner.probe()).await {
-                Ok(Err(error)) if failure::is_refusal(&error) => {
-                    let reason = failure::words(&error);
-                    Err(io::Error::other(format!(
-                        "it refuses an object named {}: {reason}\nhint: check the bucket, the region and the \
-                         credentials; tidings writes, reads, lists and removes objects",
-                        inner.shown(PROBE)
-                    )))
-                }
+                Ok(Err(error)) if failure::is_final(&error) => Err(io::Error::other(inner.refusal(&error))),
                 _ => Ok(()),
             }
         })
@@ -351,11 +347,29 @@ impl Inner {
         self.spawn(recover(Arc::downgrade(self)));
     }
 
-    /// Writes an object and reads it.
+    /// Writes an object and reads it. A process that only reads takes none as an answer.
     async fn probe(&self) -> object_store::Result<()> {
         let name = self.name(PROBE);
-        self.storage.put(&name, PutPayload::from_static(b"tidings")).await?;
-        self.storage.get(&name).await?.bytes().await.map(drop)
+        if self.writes {
+            self.storage.put(&name, PutPayload::from_static(b"tidings")).await?;
+        }
+        match self.storage.get(&name).await {
+            Err(error) if !self.writes && failure::is_missing_object(&error) => Ok(()),
+            read => read?.bytes().await.map(drop),
+        }
+    }
+
+    /// Why a process cannot begin, and the way out.
+    fn refusal(&self, error: &object_store::Error) -> String {
+        let (reason, variables) = (failure::words(error), self.variables);
+        if let Some(hint) = failure::way_out(error, variables) {
+            return format!("it cannot be reached: {reason}\nhint: {hint}");
+        }
+        let (name, whose) = (self.shown(PROBE), if self.writes { "" } else { " of the daemon" });
+        format!(
+            "it refuses an object named {name}: {reason}\nhint: check the bucket, and the region and the credentials in the \
+             variables{whose} that begin with {variables}; tidings writes, reads, lists and removes objects"
+        )
     }
 
     /// Finds the body of this name. The answer to a request for its first byte says why there is none.

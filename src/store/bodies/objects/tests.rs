@@ -18,8 +18,8 @@ const EVENT: &str = "evt_1";
 
 fn in_memory() -> (Arc<InMemory>, ObjectBodies) {
     let storage = Arc::new(InMemory::new());
-    let prefix = Name::from("a/prefix");
-    let bodies = ObjectBodies::over(storage.clone(), &prefix, "s3://jobs/a/prefix".to_owned(), true);
+    let place = ObjectPlace::parse("s3://jobs/a/prefix").unwrap().unwrap();
+    let bodies = ObjectBodies::over(storage.clone(), &place, true);
     (storage, bodies.unwrap())
 }
 
@@ -60,8 +60,12 @@ fn answering(status: &'static str, body: &'static str) -> u16 {
 
 fn in_bucket(bucket: &str, port: u16) -> ObjectBodies {
     s3_settings(bucket, port);
+    bodies_of(bucket, Some(Term::default()))
+}
+
+fn bodies_of(bucket: &str, writer: Option<Term>) -> ObjectBodies {
     let place = ObjectPlace::parse(&format!("s3://{bucket}/prefix")).unwrap().unwrap();
-    ObjectBodies::new(&place, Some(Term::default())).unwrap()
+    ObjectBodies::new(&place, writer).unwrap()
 }
 
 #[tokio::test]
@@ -168,6 +172,11 @@ async fn storage_that_refuses_says_why_and_no_secret() {
         let bodies = in_bucket(bucket, answering(status, body));
         let refused = bodies.check().unwrap_err().to_string();
         assert!(refused.contains(expected) && refused.contains("hint: "), "{refused}");
+        let reading = bodies_of(bucket, None).check().unwrap_err().to_string();
+        assert!(
+            reading.contains(expected) && reading.contains("of the daemon that begin with AWS_"),
+            "{reading}"
+        );
         let error = store(&bodies, 1, &bytes(10)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotConnected, "{error}");
         assert_eq!(bodies.size(1, EVENT).unwrap_err().kind(), io::ErrorKind::NotConnected);
@@ -177,14 +186,28 @@ async fn storage_that_refuses_says_why_and_no_secret() {
     }
     let bodies = in_bucket("missing", answering("404 Not Found", "<Error><Code>NoSuchKey</Code></Error>"));
     assert_eq!(bodies.size(1, EVENT).unwrap_err().kind(), io::ErrorKind::NotFound);
+    bodies_of("missing", None).check().expect("a process that only reads needs no object");
 }
 
 #[tokio::test]
 async fn nothing_is_asked_over_an_open_line_unless_the_environment_says_so() {
     let port = answering("200 OK", "");
-    settings::set("open", &[("AWS_ENDPOINT_URL", &format!("http://127.0.0.1:{port}"))]);
-    let place = ObjectPlace::parse("s3://open").unwrap().unwrap();
-    let bodies = ObjectBodies::new(&place, Some(Term::default())).unwrap();
+    for (bucket, endpoint, hint) in [
+        ("nowhere", "nowhere at all".to_owned(), "the endpoint is no URL"),
+        ("no-host", "http://".to_owned(), "the endpoint is no URL"),
+        ("no-scheme", format!("127.0.0.1:{port}"), "the endpoint is no URL"),
+        ("open", format!("http://127.0.0.1:{port}"), "AWS_ALLOW_HTTP=true"),
+    ] {
+        let keys = [("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "sesame")];
+        settings::set(bucket, &[[("AWS_ENDPOINT_URL", endpoint.as_str())].as_slice(), &keys].concat());
+        for writer in [Some(Term::default()), None] {
+            let place = ObjectPlace::parse(&format!("s3://{bucket}")).unwrap().unwrap();
+            let refused = ObjectBodies::new(&place, writer).and_then(|bodies| bodies.check());
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains(hint) && refused.contains("hint: "), "{bucket}: {refused}");
+        }
+    }
+    let bodies = bodies_of("open", Some(Term::default()));
     let error = store(&bodies, 1, &bytes(10)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotConnected, "{error}");
 }
