@@ -190,6 +190,9 @@ async fn storage_that_is_away_holds_large_jobs_back_and_nothing_else() {
     })
     .await;
     assert_eq!(reasons, json!(["bodies_unavailable"]));
+    // What cannot be read now is not gone.
+    let (status, problem) = process.get(&format!("/v1/watches/retab/{first}/job")).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("store_unavailable")), "{problem}");
     scene.wire.cut(false);
     is_done(&process, &large).await;
     eventually("it is ready", || async {
