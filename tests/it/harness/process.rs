@@ -10,9 +10,10 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
     task::JoinHandle,
+    time::timeout,
 };
 
-use super::{Api, eventually};
+use super::{Api, PATIENCE, eventually};
 
 /// The binary with an environment in which nothing of ours is set.
 pub fn binary() -> Command {
@@ -73,13 +74,16 @@ impl Process {
 
     /// Waits until it says where it listens.
     pub async fn listening(&mut self) {
-        let address = eventually("it says where it listens", || async {
+        let said = || {
             let log = self.log();
-            let line = log.lines().find(|line| line.contains("listening"))?.to_owned();
+            let line = log.lines().find(|line| line.contains("listening"))?;
             let at = line.find("address=")? + "address=".len();
             Some(line[at..].split_whitespace().next()?.to_owned())
-        })
-        .await;
+        };
+        let is_said = eventually("it says where it listens", || async { said() });
+        let address = timeout(PATIENCE.mul_f32(0.9), is_said)
+            .await
+            .unwrap_or_else(|_| panic!("it does not listen: {}", self.log()));
         self.api.url = format!("http://{address}");
     }
 
@@ -129,13 +133,12 @@ impl Process {
 
     /// Waits until it ended: how.
     pub async fn died(mut self) -> std::process::ExitStatus {
-        tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it ends").unwrap()
+        timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap()
     }
 
     /// Waits until it ended: the exit status, and all that it logged.
     pub async fn ended(mut self) -> (Option<i32>, String) {
-        let status =
-            tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
         // The last lines may be on their way still.
         (&mut self.reader).await.unwrap();
         (status.code(), self.log())
