@@ -42,7 +42,7 @@ const PACE: Duration = Duration::from_millis(5);
 /// Callers of a commit whose connection died wait so long for its outcome.
 const OUTCOME: Duration = Duration::from_secs(5);
 
-/// The last wait before a database that is away is sought again: the others look every half second.
+/// The last wait before a database that is away is sought again: the others ask every half second.
 const REOPEN_LAST: Duration = Duration::from_secs(2);
 
 /// How often it is said that a database is still away.
