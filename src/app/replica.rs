@@ -50,7 +50,7 @@ pub(super) async fn bind(
     let stop = reloads.stopping();
     let Some(opened) = stop.run_until_cancelled(open_at(&config, &seat)).await else { return Ok(None) };
     match opened? {
-        None => follow(config, reloader, (seat, listeners), (reloads, asked)).await,
+        None => Box::pin(follow(config, reloader, (seat, listeners), (reloads, asked))).await,
         Some(store) => {
             let app = App::over(store, listeners, config, Arc::default(), (reloads, asked))?;
             lifecycle::tell_service_manager(app.handle());

@@ -68,7 +68,7 @@ impl StandbyStart {
     pub async fn bind(self) -> Result<Option<App>, StartError> {
         let Self { config, reloader, reloads, asked } = self;
         let bound = if config.store.kind == StoreKind::Postgres {
-            replica::bind(config, reloader, (reloads, asked)).await?
+            Box::pin(replica::bind(config, reloader, (reloads, asked))).await?
         } else {
             let stop = reloads.stopping();
             let bound = Box::pin(in_folder(config, reloader, (reloads, asked)));

@@ -9,8 +9,8 @@ use tokio_postgres::{
 
 use super::tls::{TlsFiles, Trust};
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long a host may take to accept a connection, unless the URL says otherwise: the next one is tried within a lease.
+pub(super) const CONNECT: Duration = Duration::from_secs(2);
 
 /// A connection without a sign of life is probed after this time, and given up when its bytes are not confirmed for as long.
 const SILENT: Duration = Duration::from_secs(10);

@@ -23,7 +23,11 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{address::Address, fault::Fault, tls::Tls};
+use super::{
+    address::{Address, CONNECT},
+    fault::Fault,
+    tls::Tls,
+};
 use crate::util::secret::SecretSource;
 
 /// How long one statement of long work may take: a change of the tables, a piece of an import or of a large body.
@@ -32,11 +36,8 @@ const STATEMENT: Duration = Duration::from_secs(60);
 /// How long a caller or the holder waits for an answer. A lease does not last longer.
 pub(super) const ANSWER: Duration = Duration::from_secs(7);
 
-/// How long one host may take to accept a connection, unless the URL says otherwise.
-const HOST: Duration = Duration::from_secs(2);
-
-/// How long it takes at most to get a connection, beside the time for each host.
-const CONNECT: Duration = Duration::from_secs(3);
+/// How long it takes at most to log in, beside the time for each host to accept the connection.
+const LOG_IN: Duration = Duration::from_secs(3);
 
 /// Connections for short reads, of all callers together. They stay open.
 const SHORT: usize = 6;
@@ -183,13 +184,11 @@ impl Server {
 
     /// Makes a connection.
     pub(super) async fn connect(&self) -> Result<Arc<Client>, Fault> {
-        let Address { mut config, trust, files } = self.address()?;
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(HOST);
-        }
+        let Address { config, trust, files } = self.address()?;
         let hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
-        let each = config.get_connect_timeout().copied().unwrap_or(HOST);
-        let connected = timeout(CONNECT + each.saturating_mul(hosts), async {
+        let each = config.get_connect_timeout().copied().unwrap_or(CONNECT);
+        // It is large, and rare.
+        let connecting = Box::pin(async {
             match trust {
                 None => {
                     let (client, connection) = config.connect(NoTls).await?;
@@ -204,7 +203,8 @@ impl Server {
                 }
             }
         });
-        let connected = connected.await.unwrap_or(Err(Fault::Silent));
+        let limit = LOG_IN + each.saturating_mul(hosts);
+        let connected = timeout(limit, connecting).await.unwrap_or(Err(Fault::Silent));
         if matches!(connected, Err(Fault::Silent)) {
             self.0.is_silent.store(true, Ordering::Relaxed);
         }
