@@ -714,6 +714,7 @@ async fn an_owner_that_ends_leaves_its_work_within_seconds() {
             fleet.upstream.since(begun).iter().find(|got| got.by != owner).map(|got| got.at)
         });
         took.push(polled.await - begun);
+        replicas[owner].gone().await;
         let ended = std::mem::replace(&mut replicas[owner], fleet.start(owner).await);
         let (status, log) = ended.ended().await;
         assert_eq!(status, Some(0), "{log}");
@@ -870,9 +871,9 @@ async fn the_budget_holds_in_every_second_whatever_becomes_of_the_replicas() {
         *done.entry(what).or_default() += 1;
         match what {
             "kill" => {
-                let next = fleet.start(at);
                 let at_once = rng.random_bool(0.5);
                 replicas[at].signal(Signal::KILL);
+                replicas[at].gone().await;
                 if !at_once {
                     let other = (at + 1) % REPLICAS;
                     eventually("another one owns the work", || async {
@@ -881,12 +882,12 @@ async fn the_budget_holds_in_every_second_whatever_becomes_of_the_replicas() {
                     })
                     .await;
                 }
-                replicas[at] = next.await;
+                replicas[at] = fleet.start(at).await;
             }
             "terminate" => {
                 replicas[at].signal(Signal::TERM);
-                let next = fleet.start(at).await;
-                let ended = std::mem::replace(&mut replicas[at], next);
+                replicas[at].gone().await;
+                let ended = std::mem::replace(&mut replicas[at], fleet.start(at).await);
                 assert_eq!(ended.ended().await.0, Some(0));
             }
             "stop" => {

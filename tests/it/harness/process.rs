@@ -131,6 +131,11 @@ impl Process {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Waits until it ended. Its address and its folder are free then.
+    pub async fn gone(&mut self) {
+        timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+    }
+
     /// Waits until it ended: how.
     pub async fn died(mut self) -> std::process::ExitStatus {
         timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap()
