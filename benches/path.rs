@@ -90,7 +90,7 @@ impl Bench {
         format!(
             "[sources.retab]\nbase_url = \"{}\"\napi_key = \"any\"\nmax_requests_per_second = 1000000\n\
              max_in_flight = {in_flight}\n\
-             [sources.retab.polling]\n{polling}\n\
+             [sources.retab.polling]\nlist = \"off\"\n{polling}\n\
              [sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nsecret = \"{SECRET}\"\n\
              max_in_flight = {in_flight}\n",
             jobs.process.url, receiver.0.url
