@@ -158,7 +158,7 @@ mod tests {
         let fields = tracing_subscriber::fmt::format::debug_fn(log_field);
         let layer = layer.with_ansi(false).with_target(false).fmt_fields(fields);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::info!(log.file = "/root/connection.rs", log.line = 351, job_id = "job_1", "said");
+            tracing::info!(log.file = "src/connection.rs", log.line = 351, job_id = "job_1", "said");
         });
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), " INFO said job_id=\"job_1\"\n");
     }
