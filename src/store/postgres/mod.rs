@@ -158,7 +158,7 @@ impl PostgresStore {
         let found = shared.server.wait(async move {
             let client = server.take().await?;
             let found = schema::find(&client).await;
-            server.give_back(client);
+            server.give_back_after(client, &found);
             found
         });
         match found {
@@ -237,7 +237,7 @@ impl Shared {
             schema::migrate(&client).await?;
             commit::try_records(&client).await?;
             let taken = server.within(ANSWER, holder::take(&client, seat.identity(), seat.name())).await;
-            server.give_back(client);
+            server.give_back_after(client, &taken);
             taken
         });
         match taken {

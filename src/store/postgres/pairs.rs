@@ -146,17 +146,14 @@ pub(super) fn begin(server: &Server, lane: Lane) -> Result<(Arc<Client>, Place),
         let sql = "begin isolation level repeatable read read only; set local idle_in_transaction_session_timeout = 0";
         let place = from.place(lane).await?;
         let begun = from.within(ANSWER, async {
-            let client = from.take().await?;
-            match run(&client, sql).await {
-                Ok(()) => Ok(client),
-                // An idle connection turned out to be dead.
-                Err(fault) if fault.may_be_the_connection() => {
-                    let client = from.connect().await?;
-                    run(&client, sql).await?;
-                    Ok(client)
-                }
-                Err(fault) => Err(fault),
+            let mut client = from.take().await?;
+            let mut begun = run(&client, sql).await;
+            // An idle connection turned out to be dead.
+            if begun.as_ref().is_err_and(Fault::may_be_the_connection) {
+                client = from.connect().await?;
+                begun = run(&client, sql).await;
             }
+            begun.map(|()| client)
         });
         Ok((begun.await?, place))
     })

@@ -232,9 +232,9 @@ impl Server {
         }
     }
 
-    /// Does the same after a statement. What a session refuses may be a setting that it began with and another one has not, such
-    /// as `default_transaction_read_only`: then none of them is used again.
-    fn give_back_after<T>(&self, client: Arc<Client>, done: &Result<T, Fault>) {
+    /// Does the same after work that may have failed, and may have left a transaction open. What a session refuses may be a setting
+    /// that it began with and another one has not, such as `default_transaction_read_only`: then none of them is used again.
+    pub(super) fn give_back_after<T>(&self, client: Arc<Client>, done: &Result<T, Fault>) {
         match done {
             Ok(_) => self.give_back(client),
             Err(_) => self.idle().clear(),
@@ -248,17 +248,13 @@ impl Server {
         }
         let _place = self.place(lane).await?;
         self.within(ANSWER, async {
-            let client = self.take().await?;
-            let read = match rows(&client, sql, params).await {
-                Err(fault) if fault.may_be_the_connection() => {
-                    self.idle().clear();
-                    let client = self.connect().await?;
-                    let read = rows(&client, sql, params).await;
-                    self.give_back_after(client, &read);
-                    return read;
-                }
-                read => read,
-            };
+            let mut client = self.take().await?;
+            let mut read = rows(&client, sql, params).await;
+            if read.as_ref().is_err_and(Fault::may_be_the_connection) {
+                self.idle().clear();
+                client = self.connect().await?;
+                read = rows(&client, sql, params).await;
+            }
             self.give_back_after(client, &read);
             read
         })
