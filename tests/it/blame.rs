@@ -110,6 +110,23 @@ async fn a_few_failures_show_a_sink_as_failing_and_a_success_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_test_event_that_is_taken_shows_that_a_sink_works_but_not_that_it_takes_each_event() {
+    // No delivery is tried a second time while the test runs.
+    let flow = Flow::start(&[HumanDuration(HOUR)], |_| ()).await;
+    for (status, shown) in [(500, "ok"), (400, "failing")] {
+        flow.receiver.always(Reply::status(status));
+        jobs(&flow, &format!("answered_{status}"), 3).await;
+        sink_is(&flow, "fails", |sink| sink["state"] == "failing").await;
+        flow.receiver.always(Reply::status(204));
+        let (_, attempt) = flow.daemon.post("/v1/sinks/app/test", &Value::Null).await;
+        assert_eq!(attempt["status"], 204, "{attempt}");
+        let sink = flow.sink("app").await.unwrap();
+        assert_eq!((&sink["state"], &sink["breaker"]), (&shown.into(), &"closed".into()), "{status}: {sink}");
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_test_event_that_is_taken_closes_the_breaker_and_so_does_resume() {
     together(["/v1/sinks/app/test", "/v1/sinks/app/resume"].into_iter().map(closes_the_breaker)).await;
 }

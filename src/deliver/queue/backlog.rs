@@ -70,6 +70,13 @@ impl Backlog {
         }
     }
 
+    /// Notes that the sink took a test event. There is none for the origins of callbacks.
+    pub fn works(&mut self) {
+        if let Self::Sink(queue) = self {
+            queue.works();
+        }
+    }
+
     /// Releases the next delivery, or returns until when to wait.
     pub fn release_next(&mut self, now: Instant) -> Next {
         match self {

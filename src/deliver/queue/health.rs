@@ -105,6 +105,11 @@ impl Queue {
         self.pace.silenced(began, until, now);
     }
 
+    /// Notes that the sink took a test event.
+    pub fn works(&mut self) {
+        self.streak.works();
+    }
+
     /// Closes the breaker and ends a silence; the rate starts low. Returns whether the breaker was
     /// not closed.
     pub fn reset(&mut self, now: Instant) -> bool {

@@ -20,8 +20,8 @@ pub struct FailureStreak {
     /// Failures of the sink itself, and the time of the first.
     blamed: u32,
     blamed_since: Option<Instant>,
-    /// The first distinct events that failed.
-    events: Vec<DeliveryKey>,
+    /// The first distinct events that failed while the sink itself did not.
+    refused: Vec<DeliveryKey>,
 }
 
 impl FailureStreak {
@@ -31,10 +31,14 @@ impl FailureStreak {
         if matches!(signal, SinkSignal::Fails | SinkSignal::Overloaded { .. }) {
             self.blamed = self.blamed.saturating_add(1);
             self.blamed_since.get_or_insert(now);
+        } else if self.refused.len() < MANY as usize && !self.refused.contains(&key) {
+            self.refused.push(key);
         }
-        if self.events.len() < MANY as usize && !self.events.contains(&key) {
-            self.events.push(key);
-        }
+    }
+
+    /// Records that the sink took something else than a delivery. It works; which events it takes is still open.
+    pub fn works(&mut self) {
+        (self.blamed, self.blamed_since) = (0, None);
     }
 
     /// Returns the number of failures since the last success.
@@ -48,7 +52,7 @@ impl FailureStreak {
     #[must_use]
     pub fn is_failing(&self, now: Instant) -> bool {
         let long = self.blamed_since.is_some_and(|since| now.saturating_duration_since(since) >= LONG);
-        self.blamed >= MANY || long || self.events.len() >= MANY as usize
+        self.blamed >= MANY || long || self.refused.len() >= MANY as usize
     }
 }
 
@@ -85,6 +89,20 @@ mod tests {
                 (failing, failures.len() as u64),
                 "{failures:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_sink_that_works_may_refuse_events_all_the_same() {
+        let now = Instant::now();
+        for (signal, fails) in [(SinkSignal::Fails, false), (SinkSignal::Refuses, true)] {
+            let mut streak = FailureStreak::default();
+            for event in 1..=3 {
+                streak.failed(DeliveryKey::new(event, "evt", "app"), signal, now);
+            }
+            assert!(streak.is_failing(now), "{signal:?}");
+            streak.works();
+            assert_eq!((streak.is_failing(now + LONG), streak.count()), (fails, 3), "{signal:?}");
         }
     }
 }

@@ -119,13 +119,15 @@ impl SinkWorker {
         self.wake.notify_one();
     }
 
-    /// Sends a test event once, outside the queue. When the sink takes it, its breaker closes.
+    /// Sends a test event once, outside the queue. When the sink takes it, its breaker closes, and what it failed before does not
+    /// count any more.
     pub async fn test(&self) -> DeliveryAttempt {
         let now = clock::now();
         let id = format!("evt_test{:016x}", rand::random::<u64>());
         let message = Message::test(id, now, "If you can read this, tidings can reach this sink.");
         let outcome = self.target.test(&message, now).await;
         if outcome.error.is_none() {
+            self.backlog().works();
             self.reset();
         }
         attempt_record(&outcome, now)

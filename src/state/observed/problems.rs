@@ -313,7 +313,8 @@ fn of_sink(sink: &SinkStatus) -> Vec<CurrentProblem> {
             let error = sink.last_error.as_deref().unwrap_or_default();
             let remedy = match sink.breaker {
                 BreakerState::Closed => format!(
-                    "repair the receiver; `tidings sink test {name}` tries it, and the next delivery that succeeds ends this"
+                    "repair the receiver; a delivery that succeeds ends this, and so does `tidings sink test {name}` unless the receiver \
+                     refuses single events"
                 ),
                 BreakerState::Open | BreakerState::HalfOpen => format!(
                     "repair the receiver; `tidings sink test {name}` closes the breaker with a success, and `tidings sink \
