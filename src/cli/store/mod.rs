@@ -33,7 +33,9 @@ pub enum StoreCommand {
     /// Count the records of the store
     Stats(StatsArgs),
     /// Check that the records of the store fit together; changes nothing
-    #[command(after_long_help = "Exit status: 0 sound; 1 damaged, or the folder cannot be opened.")]
+    #[command(
+        after_long_help = "Exit status: 0 sound; 1 damaged, or the store cannot be opened; 2 bad usage or configuration."
+    )]
     Check(CheckArgs),
     /// Write everything to a file: watches, events, deliveries, stored jobs, learned durations
     #[command(
