@@ -27,11 +27,11 @@ const SPARING: u32 = 2;
 /// The wait before the next piece when one could not be read.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Watches by phase, and dead letters by sink.
+/// Watches by source and phase, and dead letters by sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Watches by phase; a phase without any is missing.
-    pub watches: BTreeMap<Phase, u64>,
+    /// Watches by source and phase; what has none is missing.
+    pub watches: BTreeMap<String, BTreeMap<Phase, u64>>,
     /// Dead letters by sink; a sink without any is missing.
     pub dead: BTreeMap<String, u64>,
 }
@@ -40,15 +40,23 @@ impl Counts {
     /// Returns the watches in a phase.
     #[must_use]
     pub fn in_phase(&self, phase: Phase) -> u64 {
-        self.watches.get(&phase).copied().unwrap_or(0)
+        self.watches.values().filter_map(|phases| phases.get(&phase)).sum()
+    }
+
+    /// Returns each source with its open watches: those that are polled or fetched.
+    pub fn open(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.watches.iter().map(|(source, phases)| {
+            let open = [Phase::Watching, Phase::Fetching].iter().filter_map(|phase| phases.get(phase));
+            (source.as_str(), open.sum())
+        })
     }
 }
 
 /// What changes for the counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CountChange {
-    /// A watch is in another phase. It has none before it is made and after it is dropped.
-    Watch { number: u64, from: Option<Phase>, to: Option<Phase> },
+    /// A watch of a source is in another phase. It has none before it is made and after it is dropped.
+    Watch { number: u64, from: Option<(String, Phase)>, to: Option<(String, Phase)> },
     /// A delivery is a dead letter at another sink, or is none any more.
     Dead { key: DeliveryKey, from: Option<String>, to: Option<String> },
     /// Something went that could not be read, so nobody knows how it counted.
@@ -164,7 +172,7 @@ impl<K: Copy + Ord, V: Ord + Clone> Tracked<K, V> {
 
 #[derive(Debug, Default)]
 struct State {
-    watches: Tracked<u64, Phase>,
+    watches: Tracked<u64, (String, Phase)>,
     dead: Tracked<DeliveryKey, String>,
     /// Grows when the counts begin again.
     round: u64,
@@ -231,9 +239,13 @@ impl Store {
     #[must_use]
     pub fn counts(&self) -> Option<Counts> {
         let state = self.listeners.counts.state();
-        state
-            .is_complete()
-            .then(|| Counts { watches: state.watches.counts.clone(), dead: state.dead.counts.clone() })
+        state.is_complete().then(|| {
+            let mut counts = Counts { dead: state.dead.counts.clone(), ..Counts::default() };
+            for ((source, phase), count) in &state.watches.counts {
+                counts.watches.entry(source.clone()).or_default().insert(*phase, *count);
+            }
+            counts
+        })
     }
 
     /// Reads what is stored for [`counts`](Self::counts), in pieces with pauses, and again after the store was opened
@@ -292,12 +304,12 @@ fn read_watches(
     records: &dyn Records,
     before: Option<u64>,
     most: usize,
-) -> Result<Piece<u64, Phase>, StoreError> {
+) -> Result<Piece<u64, (String, Phase)>, StoreError> {
     let watches = records.watches(Selection::All, before).take(most);
-    let phase = |entry: Result<(u64, Option<super::Watch>), _>| {
-        entry.map(|(number, watch)| (number, watch.map(|watch| watch.phase())))
+    let counted = |entry: Result<(u64, Option<super::Watch>), _>| {
+        entry.map(|(number, watch)| (number, watch.map(|watch| (watch.source.clone(), watch.phase()))))
     };
-    let found = watches.map(phase).collect::<Result<Vec<_>, _>>()?;
+    let found = watches.map(counted).collect::<Result<Vec<_>, _>>()?;
     Ok(Piece { is_last: found.len() < most, found })
 }
 

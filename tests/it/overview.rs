@@ -10,6 +10,8 @@ use tidings::{
 
 use crate::harness::{Flow, Reply, Setup, eventually, http};
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// The overview, as soon as it looks like this.
 async fn overview(flow: &Flow, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let wanted = &wanted;
@@ -100,6 +102,39 @@ async fn it_names_what_is_wrong_and_the_way_out() {
         failing["since"],
         "it has not ended meanwhile"
     );
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_watches_of_a_source_that_was_taken_out_are_told() {
+    let flow = Flow::start(&[], |_| ()).await;
+    for job in ["one", "two"] {
+        flow.run(JobPlan::new().id(job).lasting(HOUR)).await;
+    }
+    flow.done(&flow.job().await).await;
+    let sources = flow.config.sources.clone();
+    let flow = flow
+        .restart(|config| {
+            let source = config.sources.remove("retab").unwrap();
+            config.sources.insert("other".to_owned(), source);
+        })
+        .await;
+    let orphaned = |seen: &Value| problem(seen, "source_not_configured").cloned();
+    let seen = overview(&flow, "they are told", |seen| orphaned(seen).is_some()).await;
+    let told = orphaned(&seen).unwrap();
+    assert_eq!(told["subject"], json!({"type": "source", "name": "retab"}));
+    assert_eq!(told["summary"], "source `retab` is not configured, and 2 open watches wait for it");
+    assert!(
+        told["remedy"].as_str().unwrap().contains("`tidings unwatch --source retab JOB_ID`"),
+        "the way out: {told}"
+    );
+    flow.daemon.forget("one").await;
+    overview(&flow, "one is left", |seen| {
+        orphaned(seen).is_some_and(|told| told["summary"].as_str().unwrap().contains("one open watch waits"))
+    })
+    .await;
+    let flow = flow.restart(|config| config.sources = sources).await;
+    overview(&flow, "nothing is wrong", |seen| seen["problems"] == json!([])).await;
     flow.stop().await;
 }
 

@@ -10,7 +10,7 @@ use crate::{
     model::sink::{BreakerState, SinkState, SinkStatus},
     schedule::HealthState,
     state::StartStage,
-    store::StoreError,
+    store::{Counts, StoreError},
     util::{clock, units::Time},
     watcher::SourceState,
 };
@@ -134,9 +134,11 @@ pub(super) fn find(state: &AppState, sinks: &[SinkStatus]) -> Vec<CurrentProblem
     let live = state.components();
     let mut problems = of_daemon(state);
     let now = tokio::time::Instant::now();
+    let counts = state.store.counts().unwrap_or_default();
     problems.extend(live.watchers.values().flat_map(|watcher| of_source(watcher, now)));
+    problems.extend(orphaned(&counts, |source| live.watchers.contains_key(source)));
     problems.extend(sinks.iter().flat_map(of_sink));
-    problems.extend(dead_letters(state));
+    problems.extend(dead_letters(counts.dead));
     problems.extend(of_history(state, live.sinks.names().next()));
     problems.extend(refused_reload(state));
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
@@ -300,6 +302,22 @@ fn of_source(watcher: &SourceState, now: tokio::time::Instant) -> Vec<CurrentPro
     problems
 }
 
+/// Returns the sources that are not configured any more and have open watches.
+fn orphaned(counts: &Counts, is_configured: impl Fn(&str) -> bool) -> Vec<CurrentProblem> {
+    let orphaned = counts.open().filter(|(source, open)| *open > 0 && !is_configured(source));
+    let problem = |(source, open): (&str, u64)| {
+        let waiting =
+            if open == 1 { "one open watch waits".to_owned() } else { format!("{open} open watches wait") };
+        let summary = format!("source `{source}` is not configured, and {waiting} for it");
+        let remedy = format!(
+            "configure it again; or end them: `tidings list --source {source}` lists them, and `tidings unwatch --source \
+             {source} JOB_ID` ends one"
+        );
+        CurrentProblem::error("source_not_configured", Subject::Source(source.to_owned()), summary, remedy)
+    };
+    orphaned.map(problem).collect()
+}
+
 fn of_sink(sink: &SinkStatus) -> Vec<CurrentProblem> {
     let name = &sink.name;
     let subject = || Subject::Sink(name.clone());
@@ -370,8 +388,7 @@ fn of_sink(sink: &SinkStatus) -> Vec<CurrentProblem> {
 }
 
 /// Returns the sinks with dead letters, which stay until retention.
-fn dead_letters(state: &AppState) -> Vec<CurrentProblem> {
-    let dead = state.store.counts().unwrap_or_default().dead;
+fn dead_letters(dead: BTreeMap<String, u64>) -> Vec<CurrentProblem> {
     let problem = |(name, count): (String, u64)| {
         let summary = format!("{} of sink `{name}` failed for good", dead_deliveries(count));
         let remedy = format!(

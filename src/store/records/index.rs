@@ -48,8 +48,8 @@ pub(in crate::store) enum JobEntry {
 /// The entries that lead to a watch beside the one of its job, and what its group knows of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) struct WatchEntries {
-    /// What it counts as; `None` without a watch.
-    pub(in crate::store) phase: Option<Phase>,
+    /// What it counts as: its source and phase. `None` without a watch.
+    pub(in crate::store) counted: Option<(String, Phase)>,
     /// Its source polls or fetches it.
     pub(in crate::store) is_open: bool,
     /// Retention counts from here.
@@ -82,7 +82,12 @@ impl WatchEntries {
                 .filter(|_| !is_open)
                 .map(|completion| (MemberEnd::Job(completion.outcome), completion.event_id.clone())),
         });
-        Self { phase: Some(watch.phase()), is_open, closed_at: watch.closed_at, membership }
+        Self {
+            counted: Some((watch.source.clone(), watch.phase())),
+            is_open,
+            closed_at: watch.closed_at,
+            membership,
+        }
     }
 }
 

@@ -249,8 +249,8 @@ impl Txn<'_> {
         }
         let old = self.known.insert(number, new.clone()).flatten();
         let (before, after) = (old.clone().unwrap_or_default(), new.unwrap_or_default());
-        if before.phase != after.phase {
-            let (from, to) = (before.phase, after.phase);
+        if before.counted != after.counted {
+            let (from, to) = (before.counted, after.counted);
             self.current.counted.push(CountChange::Watch { number, from, to });
         }
         if before.is_open != after.is_open {

@@ -5,10 +5,7 @@ use crate::model::{delivery::DeliveryState, job::Phase};
 
 /// Counts every watch and every dead letter.
 pub(super) fn full(stats: &Stats) -> Counts {
-    let mut counts = Counts::default();
-    for (phase, count) in stats.watches.values().flatten() {
-        *counts.watches.entry(*phase).or_default() += count;
-    }
+    let mut counts = Counts { watches: stats.watches.clone(), ..Counts::default() };
     for (sink, states) in &stats.deliveries {
         counts.dead.extend(states.get(&DeliveryState::Dead).map(|count| (sink.clone(), *count)));
     }

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 
 import { count, duration, share } from "../lib/format";
-import { sinkHref, sourceHref } from "../lib/router";
+import { href, sinkHref, sourceHref } from "../lib/router";
 import type { Sink, Source, Trouble } from "../lib/types";
 import { State, Time } from "./basics";
 import { Meter, Spark } from "./chart";
@@ -20,8 +20,10 @@ export function Sentence({ text }: { text: string }) {
 
 const SHOWN = 6;
 
-function subjectOf({ subject }: Trouble): { to: string; title: string } | null {
+function subjectOf({ code, subject }: Trouble): { to: string; title: string } | null {
   if (subject.name === null || subject.name === undefined) return null;
+  // It has no view of its own.
+  if (code === "source_not_configured") return { to: href(["jobs"], { source: subject.name }), title: "Open its jobs" };
   if (subject.type === "sink") return { to: sinkHref(subject.name), title: `Open sink ${subject.name}` };
   if (subject.type === "source") return { to: sourceHref(subject.name), title: `Open source ${subject.name}` };
   return null;
