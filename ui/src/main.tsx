@@ -2,7 +2,7 @@
 
 import "./style.css";
 
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
@@ -177,26 +177,28 @@ function TokenForm() {
 }
 
 /** Keys that work everywhere but in a field. */
-function useKeys(onHelp: () => void): void {
+function useKeys(help: Signal<boolean>): void {
   useEffect(() => {
-    let leader = 0;
+    let isLed = false;
     const press = (event: KeyboardEvent): void => {
+      const wasLed = isLed;
+      isLed = false;
       const target = event.target as HTMLElement;
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
       if (target.matches("input, select, textarea")) return;
-      if (event.key === "g") leader = Date.now();
-      else if (Date.now() - leader < 1500 && "ojds".includes(event.key)) {
-        leader = 0;
+      if (event.key === "g") isLed = true;
+      else if (wasLed && "ojds".includes(event.key)) {
         go({ o: "#/", j: "#/jobs", d: "#/deliveries", s: "#/sources" }[event.key] ?? "#/");
       } else if (event.key === "/") {
         event.preventDefault();
         if (section.value !== "jobs" || route.value.parts.length > 1) go("#/jobs");
         requestAnimationFrame(() => requestAnimationFrame(() => document.getElementById("search")?.focus()));
-      } else if (event.key === "?") onHelp();
+      } else if (event.key === "?") help.value = true;
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
-  }, [onHelp]);
+    // A new listener would not know of a "g" that the one before has seen.
+  }, [help]);
 }
 
 /** The title names the view, and says when the page is not connected: many tabs are only a title. */
@@ -232,7 +234,7 @@ function useBeginning(): void {
 function App() {
   const help = useSignal(false);
   const showHelp = (): void => void (help.value = true);
-  useKeys(showHelp);
+  useKeys(help);
   useEffect(follow, []);
   useTitle();
   useBeginning();
