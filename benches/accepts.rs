@@ -4,7 +4,7 @@
 //! The daemon is the real binary and the handler a process of its own, so that the processor time of each is told
 //! apart. Both have the same client, the same cores and the same disk, and are measured in turns. `TIDINGS=PATH`
 //! measures a second binary of the daemon beside this version, and `POSTGRES=1` this version over PostgreSQL, whose server it
-//! starts.
+//! starts: one replica, two and three, of which each takes its share of the callers.
 
 mod common;
 
@@ -214,19 +214,21 @@ impl Load {
     }
 
     /// Callers that each send one request after the other on a connection of their own.
-    async fn send(self, address: &str, next: &Arc<AtomicU64>) -> (Vec<Duration>, Duration) {
+    async fn send(self, servers: &[Process], next: &Arc<AtomicU64>) -> (Vec<Duration>, Duration) {
         let mut callers = Vec::new();
-        for _ in 0..self.callers {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        // The first server owns the work, so a single caller asks another one where there is one.
+        for server in servers.iter().rev().cycle().take(self.callers) {
+            let address = server.url.trim_start_matches("http://").to_owned();
+            let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
             stream.set_nodelay(true).unwrap();
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
-            callers.push(sender);
+            callers.push((sender, address));
         }
         let begun = Instant::now();
         let tasks: Vec<_> = callers
             .into_iter()
-            .map(|sender| tokio::spawn(self.call(sender, address.to_owned(), Arc::clone(next), begun)))
+            .map(|(sender, address)| tokio::spawn(self.call(sender, address, Arc::clone(next), begun)))
             .collect();
         let mut waits = Vec::new();
         for task in tasks {
@@ -317,20 +319,25 @@ async fn bench() {
     let single = CALLERS.map(|callers| Load { callers, batch: None });
     for load in single.into_iter().chain([Load { callers: BATCH_CALLERS, batch: Some(BATCH) }]) {
         let root = folder();
-        let mut servers = vec![("handler", handler(&root))];
+        let mut servers = vec![("handler", vec![handler(&root)])];
         for (name, binary) in &binaries {
-            servers.push((name, daemon(binary, &root.join(name), &upstream.base_url(), &[])));
+            servers.push((name, vec![daemon(binary, &root.join(name), &upstream.base_url(), &[])]));
         }
-        if is_over_postgres() {
-            let (name, folder) = ("over PostgreSQL", root.join("postgres"));
-            servers.push((name, daemon(&binaries[0].1, &folder, &upstream.base_url(), &over_postgres())));
+        let names = ["PostgreSQL", "2 replicas", "3 replicas"];
+        for (name, count) in names.into_iter().zip(1..).filter(|_| is_over_postgres()) {
+            let replica = |(at, variables): (usize, &[(&str, String); 3])| {
+                let folder = root.join(format!("{name} {at}"));
+                daemon(&binaries[0].1, &folder, &upstream.base_url(), variables)
+            };
+            servers.push((name, over_postgres(count).iter().enumerate().map(replica).collect()));
         }
         let (mut measured, next) = (BTreeMap::<usize, Measured>::new(), Arc::default());
         for _ in 0..ROUNDS {
             for (at, (_, server)) in servers.iter().enumerate() {
-                let before = server.processor();
-                let sent = load.send(server.url.trim_start_matches("http://"), &next).await;
-                measured.entry(at).or_default().add(sent, (server.processor() - before).total());
+                let spent = || server.iter().map(|process| process.processor().total()).sum::<f64>();
+                let before = spent();
+                let sent = load.send(server, &next).await;
+                measured.entry(at).or_default().add(sent, spent() - before);
             }
         }
         for (at, (name, _)) in servers.iter().enumerate() {

@@ -9,6 +9,8 @@
 //! | --- | --- | --- |
 //! | `DELIVERIES` | the deliveries of each run | 4000 |
 //! | `REPEATS` | the runs of each sort, after one to warm up | 3 |
+//! | `POSTGRES` | set: over a PostgreSQL whose server it starts | a data folder |
+//! | `REPLICAS` | how many share the database; the last one of them is asked | 1 |
 //! | `TIDINGS` | the daemon's binary | the one that cargo builds |
 
 mod common;

@@ -13,6 +13,7 @@
 //! | `REPEATS` | the runs of each sort, after one to warm up | 3 |
 //! | `TIDINGS` | the daemon's binary | the one that cargo builds |
 //! | `POSTGRES` | set: over a PostgreSQL whose server it starts | a data folder |
+//! | `REPLICAS` | how many share the database; the last one of them is asked | 1 |
 //! | `PLOT` | the SVG file for jobs a second and CPU against requests in flight and body sizes | none |
 
 #![expect(clippy::disallowed_methods, reason = "its variables are no configuration")]

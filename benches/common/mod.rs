@@ -289,9 +289,11 @@ async fn receiver() {
     axum::serve(listener, router).await.unwrap();
 }
 
-/// A daemon with a data folder of its own, and a client of it.
+/// A daemon with a data folder of its own, and a client of it. Over PostgreSQL it may have further replicas; then the last one of
+/// them is asked, and this one owns the work.
 pub struct Daemon {
     pub process: Process,
+    replicas: Vec<Process>,
     pub client: reqwest::Client,
     folder: PathBuf,
 }
@@ -334,12 +336,19 @@ pub fn is_over_postgres() -> bool {
     env::var_os("POSTGRES").is_some()
 }
 
-/// Returns the variables of a daemon over a new database, of a server that syncs as it does by default.
-pub fn over_postgres() -> [(&'static str, String); 2] {
+/// Returns the variables of each replica over a new database, of a server that syncs as it does by default.
+pub fn over_postgres(replicas: usize) -> Vec<[(&'static str, String); 3]> {
     static SERVER: std::sync::OnceLock<postgres::Postgres> = std::sync::OnceLock::new();
     let server = SERVER.get_or_init(|| postgres::Postgres::start(&[]));
     let url = server.url(&server.database());
-    [("TIDINGS_STORE__TYPE", "postgres".to_owned()), ("TIDINGS_STORE__URL", url)]
+    let of = |replica| {
+        [
+            ("TIDINGS_STORE__TYPE", "postgres".to_owned()),
+            ("TIDINGS_STORE__URL", url.clone()),
+            ("TIDINGS_STORE__REPLICA", format!("r{replica}")),
+        ]
+    };
+    (0..replicas).map(of).collect()
 }
 
 impl Daemon {
@@ -350,13 +359,27 @@ impl Daemon {
     /// Starts it on the data that the folder holds.
     pub fn start_in(folder: PathBuf, config: &str) -> Self {
         fs::write(folder.join("tidings.toml"), config).unwrap();
-        let mut command = Command::new(binary());
-        command.args(["run", "--listen", "127.0.0.1:0"]).env_clear().env("RUST_LOG", "info");
-        command.current_dir(&folder);
-        if is_over_postgres() {
-            command.envs(over_postgres());
+        let start = |at: &Path, variables: &[(&str, String)]| {
+            let mut command = Command::new(binary());
+            command.args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(folder.join("tidings.toml"));
+            command.env_clear().env("RUST_LOG", "info").envs(variables.iter().cloned()).current_dir(at);
+            Process::start(command)
+        };
+        if !is_over_postgres() {
+            return Self { process: start(&folder, &[]), replicas: Vec::new(), client: client(), folder };
         }
-        Self { process: Process::start(command), client: client(), folder }
+        let mut replicas = Vec::new();
+        for (at, variables) in over_postgres(variable("REPLICAS", 1)).iter().enumerate() {
+            let own = folder.join(at.to_string());
+            fs::create_dir_all(&own).unwrap();
+            replicas.push(start(&own, variables));
+        }
+        Self { process: replicas.remove(0), replicas, client: client(), folder }
+    }
+
+    /// Where it is asked.
+    fn entry(&self) -> &str {
+        &self.replicas.last().unwrap_or(&self.process).url
     }
 
     /// Kills it and returns its folder.
@@ -369,13 +392,13 @@ impl Daemon {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Value {
-        let answer = self.client.post(format!("{}{path}", self.url)).json(body).send().await.unwrap();
+        let answer = self.client.post(format!("{}{path}", self.entry())).json(body).send().await.unwrap();
         assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
         answer.json().await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Value {
-        self.client.get(format!("{}{path}", self.url)).send().await.unwrap().json().await.unwrap()
+        self.client.get(format!("{}{path}", self.entry())).send().await.unwrap().json().await.unwrap()
     }
 
     /// Registers jobs, so many with each request.
