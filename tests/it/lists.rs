@@ -173,6 +173,49 @@ async fn one_reconciliation_runs_at_a_time_and_a_list_that_fails_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_in_a_circle_under_ever_new_cursors_is_an_error() {
+    let site = Site::start().await;
+    let next =
+        ListNext { cursor_at: Some("/next".to_owned()), param: Some("c".to_owned()), ..ListNext::default() };
+    let source = SourceConfig {
+        list_path: Some("/tasks".to_owned()),
+        list_next: Some(next),
+        discover: Some(discover()),
+        ..listed(&site)
+    };
+    for (round, pages) in [(0, vec![vec!["a"], vec!["b"]]), (1, vec![vec!["c", "d", "e"], vec!["f"], vec![]])]
+    {
+        let target = |page: usize| match page {
+            0 => "/tasks".to_owned(),
+            page => format!("/tasks?c={round}{page}"),
+        };
+        let shown = pages.iter().cycle().enumerate().take(200);
+        for (at, ids) in shown {
+            let items: Vec<Value> = ids.iter().map(|id| item(id, "busy", 0)).collect();
+            let text = json!({"items": items, "next": format!("{round}{}", at + 1)});
+            site.json(&target(at), &text.to_string());
+        }
+        let flow = flow_of(source.clone(), Format::Raw).await;
+        eventually("the discovery tells it", || async {
+            let source = flow.source().await;
+            let told = source["list"]["last_error"].as_str()?.to_owned();
+            told.contains("the list goes in a circle: page 4 repeats").then_some(())
+        })
+        .await;
+        let path = "/v1/sources/jobs/reconcile";
+        assert_eq!(flow.daemon.post(path, &json!({"dry_run": true})).await.0, 202);
+        eventually("the reconciliation tells it", || async {
+            let (_, state) = flow.daemon.get(path).await;
+            let told = state["error"].as_str()?.to_owned();
+            told.contains("circle").then_some(())
+        })
+        .await;
+        assert!(site.requests(&target(4)).is_empty(), "no page is read behind the one that repeats");
+        flow.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_appears_is_watched_and_a_finished_or_removed_watch_is_not_watched_again() {
     let site = Site::start().await;
     let first = "/tasks?limit=2";
