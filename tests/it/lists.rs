@@ -216,6 +216,39 @@ async fn a_list_in_a_circle_under_ever_new_cursors_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_on_two_pages_counts_once_in_a_dry_run_as_in_a_real_one() {
+    let site = Site::start().await;
+    let flow = flow_of(listed(&site), Format::Raw).await;
+    let first = "/tasks?limit=2";
+    for id in ["a", "b", "c"] {
+        done(&site, id);
+    }
+    // The list moves while it is read: `b` is on two pages, `r` too, and `c` ends meanwhile.
+    site.json(first, &page(&[item("r", "busy", 1), item("a", "done", 2), item("b", "done", 3)], true));
+    site.json(
+        "/tasks?limit=2&after=b",
+        &page(&[item("r", "busy", 1), item("b", "done", 3), item("c", "busy", 4)], true),
+    );
+    site.json("/tasks?limit=2&after=c", &page(&[item("c", "done", 4), item("c", "done", 4)], false));
+    let path = "/v1/sources/jobs/reconcile";
+    for (dry_run, known) in [(true, 0_usize), (false, 0), (true, 3)] {
+        let body = json!({"since": "1h", "dry_run": dry_run});
+        assert_eq!(flow.daemon.post(path, &body).await.0, 202);
+        let state = eventually("it is done", || async {
+            let (_, state) = flow.daemon.get(path).await;
+            state["done"].as_bool().unwrap().then_some(state)
+        })
+        .await;
+        assert_eq!(state["error"], Value::Null, "{state}");
+        for (key, count) in [("checked", 4), ("known", known), ("running", 1), ("recovered", 3 - known)] {
+            assert_eq!(state[key], json!(count), "{key}: {state}");
+        }
+        assert_eq!(watched(&flow).await.len(), if dry_run { known } else { 3 });
+    }
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_appears_is_watched_and_a_finished_or_removed_watch_is_not_watched_again() {
     let site = Site::start().await;
     let first = "/tasks?limit=2";

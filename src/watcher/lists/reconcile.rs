@@ -1,9 +1,14 @@
 //! The reconciliation: reads the list back to a time, and registers the jobs that have finished while
 //! nobody watched them.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{collections::HashMap, mem, sync::PoisonError, time::Duration};
 
-use super::{JobKnowledge, Lists, knowledge, list_of, next_page, order::Order, register, round::LONGEST};
+use super::{
+    JobKnowledge, Lists, knowledge, list_of, next_page,
+    order::Order,
+    register,
+    round::{LONGEST, sum},
+};
 use crate::{
     upstream::{Failure, ListFilter, ListPage, ListProfile, ListReading, ListedJob, SourceKind},
     util::{clock, units::Time},
@@ -15,6 +20,9 @@ const ATTEMPTS: u32 = 5;
 
 /// The pause before the second attempt. It doubles.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// At least so many of the last jobs are remembered.
+const REMEMBERED: usize = 1 << 16;
 
 /// What a caller asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +141,7 @@ async fn reconcile(state: &SourceState, asked: &Request, kind: Option<&str>) -> 
     let mut reading = ListReading::new(address);
     let until = asked.since.before(LONGEST);
     let mut order = Order::default();
+    let mut counted = Counted::default();
     let mut is_old = false;
     while reading.has_next() && !is_old {
         let page = page(state, (kind, list), &mut reading).await.map_err(|error| error.to_string())?;
@@ -140,25 +149,31 @@ async fn reconcile(state: &SourceState, asked: &Request, kind: Option<&str>) -> 
         let jobs: Vec<&ListedJob> = page.jobs.iter().filter(counts).collect();
         let known = knowledge(state, kind, jobs.iter().map(|job| &job.id)).await;
         let known = known.map_err(|error| error.to_string())?;
-        let (mut ended, mut running) = (Vec::new(), 0);
+        let mut ended = Vec::new();
+        let (mut checked, mut running, mut recovered) = (0, 0, 0);
         for (job, knowledge) in jobs.iter().zip(&known) {
+            let before = counted.note(job);
+            checked += i64::from(before.is_none());
             match knowledge {
-                JobKnowledge::Nothing if job.has_finished() => ended.push(*job),
-                JobKnowledge::Nothing => running += 1,
+                JobKnowledge::Nothing if job.has_finished() => {
+                    running -= i64::from(before == Some(false));
+                    recovered += i64::from(before != Some(true));
+                    ended.push(*job);
+                }
+                JobKnowledge::Nothing => running += i64::from(before.is_none()),
                 JobKnowledge::Watch(_) | JobKnowledge::Dropped => {}
             }
         }
-        let recovered = match asked.dry_run {
-            true => ended.len() as u64,
-            false => register(state, kind, &ended).await.map_err(|error| error.to_string())?,
-        };
-        let checked = jobs.len() as u64;
+        if !asked.dry_run {
+            let new = register(state, kind, &ended).await.map_err(|error| error.to_string())?;
+            recovered = i64::try_from(new).unwrap_or(i64::MAX);
+        }
         state.lists.count(|present| {
             present.pages += 1;
-            present.checked += checked;
-            present.running += running;
-            present.recovered += recovered;
-            present.known += checked - running - recovered;
+            present.checked = present.checked.saturating_add_signed(checked);
+            present.running = present.running.saturating_add_signed(running);
+            present.recovered = present.recovered.saturating_add_signed(recovered);
+            present.known = present.known.saturating_add_signed(checked - running - recovered);
         });
         // Only a list in that order says by an old job that older ones follow.
         page.jobs.iter().for_each(|job| order.note(job.created_at));
@@ -171,6 +186,27 @@ async fn reconcile(state: &SourceState, asked: &Request, kind: Option<&str>) -> 
         tracing::warn!(source, "list is not newest first; the reconciliation read it to its end");
     }
     Ok(())
+}
+
+/// The jobs of a list that were counted, each with whether it had finished: a list that moves while it
+/// is read shows a job on two pages. In bounded memory, so the last ones.
+#[derive(Debug, Default)]
+struct Counted {
+    last: HashMap<u64, bool>,
+    before: HashMap<u64, bool>,
+}
+
+impl Counted {
+    /// Records a job. Returns whether it had finished when it was counted before, if it was.
+    fn note(&mut self, job: &ListedJob) -> Option<bool> {
+        let (sum, has_finished) = (sum(&job.id), job.has_finished());
+        let before = self.last.get(&sum).or_else(|| self.before.get(&sum)).copied();
+        if self.last.len() >= REMEMBERED {
+            self.before = mem::take(&mut self.last);
+        }
+        self.last.insert(sum, has_finished || before == Some(true));
+        before
+    }
 }
 
 /// Requests a page, again after a pause if it fails.

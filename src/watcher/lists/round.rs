@@ -164,7 +164,7 @@ impl Round {
 }
 
 /// The sum by which a mark remembers an id. It stays the same over versions of the program.
-fn sum(id: &JobId) -> u64 {
+pub(super) fn sum(id: &JobId) -> u64 {
     // FNV-1a, 64 bits.
     id.as_str()
         .bytes()
