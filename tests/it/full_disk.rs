@@ -1,7 +1,7 @@
 //! A full disk refuses new watches with 507, loses no old one, serves what is there also after a start, and is noticed to have
 //! room again. What only reads works on a read-only one, too.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
 use tidings::mock::{Ending, JobPlan};
@@ -124,7 +124,19 @@ async fn a_daemon_started_on_a_full_disk_serves_what_is_there_and_recovers() {
     let refused = watch().await;
     assert_eq!(refused.status(), 507);
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "disk_full");
-    assert_eq!(http.get(format!("{url}/readyz")).send().await.unwrap().status(), 503);
+    let unready = http.get(format!("{url}/readyz")).send().await.unwrap();
+    assert_eq!(unready.status(), 503);
+    assert_eq!(unready.json::<Value>().await.unwrap()["reasons"], json!(["disk_full"]));
+    let since = async || {
+        let overview = http.get(format!("{url}/v1/overview")).send().await.unwrap();
+        let problems = overview.json::<Value>().await.unwrap()["problems"].clone();
+        let full = problems.as_array().unwrap().iter().filter(|problem| problem["code"] == "disk_full");
+        full.map(|problem| problem["since"].clone()).collect::<Vec<_>>()
+    };
+    let first = since().await;
+    assert_eq!(first.len(), 1, "{first:?}");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(since().await, first, "it began once");
     std::fs::remove_file(disk.join("ballast")).unwrap();
     eventually("it takes new watches", || async { (watch().await.status().is_success()).then_some(()) })
         .await;

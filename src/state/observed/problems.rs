@@ -119,10 +119,10 @@ pub(super) struct Onsets(BTreeMap<(&'static str, Subject), Time>);
 impl Onsets {
     /// Notes the problems that are new, and forgets those that are over. Completes their times.
     pub(super) fn see(&mut self, problems: &mut [CurrentProblem], now: Time) {
-        let mut known = std::mem::take(&mut self.0);
+        let known = std::mem::take(&mut self.0);
         for problem in problems {
             let key = (problem.code, problem.subject.clone());
-            let since = problem.since.or(known.remove(&key)).unwrap_or(now);
+            let since = problem.since.or(known.get(&key).copied()).unwrap_or(now);
             problem.since = Some(since);
             self.0.insert(key, since);
         }
@@ -142,7 +142,18 @@ pub(super) fn find(state: &AppState, sinks: &[SinkStatus]) -> Vec<CurrentProblem
     problems.extend(of_history(state, live.sinks.names().next()));
     problems.extend(refused_reload(state));
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
-    problems
+    one_each(problems)
+}
+
+/// Keeps the first problem of each code and subject.
+fn one_each(problems: Vec<CurrentProblem>) -> Vec<CurrentProblem> {
+    let mut kept: Vec<CurrentProblem> = Vec::new();
+    for problem in problems {
+        if !kept.iter().any(|known| known.code == problem.code && known.subject == problem.subject) {
+            kept.push(problem);
+        }
+    }
+    kept
 }
 
 /// Returns why the daemon as a whole takes no jobs, or knows not all of them yet.
@@ -160,11 +171,9 @@ fn of_daemon(state: &AppState) -> Vec<CurrentProblem> {
         let problem = CurrentProblem::warning("stopping", Subject::Daemon, summary, remedy.into());
         problems.push(problem.with(Readiness::Unavailable));
     }
-    for error in state.store.trouble().into_iter().chain(state.store.check_space().err()) {
-        if !problems.iter().any(|known| known.summary == error.to_string()) {
-            problems.push(of_store(&error, state.store.seat().is_some()));
-        }
-    }
+    // What failed says more than how much is free.
+    let errors = state.store.trouble().into_iter().chain(state.store.check_space().err());
+    problems.extend(errors.map(|error| of_store(&error, state.store.seat().is_some())));
     problems.extend(over_lease(state).filter(|_| stage != StartStage::Restoring));
     if let Some(why) = state.store.bodies().trouble() {
         let summary = format!("finished jobs over 256 KiB wait to be stored: {why}");
@@ -472,9 +481,20 @@ mod tests {
         assert_eq!(seen(&mut onsets, &["b", "a"], 2), [2, 1]);
         assert_eq!(seen(&mut onsets, &["b"], 3), [2]);
         assert_eq!(seen(&mut onsets, &["a", "b"], 4), [4, 2], "it was well meanwhile");
+        assert_eq!(seen(&mut onsets, &["a", "a"], 5), [4, 4], "it is there twice");
+        assert_eq!(seen(&mut onsets, &["a", "a"], 6), [4, 4]);
         let mut told = [problem("sink_paused", "a").since(Time(0))];
         onsets.see(&mut told, Time(9));
         assert_eq!(told[0].since, Some(Time(0)), "it says so itself");
+    }
+
+    #[test]
+    fn a_subject_has_one_problem_of_a_code() {
+        let told = |summary: &str| CurrentProblem { summary: summary.to_owned(), ..problem("full", "a") };
+        let kept = one_each(vec![told("first"), problem("full", "b"), told("second"), problem("slow", "a")]);
+        let kept: Vec<_> = kept.iter().map(|problem| (problem.reason(), problem.summary.as_str())).collect();
+        let wanted = [("full:a", "first"), ("full:b", ""), ("slow:a", "")];
+        assert_eq!(kept, wanted.map(|(reason, summary)| (reason.to_owned(), summary)));
     }
 
     #[test]
