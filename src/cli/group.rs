@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     api::view::{GroupView, MemberView},
+    model::group::GroupName,
     util::{clock, units::Time},
 };
 
@@ -60,7 +61,7 @@ pub struct GroupListArgs {
 pub struct GroupGetArgs {
     /// The group
     #[arg(value_name = "NAME", add = complete::groups())]
-    name: String,
+    name: GroupName,
 
     /// List its jobs and how each ended
     #[arg(long)]
@@ -80,7 +81,7 @@ pub struct GroupGetArgs {
 pub struct GroupNameArgs {
     /// The group
     #[arg(value_name = "NAME", add = complete::groups())]
-    name: String,
+    name: GroupName,
 }
 
 /// Runs `tidings group …`.
@@ -100,13 +101,13 @@ pub(super) async fn run(
             listing.print(client, console, &args.pages, args.output).await?;
         }
         GroupCommand::Get(args) if args.jobs => {
-            let path = Path::of(&["v1", "groups", &args.name, "jobs"]);
+            let path = Path::of(&["v1", "groups", args.name.as_str(), "jobs"]);
             let columns = Fitted { headers: &["JOB", "SOURCE", "OUTCOME", "EVENT"], spare: &[], text: 30 };
             let listing = Listing { path, what: "jobs", columns, row: job_row };
             listing.print(client, console, &args.pages, args.output).await?;
         }
         GroupCommand::Get(args) => {
-            let text = client.text(&Path::of(&["v1", "groups", &args.name])).await?;
+            let text = client.text(&Path::of(&["v1", "groups", args.name.as_str()])).await?;
             match args.output {
                 Format::Json => writeln!(console.out, "{}", text.trim_end())?,
                 Format::Table => {
@@ -115,10 +116,10 @@ pub(super) async fn run(
             }
         }
         GroupCommand::Close(args) => {
-            let (status, group) = close(&args.name, client).await?;
+            let (status, group) = close(args.name.as_str(), client).await?;
             let word = if status == StatusCode::ACCEPTED { "closed" } else { "was closed already" };
             let (jobs, open) = (group.jobs, group.open);
-            writeln!(console.out, "{} {word}: {jobs} jobs, {open} open", clean(&args.name))?;
+            writeln!(console.out, "{} {word}: {jobs} jobs, {open} open", clean(args.name.as_str()))?;
         }
     }
     Ok(ExitStatus::Done)

@@ -23,6 +23,10 @@ fn bad_usage_is_told_by_the_parser() {
         &["deliveries", "dlv_1", "--state", "dead"],
         &["deliveries", "--since", "yesterday"],
         &["run", "--watch", ""],
+        &["group", "get", ".."],
+        &["group", "get", ".", "--jobs"],
+        &["group", "close", ".."],
+        &["group", "close", ""],
     ] {
         assert_eq!(parses(bad), 2, "{bad:?}");
     }
