@@ -172,6 +172,37 @@ async fn an_http_status_says_how_far_a_job_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_whose_form_says_too_little_is_no_result_and_the_watch_tells_it() {
+    let site = Site::start().await;
+    let flow = flow_of(by_code(&site), Format::Raw).await;
+    let page = || Answer::typed(200, "text/html", "<html>A report</html>");
+    for (job, answer, told) in [
+        ("page", page(), "an HTML page"),
+        ("bare page", Answer::bare(200, "<!DOCTYPE html>"), "an HTML page"),
+        ("bare", Answer::bare(200, "A report"), "no JSON"),
+        ("csv", Answer::json("a,b\n1,2\n"), "no JSON"),
+        ("csv lines", Answer::typed(200, "application/jsonl", ",a\n"), "no JSONL"),
+    ] {
+        site.script(&format!("/tasks/{}", job.replace(' ', "%20")), [answer]);
+        flow.daemon.register(&json!({"job_id": job})).await;
+        let error = flow.fails(job).await;
+        assert!(error.contains(told), "{job}: {error}");
+        flow.until(job, "is fetched", |watch| watch["phase"] == "fetching").await;
+    }
+    assert!(flow.receiver.requests().is_empty());
+    // Each has a way out.
+    site.answer("/tasks/bare", 200, "text/plain", "A report");
+    assert_eq!(flow.done("bare").await["outcome"], "completed");
+    let keys = format!("{BY_CODE}result_may_be_html = true\n");
+    let keys = SourceConfig { status_at: None, outcomes: None, ..with(&site, &keys) };
+    let flow = flow.restart(|config| drop(config.sources.insert("jobs".to_owned(), keys))).await;
+    assert_eq!(flow.done("page").await["outcome"], "completed");
+    let taken: Vec<_> = flow.receiver.at_least(2).await.into_iter().map(|event| event.body).collect();
+    assert_eq!(taken, [&b"A report"[..], b"<html>A report</html>"]);
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_that_says_the_end_leads_to_the_result() {
     let (site, elsewhere) = (Site::start().await, Site::start().await);
     let allow = "127.0.0.0/8".parse().unwrap();
