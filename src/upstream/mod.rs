@@ -57,7 +57,7 @@ pub use list::{
 };
 pub use origin::Origin;
 pub use pages::{PageAnswer, ResultPage};
-pub use probe::Probe;
+pub use probe::{Probe, ProbeAnswer};
 pub use profile::{
     HttpStatuses, InvalidProfile, ItemValues, ListedStatus, NextPlace, Pages, Profile, ResultPlace,
     ResultRequest, ResultSpec,

@@ -81,7 +81,7 @@ impl Source {
         let clock = SourceClock::of(response.headers(), clock::now());
         let media_type = foreign_type(response.headers());
         let is_part = listed.is_none() && misses(response.status(), response.headers(), true).is_some();
-        let body = self.read_status(kind, Decoded::of(response)?).await?;
+        let body = self.read_status(kind, &mut Decoded::of(response)?).await?;
         let body = StatusBody { media_type, is_whole: body.is_whole && !is_part, listed, ..body };
         let mut answer = body.answer(profile).map_err(Failure::Transient)?;
         self.check_times(&mut answer, clock, job.id);

@@ -1,13 +1,22 @@
 //! Polls a job once and keeps everything about the exchange, for `tidings source test`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{
+    Response,
+    header::{CONTENT_TYPE, HeaderMap},
+};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
 
 use super::{
-    Failure, JobRef, Source, SourceKind, auth::Auth, decode::Decoded, request::SourceRequest,
-    status::StatusBody,
+    Failure, JobRef, Source, SourceKind,
+    auth::Auth,
+    decode::Decoded,
+    request::{SourceRequest, redirected},
+    result::foreign_type,
+    status::{StatusBody, keep_head},
 };
 use crate::util::secret::{REDACTED, Secret};
 
@@ -21,12 +30,27 @@ pub struct Probe {
     pub address: String,
     /// The body of the request, which is a `POST` then; `None` for a `GET`.
     pub post: Option<Bytes>,
-    /// The HTTP status, the media type, and the time that it took.
-    pub answer: Result<(u16, String, Duration), Failure>,
+    /// The answer, or why none came.
+    pub answer: Result<ProbeAnswer, Failure>,
+}
+
+/// The answer to a probe.
+#[derive(Debug)]
+pub struct ProbeAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type, as it stands.
+    pub media_type: String,
+    /// The time until its body was read.
+    pub took: Duration,
     /// The wait that the answer asks for.
     pub hint: Option<Duration>,
-    /// The body, or `None` if no answer came.
-    pub body: Option<StatusBody>,
+    /// The address that gave it, if redirects led there.
+    pub led_to: Option<Url>,
+    /// The address that it names itself: that of a result, or why it is none.
+    pub place: Option<Result<String, Failure>>,
+    /// The body, or why it could not be read.
+    pub body: Result<StatusBody, Failure>,
 }
 
 impl Source {
@@ -40,7 +64,7 @@ impl Source {
         self.status_address(job)?;
         let request = self.status_request(kind, &kind.profile.status_path, job)?;
         let first = self.probe_at(kind, request).await;
-        let is_missing = matches!(first.answer, Ok((404, ..)));
+        let is_missing = first.answer.as_ref().is_ok_and(|answer| answer.status == 404);
         let mut probes = vec![first];
         if let Some(request) = self.fallback_request(job)?.filter(|_| is_missing) {
             probes.push(self.probe_at(kind, request).await);
@@ -65,22 +89,47 @@ impl Source {
 
     async fn probe_at(&self, kind: &SourceKind, request: SourceRequest) -> Probe {
         let start = Instant::now();
-        let exchange = async {
-            let response = self.send(kind, &request).await?;
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let listed = kind.profile.http.of_answer(response.status(), &headers);
-            let body = self.read_status(kind, Decoded::of(response)?).await?;
-            Ok((status, headers, StatusBody { listed, ..body }))
-        };
-        let answered = exchange.await;
+        let answered = self.send(kind, &request).await;
         let (address, post) = (request.address, request.post.map(|post| post.text));
-        match answered {
-            Ok((status, headers, body)) => {
-                let answer = Ok((status, media_type(&headers), start.elapsed()));
-                Probe { address, post, answer, hint: Self::hint(kind, &headers), body: Some(body) }
+        let response = match answered {
+            Ok(response) => response,
+            Err(failure) => return Probe { address, post, answer: Err(failure) },
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        let asked = Url::parse(&address).ok();
+        let led_to = Some(response.url().clone()).filter(|url| asked.as_ref() != Some(url));
+        let place = redirected(&response);
+        let listed = kind.profile.http.of_answer(status, &headers);
+        let body = self.whole_body(kind, response).await;
+        let body = body.map(|body| StatusBody { listed, media_type: foreign_type(&headers), ..body });
+        let answer = ProbeAnswer {
+            status: status.as_u16(),
+            media_type: media_type(&headers),
+            took: start.elapsed(),
+            hint: Self::hint(kind, &headers),
+            led_to,
+            place,
+            body,
+        };
+        Probe { address, post, answer: Ok(answer) }
+    }
+
+    /// Reads a body as a poll does, and one that is no JSON on to its end: it is shown.
+    async fn whole_body(&self, kind: &SourceKind, response: Response) -> Result<StatusBody, Failure> {
+        let mut response = Decoded::of(response)?;
+        let mut body = self.read_status(kind, &mut response).await?;
+        if body.error.is_some() {
+            let (until, max) = (Instant::now() + self.config.timeout.0, self.config.max_job_size.0);
+            let mut head = body.head.to_vec();
+            while body.read < max
+                && let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await
+            {
+                body.read += chunk.len() as u64;
+                keep_head(&mut head, &chunk);
             }
-            Err(failure) => Probe { address, post, answer: Err(failure), hint: None, body: None },
+            body.head = head.into();
         }
+        Ok(body)
     }
 }
 

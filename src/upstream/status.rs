@@ -29,7 +29,7 @@ pub struct StatusBody {
     pub values: Values,
     /// Its beginning, or all of it.
     pub head: Bytes,
-    /// The bytes that were read.
+    /// The bytes that arrived.
     pub read: u64,
     /// It was read to its end, and `head` is all of it.
     pub is_whole: bool,
@@ -61,14 +61,15 @@ struct Reading<'a> {
     profile: &'a Profile,
     scan: Scan,
     head: Vec<u8>,
+    received: u64,
     max: u64,
 }
 
 impl Reading<'_> {
     /// Reads a part. Returns whether more is needed.
     fn push(&mut self, mut bytes: &[u8]) -> Result<bool, NotJson> {
-        let room = MAX_HEAD - self.head.len();
-        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.received += bytes.len() as u64;
+        keep_head(&mut self.head, bytes);
         while !bytes.is_empty() {
             let left = (PART - self.scan.read() % PART).min(self.max - self.scan.read());
             let (part, rest) = bytes.split_at(bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
@@ -83,12 +84,18 @@ impl Reading<'_> {
     }
 }
 
+/// Appends bytes to the beginning of a body, as far as it is kept.
+pub(super) fn keep_head(head: &mut Vec<u8>, bytes: &[u8]) {
+    let room = MAX_HEAD - head.len();
+    head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
 impl Source {
     /// Reads the body of an answer about a job's status.
     pub(super) async fn read_status(
         &self,
         kind: &SourceKind,
-        mut response: Decoded,
+        response: &mut Decoded,
     ) -> Result<StatusBody, Failure> {
         let start = Instant::now();
         let (limit, max) = (self.config.timeout, Size(self.config.max_job_size.0.max(PART)));
@@ -96,6 +103,7 @@ impl Source {
             profile: &kind.profile,
             scan: Scan::new(&kind.profile.wanted),
             head: Vec::new(),
+            received: 0,
             max: max.0,
         };
         let pushed = loop {
@@ -110,7 +118,7 @@ impl Source {
                 },
             }
         };
-        let read = reading.scan.read();
+        let (read, received) = (reading.scan.read(), reading.received);
         let values = reading.scan.into_values();
         if read >= max.0 && !values.is_known(&kind.profile.status_at) {
             return Err(Failure::Transient(format!(
@@ -126,7 +134,7 @@ impl Source {
             media_type: None,
             listed: None,
             values,
-            read,
+            read: received,
         })
     }
 }

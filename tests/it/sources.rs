@@ -9,7 +9,7 @@ use tidings::{
     util::units::HumanDuration,
 };
 
-use crate::harness::{Flow, Process, Setup, Site, eventually, once, show};
+use crate::harness::{Answer, Flow, Process, Setup, Site, eventually, once, show};
 
 pub fn list(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
@@ -312,6 +312,57 @@ async fn a_status_that_is_never_found_is_told_and_source_test_shows_why() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(site.requests("/out/t1").is_empty(), "the result is named, not fetched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn source_test_shows_every_answer_and_where_it_leads() {
+    let (folder, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+    let shown = async |job: &str, status: i32, parts: &[&str]| {
+        let shown = once(folder.path(), &["source", "test", "jobs", job]).await;
+        let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+        for part in parts {
+            assert!(text.contains(part), "{job}: {part}: {text}");
+        }
+        assert_eq!(shown.status.code(), Some(status), "{job}: {text}");
+        assert!(!text.contains("k1-secret"), "{job}: {text}");
+    };
+    write(folder.path(), &site.url(), &[]);
+    let long = format!("<html>the reason, k1-secret{}", " ".repeat(300_000));
+    site.answer("/tasks/page", 200, "text/html", long);
+    site.answer("/tasks/broken", 500, "text/html", "<html>the reason");
+    site.answer("/tasks/text", 200, "text/plain", "the reason");
+    site.script("/tasks/coded", [Answer::json("x").with("content-encoding", "br")]);
+    site.script("/tasks/moved", [Answer::to(302, "/tasks/here?token=k1-secret")]);
+    site.json("/tasks/here?token=k1-secret", r#"{"state":"done"}"#);
+    site.script("/tasks/away", [Answer::to(302, "https://evil.example.net/login")]);
+    site.script("/tasks/nowhere", [Answer::typed(302, "text/html", "<html>the reason")]);
+    shown("page", 1, &["200, text/html, 300027 bytes", "<html>the reason, [redacted]", "no JSON"]).await;
+    shown("broken", 1, &["500, text/html, 16 bytes", "<html>the reason"]).await;
+    shown("text", 1, &["200, text/plain, 10 bytes", "the reason"]).await;
+    shown("coded", 1, &["200, application/json, no body: the answer is encoded as `br`"]).await;
+    shown("moved", 0, &["redirected to http", "/tasks/here?token=[redacted]", "ends the job: completed"])
+        .await;
+    shown("away", 1, &["answered 302 and names https://evil.example.net/login"]).await;
+    shown("nowhere", 1, &["302, text/html, 16 bytes", "the redirect has no Location", "the reason"]).await;
+
+    // The HTTP status says how far the job is.
+    let by_code = ("status_http", "{ pending = [202], completed = [200, 303], failed = [500] }");
+    write(folder.path(), &site.url(), &[by_code]);
+    site.script("/tasks/early", [Answer::bare(202, "")]);
+    site.script("/tasks/led", [Answer::to(303, "/out/1")]);
+    site.script("/tasks/bare", [Answer::bare(200, "a,b")]);
+    shown("early", 0, &["202, no content-type, 0 bytes", "`202` is not the end"]).await;
+    shown("led", 0, &["303, ", "names http", "`303` ends the job: completed", "GET http", "/out/1"]).await;
+    assert!(site.requests("/out/1").is_empty(), "the result is named, not fetched");
+    shown("broken", 0, &["`500` ends the job: failed", "the answer above is the result"]).await;
+    shown("text", 0, &["`200` ends the job: completed", "the answer above is the result"]).await;
+    shown("bare", 0, &["ends the job: completed", "none: the answer is no JSON"]).await;
+    site.answer("/tasks/said", 200, "text/plain", "\n<HTML>the reason");
+    for page in ["page", "said"] {
+        shown(page, 0, &["ends the job: completed", "none: an HTML page", "result_may_be_html"]).await;
+    }
+    write(folder.path(), &site.url(), &[by_code, ("result_may_be_html", "true")]);
+    shown("page", 0, &["ends the job: completed", "the answer above is the result"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use crate::{
         wording::{did_you_mean, join_words},
     },
     model::job::JobId,
-    upstream::{JobRef, Source, SourceKind},
+    upstream::{JobRef, ProbeAnswer, Source, SourceKind},
 };
 
 /// The long description of the command.
@@ -89,12 +89,15 @@ pub(super) async fn run(
     let mut understood = false;
     for probe in &probes {
         test_report::show_exchange(&source, kind, probe, console)?;
-        understood = match &probe.body {
-            Some(body) if matches!(probe.answer, Ok((200..=299, ..))) => {
-                test_report::show_reading(&source, kind, job, body, console)?
+        understood = match &probe.answer {
+            Ok(ProbeAnswer { status, body: Ok(body), place, .. })
+                if body.listed.is_some() || matches!(status, 200..=299) =>
+            {
+                let place = place.as_ref().and_then(|place| place.as_deref().ok());
+                test_report::show_reading(&source, (kind, job), body, place, console)?
             }
             _ => {
-                test_report::show_refusal(&source, kind, probe, console)?;
+                test_report::show_refusal(&source, probe, console)?;
                 false
             }
         };
