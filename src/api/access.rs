@@ -150,8 +150,13 @@ pub(super) fn has_token(server: &ServerState, request: &Request) -> bool {
 
 fn check_token(server: &ServerState, request: &Request) -> Result<(), Problem> {
     let Some(token) = &server.token else { return Ok(()) };
-    let unreadable =
-        |error: crate::util::secret::SecretError| Problem::new(Code::TokenUnreadable, error.to_string());
+    let unreadable = |error: crate::util::secret::SecretError| {
+        Problem::new(
+            Code::TokenUnreadable,
+            // Its path is nothing for a caller without the token.
+            format!("server.token_file: {}", error.about_this_file()),
+        )
+    };
     let token = token.get().map_err(unreadable)?;
     // A request through the proxy may need `Authorization` for its own server.
     let is_proxied = request.uri().path().starts_with("/proxy/");

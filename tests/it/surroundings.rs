@@ -97,6 +97,40 @@ async fn a_stderr_that_nobody_reads_holds_up_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_of_secrets_that_do_not_answer_hold_up_nothing() {
+    let receiver = Receiver::start().await;
+    let sink = format!(
+        "[server]\ntoken_file = \"token\"\n\n[sinks.app]\ntype = \"webhook\"\nurl = \"{}\"\nsecret_file = \"signing\"\n",
+        receiver.url()
+    );
+    let home = Home::new(&sink).await;
+    let files = [("token", "tok"), ("signing", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
+    for (name, secret) in files {
+        std::fs::write(home.path().join(name), secret).unwrap();
+    }
+    let process = home.run().await;
+    let watch = async |job: &str| {
+        let request = http().post(format!("{}/v1/watches", process.url)).bearer_auth("tok");
+        request.json(&json!({"job_id": job})).send().await.unwrap().status()
+    };
+    assert_eq!(watch(&home.mock.add_job(JobPlan::new())).await, 202);
+    receiver.at_least(1).await;
+    // As on a mount that hangs.
+    for (name, _) in files {
+        let path = home.path().join(name);
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .unwrap();
+    }
+    // The secrets that were read last count.
+    assert_eq!(watch(&home.mock.add_job(JobPlan::new())).await, 202);
+    let event = receiver.at_least(2).await.remove(1);
+    assert!(event.header("webhook-signature").starts_with("v1,"), "{event:?}");
+    healthz(&process.url).await;
+    assert_eq!(process.terminate().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_signals_end_it_whatever_nobody_reads() {
     let receiver = Receiver::start().await;
     receiver.always(crate::harness::Reply::Hang);

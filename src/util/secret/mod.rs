@@ -83,7 +83,7 @@ impl SecretError {
         Self { what, shown: shown_path(path), reason: reason.into() }
     }
 
-    /// Returns the reason beside a key that names the file.
+    /// Returns the reason without the path, beside a key that names the file.
     #[must_use]
     pub(crate) fn about_this_file(&self) -> String {
         format!("this file cannot be used: {}", self.reason)
