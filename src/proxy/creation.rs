@@ -24,12 +24,6 @@ const MAX_HEAD: usize = 16 << 20;
 /// An answer that needs more memory than this waits for a place.
 const SMALL: usize = 64 << 10;
 
-/// The places for answers whose id comes late. They bound the memory.
-static PLACES: Semaphore = Semaphore::const_new(4);
-
-/// The longest wait for a place.
-const MAX_WAIT: Duration = Duration::from_secs(20);
-
 /// The longest id, and the longest status word, as written.
 const MAX_WORD: usize = 8 << 10;
 
@@ -57,10 +51,14 @@ pub(super) fn is_stream(answer: &reqwest::Response) -> bool {
 }
 
 /// Reads an answer until the id and the status are found. Returns the job, or the reason for its absence, and the whole answer.
+///
+/// An answer that has a place gives it up after `silence` without a byte, so one that waits for a place gets it.
 pub(super) async fn read(
     answer: reqwest::Response,
     id_at: &str,
     profile: &Profile,
+    places: &Arc<Semaphore>,
+    silence: Duration,
 ) -> (Result<Created, String>, Response) {
     let (mut parts, body) = http::Response::from(answer).into_parts();
     headers::strip(&mut parts.headers);
@@ -75,7 +73,9 @@ pub(super) async fn read(
     // Only an answer that was read far enough tells of an end.
     let mut is_told = false;
     let found = loop {
-        let next = match status_by {
+        // A source may take long before it writes at all, and that costs no memory.
+        let by = status_by.or_else(|| place.as_ref().map(|_| Instant::now() + silence));
+        let next = match by {
             None => Ok(rest.next().await),
             Some(by) => timeout_at(by, rest.next()).await,
         };
@@ -95,7 +95,10 @@ pub(super) async fn read(
                 is_told = whole.is_ok();
                 break known.map_or_else(|| whole.and_then(|()| id(&scan, id_at).ok_or_else(none)), Ok);
             }
-            Err(_) => break known.ok_or_else(none),
+            Err(_) => {
+                break known
+                    .ok_or_else(|| format!("{} before it stopped for {} s", none(), silence.as_secs()));
+            }
         };
         let known = id(&scan, id_at);
         is_told = scan.values().is_settled();
@@ -105,7 +108,7 @@ pub(super) async fn read(
         if known.is_some() {
             // The status may stand behind the result of a job that ran at once.
             if head.len() > SMALL && place.is_none() {
-                place = PLACES.try_acquire().ok();
+                place = Arc::clone(places).try_acquire_owned().ok();
             }
             if head.len() > MAX_HEAD || (head.len() > SMALL && place.is_none()) {
                 break known.ok_or_else(none);
@@ -117,7 +120,8 @@ pub(super) async fn read(
             break Err(format!("{}: it is no JSON: {error}", none()));
         }
         if head.len() > SMALL && place.is_none() {
-            match timeout(MAX_WAIT, PLACES.acquire()).await {
+            // Those that have one read on, or lose it.
+            match timeout(2 * silence, Arc::clone(places).acquire_owned()).await {
                 Ok(Ok(free)) => place = Some(free),
                 _ => {
                     break Err(format!(
@@ -157,6 +161,8 @@ fn id(scan: &Scan, id_at: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn answer(chunks: Vec<&'static str>) -> reqwest::Response {
@@ -168,6 +174,30 @@ mod tests {
         Profile::of(&crate::upstream::SourceConfig::default()).unwrap()
     }
 
+    const SILENCE: Duration = Duration::from_secs(30);
+
+    fn places() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(1))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_stops_before_its_id_loses_its_place_to_the_next() {
+        let (places, large) = (places(), Bytes::from("x".repeat(100 << 10)));
+        let begun = Bytes::from_static(br#"{"x":""#);
+        let stops = stream::iter([Ok::<_, std::io::Error>(begun.clone()), Ok(large.clone())])
+            .chain(stream::pending());
+        let stops = http::Response::new(reqwest::Body::wrap_stream(stops)).into();
+        let goes_on = [begun, large, Bytes::from_static(br#"","id":"job_1"}"#)].map(Ok::<_, std::io::Error>);
+        let goes_on = http::Response::new(reqwest::Body::wrap_stream(stream::iter(goes_on))).into();
+        let profile = profile();
+        // What was read is passed on, and then needs no memory.
+        let stopped = async { read(stops, "/id", &profile, &places, SILENCE).await.0 };
+        let (stopped, found) = tokio::join!(stopped, read(goes_on, "/id", &profile, &places, SILENCE));
+        let reason = stopped.unwrap_err();
+        assert!(reason.contains("it stopped for 30 s"), "{reason}");
+        assert_eq!(found.0.unwrap().id.as_str(), "job_1");
+    }
+
     async fn text(response: Response) -> bytes::Bytes {
         axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap()
     }
@@ -175,13 +205,14 @@ mod tests {
     #[tokio::test]
     async fn an_id_that_comes_late_is_found_and_the_answer_goes_on_whole() {
         let large: &'static str = "x".repeat(200 << 10).leak();
+        let places = places();
         for _ in 0..10 {
             let chunks = vec![r#"{"x":""#, large, large, r#"","id":"job_1"}"#];
-            let (id, response) = read(answer(chunks.clone()), "/id", &profile()).await;
+            let (id, response) = read(answer(chunks.clone()), "/id", &profile(), &places, SILENCE).await;
             assert_eq!(id.unwrap().id.as_str(), "job_1");
             assert!(text(response).await == chunks.concat(), "it was changed");
         }
-        assert_eq!(PLACES.available_permits(), 4, "each place is free again");
+        assert_eq!(places.available_permits(), 1, "each place is free again");
     }
 
     #[tokio::test]
@@ -198,7 +229,7 @@ mod tests {
             (vec![r#"{"x":1,"#, r#""id":"job"#], "/id", Err("within its value")),
             (vec!["<html>"], "/id", Err("no JSON")),
         ] {
-            let (id, response) = read(answer(chunks.clone()), id_at, &profile()).await;
+            let (id, response) = read(answer(chunks.clone()), id_at, &profile(), &places(), SILENCE).await;
             match found {
                 Ok(found) => assert_eq!(id.unwrap().id.as_str(), found),
                 Err(reason) => assert!(id.unwrap_err().contains(reason), "{chunks:?}"),
@@ -220,7 +251,7 @@ mod tests {
             (r#"{"id":"j"}"#, false),
             (r#"{"id":"j","output":{"status":"completed"}}"#, false),
         ] {
-            let (created, response) = read(answer(vec![body]), "/id", &profile()).await;
+            let (created, response) = read(answer(vec![body]), "/id", &profile(), &places(), SILENCE).await;
             assert_eq!(created.unwrap().is_final, is_final, "{body}");
             assert_eq!(text(response).await, body);
         }

@@ -183,7 +183,10 @@ impl Forwarding {
                     let profile = &self.kind().profile;
                     let id_at = profile.create.as_ref().and_then(|(_, id_at)| id_at.as_deref());
                     let (created, response) = match id_at {
-                        Some(id_at) => creation::read(answer, id_at, profile).await,
+                        Some(id_at) => {
+                            let silence = source.config.timeout.0;
+                            creation::read(answer, id_at, profile, &self.watcher.late_answers, silence).await
+                        }
                         None => (Err(creation::no_header(profile)), forward::response(answer)),
                     };
                     watched = Some(match created {

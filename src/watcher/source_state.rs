@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 
 use super::{
     Creations, SourceMetrics, hints::Hints, hooks::HookLog, lists::Lists, status_cache::StatusCache,
@@ -19,6 +22,9 @@ use crate::{
     upstream::{JobRef, ListProfile, NO_STATUS, Source},
     util::{clock, waiters::Waiters},
 };
+
+/// The answers to creations of one source that may wait for their id in memory.
+const LATE_ANSWERS: usize = 4;
 
 /// A source with its open watches.
 pub struct SourceState {
@@ -44,9 +50,13 @@ pub struct SourceState {
     pub budget: Arc<SharedBudget>,
     /// The creations that the proxy holds to the budget.
     pub creations: Creations,
+    /// Places for answers to creations whose id comes late. They bound the memory.
+    pub late_answers: Arc<Semaphore>,
     schedule: Mutex<Schedule>,
     /// The claim of further requests of running tasks, one after another.
     further: tokio::sync::Mutex<Claim>,
+    /// That of the tasks which need many, or failed before.
+    spare: tokio::sync::Mutex<Claim>,
     /// The log already says that most jobs are missing.
     pub(super) most_missing: AtomicBool,
     wake: Arc<Notify>,
@@ -81,8 +91,10 @@ impl SourceState {
             polled: Waiters::default(),
             budget: Arc::clone(budget),
             creations: Creations::new(budget),
+            late_answers: Arc::new(Semaphore::new(LATE_ANSWERS)),
             schedule: Mutex::new(schedule),
             further: tokio::sync::Mutex::new(Claim::new(budget, Arc::default())),
+            spare: tokio::sync::Mutex::new(Claim::new(budget, Arc::default())),
             most_missing: AtomicBool::new(false),
             source,
             store,
@@ -194,6 +206,11 @@ impl SourceState {
     /// Waits for a token of the request budget, for a further request of a running task.
     pub(super) async fn take_token(&self) {
         self.further.lock().await.take().await;
+    }
+
+    /// Waits for a token that nobody else needs, or one in a few. What a single job asks for then delays no other job.
+    pub(super) async fn take_spare_token(&self) {
+        self.spare.lock().await.take_spare().await;
     }
 
     /// Returns the last error of the source. While the key is limited or refused, that is what any

@@ -7,7 +7,7 @@ use tidings::{
 };
 
 use crate::{
-    harness::{Answer, Flow, Home, Setup, Site, eventually, show},
+    harness::{Answer, Flow, Home, Request, Setup, Site, eventually, show},
     sources::{custom, flow_of, list},
 };
 
@@ -572,5 +572,38 @@ async fn a_header_of_a_creation_names_the_job_that_is_watched() {
     assert_eq!(watches["data"].as_array().unwrap().len(), 1, "{watches}");
     let watch = flow.done("r1").await;
     assert_eq!((&watch["outcome"], &watch["vars"]), (&json!("completed"), &json!({"url": place})));
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_many_results_takes_few_of_the_requests_that_others_need() {
+    let site = Site::start().await;
+    let keys = with(
+        &site,
+        r#"
+        max_requests_per_second = 200
+        polling = { strategy = "fixed", interval = "20ms", min_interval = "20ms" }
+        [[results]]
+        name = "outputs"
+        each_at = "/tasks"
+        path = "/outputs/{item/n}"
+    "#,
+    );
+    let flow = flow_of(keys, Format::Raw).await;
+    // More than the budget can poll.
+    for n in 0..30 {
+        site.json(&format!("/tasks/open_{n}"), r#"{"state":"busy"}"#);
+        flow.daemon.register(&json!({"job_id": format!("open_{n}")})).await;
+    }
+    let tasks: Vec<_> = (0..40).map(|n| json!({"n": n})).collect();
+    (0..40).for_each(|n| site.json(&format!("/outputs/{n}"), "{}"));
+    site.json("/tasks/many", &json!({"state": "done", "tasks": tasks}).to_string());
+    flow.daemon.register(&json!({"job_id": "many"})).await;
+    flow.done("many").await;
+    let is_output = |request: &Request| request.uri.path().starts_with("/outputs/");
+    let all = site.all();
+    let outputs: Vec<_> = (0..all.len()).filter(|at| is_output(&all[*at])).collect();
+    let (first, last) = (outputs[10], outputs[39]);
+    assert!(last - first >= 29 * 8, "{} requests for others meanwhile", last - first - 29);
     flow.stop().await;
 }

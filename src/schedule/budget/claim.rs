@@ -51,6 +51,17 @@ impl Claim {
         }
     }
 
+    /// Waits for a token that others leave, or for one in [`SPARE_TURN`](super::turns::SPARE_TURN) while they wait. Only one
+    /// caller may wait at a time.
+    pub async fn take_spare(&self) {
+        let _withdraw = Withdraw(self);
+        loop {
+            let taken = self.lock().take_spare(self.id, Instant::now());
+            let Err(at) = taken else { return };
+            sleep_until(at).await;
+        }
+    }
+
     /// Waits for a token, and while the key is limited for the end of the pause: then the request is
     /// the probe. Only one caller may wait at a time.
     ///

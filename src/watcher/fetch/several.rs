@@ -25,6 +25,10 @@ use crate::{
     watcher::{SourceState, in_flight::InFlight, job_of},
 };
 
+/// The requests of a fetch that take turns with those of other jobs. When it needs more, or is tried again, it takes what they
+/// leave: it may ask for ever.
+const PROMPT: usize = 4;
+
 /// The most pages of one result.
 const MAX_PAGES: usize = 10_000;
 
@@ -72,6 +76,7 @@ pub(super) async fn obtain(
         outcome: end.outcome,
         is_early: is_early(state, end),
         received: 0,
+        asked: 0,
     };
     let (mut status, said) = fetch.status(end).await?;
     fetch.outcome = said.as_ref().map_or(end.outcome, |said| said.outcome);
@@ -186,6 +191,8 @@ struct SeveralFetch<'a> {
     is_early: bool,
     /// Bytes of all answers.
     received: u64,
+    /// Requests for results.
+    asked: usize,
 }
 
 impl SeveralFetch<'_> {
@@ -279,7 +286,12 @@ impl SeveralFetch<'_> {
     ) -> Result<Option<(Part, Option<String>)>, FetchError> {
         // The wait for the budget is the daemon's own.
         self.request.arrived();
-        self.state.take_token().await;
+        self.asked += 1;
+        if self.asked > PROMPT || self.state.has_failed(self.watch.number) {
+            self.state.take_spare_token().await;
+        } else {
+            self.state.take_token().await;
+        }
         self.request.sends_again();
         match self.state.source.page(self.kind, request, pages).await? {
             PageAnswer::Missing(_) if number > 1 => {
