@@ -186,7 +186,8 @@ impl Source {
         known.next().unwrap_or((self.default_kind(), ProxyRoute::Other))
     }
 
-    /// Returns the number of redirects since the last call.
+    /// Returns the number of requests since the last call that followed the first one of their call:
+    /// redirects, repetitions after a refused token, and those over another connection.
     #[must_use]
     pub fn take_unpaid(&self) -> u32 {
         self.unpaid.swap(0, Ordering::Relaxed)
@@ -205,12 +206,12 @@ impl Source {
     }
 
     /// Sends a request, and sends it once more over another connection if the connection failed.
-    /// Each one counts.
+    /// Each one counts, and the budget makes up for each after the first.
     pub(super) async fn request(
         &self,
         make: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Failure> {
-        self.http.send(make, || self.requests.inc()).await.map_err(|error| unanswered(&error))
+        self.http.send(make, self.counting()).await.map_err(|error| unanswered(&error))
     }
 
     /// Does the same with a request that changes nothing, whatever its method is.
@@ -218,7 +219,17 @@ impl Source {
         &self,
         make: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Failure> {
-        let sent = self.http.send_repeatable(make, || self.requests.inc());
-        sent.await.map_err(|error| unanswered(&error))
+        self.http.send_repeatable(make, self.counting()).await.map_err(|error| unanswered(&error))
+    }
+
+    /// Returns what counts each request of one call.
+    fn counting(&self) -> impl Fn() {
+        let is_paid = AtomicBool::new(true);
+        move || {
+            self.requests.inc();
+            if !is_paid.swap(false, Ordering::Relaxed) {
+                self.unpaid.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 }

@@ -77,3 +77,30 @@ async fn a_source_whose_name_moves_to_metadata_is_never_sent_the_key() {
     assert!(script.lock().unwrap().is_empty(), "each connection resolved the name");
     assert_eq!(seen.lock().unwrap().len(), 1, "nothing was sent");
 }
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_over_another_connection_is_paid_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = Some(format!("http://{}", listener.local_addr().unwrap()));
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // Each connection answers one request, and breaks at the next.
+            for is_first in [true, false] {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0 {}
+                if is_first {
+                    stream.write_all(RUNNING.replace("connection: close\r\n", "").as_bytes()).await.unwrap();
+                }
+            }
+        }
+    });
+    let config = SourceConfig { base_url, ..SourceConfig::default() };
+    let source = Source::new("retab", &config, &Outgoing::direct(Trust::Operator)).unwrap();
+    let id = "job_1".parse().unwrap();
+    let job = JobRef { id: &id, kind: None, vars: &BTreeMap::new() };
+    source.status(job).await.unwrap();
+    assert_eq!((source.requests.get(), source.take_unpaid()), (1, 0));
+    source.status(job).await.unwrap();
+    assert_eq!((source.requests.get(), source.take_unpaid()), (3, 1));
+}
