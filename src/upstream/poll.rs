@@ -87,7 +87,7 @@ impl Source {
         self.check_times(&mut answer, clock, job.id);
         if let StatusClass::Finished(outcome) = answer.class {
             let place = place.filter(|_| outcome == Outcome::Completed);
-            answer.result = place.or_else(|| self.result_in(kind, job, &body.values));
+            answer.result = place.or_else(|| self.result_in(kind, job, outcome, &body.values));
         }
         answer.kind = self.recorded(kind);
         Ok((StatusAnswer { hint, ..answer }, body))

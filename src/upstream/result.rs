@@ -27,15 +27,20 @@ const MAX_TYPE: usize = 256;
 
 impl Source {
     /// Returns the address of the result as the status body names it; empty if that body is the
-    /// result.
-    pub(super) fn result_in(&self, kind: &SourceKind, job: JobRef<'_>, found: &Values) -> Option<String> {
+    /// result. `None` if the body names none, or one that cannot be requested: the body is not the
+    /// result of a job that completed then.
+    pub(super) fn result_in(
+        &self,
+        kind: &SourceKind,
+        job: JobRef<'_>,
+        outcome: Outcome,
+        found: &Values,
+    ) -> Option<String> {
         kind.profile.result_path.as_ref().filter(|path| path.takes_body())?;
-        let address = self.result_address(job, found);
-        if let Err(error @ Failure::Refused(_)) = &address {
-            // The body that names the result is better than none.
-            tracing::warn!(source = self.name, job_id = %job.id, %error, "result not requested; delivering the status instead");
+        match self.result_address(job, found) {
+            Err(_) if outcome == Outcome::Completed => None,
+            address => Some(address.ok().flatten().unwrap_or_default()),
         }
-        Some(address.ok().flatten().unwrap_or_default())
     }
 
     /// Returns the address of the result of a job with this status body, or `None` if that body is

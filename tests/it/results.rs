@@ -537,3 +537,25 @@ async fn a_result_is_followed_elsewhere_without_our_headers() {
     }
     flow.stop_clean().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_cannot_be_requested_is_told_without_its_secrets_and_read_again() {
+    let site = Site::start().await;
+    let flow = flow_of(with_link(&site)).await;
+    let (base, place) = (site.url(), "/out/t?sig=hunter2");
+    site.json(place, r#"{"n":1}"#);
+    let with_user = format!("{}{place}", base.replace("http://", "http://user:hunter2@"));
+    let long = format!("{base}{place}&more={}", "x".repeat(9000));
+    for (job, link) in [("user", with_user), ("long", long)] {
+        site.json(&format!("/tasks/{job}"), &done_at(&link));
+        flow.watch(job).await;
+        let error = flow.error(job).await;
+        assert!(error.contains("`/link`") && !error.contains("hunter2"), "{job}: {error}");
+    }
+    assert!(flow.receiver.requests().is_empty(), "the status is not the result");
+    // A fragment is for the reader of a link alone.
+    site.json("/tasks/user", &done_at(&format!("{base}{place}#page=1")));
+    let (_, event) = flow.brought("user").await;
+    assert_eq!(event.body, br#"{"n":1}"#);
+    flow.stop_clean().await;
+}

@@ -6,7 +6,7 @@ use super::{
     TemplateError,
     parse::{is_absolute, is_dot},
 };
-use crate::util::path_segment;
+use crate::util::{path_segment, redact};
 
 /// The longest value of a placeholder within a path, in bytes.
 const MAX_VALUE: usize = 2048;
@@ -26,6 +26,21 @@ pub(super) enum Form {
 }
 
 impl Form {
+    /// Returns a value of a status body as it goes into a URL. A URL may have a fragment there, which is for its reader alone and
+    /// not sent. An error shows no secret that a link carries.
+    pub(super) fn write_found(self, name: &str, value: &str) -> Result<String, TemplateError> {
+        match self {
+            Self::Segment | Self::Segments => self.write(name, value),
+            Self::Whole => {
+                let sent = value.split('#').next().unwrap_or_default();
+                self.write(name, sent).map_err(|_| TemplateError::Unfit {
+                    name: name.to_owned(),
+                    value: redact::url_text(value),
+                })
+            }
+        }
+    }
+
     /// Returns a value as it goes into a URL.
     pub(super) fn write(self, name: &str, value: &str) -> Result<String, TemplateError> {
         let most = if self == Self::Whole { MAX_URL } else { MAX_VALUE };

@@ -11,7 +11,7 @@ pub use body::BodyTemplate;
 pub use parse::{check_pointer, is_absolute, is_name};
 
 use self::form::Form;
-use crate::util::json_slice::{Raw, Values};
+use crate::util::json_slice::Values;
 
 /// A path, or a whole URL, with placeholders.
 ///
@@ -119,9 +119,13 @@ impl Template {
                 Part::Var { name, form } => text.push_str(&form.write(name, var(name, id, vars)?)?),
                 Part::Body { pointers, form } => {
                     let name = pointers.join(" or ");
-                    let found = body.and_then(|body| body.first(pointers)).and_then(Raw::word);
-                    let value = found.ok_or_else(|| TemplateError::Absent(name.clone()))?;
-                    text.push_str(&form.write(&name, &value)?);
+                    let found = body.and_then(|body| body.first_there(pointers));
+                    let found = found.ok_or_else(|| TemplateError::Absent(name.clone()))?;
+                    let Some(value) = found.word() else {
+                        let value = "a value that is too long".to_owned();
+                        return Err(TemplateError::Unfit { name, value });
+                    };
+                    text.push_str(&form.write_found(&name, &value)?);
                 }
             }
         }

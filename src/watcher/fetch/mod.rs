@@ -20,7 +20,7 @@ use crate::{
     },
     store::{Completion, Incoming, NewBody, Said, StoredJob, Watch, WatchStage},
     telemetry::{SpanKind, TraceSpan, text},
-    upstream::{Failure, KnownEnd, StatusBody},
+    upstream::{Failure, KnownEnd, StatusBody, Template},
     util::{clock, units::Time},
 };
 
@@ -245,26 +245,33 @@ fn known(end: &Completion) -> KnownEnd {
 
 /// Returns the address of the result, and what a new status answer says of the end.
 ///
-/// A status that names the address is requested again while it names none, and after a failed
-/// fetch: links expire.
+/// A status that names the address is requested again while it names none that can be requested, and
+/// after a failed fetch: links expire.
 async fn locate(
     state: &SourceState,
     watch: &Watch,
     end: &Completion,
 ) -> Result<(Option<String>, Option<Said>), FetchError> {
-    let is_named = end.result.is_some() && !end.refused;
+    let (source, job) = (&state.source, job_of(watch));
+    let takes_body = source.kind_of(job)?.profile.result_path.as_ref().is_some_and(Template::takes_body);
+    let is_unfit = end.result.is_none() && takes_body;
+    let is_named = (end.result.is_some() || is_unfit) && !end.refused;
     let is_absent = |address: &Option<String>, outcome| {
         // A failed job has no result to wait for.
         address.as_deref() == Some("") && outcome != Outcome::Failed && is_early(state, end)
     };
-    if !is_named || !(is_absent(&end.result, end.outcome) || state.has_failed(watch.number)) {
+    let is_asked = is_unfit || is_absent(&end.result, end.outcome) || state.has_failed(watch.number);
+    if !is_named || !is_asked {
         return Ok((end.result.clone(), None));
     }
-    let (answer, _) = state.source.status(job_of(watch)).await?;
+    let (answer, body) = source.status(job).await?;
     let StatusClass::Finished(outcome) = answer.class else { return Err(FetchError::Running) };
     if is_absent(&answer.result, outcome) {
         let reason = "the status does not say yet where the result is".to_owned();
         return Err(Failure::Transient(reason).into());
+    }
+    if takes_body && answer.result.is_none() {
+        source.result_address(job, &body.values)?;
     }
     state.take_token().await;
     Ok((answer.result, Some(Said { status: answer.status, outcome, error: answer.error })))
