@@ -126,6 +126,8 @@ async fn an_import_is_whole_or_nothing() {
         (other, "was changed"),
         (format!("{header}\n"), "format 9"),
         ("{}\n".to_owned(), "no line of an export"),
+        (text.clone() + &text, "there is more after the end of the export"),
+        (text.clone() + "\n{}", "there is more after the end of the export"),
     ];
     for (broken, expected) in cases {
         fs::write(killed.path().join("broken.jsonl"), broken).unwrap();
@@ -133,6 +135,9 @@ async fn an_import_is_whole_or_nothing() {
         assert!(status == Some(1) && said.contains(expected), "{expected}: {said}");
         assert!(!killed.path().join("new").exists());
     }
+    fs::write(killed.path().join("spaced.jsonl"), text + "\n \n").unwrap();
+    let (status, said) = killed.store(&["import", "spaced.jsonl", "--data-dir", "spaced"]).await;
+    assert_eq!(status, Some(0), "{said}");
     let left = fs::read_dir(killed.path()).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".tidings")).collect();
     assert!(left.is_empty(), "{left:?}");

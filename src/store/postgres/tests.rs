@@ -649,5 +649,8 @@ async fn an_export_goes_into_a_database_and_comes_back_the_same() {
     let (database, folder) = (server.database(), tempfile::tempdir().unwrap());
     let config = in_database(folder.path(), &server.url(&database));
     crate::store::import(&mut &first[..first.len() / 2], &config).unwrap_err();
+    // So do two exports in one file.
+    let two = crate::store::import(&mut [first.as_slice(), &first].concat().as_slice(), &config).unwrap_err();
+    assert!(two.to_string().contains("more after the end of the export"), "{two}");
     assert_eq!(server.sql(&database, "select count(*) from tidings.records"), "0");
 }

@@ -23,6 +23,11 @@ use crate::store::{
 /// The longest line that is read: no record is that large.
 const MAX_LINE: u64 = 64 << 20;
 
+/// What is wrong with a file that goes on after its last line.
+const AFTER_THE_END: &str = "there is more after the end of the export; the file may hold two exports, as after \
+                             `tidings store export - >> FILE`\nhint: put each export into a file of its own, and import \
+                             one of them";
+
 /// A store that is made.
 pub(in crate::store) trait Target {
     /// Takes a record.
@@ -73,6 +78,19 @@ impl Lines<'_> {
         serde_json::from_slice(&text)
             .map_err(|error| self.wrong(format!("it is no line of an export: {error}")))
     }
+
+    /// Checks that only white space follows the last line.
+    fn end(&mut self) -> Result<(), TransferError> {
+        loop {
+            self.number += 1;
+            let mut text = Vec::new();
+            match io::Read::take(&mut *self.from, MAX_LINE).read_until(b'\n', &mut text)? {
+                0 => return Ok(()),
+                _ if text.iter().all(u8::is_ascii_whitespace) => {}
+                _ => return Err(self.wrong(AFTER_THE_END)),
+            }
+        }
+    }
 }
 
 /// Reads an export into a store.
@@ -115,6 +133,7 @@ pub(in crate::store) fn fill(
                 if !told || sha256 != HEXLOWER.encode(&lines.before.clone().finalize()) {
                     return Err(lines.wrong("the export was changed, or is not whole"));
                 }
+                lines.end()?;
                 return Ok(done);
             }
         }
