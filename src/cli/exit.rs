@@ -123,7 +123,9 @@ fn is_bad_usage(cause: &(dyn std::error::Error + 'static)) -> bool {
         matches!(error, OpenError::Database { .. } | OpenError::Held { .. } | OpenError::Bodies { .. })
     };
     cause.is::<BadUsage>()
-        || cause.downcast_ref().is_some_and(ClientError::misses_source)
+        || cause
+            .downcast_ref()
+            .is_some_and(|error| ClientError::misses_source(error) || matches!(error, ClientError::Token))
         || cause.downcast_ref().is_some_and(is_wrong_database)
         || cause
             .downcast_ref()

@@ -127,7 +127,7 @@ impl Global {
     pub(super) fn client(&self) -> Result<Client> {
         // Many scripts mean "none" by an empty variable.
         let url = self.url.as_deref().filter(|url| !url.trim().is_empty());
-        let token = self.token.as_ref().filter(|token| !token.expose().is_empty());
+        let token = self.token.as_ref().filter(|token| !token.expose().trim().is_empty());
         let file = self.token_file.as_deref().filter(|path| !path.as_os_str().is_empty());
         if token.is_some() && file.is_some() {
             let hint = "keep one of --token (TIDINGS_TOKEN) and --token-file (TIDINGS_TOKEN_FILE)";
@@ -142,7 +142,7 @@ impl Global {
             (configured.listen, given.or(configured.token))
         };
         let token = source.map(|source| source.get()).transpose()?;
-        Ok(Client::new(Target::parse(&address)?, token)?)
+        Ok(Client::new(Target::parse(&address)?, token.as_ref())?)
     }
 }
 

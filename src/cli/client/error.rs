@@ -67,6 +67,9 @@ pub enum ClientError {
         /// The first mistake in it.
         cause: String,
     },
+    /// No header can hold the token.
+    #[error("the daemon's token cannot be sent: it holds a line break or another control character")]
+    Token,
     /// The HTTP client could not be built.
     #[error("cannot build an HTTP client: {0}")]
     Setup(String),
@@ -93,6 +96,7 @@ impl ClientError {
             }
             Self::Refused { .. } if self.misses_source() => Some("name the source with --source"),
             Self::Foreign { .. } => Some("another program may listen there; check --url and server.listen"),
+            Self::Token => Some("correct --token (TIDINGS_TOKEN) or `server.token`: a token is one line"),
             Self::Unreadable { .. } => Some("use the same version of tidings for client and daemon"),
             _ => None,
         }
@@ -106,7 +110,7 @@ impl ClientError {
             Self::Refused { status, .. } | Self::Foreign { status, .. } => {
                 matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
             }
-            Self::Unreadable { .. } | Self::Setup(_) => false,
+            Self::Unreadable { .. } | Self::Token | Self::Setup(_) => false,
         }
     }
 

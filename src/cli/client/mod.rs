@@ -8,7 +8,7 @@ mod target;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 use reqwest::Response;
 use rustls::RootCertStore;
 use serde::{Serialize, de::DeserializeOwned};
@@ -50,15 +50,18 @@ const MAX_ANSWER: usize = 256 << 20;
 pub struct Client {
     http: reqwest::Client,
     target: Target,
-    token: Option<Secret>,
+    /// The `authorization` of every request.
+    authorization: Option<HeaderValue>,
 }
 
 impl Client {
-    /// Builds a client of the daemon at `target`, which sends `token` with every request.
+    /// Builds a client of the daemon at `target`, which sends `token` with every request. White space around it does not
+    /// count, as in a file.
     ///
     /// # Errors
-    /// When the TLS library cannot be set up.
-    pub(crate) fn new(target: Target, token: Option<Secret>) -> Result<Self, ClientError> {
+    /// When no header can hold the token, or the TLS library cannot be set up.
+    pub(crate) fn new(target: Target, token: Option<&Secret>) -> Result<Self, ClientError> {
+        let authorization = token.map(bearer).transpose()?;
         // The certificates are read only for an https URL: a health check runs every few seconds.
         let tls = if target.is_tls() {
             http_client::tls()
@@ -72,7 +75,7 @@ impl Client {
             None => builder.build(),
         };
         let http = http.map_err(|error| ClientError::Setup(cause(&error)))?;
-        Ok(Self { http, target, token })
+        Ok(Self { http, target, authorization })
     }
 
     /// Returns the address of the daemon as people know it.
@@ -234,8 +237,8 @@ impl Client {
 
     fn request(&self, method: Method, path: &Path) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{}", self.target.base, path.as_str()));
-        match &self.token {
-            Some(token) => request.bearer_auth(token.expose()),
+        match &self.authorization {
+            Some(value) => request.header(header::AUTHORIZATION, value),
             None => request,
         }
     }
@@ -283,6 +286,14 @@ impl Client {
             Err(_) => ClientError::Foreign { url: self.target.shown.clone(), status },
         }
     }
+}
+
+/// Returns the value of `authorization` with this token.
+fn bearer(token: &Secret) -> Result<HeaderValue, ClientError> {
+    let text = format!("Bearer {}", token.expose().trim());
+    let mut value = HeaderValue::try_from(text).map_err(|_| ClientError::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Returns the innermost reason; the layers above it only repeat that a request failed.

@@ -87,6 +87,31 @@ async fn a_token_is_given_once_and_never_shown() {
 }
 
 #[tokio::test]
+async fn a_token_is_sent_without_the_white_space_around_it() {
+    let stub = Stub::new(&[(200, json!({"status": "ready"})), (200, json!({"status": "ready"}))]).await;
+    assert_eq!(stub.tidings(&["--token", " hunter2\r\n", "healthcheck"]).await.status, ExitStatus::Done);
+    assert_eq!(stub.tidings(&["--token", "\n", "healthcheck"]).await.status, ExitStatus::Done);
+    let sent: Vec<_> = stub.seen().into_iter().map(|seen| seen.token).collect();
+    assert_eq!(sent, [Some("Bearer hunter2".to_owned()), None]);
+}
+
+#[tokio::test]
+async fn a_token_that_no_header_can_have_is_bad_usage_and_not_shown() {
+    let stub = Stub::new(&[]).await;
+    for token in ["hunter2\nb", "hunter2\u{7f}"] {
+        let ran = stub.tidings(&["--token", token, "list"]).await;
+        assert_eq!(ran.status, ExitStatus::Usage, "{}", ran.err);
+        assert!(
+            ran.err.starts_with("the daemon's token cannot be sent: it holds a line break"),
+            "{}",
+            ran.err
+        );
+        assert!(ran.err.contains("\nhint: ") && !ran.err.contains("hunter2"), "{}", ran.err);
+    }
+    assert!(stub.seen().is_empty());
+}
+
+#[tokio::test]
 async fn a_unix_socket_is_as_good_as_an_address() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
