@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::util::http_client::plain;
+
 /// Why the store could not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -29,12 +31,11 @@ pub enum StoreError {
 
 impl From<io::Error> for StoreError {
     fn from(error: io::Error) -> Self {
+        let text = plain(&error);
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(error.to_string()),
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                Self::ReadOnly(error.to_string())
-            }
-            _ => Self::Unavailable(error.to_string()),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(text),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::ReadOnly(text),
+            _ => Self::Unavailable(text),
         }
     }
 }
@@ -140,7 +141,7 @@ pub enum OpenError {
 
 impl OpenError {
     pub(super) fn of(folder: &Path, error: &io::Error) -> Self {
-        let (path, reason) = (folder.to_owned(), error.to_string());
+        let (path, reason) = (folder.to_owned(), plain(error));
         match StoreError::from(io::Error::from(error.kind())) {
             StoreError::Full(_) => Self::Unwritable { path, reason, is_full: true },
             StoreError::ReadOnly(_) => Self::Unwritable { path, reason, is_full: false },

@@ -334,10 +334,18 @@ fn size_of(folder: &Path) -> io::Result<u64> {
     Ok(size)
 }
 
+/// Returns the error of the system that sled copied. A copy has the debug text of the original in the place of a number, and a
+/// copy of a copy has it in quotes.
+fn of_system(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let number = text.split_once("Os { code: ").and_then(|(_, rest)| rest.split_once(',')?.0.parse().ok());
+    number.map_or(error, io::Error::from_raw_os_error)
+}
+
 impl From<sled::Error> for StoreError {
     fn from(error: sled::Error) -> Self {
         match error {
-            sled::Error::Io(io) => io.into(),
+            sled::Error::Io(io) => of_system(io).into(),
             sled::Error::Corruption { .. } => Self::Damaged(error.to_string()),
             other => Self::Unavailable(other.to_string()),
         }

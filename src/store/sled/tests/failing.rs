@@ -183,6 +183,7 @@ async fn fill_and_free(disk: PathBuf) {
     }
     let refusal = refusal.expect("a full disk refuses a write");
     assert!(matches!(refusal, StoreError::Full(_)), "{refusal}");
+    assert_eq!(refusal.to_string(), "the disk is full: No space left on device");
     assert!(!store.is_healthy());
     fs::remove_file(&ballast).unwrap();
     eventually("it is open again", || store.is_healthy().then_some(())).await;
@@ -199,4 +200,18 @@ async fn fill_and_free(disk: PathBuf) {
 
 async fn register(store: &Store, job: &str) -> Result<(), StoreError> {
     store.register(vec![Registration::new("retab", id(job))], at(0)).await.map(drop)
+}
+
+#[test]
+fn an_error_of_the_disk_is_told_in_the_words_of_the_system() {
+    // sled clones an error by way of its debug text.
+    let first = sled::Error::from(io::Error::from_raw_os_error(28));
+    let (second, third) = (first.clone(), first.clone().clone());
+    for error in [first, second, third] {
+        let error = StoreError::from(error);
+        assert!(matches!(error, StoreError::Full(_)), "{error:?}");
+        assert_eq!(error.to_string(), "the disk is full: No space left on device");
+    }
+    let error = StoreError::from(sled::Error::from(io::Error::other("odd")));
+    assert_eq!(error.to_string(), "the store is not available: odd");
 }
