@@ -19,7 +19,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use rustix::{
-    fs::{AtFlags, Mode, OFlags},
+    fs::{AtFlags, FileType, Mode, OFlags},
     io::Errno,
 };
 use sha2::{Digest as _, Sha256};
@@ -174,6 +174,7 @@ fn failed(path: &Path, error: WriteError, began: Instant) -> AttemptOutcome {
     let (class, error) = match error {
         WriteError::Payload(error) => (ErrorClass::Payload, error.to_string()),
         WriteError::Io(error) => (ErrorClass::Disk, plain(&error)),
+        WriteError::NotFolder(place, what) => (ErrorClass::Disk, format!("{} is {what}", place.display())),
         WriteError::Interrupted => (ErrorClass::Internal, "the write was interrupted".to_owned()),
     };
     let text = format!("cannot write {}: {error}", path.display());
@@ -183,6 +184,8 @@ fn failed(path: &Path, error: WriteError, began: Instant) -> AttemptOutcome {
 enum WriteError {
     Payload(PayloadError),
     Io(io::Error),
+    /// Something else has the name of a folder below `dir`.
+    NotFolder(PathBuf, &'static str),
     Interrupted,
 }
 
@@ -287,15 +290,30 @@ impl Inner {
     }
 
     /// Opens the folder below `dir`, and makes missing ones.
-    fn open_folder(&self, folders: &[String]) -> io::Result<File> {
+    fn open_folder(&self, folders: &[String]) -> Result<File, WriteError> {
         let _one_at_a_time = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         make_folder(&self.dir)?;
         // `dir` itself may be a link of the operator; links below it are not followed.
         let mut folder = File::open(&self.dir)?;
+        let mut path = self.dir.clone();
         for name in folders {
-            folder = open_below(&folder, name)?;
+            path.push(name);
+            folder = open_below(&folder, name).map_err(|error| match in_the_way(&folder, name) {
+                Some(what) => WriteError::NotFolder(path.clone(), what),
+                None => error.into(),
+            })?;
         }
         Ok(folder)
+    }
+}
+
+/// Returns what has the name of a folder and is none.
+fn in_the_way(parent: &File, name: &str) -> Option<&'static str> {
+    let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => None,
+        FileType::Symlink => Some("a link, and links below the sink's `dir` are not followed"),
+        _ => Some("not a folder"),
     }
 }
 

@@ -3,8 +3,8 @@
 //! Two jobs may have one path: `{job_id}.json` is the same for two sources, and a file system that
 //! ignores case has one file for `a` and `A`. So a file takes a free name in one step. It replaces
 //! an existing file only if a delivery of the same job to the same sink, of no later event,
-//! recorded that it wrote it, or if the path belongs to no other job. Otherwise the event gets a
-//! fallback name with a hash of sink, source and job id.
+//! recorded that it wrote it, or if the path belongs to no other job. Otherwise, and where a folder
+//! has the name, the event gets a fallback name with a hash of sink, source and job id.
 
 use std::{
     fs::File,
@@ -17,7 +17,10 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, RenameFlags, linkat, openat, renameat, renameat_with, unlinkat},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, RenameFlags, linkat, openat, renameat, renameat_with, statat,
+        unlinkat,
+    },
     io::Errno,
 };
 use sha2::{Digest as _, Sha256};
@@ -218,7 +221,9 @@ impl Draft {
             Owner::Same => true,
             Owner::Other => false,
             Owner::Unknown => {
-                self.inner.template.tells_jobs_apart(usize::MAX, self.has_kind) && !self.is_case_blind()
+                self.inner.template.tells_jobs_apart(usize::MAX, self.has_kind)
+                    && !self.is_case_blind()
+                    && !self.is_folder(&self.name)
             }
         };
         let name = if is_ours { &self.name } else { &self.fallback };
@@ -236,6 +241,12 @@ impl Draft {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.folder, name, flags, Mode::empty()).ok()?;
         mark_of(&File::from(file)).ok()
+    }
+
+    /// Returns whether a folder has this name, which no file can take from it.
+    fn is_folder(&self, name: &str) -> bool {
+        let found = statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW);
+        found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory)
     }
 
     /// Returns whether the file system ignores case in names.

@@ -107,6 +107,46 @@ async fn a_planted_link_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_folder_with_the_name_of_the_file_stays_and_the_event_is_written_beside_it() {
+    for path in ["{source}/{job_id}.json", "{job_id}.json", "{source}/{job_id}.{result}"] {
+        let root = tempfile::tempdir().unwrap();
+        let disk = disk(&DiskConfig { path: path.to_owned(), ..DiskConfig::to(root.path()) });
+        let file = root.path().join(path.replace("{source}", "retab").replace("{job_id}", "job_1"));
+        let folder =
+            file.with_file_name(file.file_name().unwrap().to_str().unwrap().replace("{result}", RESULT));
+        fs::create_dir_all(folder.join("kept")).unwrap();
+        for _ in 0..2 {
+            write(&disk, &small("job_1")).await.unwrap();
+            let mut names = names(folder.parent().unwrap());
+            names.sort();
+            assert_eq!(names.len(), 2, "{path}: {names:?}");
+            assert!(folder.join("kept").is_dir(), "{path}");
+            let beside = names.iter().find(|name| name.contains('~')).unwrap();
+            assert_eq!(fs::read_to_string(folder.with_file_name(beside)).unwrap(), JOB, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_the_place_of_a_folder_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("out");
+    let elsewhere = root.path().join("elsewhere");
+    fs::create_dir(&dir).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, dir.join("retab")).unwrap();
+    let disk = disk(&DiskConfig::to(&dir));
+    let (file, place) = (dir.join("retab/job_1.json"), dir.join("retab"));
+    let cannot = format!("cannot write {}: {} is ", file.display(), place.display());
+    let error = write(&disk, &small("job_1")).await.unwrap_err();
+    assert_eq!(error, format!("{cannot}a link, and links below the sink's `dir` are not followed"));
+    assert!(names(&elsewhere).is_empty());
+    fs::remove_file(&place).unwrap();
+    fs::write(&place, "mine").unwrap();
+    assert_eq!(write(&disk, &small("job_1")).await.unwrap_err(), format!("{cannot}not a folder"));
+}
+
+#[tokio::test]
 async fn a_leftover_of_a_crash_is_overwritten() {
     let root = tempfile::tempdir().unwrap();
     let config = DiskConfig { path: "{event_id}".to_owned(), ..DiskConfig::to(root.path()) };
@@ -126,9 +166,13 @@ async fn a_failed_write_is_readable_and_leaves_nothing() {
 
     let dir = root.path().join("out");
     fs::create_dir_all(dir.join("retab/job_1.json/full")).unwrap();
+    write(&disk(&DiskConfig::to(&dir)), &small("job_1")).await.unwrap();
+    let beside = names(&dir.join("retab")).into_iter().find(|name| name.contains('~')).unwrap();
+    fs::remove_file(dir.join("retab").join(&beside)).unwrap();
+    fs::create_dir(dir.join("retab").join(&beside)).unwrap();
     let error = write(&disk(&DiskConfig::to(&dir)), &small("job_1")).await.unwrap_err();
     assert!(error.ends_with("Is a directory"), "{error}");
-    assert_eq!(names(&dir.join("retab")), ["job_1.json"]);
+    assert_eq!(names(&dir.join("retab")).len(), 2, "nothing is left of the attempt");
 
     let gone = Body::Stored { body: crate::store::StoredBody::in_file(root.path().join("gone")), size: 1 };
     let error = write(&disk(&DiskConfig::to(&dir)), &message("job_2", gone)).await.unwrap_err();
