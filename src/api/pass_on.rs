@@ -160,7 +160,7 @@ impl PassOn {
                     Ok(answer) => return Ok(response(answer, (known, owner.epoch), flags)),
                     Err(error) => {
                         sent = !error.is_connect();
-                        tracing::debug!(owner = owner.name, error = plain(innermost(&error)), "owner did not answer");
+                        tracing::debug!(owner = owner.name, error = plain(&innermost(&error)), "owner did not answer");
                     }
                 },
                 () = is_replaced(&mut known, owner.epoch) => sent = true,

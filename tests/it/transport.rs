@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::http::Version;
+use rcgen::{BasicConstraints, IsCa};
 use serde_json::{Value, json};
 use tidings::{
     config::Config,
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 use crate::harness::{
-    Authority, Daemon, LOOPBACK, Pair, Receiver, Reply, Sinks, TlsReceiver, config, mock, once,
+    Authority, Daemon, LOOPBACK, Pair, Receiver, Reply, Sinks, TlsReceiver, config, eventually, mock, once,
 };
 
 /// A daemon with one sink `app` at this address, set up by `change`.
@@ -118,6 +119,59 @@ async fn a_receiver_or_a_client_that_is_not_trusted_is_a_tls_error() {
     assert!(status.is_null() && (class == "tls" || class == "reset"), "{class}: {error}");
     assert_eq!(choosy.requests().len(), 0);
     refused.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_tls_says_what_is_wrong_with_the_certificate_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Authority::new();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, &ours.cert).unwrap();
+    let year = |year| rcgen::date_time_ymd(year, 1, 2);
+    let cases = [
+        (
+            ours.issue_as("localhost", |params| params.not_after = year(2001)),
+            "expired at 2001-01-02T00:00:00",
+        ),
+        (ours.issue_as("localhost", |params| params.not_before = year(2999)), "not valid before 2999-01-02"),
+        (ours.issue("elsewhere"), "is for `elsewhere`, and not for `localhost`"),
+        (
+            ours.issue_as("localhost", |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
+            "CA:TRUE",
+        ),
+        (Authority::new().issue("localhost"), "not signed by the authority whose name it has"),
+    ];
+    for (pair, wanted) in cases {
+        let receiver = TlsReceiver::with(&pair).await;
+        let daemon = daemon(folder.path(), &receiver.url(), |webhook| {
+            webhook.ca_file = Some(ca_file.clone());
+        })
+        .await;
+        let (status, error, class) = attempt(&daemon).await;
+        assert_eq!((status, class), (Value::Null, json!("tls")), "{error}");
+        assert!(error.starts_with("TLS: ") && error.contains(wanted), "{wanted}: {error}");
+        assert!(error.contains("; ") && !error.contains("::") && !error.contains("Other"), "{error}");
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_tls_at_a_source_is_told_the_same_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = TlsReceiver::start(&Authority::new(), None, &["http/1.1"]).await;
+    let mock = mock().await;
+    let mut config: Config = config(folder.path(), &mock);
+    let base_url = receiver.url().replace("/hooks/jobs", "");
+    config.sources.get_mut("retab").unwrap().base_url = Some(base_url);
+    let daemon = Daemon::start(config).await;
+    assert_eq!(daemon.post("/v1/watches", &json!({"job_id": "job_1"})).await.0, 202);
+    let told = eventually("the source tells its error", || async {
+        let source = daemon.get("/v1/sources/retab").await.1;
+        source["last_error"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(told.contains("TLS: no trusted authority issued the certificate; "), "{told}");
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -298,7 +298,7 @@ fn bearer(token: &Secret) -> Result<HeaderValue, ClientError> {
 
 /// Returns the innermost reason; the layers above it only repeat that a request failed.
 fn cause(error: &reqwest::Error) -> String {
-    http_client::plain(http_client::innermost(error))
+    http_client::plain(&http_client::innermost(error))
 }
 
 /// Returns `body` as JSON, for a request.

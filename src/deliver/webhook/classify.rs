@@ -5,7 +5,7 @@ use std::{error::Error, io};
 use crate::{
     deliver::{encode::payload::PayloadError, outcome::AttemptFailure},
     model::delivery::ErrorClass,
-    util::http_client::{ProxyError, find, guard::ResolveError},
+    util::http_client::{ProxyError, find, guard::ResolveError, innermost},
 };
 
 /// Returns the failure behind `error`. `connecting` says that there was no connection yet.
@@ -23,8 +23,8 @@ pub(super) fn classify(error: &(dyn Error + 'static), connecting: bool) -> Attem
             resolve.to_string(),
         );
     }
-    if let Some(tls) = find::<rustls::Error>(error) {
-        return AttemptFailure::new(ErrorClass::Tls, format!("TLS: {tls}"));
+    if find::<rustls::Error>(error).is_some() {
+        return AttemptFailure::new(ErrorClass::Tls, innermost(error).to_string());
     }
     let io = find::<io::Error>(error).map(io::Error::kind);
     if connecting && io == Some(io::ErrorKind::TimedOut) {

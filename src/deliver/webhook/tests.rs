@@ -359,7 +359,7 @@ async fn plain_http_behind_https_is_a_tls_error() {
     let outcome = webhook(&WebhookConfig::to(url)).attempt(&small(), clock::now()).await;
     task.await.unwrap();
     let (status, error) = retry(&outcome);
-    assert!(status.is_none() && error.starts_with("TLS: "), "{error}");
+    assert!(status.is_none() && error.starts_with("TLS: the other side does not speak TLS; "), "{error}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The cause of a failed request, below the layers that only repeat the failure.
 
-use std::{error::Error, io};
+use std::{error::Error, fmt, io};
+
+use super::tls_error;
 
 /// Returns the innermost error of type `T` in the chain. `io::Error` hides the error that it wraps
 /// from `source()`, so this searches inside.
@@ -13,15 +15,29 @@ pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
     below.or_else(|| error.downcast_ref())
 }
 
-/// Returns the innermost cause; the outer ones only repeat the URL.
+/// What made a request fail, for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Cause<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(tls) = find::<rustls::Error>(self.0) {
+            return write!(f, "TLS: {}", tls_error::explain(tls));
+        }
+        let last = std::iter::successors(Some(self.0), |error| (*error).source()).last();
+        fmt::Display::fmt(last.unwrap_or(self.0), f)
+    }
+}
+
+/// Returns the innermost cause; the outer ones only repeat the URL. One of TLS says what to do.
 #[must_use]
-pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
-    std::iter::successors(Some(error), |error| (*error).source()).last().unwrap_or(error)
+pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> Cause<'a> {
+    Cause(error)
 }
 
 /// Returns an error's text without ` (os error 28)`.
 #[must_use]
-pub fn plain(error: &(dyn Error + 'static)) -> String {
+pub fn plain<E: fmt::Display + ?Sized>(error: &E) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(at) => text[..at].to_owned(),
@@ -31,8 +47,6 @@ pub fn plain(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
-
     use super::*;
 
     #[test]

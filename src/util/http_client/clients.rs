@@ -47,7 +47,7 @@ pub struct ProxyError {
 impl ProxyError {
     /// Returns the error of a proxy without a connection.
     pub(super) fn unreachable(proxy: &Forward, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self { address: proxy.shown().to_owned(), reason: plain(innermost(error)) }
+        Self { address: proxy.shown().to_owned(), reason: plain(&innermost(error)) }
     }
 
     /// Returns the error of a proxy that answered 407, which only proxies do (RFC 9110, section

@@ -12,7 +12,7 @@ use std::{
 use reqwest::{ClientBuilder, Proxy, redirect::Policy, retry};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert, crypto::ring};
 
-pub use causes::{find, innermost, plain};
+pub use causes::{Cause, find, innermost, plain};
 pub use clients::{Clients, ProxyError, SendError};
 pub use connection_state::{ConnectionProgress, ConnectionState, ConnectionUse};
 pub use connections::{Connections, LIFE, Lease, is_sent_again, was_refused};
@@ -27,6 +27,7 @@ pub mod guard;
 mod connection_state;
 mod outgoing;
 mod reuse;
+mod tls_error;
 
 /// The `user-agent` of every outgoing request.
 pub const USER_AGENT: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));

@@ -60,16 +60,26 @@ impl Authority {
     }
 
     pub fn issue(&self, name: &str) -> Pair {
+        self.issue_as(name, |_| {})
+    }
+
+    /// A certificate that `change` makes odd.
+    pub fn issue_as(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        change(&mut params);
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
         Pair { cert: cert.pem(), key: key.serialize_pem() }
     }
 }
 
 /// TLS as `localhost` with these protocols. With `clients` it takes those alone who have a certificate of that authority.
 pub fn acceptor(own: &Authority, clients: Option<&Authority>, alpn: &[&str]) -> TlsAcceptor {
+    acceptor_with(&own.issue("localhost"), clients, alpn)
+}
+
+fn acceptor_with(pair: &Pair, clients: Option<&Authority>, alpn: &[&str]) -> TlsAcceptor {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let pair = own.issue("localhost");
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
     let builder = match clients {
         None => ServerConfig::builder().with_no_client_auth(),
@@ -105,10 +115,19 @@ pub struct TlsReceiver {
 impl TlsReceiver {
     /// One that offers these protocols. With `clients` it takes those alone who have a certificate of that authority.
     pub async fn start(own: &Authority, clients: Option<&Authority>, alpn: &[&str]) -> Self {
+        Self::accepting(acceptor(own, clients, alpn)).await
+    }
+
+    /// One with this certificate.
+    pub async fn with(pair: &Pair) -> Self {
+        Self::accepting(acceptor_with(pair, None, &["http/1.1"])).await
+    }
+
+    async fn accepting(acceptor: TlsAcceptor) -> Self {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests: Arc<Mutex<Vec<TlsRequest>>> = Arc::default();
-        let server = tokio::spawn(serve(listener, acceptor(own, clients, alpn), Arc::clone(&requests)));
+        let server = tokio::spawn(serve(listener, acceptor, Arc::clone(&requests)));
         Self { address, requests, server }
     }
 

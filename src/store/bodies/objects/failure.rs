@@ -68,7 +68,7 @@ pub(super) fn way_out(error: &Error, variables: &str) -> Option<String> {
 
 /// What is wrong, without URLs and without what a server repeats of a request.
 pub(super) fn words(error: &Error) -> String {
-    let text = plain(innermost(error));
+    let text = plain(&innermost(error));
     let Some((said, body)) = text.split_once("status code: ").and_then(|(_, rest)| rest.split_once(": "))
     else {
         return text
