@@ -76,7 +76,16 @@ async fn an_exported_store_goes_on_elsewhere_where_it_stopped() {
         std::os::unix::fs::MetadataExt::mode(&fs::metadata(killed.path().join("backup.jsonl")).unwrap());
     assert_eq!(mode & 0o777, 0o600);
     // A file that is there is not written over.
-    assert_eq!(killed.store(&["export", "backup.jsonl"]).await.0, Some(1));
+    let (status, said) = killed.store(&["export", "backup.jsonl"]).await;
+    assert_eq!(status, Some(1), "{said}");
+    assert!(
+        said.contains("cannot write backup.jsonl: it exists already") && said.contains("hint: "),
+        "{said}"
+    );
+    let (status, said) = killed.store(&["export", "nowhere/backup.jsonl"]).await;
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("cannot write nowhere/backup.jsonl: there is no folder nowhere"), "{said}");
+    assert!(said.contains("hint: ") && !said.contains("tmp"), "{said}");
     let (status, said) = killed.store(&["import", "backup.jsonl", "--data-dir", "restored"]).await;
     assert_eq!(status, Some(0), "{said}");
     assert_eq!(killed.store(&["check", "--hashes", "--data-dir", "restored"]).await.0, Some(0));

@@ -1,8 +1,8 @@
 //! `tidings store export --from-daemon`: a backup of a running daemon.
 
-use std::{path::Path as File, time::Duration};
+use std::{io, path::Path as File, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use http::Method;
 use serde::Deserialize;
 use tempfile::NamedTempFile;
@@ -28,14 +28,9 @@ pub(super) async fn run(file: &File, client: &Client, console: &mut Console<'_>)
     let done = if file == File::new("-") {
         download(client, &path, console.out).await?
     } else {
-        if file.exists() {
-            bail!("{} exists already", file.display());
-        }
-        let failed = || format!("cannot write {}", file.display());
         let mut made = beside(file)?;
         let done = download(client, &path, made.as_file_mut()).await?;
-        made.as_file().sync_all().with_context(failed)?;
-        made.persist_noclobber(file).map_err(|error| error.error).with_context(failed)?;
+        name_whole(made, file)?;
         done
     };
     console.note(&format!("exported {} records and {} stored jobs", done.records, done.jobs));
@@ -44,8 +39,41 @@ pub(super) async fn run(file: &File, client: &Client, console: &mut Console<'_>)
 
 /// Makes a file that only its owner may read, and that gets the name `file` once it is complete.
 pub(super) fn beside(file: &File) -> Result<NamedTempFile> {
+    if file.symlink_metadata().is_ok() {
+        return Err(taken(file));
+    }
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(File::new("."));
-    NamedTempFile::new_in(parent).with_context(|| format!("cannot write {}", file.display()))
+    if !parent.is_dir() {
+        bail!(
+            "cannot write {}: there is no folder {}\nhint: make the folder first, or name a file in another one",
+            file.display(),
+            parent.display()
+        );
+    }
+    // Its text has the temporary name.
+    NamedTempFile::new_in(parent)
+        .map_err(|error| anyhow!("cannot write {}: {}", file.display(), io::Error::from(error.kind())))
+}
+
+/// Gives a complete file its name, once it is on the disk.
+pub(super) fn name_whole(made: NamedTempFile, file: &File) -> Result<()> {
+    made.as_file().sync_all().with_context(|| failed(file))?;
+    match made.persist_noclobber(file) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(taken(file)),
+        Err(error) => Err(error.error).with_context(|| failed(file)),
+    }
+}
+
+fn failed(file: &File) -> String {
+    format!("cannot write {}", file.display())
+}
+
+fn taken(file: &File) -> anyhow::Error {
+    anyhow!(
+        "{}: it exists already\nhint: name a file that does not exist yet, or move this one away",
+        failed(file)
+    )
 }
 
 /// The last line of an export.
@@ -60,7 +88,7 @@ struct Counts {
     jobs: u64,
 }
 
-async fn download(client: &Client, path: &Path, to: &mut dyn std::io::Write) -> Result<Counts> {
+async fn download(client: &Client, path: &Path, to: &mut dyn io::Write) -> Result<Counts> {
     let mut answer = client.send(Method::GET, path, None, Some(READ_TIMEOUT)).await?;
     let mut tail: Vec<u8> = Vec::new();
     while let Some(part) = client.chunk(&mut answer, SILENCE).await? {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::backup::beside;
+use super::backup::{beside, name_whole};
 use crate::{
     cli::{console::Console, exit::ExitStatus},
     store::{self, Store, StoreConfig, StoreKind},
@@ -19,13 +19,11 @@ pub(super) fn export(store: &Store, file: &Path, console: &mut Console<'_>) -> R
     let done = if file == Path::new("-") {
         store.export(&mut *console.out)?
     } else {
-        let failed = || format!("cannot write {}", file.display());
         let mut made = beside(file)?;
         let mut out = io::BufWriter::new(made.as_file_mut());
         let done = store.export(&mut out)?;
         drop(out);
-        made.as_file().sync_all().with_context(failed)?;
-        made.persist_noclobber(file).map_err(|error| error.error).with_context(failed)?;
+        name_whole(made, file)?;
         done
     };
     console.note(&format!("exported {} records and {} stored jobs", done.records, done.jobs));
