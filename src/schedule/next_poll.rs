@@ -8,7 +8,7 @@ use super::{
     Entry, Schedule, Strategy, Task,
     failing::{relapsed_wait, retry_wait},
     learned::{
-        decide::{PollReason, reconsider_at},
+        decide::{LONGEST_HINT, PollReason, reconsider_at},
         levels::{ASKED, LEVELS},
     },
     learner::{Learner, span, waits},
@@ -84,8 +84,12 @@ impl Schedule {
             wait => next_wait(&self.config, Some(wait.unwrap_or(self.config.min_interval.0)), random),
         };
         entry.wait = Some(wait).into();
-        let due = now + wait;
+        // What the source asks for with an answer that the job still runs.
+        let hint = entry.hint.get().filter(|_| task == Task::Poll && entry.answered);
+        let hint = hint.map(|hint| hint.min(span(LONGEST_HINT))).filter(|hint| *hint > wait);
+        let due = now + hint.unwrap_or(wait);
         match task {
+            Task::Poll if hint.is_some() => self.poll_at(number, due, PollReason::Hint),
             Task::Poll => self.poll_at(number, due, if learned { PollReason::Retry } else { self.reason() }),
             // The source is paused, or is asked for the result soon.
             Task::Fetch if blameless => self.fetches.schedule(number, now),

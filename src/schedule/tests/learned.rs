@@ -178,7 +178,13 @@ fn objectives_and_limits_bound_the_wait() {
 
 #[test]
 fn a_request_comes_at_once_and_a_hint_is_heeded() {
-    let bounded = PollingConfig { max_delay: Some(HumanDuration::secs(5)), ..learned() };
+    for strategy in [Way::Learned, Way::Backoff, Way::Fixed] {
+        heeds_a_hint(strategy);
+    }
+}
+
+fn heeds_a_hint(strategy: Way) {
+    let bounded = PollingConfig { strategy, max_delay: Some(HumanDuration::secs(5)), ..learned() };
     let (mut schedule, number, start) = one(&bounded, 100.0);
     let (now, later) = after(start, 1.0);
     assert!(schedule.poll_now(number, now));

@@ -165,7 +165,11 @@ fn read(
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head).trim_ascii_start();
     let media_type = expected.media_type.as_deref().map(essence).unwrap_or_default();
     if expected.no_page && is_page(&media_type, text) {
-        return Ok(Err("the answer is an HTML page, which is not the result".to_owned()));
+        let way_out = match expected.json {
+            Some(false) => "",
+            _ => "; set result_may_be_html if it can be",
+        };
+        return Ok(Err(format!("the answer is an HTML page, which is not the result{way_out}")));
     }
     let Some(may_be_lines) = expected.json else {
         let is_other = is_lines(&media_type) && text.first().is_some_and(|byte| !begins_value(*byte));
@@ -177,6 +181,9 @@ fn read(
     Ok(match values_at(pointers, body)? {
         Ok(values) => Ok(BodyContent::Json(values)),
         Err(NotJson::Trailing { .. }) if may_be_lines && has_lines(body)? => Ok(BodyContent::Lines),
+        Err(error) if may_be_lines => Err(format!(
+            "the job is no JSON: {error}; if it is something else, the source must say its media type"
+        )),
         Err(error) => Err(format!("the job is no JSON: {error}")),
     })
 }
