@@ -151,9 +151,10 @@ impl Schedule {
     /// source of the budget learns of. `random` lies in [0, 1). Returns the length of the pause that
     /// begins with it.
     pub fn record_sign(&mut self, request: RequestTimes, sign: SourceSign, random: f64) -> Option<Duration> {
-        use HealthState::Failing;
+        use HealthState::{Failing, Unauthorized};
         let open = self.entries.len();
-        if let SourceSign::Suspect(Failing, _) | SourceSign::Ill(Failing, _) = sign {
+        // Without credentials nothing is sent, so nobody refused a key that others share.
+        if let SourceSign::Suspect(Failing, _) | SourceSign::Ill(Failing | Unauthorized, _) = sign {
             return self.host.record(request, sign, open, random);
         }
         match sign {

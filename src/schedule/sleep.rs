@@ -7,6 +7,12 @@ use tokio::time::Instant;
 use super::{Schedule, Task};
 
 impl Schedule {
+    /// Lets one request through, because the credentials have changed.
+    pub fn try_again(&mut self) {
+        self.host.try_again();
+        self.claim.budget().try_again();
+    }
+
     /// Brings every wait forward by the time for which the machine slept. The budget is told once,
     /// by [`SharedBudget::slept`](super::SharedBudget::slept).
     pub fn slept(&mut self, by: Duration, now: Instant) {

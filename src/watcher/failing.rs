@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::job::JobId,
-    schedule::{FailureRowKind, HealthState},
+    schedule::{FailureRowKind, HealthState, SourceSign},
     upstream::Failure,
     util::clock,
 };
@@ -92,7 +92,8 @@ impl SourceState {
         if meaning.is_about_source() {
             self.set_last_error(failure.to_string());
         }
-        if matches!(after, HealthState::Limited | HealthState::Unauthorized) && pause.is_some() {
+        let is_own = matches!(meaning.source, SourceSign::Ill(HealthState::Unauthorized, _));
+        if matches!(after, HealthState::Limited | HealthState::Unauthorized) && pause.is_some() && !is_own {
             self.budget.set_last_error(&failure.to_string());
         }
         if let Some(pause) = pause.filter(|_| before != after) {

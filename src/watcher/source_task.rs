@@ -179,7 +179,7 @@ impl SourceTask {
     fn check_key(&self) {
         if self.is_key_refused() && self.state.source.key_changed() {
             tracing::info!(source = self.state.source.name, "key changed; polling again");
-            self.state.budget.try_again();
+            self.state.schedule().try_again();
         }
     }
 

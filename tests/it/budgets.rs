@@ -250,6 +250,34 @@ async fn a_refused_key_is_refused_for_all_and_a_new_one_restores_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_without_credentials_stops_no_other_of_the_same_budget() {
+    let (vendor, folder) = (Vendor::endless().await, tempfile::tempdir().unwrap());
+    // No sign of a key that is refused: nobody got one.
+    let text = shared(&vendor, 50, &["a", "b"], "").replacen(
+        "budget = \"key\"\n",
+        "budget = \"key\"\napi_key_file = \"later\"\n",
+        1,
+    );
+    std::fs::write(folder.path().join("later"), "key").unwrap();
+    let daemon = run(folder.path(), &text).await;
+    std::fs::remove_file(folder.path().join("later")).unwrap();
+    register(&daemon, "a", 3).await;
+    register(&daemon, "b", 3).await;
+    let shown = all_are(&daemon, &["a"], "unauthorized").await;
+    assert!(shown[0]["last_error"].as_str().unwrap().contains("No such file"), "{shown:?}");
+    let of_b = || vendor.got().iter().filter(|got| got.path.contains("/b_")).count();
+    let before = of_b();
+    eventually("the other one is polled", || async { (of_b() >= before + 20).then_some(()) }).await;
+    let other = source(&daemon, "b").await;
+    assert_eq!((&other["state"], &other["last_error"]), (&json!("ok"), &Value::Null), "{other}");
+    assert_eq!(source(&daemon, "a").await["state"], "unauthorized");
+    // Once there are some, it goes on at once.
+    std::fs::write(folder.path().join("later"), "key").unwrap();
+    all_are(&daemon, &["a"], "ok").await;
+    daemon.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_down_stops_no_source_of_the_same_budget() {
     let (vendor, folder) = (Vendor::endless().await, tempfile::tempdir().unwrap());
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();

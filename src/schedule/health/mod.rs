@@ -1,7 +1,7 @@
 //! The health of a source: whether requests may be sent. It holds for all of its watches.
 //!
-//! There are two of them. That of the *host* is each source's own: whether it answers at all. That of
-//! the *key* belongs to the budget, and so to every source that shares it: whether requests are
+//! There are two of them. That of the *host* is each source's own: whether it answers at all, and
+//! whether there are credentials to ask with. That of the *key* belongs to the budget, and so to every source that shares it: whether requests are
 //! limited, or the key is refused.
 //!
 //! [`sign`] has the words, [`evidence`] counts what the jobs said, [`pause`] says how long nothing
@@ -72,9 +72,9 @@ impl Health {
         }
     }
 
-    /// Records that the host answers, whatever it says.
+    /// Records that the host answers, whatever it says, and so that there were credentials.
     pub fn reached(&mut self, now: Instant) {
-        if self.state == HealthState::Failing {
+        if matches!(self.state, HealthState::Failing | HealthState::Unauthorized) {
             self.recover(now);
         }
     }
