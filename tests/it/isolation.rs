@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidings::{upstream::SourceConfig, util::units::HumanDuration};
 
 use crate::harness::{
@@ -200,6 +200,32 @@ async fn a_limit_by_403_is_a_limit() {
     // By the second, as the header says it.
     assert!(asked[1].at >= asked[0].at + Duration::from_secs(2), "{asked:?}");
     assert_eq!(script.count(&jobs[0], false), 2);
+    flow.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_a_source_asked_for_lasts_over_a_restart() {
+    let rule = |ask: &Ask| match ask.nth {
+        1 if !ask.full => Reply::Code(429, vec![("retry-after", "1800".to_owned())]),
+        _ => Reply::status(ask, "completed"),
+    };
+    let (flow, script) = scripted(rule, |_| ()).await;
+    let jobs = flow.register_jobs(1).await;
+    eventually("it is limited", || async { flow.source_is("limited").await.then_some(()) }).await;
+    let before = flow.source().await["paused_until"].clone();
+    let flow = flow.restart(|_| ()).await;
+    flow.until(&jobs[0], "waits for the source", |watch| watch["next_poll_reason"] == "source_limited").await;
+    let time = |value: &Value| tidings::util::units::Time::parse(value.as_str().unwrap()).unwrap();
+    let after = flow.source().await["paused_until"].clone();
+    let apart = time(&before).since(time(&after)).max(time(&after).since(time(&before)));
+    assert!(apart < Duration::from_secs(2), "{before} {after}");
+    assert_eq!(script.asked().len(), 1, "it is not asked again");
+    // Somebody who asks may try.
+    let (status, _) = flow.daemon.post(&format!("/v1/watches/retab/{}/poll", jobs[0]), &json!({})).await;
+    assert_eq!(status, 202);
+    flow.all_completed(&jobs).await;
+    let flow = flow.restart(|_| ()).await;
+    assert_eq!(flow.source().await["state"], "ok", "the wait was over");
     flow.stop().await;
 }
 

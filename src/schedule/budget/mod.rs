@@ -127,6 +127,23 @@ impl SharedBudget {
         state.wake_all();
     }
 
+    /// Returns until when the source asked for no requests, if that lasts.
+    #[must_use]
+    pub fn asked_until(&self, now: Instant) -> Option<Instant> {
+        self.lock().key.asked_until(now)
+    }
+
+    /// Takes up a wait that the source asked for before a restart.
+    pub fn ask_until(&self, until: Instant, now: Instant) {
+        let wait = until.saturating_duration_since(now);
+        let mut state = self.lock();
+        if state.key.asked_until(now).is_none_or(|known| known < until) && !wait.is_zero() {
+            state.last_error = Some("it asked for a wait before the restart".to_owned());
+            let request = RequestTimes { number: u64::MAX, sent: now, now };
+            state.record(request, SourceSign::Ill(HealthState::Limited, Some(wait)), 0.0);
+        }
+    }
+
     /// Lets one request through, because the key has changed.
     pub fn try_again(&self) {
         let mut state = self.lock();

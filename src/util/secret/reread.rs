@@ -1,6 +1,6 @@
 //! Files that are read again when they change.
 //!
-//! A file may lie on a mount that hangs, or be a pipe that nobody writes. So each has a thread of its own that looks after it, and
+//! A file may lie on a mount that hangs, or be a pipe that nobody writes. So each has a thread of its own that reads it, and
 //! who needs the content waits no longer than [`ANSWER`]. Then what was known counts, until the file answers again.
 
 use std::{
@@ -58,15 +58,15 @@ impl<T: Clone + Send + 'static> Reread<T> {
         if state.asked.is_none() {
             state.asked = Some(Instant::now());
             if !state.has_thread {
-                let looking = Arc::clone(shared);
+                let serving = Arc::clone(shared);
                 let started = thread::Builder::new().name("secret-file".to_owned());
-                state.has_thread = started.spawn(move || looking.serve(parse)).is_ok();
+                state.has_thread = started.spawn(move || serving.serve(parse)).is_ok();
             }
             shared.changed.notify_all();
             if !state.has_thread {
                 // The system grants no further thread.
                 drop(state);
-                shared.look(parse);
+                shared.check(parse);
                 state = shared.lock();
             }
         }
@@ -98,7 +98,7 @@ impl<T> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks after the file whenever somebody asks.
+    /// Checks the file whenever somebody asks.
     fn serve(&self, parse: fn(&str) -> Result<T, String>) {
         loop {
             let mut state = self.lock();
@@ -109,12 +109,12 @@ impl<T> Shared<T> {
                 return;
             }
             drop(state);
-            self.look(parse);
+            self.check(parse);
         }
     }
 
     /// Reads the file if it has changed. It may take for ever.
-    fn look(&self, parse: fn(&str) -> Result<T, String>) {
+    fn check(&self, parse: fn(&str) -> Result<T, String>) {
         let known = self.lock().read.as_ref().map(|(stamp, _)| stamp.clone());
         let found = Stamp::of(&self.path).and_then(|stamp| match known {
             Some(known) if known == stamp => Ok(None),
