@@ -67,8 +67,8 @@ pub async fn restore(store: &Store, state: &SourceState) {
     }
 }
 
-/// Saves the models that changed, every minute and once more at shutdown. `sources` returns the
-/// current sources.
+/// Saves the models that changed, every minute and once more at shutdown, and another wait within two
+/// seconds. `sources` returns the current sources.
 pub async fn save_periodically(
     store: Store,
     sources: impl Fn() -> Vec<Arc<SourceState>> + Send,

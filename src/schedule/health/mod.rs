@@ -1,8 +1,8 @@
 //! The health of a source: whether requests may be sent. It holds for all of its watches.
 //!
 //! There are two of them. That of the *host* is each source's own: whether it answers at all, and
-//! whether there are credentials to ask with. That of the *key* belongs to the budget, and so to every source that shares it: whether requests are
-//! limited, or the key is refused.
+//! whether there are credentials to ask with. That of the *key* belongs to the budget, and so to
+//! every source that shares it: whether requests are limited, or the key is refused.
 //!
 //! [`sign`] has the words, [`evidence`] counts what the jobs said, [`pause`] says how long nothing
 //! is sent. What a single failure says about the source is decided elsewhere, by the watcher; this
